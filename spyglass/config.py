@@ -1,0 +1,317 @@
+"""Every setting, once: its name, type, default and meaning.
+
+A setting comes from the TOML file, from SPYGLASS_NAME in the environment, or from --name on the command line; the later is the
+stronger. They are read once into a frozen Config that is passed down. Help text and documentation are made from the same table.
+
+argparse and dataclasses would each add a third of a bare interpreter's start to every wake, hence the few lines of our own.
+"""
+
+from __future__ import annotations
+
+import os
+
+from spyglass.errors import ConfigError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+PREFIX = "SPYGLASS_"
+DIRECTORY = "/etc/spyglass"
+
+
+class Setting:
+    """One setting: `default`, `meaning` (str, for people), and how its value is checked. Reads as a frozen attribute of Config."""
+
+    name = ""
+    kind = ""
+
+    def __init__(self, default: object, meaning: str) -> None:
+        self.default = default
+        self.meaning = meaning
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __set__(self, config: Config, value: object) -> None:
+        raise AttributeError(f"{self.name}: a configuration is read once and never changed")
+
+    @property
+    def option(self) -> str:
+        return "--" + self.name.replace("_", "-")
+
+    def check(self, value: object) -> object:
+        """The value of a TOML entry as the server uses it; ValueError with what was expected."""
+        raise NotImplementedError
+
+    def parse(self, text: str) -> object:
+        """The value of an environment variable or an option."""
+        return self.check(text)
+
+
+class Text(Setting):
+    kind = "text"
+
+    def __get__(self, config: Config, owner: type | None = None) -> str:
+        return config.values[self.name]  # type: ignore[return-value]
+
+    def check(self, value: object) -> object:
+        if not isinstance(value, str) or "\0" in value:
+            raise ValueError("expected text")
+        return value
+
+
+class Choice(Text):
+    def __init__(self, default: str, choices: tuple[str, ...], meaning: str) -> None:
+        super().__init__(default, meaning)
+        self.kind = ", ".join(choices)
+        self.choices = choices
+
+    def check(self, value: object) -> object:
+        if value not in self.choices:
+            raise ValueError(f"expected one of {self.kind}")
+        return value
+
+
+class Flag(Setting):
+    kind = "true or false"
+
+    def __get__(self, config: Config, owner: type | None = None) -> bool:
+        return config.values[self.name]  # type: ignore[return-value]
+
+    def check(self, value: object) -> object:
+        if not isinstance(value, bool):
+            raise ValueError("expected true or false")
+        return value
+
+    def parse(self, text: str) -> object:
+        lower = text.lower()
+        if lower in ("true", "yes", "on", "1"):
+            return True
+        if lower in ("false", "no", "off", "0"):
+            return False
+        raise ValueError("expected true or false")
+
+
+class Count(Setting):
+    kind = "whole number"
+
+    def __init__(self, default: int, meaning: str, least: int = 0, most: int = 2**31) -> None:
+        super().__init__(default, meaning)
+        self.least = least
+        self.most = most
+
+    def __get__(self, config: Config, owner: type | None = None) -> int:
+        return config.values[self.name]  # type: ignore[return-value]
+
+    def check(self, value: object) -> object:
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise ValueError(f"expected a {self.kind}")
+        if not self.least <= value <= self.most:
+            raise ValueError(f"expected a {self.kind} from {self.least} to {self.most}")
+        return value
+
+    def parse(self, text: str) -> object:
+        # int() would take "1_000", " 7 " and digits of other scripts as well.
+        if not (text.isascii() and text.isdigit()):
+            raise ValueError(f"expected a {self.kind}")
+        return self.check(int(text))
+
+
+_UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+
+
+class Size(Count):
+    kind = 'number of bytes, or "64K", "1M", "2G"'
+
+    def __init__(self, default: int, meaning: str, least: int = 0) -> None:
+        super().__init__(default, meaning, least, 1 << 50)
+
+    def check(self, value: object) -> object:
+        return self.parse(value) if isinstance(value, str) else super().check(value)
+
+    def parse(self, text: str) -> object:
+        number, unit = text, 1
+        if text[-1:].upper() in _UNITS:
+            number, unit = text[:-1], _UNITS[text[-1].upper()]
+        if not (number.isascii() and number.isdigit()):
+            raise ValueError(f"expected a {self.kind}")
+        return self.check(int(number) * unit)
+
+
+class Seconds(Setting):
+    kind = "number of seconds"
+    most = 10.0**8  # three years; epoll_wait(2) and timerfd take less than forever
+
+    def __init__(self, default: float, meaning: str, zero: bool = False) -> None:
+        super().__init__(float(default), meaning)
+        self.zero = zero
+
+    def __get__(self, config: Config, owner: type | None = None) -> float:
+        return config.values[self.name]  # type: ignore[return-value]
+
+    def check(self, value: object) -> object:
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise ValueError(f"expected a {self.kind}")
+        if not (0 < value <= self.most or (self.zero and value == 0)):
+            raise ValueError(f"expected a {self.kind} {'of at least 0' if self.zero else 'above 0'} and below {self.most:.0e}")
+        return float(value)
+
+    def parse(self, text: str) -> object:
+        digits = text.replace(".", "", 1)
+        if not (digits.isascii() and digits.isdigit()):
+            raise ValueError(f"expected a {self.kind}")
+        return self.check(float(text))
+
+
+class Config:
+    """What was configured; frozen. `values` is read through the attributes, `file` is the TOML file's path or None."""
+
+    app = Text("", "`module:callable`, `module` (its `application` or `app`), or the path of a .py or .wsgi file; empty: the welcome page")
+    directory = Text(".", "working directory of the app and first place it imports from")
+    venv = Text("", "virtual environment whose packages the app imports (same Python version); relative to `directory`")
+    workers = Count(2, "worker processes", least=1, most=256)
+    preload = Flag(True, "load the app once and fork the workers from it; false: each worker loads it")
+    start_timeout = Seconds(60, "loading the app may take this long; then visitors get a 503")
+    idle_timeout = Seconds(30, "leave after this long without an open connection; 0: never", zero=True)
+    request_timeout = Seconds(60, "one call of the app may take this long without giving any output; then its worker is replaced")
+    graceful_timeout = Seconds(30, "when stopping, requests under way may take this long to end")
+    header_timeout = Seconds(10, "a request's head must have arrived after this long; then 408")
+    body_timeout = Seconds(30, "a request's body may pause this long; then 408")
+    write_timeout = Seconds(60, "a client may take nothing of a response for this long; then its connection is closed")
+    keepalive_timeout = Seconds(5, "an idle connection is kept for another request this long; must be shorter than `idle_timeout`")
+    max_head = Size(64 << 10, "largest request head; beyond: 431, or 414 if it is the request line", least=256)
+    max_fields = Count(100, "most header fields of a request; beyond: 431", least=1, most=10_000)
+    max_body = Size(1 << 30, "largest request body; beyond: 413")
+    body_memory = Size(1 << 20, "a request body up to this size stays in memory, a larger one goes to a temporary file")
+    max_connections = Count(1000, "connections that one worker holds at a time; more wait in the kernel's queue", least=1, most=1_000_000)
+    log_level = Choice("info", ("error", "warning", "info", "debug"), "what is logged; debug tells the life of each connection")
+    debug = Flag(False, "show tracebacks to visitors; never in public")
+
+    def __init__(self, values: Mapping[str, object] | None = None, file: str | None = None) -> None:
+        self.values = {name: setting.default for name, setting in SETTINGS.items()} | dict(values or {})
+        self.file = file
+        if self.idle_timeout and "keepalive_timeout" not in (values or {}):
+            # Whoever shortens the one without a thought of the other means "leave sooner", not a contradiction.
+            self.values["keepalive_timeout"] = min(self.keepalive_timeout, self.idle_timeout / 2)
+
+
+SETTINGS: dict[str, Setting] = {name: entry for name, entry in vars(Config).items() if isinstance(entry, Setting)}
+
+
+def load(file: str | None, environ: Mapping[str, str], options: Mapping[str, str]) -> Config:
+    """Read the settings from `file` (path of a TOML file, or None), then `environ`, then `options` (setting name to text).
+
+    Raises ConfigError, one line that names the place and the setting, for anything unknown, mistyped or contradictory.
+    """
+    try:
+        return _load(file, environ, options)
+    except ConfigError as error:
+        error.file = file
+        raise
+
+
+def _load(file: str | None, environ: Mapping[str, str], options: Mapping[str, str]) -> Config:
+    values: dict[str, object] = {}
+    places: dict[str, str] = {}
+    for place, setting, value in _entries(file, environ, options):
+        try:
+            places[setting.name] = place
+            values[setting.name] = setting.parse(value) if isinstance(value, _Word) else setting.check(value)
+        except ValueError as error:
+            raise ConfigError(f"{place}: {setting.name}: {error}, not {_shown(value)}") from None
+    config = Config(values, file)
+    if config.idle_timeout and config.keepalive_timeout >= config.idle_timeout:
+        raise ConfigError(
+            f"{places['keepalive_timeout']}: keepalive_timeout: {config.keepalive_timeout:g} s must be shorter than "
+            f"idle_timeout, {config.idle_timeout:g} s, or a kept-alive connection would always hold off the leaving"
+        )
+    return config
+
+
+class _Word(str):
+    """A value that came as text from the environment or the command line, not typed by TOML."""
+
+
+def _entries(
+    file: str | None, environ: Mapping[str, str], options: Mapping[str, str]
+) -> Iterator[tuple[str, Setting, object]]:
+    if file is not None:
+        text, table = _read_toml(file)
+        for name, value in table.items():
+            yield _place(file, text, name), _find(name, _place(file, text, name)), value
+    for variable, word in environ.items():
+        if variable.startswith(PREFIX):
+            yield variable, _find(variable[len(PREFIX) :].lower(), variable), _Word(word)
+    for name, word in options.items():
+        yield SETTINGS[name].option, SETTINGS[name], _Word(word)
+
+
+def _read_toml(file: str) -> tuple[str, dict[str, object]]:
+    import tomllib  # half of what a hello-world wake may cost; an app without a file does not pay for it
+
+    try:
+        with open(file, "rb") as stream:
+            text = stream.read().decode()
+        return text, tomllib.loads(text)
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{file}: not UTF-8 at byte {error.start}") from None
+    except tomllib.TOMLDecodeError as error:
+        message, _, position = str(error).partition(" (at line ")
+        line = position.partition(",")[0]
+        place = f"{file}:{line}" if line.isdigit() else f"{file}:{text.rstrip().count(chr(10)) + 1}"
+        raise ConfigError(f"{place}: not TOML: {message.removesuffix(' (at end of document)')}") from None
+
+
+def _place(file: str, text: str, name: str) -> str:
+    # tomllib keeps no line numbers for values; the first line that begins with the name is where it stands.
+    for number, line in enumerate(text.split("\n"), 1):
+        key = line.strip().removeprefix("[").partition("=")[0].strip(" \t]").strip("\"'")
+        if key == name or key.startswith(name + "."):
+            return f"{file}:{number}"
+    return file
+
+
+def _find(name: str, place: str) -> Setting:
+    setting = SETTINGS.get(name)
+    if setting is None:
+        raise ConfigError(f"{place}: unknown setting {name!r}{hint(name, SETTINGS)}")
+    return setting
+
+
+def hint(name: str, known: Mapping[str, object]) -> str:
+    """", did you mean 'workers'?", or "" when nothing is near."""
+    import difflib  # only who mistypes pays for it
+
+    near = difflib.get_close_matches(name, known, 1)
+    return f", did you mean {near[0]!r}?" if near else ""
+
+
+def _shown(value: object) -> str:
+    text = repr(str(value)) if isinstance(value, str) else repr(value).lower() if isinstance(value, bool) else repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def default_text(setting: Setting) -> str:
+    """The default, as the file would have it."""
+    value = setting.default
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(setting, Size) and isinstance(value, int):
+        unit = next(unit for unit in "GMK" if value % _UNITS[unit] == 0)
+        return f"{value // _UNITS[unit]}{unit}"
+    return f"{value:g}" if isinstance(value, float) else str(value) or "none"
+
+
+def file_for(name: str) -> str:
+    """The file of the app called `name`: /etc/spyglass/NAME.toml.
+
+    Raises ConfigError for a name that could not be a unit's instance: it may hold a-z, 0-9, - and _, 22 characters at most, so
+    that spyglass-NAME is a valid name for the service's user (systemd.exec(5), User=).
+    """
+    letters = "abcdefghijklmnopqrstuvwxyz0123456789-_"
+    if not (0 < len(name) <= 22 and all(letter in letters for letter in name) and name[0] not in "-_"):
+        raise ConfigError(f"--name {name!r}: expected 1 to 22 of a-z, 0-9, - and _, the first a letter or digit")
+    return os.path.join(DIRECTORY, f"{name}.toml")

@@ -1,0 +1,59 @@
+"""Errors that know their cost.
+
+An error met at start carries the exit status to leave with, one met while reading a request the HTTP status to answer with.
+Whoever catches one needs no table: it says its line and pays its price.
+"""
+
+from __future__ import annotations
+
+EX_CONFIG = 78
+"""Exit status for configuration or an app that fails (sysexits.h; the units name it in RestartPreventExitStatus=)."""
+
+
+class StartError(Exception):
+    """Something the administrator can mend keeps the server from starting; the text is one line that says what to do."""
+
+    exit_status = EX_CONFIG
+
+
+class ConfigError(StartError):
+    """A setting is unknown, of the wrong type, or contradicts another; the text names the place (file:line, variable, option).
+
+    `file` (str or None) is the file whose change would mend it.
+    """
+
+    def __init__(self, text: str, file: str | None = None) -> None:
+        super().__init__(text)
+        self.file = file
+
+
+class ListenerError(StartError):
+    """There is no socket to accept from, or what was passed is not one."""
+
+
+class UsageError(StartError):
+    """The command line cannot be understood."""
+
+    exit_status = 2
+
+
+class LoadError(Exception):
+    """The app could not be loaded.
+
+    `summary` (str) is one line such as "ModuleNotFoundError: No module named 'blgo'", `details` (str) the traceback from the
+    app's first frame on, or "", and `files` (list of str) the paths whose change makes another try worth while.
+    """
+
+    def __init__(self, summary: str, details: str = "", files: list[str] | None = None) -> None:
+        super().__init__(summary)
+        self.summary = summary
+        self.details = details
+        self.files = files or []
+
+
+class RequestError(Exception):
+    """A request that is refused: `status` (int) is the HTTP status of the answer, after which the connection ends (RFC 9112 9.6)."""
+
+    def __init__(self, status: int, why: str) -> None:
+        super().__init__(why)
+        self.status = status

@@ -1,0 +1,82 @@
+"""Log lines, for the journal or for a terminal.
+
+Under systemd stderr is the journal: each line starts with its priority, `<6>` (sd-daemon(3)), and journald itself knows the time
+and the pid. Everywhere else a line starts with the time, the pid and the role of the process. The standard library's logging is
+not used: importing it costs a wake more than everything in this file does in a day.
+
+A line that cannot be written (full disk, closed pipe) is dropped: a log must never take down what it reports on.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+ERROR, WARNING, INFO, DEBUG = 3, 4, 6, 7  # the priorities of syslog(3)
+LEVELS = {"error": ERROR, "warning": WARNING, "info": INFO, "debug": DEBUG}
+_NAMES = {ERROR: "error: ", WARNING: "warning: "}
+
+
+def stderr_is_journal(environ: Mapping[str, str]) -> bool:
+    """True when stderr is the journal's stream: JOURNAL_STREAM holds its device and inode (systemd.exec(5))."""
+    try:
+        device, _, inode = environ.get("JOURNAL_STREAM", "").partition(":")
+        stat = os.fstat(2)
+        return (int(device), int(inode)) == (stat.st_dev, stat.st_ino)
+    except (ValueError, OSError):
+        return False
+
+
+class Log:
+    """Writes lines of one process to stderr; `role` (str) says which process, `level` (int) is the last priority that is written."""
+
+    def __init__(self, role: str, level: int = INFO, *, journal: bool = False) -> None:
+        self.role = role
+        self.journal = journal
+        self.set_level(level)
+        self._pid = os.getpid()
+
+    def set_level(self, level: int) -> None:
+        self.level = level
+        self.debugging = level >= DEBUG  # asked once a request, hence an attribute
+
+    def child(self, role: str) -> Log:
+        """The log of a process that was just forked."""
+        return Log(role, self.level, journal=self.journal)
+
+    def error(self, text: str) -> None:
+        self._write(ERROR, text)
+
+    def warning(self, text: str) -> None:
+        self._write(WARNING, text)
+
+    def info(self, text: str) -> None:
+        self._write(INFO, text)
+
+    def debug(self, text: str) -> None:
+        self._write(DEBUG, text)
+
+    def exception(self, text: str, error: BaseException) -> None:
+        """`text`, then the traceback of `error`, all of it with the priority of an error."""
+        import traceback  # brings linecache and tokenize along: only who fails pays for them
+
+        self._write(ERROR, text + "\n" + "".join(traceback.format_exception(error)).rstrip())
+
+    def _write(self, priority: int, text: str) -> None:
+        if priority > self.level:
+            return
+        if self.journal:
+            # Each line again, or journald files the rest of a traceback under "info".
+            start = f"<{priority}>{self.role}: "
+        else:
+            start = f"{time.strftime('%H:%M:%S')} [{self._pid} {self.role}] {_NAMES.get(priority, '')}"
+        lines = "".join(f"{start}{line}\n" for line in text.split("\n"))
+        try:
+            os.write(2, lines.encode(sys.getfilesystemencoding(), "backslashreplace"))
+        except OSError:
+            pass
