@@ -1,0 +1,125 @@
+"""The chunked transfer coding (RFC 9112 7.1), decoded as it arrives.
+
+    chunked-body = *chunk last-chunk trailer-section CRLF
+    chunk        = chunk-size [ chunk-ext ] CRLF chunk-data CRLF
+    chunk-size   = 1*HEXDIG
+
+Each leniency here has been a request smuggling attack on somebody: a bare LF as the end of a line, spaces or a sign around the
+size, "0x", a size too large for an integer, anything but CRLF behind the data, an extension that hides a line's end. None is granted.
+"""
+
+from __future__ import annotations
+
+from spyglass.errors import RequestError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from spyglass.http11.body import Body
+
+_HEXDIGITS = b"0123456789abcdefABCDEF"
+_SIZE_DIGITS = 15  # more digits than any body has bytes
+_LINE = 4096  # longest line with a chunk's size and its extensions
+
+SIZE, DATA, DATA_END, TRAILERS, DONE = range(5)
+
+
+class ChunkedDecoder:
+    """Writes the decoded body to `body`. `max_body` (int) bounds it, `max_head` (int) all trailers, and all extensions, together."""
+
+    def __init__(self, body: Body, max_body: int, max_head: int) -> None:
+        self._body = body
+        self._max_body = max_body
+        self._max_head = max_head
+        self._state = SIZE
+        self._left = 0
+        self._extensions = 0
+        self._trailers = 0
+
+    @property
+    def done(self) -> bool:
+        return self._state == DONE
+
+    def decode(self, buffer: bytes) -> int:
+        """Take what can be decoded from the start of `buffer`; returns how many bytes that was. Raises RequestError."""
+        at = 0
+        while self._state != DONE:
+            if self._state == DATA:
+                piece = memoryview(buffer)[at : at + self._left]
+                self._body.write(piece)
+                at += len(piece)
+                self._left -= len(piece)
+                if self._left:
+                    break
+                self._state = DATA_END
+            elif self._state == DATA_END:
+                if not b"\r\n".startswith(buffer[at : at + 2]):
+                    raise RequestError(400, "chunk data is longer than its size says")
+                if len(buffer) < at + 2:
+                    break
+                at += 2
+                self._state = SIZE
+            else:
+                line = self._line(buffer, at)
+                if line is None:
+                    break
+                at += len(line) + 2
+                self._size(line) if self._state == SIZE else self._trailer(line)
+        return at
+
+    def _line(self, buffer: bytes, at: int) -> bytes | None:
+        end = buffer.find(b"\n", at)
+        line = buffer[at : end - 1] if end >= 0 else buffer[at:].removesuffix(b"\r")
+        limit = _LINE if self._state == SIZE else self._max_head
+        if len(line) > limit:
+            raise RequestError(400 if self._state == SIZE else 431, "line too long in a chunked body")
+        if b"\r" in line or b"\0" in line or (end >= 0 and buffer[end - 1 : end] != b"\r") or end == at:
+            raise RequestError(400, "a line of a chunked body does not end in CRLF")
+        return line if end >= 0 else None
+
+    def _size(self, line: bytes) -> None:
+        digits, semicolon, extensions = line.partition(b";")
+        if semicolon:
+            # BWS is allowed before the semicolon and nowhere else.
+            digits = digits.rstrip(b" \t")
+            self._check_extensions(semicolon + extensions)
+        if not 0 < len(digits) <= _SIZE_DIGITS or digits.translate(None, _HEXDIGITS):
+            raise RequestError(413 if len(digits) > _SIZE_DIGITS and not digits.translate(None, _HEXDIGITS) else 400, "bad chunk size")
+        self._left = int(digits, 16)
+        if self._body.length + self._left > self._max_body:
+            raise RequestError(413, "request body too large")
+        self._state = DATA if self._left else TRAILERS
+
+    def _check_extensions(self, extensions: bytes) -> None:
+        import re  # hardly anybody sends these: they pay for it
+
+        self._extensions += len(extensions)
+        token = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+        quoted = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*"'
+        extension = rb"[ \t]*;[ \t]*%b(?:[ \t]*=[ \t]*(?:%b|%b))?" % (token, token, quoted)
+        if self._extensions > self._max_head or not re.fullmatch(rb"(?:%b)+" % extension, extensions):
+            raise RequestError(400, "bad chunk extension")
+
+    def _trailer(self, line: bytes) -> None:
+        # Trailers are checked and dropped: merged into the head they could forge what a proxy before us has vouched for (RFC 9110 6.5.1).
+        self._trailers += len(line) + 2
+        if not line:
+            self._state = DONE
+        elif self._trailers > self._max_head:
+            raise RequestError(431, "trailers too large")
+        elif not is_field_line(line):
+            raise RequestError(400, "bad trailer")
+
+
+TOKEN = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+CONTROLS = bytes(range(9)) + bytes(range(10, 32)) + b"\x7f"
+
+
+def is_token(text: bytes) -> bool:
+    """True for a token, RFC 9110 5.6.2."""
+    return bool(text) and not text.translate(None, TOKEN)
+
+
+def is_field_line(line: bytes) -> bool:
+    """True for `field-name ":" OWS field-value OWS`, RFC 9112 5: no space before the colon, no control character in the value."""
+    name, colon, value = line.partition(b":")
+    return bool(colon) and is_token(name) and len(value.translate(None, CONTROLS)) == len(value)

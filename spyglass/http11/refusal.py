@@ -1,0 +1,39 @@
+"""Responses of the server's own that end a connection. Apart from response.py because the Master needs them and no more of HTTP."""
+
+from __future__ import annotations
+
+REASONS = {
+    400: "Bad Request",
+    408: "Request Timeout",
+    413: "Content Too Large",
+    414: "URI Too Long",
+    417: "Expectation Failed",
+    431: "Request Header Fields Too Large",
+    500: "Internal Server Error",
+    501: "Not Implemented",
+    503: "Service Unavailable",
+    505: "HTTP Version Not Supported",
+    507: "Insufficient Storage",
+}
+
+
+def refusal(
+    status: int, text: str, date: str, *, head_only: bool = False, extra: str = "", kind: str = "text/plain; charset=utf-8"
+) -> bytes:
+    """A whole response: `status` (int), a body of `text`, the Date `date`; `extra` is further field lines, each with its CRLF."""
+    body = text.encode("utf-8", "backslashreplace")
+    head = (
+        f"HTTP/1.1 {status} {REASONS[status]}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n"
+        f"{extra}Date: {date}\r\nServer: spyglass\r\nConnection: close\r\n\r\n"
+    )
+    return head.encode("latin-1") + (b"" if head_only else body)
+
+
+_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS = ("", "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+
+def http_date(utc: tuple[int, ...]) -> str:
+    """IMF-fixdate (RFC 9110 5.6.7) of a time.struct_time in UTC; never in the words of a locale, as strftime() would be."""
+    year, month, day, hour, minute, second, weekday = utc[:7]
+    return f"{_DAYS[weekday]}, {day:02d} {_MONTHS[month]} {year} {hour:02d}:{minute:02d}:{second:02d} GMT"
