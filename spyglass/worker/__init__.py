@@ -1,0 +1,1 @@
+"""The worker: a process that accepts, reads, calls the app and answers."""

@@ -1,0 +1,64 @@
+"""Becoming a worker: the first thing after the fork, and the last before the exit.
+
+A worker is forked from the zygote with the app loaded. It holds the listeners, a slot of the scoreboard, the Master's bell and the
+reading end of the life line. It leaves when it is told to drain (by the Master, or by a SIGTERM from whoever), or when the life line
+reports the end of its Master, always after it has finished what it accepted.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import select
+import signal
+
+from spyglass import scoreboard
+from spyglass.signals import Signals
+from spyglass.worker.loop import Loop
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from spyglass.config import Config
+    from spyglass.loader import App
+    from spyglass.log import Log
+    from spyglass.shared import Shared
+
+_DRAIN_ON = (signal.SIGTERM, signal.SIGQUIT)
+# A terminal, or systemctl kill, sends these to the whole group: they are the Master's to decide on.
+_LEFT_TO_MASTER = (signal.SIGINT, signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU)
+
+
+def work(config: Config, app: App, shared: Shared, number: int, log: Log) -> None:
+    """Serve until told to leave. The caller has just forked and has closed what was its own."""
+    # A crash, and a call that the Master ends for taking too long (SIGABRT), leave the traceback of every thread in the journal.
+    faulthandler.enable(all_threads=True)
+    faulthandler.register(signal.SIGUSR2, all_threads=True, chain=False)
+    signals = Signals((*_DRAIN_ON, *_LEFT_TO_MASTER))
+    slot = shared.board.slot(number)
+    loop = Loop(config, app, shared.listeners, slot, log)
+
+    def obey() -> None:
+        order = slot[scoreboard.ORDER]
+        if order == scoreboard.DRAIN:
+            loop.drain()
+        else:
+            loop.quiesce(order != scoreboard.SERVE)
+        if slot[scoreboard.ANSWER] != order:
+            slot[scoreboard.ANSWER] = order
+            shared.tell_master()
+
+    def heed_signals() -> None:
+        if any(number in _DRAIN_ON for number in signals.take()):
+            loop.drain()
+
+    loop.open_door(signals.fd, heed_signals)
+    # Edge-triggered and read by nobody: one ring wakes every worker (epoll(7): each write to an eventfd is a new edge).
+    loop.open_door(shared.bell, obey, select.EPOLLIN | select.EPOLLET)
+    loop.open_door(shared.lifeline, loop.drain, select.EPOLLET)  # its end shows as EPOLLHUP, which cannot be masked; once is enough
+    # Told to stop before we were there to hear it?
+    obey()
+    slot[scoreboard.STATE] = scoreboard.ACCEPTING
+    shared.tell_master()
+    log.debug(f"accepting, pid {os.getpid()}")
+    loop.run()
+    log.debug(f"leaving after {slot[scoreboard.SERVED]} requests")
