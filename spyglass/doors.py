@@ -1,0 +1,39 @@
+"""One wait point: an epoll and what to do when something behind one of its doors stirs."""
+
+from __future__ import annotations
+
+import select
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Doors:
+    """Maps descriptors to callables; `wait()` calls those of the descriptors that are ready."""
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._doors: dict[int, Callable[[], None]] = {}
+
+    def open(self, fd: int, callback: Callable[[], None]) -> None:
+        """Call `callback` whenever `fd` is readable or has ended."""
+        self._doors[fd] = callback
+        self._epoll.register(fd, select.EPOLLIN)
+
+    def close(self, fd: int) -> None:
+        """Look no more. To be called before the descriptor is closed: its number may be somebody else's right after."""
+        del self._doors[fd]
+        self._epoll.unregister(fd)
+
+    def wait(self, seconds: float | None) -> None:
+        """Wait until a door stirs, or for `seconds`."""
+        for fd, _ in self._epoll.poll(seconds):
+            # What was called before may have closed this one.
+            door = self._doors.get(fd)
+            if door is not None:
+                door()
+
+    def abandon(self) -> None:
+        """In a forked child. The epoll is shared with the parent: to unregister here would be to unregister there (epoll(7))."""
+        self._epoll.close()

@@ -1,0 +1,185 @@
+"""Answers for an app that cannot: 503 to each request, by the Master itself, without parsing more of HTTP than where a head ends.
+
+It lives in the Master's one loop, so everything here is non-blocking and bounded: the head is read up to a limit and a deadline, the
+answer fits a socket's buffer, and what the client still sends is read and dropped for a moment before the close.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import socket
+import time
+
+from spyglass.addresses import ACCEPT_PAUSE, EXHAUSTED
+from spyglass.deadlines import Deadlines, Timed
+from spyglass.fleet import retry_pause
+from spyglass.http11.refusal import http_date, refusal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from spyglass.doors import Doors
+    from spyglass.errors import LoadError
+    from spyglass.systemd import Listener
+
+_HEAD, _LINGER = 0, 1
+_LARGEST_HEAD = 64 << 10
+_MOST = 256  # connections at a time; more wait in the kernel's queue
+_ACCEPTED_A_TURN = 32
+
+_PAGE = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>Not available</title>
+<style>body{font:16px/1.5 system-ui,sans-serif;max-width:42em;margin:15vh auto;padding:0 1em}pre{overflow:auto}</style>
+<h1>This page is not available right now</h1>
+<p>The app behind it could not be started. It is tried again from time to time.</p>
+"""
+
+
+class Trouble:
+    """Why the app cannot serve: `error`, for the `count`th time in a row, and when another try is worth while.
+
+    `began` (float) is the wall clock's time at which the failed try began, `now` (float) is monotonic. A file that is mended while
+    that try still ran has a time of change after it.
+    """
+
+    def __init__(self, error: LoadError, count: int, began: float, now: float) -> None:
+        self.error = error
+        self.count = count
+        self.retry_at = now + retry_pause(count)
+        self._seen = {path: _look_at(path) for path in error.files}
+        self._mended_meanwhile = any(
+            seen is not None and began < seen[0] / 1e9 <= time.time() for seen in self._seen.values()
+        )
+
+    def may_retry(self, now: float) -> bool:
+        """True when the pause is over, or one of the files that are to blame has changed."""
+        return now >= self.retry_at or self._mended_meanwhile or any(_look_at(path) != seen for path, seen in self._seen.items())
+
+
+def _look_at(path: str) -> tuple[int, int, int] | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size, status.st_ino
+
+
+class _Visitor(Timed):
+    __slots__ = ("head", "sock")
+
+    def __init__(self, sock: socket.socket) -> None:
+        super().__init__()
+        self.sock = sock
+        self.head = b""
+
+
+class Answerer:
+    """`doors` is where the Master waits; `page()` gives the details to show, or "", and the seconds until another visit is worth while."""
+
+    def __init__(self, doors: Doors, page: Callable[[], tuple[str, int]], header_timeout: float) -> None:
+        self.activity = time.monotonic()  # when a visitor last came or left
+        self._doors = doors
+        self._page = page
+        self._accept_after = 0.0
+        self._visitors: dict[int, _Visitor] = {}
+        self._deadlines = Deadlines([header_timeout, 2.0])
+
+    @property
+    def open(self) -> int:
+        return len(self._visitors)
+
+    @property
+    def full(self) -> bool:
+        """True while no more can be taken."""
+        return len(self._visitors) >= _MOST or time.monotonic() < self._accept_after
+
+    def accept(self, listener: Listener) -> None:
+        """Take who is waiting on `listener`."""
+        for _ in range(_ACCEPTED_A_TURN):
+            if self.full:
+                return
+            try:
+                sock, _ = listener.sock.accept()
+            except OSError as error:
+                if error.errno in EXHAUSTED:
+                    # The visitor stays in the queue and the listener readable: without a pause this would spin.
+                    self._accept_after = time.monotonic() + ACCEPT_PAUSE
+                return
+            sock.setblocking(False)
+            visitor = _Visitor(sock)
+            self._visitors[sock.fileno()] = visitor
+            self.activity = time.monotonic()
+            self._deadlines.set(visitor, _HEAD, self.activity)
+            self._doors.open(sock.fileno(), functools.partial(self._read, visitor))
+            self._read(visitor)
+
+    def _read(self, visitor: _Visitor) -> None:
+        try:
+            data = visitor.sock.recv(64 << 10)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._close(visitor)
+        elif visitor.deadline == _HEAD:
+            visitor.head += data
+            if b"\r\n\r\n" in visitor.head or b"\n\n" in visitor.head or len(visitor.head) > _LARGEST_HEAD:
+                self._answer(visitor)
+
+    def _answer(self, visitor: _Visitor) -> None:
+        details, wait = self._page()
+        page = _PAGE
+        if details:
+            import html
+
+            page += f"<pre>{html.escape(details)}</pre>\n"
+        answer = refusal(
+            503,
+            page,
+            http_date(time.gmtime()),
+            head_only=visitor.head.startswith(b"HEAD "),
+            extra=f"Retry-After: {wait}\r\nCache-Control: no-store\r\n",
+            kind="text/html; charset=utf-8",
+        )
+        visitor.head = b""
+        try:
+            visitor.sock.send(answer)
+            visitor.sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            self._close(visitor)
+            return
+        # Closing now, with bytes unread, would reset the connection and could take the answer with it.
+        self._deadlines.set(visitor, _LINGER, time.monotonic())
+
+    def _close(self, visitor: _Visitor) -> None:
+        fd = visitor.sock.fileno()
+        self._deadlines.clear(visitor)
+        self._doors.close(fd)
+        del self._visitors[fd]
+        visitor.sock.close()
+        self.activity = time.monotonic()
+
+    def due(self) -> float | None:
+        """When `expire()` is to be called next (monotonic seconds), or None."""
+        due = self._deadlines.next()
+        if time.monotonic() < self._accept_after:
+            return self._accept_after if due is None else min(due, self._accept_after)
+        return due
+
+    def expire(self, now: float) -> None:
+        for visitor, _ in self._deadlines.expired(now):
+            self._close(visitor)
+
+    def abandon(self) -> None:
+        """In a forked child: the visitors are the parent's."""
+        for visitor in self._visitors.values():
+            visitor.sock.close()
+        self._visitors.clear()
+
+    def close(self) -> None:
+        for visitor in list(self._visitors.values()):
+            self._close(visitor)
+

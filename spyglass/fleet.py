@@ -1,0 +1,96 @@
+"""Policy, pure: from facts and the time to decisions. No process is touched here and no clock is read.
+
+Times are monotonic seconds (float) unless a name says otherwise.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+SETTLED = 10.0  # a worker that has lived this long was not born broken
+_FIRST_PAUSE = 0.1
+_LONGEST_PAUSE = 5.0
+_LONGEST_RETRY = 10.0
+
+
+class Slot:
+    """What the scoreboard says of one worker, as a value."""
+
+    __slots__ = ("activity", "answer", "call_since", "number", "open", "served", "state")
+
+    def __init__(self, number: int, state: int, open: int, served: int, activity: float, call_since: float, answer: int) -> None:
+        self.number = number
+        self.state = state
+        self.open = open
+        self.served = served
+        self.activity = activity
+        self.call_since = call_since
+        self.answer = answer
+
+
+def quiet_at(slots: Iterable[Slot], since: float, now: float) -> float:
+    """Since when nothing has been open anywhere: the latest activity, not before `since`; `now` while a connection is open."""
+    latest = since
+    for slot in slots:
+        if slot.open:
+            return now
+        latest = max(latest, slot.activity)
+    return latest
+
+
+def leave_at(slots: Iterable[Slot], since: float, now: float, idle_timeout: float) -> float | None:
+    """When it will be time to leave if nobody comes; None for never.
+
+    While a connection is open nobody can leave earlier than `idle_timeout` from now: looking again then loses no time, so nothing
+    needs to be told when it closes.
+    """
+    return quiet_at(slots, since, now) + idle_timeout if idle_timeout else None
+
+
+def overdue(slots: Iterable[Slot], now: float, request_timeout: float) -> list[Slot]:
+    """The workers whose app has been working on one request for `request_timeout` without giving any output."""
+    return [slot for slot in slots if slot.call_since and now - slot.call_since >= request_timeout]
+
+
+def overdue_at(slots: Iterable[Slot], now: float, request_timeout: float) -> float:
+    """When a worker may be overdue at the earliest: a call that has not begun yet cannot be before `request_timeout` from now."""
+    return min((slot.call_since or now for slot in slots), default=now) + request_timeout
+
+
+def quiesced(slots: Iterable[Slot], order: int) -> bool:
+    """True when every worker has stopped accepting in obedience to `order`."""
+    return all(slot.answer == order for slot in slots)
+
+
+class Streak:
+    """Deaths of a generation's workers in a row: whether to go on at once, after a pause, or not at all.
+
+    `limit` (int): so many workers that died young, one after the other and none of them having answered a request, make the
+    generation hopeless.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.respawn_at = 0.0
+        self._limit = limit
+        self._deaths = 0
+        self._young = 0
+
+    def died(self, now: float, age: float, served: int) -> None:
+        if age >= SETTLED:
+            self._deaths = 0
+        self._deaths += 1
+        self._young = 0 if served or age >= SETTLED else self._young + 1
+        # The first is an accident and replaced at once; what keeps happening must not eat the machine.
+        pause = 0.0 if self._deaths == 1 else min(_FIRST_PAUSE * 2.0 ** min(self._deaths - 2, 10), _LONGEST_PAUSE)
+        self.respawn_at = now + pause
+
+    @property
+    def hopeless(self) -> bool:
+        return self._young >= self._limit
+
+
+def retry_pause(failures: int) -> float:
+    """Seconds before an app that failed `failures` times in a row is tried again."""
+    return min(0.5 * 2.0 ** min(failures - 1, 10), _LONGEST_RETRY)

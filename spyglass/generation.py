@@ -1,0 +1,270 @@
+"""A generation as the Master sees it: one zygote, its channel and its workers.
+
+Two may live side by side, on the same listeners and the same scoreboard: the one that serves and the one that is to take over. Here
+stands what is done to processes and what is heard from them; whether to do it is decided in the Master, by the rules in fleet.py.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import time
+
+from spyglass import fleet, scoreboard, zygote
+from spyglass.fleet import Slot, Streak
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from spyglass.config import Config
+    from spyglass.doors import Doors
+    from spyglass.log import Log
+    from spyglass.shared import Shared
+
+_BUFFER = 1 << 20  # the channel's; a zygote must never wait for its Master
+
+
+class Worker:
+    """`pid` (int) is 0 until the zygote has reported it; `born` is monotonic seconds."""
+
+    __slots__ = ("born", "cells", "draining", "killed", "number", "pid")
+
+    def __init__(self, number: int, cells: memoryview[int], born: float) -> None:
+        self.number = number
+        self.cells = cells
+        self.born = born
+        self.pid = 0
+        self.draining = False
+        self.killed = False
+
+    def slot(self) -> Slot:
+        cells = self.cells
+        return Slot(
+            self.number,
+            cells[scoreboard.STATE],
+            cells[scoreboard.OPEN],
+            cells[scoreboard.SERVED],
+            cells[scoreboard.ACTIVITY] / 1e9,
+            cells[scoreboard.CALL_SINCE] / 1e9,
+            cells[scoreboard.ANSWER],
+        )
+
+    @property
+    def accepting(self) -> bool:
+        return self.cells[scoreboard.STATE] == scoreboard.ACCEPTING
+
+    def order(self, order: int) -> None:
+        """Takes effect when the bell rings; after DRAIN there is no other."""
+        self.draining = self.draining or order == scoreboard.DRAIN
+        self.cells[scoreboard.ORDER] = scoreboard.DRAIN if self.draining else order
+
+    def kill(self, number: int) -> None:
+        # The zygote reports a death after it has reaped it, so for a moment the pid may be nobody's. It would have to be given out
+        # again within that moment to be somebody else's.
+        if self.pid:
+            try:
+                os.kill(self.pid, number)
+            except ProcessLookupError:
+                pass
+
+
+class Generation:
+    """`started` (float) is monotonic, `started_wall` (float) the wall clock's, for comparison with times of files.
+
+    `retry` (bool): the one before could not be loaded or could not live.
+    """
+
+    def __init__(self, config: Config, shared: Shared, doors: Doors, log: Log, *, retry: bool) -> None:
+        self.config = config
+        self.started = time.monotonic()
+        self.started_wall = time.time()
+        self.wanted = config.workers
+        self.workers: dict[int, Worker] = {}
+        self.pid = 0  # the zygote's; 0 when it has gone
+        self.last_words: tuple[str, str, list[str]] | None = None  # why loading failed: summary, details, files
+        # A generation that follows a broken one gets no second chance to break for its visitors.
+        self.streak = Streak(1 if retry else max(3, config.workers + 1))
+        self._first = not retry
+        self._shared = shared
+        self._doors = doors
+        self._log = log
+        self._draining = False
+        self._channel, self._far_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._fd = self._channel.fileno()
+
+    def start(self, become_child: Callable[[], None]) -> None:
+        """Fork the zygote. In the child `become_child` lets go of what is the Master's; the child, and its workers, end in here."""
+        self._far_end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
+        pid = os.fork()
+        if not pid:
+            become_child()
+            self._channel.close()
+            self._shared.leave_the_line()
+            zygote.Zygote(self.config, self._shared, self._far_end, self._log.child("zygote")).run(self._first)
+            # The zygote's end and that of each of its workers: the app's atexit functions run on the way out.
+            sys.exit(0)
+        self.pid = pid
+        self._far_end.close()
+        self._channel.setblocking(False)
+        self._doors.open(self._fd, self.hear)
+
+    def disown(self) -> None:
+        """In the zygote of another generation."""
+        self._channel.close()
+
+    # Doing
+
+    def maintain(self, now: float, order: int) -> None:
+        """Spawn who is missing, under `order`; drain who is too many. The zygote forks them when it has loaded the app."""
+        there = [worker for worker in self.workers.values() if not worker.draining]
+        if len(there) > self.wanted:
+            for worker in there[self.wanted :]:
+                worker.order(scoreboard.DRAIN)
+            self._shared.ring()
+        elif self.pid and not self._draining and now >= self.streak.respawn_at:
+            for _ in range(self.wanted - len(there)):
+                self._spawn(now, order)
+
+    def _spawn(self, now: float, order: int) -> None:
+        number = self._shared.board.take()
+        worker = self.workers[number] = Worker(number, self._shared.board.slot(number), now)
+        worker.order(order)
+        zygote.send(self._channel, zygote.SPAWN, number)
+
+    def drain(self) -> None:
+        """Tell all to finish and leave; the end of the channel tells the zygote that there will be no more work."""
+        self._draining = True
+        for worker in self.workers.values():
+            worker.order(scoreboard.DRAIN)
+        self._shared.ring()
+        if self._fd >= 0:
+            try:
+                self._channel.shutdown(socket.SHUT_WR)
+            except OSError:
+                pass
+
+    def kill(self) -> None:
+        """End all of it now."""
+        self.drain()
+        for worker in self.workers.values():
+            worker.killed = True
+            worker.kill(signal.SIGKILL)
+        if self.pid:
+            os.kill(self.pid, signal.SIGKILL)
+
+    def end_call(self, number: int) -> None:
+        """End the worker in slot `number`, whose call has been running for too long."""
+        worker = self.workers[number]
+        if not worker.killed:
+            worker.killed = True
+            seconds = self.config.request_timeout
+            self._log.error(f"worker {worker.pid}: killed, a call has been running for {seconds:g} s (request_timeout)")
+            # faulthandler writes the traceback of every thread to the journal on the way out.
+            worker.kill(signal.SIGABRT)
+        else:
+            worker.kill(signal.SIGKILL)
+
+    # Hearing
+
+    def hear(self) -> None:
+        """Take the zygote's reports."""
+        while self._fd >= 0:
+            try:
+                message = zygote.receive(self._channel)
+            except BlockingIOError:
+                return
+            if message is None:
+                self._doors.close(self._fd)
+                self._channel.close()
+                self._fd = -1
+                return
+            kind, *facts = message
+            if kind == zygote.FAILED:
+                self.last_words = (facts[0], facts[1], facts[2])
+            elif kind == zygote.SPAWNED:
+                self._worker_born(*facts)
+            elif kind == zygote.DIED:
+                self._worker_died(*facts)
+            else:
+                self._log.error(f"cannot fork a worker: {facts[1]}")
+                self._remove(facts[0])
+                self.streak.died(time.monotonic(), fleet.SETTLED, 0)
+
+    def _worker_born(self, number: int, pid: int) -> None:
+        worker = self.workers[number]
+        worker.pid = pid
+        worker.born = time.monotonic()
+        if worker.killed:
+            worker.kill(signal.SIGKILL)
+
+    def _worker_died(self, number: int, pid: int, status: int) -> None:
+        worker = self._remove(number)
+        now = time.monotonic()
+        slot = worker.slot()
+        if worker.draining and status == 0:
+            self._log.debug(f"worker {pid} has left after {count(slot.served, 'request')}")
+            return
+        level = self._log.info if worker.killed or not status else self._log.error
+        level(
+            f"worker {pid} {how_it_ended(status)} after {now - worker.born:.1f} s and {count(slot.served, 'request')}; "
+            f"{count(slot.open, 'connection')} open{', in the middle of a call' if slot.call_since else ''}"
+        )
+        if not worker.draining:
+            self.streak.died(now, now - worker.born, slot.served)
+
+    def _remove(self, number: int) -> Worker:
+        self._shared.board.give_back(number)
+        return self.workers.pop(number)
+
+    def zygote_ended(self, status: int) -> None:
+        """The zygote was reaped with wait status `status`; whatever it still had to say is heard first."""
+        self.hear()
+        self.pid = 0
+        if self.last_words is None and not self.accepting:
+            self.last_words = (f"the app's process {how_it_ended(status)} while it was being loaded", "", [])
+        elif not self._draining:
+            self._log.error(f"the zygote {how_it_ended(status)}; its workers go on until others have taken over")
+        # Its workers are init's children now: a pidfd still says when one has ended (pidfd_open(2)).
+        for worker in list(self.workers.values()):
+            self._follow(worker)
+
+    def _follow(self, worker: Worker) -> None:
+        try:
+            fd = os.pidfd_open(worker.pid) if worker.pid else -1
+        except OSError:
+            fd = -1
+        if fd < 0:
+            self._remove(worker.number)
+            return
+
+        def ended() -> None:
+            self._doors.close(fd)
+            os.close(fd)
+            self._remove(worker.number)
+
+        self._doors.open(fd, ended)
+
+    @property
+    def gone(self) -> bool:
+        return not self.pid and not self.workers
+
+    @property
+    def accepting(self) -> bool:
+        return any(worker.accepting for worker in self.workers.values())
+
+    def slots(self) -> list[Slot]:
+        return [worker.slot() for worker in self.workers.values()]
+
+
+def count(number: int, noun: str) -> str:
+    """"1 worker", "2 workers"."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def how_it_ended(status: int) -> str:
+    """What a wait status says, as the rest of a sentence."""
+    code = os.waitstatus_to_exitcode(status)
+    return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with status {code}"

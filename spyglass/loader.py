@@ -1,0 +1,199 @@
+"""From `module:callable` to an app, saying whose fault it is when there is none.
+
+Runs in the zygote (or in each worker with `preload = false`), never in the Master: an import can crash, hang or exit.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from spyglass.errors import LoadError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from types import ModuleType, TracebackType
+
+    from spyglass.config import Config
+
+    App = Callable[..., Iterable[bytes]]
+
+WELCOME = "spyglass.welcome:app"
+_ABSENT = object()
+_DEFAULT_NAMES = ("application", "app")
+
+
+def prepare(config: Config) -> None:
+    """Make this process the app's: working directory, import path, byte-code cache. Raises LoadError."""
+    try:
+        os.chdir(config.directory)
+    except OSError as error:
+        raise LoadError(f"directory {config.directory!r}: {error.strerror}") from None
+    here = os.getcwd()
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    if config.venv:
+        _add_venv(config.venv)
+    cache = os.environ.get("CACHE_DIRECTORY", "").partition(":")[0]
+    if cache and sys.pycache_prefix is None:
+        # In the unit's sandbox the app's own directory is read-only: without a cache each wake would compile it again.
+        sys.pycache_prefix = os.path.join(cache, "pycache")
+        sys.dont_write_bytecode = False
+
+
+def _add_venv(venv: str) -> None:
+    settings = os.path.join(venv, "pyvenv.cfg")
+    try:
+        with open(settings, encoding="utf-8") as stream:
+            entries = dict(_entry(line) for line in stream)
+    except OSError as error:
+        raise LoadError(f"venv {venv!r} is not a virtual environment: {settings}: {error.strerror}", files=[settings]) from None
+    # venv and virtualenv write the one or the other.
+    theirs = ".".join((entries.get("version") or entries.get("version_info") or "?").split(".")[:2])
+    ours = f"{sys.version_info.major}.{sys.version_info.minor}"
+    if theirs != ours:
+        raise LoadError(
+            f"venv {venv!r} is for Python {theirs}, this Spyglass runs on Python {ours}: "
+            "make the environment anew with this Python, or install Spyglass into it",
+            files=[settings],
+        )
+    import site
+
+    before = len(sys.path)
+    site.addsitedir(os.path.join(os.path.abspath(venv), "lib", f"python{ours}", "site-packages"))
+    # addsitedir() appends; the app's own packages must win over the system's.
+    added = sys.path[before:]
+    del sys.path[before:]
+    sys.path[1:1] = added
+    os.environ["VIRTUAL_ENV"] = os.path.abspath(venv)
+
+
+def _entry(line: str) -> tuple[str, str]:
+    key, _, value = line.partition("=")
+    return key.strip(), value.strip()
+
+
+def load(config: Config) -> App:
+    """The app that `config.app` names. Raises LoadError whatever the app's code does, short of crashing or hanging."""
+    where, _, name = (config.app or WELCOME).rpartition(":") if ":" in config.app or not config.app else (config.app, "", "")
+    module = _load_file(where) if is_path(where) else _import(where, candidates(config))
+    source = [path for path in [getattr(module, "__file__", None)] if path]
+    app: object
+    if name:
+        app = _lookup(module, where, name, source)
+    else:
+        found = [value for each in _DEFAULT_NAMES if (value := _attribute(module, each, source)) is not _ABSENT]
+        if not found:
+            raise LoadError(f"module {where!r} has neither 'application' nor 'app': name it as {where}:NAME", files=source)
+        app = found[0]
+    if not callable(app):
+        raise LoadError(f"{config.app!r} is not callable: it is of type {type(app).__name__!r}", files=source)
+    return app
+
+
+def is_path(where: str) -> bool:
+    return "/" in where or where.endswith((".py", ".wsgi"))
+
+
+def candidates(config: Config) -> list[str]:
+    """The files that would decide what `config.app` is, whether they exist or not: what to watch when it cannot be loaded."""
+    where = (config.app or WELCOME).rpartition(":")[0] or config.app
+    base = os.path.abspath(config.directory)
+    if is_path(where):
+        return [os.path.join(base, where)]
+    return _sources(base, where)
+
+
+def _sources(base: str, module: str) -> list[str]:
+    """Where `module`, and the packages around it, would lie below `base`."""
+    parts = module.split(".")
+    stems = [os.path.join(base, *parts[:depth]) for depth in range(1, len(parts) + 1)]
+    return [path for stem in stems for path in (stem + ".py", os.path.join(stem, "__init__.py"))]
+
+
+def _import(name: str, files: list[str]) -> ModuleType:
+    try:
+        __import__(name)
+    except BaseException as error:
+        raise failure(error, files) from error
+    return sys.modules[name]
+
+
+def _load_file(path: str) -> ModuleType:
+    from importlib.machinery import SourceFileLoader
+    from importlib.util import module_from_spec, spec_from_file_location
+
+    path = os.path.abspath(path)
+    stem = os.path.splitext(os.path.basename(path))[0]
+    folder = os.path.dirname(path)
+    if folder not in sys.path:
+        sys.path.insert(1, folder)
+    try:
+        # The loader is named because .wsgi says nothing to the import system.
+        spec = spec_from_file_location(stem, path, loader=SourceFileLoader(stem, path))
+        assert spec is not None
+        assert spec.loader is not None
+        module = sys.modules[stem] = module_from_spec(spec)
+        spec.loader.exec_module(module)
+    except BaseException as error:
+        sys.modules.pop(stem, None)
+        raise failure(error, [path]) from error
+    return module
+
+
+def _lookup(module: ModuleType, where: str, name: str, source: list[str]) -> object:
+    is_factory = name.endswith("()")
+    found: object = module
+    for part in name.removesuffix("()").split("."):
+        found = _attribute(found, part, source)
+        if found is _ABSENT:
+            raise LoadError(f"{where!r} has no {name.removesuffix('()')!r}", files=source)
+    if not is_factory:
+        return found
+    try:
+        return found() if callable(found) else found
+    except BaseException as error:
+        raise failure(error, source) from error
+
+
+def _attribute(owner: object, name: str, source: list[str]) -> object:
+    """The attribute, or _ABSENT; a module's __getattr__ (PEP 562) may raise anything."""
+    try:
+        return getattr(owner, name, _ABSENT)
+    except BaseException as error:
+        raise failure(error, source) from error
+
+
+def failure(error: BaseException, files: Iterable[str] = ()) -> LoadError:
+    """What `error`, raised by the app's code, means for those who have to mend it."""
+    import traceback
+
+    text = str(error).strip().partition("\n")[0]
+    line = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    trace = _without_us(error.__traceback__)
+    # Without a frame of the app's (nothing of that name to import) the summary says it all, but for where a syntax error stands.
+    details = ""
+    if trace is not None or isinstance(error, SyntaxError):
+        lines = traceback.format_exception(type(error), error, trace)
+        details = "".join(lines if trace is not None else ["Traceback (most recent call last):\n", *lines]).rstrip()
+    named = [frame.filename for frame in traceback.extract_tb(trace)]
+    if isinstance(error, SyntaxError) and error.filename:
+        named.append(error.filename)
+        line = f"{type(error).__name__}: {error.msg} ({error.filename}, line {error.lineno})"
+    if isinstance(error, SystemExit):
+        line = f"the app called sys.exit({error.code!r}) while it was being loaded"
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        named += _sources(os.getcwd(), error.name)
+    watched = [path for path in (*files, *named) if not path.startswith("<")]
+    return LoadError(line, details, list(dict.fromkeys(os.path.abspath(path) for path in watched)))
+
+
+def _without_us(trace: TracebackType | None) -> TracebackType | None:
+    # The first frames are this file's and the import system's: they tell the app's author nothing.
+    while trace is not None:
+        filename = trace.tb_frame.f_code.co_filename
+        if filename != __file__ and not filename.startswith("<frozen importlib"):
+            break
+        trace = trace.tb_next
+    return trace

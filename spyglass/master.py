@@ -1,0 +1,453 @@
+"""The Master: the unit's main process. It waits, looks, acts, tells systemd, and leaves when it is quiet.
+
+systemd (or the lookout) starts it with the listening sockets. It never imports the app, so nothing an app does can hurt it: a zygote
+forked from it loads the app and forks the workers. Two generations may live side by side, `serving` and `loading`; what is neither
+any more is `retired` until its last process has gone. When there is nobody to serve, the Master answers 503 itself (`trouble`).
+
+Leaving without losing anybody: what waits in the kernel's queue is safe, systemd polls it the moment we are dead; what a worker has
+accepted is ours. So: stop accepting (quiesce), ask what is held, look at the queue again, and only then leave. STOPPING=1 cannot
+be taken back (sd_notify(3)), so it is said after the decision and never before.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import time
+
+from spyglass import fleet, log, scoreboard
+from spyglass.config import Config
+from spyglass.doors import Doors
+from spyglass.errors import EX_CONFIG, ConfigError, LoadError
+from spyglass.generation import Generation, count
+from spyglass.shared import Shared
+from spyglass.signals import Signals
+from spyglass.systemd import notify
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from spyglass.failing import Answerer, Trouble
+    from spyglass.log import Log
+    from spyglass.systemd import Listener
+
+_SLOTS = 1024  # two generations of the most workers there can be, and those on their way out
+_MOST_WORKERS = 256
+_HOLD = 0.7  # seconds a visitor may wait for a new try at a broken app; then the 503
+_STATUS_EVERY = 5.0  # seconds between two looks while somebody is there, so that `systemctl status` is not old news
+_KILL_AFTER = 2.0  # seconds beyond graceful_timeout, within which workers cut by themselves
+_STOP = (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT)
+_SIGNALS = (*_STOP, signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGUSR2, signal.SIGCHLD)
+
+
+class Master:
+    """`read_config` gives the configuration afresh, or raises ConfigError; it is asked before each try at loading."""
+
+    def __init__(self, listeners: list[Listener], read_config: Callable[[], Config], log: Log) -> None:
+        self._listeners = listeners
+        self._read_config = read_config
+        self._log = log
+        self._config = Config()
+        self._shared = Shared(listeners, _SLOTS)
+        self._signals = Signals(_SIGNALS)
+        self._doors = Doors()
+        self._watching = False  # whether the listeners are among the doors
+        # Who serves, and who will
+        self._loading: Generation | None = None
+        self._serving: Generation | None = None
+        self._retired: list[Generation] = []
+        # Being quiet
+        self._since = 0.0  # quiet is counted from here at the earliest
+        self._order = scoreboard.SERVE
+        self._orders = 0
+        # Failing
+        self._trouble: Trouble | None = None
+        self._answerer: Answerer | None = None
+        self._failures = 0  # in a row
+        self._logged = ""  # the failure that stands in the journal already
+        self._hold_until: float | None = None
+        # Ending, and what systemd was told
+        self._exit_status: int | None = None
+        self._stop_by = 0.0
+        self._ready = False
+        self._status = ""
+
+    def run(self) -> int:
+        """Serve until it is quiet or somebody says stop; returns the exit status."""
+        self._doors.open(self._signals.fd, self._heed_signals)
+        self._doors.open(self._shared.poke, self._shared.hear)
+        self._load()
+        self._tell(time.monotonic())
+        while self._exit_status is None or self._generations():
+            self.turn()
+        return self._exit_status
+
+    def turn(self) -> None:
+        """Wait once, hear what there is, look at everything, act."""
+        self._doors.wait(self._patience(time.monotonic()))
+        now = time.monotonic()
+        if self._answerer is not None:
+            self._answerer.expire(now)
+        if self._exit_status is not None:
+            self._look_at_stopping(now)
+        else:
+            if self._loading is not None:
+                self._look_at_loading(self._loading, now)
+            if self._serving is not None:
+                self._look_at_serving(self._serving, now)
+            elif self._trouble is not None:
+                self._look_at_failing(now)
+        self._retired = [generation for generation in self._retired if not generation.gone]
+        self._tell(now)
+
+    def _patience(self, now: float) -> float | None:
+        """Seconds until something is due; None: only an event can change anything."""
+        due: list[float | None] = [self._hold_until, self._answerer.due() if self._answerer is not None else None]
+        if self._exit_status is not None:
+            due.append(self._stop_by)
+        else:
+            if self._loading is not None:
+                due += [self._loading.started + self._loading.config.start_timeout, self._loading.streak.respawn_at]
+            if self._serving is not None:
+                slots = self._serving.slots()
+                due += [self._leave_at(slots, now), fleet.overdue_at(slots, now, self._config.request_timeout)]
+                due += [self._serving.streak.respawn_at, now + _STATUS_EVERY]
+            elif self._trouble is not None:
+                due.append(self._failing_leave_at(now))
+        # What lies in the past has been looked at already and waits for an event.
+        ahead = [when for when in due if when is not None and when > now]
+        return min(ahead) - now if ahead else None
+
+    def _watch_listeners(self, watching: bool) -> None:
+        if watching == self._watching:
+            return
+        self._watching = watching
+        for listener in self._listeners:
+            if watching:
+                self._doors.open(listener.fd, self._meet_visitors)
+            else:
+                self._doors.close(listener.fd)
+
+    def _generations(self) -> list[Generation]:
+        return [generation for generation in (self._loading, self._serving, *self._retired) if generation is not None]
+
+    # Signals
+
+    def _heed_signals(self) -> None:
+        for number in self._signals.take():
+            if number == signal.SIGCHLD:
+                self._reap()
+            elif number in _STOP:
+                self._told_to_stop(number)
+            elif number == signal.SIGHUP:
+                self._reload()
+            elif number == signal.SIGUSR2:
+                self._dump_tracebacks()
+            elif self._serving is not None:
+                wanted = self._serving.wanted + (1 if number == signal.SIGTTIN else -1)
+                self._serving.wanted = max(1, min(_MOST_WORKERS, wanted))
+                self._log.info(f"{signal.Signals(number).name}: {count(self._serving.wanted, 'worker')} from now on")
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if not pid:
+                return
+            for generation in self._generations():
+                if generation.pid == pid:
+                    generation.zygote_ended(status)
+
+    def _told_to_stop(self, number: int) -> None:
+        name = signal.Signals(number).name
+        if self._exit_status is None:
+            self._log.info(f"{name}: stopping")
+            self._stop(0)
+        elif number == signal.SIGINT:
+            self._log.info(f"{name} again: stopping at once")
+            for generation in self._generations():
+                generation.kill()
+
+    def _dump_tracebacks(self) -> None:
+        import faulthandler
+
+        faulthandler.dump_traceback(all_threads=True)
+        for generation in self._generations():
+            for worker in generation.workers.values():
+                worker.kill(signal.SIGUSR2)
+                time.sleep(0.02)  # faulthandler writes piece by piece: at the same time, they could not be read
+
+    def _reload(self) -> None:
+        if self._exit_status is not None:
+            return
+        self._log.info("SIGHUP: loading another generation")
+        if self._loading is not None:
+            self._discard(self._loading)
+            self._loading = None
+        if self._serving is not None and self._order != scoreboard.SERVE:
+            self._give_order(self._serving, quiesce=False)
+        self._load()
+
+    # Waking
+
+    def _load(self) -> None:
+        """Start a generation from a configuration read afresh."""
+        try:
+            config = self._read_config()
+        except ConfigError as error:
+            self._fail(LoadError(str(error), files=[error.file] if error.file else []), time.time())
+            return
+        self._log.set_level(log.LEVELS[config.log_level])
+        if self._serving is None:
+            self._config = config
+        try:
+            self._loading = Generation(config, self._shared, self._doors, self._log, retry=bool(self._failures))
+            self._loading.start(self._become_child)
+        except OSError as error:  # no descriptor, no process, no memory to be had: as with an app that cannot be loaded, later perhaps
+            self._loading = None
+            self._fail(LoadError(f"cannot start a process for the app: {error.strerror}"), time.time())
+            return
+        # Now, not when it has loaded: it then forks at once, without asking.
+        self._loading.maintain(self._loading.started, self._order)
+        if not self._ready:
+            notify(f"EXTEND_TIMEOUT_USEC={int((config.start_timeout + 10) * 1e6)}")
+
+    def _become_child(self) -> None:
+        self._doors.abandon()
+        self._signals.forget()
+        for generation in self._generations():
+            if generation is not self._loading:
+                generation.disown()
+        if self._answerer is not None:
+            self._answerer.abandon()
+
+    def _look_at_loading(self, generation: Generation, now: float) -> None:
+        timeout = generation.config.start_timeout
+        if generation.accepting:
+            self._promote(generation, now)
+        elif generation.last_words is not None:
+            self._give_up(generation, LoadError(*generation.last_words))
+        elif generation.streak.hopeless:
+            self._give_up(generation, LoadError("the workers die as soon as they are started"))
+        elif now >= generation.started + timeout:
+            if generation.pid and not self._failures:
+                # Leaves where it hangs in the journal, by faulthandler; once is enough.
+                os.kill(generation.pid, signal.SIGABRT)
+                time.sleep(0.05)
+            self._give_up(generation, LoadError(f"the app was not loaded within {timeout:g} s (start_timeout)"))
+        else:
+            generation.maintain(now, self._order)
+
+    def _promote(self, generation: Generation, now: float) -> None:
+        """The workers of `generation` accept: it serves from now on, whoever served before drains."""
+        seconds = now - generation.started
+        if self._serving is not None:
+            self._log.info(f"another generation has taken over after {seconds:.2f} s; the old one drains")
+            self._serving.drain()
+            self._retired.append(self._serving)
+        else:
+            self._log.info(f"awake after {seconds:.2f} s: {generation.config.app or 'the welcome page'}")
+        self._loading, self._serving, self._trouble, self._hold_until = None, generation, None, None
+        self._config = generation.config
+        self._since = now
+        self._watch_listeners(False)
+        self._say_ready()
+
+    def _say_ready(self) -> None:
+        if not self._ready:
+            self._ready = True
+            notify("READY=1")
+
+    # Awake
+
+    def _look_at_serving(self, generation: Generation, now: float) -> None:
+        if generation.streak.hopeless or (generation.gone and self._failures and self._loading is None):
+            self._serving = None
+            self._give_up(generation, LoadError("the workers die as soon as they are started"))
+            return
+        if generation.gone:
+            # Somebody has killed all of it. An accident, unless it happens again before a request was answered.
+            self._serving = None
+            self._order = scoreboard.SERVE
+            if self._loading is None:
+                self._load()
+                self._failures += 1
+            return
+        slots = generation.slots()
+        for slot in fleet.overdue(slots, now, self._config.request_timeout):
+            generation.end_call(slot.number)
+        if not generation.pid and self._loading is None and now >= generation.streak.respawn_at:
+            self._load()
+        if self._failures and any(slot.served for slot in slots):
+            self._failures, self._logged = 0, ""
+        generation.maintain(now, self._order)
+        if self._order != scoreboard.SERVE:
+            self._look_at_quiesced(generation, slots, now)
+        elif self._time_to_leave(slots, now):
+            self._give_order(generation, quiesce=True)
+
+    def _leave_at(self, slots: list[fleet.Slot], now: float) -> float | None:
+        if self._loading is not None or self._retired or (self._answerer is not None and self._answerer.open):
+            return None
+        return fleet.leave_at(slots, self._since, now, self._config.idle_timeout)
+
+    def _time_to_leave(self, slots: list[fleet.Slot], now: float) -> bool:
+        when = self._leave_at(slots, now)
+        return when is not None and now >= when
+
+    def _give_order(self, generation: Generation, *, quiesce: bool) -> None:
+        self._orders += 1
+        self._order = self._orders if quiesce else scoreboard.SERVE
+        for worker in generation.workers.values():
+            worker.order(self._order)
+        self._shared.ring()
+        # While the workers look away we do: whoever comes now makes them look again at once.
+        self._watch_listeners(quiesce)
+
+    def _look_at_quiesced(self, generation: Generation, slots: list[fleet.Slot], now: float) -> None:
+        if not self._time_to_leave(slots, now) or self._somebody_waits():
+            self._log.debug("somebody came: staying")
+            self._since = now
+            self._give_order(generation, quiesce=False)
+        elif fleet.quiesced(slots, self._order) and not any(slot.open for slot in generation.slots()):
+            # From here on nobody accepts; who connects now waits in the queue and wakes the next Master.
+            self._log.info(f"leaving after {self._config.idle_timeout:g} s without a connection")
+            self._stop(0)
+
+    def _somebody_waits(self) -> bool:
+        poll = select.poll()
+        for listener in self._listeners:
+            poll.register(listener.fd, select.POLLIN)
+        return bool(poll.poll(0))
+
+    # Failing
+
+    def _give_up(self, generation: Generation, error: LoadError) -> None:
+        self._discard(generation)
+        if generation is self._loading:
+            self._loading = None
+        self._fail(error, generation.started_wall)
+
+    def _discard(self, generation: Generation) -> None:
+        generation.kill()
+        self._retired.append(generation)
+
+    def _fail(self, error: LoadError, began: float) -> None:
+        """A try that began at `began` (wall clock) has failed. If a generation serves, it goes on; if not, the Master answers."""
+        from spyglass.failing import Answerer, Trouble  # a wake that goes well does not pay for these
+        from spyglass.loader import candidates
+
+        now = time.monotonic()
+        self._failures += 1
+        self._report(error)
+        if self._serving is not None:
+            self._serving.streak.respawn_at = now + fleet.retry_pause(self._failures)
+            return
+        error.files += [path for path in [self._config.file, *candidates(self._config)] if path]
+        self._trouble = Trouble(error, self._failures, began, now)
+        self._order = scoreboard.SERVE
+        self._hold_until = None
+        if self._answerer is None:
+            self._answerer = Answerer(self._doors, self._page, self._config.header_timeout)
+        self._watch_listeners(True)
+        self._say_ready()
+
+    def _report(self, error: LoadError) -> None:
+        what = "reload failed, the old generation goes on" if self._serving is not None else "failing"
+        if self._logged == error.summary:
+            self._log.info(f"still {what}: {error.summary}")
+            return
+        self._logged = error.summary
+        self._log.error(f"{what}: {error.summary}" + (f"\n{error.details}" if error.details else ""))
+
+    def _page(self) -> tuple[str, int]:
+        if self._trouble is None:
+            return "", 1
+        error = self._trouble.error
+        wait = max(1, round(self._trouble.retry_at - time.monotonic()))
+        return (f"{error.summary}\n\n{error.details}" if self._config.debug else ""), wait
+
+    def _meet_visitors(self) -> None:
+        """Somebody waits in a listener's queue while no worker is to accept."""
+        if self._trouble is None or self._serving is not None or self._answerer is None:
+            return  # quiescing: the look that follows sees it
+        now = time.monotonic()
+        if self._loading is None and self._trouble.may_retry(now):
+            self._load()
+            if self._loading is not None:
+                # Perhaps it works this time, and whoever asked for it need not see an error at all.
+                self._hold_until = now + min(_HOLD, self._config.start_timeout)
+                self._watch_listeners(False)
+                return
+        for listener in self._listeners:
+            self._answerer.accept(listener)
+
+    def _look_at_failing(self, now: float) -> None:
+        assert self._answerer is not None
+        if self._hold_until is not None and now >= self._hold_until:
+            self._hold_until = None
+        self._watch_listeners(self._hold_until is None and not self._answerer.full)
+        when = self._failing_leave_at(now)
+        if when is not None and now >= when and not self._somebody_waits():
+            self._log.info(f"leaving after {self._config.idle_timeout:g} s without a visitor; still broken: {self._logged}")
+            self._stop(EX_CONFIG)
+
+    def _failing_leave_at(self, now: float) -> float | None:
+        assert self._answerer is not None
+        if self._loading is not None or not self._config.idle_timeout:
+            return None
+        return (now if self._answerer.open else self._answerer.activity) + self._config.idle_timeout
+
+    # Leaving
+
+    def _stop(self, status: int) -> None:
+        now = time.monotonic()
+        self._exit_status = status
+        self._stop_by = now + self._config.graceful_timeout + _KILL_AFTER
+        notify("STOPPING=1", f"EXTEND_TIMEOUT_USEC={int((self._stop_by - now + 5) * 1e6)}")
+        self._watch_listeners(False)
+        self._hold_until = None
+        if self._loading is not None:
+            # It has accepted nothing yet: whoever waits, waits in the queue.
+            self._discard(self._loading)
+            self._loading = None
+        if self._serving is not None:
+            self._serving.drain()
+            self._retired.append(self._serving)
+            self._serving = None
+        if self._answerer is not None:
+            self._answerer.close()
+
+    def _look_at_stopping(self, now: float) -> None:
+        if now >= self._stop_by:
+            self._log.warning("killing what has not left in time")
+            self._stop_by = now + _KILL_AFTER
+            for generation in self._generations():
+                generation.kill()
+
+    # Telling systemd
+
+    def _tell(self, now: float) -> None:
+        status = self._describe(now)
+        if status != self._status:
+            self._status = status
+            notify(f"STATUS={status}")
+
+    def _describe(self, now: float) -> str:
+        if self._exit_status is not None:
+            held = sum(slot.open for generation in self._generations() for slot in generation.slots())
+            return f"leaving: {count(held, 'connection')} to finish" if held else "leaving"
+        if self._serving is None:
+            loading = f"waking: loading {self._config.app or 'the welcome page'}"
+            return loading if self._trouble is None else f"failing: {self._trouble.error.summary}"
+        slots = self._serving.slots()
+        held = sum(slot.open for slot in slots)
+        served = sum(slot.served for slot in slots)
+        when = None if held else self._leave_at(slots, now)
+        quiet = "" if when is None else f"; quiet, leaves in {max(0.0, when - now):.0f} s"
+        reload = "; loading another generation" if self._loading is not None else ""
+        return f"awake: {count(len(slots), 'worker')}, {count(held, 'connection')}, {count(served, 'request')} served{quiet}{reload}"

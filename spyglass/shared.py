@@ -1,0 +1,44 @@
+"""What the Master makes before its first fork and every process then shares: the scoreboard and three descriptors.
+
+- the *bell*, an eventfd the Master rings to make every worker look at its ORDER;
+- the *poke*, an eventfd with which anybody makes the Master look at the scoreboard;
+- the *life line*, a pipe nobody ever writes to: only the Master holds its writing end, so it ends with the Master, however that ends.
+"""
+
+from __future__ import annotations
+
+import os
+
+from spyglass.scoreboard import Scoreboard
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from spyglass.systemd import Listener
+
+
+class Shared:
+    """`listeners` (list of Listener) and the means by which `slots` (int) workers and the Master reach each other."""
+
+    def __init__(self, listeners: list[Listener], slots: int) -> None:
+        self.listeners = listeners
+        self.board = Scoreboard(slots)
+        self.bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self.poke = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self.lifeline, self._held = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def leave_the_line(self) -> None:
+        """In a child: only the Master may hold the life line."""
+        os.close(self._held)
+
+    def ring(self) -> None:
+        os.eventfd_write(self.bell, 1)
+
+    def tell_master(self) -> None:
+        os.eventfd_write(self.poke, 1)
+
+    def hear(self) -> None:
+        """In the Master: the poke was heard."""
+        try:
+            os.eventfd_read(self.poke)
+        except BlockingIOError:
+            pass

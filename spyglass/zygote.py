@@ -1,0 +1,183 @@
+"""The zygote: forked from the Master, loads the app once, and forks the workers from itself.
+
+It owns everything the app did while it was imported; when it goes, all of that goes back to the kernel. It is told what to do over
+a channel, one message a packet, and tells its Master over the same: FAILED, SPAWNED, DIED. It reaps its workers, for it is
+their parent. The end of the channel means: leave, when the last of the workers has.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import gc
+import marshal
+import os
+import select
+import signal
+import sys
+
+from spyglass.errors import LoadError
+from spyglass.signals import Signals
+from spyglass.systemd import hide_from_the_app
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+    from typing import Any
+
+    from spyglass.config import Config
+    from spyglass.loader import App
+    from spyglass.log import Log
+    from spyglass.shared import Shared
+
+# Both ways the messages are tuples of plain values; marshal is built in, and both ends are the same interpreter.
+SPAWN = "spawn"  # slot
+FAILED = "failed"  # summary, details, files
+SPAWNED = "spawned"  # slot, pid
+DIED = "died"  # slot, pid, wait status
+CANNOT = "cannot"  # slot, why: the fork failed
+
+LARGEST = 128 << 10  # of a message; a packet is sent whole or not at all (unix(7), SOCK_SEQPACKET)
+# Recorded and not acted on: they come to the whole group (systemd, a terminal) and the Master decides what they mean.
+_SIGNALS = (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT, signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGCHLD)
+
+
+def send(channel: socket.socket, *message: Any) -> bool:
+    """Send one message; False when the other end has gone."""
+    try:
+        channel.send(marshal.dumps(message))
+    except OSError:
+        return False
+    return True
+
+
+def receive(channel: socket.socket) -> tuple[Any, ...] | None:
+    """The next message, None at the end of the channel. Raises BlockingIOError when there is none on a non-blocking one."""
+    try:
+        packet = channel.recv(LARGEST)
+    except ConnectionResetError:
+        # The other end was closed with commands of ours unread. The kernel says so first, and only once; what the other end had to
+        # say is still in the queue.
+        packet = channel.recv(LARGEST)
+    message: tuple[Any, ...] | None = marshal.loads(packet) if packet else None  # noqa: S302, from our own fork
+    return message
+
+
+class Zygote:
+    """One generation's parent. `first` (bool): this is the first try at loading, so a crash leaves its traceback in the journal."""
+
+    def __init__(self, config: Config, shared: Shared, channel: socket.socket, log: Log) -> None:
+        self._config = config
+        self._shared = shared
+        self._channel = channel
+        self._log = log
+        self._app: App | None = None
+        self._workers: dict[int, int] = {}  # pid to slot
+        self._signals = Signals(_SIGNALS)
+        self._open = True  # the channel
+
+    def run(self, first: bool) -> None:
+        """Load, then fork and reap until the channel ends and the last worker has gone. Returns in the workers, too."""
+        if first:
+            faulthandler.enable(all_threads=True)
+        faulthandler.register(signal.SIGUSR2, all_threads=True, chain=False)
+        hide_from_the_app()
+        # Nothing made while loading is garbage worth looking for, and what survives is never to be looked at again: the
+        # collector's marks would copy every shared page.
+        gc.disable()
+        if not self._load():
+            return
+        gc.freeze()
+        faulthandler.enable(all_threads=True)
+        self._signals.install()  # the app may have set its own
+        poll = select.poll()
+        poll.register(self._signals.fd, select.POLLIN)
+        poll.register(self._channel, select.POLLIN)
+        while self._open or self._workers:
+            for fd, _ in poll.poll():
+                if fd == self._signals.fd:
+                    self._signals.take()
+                elif self._obey() is not None:
+                    return
+                elif not self._open:
+                    poll.unregister(fd)
+            self._reap()
+
+    def _load(self) -> bool:
+        try:
+            _import_worker()
+            from spyglass import loader
+
+            loader.prepare(self._config)
+            if self._config.preload:
+                self._app = loader.load(self._config)
+        except LoadError as error:
+            report_failure(self._channel, error)
+            return False
+        return True
+
+    def _obey(self) -> int | None:
+        """Do what the Master says; in a worker that has come to its end, a number."""
+        message = receive(self._channel)
+        if message is None:
+            self._open = False
+            return None
+        slot: int = message[1]
+        try:
+            pid = os.fork()
+        except OSError as error:
+            send(self._channel, CANNOT, slot, error.strerror)
+            return None
+        if not pid:
+            self._become_worker(slot)
+            return slot
+        self._workers[pid] = slot
+        send(self._channel, SPAWNED, slot, pid)
+        return None
+
+    def _become_worker(self, slot: int) -> None:
+        from spyglass.worker.process import work
+
+        self._signals.forget()
+        gc.enable()
+        log = self._log.child("worker")
+        app = self._app
+        if app is None:
+            from spyglass import loader
+
+            try:
+                app = loader.load(self._config)
+            except LoadError as error:
+                report_failure(self._channel, error)
+                sys.exit(1)
+        self._channel.close()
+        work(self._config, app, self._shared, slot, log)
+
+    def _reap(self) -> None:
+        # Only our own workers: a process that the app started while loading is the app's to wait for.
+        for pid, slot in list(self._workers.items()):
+            try:
+                reaped, status = os.waitpid(pid, os.WNOHANG)
+            except ChildProcessError:
+                reaped, status = pid, 0  # the app waits for any child
+            if reaped:
+                del self._workers[pid]
+                send(self._channel, DIED, slot, pid, status)
+
+
+def report_failure(channel: socket.socket, error: LoadError) -> None:
+    half = LARGEST // 4
+    details = error.details if len(error.details) < half else f"{error.details[: half // 2]}\n...\n{error.details[-half // 2 :]}"
+    send(channel, FAILED, error.summary[:half], details, error.files[:256])
+
+
+def _import_worker() -> None:
+    # The package carries an httptools of its own, for Debian's is on an abandoned parser. It is on the import path for this one
+    # moment only, so that an app never sees it ahead of its own.
+    vendor = os.path.join(os.path.dirname(__file__), "_vendor")
+    if not os.path.isdir(vendor):
+        import spyglass.worker.process
+        return
+    sys.path.insert(0, vendor)
+    import spyglass.worker.process  # noqa: F401
+
+    sys.path.remove(vendor)
