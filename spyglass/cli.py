@@ -1,0 +1,180 @@
+"""argv to exit status.
+
+Every import here is on the wake path: what only one command needs is imported by that command, and the parser is a few lines over the
+one table of settings, because argparse would cost a wake a quarter of a bare interpreter's start.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from spyglass import config
+from spyglass.errors import ConfigError, ListenerError, StartError, UsageError
+from spyglass.log import LEVELS, Log, stderr_is_journal
+
+_USAGE = """\
+usage: spyglass serve [APP] [--name NAME | --config FILE] [--SETTING VALUE ...]
+       spyglass lookout [APP] [--bind ADDRESS ...] [--name NAME | --config FILE] [--SETTING VALUE ...]
+       spyglass --version | --help
+
+serve    what the systemd unit runs: serve APP on the sockets that systemd passes in
+lookout  where there is no systemd: hold the sockets, and run serve while somebody is there
+
+APP is module:callable, module, or the path of a .py or .wsgi file; without it, the welcome page is served.
+
+  --bind ADDRESS    lookout: host:port, [v6]:port, :port or unix:/path; may be given several times (127.0.0.1:4222)
+  --name NAME       read /etc/spyglass/NAME.toml
+  --config FILE     read FILE
+
+Settings, each also as NAME = VALUE in the TOML file and as SPYGLASS_NAME in the environment; the command line is the strongest:
+"""
+
+
+class Arguments:
+    """What a command line says: the command, the values of the settings, the file, the addresses."""
+
+    def __init__(self) -> None:
+        self.command = ""
+        self.options: dict[str, str] = {}
+        self.file: str | None = None
+        self.binds: list[str] = []
+
+
+    def again(self) -> list[str]:
+        """The command line, less the command and its addresses."""
+        words = [f"--{name.replace('_', '-')}={value}" for name, value in self.options.items()]
+        return words if self.file is None else ["--config", self.file, *words]
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command line (default: the process's own); returns the exit status."""
+    argv = sys.argv[1:] if argv is None else argv
+    try:
+        arguments = parse(argv)
+    except StartError as error:
+        return _refuse(error, argv)
+    if arguments.command == "version":
+        from spyglass import __version__
+
+        print(f"spyglass {__version__}")
+        return 0
+    if arguments.command == "help":
+        print(usage())
+        return 0
+    return _serve(arguments) if arguments.command == "serve" else _lookout(arguments)
+
+
+def _refuse(error: StartError, argv: list[str]) -> int:
+    # Dying with visitors in the queue would have systemd start us again at once, and again, until it fails the socket for good.
+    if argv[:1] == ["serve"] and os.environ.get("LISTEN_PID") == str(os.getpid()):
+        arguments = Arguments()
+        arguments.command = "serve"
+        return _serve(arguments, error)
+    print(f"spyglass: {error}", file=sys.stderr)
+    return error.exit_status
+
+
+def _serve(arguments: Arguments, refused: StartError | None = None) -> int:
+    from spyglass.systemd import adopt_listeners
+
+    log = Log("master", journal=stderr_is_journal(os.environ))
+
+    def read_config() -> config.Config:
+        if refused is not None:
+            raise ConfigError(str(refused))
+        return config.load(arguments.file, os.environ, arguments.options)
+
+    try:
+        listeners = adopt_listeners()
+    except ListenerError as error:
+        # Nobody can be answered. A configuration that is wrong as well is worth a line, too.
+        print(f"spyglass: {error}", file=sys.stderr)
+        return error.exit_status
+    from spyglass.master import Master
+
+    return Master(listeners, read_config, log).run()
+
+
+def _lookout(arguments: Arguments) -> int:
+    from spyglass.lookout import Lookout
+
+    try:
+        settings = config.load(arguments.file, os.environ, arguments.options)
+        log = Log("lookout", LEVELS[settings.log_level], journal=stderr_is_journal(os.environ))
+        lookout = Lookout(arguments.binds or ["127.0.0.1:4222"], settings, arguments.again(), log)
+    except StartError as error:
+        print(f"spyglass: {error}", file=sys.stderr)
+        return error.exit_status
+    return lookout.run()
+
+
+def parse(argv: list[str]) -> Arguments:
+    """Understand a command line. Raises UsageError, or ConfigError for a --name that cannot be one."""
+    arguments = Arguments()
+    rest = list(argv)
+    first = rest.pop(0) if rest else "--help"
+    if first in ("--help", "-h", "help"):
+        arguments.command = "help"
+        return arguments
+    if first in ("--version", "version"):
+        arguments.command = "version"
+        return arguments
+    if first not in ("serve", "lookout"):
+        raise UsageError(f"unknown command {first!r}; 'spyglass --help' lists them")
+    arguments.command = first
+    while rest:
+        word = rest.pop(0)
+        if word in ("--help", "-h"):
+            arguments.command = "help"
+            return arguments
+        if word.startswith("-") and len(word) > 1:
+            _option(arguments, word, rest)
+        elif "app" in arguments.options:
+            raise UsageError(f"more than one app: {arguments.options['app']!r} and {word!r}")
+        else:
+            arguments.options["app"] = word
+    return arguments
+
+
+def _option(arguments: Arguments, word: str, rest: list[str]) -> None:
+    name, equals, value = word.partition("=")
+    setting = config.SETTINGS.get(name[2:].replace("-", "_")) if name.startswith("--") and "_" not in name else None
+    if isinstance(setting, config.Flag) and not equals:
+        value = "true"
+    elif name.startswith("--no-") and isinstance(config.SETTINGS.get(name[5:].replace("-", "_")), config.Flag) and not equals:
+        setting, value = config.SETTINGS[name[5:].replace("-", "_")], "false"
+    elif setting is None and name not in ("--bind", "--name", "--config"):
+        known = {entry.option: None for entry in config.SETTINGS.values()} | {"--bind": None, "--name": None, "--config": None}
+        raise UsageError(f"unknown option {name!r}{config.hint(name, known)}")
+    elif not equals:
+        if not rest:
+            raise UsageError(f"{name} needs a value")
+        value = rest.pop(0)
+    if setting is not None:
+        arguments.options[setting.name] = value
+    elif name == "--bind":
+        if arguments.command != "lookout":
+            raise UsageError("--bind is for 'spyglass lookout'; what 'serve' listens on is ListenStream= of its .socket unit")
+        arguments.binds.append(value)
+    elif arguments.file is not None:
+        raise UsageError("--name and --config each name the one file; give one of them once")
+    else:
+        arguments.file = config.file_for(value) if name == "--name" else value
+
+
+def usage() -> str:
+    """The help text, made from the table of settings."""
+    import textwrap
+
+    lines = [_USAGE.rstrip("\n")]
+    for setting in config.SETTINGS.values():
+        if isinstance(setting, config.Flag):
+            head = f"  {setting.option}, --no-{setting.option[2:]}"
+        else:
+            head = f"  {setting.option} {'TEXT' if setting.kind == 'text' else 'VALUE'}"
+        lines.append(f"\n{head}")
+        text = f"{setting.meaning} ({setting.kind}; default {config.default_text(setting)})"
+        lines += textwrap.wrap(text, 92, initial_indent=" " * 8, subsequent_indent=" " * 8)
+    lines.append("\nExit status: 0 idle or asked to stop, 78 configuration or app broken, 2 wrong usage, 1 a bug.")
+    return "\n".join(lines)

@@ -1,0 +1,255 @@
+"""The lookout stands in for systemd where there is none: it holds the sockets and starts a Master when somebody comes.
+
+It waits without having imported the app, httptools, or anything else a server needs. The first connection makes it start
+`spyglass serve` in a fresh process under the contract of sd_listen_fds(3); while that lives the lookout does not look at its sockets,
+and when it has left, it looks at them again. What nobody accepted is still in the kernel's queue and starts the next one.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import sys
+import time
+
+from spyglass.addresses import FIRST_FD, address_text
+from spyglass.errors import ListenerError, UsageError
+from spyglass.signals import Signals
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from spyglass.config import Config
+    from spyglass.log import Log
+
+_STOP = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
+_PASSED_ON = (*_STOP, signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGUSR2)
+_FAST = 1.0  # a Master that fails within this many seconds is not started again at once
+_LONGEST_PAUSE = 10.0
+
+
+def bind(address: str) -> socket.socket:
+    """A listening socket for `host:port`, `[v6]:port`, `:port` (all addresses) or `unix:/path`.
+
+    Raises UsageError for what is none of these, ListenerError when the address cannot be had; both say what to do.
+    """
+    if address.startswith("unix:") and address != "unix:":
+        return _bind_unix(address.removeprefix("unix:"))
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535 or (":" in host and not host.startswith("[")):
+        raise UsageError(f"--bind {address}: expected host:port, [v6]:port, :port or unix:/path")
+    try:
+        return _bind_tcp(host.strip("[]"), int(port))
+    except UnicodeError:
+        raise UsageError(f"--bind {address}: {host!r} cannot be the name of a host") from None
+    except OSError as error:
+        raise ListenerError(f"cannot listen on {address}: {_why(error)}") from None
+
+
+def _bind_tcp(host: str, port: int) -> socket.socket:
+    if not host and socket.has_dualstack_ipv6():
+        return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=socket.SOMAXCONN)
+    family, _, _, _, where = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    return socket.create_server(where[:2], family=family, backlog=socket.SOMAXCONN)
+
+
+def _why(error: OSError) -> str:
+    import errno
+
+    if error.errno == errno.EADDRINUSE:
+        return "another program has this port; end it, or choose another with --bind HOST:PORT (with make: BIND=HOST:PORT make run)"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return "permission denied; ports below 1024 are root's, choose another with --bind HOST:PORT"
+    return error.strerror or str(error)
+
+
+def _bind_unix(path: str) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX)
+    try:
+        if _is_stale(path):
+            os.unlink(path)
+        sock.bind(path)
+        sock.listen(socket.SOMAXCONN)
+    except OSError as error:
+        sock.close()
+        why = str(error) if isinstance(error, FileExistsError) else _why(error)
+        raise ListenerError(f"cannot listen on unix:{path}: {why}") from None
+    return sock
+
+
+def _is_stale(path: str) -> bool:
+    """True when a socket file is there that nobody listens on any more."""
+    import stat
+
+    try:
+        if not stat.S_ISSOCK(os.stat(path).st_mode):
+            raise FileExistsError("what is there is not a socket")
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.connect(path)
+    except FileNotFoundError:
+        return False
+    except ConnectionRefusedError:
+        return True
+    raise FileExistsError("another program listens there")
+
+
+class Lookout:
+    """Holds a socket for each of `addresses` and runs `spyglass serve` with `arguments` (those after the command) on demand."""
+
+    def __init__(self, addresses: list[str], config: Config, arguments: list[str], log: Log) -> None:
+        self._config = config
+        self._arguments = arguments
+        self._log = log
+        self._sockets = [bind(address) for address in addresses]
+        self._signals = Signals((*_PASSED_ON, signal.SIGCHLD))
+        self._master = 0  # its pid while there is one
+        self._started = 0.0
+        self._stopping = False
+        self._failures = 0
+        self._not_before = 0.0
+        self._leftover: tuple[int, float] | None = None  # process group of a dead Master, and when to kill what is left of it
+        self._poll = select.poll()
+        self._poll.register(self._signals.fd, select.POLLIN)
+        self._watching = False
+
+    def run(self) -> int:
+        """Wait and start, until somebody says stop; returns the exit status."""
+        self._greet()
+        while self._master or not self._stopping:
+            self.turn()
+        self._end_leftover(now=True)
+        for sock in self._sockets:
+            if sock.family == socket.AF_UNIX:
+                os.unlink(sock.getsockname())
+            sock.close()
+        self._log.info("stopped")
+        return 0
+
+    def turn(self) -> None:
+        """Wait once, then act."""
+        now = time.monotonic()
+        self._watch(not self._master and now >= self._not_before)
+        ready = [fd for fd, _ in self._poll.poll(self._patience(now))]
+        if self._signals.fd in ready:
+            for number in self._signals.take():
+                self._heed(number)
+        elif ready:
+            self._start()
+        self._end_leftover(now=False)
+
+    def _patience(self, now: float) -> float | None:
+        """Milliseconds until something is due."""
+        due = [self._leftover[1]] if self._leftover else []
+        if not self._master and now < self._not_before:
+            due.append(self._not_before)
+        return max(0.0, min(due) - now) * 1000 + 1 if due else None
+
+    def _watch(self, watching: bool) -> None:
+        if watching == self._watching:
+            return
+        self._watching = watching
+        for sock in self._sockets:
+            self._poll.register(sock, select.POLLIN) if watching else self._poll.unregister(sock)
+
+    def _greet(self) -> None:
+        what = self._config.app or "the welcome page"
+        places = " and ".join(_to_open(sock) for sock in self._sockets)
+        self._log.info(f"{what} is asleep; open {places}")
+        if self._config.idle_timeout:
+            self._log.info(f"the first visit wakes it, {self._config.idle_timeout:g} s without one and it sleeps again; Ctrl-C ends this")
+        else:
+            self._log.info("the first visit wakes it, and it stays awake (idle_timeout is 0); Ctrl-C ends this")
+
+    # The Master
+
+    def _start(self) -> None:
+        self._started = time.monotonic()
+        sys.stdout.flush()
+        # Held back until the Master is ready to hear them (Signals.install): it must not die of a HUP it has no handler for yet.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _PASSED_ON)
+        pid = os.fork()
+        if not pid:
+            self._become_master()
+        self._master = pid
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _PASSED_ON)
+        self._log.info(f"a visitor: starting the Master, pid {pid}")
+
+    def _become_master(self) -> None:
+        # A group of its own: what a terminal sends (Ctrl-C) reaches it once, through us, and not twice.
+        os.setpgid(0, 0)
+        self._signals.forget()
+        count = len(self._sockets)
+        # Out of the way first: a socket may have one of the numbers that another is to get.
+        spare = [os.dup(sock.fileno()) for sock in self._sockets]
+        high = [_move_up(fd, FIRST_FD + count) for fd in spare]
+        for index, fd in enumerate(high):
+            os.dup2(fd, FIRST_FD + index, inheritable=True)
+        environ = {name: value for name, value in os.environ.items() if name not in ("NOTIFY_SOCKET", "LISTEN_PIDFDID")}
+        environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(count), LISTEN_FDNAMES=":".join(["http"] * count))
+        # -P: what lies in the working directory must not be taken for a module of ours or of the standard library.
+        command = [sys.executable, "-P", "-m", "spyglass", "serve", *self._arguments]
+        try:
+            os.execve(sys.executable, command, environ)  # noqa: S606, of our own words
+        finally:
+            os._exit(127)
+
+    def _heed(self, number: int) -> None:
+        if number == signal.SIGCHLD:
+            self._reap()
+            return
+        self._stopping = self._stopping or number in _STOP
+        if self._master:
+            os.kill(self._master, number)
+
+    def _reap(self) -> None:
+        if not self._master:
+            return
+        pid, status = os.waitpid(self._master, os.WNOHANG)
+        if not pid:
+            return
+        code = os.waitstatus_to_exitcode(status)
+        lived = time.monotonic() - self._started
+        self._master = 0
+        if code < 0 or code == 1:
+            # systemd would clear its cgroup; workers drain by themselves, but an app that hangs at import notices nothing.
+            self._leftover = (pid, time.monotonic() + self._config.graceful_timeout)
+            _signal_group(pid, signal.SIGTERM)
+        self._failures = self._failures + 1 if code and lived < _FAST else 0
+        if self._failures:
+            pause = min(0.5 * 2.0 ** min(self._failures - 1, 10), _LONGEST_PAUSE)
+            self._not_before = time.monotonic() + pause
+            self._log.warning(f"the Master {_how(code)} after {lived:.1f} s; not starting another for {pause:g} s")
+        elif not self._stopping:
+            self._log.info("asleep again" if not code else f"the Master {_how(code)}; the next visit starts another")
+
+    def _end_leftover(self, *, now: bool) -> None:
+        if self._leftover and (now or time.monotonic() >= self._leftover[1]):
+            _signal_group(self._leftover[0], signal.SIGKILL)
+            self._leftover = None
+
+
+def _move_up(fd: int, least: int) -> int:
+    import fcntl
+
+    return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, least)
+
+
+def _signal_group(group: int, number: int) -> None:
+    try:
+        os.killpg(group, number)
+    except ProcessLookupError:
+        pass
+
+
+def _how(code: int) -> str:
+    return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with status {code}"
+
+
+def _to_open(sock: socket.socket) -> str:
+    if sock.family == socket.AF_UNIX:
+        return address_text(sock)
+    text = address_text(sock)
+    for wildcard in ("0.0.0.0:", "[::]:"):
+        text = text.replace(wildcard, "localhost:")
+    return f"http://{text}/"
