@@ -1,0 +1,86 @@
+"""Host: exactly one in HTTP/1.1, and `uri-host [ ":" port ]` (RFC 9112 3.2, RFC 9110 7.2, RFC 3986 3.2.2).
+
+Whoever routes or caches by Host before us must not read another host than the app does.
+"""
+
+from .case import BAD, EOF, Case, get, head, ok, tolerated
+
+VALID = (
+    *("a", "a.example", "a.example.", "A.Example", "localhost:4222", "a:0", "a:65535", "a:", "127.0.0.1", "127.0.0.1:80", "999.1.1.1"),
+    *("[::1]", "[::1]:80", "[::1]:", "[2001:DB8::7]", "[::ffff:1.2.3.4]", "[v1.a:b]", "xn--bcher-kva.example", "a_b", "a-b", "-a", "1"),
+    *("a~b", "%41", "a%2Db", "a!$&'()*+,;=b", "a,b"),
+)
+INVALID = (
+    *("a b", "a\tb", "a/b", "a/", "/", "a?b", "a#b", "a@b", "u:p@b", "@a", "http://a", "http://a/", "a\\b", 'a"b', "<a>", "a|b", "a^b"),
+    *(
+        "a`b",
+        "{a}",
+        "a[b",
+        "a]b",
+        "a:b",
+        "a:80b",
+        "a:8 0",
+        "a:-1",
+        "a:+1",
+        "a:0x50",
+        "a:80:80",
+        "a::80",
+        "a: 80",
+        "a :80",
+        "::1",
+        "[::1",
+        "::1]",
+    ),
+    *(
+        "[]",
+        "[::1]x",
+        "[::1]:x",
+        "[::1]80",
+        "[1.2.3.4]",
+        "[a]",
+        "[::g]",
+        "[::1%25eth0]",
+        "[::1%eth0]",
+        "[:::1]",
+        "[1:2:3:4:5:6:7:8:9]",
+        "[v1]",
+    ),
+    *("[vx.a]", "%", "a%4", "a%zz", "\xe9", "a\xe9", "\xc3\xa9", "a\xa0", "a, b", "a b:80", "a\x01", "a\x7f", "a\x0b"),
+)
+
+CASES = [
+    Case("one Host", "RFC 9112 3.2", get(host="example.com"), ok(HTTP_HOST="example.com")),
+    Case("no Host", "RFC 9112 3.2", get(host=None), BAD),
+    Case("no fields at all", "RFC 9112 3.2", head("GET / HTTP/1.1"), BAD),
+    Case("no Host, with a body", "RFC 9112 3.2", get("/", "Content-Length: 2", method="POST", host=None) + b"hi", BAD),
+    Case("no Host, HEAD", "RFC 9112 3.2", get(method="HEAD", host=None), BAD),
+    Case("no Host in HTTP/1.0", "RFC 9112 3.2", get(host=None, version="HTTP/1.0"), ok(HTTP_HOST=None, then=EOF)),
+    Case("Host in HTTP/1.0", "RFC 9112 3.2", get(version="HTTP/1.0"), ok(HTTP_HOST="a", then=EOF)),
+    Case("two Hosts", "RFC 9112 3.2", get("/", "Host: b"), BAD),
+    Case("the same Host twice", "RFC 9112 3.2", get("/", "Host: a"), BAD),
+    Case("two Hosts apart", "RFC 9112 3.2", get("/", "X: y", "Host: b"), BAD),
+    Case("two Hosts, one in capitals", "RFC 9112 3.2", get("/", "HOST: a"), BAD),
+    Case("two Hosts, the first empty", "RFC 9112 3.2", get("/", "Host: a", host=""), BAD),
+    Case("two Hosts, the second empty", "RFC 9112 3.2", get("/", "Host:"), BAD),
+    Case("two empty Hosts", "RFC 9112 3.2", get("/", "Host:", host=""), BAD),
+    Case("three Hosts", "RFC 9112 3.2", get("/", "Host: a", "Host: a"), BAD),
+    Case("two Hosts in HTTP/1.0", "RFC 9112 3.2", get("/", "Host: b", version="HTTP/1.0"), BAD),
+    Case("bad Host in HTTP/1.0", "RFC 9112 3.2", get(host="a b", version="HTTP/1.0"), BAD),
+    Case("empty Host", "RFC 9110 7.2", get(host=""), ok(HTTP_HOST="")),
+    Case("Host of whitespace", "RFC 9110 7.2", head("GET / HTTP/1.1", "Host: \t "), ok(HTTP_HOST="")),
+    Case("whitespace around Host", "RFC 9112 5.1", head("GET / HTTP/1.1", "Host:\t  a \t"), ok(HTTP_HOST="a")),
+    Case("no whitespace before Host's value", "RFC 9112 5.1", head("GET / HTTP/1.1", "Host:a"), ok(HTTP_HOST="a")),
+    Case("host in lower case", "RFC 9110 5.1", head("GET / HTTP/1.1", "host: a"), ok(HTTP_HOST="a")),
+    Case("HOST in upper case", "RFC 9110 5.1", head("GET / HTTP/1.1", "HOST: a"), ok(HTTP_HOST="a")),
+    Case("Host as the last field", "RFC 9110 7.2", head("GET / HTTP/1.1", "X: y", "Host: a"), ok(HTTP_HOST="a", HTTP_X="y")),
+    Case("space before Host's colon", "RFC 9112 5.1", head("GET / HTTP/1.1", "Host : a"), BAD),
+    Case("a field that only starts with Host", "RFC 9112 3.2", head("GET / HTTP/1.1", "Hosts: a"), BAD),
+    Case("a field that only ends with Host", "RFC 9112 3.2", head("GET / HTTP/1.1", "X-Host: a"), BAD),
+    Case("X-Forwarded-Host is no Host", "RFC 9112 3.2", head("GET / HTTP/1.1", "X-Forwarded-Host: a"), BAD),
+    Case("port beyond 65535", "RFC 3986 3.2.3", get(host="a:65536"), tolerated()),
+    Case("very long port", "RFC 3986 3.2.3", get(host="a:" + "9" * 30), tolerated()),
+    Case("port with leading zeros", "RFC 3986 3.2.3", get(host="a:00080"), tolerated()),
+    Case("only a port", "RFC 9110 7.2", get(host=":80"), tolerated()),
+    *(Case(f"Host {value}", "RFC 3986 3.2.2", get(host=value), ok(HTTP_HOST=value)) for value in VALID),
+    *(Case(f"bad Host {value!r}", "RFC 9110 7.2", get(host=value), BAD) for value in INVALID),
+]

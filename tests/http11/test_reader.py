@@ -1,0 +1,282 @@
+"""From bytes to requests: the limits at their borders, and that it never matters how the bytes were cut."""
+
+import gc
+import weakref
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spyglass.http11.request import environ_key
+
+from .cases import ALL
+from .reading import converse, cut, reader, refused, single
+
+HEAD = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+def request(*lines, body=b"", start="GET / HTTP/1.1"):
+    return "".join(line + "\r\n" for line in (start, "Host: a", *lines, "")).encode("latin-1") + body
+
+
+def field_values(data):
+    return single(data)[5]
+
+
+# What a request is
+
+
+def test_a_request():
+    method, target, version, path, query, fields, keep_alive, body = single(
+        request("X-Y: z ", "Content-Type: text/plain", "Content-Length: 5", start="PUT /a%20b?c=%20 HTTP/1.1", body=b"hello")
+    )
+    assert (method, target, version, path, query) == ("PUT", "/a%20b?c=%20", (1, 1), "/a%20b", "c=%20")
+    assert fields == {"HTTP_HOST": "a", "HTTP_X_Y": "z", "CONTENT_TYPE": "text/plain", "CONTENT_LENGTH": "5"}
+    assert (keep_alive, body) == (True, b"hello")
+
+
+@pytest.mark.parametrize(
+    ("version", "connection", "kept"),
+    [
+        ("1.1", None, True),
+        ("1.1", "close", False),
+        ("1.1", "Close", False),
+        ("1.1", "keep-alive, \tclose", False),
+        ("1.1", "keep-alive", True),
+        ("1.1", "x-close", True),
+        ("1.1", "upgrade", True),
+        ("1.0", None, False),
+        ("1.0", "keep-alive", True),
+        ("1.0", "Keep-Alive, x", True),
+        ("1.0", "keep-alive, close", False),
+        ("1.0", "x", False),
+        ("1.9", None, True),
+    ],
+)
+def test_who_wants_to_go_on(version, connection, kept):
+    """RFC 9112 9.3"""
+    lines = [] if connection is None else [f"Connection: {connection}"]
+    assert single(request(*lines, start=f"GET / HTTP/{version}"))[6] is kept
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        (b"Host", "HTTP_HOST"),
+        (b"x-forwarded-for", "HTTP_X_FORWARDED_FOR"),
+        (b"CONTENT-type", "CONTENT_TYPE"),
+        (b"content-LENGTH", "CONTENT_LENGTH"),
+        (b"Content-Encoding", "HTTP_CONTENT_ENCODING"),
+        (b"X_Forwarded_For", ""),
+        (b"Content_Length", ""),
+        (b"_", ""),
+    ],
+)
+def test_names_as_the_environ_has_them(name, key):
+    """RFC 3875 4.1.18; with an underscore they could forge what a proxy vouches for."""
+    assert environ_key(name) == key
+
+
+@pytest.mark.parametrize(
+    ("lines", "key", "value"),
+    [
+        (["A: 1", "A: 2"], "HTTP_A", "1, 2"),
+        (["A: 1", "B: x", "a: 2", "A:"], "HTTP_A", "1, 2, "),
+        (["Cookie: a=1", "Cookie: b=2"], "HTTP_COOKIE", "a=1; b=2"),
+        (["A: \t x y \t"], "HTTP_A", "x y"),
+        (["A:x"], "HTTP_A", "x"),
+        (["A: caf\xe9"], "HTTP_A", "caf\xe9"),
+        (["A:"], "HTTP_A", ""),
+    ],
+)
+def test_values_and_repeated_fields(lines, key, value):
+    """RFC 9110 5.3, RFC 6265 5.4, PEP 3333 on latin-1"""
+    assert field_values(request(*lines))[key] == value
+
+
+def test_100_continue_is_expected_only_where_a_body_is_to_come():
+    each = reader()
+    each.feed(request("Expect: 100-Continue", "Content-Length: 2", start="PUT / HTTP/1.1"))
+    assert each.next() is None
+    assert each.pending.expects_continue
+    each.feed(b"hi")
+    assert each.next() is not None
+    for lines in (["Expect: 100-continue"], ["Expect: 100-continue", "Content-Length: 0"]):
+        each.feed(request(*lines))
+        assert not each.next().expects_continue
+    each.close()
+    assert refused(request("Expect: 200-ok")) == 417
+
+
+# Where one ends and the next begins
+
+
+def test_quiet_is_the_time_between_two_requests():
+    each = reader()
+    states = []
+    for piece in (b"", b"\r\n", b"G", HEAD[1:], b""):
+        if piece:
+            each.feed(piece)
+        while each.next():
+            pass
+        states.append(each.quiet)
+    assert states == [True, True, False, True, True]
+
+
+def test_the_next_request_is_read_only_when_it_is_asked_for():
+    """Whoever pipelines bad bytes behind a good request gets the good one's answer first."""
+    each = reader()
+    each.feed(HEAD + b"\0\0\0\0\r\n\r\n")
+    assert each.next() is not None
+    with pytest.raises(Exception, match="bad request line"):
+        each.next()
+
+
+@pytest.mark.parametrize(("data", "is_head"), [(b"HEAD / HTTP/1.1\r\nbad", True), (b"GET / HTTP/1.1\r\nbad", False), (b"HE", False)])
+def test_whether_a_refusal_would_answer_a_head(data, is_head):
+    each = reader()
+    each.feed(data)
+    assert each.next() is None
+    assert each.is_head is is_head
+
+
+def test_nothing_of_a_connection_waits_for_the_garbage_collector():
+    gc.collect()
+    gc.disable()
+    try:
+        each = reader()
+        each.feed(HEAD + request("Content-Length: 9", body=b"x"))
+        assert each.next() is not None
+        each.next()
+        gone = weakref.ref(each)
+        each.close()
+        del each
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
+# Limits, at and beyond their borders
+
+
+def of_size(size):
+    return request("X: " + "y" * (size - len(request("X: "))))
+
+
+@pytest.mark.parametrize(
+    ("what", "data", "limits", "status"),
+    [
+        ("head", of_size(300), {"max_head": 300}, None),
+        ("head", of_size(301), {"max_head": 300}, 431),
+        ("head, behind empty lines", b"\r\n\r\n" + of_size(300), {"max_head": 300}, None),
+        ("head, incomplete", of_size(303)[:300], {"max_head": 300}, None),
+        ("head, incomplete", of_size(305)[:301], {"max_head": 300}, 431),
+        ("request line", request(start="GET /" + "a" * 270 + " HTTP/1.1"), {"max_head": 300}, None),
+        ("request line", request(start="GET /" + "a" * 300 + " HTTP/1.1"), {"max_head": 300}, 414),
+        ("request line, incomplete", b"GET /" + b"a" * 296, {"max_head": 300}, 414),
+        ("fields", request("A: 1", "B: 1"), {"max_fields": 3}, None),
+        ("fields", request("A: 1", "B: 1", "C: 1"), {"max_fields": 3}, 431),
+        ("fields that are dropped", request("A_B: 1", "A_B: 1", "A_B: 1"), {"max_fields": 3}, 431),
+        ("body", request("Content-Length: 9", body=b"x" * 9), {"max_body": 9}, None),
+        ("body", request("Content-Length: 10"), {"max_body": 9}, 413),
+        ("body of 0", request("Content-Length: 0"), {"max_body": 0}, None),
+        ("body, beyond any integer", request("Content-Length: " + "9" * 30), {}, 413),
+        ("chunks", request("Transfer-Encoding: chunked", body=b"5\r\nxxxxx\r\n4\r\nxxxx\r\n0\r\n\r\n"), {"max_body": 9}, None),
+        ("chunks", request("Transfer-Encoding: chunked", body=b"5\r\nxxxxx\r\n5\r\n"), {"max_body": 9}, 413),
+        ("trailers", request("Transfer-Encoding: chunked", body=b"0\r\n" + b"A: %b\r\n\r\n" % (b"x" * 293)), {"max_head": 300}, None),
+        ("trailers", request("Transfer-Encoding: chunked", body=b"0\r\n" + b"A: %b\r\n\r\n" % (b"x" * 300)), {"max_head": 300}, 431),
+    ],
+)
+def test_limits(what, data, limits, status):
+    requests, refusal, _ = converse([data], **limits)
+    assert refusal == status
+    assert bool(requests) == (status is None and "incomplete" not in what)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"GET / HTTP/1.1\nHost: a", b"GET / HTTP/1.1\r\nA: b\r\n c", b"GET / HTTP/1.1\r\nA: b\rc", b"\n", b"\r\r", b"GET /\0\r\n\r\n"],
+)
+def test_what_can_no_longer_become_good_is_refused_at_once(data):
+    """Its sender may wait for the answer before it sends the rest."""
+    assert refused(data) == 400
+
+
+# However it was cut
+
+tokens = st.text("abcdefghijklmnopqrstuvwxyzABC0123456789-", min_size=1, max_size=8)
+values = st.text("abc \t\xe9,;=\"'123", max_size=12)
+bodies = st.binary(max_size=40) | st.binary(min_size=1, max_size=8).map(lambda some: some * 40)
+
+
+@st.composite
+def chunked_bodies(draw):
+    chunks = draw(st.lists(st.binary(min_size=1, max_size=30), max_size=4))
+    extension = draw(st.sampled_from(["", ";a", " ; a=b", ';a="b;\\" c"']))
+    trailers = draw(st.sampled_from(["", "X: y\r\n", "Content-Length: 7\r\nHost: b\r\n"]))
+    size = draw(st.sampled_from(["%x", "%X", "00%x"]))
+    coded = b"".join((size % len(chunk) + extension + "\r\n").encode() + chunk + b"\r\n" for chunk in chunks)
+    return b"".join(chunks), coded + b"0\r\n" + trailers.encode() + b"\r\n"
+
+
+@st.composite
+def conversations(draw):
+    """Bytes of some good requests, and (method, path, body) of each."""
+    data, meant = b"", []
+    for _ in range(draw(st.integers(0, 4))):
+        method = draw(st.sampled_from(["GET", "POST", "HEAD", "DELETE", "M-SEARCH"]))
+        path = "/" + draw(st.text("ab/%20.~*:@", max_size=6))
+        lines = [f"X-{name}: {value}" for name, value in draw(st.lists(st.tuples(tokens, values), max_size=3))]
+        body, coded = draw(st.just((None, b"")) | bodies.map(lambda body: (body, body)) | chunked_bodies())
+        if body is not None:
+            lines.append(f"Content-Length: {len(body)}" if coded == body else "Transfer-Encoding: chunked")
+        lines.insert(0, draw(st.sampled_from(["Upgrade: h2c\r\nConnection: upgrade", "Connection: keep-alive", "Expect: 100-continue", "A: b"])))
+        data += draw(st.sampled_from([b"", b"\r\n"])) + request(*lines, start=f"{method} {path}?q HTTP/1.1", body=coded)
+        meant.append((method, path, body if body or (body == b"" and coded) else None))
+    return data, meant
+
+
+places = st.lists(st.integers(0, 10_000), max_size=12)
+
+
+@given(conversations(), places)
+def test_any_cut_of_a_good_conversation_gives_its_requests(conversation, places):
+    data, meant = conversation
+    requests, status, quiet = converse(cut(data, places))
+    assert (status, quiet) == (None, True)
+    assert [(method, path, body) for method, _, _, path, _, _, _, body in requests] == meant
+    assert (requests, None, True) == converse([data])
+
+
+fragments = st.sampled_from(
+    [
+        *(b"GET", b"POST", b"HEAD", b"FOO", b"CONNECT", b" ", b"/", b"*", b"http://b/", b" HTTP/1.1\r\n", b" HTTP/1.0\r\n", b" HTTP/2.0\r\n"),
+        *(b"GET / HTTP/1.1\r\n", b"POST / HTTP/1.1\r\n", b"Host: a\r\n", b"Host: a b\r\n", b"Content-Length: 3\r\n", b"Content-Length: -1\r\n"),
+        *(b"Transfer-Encoding: chunked\r\n", b"Transfer-Encoding: gzip\r\n", b"Transfer-Encoding:\r\n", b"Expect: 100-continue\r\n"),
+        *(b"Upgrade: x\r\nConnection: upgrade\r\n", b"Connection: close\r\n", b"A: b\r\n", b"\r\n", b"\r", b"\n", b"\0", b":", b"\t"),
+        *(b"3\r\n", b"abc", b"0\r\n", b";a=b", b"ffffffffffffffff\r\n", b"\xff", HEAD),
+    ]
+)
+garbage = st.lists(fragments | st.binary(max_size=6), max_size=14).map(b"".join)
+
+
+@given(garbage, places)
+def test_any_bytes_are_requests_or_a_refusal_and_no_cut_changes_which(data, places):
+    whole, in_pieces, bytewise = converse([data]), converse(cut(data, places)), converse([data[at : at + 1] for at in range(len(data))])
+    assert whole[0] == in_pieces[0] == bytewise[0]
+    assert (whole[1] is None) == (in_pieces[1] is None) == (bytewise[1] is None)
+    assert whole[2] == in_pieces[2] == bytewise[2]
+
+
+CONVERSATIONS = {case.name: b"".join(case.steps) for case in ALL if all(type(step) is bytes for step in case.steps) and 0 < case.size < 3000}
+
+
+@pytest.mark.parametrize("topic", sorted({case.topic for case in ALL}))
+def test_every_wire_case_reads_alike_whole_and_byte_by_byte(topic):
+    limits = {"max_head": 4096, "max_fields": 20, "max_body": 65536, "body_memory": 1024}
+    for case in ALL:
+        data = CONVERSATIONS.get(case.name)
+        if case.topic == topic and data:
+            whole, bytewise = converse([data], **limits), converse([data[at : at + 1] for at in range(len(data))], **limits)
+            assert whole[0] == bytewise[0], case.name
+            assert (whole[1] is None, whole[2]) == (bytewise[1] is None, bytewise[2]), case.name

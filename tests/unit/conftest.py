@@ -1,0 +1,24 @@
+"""Hypothesis as a test on a busy machine wants it (no clock decides, nothing is left in the tree), and workers to turn by hand."""
+
+import pytest
+from hypothesis import settings
+
+from .working import Worker, echo
+
+settings.register_profile("spyglass", deadline=None, database=None, print_blob=True)
+settings.load_profile("spyglass")
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Starts a worker's loop: start(app, **settings)."""
+    made = []
+
+    def make(app=echo, **settings):
+        made.append(Worker(tmp_path, app, **settings))
+        made[-1].turns(1)
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()

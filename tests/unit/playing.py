@@ -1,0 +1,118 @@
+"""An exchange with a test in the place of its connection: asks for the next piece, or closes, when the test says so."""
+
+import io
+import os
+
+from spyglass.http11.request import Request
+from spyglass.wsgi import CutOff, Exchange, FileSpan, base_environ, make_environ
+
+DATE = "Sun, 06 Nov 1994 08:49:37 GMT"
+
+
+class Journal:
+    def __init__(self):
+        self.lines = []
+
+    def error(self, text):
+        self.lines.append(text)
+
+    def exception(self, text, error):
+        self.lines.append(text)
+
+
+class Result:
+    """What an app returns: counts how often it is asked and closed."""
+
+    def __init__(self, chunks, close_raises=None):
+        self.chunks = iter(chunks)
+        self.asked = self.closed = 0
+        self.close_raises = close_raises
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        self.asked += 1
+        chunk = next(self.chunks)
+        if isinstance(chunk, BaseException):
+            raise chunk
+        return chunk
+
+    def close(self):
+        self.closed += 1
+        if self.close_raises:
+            raise self.close_raises
+
+
+class Played:
+    """An exchange run to its end: `sent` is all that a client would have got, `pieces` as they came."""
+
+    def __init__(self, app, method="GET", *, version=(1, 1), keep=True, willing=True, debug=False):
+        self.request = Request(method, "/x", version, {})
+        self.request.keep_alive = keep
+        self.pieces, self.spans, self.journal, self.cut = [], [], Journal(), None
+        environ = make_environ(base_environ(), self.request, io.BytesIO)
+        self.exchange = Exchange(app, self.request, environ, self.pieces.append, self.journal)
+        self.steps = self.exchange.run(DATE, lambda: willing, debug)
+
+    def all(self):
+        try:
+            for piece in self.steps:
+                self._send(piece)
+        except CutOff as error:
+            self.cut = str(error)
+        return self
+
+    def take(self, count):
+        for _ in range(count):
+            self._send(next(self.steps))
+        return self
+
+    def _send(self, piece):
+        if isinstance(piece, FileSpan):
+            self.spans.append((piece.offset, piece.count))
+            piece = os.pread(piece.fd, piece.count, piece.offset)
+        self.pieces.append(piece)
+
+    def leave(self):
+        """The client has gone."""
+        self.exchange.abandoned = True
+        self.steps.close()
+
+    @property
+    def sent(self):
+        return b"".join(self.pieces)
+
+    @property
+    def status(self):
+        return self.sent[9:12].decode()
+
+    @property
+    def head(self):
+        return self.sent.partition(b"\r\n\r\n")[0].decode("latin-1").split("\r\n")
+
+    @property
+    def body(self):
+        return self.sent.partition(b"\r\n\r\n")[2]
+
+
+def play(app, *method, **how):
+    return Played(app, *method, **how).all()
+
+
+def answering(result, *fields, status="200 OK"):
+    """An app that starts its response and returns `result`."""
+
+    def app(environ, start_response):
+        start_response(status, list(fields))
+        return result
+
+    return app
+
+
+def coded(*chunks):
+    return b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks) + b"0\r\n\r\n"
+
+
+def length(number):
+    return ("Content-Length", str(number))

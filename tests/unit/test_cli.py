@@ -1,0 +1,216 @@
+"""The command line: what it says becomes settings, and what it cannot mean is refused in one line."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from spyglass import __version__, cli, config
+from spyglass.errors import ConfigError, StartError, UsageError
+
+
+@pytest.mark.parametrize(
+    ("words", "options"),
+    [
+        ("", {}),
+        ("blog:app", {"app": "blog:app"}),
+        ("-", {"app": "-"}),
+        ("--workers 3 blog", {"workers": "3", "app": "blog"}),
+        ("--workers=3", {"workers": "3"}),
+        ("--workers=", {"workers": ""}),
+        ("--workers 3 --workers 4", {"workers": "4"}),
+        ("--app blog", {"app": "blog"}),
+        ("--idle-timeout 2", {"idle_timeout": "2"}),
+        ("--directory --workers", {"directory": "--workers"}),
+        ("--venv=a=b", {"venv": "a=b"}),
+        ("--debug", {"debug": "true"}),
+        ("--debug blog", {"debug": "true", "app": "blog"}),
+        ("--debug=no", {"debug": "no"}),
+        ("--no-preload", {"preload": "false"}),
+        ("--no-preload --preload", {"preload": "true"}),
+    ],
+)
+@pytest.mark.parametrize("command", ["serve", "lookout"])
+def test_settings(command, words, options):
+    arguments = cli.parse([command, *words.split()])
+    assert (arguments.command, arguments.options, arguments.file, arguments.binds) == (command, options, None, [])
+
+
+@pytest.mark.parametrize(
+    ("words", "file", "binds"),
+    [
+        ("serve --name blog", "/etc/spyglass/blog.toml", []),
+        ("serve --name=blog", "/etc/spyglass/blog.toml", []),
+        ("serve --config ./x", "./x", []),
+        ("lookout --bind :80 --bind=unix:/x blog --bind [::1]:1", None, [":80", "unix:/x", "[::1]:1"]),
+    ],
+)
+def test_file_and_addresses(words, file, binds):
+    arguments = cli.parse(words.split())
+    assert (arguments.file, arguments.binds) == (file, binds)
+
+
+@pytest.mark.parametrize(
+    ("words", "command"),
+    [
+        *((words, "help") for words in ("", "--help", "-h", "help", "serve --help", "serve blog -h --nonsense", "lookout --help")),
+        *((words, "version") for words in ("--version", "version")),
+    ],
+)
+def test_questions(words, command):
+    assert cli.parse(words.split()).command == command
+
+
+BIND = "--bind is for 'spyglass lookout'; what 'serve' listens on is ListenStream= of its .socket unit"
+ONE_FILE = "--name and --config each name the one file; give one of them once"
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("blog:app", "unknown command 'blog:app'; 'spyglass --help' lists them"),
+        ("--workers 2", "unknown command '--workers'; 'spyglass --help' lists them"),
+        ("serve a b", "more than one app: 'a' and 'b'"),
+        ("serve --app a b", "more than one app: 'a' and 'b'"),
+        ("serve --worker 2", "unknown option '--worker', did you mean '--workers'?"),
+        ("serve --idle_timeout 2", "unknown option '--idle_timeout', did you mean '--idle-timeout'?"),
+        ("serve -w 2", "unknown option '-w'"),
+        ("serve -workers 2", "unknown option '-workers', did you mean '--workers'?"),
+        ("serve --", "unknown option '--'"),
+        ("serve --zzz=1", "unknown option '--zzz'"),
+        ("serve --no-workers", "unknown option '--no-workers', did you mean '--workers'?"),
+        ("serve --no-preload=1", "unknown option '--no-preload', did you mean '--preload'?"),
+        ("serve --workers", "--workers needs a value"),
+        ("lookout --bind", "--bind needs a value"),
+        ("serve --name", "--name needs a value"),
+        ("serve --bind :80", BIND),
+        ("serve --name a --name b", ONE_FILE),
+        ("serve --name a --config b", ONE_FILE),
+        ("serve --config a --name b", ONE_FILE),
+    ],
+)
+def test_mistakes(words, says):
+    with pytest.raises(UsageError) as caught:
+        cli.parse(words.split())
+    assert (str(caught.value), caught.value.exit_status) == (says, 2)
+
+
+def test_a_name_that_cannot_be_one_is_a_mistake_of_configuration():
+    with pytest.raises(ConfigError, match="^--name .*A.*: expected 1 to 22"):
+        cli.parse(["serve", "--name", "A"])
+
+
+words = st.sampled_from(["a", "--workers", "--workers=2", "--debug", "--no-debug", "--bind", "--name", "--config", "x", "--", "-", "=", ""])
+
+
+@example("serve", ["--name", "a\n"])
+@given(st.sampled_from(["serve", "lookout"]), st.lists(words | st.text(max_size=8), max_size=6))
+def test_any_command_line_is_understood_or_refused_in_one_line(command, rest):
+    try:
+        arguments = cli.parse([command, *rest])
+    except StartError as error:
+        assert "\n" not in str(error)
+    else:
+        if arguments.command != "help":
+            # What the lookout hands on is understood as what it was given.
+            again = cli.parse(["serve", *arguments.again()])
+            assert (again.options, again.file) == (arguments.options, arguments.file)
+
+
+# Help
+
+
+def test_every_setting_is_in_the_help_with_its_meaning_and_default():
+    text = " ".join(cli.usage().split())
+    for setting in config.SETTINGS.values():
+        assert f" {setting.option}" in text
+        assert f"{setting.meaning} ({setting.kind}; default {config.default_text(setting)})" in text
+    for flag in ("--no-preload", "--no-debug"):
+        assert flag in text
+
+
+def test_the_help_fits_a_terminal():
+    usage = cli.usage()
+    assert max(map(len, usage[usage.index("\nSettings") :].splitlines()[2:])) <= 100
+
+
+# The process
+
+
+def spyglass(*words, **how):
+    command = [sys.executable, "-m", "spyglass", *words]
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(("SPYGLASS_", "LISTEN_"))}
+    return subprocess.run(command, capture_output=True, text=True, env=environ, timeout=30, **how)
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "out", "err"),
+    [
+        ("--version", 0, f"spyglass {__version__}\n", ""),
+        ("--help", 0, cli.usage() + "\n", ""),
+        ("", 0, cli.usage() + "\n", ""),
+        ("sevre", 2, "", "spyglass: unknown command 'sevre'; 'spyglass --help' lists them\n"),
+        ("serve --nonsense", 2, "", "spyglass: unknown option '--nonsense'\n"),
+        ("lookout --workers no", 78, "", "spyglass: --workers: workers: expected a whole number, not 'no'\n"),
+        ("lookout --config /nonexistent", 78, "", "spyglass: /nonexistent: cannot be read: No such file or directory\n"),
+        ("lookout --bind nowhere", 2, "", "spyglass: --bind nowhere: expected host:port, [v6]:port, :port or unix:/path\n"),
+        (
+            *("serve", 78, ""),
+            "spyglass: no listening socket was passed in: start it through its .socket unit, "
+            "or use 'spyglass lookout' where there is no systemd\n",
+        ),
+    ],
+)
+def test_what_cannot_start_ends_with_one_line_and_its_status(words, status, out, err):
+    done = spyglass(*words.split())
+    assert (done.returncode, done.stdout, done.stderr) == (status, out, err)
+
+
+def test_a_port_that_is_taken_is_named_with_the_way_out():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = spyglass("lookout", "--bind", f"127.0.0.1:{port}")
+    assert done.returncode == 78
+    assert done.stderr.startswith(f"spyglass: cannot listen on 127.0.0.1:{port}: another program has this port; ")
+    assert "choose another with --bind" in done.stderr
+
+
+def test_sockets_meant_for_another_process_are_none():
+    """LISTEN_PID is inherited by whatever a service starts (sd_listen_fds(3))."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        os.set_inheritable(listener.fileno(), True)
+        environ = os.environ | {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"}
+        command = [sys.executable, "-m", "spyglass", "serve"]
+        done = subprocess.run(command, env=environ, pass_fds=[listener.fileno()], capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stderr[:43]) == (78, "spyglass: no listening socket was passed in")
+
+
+def test_the_wake_path_imports_little():
+    """Each import is paid by every visitor who wakes an app; these cost more than all of ours together."""
+    dear = ["argparse", "dataclasses", "logging", "typing", "inspect", "asyncio", "email", "http", "ssl", "tomllib", "re", "httptools"]
+    code = "import sys; import spyglass.cli, spyglass.master; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", f"import sys; sys.path[:0] = {sys.path!r}; {code}"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert set(dear) & set(done.stdout.split()) == set()
+
+
+def test_the_lookout_imports_neither_http_nor_an_app():
+    code = "import sys; import spyglass.cli, spyglass.lookout; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"httptools", "spyglass.worker", "spyglass.welcome", "spyglass.loader", "spyglass.master"} & set(done.stdout.split())
+
+
+def test_sigterm_ends_a_lookout_that_nobody_has_visited():
+    lookout = subprocess.Popen([sys.executable, "-m", "spyglass", "lookout", "--bind", "127.0.0.1:0"], stderr=subprocess.PIPE, text=True)
+    try:
+        assert "the welcome page is asleep; open http://127.0.0.1:" in lookout.stderr.readline()
+        lookout.send_signal(signal.SIGTERM)
+        assert lookout.wait(10) == 0
+    finally:
+        lookout.kill()
+        lookout.communicate()

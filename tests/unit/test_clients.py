@@ -1,0 +1,189 @@
+"""Clients that are slow, silent or gone, and a disk that is full: each costs its own connection and nothing else."""
+
+import re
+import select
+import socket
+import tempfile
+import time
+
+import pytest
+
+from spyglass.scoreboard import OPEN
+
+from .working import GET, ONE, RESET, Closing, alive
+
+
+def test_a_slow_reader_is_never_given_more_than_the_socket_holds(start):
+    asked = []
+
+    def app(environ, start_response):
+        start_response("200 OK", [("Content-Length", str(200 * 100_000))])
+        for number in range(200):
+            asked.append(number)
+            yield b"x" * 100_000
+
+    worker = start(app)
+    client = worker.client(GET % 1)
+    worker.turns(20)
+    stalled = len(asked)
+    worker.turns(20)
+    assert 0 < len(asked) == stalled < 100
+    assert alive_beside(worker)
+    assert len(worker.answers(client, 1)[0]) == 200 * 100_000
+
+
+def alive_beside(worker):
+    other = worker.client(b"BAD\r\n\r\n")
+    return worker.to_the_end(other).startswith(b"HTTP/1.1 400 ")
+
+
+@pytest.mark.parametrize("tcp", [False, True])
+@pytest.mark.parametrize("reset", [False, True])
+def test_a_client_that_goes_away_ends_its_response(start, tcp, reset):
+    body = Closing()
+
+    def app(environ, start_response):
+        start_response("200 OK", [])
+        return body
+
+    worker = start(app)
+    client = worker.client(ONE, tcp=tcp)
+    worker.read(client, 1000)
+    if reset:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+    client.close()
+    worker.until(lambda: not worker.slot[OPEN])
+    assert body.closed == 1
+    assert worker.journal.lines == []  # it is no error of anybody's
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"GET",
+        ONE,
+        ONE * 50,
+        b"bad\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n",
+    ],
+    ids=["nothing", "a word", "a request", "many", "nonsense", "a head", "a head that expects", "a chunked one"],
+)
+@pytest.mark.parametrize("tcp", [False, True])
+@pytest.mark.parametrize("reset", [False, True])
+def test_a_client_that_was_gone_before_it_was_heard_hurts_nobody(start, data, tcp, reset):
+    """Its bytes can still be read, but nothing can be sent to it any more."""
+    worker = start()
+    client = worker.client(data, tcp=tcp)
+    if reset:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+    client.close()
+    worker.turns()
+    assert alive(worker)
+    worker.until(lambda: worker.slot[OPEN] == 1)  # that of alive()
+
+
+@pytest.mark.parametrize(
+    ("what", "data", "answer"),
+    [
+        ("nothing at all", b"", b""),
+        ("an empty line", b"\r\n", b""),
+        ("a request, and nothing more", ONE, b"200"),
+        ("half a head", b"GET / HT", b"408"),
+        ("a request and half a head", ONE + b"GET / HT", b"200408"),
+        ("half a body", b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhel", b"408"),
+        ("half a chunk", b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhel", b"408"),
+    ],
+)
+def test_who_is_silent_is_sent_away(start, what, data, answer):
+    worker = start(header_timeout=0.05, body_timeout=0.05, keepalive_timeout=0.05)
+    client = worker.client(data)
+    got = worker.to_the_end(client)
+    assert b"".join(re.findall(rb"HTTP/1\.1 (\d\d\d)", got)) == answer
+    worker.until(lambda: not worker.slot[OPEN])
+
+
+def test_the_time_for_a_head_is_for_all_of_it(start):
+    """A byte now and then is no reprieve."""
+    worker = start(header_timeout=0.2)
+    client = worker.client(b"GET /")
+
+    def dribble():
+        try:
+            client.send(b"a")
+        except BrokenPipeError:
+            return True
+        return select.select([client], [], [], 0)[0]
+
+    began = time.monotonic()
+    worker.until(dribble)
+    assert time.monotonic() - began < 5
+    assert worker.to_the_end(client).startswith(b"HTTP/1.1 408 ")
+
+
+def test_a_client_that_takes_nothing_is_closed(start):
+    body = Closing()
+
+    def app(environ, start_response):
+        start_response("200 OK", [])
+        return body
+
+    worker = start(app, write_timeout=0.05)
+    worker.client(ONE)
+    worker.until(lambda: worker.slot[OPEN])
+    worker.until(lambda: not worker.slot[OPEN])
+    assert body.closed == 1
+
+
+def test_a_write_that_was_cut_stays_cut_whatever_the_app_makes_of_it(start):
+    """What had not left is lost, so nothing may follow it: the next response would be read as the rest of this one."""
+    calls = []
+
+    def app(environ, start_response):
+        calls.append(environ["PATH_INFO"])
+        write = start_response("200 OK", [("Content-Length", str(10 << 20))])
+        try:
+            write(b"x" * (10 << 20))
+        except Exception:
+            pass
+        return []
+
+    worker = start(app, write_timeout=0.05, keepalive_timeout=0.5)
+    client = worker.client(ONE + GET % 2)
+    worker.until(lambda: calls)
+    got = worker.to_the_end(client)
+    assert calls == ["/1"]
+    assert set(got.partition(b"\r\n\r\n")[2]) == {ord("x")}
+
+
+# A full disk
+
+
+@pytest.fixture
+def full_disk(monkeypatch):
+    """The file can be made and takes what fits a buffer; the rest of it, or its end, does not (full(4))."""
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **how: open("/dev/full", "w+b", **how))
+
+
+@pytest.mark.parametrize("size", [10, 60_000, 200_000])
+def test_no_room_for_a_body_is_507_and_costs_nobody_else(start, full_disk, size):
+    worker = start(body_memory=5)
+    client = worker.client(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % size)
+    client.setblocking(False)
+    for _ in range(50):
+        try:
+            size -= client.send(b"x" * size) if size else 0
+        except BlockingIOError:
+            pass
+        worker.turns(1)
+    assert worker.to_the_end(client).startswith(b"HTTP/1.1 507 ")
+    assert alive(worker)
+
+
+def test_a_client_that_goes_away_in_the_middle_of_that(start, full_disk):
+    worker = start(body_memory=5)
+    worker.client(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n" + b"x" * 50).close()
+    worker.turns()
+    assert alive(worker)

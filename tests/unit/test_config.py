@@ -1,0 +1,270 @@
+"""Settings: from where, in which types, and which line an administrator gets for each kind of mistake."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spyglass import config
+from spyglass.config import SETTINGS, Config, load
+from spyglass.errors import EX_CONFIG, ConfigError
+
+SECONDS = "expected a number of seconds"
+SIZE = 'expected a number of bytes, or "64K", "1M", "2G"'
+
+
+@pytest.fixture
+def toml(tmp_path):
+    def write(text):
+        file = tmp_path / "blog.toml"
+        file.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return str(file)
+
+    return write
+
+
+def complaint(file=None, environ=None, options=None):
+    with pytest.raises(ConfigError) as caught:
+        load(file, environ or {}, options or {})
+    assert caught.value.exit_status == EX_CONFIG
+    assert caught.value.file == file  # whose change would mend it
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+# Values
+
+
+@pytest.mark.parametrize(
+    ("line", "value"),
+    [
+        ('app = "blog:app"', "blog:app"),
+        ('directory = ""', ""),
+        ("workers = 256", 256),
+        ("preload = false", False),
+        ("idle_timeout = 90", 90.0),
+        ("idle_timeout = 0", 0.0),
+        ("header_timeout = 0.25", 0.25),
+        ("max_body = 0", 0),
+        ("max_body = 4096", 4096),
+        ('max_body = "64K"', 64 << 10),
+        ('max_body = "1m"', 1 << 20),
+        ('max_body = "2G"', 2 << 30),
+        ('max_body = "4096"', 4096),
+        ('log_level = "debug"', "debug"),
+        ('"workers" = 3', 3),
+    ],
+)
+def test_from_the_file(toml, line, value):
+    got = getattr(load(toml(line), {}, {}), line.split()[0].strip('"'))
+    assert (got, type(got)) == (value, type(value))
+
+
+TEXTS = [
+    ("app", "blog:app", "blog:app"),
+    ("workers", "007", 7),
+    ("preload", "no", False),
+    ("debug", "On", True),
+    ("debug", "1", True),
+    ("debug", "FALSE", False),
+    ("idle_timeout", "0", 0.0),
+    ("idle_timeout", "2.5", 2.5),
+    ("header_timeout", ".5", 0.5),
+    ("max_head", "64k", 64 << 10),
+    ("max_body", "17", 17),
+    ("log_level", "error", "error"),
+]
+
+
+@pytest.mark.parametrize(("name", "text", "value"), TEXTS)
+def test_from_the_environment_and_from_the_command_line(name, text, value):
+    for got in (load(None, {f"SPYGLASS_{name.upper()}": text}, {}), load(None, {}, {name: text})):
+        assert getattr(got, name) == value
+        assert isinstance(getattr(got, name), type(value))
+
+
+def test_the_later_is_the_stronger(toml):
+    file = toml("workers = 3\nmax_fields = 3\nmax_connections = 3")
+    got = load(file, {"SPYGLASS_MAX_FIELDS": "4", "SPYGLASS_MAX_CONNECTIONS": "4"}, {"max_connections": "5"})
+    assert (got.workers, got.max_fields, got.max_connections) == (3, 4, 5)
+
+
+def test_other_variables_are_nobodys_business():
+    assert load(None, {"PATH": "/bin", "SPYGLAS_WORKERS": "x", "spyglass_workers": "x"}, {}).values == Config().values
+
+
+def test_defaults():
+    """What DESIGN and the manual promise, so that a change of one of these is a decision."""
+    assert load(None, {}, {}).values == {
+        **dict(app="", directory=".", venv="", workers=2, preload=True),
+        **dict(start_timeout=60, idle_timeout=30, request_timeout=60, graceful_timeout=30),
+        **dict(header_timeout=10, body_timeout=30, write_timeout=60, keepalive_timeout=5),
+        **dict(max_head=64 << 10, max_fields=100, max_body=1 << 30, body_memory=1 << 20, max_connections=1000),
+        **dict(log_level="info", debug=False),
+    }
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_the_shown_default_means_the_default(name):
+    setting = SETTINGS[name]
+    shown = config.default_text(setting)
+    assert setting.parse("" if shown == "none" else shown) == setting.default
+
+
+# Mistakes
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "says"),
+    [
+        # Unknown
+        ("\nworker = 2", 2, "unknown setting 'worker', did you mean 'workers'?"),
+        ("colour = 2", 1, "unknown setting 'colour'"),
+        ("[server]\nworkers = 2", 1, "unknown setting 'server'"),
+        ('"wor\\tkers" = 1', None, "unknown setting 'wor\\tkers', did you mean 'workers'?"),
+        # Text
+        ("app = 1", 1, "app: expected text, not 1"),
+        ("app = true", 1, "app: expected text, not true"),
+        ('app = ["a"]', 1, "app: expected text, not ['a']"),
+        ('app = "a\\u0000b"', 1, "app: expected text, not 'a\\x00b'"),
+        # Whole numbers
+        ('# two\nworkers = "two"', 2, "workers: expected a whole number, not 'two'"),
+        ('workers = "2"', 1, "workers: expected a whole number, not '2'"),
+        ("workers = 2.0", 1, "workers: expected a whole number, not 2.0"),
+        ("workers = true", 1, "workers: expected a whole number, not true"),
+        ("workers = 0", 1, "workers: expected a whole number from 1 to 256, not 0"),
+        ("workers = 257", 1, "workers: expected a whole number from 1 to 256, not 257"),
+        ("workers = -1", 1, "workers: expected a whole number from 1 to 256, not -1"),
+        ("workers.many = 1", 1, "workers: expected a whole number, not {'many': 1}"),
+        ("\n\n[workers]\nmany = 1", 3, "workers: expected a whole number, not {'many': 1}"),
+        # Seconds
+        ('  idle_timeout = "30"', 1, f"idle_timeout: {SECONDS}, not '30'"),
+        ("idle_timeout = true", 1, f"idle_timeout: {SECONDS}, not true"),
+        ("idle_timeout = -1", 1, f"idle_timeout: {SECONDS} of at least 0 and below 1e+08, not -1"),
+        ("idle_timeout = nan", 1, f"idle_timeout: {SECONDS} of at least 0 and below 1e+08, not nan"),
+        ("idle_timeout = inf", 1, f"idle_timeout: {SECONDS} of at least 0 and below 1e+08, not inf"),
+        ("header_timeout = 0", 1, f"header_timeout: {SECONDS} above 0 and below 1e+08, not 0"),
+        # Sizes
+        ('max_body = "1X"', 1, f"max_body: {SIZE}, not '1X'"),
+        ('max_body = "1 M"', 1, f"max_body: {SIZE}, not '1 M'"),
+        ('max_body = "K"', 1, f"max_body: {SIZE}, not 'K'"),
+        ('max_body = ""', 1, f"max_body: {SIZE}, not ''"),
+        ('max_body = "1.5G"', 1, f"max_body: {SIZE}, not '1.5G'"),
+        ("max_body = 1.5", 1, f"max_body: {SIZE}, not 1.5"),
+        ("max_head = 255", 1, f"max_head: {SIZE} from 256 to {1 << 50}, not 255"),
+        # The rest
+        ('debug = "yes"', 1, "debug: expected true or false, not 'yes'"),
+        ("debug = 1", 1, "debug: expected true or false, not 1"),
+        ('log_level = "loud"', 1, "log_level: expected one of error, warning, info, debug, not 'loud'"),
+        ("log_level = 3", 1, "log_level: expected one of error, warning, info, debug, not 3"),
+        (f'log_level = "{"x" * 100}"', 1, f"log_level: expected one of error, warning, info, debug, not '{'x' * 56}..."),
+        # Not TOML at all
+        ("workers = 2\nworkers = 3", 2, "not TOML: Cannot overwrite a value"),
+        ("workers = 2\nworkers", 2, "not TOML: Expected '=' after a key in a key/value pair"),
+        ("\nworkers = ", 2, "not TOML: Invalid value"),
+        ("workers = two", 1, "not TOML: Invalid value"),
+    ],
+)
+def test_a_mistake_in_the_file_is_named_with_its_line(toml, text, line, says):
+    file = toml(text)
+    assert complaint(file) == f"{file}:{line}: {says}" if line else f"{file}: {says}"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("workers", "two", "expected a whole number, not 'two'"),
+        ("workers", "", "expected a whole number, not ''"),
+        ("workers", " 2", "expected a whole number, not ' 2'"),
+        ("workers", "1_0", "expected a whole number, not '1_0'"),
+        ("workers", "٢", "expected a whole number, not '٢'"),
+        ("workers", "-1", "expected a whole number, not '-1'"),
+        ("workers", "0", "expected a whole number from 1 to 256, not '0'"),
+        ("idle_timeout", "1e3", f"{SECONDS}, not '1e3'"),
+        ("idle_timeout", "nan", f"{SECONDS}, not 'nan'"),
+        ("idle_timeout", ".", f"{SECONDS}, not '.'"),
+        ("idle_timeout", "1.2.3", f"{SECONDS}, not '1.2.3'"),
+        ("write_timeout", "0.0", f"{SECONDS} above 0 and below 1e+08, not '0.0'"),
+        ("max_body", "1KB", f"{SIZE}, not '1KB'"),
+        ("max_body", "-1", f"{SIZE}, not '-1'"),
+        ("debug", "maybe", "expected true or false, not 'maybe'"),
+        ("log_level", "a\nb", "expected one of error, warning, info, debug, not 'a\\nb'"),
+    ],
+)
+def test_a_mistake_elsewhere_is_named_with_its_place(name, text, says):
+    variable = f"SPYGLASS_{name.upper()}"
+    assert complaint(environ={variable: text}) == f"{variable}: {name}: {says}"
+    assert complaint(options={name: text}) == f"--{name.replace('_', '-')}: {name}: {says}"
+
+
+def test_an_unknown_variable():
+    assert complaint(environ={"SPYGLASS_WORKER": "2"}) == "SPYGLASS_WORKER: unknown setting 'worker', did you mean 'workers'?"
+
+
+def test_a_file_that_cannot_be_read(tmp_path, toml):
+    missing = str(tmp_path / "missing.toml")
+    assert complaint(missing) == f"{missing}: cannot be read: No such file or directory"
+    assert complaint(str(tmp_path)) == f"{tmp_path}: cannot be read: Is a directory"
+    latin = toml(b'app = "caf\xe9"')
+    assert complaint(latin) == f"{latin}: not UTF-8 at byte 10"
+
+
+@given(st.text() | st.lists(st.sampled_from([*SETTINGS, "=", '"', "[", "]", "\n", "1", "true", ".", "#", "'''"])).map("".join))
+def test_whatever_stands_in_a_file_is_a_configuration_or_one_line(tmp_path_factory, text):
+    file = tmp_path_factory.getbasetemp() / "any.toml"
+    file.write_bytes(text.encode("utf-8", "replace"))
+    try:
+        load(str(file), {}, {})
+    except ConfigError as error:
+        assert "\n" not in str(error)
+
+
+# Idle and kept alive
+
+
+@pytest.mark.parametrize(
+    ("options", "keepalive"),
+    [
+        ({}, 5),
+        ({"idle_timeout": "2"}, 1),
+        ({"idle_timeout": "10"}, 5),
+        ({"idle_timeout": "0"}, 5),
+        ({"idle_timeout": "0", "keepalive_timeout": "3600"}, 3600),
+        ({"idle_timeout": "5", "keepalive_timeout": "4.9"}, 4.9),
+        ({"keepalive_timeout": "29"}, 29),
+    ],
+)
+def test_whoever_only_shortens_idle_timeout_gets_a_keepalive_that_fits(options, keepalive):
+    assert load(None, {}, options).keepalive_timeout == keepalive
+
+
+CONTRADICTION = "must be shorter than idle_timeout, 5 s, or a kept-alive connection would always hold off the leaving"
+
+
+def test_a_contradiction_is_named_where_keepalive_timeout_was_set(toml):
+    options = {"idle_timeout": "5", "keepalive_timeout": "5"}
+    assert complaint(options=options) == f"--keepalive-timeout: keepalive_timeout: 5 s {CONTRADICTION}"
+    file = toml("workers = 2\nkeepalive_timeout = 6\nidle_timeout = 5")
+    assert complaint(file) == f"{file}:2: keepalive_timeout: 6 s {CONTRADICTION}"
+
+
+# Frozen, named
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_configuration_never_changes(name):
+    got = Config()
+    with pytest.raises(AttributeError):
+        setattr(got, name, getattr(got, name))
+
+
+@pytest.mark.parametrize("name", ["a", "7", "my-blog", "my_blog", "a" * 22, "0--__"])
+def test_the_file_of_a_name(name):
+    assert config.file_for(name) == f"/etc/spyglass/{name}.toml"
+
+
+@pytest.mark.parametrize("name", ["", "-a", "_a", "a" * 23, "A", "a.b", "a/b", "..", "a b", "é", "a\n", "²", "a@b"])
+def test_what_could_not_be_a_unit_s_instance_is_no_name(name):
+    with pytest.raises(ConfigError) as caught:
+        config.file_for(name)
+    assert str(caught.value).endswith(": expected 1 to 22 of a-z, 0-9, - and _, the first a letter or digit")
+    assert "\n" not in str(caught.value)

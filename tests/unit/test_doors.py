@@ -1,0 +1,63 @@
+"""One wait point: who is called when something stirs, and who is not."""
+
+import os
+import time
+
+import pytest
+
+from spyglass.doors import Doors
+
+
+@pytest.fixture
+def pipes():
+    made = [os.pipe() for _ in range(2)]
+    yield made
+    for fd in (fd for pipe in made for fd in pipe):
+        try:
+            os.close(fd)
+        except OSError:
+            pass
+
+
+def test_only_those_that_stir_are_called(pipes):
+    doors, called = Doors(), []
+    for number, (fd, _) in enumerate(pipes):
+        doors.open(fd, lambda number=number: called.append(number))
+    doors.wait(0)
+    assert called == []
+    os.write(pipes[1][1], b"x")
+    doors.wait(None)
+    doors.wait(None)  # nobody has read it, so it still stirs
+    assert called == [1, 1]
+    doors.close(pipes[1][0])
+    doors.wait(0)
+    assert called == [1, 1]
+
+
+def test_the_end_of_a_pipe_stirs(pipes):
+    doors, called = Doors(), []
+    doors.open(pipes[0][0], lambda: called.append("end"))
+    os.close(pipes[0][1])
+    doors.wait(None)
+    assert called == ["end"]
+
+
+def test_a_door_closed_by_the_one_before_it_is_not_called(pipes):
+    """Both stir in the same turn; by the second's turn its descriptor may be somebody else's."""
+    doors, called = Doors(), []
+
+    def close_the_other(mine, other):
+        called.append(mine)
+        doors.close(other)
+
+    for (mine, write_end), (other, _) in zip(pipes, reversed(pipes), strict=True):
+        doors.open(mine, lambda mine=mine, other=other: close_the_other(mine, other))
+        os.write(write_end, b"x")
+    doors.wait(None)
+    assert len(called) == 1
+
+
+def test_it_waits_no_longer_than_it_is_told():
+    doors, began = Doors(), time.monotonic()
+    doors.wait(0.05)
+    assert 0.05 <= time.monotonic() - began < 5

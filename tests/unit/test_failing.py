@@ -1,0 +1,240 @@
+"""The Master's own answers while the app is broken, over real sockets; and when another try is worth while."""
+
+import os
+import select
+import socket
+import time
+
+import pytest
+
+from spyglass import failing
+from spyglass.doors import Doors
+from spyglass.errors import LoadError
+from spyglass.failing import Answerer, Trouble
+from spyglass.systemd import Listener
+
+GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+# Trouble
+
+
+@pytest.fixture
+def app(tmp_path):
+    path = tmp_path / "app.py"
+    path.write_text("import blgo")
+    os.utime(path, (1000, 1000))
+    return path
+
+
+def trouble(*files, count=1, began=2000.0, now=50.0):
+    return Trouble(LoadError("boom", files=[str(file) for file in files]), count, began, now)
+
+
+def test_another_try_waits_for_its_pause():
+    first, third = trouble(), trouble(count=3)
+    assert [first.may_retry(now) for now in (50.0, 50.4, 50.5)] == [False, False, True]
+    assert [third.may_retry(now) for now in (50.5, 51.9, 52.0)] == [False, False, True]
+
+
+def write_longer(path):
+    path.write_text("import blog  # mended")
+    os.utime(path, (1000, 1000))
+
+
+def replace_with_alike(path):
+    """As editors and deployments do it: a new file of the same size and time under the old name."""
+    other = path.with_suffix(".new")
+    other.write_text("import blog")
+    os.utime(other, (1000, 1000))
+    other.rename(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda path: os.utime(path, (3000, 3000)), lambda path: os.utime(path, (999, 999)), write_longer, replace_with_alike, os.unlink],
+    ids=["touched", "set back", "longer", "replaced", "deleted"],
+)
+def test_a_file_that_changes_is_worth_a_try_at_once(app, change):
+    broken = trouble("/nonexistent", app)
+    assert not broken.may_retry(50.0)
+    change(app)
+    assert broken.may_retry(50.0)
+
+
+def test_so_is_one_that_appears(tmp_path):
+    broken = trouble(tmp_path / "blgo.py")
+    assert not broken.may_retry(50.0)
+    (tmp_path / "blgo.py").write_text("")
+    assert broken.may_retry(50.0)
+
+
+@pytest.mark.parametrize(
+    ("what", "mtime", "at_once"),
+    [("before the try", 1999, False), ("while it ran", 2001, True), ("by a clock that is wrong", time.time() + 3600, False)],
+)
+def test_a_file_that_was_mended_while_the_try_still_ran(app, what, mtime, at_once):
+    """The app read the old one and its failure was noticed after the new one was written: no further change will come."""
+    os.utime(app, (mtime, mtime))
+    assert trouble(app).may_retry(50.0) is at_once
+
+
+# Answers
+
+
+class Office:
+    """An answerer behind a real listener, and its visitors."""
+
+    def __init__(self, header_timeout=5.0):
+        self.sock = socket.create_server(("127.0.0.1", 0))
+        self.listener = Listener(self.sock, "http")
+        self.sock.setblocking(False)
+        self.doors = Doors()
+        self.details = ""
+        self.answerer = Answerer(self.doors, lambda: (self.details, 7), header_timeout)
+        self.visitors = []
+
+    def visit(self, data=b""):
+        visitor = socket.create_connection(self.sock.getsockname())
+        self.visitors.append(visitor)
+        visitor.settimeout(10)
+        visitor.sendall(data)
+        self.answerer.accept(self.listener)
+        return visitor
+
+    def until(self, done):
+        deadline = time.monotonic() + 10
+        while not done():
+            assert time.monotonic() < deadline, "nothing happened"
+            self.doors.wait(0.05)
+
+    def close(self):
+        for each in (*self.visitors, self.sock):
+            each.close()
+        self.answerer.abandon()
+        self.doors.abandon()
+
+
+@pytest.fixture
+def office():
+    made = Office()
+    yield made
+    made.close()
+
+
+def readable(sock):
+    return bool(select.select([sock], [], [], 0)[0])
+
+
+def whole(visitor):
+    """All that comes until the end of the connection."""
+    parts = []
+    while data := visitor.recv(65536):
+        parts.append(data)
+    return b"".join(parts)
+
+
+def answer_to(office, *pieces):
+    visitor = office.visit(pieces[0])
+    for piece in pieces[1:]:
+        office.doors.wait(0.01)
+        visitor.sendall(piece)
+    office.until(lambda: readable(visitor))
+    return whole(visitor)
+
+
+def test_a_visitor_gets_a_503_that_says_when_to_come_again(office):
+    head, _, body = answer_to(office, GET).partition(b"\r\n\r\n")
+    lines = head.decode().split("\r\n")
+    assert lines[0] == "HTTP/1.1 503 Service Unavailable"
+    assert {"Retry-After: 7", "Connection: close", "Cache-Control: no-store", f"Content-Length: {len(body)}"} <= set(lines)
+    assert b"could not be started" in body
+    assert b"<pre>" not in body
+
+
+def test_details_are_shown_when_there_are_any_and_cannot_become_markup(office):
+    office.details = "ValueError: <script>"
+    assert b"<pre>ValueError: &lt;script&gt;</pre>" in answer_to(office, GET)
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [b"GET / HT", b"TP/1.1\r\nHost: a\r", b"\n", b"\r", b"\n"],
+        [b"\n\n"],
+        [b"POST / HTTP/1.1\r\nContent-Length: 100000\r\n\r\n", b"x" * 100_000],
+        [b"GET /" + b"a" * 70_000],
+        [b"\x16\x03\x01\x02\x00 TLS, and later a newline\n\n"],
+    ],
+    ids=["in pieces", "not HTTP", "a body that nobody reads", "a head without end", "TLS"],
+)
+def test_whatever_is_asked_is_answered(office, pieces):
+    assert answer_to(office, *pieces).startswith(b"HTTP/1.1 503 ")
+
+
+def test_head_has_no_body(office):
+    head, _, body = answer_to(office, b"HEAD / HTTP/1.1\r\n\r\n").partition(b"\r\n\r\n")
+    assert (head[:12], body) == (b"HTTP/1.1 503", b"")
+
+
+def test_what_is_still_sent_is_read_so_that_no_reset_takes_the_answer_away(office):
+    visitor = office.visit(GET)
+    visitor.sendall(b"x" * 1000)
+    office.doors.wait(0.05)
+    visitor.sendall(b"x" * 1000)
+    office.doors.wait(0.05)
+    assert whole(visitor).startswith(b"HTTP/1.1 503 ")
+    assert office.answerer.open == 1  # until the visitor has closed as well, or for a moment
+    visitor.close()
+    office.until(lambda: office.answerer.open == 0)
+
+
+def test_a_visitor_who_says_nothing_holds_nobody_up_and_is_sent_away_in_time(office):
+    silent = office.visit()
+    assert office.answerer.open == 1
+    assert answer_to(office, GET).startswith(b"HTTP/1.1 503 ")
+    due = office.answerer.due()
+    office.answerer.expire(due - 0.001)
+    assert office.answerer.open == 2
+    office.answerer.expire(due + 10)
+    assert (office.answerer.open, office.answerer.due()) == (0, None)
+    assert silent.recv(1) == b""
+
+
+def test_a_byte_now_and_then_is_no_reprieve(office):
+    visitor = office.visit(b"GET /")
+    due = office.answerer.due()
+    visitor.sendall(b"a")
+    office.doors.wait(1)
+    assert office.answerer.due() == due
+
+
+def test_a_visitor_who_leaves_is_forgotten(office):
+    office.visit(b"GET /").close()
+    office.until(lambda: office.answerer.open == 0)
+
+
+def test_coming_and_going_is_activity(office):
+    before = office.answerer.activity
+    visitor = office.visit(b"GET /")
+    came = office.answerer.activity
+    visitor.close()
+    office.until(lambda: office.answerer.open == 0)
+    assert before < came < office.answerer.activity
+
+
+def test_there_is_a_limit_and_the_rest_waits_in_the_queue(office, monkeypatch):
+    monkeypatch.setattr(failing, "_MOST", 2)
+    visitors = [office.visit(), office.visit(), office.visit()]
+    assert (office.answerer.open, office.answerer.full, readable(office.sock)) == (2, True, True)
+    visitors[0].close()
+    office.until(lambda: not office.answerer.full)
+    office.answerer.accept(office.listener)
+    assert (office.answerer.open, readable(office.sock)) == (2, False)
+
+
+def test_closing_time(office):
+    visitor = office.visit()
+    office.answerer.close()
+    assert visitor.recv(1) == b""
+    assert (office.answerer.open, office.answerer.due()) == (0, None)

@@ -1,0 +1,87 @@
+"""`wsgi.file_wrapper`: sent by the kernel where that gives the same bytes, and closed once whatever happens (PEP 3333)."""
+
+import io
+import os
+import tempfile
+
+import pytest
+
+from spyglass.wsgi import FileWrapper
+
+from .playing import Played, answering, coded, length, play
+
+
+@pytest.fixture
+def file():
+    with tempfile.TemporaryFile() as made:
+        made.write(b"0123456789")
+        made.seek(0)
+        yield made
+
+
+@pytest.mark.parametrize(
+    ("seek", "fields", "how", "span", "body"),
+    [
+        (0, [], {}, [(0, 10)], b"0123456789"),
+        (4, [], {}, [(4, 6)], b"456789"),
+        (4, [length(3)], {}, [(4, 3)], b"456"),
+        (10, [], {}, [], b""),
+        (99, [], {}, [], b""),
+        (0, [], {"version": (1, 0)}, [(0, 10)], b"0123456789"),
+        (0, [], {"method": "HEAD"}, [], b""),
+    ],
+)
+def test_a_file_is_sent_by_the_kernel(file, seek, fields, how, span, body):
+    file.seek(seek)
+    played = play(answering(FileWrapper(file), *fields), **how)
+    assert (played.spans, played.body, played.cut) == (span, body, None)
+    assert file.closed
+    if not how.get("method"):
+        assert f"Content-Length: {len(body)}" in played.head
+
+
+def test_a_file_shorter_than_its_content_length_cuts(file):
+    played = play(answering(FileWrapper(file), length(11)))
+    assert (played.body, file.closed) == (b"0123456789", True)
+    assert "its Content-Length says 11" in played.cut
+
+
+@pytest.mark.parametrize("make", [io.BytesIO, lambda data: io.BufferedReader(io.BytesIO(data)), lambda data: _pipe(data)])
+def test_what_is_no_real_file_is_read(make):
+    stream = make(b"0123456789")
+    played = play(answering(FileWrapper(stream, 4)))
+    assert (played.spans, played.body) == ([], coded(b"0123", b"4567", b"89"))
+    assert stream.closed
+
+
+def _pipe(data):
+    read_end, write_end = os.pipe()
+    os.write(write_end, data)
+    os.close(write_end)
+    return open(read_end, "rb")
+
+
+def test_so_is_a_file_behind_a_write(file):
+    def app(environ, start_response):
+        start_response("200 OK", [])(b"first")
+        return environ["wsgi.file_wrapper"](file)
+
+    played = play(app)
+    assert (played.spans, played.body) == ([], coded(b"first", b"0123456789"))
+
+
+def test_a_wrapper_without_close_is_none_the_worse():
+    class Reads:
+        def read(self, size):
+            return b""
+
+    assert play(answering(FileWrapper(Reads()))).status == "200"
+
+
+@pytest.mark.parametrize("pieces", [1, 2])
+def test_a_file_is_closed_when_its_client_goes(file, pieces):
+    played = Played(answering(FileWrapper(file)))
+    for _ in range(pieces):
+        next(played.steps)
+    played.leave()
+    assert file.closed

@@ -1,0 +1,139 @@
+"""Policy: when to leave, whom to end, when to try again. All of it is arithmetic, so no process is needed to be sure of it."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spyglass import fleet
+from spyglass.fleet import SETTLED, Slot, Streak
+
+NOW = 1000.0
+
+
+def slot(number=0, *, open=0, activity=0.0, call_since=0.0, answer=0):
+    return Slot(number, state=2, open=open, served=0, activity=activity, call_since=call_since, answer=answer)
+
+
+# Whole seconds, so that no sum is rounded.
+times = st.integers(0, 10**6).map(float)
+slots = st.lists(st.builds(slot, open=st.integers(0, 2), activity=times, call_since=times, answer=st.integers(0, 3)), max_size=4)
+
+
+# Leaving
+
+
+@pytest.mark.parametrize(
+    ("what", "slots", "leaves_at"),
+    [
+        ("no worker yet", [], 930),
+        ("nobody has come since we woke", [slot(activity=10)], 930),
+        ("the latest activity counts", [slot(activity=950), slot(activity=970), slot(activity=960)], 1000),
+        ("of any worker", [slot(activity=970), slot()], 1000),
+        ("an open connection holds", [slot(open=1, activity=100)], NOW + 30),
+        ("in any worker", [slot(activity=100), slot(open=1, activity=100)], NOW + 30),
+    ],
+)
+def test_leave_at(what, slots, leaves_at):
+    assert fleet.leave_at(slots, since=900.0, now=NOW, idle_timeout=30.0) == leaves_at
+
+
+@pytest.mark.parametrize("slots", [[], [slot()], [slot(open=1)]])
+def test_without_an_idle_timeout_nobody_leaves(slots):
+    assert fleet.leave_at(slots, 0.0, NOW, 0.0) is None
+
+
+@given(slots, times, st.integers(1, 3600).map(float))
+def test_nobody_leaves_within_the_idle_timeout_of_anything(slots, since, idle_timeout):
+    now = max([since, *(each.activity for each in slots)])
+    leaves_at = fleet.leave_at(slots, since, now, idle_timeout)
+    assert leaves_at - idle_timeout >= max([since, *(each.activity for each in slots)])
+    if any(each.open for each in slots):
+        assert leaves_at > now
+
+
+@given(slots, times, times)
+def test_a_look_too_early_is_harmless(slots, since, later):
+    """What leave_at says may be slept on: as long as nothing happens, looking earlier gives the same answer."""
+    if not any(each.open for each in slots):
+        assert fleet.leave_at(slots, since, NOW, 5.0) == fleet.leave_at(slots, since, NOW + later, 5.0)
+
+
+@pytest.mark.parametrize(
+    ("what", "answers", "all_have_stopped"),
+    [
+        ("nobody there", [], True),
+        ("all have answered", [7, 7], True),
+        ("one has not", [7, 0], False),
+        ("one has answered an older order", [7, 6], False),
+        ("one drains, and accepts nothing either", [7, -1], False),
+    ],
+)
+def test_quiesced(what, answers, all_have_stopped):
+    assert fleet.quiesced([slot(answer=answer) for answer in answers], 7) is all_have_stopped
+
+
+# Calls that take too long
+
+
+@pytest.mark.parametrize(
+    ("call_since", "late"), [(0.0, False), (NOW, False), (NOW - 59.9, False), (NOW - 60, True), (NOW - 600, True)]
+)
+def test_overdue(call_since, late):
+    """0 is "no call is running", not "since the machine was started"."""
+    running = slot(3, call_since=call_since)
+    assert fleet.overdue([slot(1), running], NOW, 60.0) == ([running] if late else [])
+
+
+@given(slots, times, times)
+def test_overdue_at_is_never_too_late(slots, now, later):
+    if fleet.overdue(slots, now + later, 60.0) and not fleet.overdue(slots, now, 60.0):
+        assert fleet.overdue_at(slots, now, 60.0) <= now + later
+
+
+def test_a_call_that_begins_right_after_the_look_is_not_missed():
+    assert fleet.overdue_at([slot()], NOW, 60.0) == NOW + 60
+    assert fleet.overdue_at([], NOW, 60.0) == NOW + 60
+
+
+# Deaths in a row
+
+
+def pauses(ages):
+    streak = Streak(1000)
+    for age in ages:
+        streak.died(NOW, age, served=1)
+        yield round(streak.respawn_at - NOW, 3)
+
+
+def test_the_first_death_is_an_accident_and_what_keeps_happening_is_paced():
+    assert list(pauses([1.0] * 10)) == [0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5, 5, 5]
+
+
+def test_a_worker_that_had_settled_starts_a_new_count():
+    assert list(pauses([1.0, 1.0, 1.0, SETTLED, 1.0])) == [0, 0.1, 0.2, 0, 0.1]
+
+
+def test_an_app_that_kills_its_workers_for_hours_is_still_paced():
+    assert list(pauses([0.0] * 5000))[-1] == 5
+
+
+@pytest.mark.parametrize(
+    ("what", "deaths", "hopeless"),
+    [
+        ("none", [], False),
+        ("too few", [(0.1, 0)] * 2, False),
+        ("young, and none has answered anything", [(0.1, 0)] * 3, True),
+        ("one of them had answered", [(0.1, 0), (0.1, 0), (0.1, 1)], False),
+        ("one of them was old", [(0.1, 0), (0.1, 0), (SETTLED, 0)], False),
+        ("counted afresh after that", [(0.1, 0), (0.1, 1), (0.1, 0), (0.1, 0), (0.1, 0)], True),
+    ],
+)
+def test_hopeless(what, deaths, hopeless):
+    streak = Streak(limit=3)
+    for age, served in deaths:
+        streak.died(NOW, age, served)
+    assert streak.hopeless is hopeless
+
+
+def test_retries_come_less_and_less_often_but_never_stop():
+    assert [fleet.retry_pause(failures) for failures in (1, 2, 3, 4, 5, 6, 7, 10**6)] == [0.5, 1, 2, 4, 8, 10, 10, 10]

@@ -1,0 +1,280 @@
+"""From what `app` says to an app, or to whose fault it is. Each load is a process of its own: an import leaves traces everywhere."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from spyglass.config import Config
+from spyglass.loader import candidates
+
+VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
+SITE = f"lib/python{VERSION}/site-packages"
+
+# Prints what came of it; the loaded "apps" of these tests give their name when they are called without arguments.
+CHILD = """
+import json, os, sys
+from spyglass import loader
+from spyglass.config import Config
+from spyglass.errors import LoadError
+
+def attempt(values):
+    try:
+        config = Config(values)
+        loader.prepare(config)
+        app = loader.load(config)
+    except LoadError as error:
+        return {"summary": error.summary, "details": error.details, "files": error.files}
+    return {"app": app() if values.get("app") else app.__module__, "path": sys.path, "cwd": os.getcwd(), "venv": os.environ.get("VIRTUAL_ENV"),
+            "cache": sys.pycache_prefix, "write": not sys.dont_write_bytecode}
+
+result = attempt(json.loads(sys.argv[1]))
+print(json.dumps(result))
+"""
+
+FILES = {
+    "both.py": "app = lambda: 'app'\napplication = lambda: 'application'",
+    "only.py": "app = lambda: 'app'\nother = lambda: 'other'\nnumber = 7\nnothing = None",
+    "pkg/__init__.py": "",
+    "pkg/sub.py": "app = lambda: __name__",
+    "nest.py": """
+        class Site:
+            @staticmethod
+            def app(): return 'nested'
+            @classmethod
+            def make(cls): return cls.app
+        def make(): return Site.app
+        def number(): return 7
+        def breaks(): raise KeyError('key')""",
+    "site.wsgi": "import neighbour\napplication = lambda: neighbour.name",
+    "neighbour.py": "name = 'neighbour'",
+    "deep/er/app.py": "app = lambda: 'deep'\nimport beside",
+    "deep/er/beside.py": "",
+    "colorsys.py": "app = lambda: 'mine, not the library'",
+    "neither.py": "",
+    "empty.py": "",
+    "raises.py": "import helper",
+    "helper.py": "def f():\n    raise ValueError('boom')\nf()",
+    "needs.py": "\nimport blgo",
+    "syntax.py": "x = 1\ndef f(:\n    pass",
+    "exits.py": "import sys\nsys.exit(3)",
+    "interrupted.py": "raise KeyboardInterrupt",
+    "lines.py": "raise ValueError('the settings are wrong:\\n- SECRET_KEY is missing')",
+    "noted.py": "error = ValueError('boom')\nerror.add_note('see the manual')\nraise error",
+    "lazy.py": "def __getattr__(name):\n    raise ImportError('the driver is not installed')",
+}
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory):
+    root = tmp_path_factory.mktemp("tree")
+    for name, text in FILES.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("\n".join(line.removeprefix(" " * 8) for line in text.split("\n")))
+    return root
+
+
+def attempt(directory, *, cwd=None, environ=None, **values):
+    environ = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "CACHE_DIRECTORY")} | (environ or {})
+    command = [sys.executable, "-P", "-c", CHILD, json.dumps({"directory": str(directory)} | values)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=cwd or "/", env=environ, timeout=30)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+# Found
+
+
+@pytest.mark.parametrize(
+    ("app", "answers"),
+    [
+        ("only:app", "app"),
+        ("only:other", "other"),
+        ("only", "app"),
+        ("only:", "app"),
+        ("both", "application"),  # mod_wsgi's name before Flask's
+        ("pkg.sub:app", "pkg.sub"),
+        ("nest:Site.app", "nested"),
+        ("nest:make()", "nested"),
+        ("nest:Site.make()", "nested"),
+        ("only.py", "app"),
+        ("./only.py:other", "other"),
+        ("site.wsgi", "neighbour"),
+        ("deep/er/app.py", "deep"),
+        ("deep/er/app.py:app", "deep"),
+        ("colorsys:app", "mine, not the library"),
+    ],
+)
+def test_found(tree, app, answers):
+    assert attempt(tree, app=app)["app"] == answers
+
+
+def test_no_app_is_the_welcome_page(tree):
+    assert attempt(tree)["app"] == "spyglass.welcome"
+
+
+def test_an_absolute_path_needs_no_directory(tree):
+    assert attempt(".", cwd="/", app=f"{tree}/deep/er/app.py")["app"] == "deep"
+
+
+def test_directory_is_where_the_app_lives_and_imports_from_first(tree):
+    got = attempt("deep/er", cwd=tree, app="app")
+    assert (got["app"], got["cwd"], got["path"][0]) == ("deep", f"{tree}/deep/er", f"{tree}/deep/er")
+
+
+# Not found, or broken
+
+
+def in_tree(tree, names):
+    return [str(tree / name) for name in names]
+
+
+@pytest.mark.parametrize(
+    ("app", "summary", "files"),
+    [
+        # Somebody mistyped
+        ("blgo:app", "ModuleNotFoundError: No module named 'blgo'", ["blgo.py", "blgo/__init__.py"]),
+        (
+            "pkg.blgo:app",
+            "ModuleNotFoundError: No module named 'pkg.blgo'",
+            ["pkg.py", "pkg/__init__.py", "pkg/blgo.py", "pkg/blgo/__init__.py"],
+        ),
+        ("gone.py", "FileNotFoundError: [Errno 2] No such file or directory: '{tree}/gone.py'", ["gone.py"]),
+        ("neither", "module 'neither' has neither 'application' nor 'app': name it as neither:NAME", ["neither.py"]),
+        ("neither.py", "module 'neither.py' has neither 'application' nor 'app': name it as neither.py:NAME", ["neither.py"]),
+        ("only:nope", "'only' has no 'nope'", ["only.py"]),
+        ("nest:Site.nope", "'nest' has no 'Site.nope'", ["nest.py"]),
+        ("nest:nope()", "'nest' has no 'nope'", ["nest.py"]),
+        ("only:number", "'only:number' is not callable: it is of type 'int'", ["only.py"]),
+        ("only:nothing", "'only:nothing' is not callable: it is of type 'NoneType'", ["only.py"]),
+        ("nest:number()", "'nest:number()' is not callable: it is of type 'int'", ["nest.py"]),
+        (":app", "ValueError: Empty module name", None),
+        # The app breaks
+        ("raises:app", "ValueError: boom", ["raises.py", "raises/__init__.py", "helper.py"]),
+        ("raises.py", "ValueError: boom", ["raises.py", "helper.py"]),
+        ("needs:app", "ModuleNotFoundError: No module named 'blgo'", ["needs.py", "needs/__init__.py"]),
+        ("syntax:app", "SyntaxError: invalid syntax ({tree}/syntax.py, line 2)", ["syntax.py", "syntax/__init__.py"]),
+        ("syntax.py", "SyntaxError: invalid syntax ({tree}/syntax.py, line 2)", ["syntax.py"]),
+        ("exits:app", "the app called sys.exit(3) while it was being loaded", ["exits.py", "exits/__init__.py"]),
+        ("interrupted:app", "KeyboardInterrupt", ["interrupted.py", "interrupted/__init__.py"]),
+        ("nest:breaks()", "KeyError: 'key'", ["nest.py"]),
+        ("noted:app", "ValueError: boom", ["noted.py", "noted/__init__.py"]),
+        # PEP 562: any attribute may be code.
+        ("lazy:app", "ImportError: the driver is not installed", ["lazy.py"]),
+        ("lazy", "ImportError: the driver is not installed", ["lazy.py"]),
+    ],
+)
+def test_not_found_or_broken(tree, app, summary, files):
+    """The summary says what to mend; a change of one of the files is a reason to try again."""
+    got = attempt(tree, app=app)
+    assert got["summary"] == summary.format(tree=tree)
+    if files is not None:
+        assert set(in_tree(tree, files)) <= set(got["files"])
+        assert not [path for path in got["files"] if path.startswith("<")]
+
+
+def test_the_summary_is_one_line(tree):
+    """It goes into STATUS=, a line of a protocol of lines (sd_notify(3)): what an app raises must not add others."""
+    got = attempt(tree, app="lines:app")
+    assert got["summary"].startswith("ValueError: the settings are wrong:")
+    assert "\n" not in got["summary"]
+    assert "SECRET_KEY is missing" in got["details"]
+
+
+def test_the_traceback_begins_with_the_app(tree):
+    details = attempt(tree, app="raises:app")["details"].splitlines()
+    assert details[0] == "Traceback (most recent call last):"
+    assert details[1].strip() == f'File "{tree}/raises.py", line 1, in <module>'
+    assert details[-1] == "ValueError: boom"
+    assert "loader.py" not in "".join(details)
+    assert "importlib" not in "".join(details)
+
+
+@pytest.mark.parametrize("app", ["neither", "only:nope", "only:number"])
+def test_a_wrong_name_needs_no_traceback(tree, app):
+    assert attempt(tree, app=app)["details"] == ""
+
+
+def test_a_directory_that_is_not_there():
+    assert attempt("/nonexistent", app="a")["summary"] == "directory '/nonexistent': No such file or directory"
+
+
+@pytest.mark.parametrize(
+    ("app", "watched"),
+    [
+        ("blog:app", ["blog.py", "blog/__init__.py"]),
+        ("blog", ["blog.py", "blog/__init__.py"]),
+        ("a.b:app.x", ["a.py", "a/__init__.py", "a/b.py", "a/b/__init__.py"]),
+        ("./x/site.wsgi", ["./x/site.wsgi"]),
+        ("x/app.py:app", ["x/app.py"]),
+        ("/abs/app.py", ["/abs/app.py"]),
+    ],
+)
+def test_candidates(app, watched):
+    """Where the app would be, also when it is not there yet, nor its directory."""
+    got = candidates(Config({"app": app, "directory": "/srv/x"}))
+    assert got == [os.path.join("/srv/x", path) for path in watched]
+
+
+# Virtual environments
+
+
+@pytest.fixture
+def venv(tmp_path):
+    def make(settings=f"home = /usr/bin\nversion = {VERSION}.1\n"):
+        site = tmp_path / "env" / SITE
+        (site / "json").mkdir(parents=True)
+        (site / "json/__init__.py").write_text("from_venv = True")
+        (site / "dep.py").write_text("")
+        (site / "more.pth").write_text(f"{tmp_path}/more\n")
+        (tmp_path / "more").mkdir()
+        (tmp_path / "more/added.py").write_text("")
+        (tmp_path / "dep_app.py").write_text("import dep, added\napp = lambda: dep.__file__")
+        if settings is not None:
+            (tmp_path / "env/pyvenv.cfg").write_text(settings)
+        return tmp_path
+
+    return make
+
+
+@pytest.mark.parametrize("settings", [f"version = {VERSION}.1", f"version_info = {VERSION}.0.final.0", f"home=/x\nversion={VERSION}"])
+def test_a_venv_of_this_python(venv, settings):
+    root = venv(settings)
+    got = attempt(root, app="dep_app", venv="env")  # relative to the directory
+    assert got["app"] == str(root / "env" / SITE / "dep.py")
+    assert got["venv"] == str(root / "env")
+
+
+def test_the_app_comes_before_its_venv_and_the_venv_before_the_system(venv):
+    root = venv()
+    path = attempt(root, app="dep_app", venv=str(root / "env"))["path"]
+    assert path[:3] == [str(root), str(root / "env" / SITE), str(root / "more")]
+
+
+@pytest.mark.parametrize(
+    ("settings", "theirs"), [("version = 3.6.15", "3.6"), ("version_info = 2.7.18.final.0", "2.7"), ("home = /usr/bin", "?"), ("", "?")]
+)
+def test_a_venv_of_another_python(venv, settings, theirs):
+    root = venv(settings)
+    got = attempt(root, app="dep_app", venv="env")
+    assert got["summary"] == (
+        f"venv 'env' is for Python {theirs}, this Spyglass runs on Python {VERSION}: "
+        "make the environment anew with this Python, or install Spyglass into it"
+    )
+    assert [os.path.join(root, path) for path in got["files"]] == [str(root / "env/pyvenv.cfg")]
+
+
+def test_a_venv_that_is_none(venv):
+    got = attempt(venv(None), app="dep_app", venv="env")
+    assert got["summary"] == "venv 'env' is not a virtual environment: env/pyvenv.cfg: No such file or directory"
+
+
+def test_byte_code_goes_to_the_unit_s_cache_directory(tree, tmp_path):
+    """The sandbox makes the app's own directory read-only, and the unit sets PYTHONDONTWRITEBYTECODE."""
+    environ = {"CACHE_DIRECTORY": f"{tmp_path}:/other", "PYTHONDONTWRITEBYTECODE": "1"}
+    got = attempt(tree, app="only", environ=environ)
+    assert (got["cache"], got["write"]) == (str(tmp_path / "pycache"), True)
+    assert list((tmp_path / "pycache").rglob("only.*.pyc"))

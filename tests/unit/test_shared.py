@@ -1,0 +1,104 @@
+"""What Master and workers share: the scoreboard, the bell, the poke and the life line."""
+
+import os
+import select
+
+import pytest
+
+from spyglass import scoreboard
+from spyglass.scoreboard import ACTIVITY, ANSWER, OPEN, ORDER, SERVED, STATE, Scoreboard
+from spyglass.shared import Shared
+
+
+@pytest.fixture
+def shared():
+    made = Shared([], 2)
+    yield made
+    for fd in (made.bell, made.poke, made.lifeline, made._held):
+        try:
+            os.close(fd)
+        except OSError:
+            pass
+
+
+def in_child(act):
+    pid = os.fork()
+    if not pid:
+        status = 1
+        try:
+            act()
+            status = 0
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+def readable(fd):
+    return bool(select.select([fd], [], [], 0)[0])
+
+
+def test_what_a_child_writes_its_parent_reads():
+    board = Scoreboard(2)
+
+    def work():
+        board.slot(1)[SERVED] = 3
+        board.slot(1)[ACTIVITY] = 2**62  # centuries of nanoseconds
+
+    in_child(work)
+    assert (board.slot(1)[SERVED], board.slot(1)[ACTIVITY]) == (3, 2**62)
+    assert not any(board.slot(0))
+
+
+def test_slots_are_apart_each_in_a_cache_line_of_its_own():
+    board = Scoreboard(3)
+    for number in range(3):
+        slot = board.slot(number)
+        assert slot.nbytes == 64
+        for cell in range(len(slot)):
+            slot[cell] = -number
+    assert [set(board.slot(number)) for number in range(3)] == [{0}, {-1}, {-2}]
+
+
+def test_a_slot_belongs_to_one_worker_at_a_time_and_is_clean_when_taken():
+    board = Scoreboard(3)
+    taken = [board.take() for _ in range(3)]
+    assert sorted(taken) == [0, 1, 2]
+    board.slot(taken[1])[SERVED] = 7
+    board.give_back(taken[1])
+    assert board.slot(taken[1])[SERVED] == 7  # its last words can still be read
+    assert board.take() == taken[1]
+    assert not any(board.slot(taken[1]))
+
+
+def test_the_cells_of_a_slot_are_different_ones():
+    cells = (STATE, OPEN, SERVED, ACTIVITY, scoreboard.CALL_SINCE, ANSWER, ORDER)
+    assert len(set(cells)) == len(cells)
+    assert max(cells) < len(Scoreboard(1).slot(0))
+
+
+def test_the_bell_is_heard_by_a_child_and_the_poke_by_the_master(shared):
+    shared.ring()
+    in_child(lambda: [shared.tell_master(), shared.tell_master()] if readable(shared.bell) else os._exit(2))
+    assert readable(shared.poke)
+    shared.hear()
+    assert not readable(shared.poke)
+    shared.hear()  # nobody has poked: nothing to hear, and no error
+
+
+def test_the_life_line_ends_with_the_one_who_holds_it(shared):
+    """Children hold copies of every descriptor: only when they have let go does the Master's end mean the end."""
+    ready, go = os.pipe(), os.pipe()
+    pid = os.fork()
+    if not pid:
+        shared.leave_the_line()
+        os.write(ready[1], b"x")
+        os.read(go[0], 1)
+        os._exit(0)
+    os.read(ready[0], 1)
+    assert not readable(shared.lifeline)
+    os.close(shared._held)  # as the Master's death does
+    assert readable(shared.lifeline)
+    os.write(go[1], b"x")
+    os.waitpid(pid, 0)
+    for fd in (*ready, *go):
+        os.close(fd)

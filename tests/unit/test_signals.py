@@ -1,0 +1,82 @@
+"""Signals become numbers in a pipe."""
+
+import os
+import select
+import signal
+import subprocess
+from signal import SIGHUP, SIGTTIN, SIGUSR1, SIGUSR2
+
+import pytest
+
+from spyglass.signals import Signals
+
+HEEDED = (SIGUSR1, SIGUSR2, SIGHUP)
+
+
+@pytest.fixture
+def signals():
+    before = {number: signal.getsignal(number) for number in HEEDED}
+    wakeup = signal.set_wakeup_fd(-1)
+    made = Signals(HEEDED)
+    yield made
+    signal.set_wakeup_fd(wakeup)
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    for fd in (made.fd, made._write_end):
+        try:
+            os.close(fd)
+        except OSError:
+            pass  # forget() has
+
+
+def readable(signals):
+    return bool(select.select([signals.fd], [], [], 0)[0])
+
+
+def test_they_are_taken_in_the_order_in_which_they_came(signals):
+    assert signals.take() == []
+    for number in (SIGUSR1, SIGHUP, SIGUSR1):
+        signal.raise_signal(number)
+    assert readable(signals)
+    assert signals.take() == [SIGUSR1, SIGHUP, SIGUSR1]
+    assert not readable(signals)
+    assert signals.take() == []
+
+
+def test_others_that_python_reports_there_are_not_ours(signals):
+    os.write(signals._write_end, bytes([SIGTTIN, SIGUSR2]))
+    assert signals.take() == [SIGUSR2]
+
+
+def test_a_flood_neither_blocks_nor_prints(signals, capfd):
+    os.set_blocking(signals._write_end, False)
+    while True:
+        try:
+            os.write(signals._write_end, bytes([SIGUSR1]) * 4096)
+        except BlockingIOError:
+            break
+    signal.raise_signal(SIGUSR1)
+    assert SIGUSR1 in signals.take()
+    assert capfd.readouterr().err == ""
+
+
+def test_a_handler_of_somebody_else_is_replaced(signals):
+    signal.signal(SIGUSR1, lambda *_: pytest.fail("the app's handler ran"))
+    signals.install()
+    signal.raise_signal(SIGUSR1)
+    assert signals.take() == [SIGUSR1]
+
+
+def test_what_an_app_starts_has_the_default_action(signals):
+    """SIG_IGN would have been inherited through exec (signal(7))."""
+    assert subprocess.run(["sh", "-c", "kill -USR1 $$"]).returncode == -SIGUSR1
+
+
+def test_a_child_that_forgets_dies_as_anybody_does(signals):
+    pid = os.fork()
+    if not pid:
+        signals.forget()
+        os.kill(os.getpid(), SIGUSR1)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -SIGUSR1
+    assert signals.take() == []  # and its parent hears nothing of it

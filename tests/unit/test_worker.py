@@ -1,0 +1,222 @@
+"""Loop and connection: what is answered, what the Master can see of it, who is accepted, and how it ends."""
+
+import errno
+import os
+import select
+import socket
+import time
+
+import pytest
+
+from spyglass import scoreboard
+from spyglass.scoreboard import ACTIVITY, CALL_SINCE, OPEN, ORDER, SERVED, STATE
+
+from .working import GET, ONE, Closing, echo
+
+# Answers, and what the Master can see of them
+
+
+@pytest.mark.parametrize("tcp", [False, True])
+def test_a_request_is_answered_and_counted(start, tcp):
+    worker = start()
+    client = worker.client(ONE, tcp=tcp)
+    assert worker.answers(client, 1) == [b"/1"]
+    assert (worker.slot[OPEN], worker.slot[SERVED], worker.slot[CALL_SINCE]) == (1, 1, 0)
+    accepted = worker.slot[ACTIVITY]
+    client.close()
+    worker.until(lambda: not worker.slot[OPEN])
+    assert worker.slot[SERVED] == 1
+    assert 0 < accepted < worker.slot[ACTIVITY] <= time.monotonic_ns()
+
+
+def test_while_the_app_works_the_master_can_see_since_when(start):
+    seen = []
+
+    def app(environ, start_response):
+        start_response("200 OK", [])
+        for _ in range(2):
+            seen.append(worker.slot[CALL_SINCE])
+            yield b"x"
+
+    worker = start(app)
+    began = time.monotonic_ns()
+    client = worker.client(ONE)
+    worker.until(lambda: worker.slot[SERVED])
+    assert began < seen[0] < seen[1]  # each piece is a sign of life
+    assert worker.slot[CALL_SINCE] == 0
+    client.close()
+
+
+def test_pipelined_requests_are_answered_in_order(start):
+    worker = start()
+    client = worker.client(b"".join(GET % number for number in range(100)))
+    assert worker.answers(client, 100) == [b"/%d" % number for number in range(100)]
+
+
+def test_a_client_that_pipelines_gives_others_a_turn(start):
+    worker = start()
+    worker.client(ONE * 200)
+    other = worker.client(GET % 2)
+    assert worker.answers(other, 1) == [b"/2"]
+    assert worker.slot[SERVED] < 201
+
+
+def test_a_client_that_stops_sending_still_gets_what_it_asked_for(start):
+    worker = start()
+    client = worker.client(ONE + GET % 2)
+    client.shutdown(socket.SHUT_WR)
+    assert worker.to_the_end(client).count(b"200 OK") == 2
+    worker.until(lambda: not worker.slot[OPEN])
+
+
+def test_an_incomplete_request_is_refused_where_it_ends(start):
+    worker = start()
+    client = worker.client(ONE[:-4])
+    client.shutdown(socket.SHUT_WR)
+    assert worker.to_the_end(client).startswith(b"HTTP/1.1 400 ")
+
+
+def test_a_refusal_reaches_a_client_that_is_still_sending(start):
+    """Closing on unread bytes would reset the connection and take the answer with it."""
+    worker = start(max_body=10)
+    client = worker.client(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n", tcp=True)
+    client.sendall(b"x" * 50_000)
+    worker.turns()
+    client.sendall(b"x" * 50_000)
+    worker.turns()
+    assert worker.to_the_end(client).startswith(b"HTTP/1.1 413 ")
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_100_continue_is_said_to_who_waits_for_it(start, together):
+    head = b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n"
+    worker = start()
+    client = worker.client(head + b"hi" if together else head)
+    if not together:
+        assert worker.read(client, 25) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        client.sendall(b"hi")
+    assert worker.read(client, 15) == b"HTTP/1.1 200 OK"
+
+
+# Accepting, and not
+
+
+def waiting(worker):
+    return bool(select.select([worker.sock], [], [], 0)[0])
+
+
+def test_when_quiesced_nobody_is_accepted_and_who_is_held_is_served(start):
+    worker = start()
+    held = worker.client(ONE)
+    assert worker.answers(held, 1) == [b"/1"]
+    worker.loop.quiesce(True)
+    late = worker.client(GET % 2)
+    held.sendall(GET % 3)
+    assert worker.answers(held, 1) == [b"/3"]
+    assert worker.slot[OPEN] == 1
+    assert waiting(worker)
+    worker.loop.quiesce(False)
+    assert worker.answers(late, 1) == [b"/2"]
+
+
+def test_an_order_that_comes_with_a_connection_is_obeyed_first(start):
+    """Both are ready in one turn. Accepting after the order would lose who is accepted when the Master leaves."""
+    worker = start()
+    bell = os.eventfd(1)
+    worker.loop.open_door(bell, lambda: worker.loop.quiesce(True))
+    worker.client(ONE)
+    worker.turns()
+    assert (worker.slot[OPEN], waiting(worker)) == (0, True)
+    os.close(bell)
+
+
+def test_there_is_a_limit_and_the_rest_waits_in_the_queue(start):
+    worker = start(max_connections=2)
+    clients = [worker.client(GET % number) for number in range(3)]
+    assert [worker.answers(client, 1) for client in clients[:2]] == [[b"/0"], [b"/1"]]
+    worker.turns()
+    assert (worker.slot[OPEN], waiting(worker)) == (2, True)
+    clients[0].close()
+    assert worker.answers(clients[2], 1) == [b"/2"]
+
+
+class Exhausted:
+    """A listener whose accept() has no descriptors left, for a while."""
+
+    def __init__(self, sock):
+        self.sock, self.tries, self.left = sock, 0, True
+
+    def accept(self):
+        self.tries += 1
+        if self.left:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return self.sock.accept()
+
+    def __getattr__(self, name):
+        return getattr(self.sock, name)
+
+
+def test_without_descriptors_it_pauses_and_does_not_spin(start):
+    worker = start()
+    listener = next(each for each in worker.loop._listeners.values() if each.is_unix)
+    listener.sock = exhausted = Exhausted(worker.sock)
+    client = worker.client(ONE)
+    worker.turns(50)
+    assert exhausted.tries == 1
+    assert len(worker.journal.lines) == 1
+    exhausted.left = False
+    assert worker.answers(client, 1) == [b"/1"]
+
+
+# Leaving
+
+
+def test_draining_ends_with_the_last_of_what_was_accepted(start):
+    worker = start()
+    kept, new = worker.client(ONE), None
+    assert worker.answers(kept, 1) == [b"/1"]
+    worker.loop.drain()
+    assert worker.slot[STATE] == scoreboard.DRAINING
+    new = worker.client(GET % 2)
+    kept.sendall(GET % 3)
+    answer = worker.to_the_end(kept)
+    assert b"Connection: close" in answer
+    assert answer.endswith(b"/3")
+    worker.loop.run()  # nothing is left: it returns
+    assert (worker.slot[OPEN], worker.slot[SERVED], waiting(worker)) == (0, 2, True)
+    new.close()
+
+
+def test_who_is_kept_and_silent_gets_a_moment_and_no_more(start):
+    worker = start(keepalive_timeout=0.05)
+    client = worker.client(ONE)
+    assert worker.answers(client, 1) == [b"/1"]
+    worker.loop.drain()
+    worker.loop.run()
+    assert worker.slot[OPEN] == 0
+    assert worker.to_the_end(client) == b""
+
+
+def test_an_order_that_comes_during_a_call_is_told_to_its_client(start):
+    def app(environ, start_response):
+        worker.slot[ORDER] = scoreboard.DRAIN
+        return echo(environ, start_response)
+
+    worker = start(app)
+    assert b"Connection: close" in worker.to_the_end(worker.client(ONE))
+
+
+def test_what_takes_too_long_to_drain_is_cut(start):
+    body = Closing()
+
+    def app(environ, start_response):
+        start_response("200 OK", [])
+        return body
+
+    worker = start(app, graceful_timeout=0.05)
+    client = worker.client(ONE)
+    worker.read(client, 10)
+    worker.loop.drain()
+    worker.loop.run()
+    assert (worker.slot[OPEN], body.closed) == (0, 1)
+    assert "cutting 1 connection" in worker.journal.lines[0]

@@ -1,0 +1,166 @@
+"""A worker's loop with real sockets in this one process: the test is the client, and turns the loop by hand."""
+
+import os
+import select
+import socket
+import struct
+import time
+
+from spyglass.config import Config
+from spyglass.scoreboard import Scoreboard
+from spyglass.systemd import Listener
+from spyglass.worker.loop import Loop
+
+GET = b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n"
+ONE = GET % 1
+RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close() sends a reset
+
+
+class Journal:
+    debugging = False
+
+    def __init__(self):
+        self.lines = []
+
+    def error(self, text):
+        self.lines.append(text)
+
+    warning = info = error
+
+    def debug(self, text):
+        pass
+
+    def exception(self, text, error):
+        self.lines.append(text)
+
+
+def echo(environ, start_response):
+    body = environ["PATH_INFO"].encode() + environ["wsgi.input"].read()
+    start_response("200 OK", [("Content-Length", str(len(body)))])
+    return [body]
+
+
+class Worker:
+    """A loop that serves `app`; `clients` are closed with it."""
+
+    def __init__(self, path, app, **settings):
+        self.path = str(path / "http.sock")
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.bind(self.path)
+        self.tcp = socket.create_server(("127.0.0.1", 0))
+        listeners = []
+        for sock in (self.sock, self.tcp):
+            sock.listen()
+            sock.setblocking(False)
+            listeners.append(Listener(sock, "http"))
+        self.slot = Scoreboard(1).slot(0)
+        self.journal = Journal()
+        self.loop = Loop(Config(settings), app, listeners, self.slot, self.journal)
+        self.clients = []
+        # Always ready, so that no turn waits: the test decides how long.
+        self.tick = os.eventfd(1)
+        self.loop.open_door(self.tick, lambda: None)
+
+    def client(self, data=b"", *, tcp=False):
+        client = socket.create_connection(self.tcp.getsockname()) if tcp else socket.socket(socket.AF_UNIX)
+        if not tcp:
+            client.connect(self.path)
+        client.sendall(data)
+        self.clients.append(client)
+        return client
+
+    def until(self, done, patience=10):
+        """Turn until `done()` gives something; gives it back."""
+        deadline = time.monotonic() + patience
+        while not (found := done()):
+            assert time.monotonic() < deadline, "it did not happen"
+            self.loop.turn()
+            select.select([each for each in self.clients if each.fileno() >= 0], [], [], 0.001)
+        return found
+
+    def turns(self, count=5):
+        for _ in range(count):
+            self.loop.turn()
+
+    def read(self, client, size):
+        """So many bytes of what comes."""
+        got = b""
+
+        def more():
+            nonlocal got
+            got += receive(client, size - len(got))
+            return len(got) >= size
+
+        self.until(more)
+        return got
+
+    def answers(self, client, count):
+        """The bodies of so many answers that have a Content-Length."""
+        bodies = []
+        for _ in range(count):
+            head = b""
+            while not head.endswith(b"\r\n\r\n"):
+                head += self.read(client, 1)
+            length = next(int(line[15:]) for line in head.split(b"\r\n") if line.startswith(b"Content-Length:"))
+            bodies.append(self.read(client, length))
+        return bodies
+
+    def to_the_end(self, client):
+        """All that comes until the connection ends, for this client as for the worker."""
+        got, ended = b"", False
+
+        def all_of_it():
+            nonlocal got, ended
+            try:
+                client.setblocking(False)
+                data = client.recv(1 << 20)
+                got, ended = got + data, not data
+            except BlockingIOError:
+                pass
+            except ConnectionResetError:
+                ended = True
+            return ended
+
+        self.until(all_of_it)
+        client.close()
+        return got
+
+    def close(self):
+        try:
+            for connection in list(self.loop._connections.values()):
+                connection.close("the test has ended")
+        finally:
+            for each in (*self.clients, self.sock, self.tcp):
+                each.close()
+            self.loop._epoll.close()
+            os.close(self.tick)
+
+
+def receive(client, size):
+    client.setblocking(False)
+    try:
+        data = client.recv(size)
+    except BlockingIOError:
+        return b""
+    assert data, "the connection has ended"
+    return data
+
+
+class Closing:
+    """An endless body that counts its close()."""
+
+    def __init__(self):
+        self.closed = 0
+
+    def __iter__(self):
+        while True:
+            yield b"x" * 10_000
+
+    def close(self):
+        self.closed += 1
+
+
+def alive(worker):
+    """Whatever was done to it, the next client is served."""
+    client = worker.client(GET % 9)
+    return worker.answers(client, 1) == [b"/9"]
