@@ -1,0 +1,60 @@
+"""A WSGI app that does what its target says: /sleep/0.5 sleeps, /pid tells who answers, and so on; anything else is a greeting.
+
+The query is the path of a file that it makes first, so that whoever asked can know that it has been asked.
+"""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import time
+
+AT_IMPORT = dict(os.environ)
+
+
+def sleep(seconds):
+    time.sleep(float(seconds))
+    return b"slept"
+
+
+def hang(_):
+    time.sleep(3600)
+
+
+def pid(_):
+    return str(os.getpid()).encode()
+
+
+def environment(_):
+    return json.dumps({"at import": AT_IMPORT, "now": dict(os.environ)}).encode()
+
+
+def descriptors(_):
+    """What a program that the app starts, and closes nothing for, finds open."""
+    program = "import os; print(*sorted(set(os.listdir('/proc/self/fd'))))"
+    result = subprocess.run([sys.executable, "-c", program], close_fds=False, capture_output=True, check=True)
+    return result.stdout
+
+
+def stream(seconds):
+    """Ten pieces, in so many seconds."""
+    for number in range(10):
+        time.sleep(float(seconds) / 10)
+        yield b"%d\n" % number
+
+
+def large(size):
+    return bytes(int(size))
+
+
+DOES = {"sleep": sleep, "hang": hang, "pid": pid, "environment": environment, "descriptors": descriptors, "stream": stream, "large": large}
+
+
+def app(environ, start_response):
+    if environ["QUERY_STRING"]:
+        pathlib.Path(environ["QUERY_STRING"]).touch()
+    what, _, argument = environ["PATH_INFO"][1:].partition("/")
+    result = DOES.get(what, lambda _: b"hello")(argument)
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [result] if isinstance(result, bytes) else result

@@ -1,0 +1,66 @@
+"""A worker that is busy with one request keeps all its other connections waiting: that is its time, not theirs.
+
+What came while the app was at work lies in the socket and is read before any deadline is held against the client.
+"""
+
+import threading
+
+from .visitor import Visitor
+
+SHORT = 0.3  # seconds: the deadline that passes in the meantime
+LONG = 1.0  # seconds: the call of the app that keeps the only worker busy
+
+
+def test_a_kept_alive_client_may_ask_again_meanwhile(systemd):
+    life = systemd(idle_timeout=60, workers=1, keepalive_timeout=SHORT)
+    with Visitor(life.address) as kept:
+        kept.ask(keep=True)
+        with life.visitor_under_way(f"/sleep/{LONG}") as busy:
+            kept.send()
+            assert busy.answer().text == "slept"
+            assert kept.answer().text == "hello"
+
+
+def test_a_head_may_arrive_meanwhile(systemd):
+    life = systemd(idle_timeout=60, workers=1, header_timeout=SHORT)
+    with Visitor(life.address) as late:
+        late.sock.sendall(b"GET / HTTP/1.1\r\n")
+        with life.visitor_under_way(f"/sleep/{LONG}") as busy:
+            late.sock.sendall(b"Host: test\r\nConnection: close\r\n\r\n")
+            assert busy.answer().text == "slept"
+            assert late.answer().text == "hello"
+
+
+def test_a_body_may_arrive_meanwhile(systemd):
+    life = systemd(idle_timeout=60, workers=1, body_timeout=SHORT)
+    with Visitor(life.address) as late:
+        late.sock.sendall(b"POST / HTTP/1.1\r\nHost: test\r\nConnection: close\r\nContent-Length: 10\r\n\r\n12345")
+        with life.visitor_under_way(f"/sleep/{LONG}") as busy:
+            late.sock.sendall(b"67890")
+            assert busy.answer().text == "slept"
+            assert late.answer("POST").text == "hello"
+
+
+def test_a_response_may_be_taken_meanwhile(systemd):
+    life = systemd(idle_timeout=60, workers=1, write_timeout=SHORT)
+    with Visitor(life.address) as slow:
+        slow.send(f"/large/{32 << 20}")
+        with life.visitor_under_way(f"/sleep/{LONG}") as busy:
+            answers = []
+            taker = threading.Thread(target=lambda: answers.append(slow.answer()))
+            taker.start()
+            assert busy.answer().text == "slept"
+            taker.join()
+        assert len(answers[0].body) == 32 << 20
+
+
+def test_a_client_that_is_really_late_is_sent_away(systemd):
+    """The other side of it: nothing came, so the deadline holds."""
+    life = systemd(idle_timeout=60, workers=1, keepalive_timeout=SHORT, header_timeout=SHORT)
+    with Visitor(life.address) as kept, Visitor(life.address) as late:
+        kept.ask(keep=True)
+        late.sock.sendall(b"GET / HTTP/1.1\r\n")
+        with life.visitor_under_way(f"/sleep/{LONG}") as busy:
+            assert busy.answer().text == "slept"
+            assert kept.until_closed() == b""
+            assert late.until_closed().startswith(b"HTTP/1.1 408 ")

@@ -1,0 +1,129 @@
+"""kill -9 of each kind of process under load: it costs what that process was doing and no more, and somebody takes over."""
+
+import os
+import re
+import signal
+
+import pytest
+
+from .processes import children, look_at, members, workers
+from .visitor import Crowd, Lost, visit
+
+
+def test_a_killed_worker_costs_only_what_it_was_serving(systemd):
+    life = systemd(idle_timeout=60, workers=2)
+    with life.visitor_under_way("/sleep/60") as doomed, Crowd(life.address, "/sleep/0.02", count=4) as crowd:
+        life.until(lambda: len(workers(life.run.pid)) == 2 and len(crowd.answers) > 20, "nobody is served")
+        others = {int(visit(life.address, "/pid").text) for _ in range(5)}  # never the one that sleeps
+        victims = set(workers(life.run.pid)) - others
+        assert len(victims) == 1
+        victim = victims.pop()
+        os.kill(victim, signal.SIGKILL)
+        with pytest.raises(Lost):
+            doomed.answer()
+        life.until(lambda: len(workers(life.run.pid)) == 2, "it was not replaced")
+        count = len(crowd.answers)
+        life.until(lambda: len(crowd.answers) > count + 20, "nobody is served")
+    assert crowd.statuses() == {200}
+    assert victim not in workers(life.run.pid)
+    line = re.search(rf"worker {victim} was killed by SIGKILL after [\d.]+ s and \d+ requests?; (\d+) connections? open, in the middle of a call", life.log)
+    assert line, life.log
+    assert len(crowd.lost) + 1 == int(line[1]) == 1
+    assert len(life.runs) == 1
+
+
+def test_workers_killed_again_and_again_under_load(systemd):
+    life = systemd(idle_timeout=60, workers=2)
+    with Crowd(life.address, count=4) as crowd:
+        for number in range(4):
+            count = len(crowd.answers)
+            life.until(lambda count=count: len(crowd.answers) > count + 50, "nobody is served")
+            life.until(lambda: len(workers(life.run.pid)) == 2, "they were not replaced")
+            os.kill(workers(life.run.pid)[number % 2], signal.SIGKILL)
+        count = len(crowd.answers)
+        life.until(lambda: len(crowd.answers) > count + 50, "nobody is served")
+    held = [int(count) for count in re.findall(r"SIGKILL after .*?; (\d+) connections? open", life.log)]
+    assert len(held) == 4
+    assert len(crowd.lost) <= sum(held), crowd.lost
+    assert crowd.statuses() == {200}
+    assert len(life.runs) == 1
+
+
+def test_a_killed_zygote_costs_nothing(systemd):
+    life = systemd(idle_timeout=0.5, workers=2)
+    with life.visitor_under_way("/sleep/1") as busy, Crowd(life.address, count=4) as crowd:
+        life.until(lambda: len(workers(life.run.pid)) == 2 and len(crowd.answers) > 20, "nobody is served")
+        [zygote] = children(life.run.pid)
+        before = workers(life.run.pid)
+        os.kill(zygote.pid, signal.SIGKILL)
+        assert busy.answer().text == "slept"
+        life.until(lambda: len(workers(life.run.pid)) == 2, "no new generation")
+        life.until(lambda: not any(look_at(pid) for pid in before), "the old generation is still there")
+        count = len(crowd.answers)
+        life.until(lambda: len(crowd.answers) > count + 50, "nobody is served")
+    assert crowd.lost == []
+    assert crowd.statuses() == {200}
+    assert "the zygote was killed by SIGKILL" in life.log
+    life.until_asleep(1)
+    assert [run.status for run in life.runs] == [0]
+
+
+def test_everybody_but_the_master_killed_at_once_costs_the_next_visitor_one_load(systemd):
+    life = systemd(idle_timeout=0.5, workers=2)
+    visit(life.address)
+    life.until(lambda: len(workers(life.run.pid)) == 2, "no workers")
+    [zygote] = children(life.run.pid)
+    for pid in [zygote.pid, *workers(life.run.pid)]:
+        os.kill(pid, signal.SIGKILL)
+    assert visit(life.address).status == 200
+    life.until_asleep(1)
+    assert life.run.status == 0
+
+
+@pytest.mark.parametrize("told", [False, True], ids=["alone", "the rest told to stop"])
+def test_a_killed_master_leaves_nothing_behind_and_the_next_visitor_is_served(systemd, told):
+    life = systemd(idle_timeout=0.5, workers=2)
+    with Crowd(life.address, count=3) as crowd:
+        for kills in range(1, 4):
+            with life.visitor_under_way("/sleep/0.5") as busy:
+                count = len(crowd.answers)
+                life.until(lambda count=count: len(crowd.answers) > count + 10, "nobody is served")
+                life.signal(signal.SIGKILL)
+                if told:  # systemd tells the others when the Master is gone (KillMode=control-group)
+                    life.until(lambda: life.runs[-1].ended, "it lives")
+                    life.signal_all(signal.SIGTERM)
+                assert busy.answer().text == "slept"
+            life.until(lambda kills=kills: len(life.runs) == kills + 1 and life.run.told("READY"), "nobody woke it again")
+    assert crowd.lost == []
+    assert crowd.statuses() == {200}
+    life.until_asleep(4)
+    assert [run.status for run in life.runs] == [-signal.SIGKILL] * 3 + [0]
+    assert [members(run.pid) for run in life.runs] == [[]] * 4
+
+
+def test_a_call_past_request_timeout_is_ended_with_a_traceback_and_the_others_go_on(systemd):
+    life = systemd(idle_timeout=60, workers=2, request_timeout=1)
+    with life.visitor_under_way("/hang") as stuck, Crowd(life.address, count=2, pause=0.01) as crowd:
+        with pytest.raises(Lost, match="closed without an answer|reset"):
+            stuck.answer()
+        life.until(lambda: len(workers(life.run.pid)) == 2, "it was not replaced")
+        count = len(crowd.answers)
+        life.until(lambda: len(crowd.answers) > count + 20, "nobody is served")
+    assert crowd.lost == []
+    assert crowd.statuses() == {200}
+    assert max(answer.seconds for answer in crowd.answers) < 1
+    assert re.search(r"worker \d+: killed, a call has been running for 1 s \(request_timeout\)$", life.log, re.M)
+    assert re.search(r'plain\.py", line \d+ in hang$', life.log, re.M)
+
+
+def test_a_long_response_that_goes_on_is_not_past_request_timeout(systemd):
+    life = systemd(idle_timeout=60, workers=1, request_timeout=0.5)
+    assert len(visit(life.address, "/stream/1.5").text.split()) == 10
+
+
+def test_every_worker_stuck_at_once_comes_back(systemd):
+    life = systemd(idle_timeout=60, workers=2, request_timeout=0.5)
+    with life.visitor_under_way("/hang"), life.visitor_under_way("/hang"):
+        answer = visit(life.address)
+        assert answer.status == 200
+        assert answer.seconds < 3

@@ -1,0 +1,135 @@
+"""The other end of a connection: asks, and tells exactly what became of it.
+
+Nothing is tried again and nothing is overlooked: a refused connection, a reset, an end before the answer was whole or no answer at
+all is an exception with that in its name.
+"""
+
+import http.client
+import socket
+import threading
+import time
+
+PATIENCE = 20.0  # seconds until a request counts as unanswered
+
+
+class Lost(AssertionError):
+    """A request that got no whole answer."""
+
+
+class Answer:
+    """`seconds` from before the connect to the last byte."""
+
+    def __init__(self, response, body, seconds):
+        self.status = response.status
+        self.fields = {name.lower(): value for name, value in response.getheaders()}
+        self.body = body
+        self.seconds = seconds
+
+    @property
+    def text(self):
+        return self.body.decode()
+
+    @property
+    def closing(self):
+        return self.fields.get("connection", "").lower() == "close"
+
+
+class Visitor:
+    """A connection to `address`: a path for a unix socket, else host and port."""
+
+    def __init__(self, address, patience=PATIENCE):
+        self._began = time.monotonic()
+        self.sock = socket.socket(_family(address))
+        self.sock.settimeout(patience)
+        try:
+            self.sock.connect(address)
+        except ConnectionRefusedError as error:
+            self._lost("refused", error)
+        except OSError as error:
+            self._lost("not connected", error)
+
+    def _lost(self, how, error):
+        self.sock.close()
+        raise Lost(f"{how} after {time.monotonic() - self._began:.3f} s: {error!r}") from error
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.sock.close()
+
+    def ask(self, target="/", *, method="GET", keep=False):
+        """Send a request and wait for its answer."""
+        self.send(target, method=method, keep=keep)
+        return self.answer(method)
+
+    def send(self, target="/", *, method="GET", keep=False):
+        self._method = method
+        end = "" if keep else "Connection: close\r\n"
+        try:
+            self.sock.sendall(f"{method} {target} HTTP/1.1\r\nHost: test\r\n{end}\r\n".encode())
+        except OSError as error:
+            self._lost("not sent", error)
+
+    def answer(self, method="GET"):
+        response = http.client.HTTPResponse(self.sock, method=method)
+        try:
+            response.begin()
+            body = response.read()
+        except TimeoutError as error:
+            self._lost("unanswered", error)
+        except http.client.RemoteDisconnected as error:
+            self._lost("closed without an answer", error)
+        except ConnectionError as error:
+            self._lost("reset", error)
+        except http.client.HTTPException as error:
+            self._lost("cut", error)
+        finally:
+            response.close()
+        return Answer(response, body, time.monotonic() - self._began)
+
+    def until_closed(self):
+        """Wait for the other side's end; returns what came before it."""
+        return b"".join(iter(lambda: self.sock.recv(65536), b""))
+
+
+def _family(address):
+    if isinstance(address, str):
+        return socket.AF_UNIX
+    return socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+
+
+def visit(address, target="/", *, method="GET", patience=PATIENCE):
+    """One request on a connection of its own."""
+    with Visitor(address, patience) as visitor:
+        return visitor.ask(target, method=method)
+
+
+class Crowd:
+    """`count` visitors who come one after the other, each on its own, until told to go home; keeps what they got."""
+
+    def __init__(self, address, target="/", count=4, pause=0.0):
+        self.answers = []
+        self.lost = []
+        self._home = threading.Event()
+        self._threads = [threading.Thread(target=self._come_and_go, args=(address, target, pause), daemon=True) for _ in range(count)]
+
+    def _come_and_go(self, address, target, pause):
+        while not self._home.wait(pause):
+            try:
+                self.answers.append(visit(address, target))
+            except Lost as error:
+                self.lost.append(error)
+
+    def __enter__(self):
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._home.set()
+        for thread in self._threads:
+            thread.join()
+
+    def statuses(self):
+        return {answer.status for answer in self.answers}
