@@ -1,0 +1,121 @@
+"""Fixtures that boot machines (machine.py says what one can do). Every test runs on each release in $RELEASES.
+
+What they boot is made before the first test and outside of any test's time limit: the roots, and with `make deb` the packages, so
+that nobody tests yesterday's. Where a machine cannot be booted at all the run stops with a sentence: skipping would hide it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # for machine.py, in whichever way pytest imports this file
+
+from machine import PREFIX, REPOSITORY, Machine, boot, installed, root
+
+RELEASES = os.environ.get("RELEASES", "bookworm trixie").split()
+HERE = Path(__file__).parent
+
+Boot = Callable[..., Machine]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Fixtures end their machines however a run ends, if it is told in a way that Python turns into an exception.
+    signal.signal(signal.SIGTERM, _terminated)
+
+
+def _terminated(signum: int, frame: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # timeout(1) sends it twice; the second would cut the clearing away short
+    pytest.exit("terminated", 143)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "release" in metafunc.fixturenames:
+        metafunc.parametrize("release", RELEASES, scope="session")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(HERE):
+            item.add_marker(pytest.mark.system)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Makes what the chosen tests boot, when all that is missing is time."""
+    wanted = {name for item in session.items if item.path.is_relative_to(HERE) for name in getattr(item, "fixturenames", ())}
+    if session.config.option.collectonly or not wanted & {"release"}:
+        return
+    if os.geteuid() != 0:
+        pytest.exit("tests/system boots machines, which only root can: make test asks sudo", 1)
+    for program in ("systemd-nspawn", "mmdebstrap"):
+        if not shutil.which(program):
+            pytest.exit(f"tests/system boots machines and needs {program}: make test installs it", 1)
+    try:
+        if wanted & {"deb_layers", "clean_machine"}:
+            subprocess.run(["make", "--silent", "-C", str(REPOSITORY), "deb", f"RELEASES={' '.join(RELEASES)}"], check=True)
+        for release in RELEASES:
+            root("tests", release)
+            if "clean_machine" in wanted:
+                root("clean", release)
+    except (OSError, RuntimeError, subprocess.CalledProcessError) as error:
+        pytest.exit(f"what tests/system boots could not be made: {error}", 1)
+
+
+@pytest.fixture(scope="session")
+def deb_layers() -> Iterator[Callable[[str], list[Path]]]:
+    """The layers of a machine with the package installed, by release; dpkg runs once in a session."""
+    made: dict[str, list[Path]] = {}
+    with tempfile.TemporaryDirectory(prefix=f"{PREFIX}-{os.getpid()}-layers-") as directory:
+
+        def layers(release: str) -> list[Path]:
+            if release not in made:
+                layer = Path(directory, release)
+                layer.mkdir()
+                made[release] = installed(release, layer)
+            return made[release]
+
+        yield layers
+
+
+@pytest.fixture(scope="module")
+def machine(release: str, deb_layers: Callable[[str], list[Path]]) -> Iterator[Machine]:
+    """The package installed, Flask and Django in /srv/venv; shared by the tests of the module."""
+    with boot(release, *deb_layers(release)) as booted:
+        yield booted
+
+
+@pytest.fixture
+def fresh_machine(release: str, deb_layers: Callable[[str], list[Path]]) -> Iterator[Machine]:
+    """The same, booted for this test alone."""
+    with boot(release, *deb_layers(release)) as booted:
+        yield booted
+
+
+@pytest.fixture
+def clean_machine(release: str) -> Iterator[Machine]:
+    """A bare Debian, booted for this test alone: no python3, no package; what the package needs is in apt's cache."""
+    with boot(release, root("clean", release)) as booted:
+        yield booted
+
+
+@pytest.fixture(scope="module")
+def bare_machine(release: str) -> Iterator[Machine]:
+    """No package, but what it depends on, and /srv/venv; shared by the tests of the module."""
+    with boot(release, root("tests", release)) as booted:
+        yield booted
+
+
+@pytest.fixture
+def boot_layers(release: str) -> Iterator[Boot]:
+    """Boots any number of machines in one test: `boot_layers(*layers)`; all end with it."""
+    with ExitStack() as stack:
+        yield lambda *layers: stack.enter_context(boot(release, *layers))
