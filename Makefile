@@ -1,0 +1,103 @@
+# What is typed here, by people who want to see Spyglass and by people who change it. `make help` lists it.
+#
+# Everything works from a fresh clone on Debian 12 or 13, as root or with sudo: what is missing is installed, said aloud, and
+# found there the next time. In the clone only .venv and dist are made. Debian roots for building and testing are kept outside
+# of it, in $(ROOTS_CACHE), because they outlive a clone.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+APP ?=
+BIND ?= 0.0.0.0:4222
+RELEASE ?= trixie
+RELEASES ?= bookworm trixie
+TESTS ?= tests
+PYTHON ?= python3
+ROOTS_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/spyglass
+
+# Booting and building need root; sudo forgets the environment, so it is named again.
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
+AS_ROOT = $(SUDO) env ROOTS_CACHE='$(ROOTS_CACHE)' RELEASES='$(RELEASES)' PYTHON='$(CURDIR)/.venv/bin/python' PYTHONDONTWRITEBYTECODE=1
+
+# systemd-python comes as source, and is compiled. A python3 from elsewhere than Debian brings venv and headers along.
+RUN_PACKAGES := gcc libc6-dev libsystemd-dev pkg-config \
+    $(if $(filter-out /usr/bin/%,$(shell command -v $(PYTHON))),,python3 python3-dev python3-venv)
+ROOT_PACKAGES := mmdebstrap debian-archive-keyring
+TEST_PACKAGES := $(ROOT_PACKAGES) systemd-container
+
+# $(call install,PACKAGES): apt is asked for nothing when nothing is missing.
+define install
+@missing=$$(for package in $(1); do \
+    [ "$$(dpkg-query --show --showformat='$${db:Status-Status}' $$package 2>/dev/null)" = installed ] || echo $$package; done); \
+if [ -n "$$missing" ]; then \
+    echo "Installing Debian packages:" $$missing; \
+    $(SUDO) apt-get -qq update; \
+    $(SUDO) env DEBIAN_FRONTEND=noninteractive DEBCONF_NOWARNINGS=yes apt-get -qq install --yes --no-install-recommends $$missing >/dev/null; \
+fi
+endef
+
+help: ## this list
+	@echo "make TARGET [VARIABLE=value]"
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 12
+	@echo "APP, BIND='host:port [v6]:port unix:/path', RELEASE, RELEASES, TESTS, PYTHON, ROOTS_CACHE=$(ROOTS_CACHE)"
+
+run: .venv/.run ## serve APP=module:callable (or a welcome page) on BIND=0.0.0.0:4222, asleep until somebody comes
+	@.venv/bin/spyglass lookout $(APP) $(addprefix --bind ,$(BIND))
+
+venv: .venv/.run ## .venv with the project and its command
+
+test: .venv/.dev test-packages ## everything: check, build the packages, run all tests, the ones on real systemds included
+	@$(MAKE) check deb roots
+	@$(AS_ROOT) .venv/bin/python -m pytest -p no:cacheprovider $(TESTS)
+
+check: .venv/.dev ## ruff and mypy
+	@.venv/bin/ruff check .
+	@.venv/bin/mypy
+
+deb: $(RELEASES:%=dist/%/.built) ## Debian packages for RELEASES, in dist
+
+shell: dist/$(RELEASE)/.built test-packages ## root's shell in a booted Debian RELEASE=trixie with the package installed
+	@$(AS_ROOT) .venv/bin/python tests/system/machine.py $(RELEASE)
+
+roots: .venv/.run root-packages ## the Debian roots that tests boot
+	@for release in $(RELEASES); do for kind in clean tests; do \
+	    $(AS_ROOT) packaging/root $$kind $$release >/dev/null || exit 1; done; done
+
+clean: ## remove what was made in the clone
+	rm -rf .venv dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+distclean: clean ## and the Debian roots
+	$(SUDO) rm -rf '$(ROOTS_CACHE)'/{build,clean,tests}-* '$(ROOTS_CACHE)'/httptools-*
+
+.PHONY: help run venv test check deb shell roots clean distclean run-packages root-packages test-packages
+
+run-packages:
+	$(call install,$(RUN_PACKAGES))
+root-packages:
+	$(call install,$(ROOT_PACKAGES))
+test-packages:
+	$(call install,$(TEST_PACKAGES))
+
+.venv/.run: pyproject.toml | run-packages
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than 3.11: make PYTHON=..."; exit 1; }
+	@echo "Making .venv with the project"
+	@$(PYTHON) -m venv .venv
+	@.venv/bin/pip install --quiet --disable-pip-version-check --use-pep517 --editable .
+	@touch $@
+
+.venv/.dev: .venv/.run
+	@echo "Adding to .venv what the tests need"
+	@.venv/bin/pip install --quiet --disable-pip-version-check --use-pep517 --editable '.[dev]'
+	@touch $@
+
+SOURCES := $(shell find spyglass packaging debian -type f -not -path '*/__pycache__/*' -not -path '*/.*_cache/*') \
+    $(wildcard pyproject.toml README.md CHANGELOG.md LICENSE)
+
+dist/%/.built: $(SOURCES) | .venv/.run root-packages
+	@echo "Building the package for $*"
+	@mkdir -p $(@D)
+	@$(AS_ROOT) packaging/deb $* $(@D)
+	@touch $@
