@@ -80,7 +80,7 @@ def test_wrong_usage_is_one_line(pycache, name):
 @pytest.mark.parametrize("name", ["../a", "A", "a.b", "a" * 23, "", "-a"])
 def test_a_name_that_no_unit_could_have(pycache, name):
     result = lookout(pycache, [f"--name={name}"])
-    assert re.fullmatch(f"spyglass: --name {re.escape(name)}: expected .*\n", result.stderr), result.stderr
+    assert re.fullmatch(f"spyglass: --name {re.escape(repr(name))}: expected .*\n", result.stderr), result.stderr
     assert result.returncode == 78
 
 
