@@ -156,7 +156,7 @@ class Answerer:
 
     def _close(self, visitor: _Visitor) -> None:
         fd = visitor.sock.fileno()
-        self._deadlines.clear(visitor)
+        self._deadlines.forget(visitor)
         self._doors.close(fd)
         del self._visitors[fd]
         visitor.sock.close()

@@ -28,8 +28,8 @@ METHODS = frozenset(
     b"GET HEAD POST PUT DELETE OPTIONS PATCH TRACE QUERY COPY LOCK MKCOL MOVE PROPFIND PROPPATCH SEARCH UNLOCK BIND REBIND UNBIND "
     b"ACL REPORT MKACTIVITY CHECKOUT MERGE M-SEARCH NOTIFY SUBSCRIBE UNSUBSCRIBE PURGE MKCALENDAR LINK UNLINK".split()
 )
-# After a head with one of these llhttp waits for a body, or for the end; it takes Proxy-Connection for Connection.
-_ENDS_THE_PARSER = {"CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING", "HTTP_CONNECTION", "HTTP_PROXY_CONNECTION"}
+# What announces a body, RFC 9112 6.
+_BODY = {"CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING"}
 
 
 class Limits:
@@ -68,14 +68,22 @@ class RequestReader:
     its request. Raises RequestError for a request that must be refused; nothing can be read after that (RFC 9112 9.6).
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, heads: HeadParser | None = None) -> None:
         self.pending: Request | None = None
         self.is_head = False  # whether the request being read is a HEAD, so that a refusal has no body either
         self._limits = limits
         self._buffer = b""
+        self._searched = 0  # so much of the buffer holds no end of a head, and nothing that could not be in one
         self._left = 0  # bytes of the pending body, when its length is known
         self._chunks: ChunkedDecoder | None = None
-        self._head = _HeadParser()
+        self._heads = heads or HeadParser()
+        # A kept-alive client mostly says what it said before. The last request without a body, as bytes and as what they mean:
+        # the same bytes mean the same.
+        self._last_head = b""
+        self._last: Request | None = None
+        # And its fields apart, for when only the target is another.
+        self._section = b""
+        self._fields: dict[str, str] = {}
 
     @property
     def quiet(self) -> bool:
@@ -92,11 +100,18 @@ class RequestReader:
     def next(self) -> Request | None:
         """The next complete request, its body included, or None when more bytes are needed."""
         if self.pending is None:
+            buffer = self._buffer
+            if not buffer:
+                return None
+            if buffer == self._last_head:
+                self._buffer = b""
+                return self._last
             head = self._cut_head()
             if head is None:
                 return None
-            request = self._head.parse(head, self._limits)
+            request = self._parse(head)
             if not self._expect_body(request):
+                self._last_head, self._last = head, request
                 return request
             self.pending = request
         if not self._read_body(self.pending):
@@ -115,25 +130,46 @@ class RequestReader:
         buffer = self._buffer
         while buffer.startswith(b"\r\n"):
             buffer = self._buffer = buffer[2:]
+            self._searched = 0
         self.is_head = buffer.startswith(b"HEAD ")
-        end = buffer.find(b"\r\n\r\n")
+        end = buffer.find(b"\r\n\r\n", max(0, self._searched - 3))
         if end < 0:
             self._check_partial(buffer)
             return None
+        self._searched = 0
         head = buffer[: end + 4]
         self._buffer = buffer[end + 4 :]
         if len(head) > self._limits.max_head:
             self._too_large(head)
-        if head.count(b"\r\n") - 2 > self._limits.max_fields:
-            raise RequestError(431, f"more than {self._limits.max_fields} header fields")
-        _check_lines(head)
         return head
 
     def _check_partial(self, buffer: bytes) -> None:
         if len(buffer) > self._limits.max_head:
             self._too_large(buffer)
-        # A head that can no longer become a good one is refused now; its sender may be waiting for the answer.
-        _check_lines(buffer.removesuffix(b"\r"))
+        # A head that can no longer become a good one is refused now; its sender may be waiting for the answer. Only what is new is
+        # looked at, or a head that comes byte by byte would cost the square of its length.
+        start = max(0, self._searched - 3)
+        if buffer[start : start + 1] == b"\n" and start:
+            start -= 1
+        _check_lines(buffer[start:].removesuffix(b"\r"))
+        self._searched = len(buffer)
+
+    def _parse(self, head: bytes) -> Request:
+        end = head.find(b"\r\n")
+        method, target, version = _request_line(head[:end])
+        section = head[end:]
+        if section == self._section:
+            fields = self._fields
+        else:
+            fields = self._heads.parse(head, version, self._limits.max_fields)
+            if _BODY.isdisjoint(fields):
+                self._section, self._fields = section, fields
+        request = Request(method.decode("latin-1"), target.decode("latin-1"), (1, 0) if version == b"HTTP/1.0" else (1, 1), fields)
+        authority = parse_target(request)
+        _check_host(request, authority)
+        _persistence(request)
+        _expectation(request)
+        return request
 
     def _too_large(self, head: bytes) -> None:
         line = head.find(b"\r\n")
@@ -164,21 +200,25 @@ class RequestReader:
     def _read_body(self, request: Request) -> bool:
         body = request.body
         assert body is not None
+        buffer = self._buffer
         if self._chunks is not None:
-            self._buffer = self._buffer[self._chunks.decode(self._buffer) :]
+            self._buffer = buffer[self._chunks.decode(buffer) :]
             if self._chunks.done:
                 # The coding is gone, so the length is known (RFC 9112 7.1.3); many apps read nothing without it.
                 request.fields["CONTENT_LENGTH"] = str(body.length)
             return self._chunks.done
-        piece = self._buffer[: self._left]
-        body.write(piece)
-        self._buffer = self._buffer[len(piece) :]
-        self._left -= len(piece)
+        if len(buffer) > self._left:
+            body.write(buffer[: self._left])
+            self._buffer = buffer[self._left :]
+            self._left = 0
+        else:
+            body.write(buffer)
+            self._buffer = b""
+            self._left -= len(buffer)
         return not self._left
 
     def close(self) -> None:
         """Let go of a body that will not be completed."""
-        self._head.forget()
         if self.pending is not None and self.pending.body is not None:
             self.pending.body.close()
         self.pending = None
@@ -213,97 +253,104 @@ def _check_coding(coding: str, length: str | None, version: tuple[int, int]) -> 
     raise RequestError(501, f"unknown transfer coding {coding!r}")
 
 
-class _HeadParser:
-    """Turns one head into a Request: the request line by RFC 9112 3, the fields by llhttp."""
+class HeadParser:
+    """Turns heads into fields. llhttp judges them; what stands in a head that it accepts is then cut out with a few calls, for
+    calling back into Python once a field would cost more than all of its parsing. One for a whole process will do.
+    """
 
     def __init__(self) -> None:
-        self._fields: dict[str, str] = {}
         self._parser: httptools.HttpRequestParser | None = None
 
-    def parse(self, head: bytes, limits: Limits) -> Request:
-        method, target, version = _request_line(head)
-        if version == b"HTTP/1.1":
-            numbers = (1, 1)
-        elif version == b"HTTP/1.0":
-            numbers = (1, 0)
-        else:
-            # A later minor version is ours to read (RFC 9112 2.3), but llhttp does not know it.
-            numbers = (1, 1)
-            head = head.replace(version, b"HTTP/1.1", 1)
-        fields: dict[str, str] = {}
-        self._fields = fields
-        self._parse_fields(head, numbers)
-        request = Request(method.decode("latin-1"), target.decode("latin-1"), numbers, fields)
-        authority = parse_target(request)
-        self._check_host(request, authority)
-        _persistence(request)
-        _expectation(request)
-        return request
-
-    def _parse_fields(self, head: bytes, version: tuple[int, int]) -> None:
-        if self._parser is None:
-            self._parser = httptools.HttpRequestParser(self)
-        parser, self._parser = self._parser, None
+    def parse(self, head: bytes, version: bytes, max_fields: int) -> dict[str, str]:
+        """The fields of `head`, keyed as PEP 3333 wants them. Raises RequestError."""
+        _check_lines(head)
+        if head.count(b"\r\n") - 2 > max_fields:
+            raise RequestError(431, f"more than {max_fields} header fields")
+        lines = head.decode("latin-1").split("\r\n")
+        del lines[-2:]
+        judged = head
         if b"\t\r\n" in head:
             # OWS, RFC 9110 5.6.3; llhttp knows the space alone where it looks into a value.
-            head = b"\r\n".join(line.rstrip(b" \t") for line in head.split(b"\r\n"))
+            judged = b"\r\n".join(line.rstrip(b" \t") for line in head.split(b"\r\n"))
+        if version not in (b"HTTP/1.1", b"HTTP/1.0"):
+            # A later minor version is ours to read (RFC 9112 2.3), but llhttp does not know it.
+            judged = judged.replace(version, b"HTTP/1.1", 1)
+        parser, self._parser = self._parser or httptools.HttpRequestParser(None), None
         try:
-            parser.feed_data(head)
+            parser.feed_data(judged)
         except httptools.HttpParserUpgrade:
-            return  # an offer we do not take up (RFC 9110 7.8); the parser stands in another protocol now
+            return _cut(lines)  # an offer we do not take up (RFC 9110 7.8); the parser stands in another protocol now
         except httptools.HttpParserError as error:
-            raise self._refusal(error, version) from None
-        fields = self._fields
-        if not _ENDS_THE_PARSER & fields.keys():
-            self._parser = parser  # it stands where a new head may begin
-
-    def _refusal(self, error: httptools.HttpParserError, version: tuple[int, int]) -> RequestError:
-        # What our own callback raised comes back wrapped.
-        if isinstance(error.__context__, RequestError):
-            return error.__context__
-        coding = self._fields.get("HTTP_TRANSFER_ENCODING")
-        if coding is not None:
-            try:
-                _check_coding(coding, self._fields.get("CONTENT_LENGTH"), version)
-            except RequestError as reason:
-                return reason
-        return RequestError(413 if "overflow" in str(error).lower() else 400, str(error) or "bad request")
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        key = environ_key(name)
-        if not key:
-            return
-        text = value.rstrip(b" \t").decode("latin-1")
-        if key in self._fields:
-            text = _combine(key, self._fields[key], text)
-        self._fields[key] = text
-
-    def _check_host(self, request: Request, authority: str | None) -> None:
-        # RFC 9112 3.2: exactly one Host in HTTP/1.1, a valid one, and an absolute-form target's authority stands above it.
-        host = request.fields.get("HTTP_HOST")
-        if host is None:
-            if request.version >= (1, 1):
-                raise RequestError(400, "no Host field")
-        elif not valid_host(host):
-            raise RequestError(400, "invalid Host field")
-        if authority is not None:
-            request.fields["HTTP_HOST"] = authority
-
-    def forget(self) -> None:
-        # The parser holds bound methods of ours: without this the pair would wait for the garbage collector.
-        self._parser = None
+            raise _refusal(error, _cut(lines), version) from None
+        fields = _cut(lines)
+        if version == b"HTTP/1.1" and _parser_stands(fields):
+            self._parser = parser
+        return fields
 
 
-@functools.lru_cache(maxsize=512)  # bounded: a client that invents names must not make it grow
-def environ_key(name: bytes) -> str:
-    """The environ key of a header field (RFC 3875 4.1.18), or "" for one that is dropped.
+def _parser_stands(fields: dict[str, str]) -> bool:
+    """True when llhttp stands where a new head may begin, and waits neither for a body nor for the end of the connection."""
+    if not _BODY.isdisjoint(fields):
+        return False
+    # It takes Proxy-Connection for Connection.
+    connection = fields.get("HTTP_CONNECTION")
+    return "HTTP_PROXY_CONNECTION" not in fields and (connection is None or connection.lower() == "keep-alive")
+
+
+def _refusal(error: httptools.HttpParserError, fields: dict[str, str], version: bytes) -> RequestError:
+    coding = fields.get("HTTP_TRANSFER_ENCODING")
+    if coding is not None:
+        try:
+            _check_coding(coding, fields.get("CONTENT_LENGTH"), (1, 0) if version == b"HTTP/1.0" else (1, 1))
+        except RequestError as reason:
+            return reason
+    return RequestError(413 if "overflow" in str(error).lower() else 400, str(error) or "bad request")
+
+
+class _Keys(dict[str, str]):
+    """The environ key of each field name (RFC 3875 4.1.18), or "" for a name that is dropped.
 
     A name with an underscore is dropped: it would become the same key as its dashed twin, which a proxy before us may have vouched for.
     """
-    if b"_" in name:
-        return ""
-    key = name.decode("latin-1").upper().replace("-", "_")
-    return key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{key}"
+
+    def __missing__(self, name: str) -> str:
+        if len(self) >= 512:
+            self.clear()  # a client that invents names must not make it grow
+        key = name.upper().replace("-", "_")
+        if key not in ("CONTENT_TYPE", "CONTENT_LENGTH"):
+            key = f"HTTP_{key}"
+        self[name] = key = "" if "_" in name else key
+        return key
+
+
+ENVIRON_KEYS = _Keys()
+
+
+def _cut(lines: list[str]) -> dict[str, str]:
+    """The fields on `lines`, of which the first is the request line."""
+    del lines[0]
+    keys = ENVIRON_KEYS
+    pairs = [line.partition(":") for line in lines]
+    fields = {keys[name]: value.strip(" \t") for name, _, value in pairs}
+    if len(fields) != len(lines):
+        fields = {}
+        for name, _, value in pairs:
+            key, value = keys[name], value.strip(" \t")
+            fields[key] = _combine(key, fields[key], value) if key in fields else value
+    fields.pop("", None)
+    return fields
+
+
+def _check_host(request: Request, authority: str | None) -> None:
+    # RFC 9112 3.2: exactly one Host in HTTP/1.1, a valid one, and an absolute-form target's authority stands above it.
+    host = request.fields.get("HTTP_HOST")
+    if host is None:
+        if request.version >= (1, 1):
+            raise RequestError(400, "no Host field")
+    elif not valid_host(host):
+        raise RequestError(400, "invalid Host field")
+    if authority is not None:
+        request.fields = {**request.fields, "HTTP_HOST": authority}
 
 
 def _combine(key: str, first: str, second: str) -> str:
@@ -313,29 +360,37 @@ def _combine(key: str, first: str, second: str) -> str:
     return f"{first}; {second}" if key == "HTTP_COOKIE" else f"{first}, {second}"
 
 
-def _request_line(head: bytes) -> tuple[bytes, bytes, bytes]:
+def _request_line(line: bytes) -> list[bytes]:
     """method SP request-target SP HTTP-version, RFC 9112 3; one space each, and none of the leniencies it permits."""
-    parts = head[: head.find(b"\r\n")].split(b" ")
+    parts = line.split(b" ")
     if len(parts) != 3:
         raise RequestError(400, "bad request line")
-    method, target, version = parts
+    method, _, version = parts
+    if version not in (b"HTTP/1.1", b"HTTP/1.0"):
+        _check_version(version)
+    if method not in METHODS:
+        raise RequestError(501 if is_token(method) else 400, "unknown method")
+    return parts
+
+
+def _check_version(version: bytes) -> None:
     if not (len(version) == 8 and version.startswith(b"HTTP/") and version[6:7] == b"." and (version[5:6] + version[7:]).isdigit()):
         raise RequestError(400, "bad HTTP version")
     if version[5:6] != b"1":
         raise RequestError(505, "only HTTP/1.0 and HTTP/1.1 are spoken here")
-    if method not in METHODS:
-        raise RequestError(501 if is_token(method) else 400, "unknown method")
-    return method, target, version
 
 
 def _persistence(request: Request) -> None:
     # RFC 9112 9.3
     connection = request.fields.get("HTTP_CONNECTION")
-    if connection is None:
-        request.keep_alive = request.version >= (1, 1)
-        return
+    close, keep_alive = (False, False) if connection is None else _options(connection)
+    request.keep_alive = not close and (keep_alive or request.version >= (1, 1))
+
+
+@functools.lru_cache(maxsize=32)
+def _options(connection: str) -> tuple[bool, bool]:
     options = [option.strip(" \t").lower() for option in connection.split(",")]
-    request.keep_alive = "close" not in options and (request.version >= (1, 1) or "keep-alive" in options)
+    return "close" in options, "keep-alive" in options
 
 
 def _expectation(request: Request) -> None:

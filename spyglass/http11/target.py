@@ -12,8 +12,7 @@ if TYPE_CHECKING:
 
 # RFC 3986 has fewer, but browsers send `|`, `{`, `"` and their like in queries as they are, and no reader takes them for anything else.
 # What is not here parts readers: spaces, controls, bytes above 127, and `#`, behind which some see a fragment.
-_TARGET = "".join(chr(code) for code in range(0x21, 0x7F) if code != ord("#"))
-_NOT_TARGET = str.maketrans("", "", _TARGET)
+_TARGET = bytes(code for code in range(0x21, 0x7F) if code != ord("#"))
 # reg-name = *( unreserved / pct-encoded / sub-delims )
 _REG_NAME = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~!$&'()*+,;=%"
 _NOT_REG_NAME = str.maketrans("", "", _REG_NAME)
@@ -25,7 +24,7 @@ def parse_target(request: Request) -> str | None:
     Raises RequestError 400 for anything that is not origin-form, absolute-form of http or https, or `*` with OPTIONS.
     """
     target = request.target
-    if target.translate(_NOT_TARGET):
+    if target.encode("latin-1").translate(None, _TARGET):
         raise RequestError(400, "bad character in the request target")
     authority = None
     if not target.startswith("/"):

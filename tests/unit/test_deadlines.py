@@ -16,8 +16,15 @@ def test_they_fall_due_in_their_order():
     assert deadlines.expired(104.9) == []
     assert deadlines.expired(105.0) == [(fast, 1)]
     assert deadlines.next() == 107.0
-    assert deadlines.expired(1000.0) == [(slow, 0), (later, 1)]
+    assert deadlines.expired(1000.0) == [(later, 1), (slow, 0)]
     assert deadlines.next() is None
+
+
+def test_it_is_late_by_a_moment_at_most_and_never_early():
+    deadlines, one = Deadlines([0.1]), Timed()
+    deadlines.set(one, 0, now=0.0)
+    assert deadlines.expired(0.0999) == []
+    assert deadlines.expired(0.11) == [(one, 0)]
 
 
 def test_setting_it_again_replaces_it_whatever_its_kind():
@@ -26,7 +33,10 @@ def test_setting_it_again_replaces_it_whatever_its_kind():
     deadlines.set(one, 1, now=5.0)
     assert (one.deadline, deadlines.next()) == (1, 8.0)
     deadlines.set(one, 1, now=6.0)
+    assert deadlines.next() == 8.0  # looking then is enough
+    assert deadlines.expired(8.0) == []
     assert (one.deadline, deadlines.next()) == (1, 9.0)
+    assert deadlines.expired(9.0) == [(one, 1)]
 
 
 def test_what_was_cleared_or_has_fallen_due_is_due_no_more():
@@ -34,15 +44,25 @@ def test_what_was_cleared_or_has_fallen_due_is_due_no_more():
     deadlines.clear(one)  # it has none: nothing to do
     deadlines.set(one, 0, now=0.0)
     deadlines.clear(one)
-    assert (one.deadline, deadlines.next(), deadlines.expired(99.0)) == (None, None, [])
+    assert (one.deadline, deadlines.expired(99.0), deadlines.next()) == (None, [], None)
     deadlines.set(one, 0, now=0.0)
     assert deadlines.expired(10.0) == [(one, 0)]
     assert (one.deadline, deadlines.expired(99.0)) == (None, [])
 
 
+def test_who_is_gone_leaves_nothing_to_wake_for():
+    deadlines, one, other = Deadlines([10.0]), Timed(), Timed()
+    deadlines.set(one, 0, now=0.0)
+    deadlines.set(other, 0, now=1.0)
+    deadlines.forget(one)
+    assert deadlines.next() == 11.0
+    deadlines.forget(other)
+    assert deadlines.next() is None
+
+
 DURATIONS = [1.0, 5.0, 30.0]
 steps = st.lists(
-    st.tuples(st.sampled_from(["set", "set", "clear", "expire"]), st.integers(0, 4), st.integers(0, 2), st.integers(0, 4)), max_size=60
+    st.tuples(st.sampled_from(["set", "set", "clear", "forget", "expire"]), st.integers(0, 4), st.integers(0, 2), st.integers(0, 4)), max_size=60
 )
 
 
@@ -56,11 +76,12 @@ def test_it_is_a_table_of_who_and_when(steps):
         if what == "set":
             deadlines.set(connection, kind, now)
             model[connection] = (now + DURATIONS[kind], kind)
-        elif what == "clear":
-            deadlines.clear(connection)
+        elif what in ("clear", "forget"):
+            getattr(deadlines, what)(connection)
             model.pop(connection, None)
         else:
             due = {each: model.pop(each)[1] for each in list(model) if model[each][0] <= now}
             assert dict(deadlines.expired(now)) == due
-        assert deadlines.next() == min((when for when, _ in model.values()), default=None)
+        first = min((when for when, _ in model.values()), default=None)
+        assert first is None or deadlines.next() <= first
         assert all(each.deadline == (model[each][1] if each in model else None) for each in connections)

@@ -63,6 +63,12 @@ CASES = [
         ok(PATH_INFO="/c/d", QUERY_STRING="e", HTTP_HOST="b:81", REQUEST_URI="http://b:81/c/d?e"),
     ),
     Case("absolute-form replaces Host", "RFC 9112 3.2.2", absolute("http://b/"), ok(HTTP_HOST="b", PATH_INFO="/")),
+    Case(
+        "absolute-form replaces Host for itself alone",
+        "RFC 9112 3.2.2",
+        get("/1") + get("http://b/2") + get("/3") + get("http://c/4") + get("/3"),
+        ok(HTTP_HOST="a") + ok(HTTP_HOST="b") + ok(HTTP_HOST="a", PATH_INFO="/3") + ok(HTTP_HOST="c") + ok(HTTP_HOST="a"),
+    ),
     Case("absolute-form without path", "RFC 9110 4.2.3", absolute("http://b"), ok(HTTP_HOST="b", PATH_INFO="/")),
     Case(
         "absolute-form, a query and no path", "RFC 9110 4.2.3", absolute("http://b?c"), ok(HTTP_HOST="b", PATH_INFO="/", QUERY_STRING="c")
