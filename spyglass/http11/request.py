@@ -30,6 +30,7 @@ METHODS = frozenset(
 )
 # What announces a body, RFC 9112 6.
 _BODY = {"CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING"}
+_PRINTABLE = bytes(range(0x20, 0x7F))
 
 
 class Limits:
@@ -104,7 +105,7 @@ class RequestReader:
             if not buffer:
                 return None
             if buffer == self._last_head:
-                self._buffer = b""
+                self._buffer, self._searched = b"", 0
                 return self._last
             head = self._cut_head()
             if head is None:
@@ -299,7 +300,7 @@ def _parser_stands(fields: dict[str, str]) -> bool:
 
 def _refusal(error: httptools.HttpParserError, fields: dict[str, str], version: bytes) -> RequestError:
     coding = fields.get("HTTP_TRANSFER_ENCODING")
-    if coding is not None:
+    if coding is not None and not coding.encode("latin-1").translate(None, _PRINTABLE):
         try:
             _check_coding(coding, fields.get("CONTENT_LENGTH"), (1, 0) if version == b"HTTP/1.0" else (1, 1))
         except RequestError as reason:
