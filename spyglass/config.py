@@ -171,6 +171,9 @@ class Config:
     directory = Text(".", "working directory of the app and first place it imports from")
     venv = Text("", "virtual environment whose packages the app imports (same Python version); relative to `directory`")
     workers = Count(2, "worker processes", least=1, most=256)
+    threads = Count(
+        4, "calls of the app that one worker makes at a time; 1: one after the other, for an app that is not thread-safe", least=1, most=256
+    )
     preload = Flag(True, "load the app once and fork the workers from it; false: each worker loads it")
     start_timeout = Seconds(60, "loading the app may take this long; then visitors get a 503")
     idle_timeout = Seconds(30, "leave after this long without an open connection; 0: never", zero=True)

@@ -1,27 +1,45 @@
 """PEP 3333: one request's way through the app.
 
-An Exchange is driven by its connection: `run()` yields what is to be sent, piece by piece, and is asked for the next piece only
-when the last one has left. So a generator that would give a gigabyte is never further than one chunk ahead of its reader, and a
-client that goes away ends it through the generator's own close(), which always calls the app's.
+An Exchange is driven by its connection: `advance()` gives the next piece that is to be sent, and is called again only when that has
+left. So a generator that would give a gigabyte is never further than one chunk ahead of its reader. All of the app's code runs in
+there, in `abandon()` and nowhere else: whoever calls the one or the other may have to wait.
 """
 
 from __future__ import annotations
 
 import sys
+from io import BytesIO
 
-from spyglass.http11 import response
 from spyglass.http11.refusal import REASONS
-from spyglass.http11.response import Head, make_head
+from spyglass.http11.response import CHUNKED, LENGTH, CheckedFields, Head, check_fields, check_status, make_head
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator
+    from collections.abc import Callable, Iterator
     from types import TracebackType
-    from typing import Any
+    from typing import Any, Protocol
 
     from spyglass.http11.request import Request
     from spyglass.loader import App
     from spyglass.log import Log
+
+    class Server(Protocol):
+        """What an exchange asks of the worker it runs in."""
+
+        app: App
+        log: Log
+        debug: bool
+
+        def date(self) -> str: ...
+        def would_keep(self) -> bool: ...
+
+    class Client(Protocol):
+        """Its connection. `push()` sends at once and blocks if it must (CutOff); `resume()` takes what `advance()` gave elsewhere."""
+
+        fd: int
+
+        def push(self, data: bytes) -> None: ...
+        def resume(self, piece: bytes | FileSpan | CutOff | None) -> None: ...
 
     ExcInfo = tuple[type[BaseException], BaseException, TracebackType]
 
@@ -56,15 +74,15 @@ class FileSpan:
         self.count = count
 
 
-def base_environ() -> dict[str, Any]:
-    """What is the same for every request of a worker; copied for each."""
+def base_environ(threads: int = 1) -> dict[str, Any]:
+    """What is the same for every request of a worker that runs the app in so many threads."""
     return {
         "SCRIPT_NAME": "",
         "SERVER_SOFTWARE": "spyglass",
         "wsgi.version": (1, 0),
         "wsgi.url_scheme": "http",
         "wsgi.errors": sys.stderr,
-        "wsgi.multithread": False,
+        "wsgi.multithread": threads > 1,
         "wsgi.multiprocess": True,
         "wsgi.run_once": False,
         "wsgi.file_wrapper": FileWrapper,
@@ -72,125 +90,146 @@ def base_environ() -> dict[str, Any]:
     }
 
 
-def make_environ(base: dict[str, Any], request: Request, empty: Callable[[], Any]) -> dict[str, Any]:
-    """The environ of `request` on a connection whose constant part is `base`; `empty` makes the input of a request without body."""
-    environ = base.copy()
-    environ.update(request.fields)
-    path = request.path
-    if "%" in path:
-        from urllib.parse import unquote_to_bytes  # only who sends an escape pays for the import
+class EnvironMaker:
+    """Makes the environ of each request of a connection whose constant part is `base`."""
 
-        path = unquote_to_bytes(path).decode("latin-1")
-    environ["REQUEST_METHOD"] = request.method
-    environ["PATH_INFO"] = path
-    environ["QUERY_STRING"] = request.query
-    environ["REQUEST_URI"] = request.target
-    environ["SERVER_PROTOCOL"] = "HTTP/1.1" if request.version >= (1, 1) else "HTTP/1.0"
-    environ["wsgi.input"] = request.body.open() if request.body is not None else empty()
-    return environ
+    __slots__ = ("_base", "_fields", "_with_fields")
 
+    def __init__(self, base: dict[str, Any]) -> None:
+        self._base = base
+        self._fields: dict[str, str] | None = None
+        self._with_fields: dict[str, Any] = {}
 
-def _check_chunk(chunk: object) -> None:
-    if not isinstance(chunk, bytes):
-        raise TypeError(f"the app must give bytes, not {type(chunk).__name__}")
+    def make(self, request: Request) -> dict[str, Any]:
+        """The environ of `request`, and nobody else's."""
+        if request.fields is not self._fields:
+            # The reader gives the same dict for the same fields: then one copy is all there is to do.
+            self._fields = request.fields
+            self._with_fields = {**self._base, **request.fields}
+        environ = self._with_fields.copy()
+        path = request.path
+        if "%" in path:
+            from urllib.parse import unquote_to_bytes  # only who sends an escape pays for the import
+
+            path = unquote_to_bytes(path).decode("latin-1")
+        environ["REQUEST_METHOD"] = request.method
+        environ["PATH_INFO"] = path
+        environ["QUERY_STRING"] = request.query
+        environ["REQUEST_URI"] = request.target
+        environ["SERVER_PROTOCOL"] = "HTTP/1.1" if request.version >= (1, 1) else "HTTP/1.0"
+        environ["wsgi.input"] = BytesIO() if request.body is None else request.body.open()
+        return environ
 
 
 class Exchange:
     """One request and its response.
 
-    `keep_alive` (bool) holds once `run()` is exhausted; `abandoned` (bool) is set by whoever closes `run()` early.
-    `push` sends bytes at once, blocking if it must: what write() promises (PEP 3333, "The write() Callable").
+    `done` (bool) becomes true when nothing comes after the piece just given; then `keep_alive` (bool) tells whether the
+    connection can take another request, and `status` (str) what was answered.
     """
 
-    def __init__(self, app: App, request: Request, environ: dict[str, Any], push: Callable[[bytes], None], log: Log) -> None:
+    __slots__ = (
+        *("connection", "done", "keep_alive", "status", "_broken", "_called", "_environ", "_fields", "_head", "_iterator"),
+        *("_overrun", "_request", "_result", "_sent", "_server", "_span", "_written"),
+    )
+
+    def __init__(self, server: Server, request: Request, environ: dict[str, Any], connection: Client) -> None:
+        self.connection = connection
+        self.done = False
         self.keep_alive = False
-        self.abandoned = False
         self.status = ""
-        self._app = app
+        self._server = server
         self._request = request
         self._environ = environ
-        self._push = push
-        self._log = log
-        self._fields: response.Fields = []
+        self._fields: CheckedFields | None = None
         self._head: Head | None = None
         self._sent = 0  # bytes of the body
+        self._called = False
+        self._result: object = None
+        self._iterator: Iterator[bytes] | None = None
+        self._span: FileSpan | None = None
         self._broken = False  # a write() was cut; whatever the app makes of that, nothing more is sent
         self._overrun = False  # the app has given more than it promised
-        self._date = ""
-        self._willing: Callable[[], bool] = bool
         self._written = False
 
-    def run(self, date: str, willing: Callable[[], bool], debug: bool = False) -> Generator[bytes | FileSpan]:
-        """Call the app and yield what is to be sent. Raises CutOff.
-
-        `willing()` says whether this side would keep the connection; it is asked when the head is made, for the app may take its time.
-        """
-        self._date = date
-        self._willing = willing
+    def advance(self) -> bytes | FileSpan | None:
+        """The next piece, which may be empty; None when there is no more. Raises CutOff."""
         try:
-            yield from self._respond()
+            if not self._called:
+                return self._call()
+            if self._span is not None:
+                span, self._span = self._span, None
+                return span
+            if self._iterator is not None:
+                return self._next(self._iterator)
         except CutOff:
+            self._close()
             raise
         except BaseException as error:
-            if self.abandoned:
-                raise  # GeneratorExit: the connection has closed us; any other is the app's
-            self._log.exception(f"{self._request.method} {self._request.target}: the app raised {type(error).__name__}", error)
-            if self._head is not None:
-                raise CutOff(f"the app raised {type(error).__name__} in the middle of its response") from None
-            yield self._failure(error, debug)
+            return self._failed(error)
+        self._close()
+        self.done = True
+        return None
 
-    def _respond(self) -> Iterator[bytes | FileSpan]:
-        result = self._app(self._environ, self.start_response)
-        try:
-            if isinstance(result, FileWrapper):
-                span = self._span(result)
-                if span is not None:
-                    yield from span
-                    return
-            yield from self._body(result)
-        finally:
-            close = getattr(result, "close", None)
-            if close is not None:
-                self._close(close)
+    def abandon(self) -> None:
+        """The response will not be completed: the client has gone."""
+        self._called = True
+        self._close()
 
-    def _close(self, close: Callable[[], object]) -> None:
+    def _call(self) -> bytes:
+        self._called = True
+        result = self._result = self._server.app(self._environ, self.start_response)
+        if self._broken:
+            raise CutOff("the client has gone")
+        if isinstance(result, list | tuple) and not self._written:
+            return self._whole(result)
+        if isinstance(result, FileWrapper) and not self._written:
+            head = self._open_file(result)
+            if head is not None:
+                return head
+        self._iterator = iter(result)
+        return self._next(self._iterator)
+
+    def _whole(self, chunks: list[bytes] | tuple[bytes, ...]) -> bytes:
+        # All of it is there, so its length is known (PEP 3333, "Handling the Content-Length Header").
+        for chunk in chunks:
+            if not isinstance(chunk, bytes):
+                raise _no_bytes(chunk)
+        body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        head = self._begin(len(body))
+        if head.silent or head.length == len(body) <= _JOINED:
+            self.done = type(chunks) in _WITHOUT_CLOSE
+            return head.data if head.silent else head.data + body
+        self._iterator = iter((body,))
+        return head.data
+
+    def _next(self, iterator: Iterator[bytes]) -> bytes:
+        for chunk in iterator:
+            if not isinstance(chunk, bytes):
+                raise _no_bytes(chunk)
+            piece = b""
+            # PEP 3333: the head may change until the first byte of the body that is not empty.
+            if chunk:
+                piece = self._frame(chunk) if self._head is not None else self._begin(None).data + self._frame(chunk)
+            if self._head is not None and (self._head.silent or self._overrun):
+                self._iterator = None  # nothing of the rest could be sent, and it need not end
+            if piece or self._iterator is None:
+                return piece
+        self._iterator = None
+        return (b"" if self._head is not None else self._begin(0).data) + self._end()
+
+    def _close(self) -> None:
+        result, self._result, self._iterator = self._result, None, None
+        close = getattr(result, "close", None)
+        if close is None:
+            return
         try:
             close()
         except BaseException as error:
             # The response is out, or its client is gone: nobody is left to be told but the journal.
-            self._log.exception(f"{self._request.method} {self._request.target}: close() raised {type(error).__name__}", error)
+            self._server.log.exception(f"{self._request.method} {self._request.target}: close() raised {type(error).__name__}", error)
 
-    def _body(self, result: Iterable[bytes]) -> Iterator[bytes]:
-        if self._broken:
-            raise CutOff("the client has gone")
-        if isinstance(result, list | tuple) and not self._written:
-            yield from self._whole(result)
-        else:
-            for chunk in result:
-                _check_chunk(chunk)
-                # PEP 3333: the head may change until the first byte of the body that is not empty.
-                if chunk:
-                    yield (b"" if self._head else self._begin(None)) + self._frame(chunk)
-                if self._head is not None and (self._head.silent or self._overrun):
-                    break  # nothing of the rest could be sent, and it need not end
-            if self._head is None:
-                yield self._begin(0)
-        yield self._end()
-
-    def _whole(self, chunks: list[bytes] | tuple[bytes, ...]) -> Iterator[bytes]:
-        # All of it is there, so its length is known (PEP 3333, "Handling the Content-Length Header").
-        for chunk in chunks:
-            _check_chunk(chunk)
-        size = sum(map(len, chunks))
-        head = self._begin(size)
-        if size <= _JOINED:
-            yield head + self._frame(b"".join(chunks))
-            return
-        yield head
-        for chunk in chunks:
-            yield self._frame(chunk)
-
-    def start_response(self, status: str, fields: response.Fields, exc_info: ExcInfo | None = None) -> Callable[[bytes], None]:
+    def start_response(self, status: str, fields: list[tuple[str, str]], exc_info: ExcInfo | None = None) -> Callable[[bytes], None]:
         """PEP 3333, "The start_response() Callable"."""
         if exc_info is not None:
             try:
@@ -198,12 +237,11 @@ class Exchange:
                     raise exc_info[1].with_traceback(exc_info[2])
             finally:
                 exc_info = None  # no circle through this frame
-        elif self.status:
+        elif self._fields is not None:
             raise AssertionError("start_response() was called twice without exc_info")
-        response.check_status(status)
-        response.check_fields(fields)
+        check_status(status)
+        self._fields = check_fields(fields)
         self.status = status
-        self._fields = list(fields)
         return self._write
 
     def _write(self, data: bytes) -> None:
@@ -214,18 +252,19 @@ class Exchange:
             raise CutOff("the client has gone")
         if data:
             try:
-                self._push((b"" if self._head else self._begin(None)) + self._frame(data))
+                self.connection.push((b"" if self._head is not None else self._begin(None).data) + self._frame(data))
             except CutOff:
                 self._broken = True
                 raise
 
-    def _begin(self, length: int | None) -> bytes:
-        if not self.status:
+    def _begin(self, length: int | None) -> Head:
+        if self._fields is None:
             raise AssertionError("the app gave a body before it called start_response()")
-        keep_alive = self._request.keep_alive and self._willing()
-        self._head = head = make_head(self.status, self._fields, self._request, self._date, keep_alive, length)
+        request, server = self._request, self._server
+        keep_alive = request.keep_alive and server.would_keep()
+        self._head = head = make_head(self.status, self._fields, request, server.date(), keep_alive, length)
         self.keep_alive = head.keep_alive
-        return head.data
+        return head
 
     def _frame(self, chunk: bytes) -> bytes:
         """`chunk` as the head promised it; more than Content-Length never leaves, it would be read as the next response."""
@@ -233,13 +272,13 @@ class Exchange:
         assert head is not None
         if head.silent or not chunk:
             return b""
-        if head.framing == response.CHUNKED:
+        if head.framing == CHUNKED:
             return b"%x\r\n%b\r\n" % (len(chunk), chunk)
         if head.length is not None and self._sent + len(chunk) > head.length:
             if not self._overrun:
                 self._overrun = True
                 text = f"the app gave more than its Content-Length, {head.length}"
-                self._log.error(f"{self._request.method} {self._request.target}: {text}")
+                self._server.log.error(f"{self._request.method} {self._request.target}: {text}")
             chunk = chunk[: head.length - self._sent]
         self._sent += len(chunk)
         return chunk
@@ -247,16 +286,18 @@ class Exchange:
     def _end(self) -> bytes:
         head = self._head
         assert head is not None
-        if head.framing == response.CHUNKED:
+        if head.silent:
+            return b""
+        if head.framing == CHUNKED:
             return b"0\r\n\r\n"
-        if head.framing == response.LENGTH and not head.silent and self._sent < (head.length or 0):
+        if head.framing == LENGTH and self._sent < (head.length or 0):
             text = f"the app gave {self._sent} bytes, its Content-Length says {head.length}"
-            self._log.error(f"{self._request.method} {self._request.target}: {text}")
+            self._server.log.error(f"{self._request.method} {self._request.target}: {text}")
             raise CutOff(text)
         return b""
 
-    def _span(self, wrapper: FileWrapper) -> Iterator[bytes | FileSpan] | None:
-        """The response made of a regular file, or None when its bytes must be read by us after all."""
+    def _open_file(self, wrapper: FileWrapper) -> bytes | None:
+        """The head of a response made of a regular file, or None when its bytes must be read by us after all."""
         import io
         import os
         import stat
@@ -270,30 +311,38 @@ class Exchange:
             offset = wrapper.file.tell()
         except (AttributeError, OSError, ValueError):
             return None
-        if not stat.S_ISREG(status.st_mode) or self._written:
+        if not stat.S_ISREG(status.st_mode):
             return None
         size = max(0, status.st_size - offset)
-        head_data = self._begin(size)
-        head = self._head
-        assert head is not None
-        count = 0 if head.silent else min(size, size if head.length is None else head.length)
-        return self._send_span(head_data, FileSpan(fd, offset, count))
+        head = self._begin(size)
+        if not head.silent:
+            self._sent = count = min(size, size if head.length is None else head.length)
+            if count:
+                self._span = FileSpan(fd, offset, count)
+            self._iterator = iter(())  # at whose end it shows whether that was all of it
+        return head.data
 
-    def _send_span(self, head_data: bytes, span: FileSpan) -> Iterator[bytes | FileSpan]:
-        self._sent = span.count
-        yield head_data
-        if span.count:
-            yield span
-        yield self._end()
-
-    def _failure(self, error: BaseException, debug: bool) -> bytes:
+    def _failed(self, error: BaseException) -> bytes:
+        request, server = self._request, self._server
+        server.log.exception(f"{request.method} {request.target}: the app raised {type(error).__name__}", error)
+        self._close()
+        if self._head is not None:
+            raise CutOff(f"the app raised {type(error).__name__} in the middle of its response") from None
         text = "Internal Server Error\n"
-        if debug:
+        if server.debug:
             import traceback
 
             text += "\n" + "".join(traceback.format_exception(error))
         body = text.encode("utf-8", "backslashreplace")
         self.status = f"500 {REASONS[500]}"
-        self._fields = [("Content-Type", "text/plain; charset=utf-8")]
-        self._sent = 0
-        return self._begin(len(body)) + self._frame(body)
+        self._fields = check_fields([("Content-Type", "text/plain; charset=utf-8")])
+        head = self._begin(len(body))
+        self.done = True
+        return head.data if head.silent else head.data + body
+
+
+_WITHOUT_CLOSE = (list, tuple)
+
+
+def _no_bytes(chunk: object) -> TypeError:
+    return TypeError(f"the app must give bytes, not {type(chunk).__name__}")

@@ -19,42 +19,84 @@ HOP_BY_HOP = frozenset(
     ("connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer", "trailers", "transfer-encoding", "upgrade")
 )
 _NOT_IN_VALUE = str.maketrans("", "", "".join(map(chr, [*range(9), *range(10, 32), 127])))
+_ORDINARY, _LENGTH, _DATE, _SERVER = 0, 1, 2, 4
+_SPECIAL = {"content-length": _LENGTH, "date": _DATE, "server": _SERVER}
 
-def check_status(status: object) -> None:
-    """Raises TypeError or ValueError unless `status` is like "200 OK", of a final status, and cannot break the framing (PEP 3333)."""
+
+def check_status(status: object) -> int:
+    """The code of a status like "200 OK". TypeError or ValueError unless it is a final one and cannot break the framing (PEP 3333)."""
     if type(status) is not str:
         raise TypeError(f"the status must be of type str, not {type(status).__name__}")
+    return _code(status)
+
+
+@functools.lru_cache(maxsize=256)
+def _code(status: str) -> int:
     code, text = status[:3], status[3:]
     if not (code.isascii() and code.isdigit() and len(code) == 3) or (text and not text.startswith(" ")):
         raise ValueError(f"the status must begin with three digits and a space: {status!r}")
     if not 200 <= int(code) <= 999:
         raise ValueError(f"the status must be a final one, 200 or above: {status!r}")
     _check_value(status)
+    return int(code)
 
 
-def check_fields(fields: object) -> None:
+class CheckedFields:
+    """Fields that may be sent: `text` (str) as lines, without Content-Length; `length` (int or None) is what that said.
+
+    `own` tells which of the fields that the server would add are among them.
+    """
+
+    __slots__ = ("length", "own", "text")
+
+    def __init__(self, text: str, length: int | None, own: int) -> None:
+        self.text = text
+        self.length = length
+        self.own = own
+
+
+def check_fields(fields: object) -> CheckedFields:
     """Raises TypeError or ValueError unless `fields` is a list of (name, value) that may be sent (PEP 3333, RFC 9110 5)."""
     if type(fields) is not list:
         raise TypeError(f"the headers must be a list, not {type(fields).__name__}")
-    lengths = 0
+    text = ""
+    length = None
+    own = _ORDINARY
     for field in fields:
-        if type(field) is not tuple or len(field) != 2 or type(field[0]) is not str or type(field[1]) is not str:
+        if type(field) is not tuple or len(field) != 2:
             raise TypeError(f"a header must be a tuple of two str: {field!r}")
         name, value = field
-        _check_name(name)
-        _check_value(value)
-        if name.lower() == "content-length":
-            lengths += 1
-            if lengths > 1 or not (value.isascii() and value.isdigit()):
-                raise ValueError(f"bad Content-Length: {value!r}" if lengths == 1 else "more than one Content-Length")
+        if type(name) is not str or type(value) is not str:
+            raise TypeError(f"a header must be a tuple of two str: {field!r}")
+        kind = _NAMES[name]
+        if not (value.isascii() and value.isprintable()):
+            _check_value(value)
+        if kind == _LENGTH:
+            if length is not None or not (value.isascii() and value.isdigit()):
+                raise ValueError(f"bad Content-Length: {value!r}" if length is None else "more than one Content-Length")
+            length = int(value)
+        else:
+            own |= kind
+            text += f"{name}: {value}\r\n"
+    return CheckedFields(text, length, own)
 
 
-@functools.lru_cache(maxsize=512)
-def _check_name(name: str) -> None:
-    if not name.isascii() or not is_token(name.encode("ascii")):
-        raise ValueError(f"bad header name: {name!r}")
-    if name.lower() in HOP_BY_HOP:
-        raise ValueError(f"{name}: hop-by-hop headers are the server's own (PEP 3333)")
+class _Names(dict[str, int]):
+    """What is special about the fields of a name; ValueError for one that cannot be sent."""
+
+    def __missing__(self, name: str) -> int:
+        if not name.isascii() or not is_token(name.encode("ascii")):
+            raise ValueError(f"bad header name: {name!r}")
+        lower = name.lower()
+        if lower in HOP_BY_HOP:
+            raise ValueError(f"{name}: hop-by-hop headers are the server's own (PEP 3333)")
+        if len(self) >= 512:
+            self.clear()  # an app that makes names up must not make it grow
+        self[name] = kind = _SPECIAL.get(lower, _ORDINARY)
+        return kind
+
+
+_NAMES = _Names()
 
 
 def _check_value(value: str) -> None:
@@ -81,54 +123,51 @@ class Head:
         self.silent = silent
 
 
-def make_head(status: str, fields: Fields, request: Request, date: str, keep_alive: bool, length: int | None) -> Head:
+def make_head(status: str, fields: CheckedFields, request: Request, date: str, keep_alive: bool, length: int | None) -> Head:
     """Compose a head for a checked `status` and checked `fields`.
 
     `date` (str) is the Date to send unless the app gives one, `keep_alive` whether we are willing, `length` (int or None) that of
     the whole body if it is known already.
     """
-    code = int(status[:3])
-    lines = [f"HTTP/1.1 {status if len(status) > 3 else status + ' '}"]
-    given: int | None = None
-    names = set()
-    for name, value in fields:
-        lower = name.lower()
-        names.add(lower)
-        if lower == "content-length":
-            if code == 205:
-                continue  # its body has length 0, whatever the app says (RFC 9110 15.3.6)
-            given = int(value)
-            if code == 204:
-                continue  # RFC 9110 8.6
-        lines.append(f"{name}: {value}")
-    if "date" not in names:
-        lines.append(f"Date: {date}")
-    if "server" not in names:
-        lines.append("Server: spyglass")
-    silent = request.method == "HEAD" or code in (204, 205, 304)
-    framing, length = _frame(code, request, silent, given, length)
-    if framing == CHUNKED:
-        lines.append("Transfer-Encoding: chunked")
-    elif given is None and length is not None:
-        lines.append(f"Content-Length: {length}")
+    code = _code(status)
+    given = fields.length
+    silent = request.method == "HEAD" or code in _SILENT
+    if silent:
+        framing, length, said = _frame_silent(code, given, length)
+    elif given is not None or length is not None:
+        framing = LENGTH
+        said = length = length if given is None else given
+    else:
+        framing, said = (CHUNKED if request.version >= (1, 1) else UNTIL_CLOSE), None
+    # One expression, for this is done for every response.
+    framed = (
+        f"Content-Length: {said}\r\n" if said is not None else "Transfer-Encoding: chunked\r\n" if framing == CHUNKED else ""
+    )
     if framing == UNTIL_CLOSE:
         keep_alive = False
     if not keep_alive:
-        lines.append("Connection: close")
+        framed += "Connection: close\r\n"
     elif request.version < (1, 1):
-        lines.append("Connection: keep-alive")
-    lines.append("\r\n")
-    return Head("\r\n".join(lines).encode("latin-1"), framing, length, keep_alive, silent)
+        framed += "Connection: keep-alive\r\n"
+    ours = f"Date: {date}\r\nServer: spyglass\r\n" if not fields.own else _what_is_missing(fields.own, date)
+    text = f"HTTP/1.1 {status}{'' if len(status) > 3 else ' '}\r\n{fields.text}{ours}{framed}\r\n"
+    return Head(text.encode("latin-1"), framing, length, keep_alive, silent)
 
 
-def _frame(code: int, request: Request, silent: bool, given: int | None, length: int | None) -> tuple[int, int | None]:
+_SILENT = frozenset((204, 205, 304))
+
+
+def _what_is_missing(own: int, date: str) -> str:
+    return ("" if own & _DATE else f"Date: {date}\r\n") + ("" if own & _SERVER else "Server: spyglass\r\n")
+
+
+def _frame_silent(code: int, given: int | None, length: int | None) -> tuple[int, int | None, int | None]:
+    """Framing and length of a response without a body, and what its Content-Length says."""
     if code == 205:
-        return LENGTH, 0
-    if silent:
-        # What GET would say of its length may be said here (RFC 9110 9.3.2). An empty body says nothing: many apps leave it out for HEAD.
-        return NONE, given if given is not None or code in (204, 304) else length or None
-    if given is not None:
-        return LENGTH, given
-    if length is not None:
-        return LENGTH, length
-    return (CHUNKED, None) if request.version >= (1, 1) else (UNTIL_CLOSE, None)
+        return LENGTH, 0, 0  # its body has length 0, whatever the app says (RFC 9110 15.3.6)
+    if code == 204:
+        return NONE, given, None  # RFC 9110 8.6
+    if given is not None or code == 304:
+        return NONE, given, given
+    # What GET would say of its length may be said here (RFC 9110 9.3.2). An empty body says nothing: many apps leave it out for HEAD.
+    return NONE, length or None, length or None

@@ -4,11 +4,13 @@ A connection is always in one of three conditions: *reading* (waiting for the re
 (an exchange is under way; nothing is read meanwhile, which bounds what a client can make us keep), or *lingering* (the last answer
 is out, its client is still sending: what it sends is read and dropped, for closing on unread bytes sends a reset that can destroy the
 answer on its way, RFC 9112 9.6).
+
+All of it is run by the leader of the crew (crew.py), but for the exchange itself. Wherever the app is called, this thread may lose
+the lead; what follows the call is then done by another, through `resume()`.
 """
 
 from __future__ import annotations
 
-import io
 import os
 import select
 import socket
@@ -17,18 +19,19 @@ from spyglass.deadlines import BODY, HEAD, IDLE, LAST_CALL, LINGER, WRITE, Timed
 from spyglass.errors import RequestError
 from spyglass.http11.refusal import refusal
 from spyglass.http11.request import RequestReader
-from spyglass.wsgi import CutOff, Exchange, FileSpan, make_environ
+from spyglass.wsgi import CutOff, EnvironMaker, Exchange, FileSpan
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Generator
     from typing import Any
 
     from spyglass.http11.request import Request
     from spyglass.systemd import Listener
+    from spyglass.worker.crew import Piece
     from spyglass.worker.loop import Loop
 
-_RECEIVE = 64 << 10
+_RECEIVE_HEAD = 8 << 10  # recv(2) into more than malloc has at hand costs more than all the parsing of a small request
+_RECEIVE_BODY = 128 << 10
 # A pipelining client, or a generator whose reader keeps up, gives the others a turn after so many requests, or pieces.
 _REQUESTS_A_TURN = 16
 _PIECES_A_TURN = 64
@@ -37,21 +40,28 @@ _PIECES_A_TURN = 64
 class Connection(Timed):
     """One accepted socket. `loop` watches it, keeps its deadline and knows the app; `handle()` is called when it is ready."""
 
+    __slots__ = (
+        *("fd", "queued", "sock", "watched", "_address", "_at_end", "_environs", "_exchange", "_lingering", "_listener", "_loop", "_out"),
+        *("_reader", "_refused", "_request", "_served", "_span"),
+    )
+
     def __init__(self, loop: Loop, sock: socket.socket, address: Any, listener: Listener) -> None:
         super().__init__()
         self.sock = sock
         self.fd = sock.fileno()
-        self.watched = select.EPOLLIN
+        self.watched = 0
+        self.queued = False  # waits for its next turn in the loop's own queue; until then nothing more is read
         self._loop = loop
         self._address = address
         self._listener = listener
-        self._reader = RequestReader(loop.limits)
-        self._base: dict[str, Any] | None = None
-        self._steps: Generator[bytes | FileSpan] | None = None
-        self._exchange: Exchange | None = None
+        self._reader = RequestReader(loop.limits, loop.heads)
+        self._environs: EnvironMaker | None = None
         self._request: Request | None = None
+        self._exchange: Exchange | None = None
         self._out: memoryview | bytes = b""
         self._span: FileSpan | None = None
+        self._served = False  # whether a request has been answered
+        self._refused = False  # the answer under way is our own, and the last
         self._at_end = False  # the client will send no more
         self._lingering = False
 
@@ -62,11 +72,12 @@ class Connection(Timed):
 
     def handle(self) -> None:
         """Go on: the socket is ready for what is being waited for, or broken."""
-        if self._lingering:
+        if self.queued:
+            return
+        if self._exchange is not None or self._refused:
+            self.proceed()
+        elif self._lingering:
             self._discard()
-        elif self._steps is not None:
-            if self._pump():
-                self.proceed()
         else:
             self._receive()
 
@@ -74,8 +85,10 @@ class Connection(Timed):
 
     def _receive(self) -> None:
         try:
-            data = self.sock.recv(_RECEIVE)
+            data = self.sock.recv(_RECEIVE_HEAD if self._reader.pending is None else _RECEIVE_BODY)
         except BlockingIOError:
+            if self.deadline is None:
+                self._loop.set_deadline(self, HEAD)
             return
         except OSError as error:
             self.close(f"reading failed: {error.strerror}")
@@ -87,13 +100,13 @@ class Connection(Timed):
         self.proceed()
 
     def proceed(self) -> None:
-        """Answer what has come, in order; then wait for more."""
-        # It may have been put back in the queue in the middle of a response.
-        if self._steps is not None and not self._pump():
+        """Finish the response under way, answer what has come, in order; then wait for more."""
+        if (self._exchange is not None or self._refused) and not self._pump():
             return
+        next_request = self._reader.next
         for _ in range(_REQUESTS_A_TURN):
             try:
-                request = self._reader.next()
+                request = next_request()
             except RequestError as error:
                 self._refuse(error.status, str(error))
                 return
@@ -104,53 +117,49 @@ class Connection(Timed):
             if request is None:
                 self._await_more()
                 return
-            if not self._respond(request):
+            self._begin(request)
+            if not self._pump():
                 return
         self._loop.again(self)
 
     def _await_more(self) -> None:
+        loop = self._loop
+        reader = self._reader
         if self._at_end:
-            if self._reader.quiet:
+            if reader.quiet:
                 self.close("closed by the client")
             else:
                 # The client may have shut down its sending side only, so it can still read this.
                 self._refuse(400, "the request is incomplete")
             return
-        self._loop.watch(self, select.EPOLLIN)
-        pending = self._reader.pending
-        if pending is not None:
-            if pending.expects_continue:
-                pending.expects_continue = False
-                self._out = b"HTTP/1.1 100 Continue\r\n\r\n"
-                try:
-                    self._send()  # a socket that has sent nothing yet takes these few bytes
-                except CutOff as error:
-                    self.close(str(error))
+        if self.watched != select.EPOLLIN:
+            loop.watch(self, select.EPOLLIN)
+        if reader.quiet and self._served:
+            loop.set_deadline(self, LAST_CALL if loop.draining else IDLE)
+        elif reader.pending is not None:
+            if reader.pending.expects_continue:
+                reader.pending.expects_continue = False
+                # A socket that has sent nothing yet takes these few bytes.
+                if not self._take(b"HTTP/1.1 100 Continue\r\n\r\n"):
                     return
-            self._loop.set_deadline(self, BODY)
-        elif self._reader.quiet and self._exchange is not None:
-            self._loop.set_deadline(self, LAST_CALL if self._loop.draining else IDLE)
+            loop.set_deadline(self, BODY)
         elif self.deadline != HEAD:
             # Not set afresh by each byte: the time is for the whole head.
-            self._loop.set_deadline(self, HEAD)
+            loop.set_deadline(self, HEAD)
 
     # Responding
 
-    def _respond(self, request: Request) -> bool:
-        """Start answering; True when the answer is out and the connection may go on."""
+    def _begin(self, request: Request) -> None:
         loop = self._loop
-        loop.clear_deadline(self)
         if loop.log.debugging:
             loop.log.debug(f"{self}: {request.method} {request.target}")
-        if self._base is None:
-            self._base = self._make_base()
+        if self._environs is None:
+            self._environs = EnvironMaker(self._constant())
         self._request = request
-        environ = make_environ(self._base, request, io.BytesIO)
-        self._exchange = Exchange(loop.app, request, environ, self._push, loop.log)
-        self._steps = self._exchange.run(loop.date(), loop.would_keep, loop.debug)
-        return self._pump()
+        self._exchange = Exchange(loop, request, self._environs.make(request), self)
 
-    def _make_base(self) -> dict[str, Any]:
+    def _constant(self) -> dict[str, Any]:
+        """What is the same for every request of this connection."""
         base = self._loop.base.copy()
         if self._listener.is_unix:
             # PEP 3333 wants name and port never empty; a unix socket has neither, and its peer no address.
@@ -168,42 +177,66 @@ class Connection(Timed):
 
     def _pump(self) -> bool:
         """Send and ask for the next piece, until the answer is out (True), or the client does not take it (False)."""
-        steps = self._steps
-        assert steps is not None
+        exchange = self._exchange
         for _ in range(_PIECES_A_TURN):
-            try:
-                if not self._send():
-                    self._loop.watch(self, select.EPOLLOUT)
-                    self._loop.set_deadline(self, WRITE)
-                    return False
-                piece = self._loop.call(steps)
-            except CutOff as error:
-                self.close(str(error))
+            if (self._out or self._span is not None) and not self._flush():
                 return False
-            if piece is None:
-                return self._finish()
-            if isinstance(piece, FileSpan):
-                self._span = piece
-            else:
-                self._out = piece
+            if exchange is None:
+                self._refused = False
+                self._end(announced=False)
+                return False
+            if exchange.done:
+                return self._finish(exchange)
+            if not self._take(self._loop.crew.call(exchange, exchange.advance)):
+                return False
         self._loop.again(self)
         return False
 
-    def _send(self) -> bool:
-        """Send what is pending; False when the client does not take all of it now. Raises CutOff when it has gone."""
+    def resume(self, piece: Piece) -> None:
+        """What a call gave that was made in another thread."""
+        if self.fd < 0:
+            self._bury()
+        elif self._take(piece):
+            self.proceed()
+
+    def _take(self, piece: Piece) -> bool:
+        """Send `piece`; False when the client does not take all of it now, or the connection has ended."""
+        if isinstance(piece, bytes):
+            if not piece:
+                return True
+            try:
+                sent = self.sock.send(piece)
+            except BlockingIOError:
+                sent = 0
+            except OSError as error:
+                self.close(f"writing failed: {error.strerror}")
+                return False
+            if sent == len(piece):
+                return True
+            self._out = memoryview(piece)[sent:]
+        elif isinstance(piece, FileSpan):
+            self._span = piece
+        elif piece is not None:
+            self.close(str(piece))
+            return False
+        else:
+            return True
+        return self._flush()
+
+    def _flush(self) -> bool:
+        """Send what is pending; False when the client does not take all of it now, or the connection has ended."""
         try:
             while self._out:
-                sent = self.sock.send(self._out)
-                if sent == len(self._out):
-                    self._out = b""
-                    break
-                self._out = memoryview(self._out)[sent:]
+                self._out = memoryview(self._out)[self.sock.send(self._out) :]
             if self._span is not None:
                 self._send_file(self._span)
         except BlockingIOError:
+            self._loop.watch(self, select.EPOLLOUT)
+            self._loop.set_deadline(self, WRITE)
             return False
-        except OSError as error:
-            raise CutOff(f"writing failed: {error.strerror}") from None
+        except (OSError, CutOff) as error:
+            self.close(str(error))
+            return False
         return True
 
     def _send_file(self, span: FileSpan) -> None:
@@ -215,42 +248,46 @@ class Connection(Timed):
             span.count -= sent
         self._span = None
 
-    def _push(self, data: bytes) -> None:
-        """Send `data` before returning, for write(): the one call that lets a slow reader hold up its worker (PEP 3333 wants it so)."""
-        self._out = data
+    def push(self, data: bytes) -> None:
+        """Send `data` before returning, for write(): the one call in which a slow reader holds up a thread (PEP 3333 wants it so)."""
+        left = memoryview(data)
         poll = select.poll()
         poll.register(self.fd, select.POLLOUT)
-        while not self._send():
-            self._loop.still_busy()
-            if not poll.poll(self._loop.write_timeout * 1000):
-                raise CutOff("the client takes nothing")
+        while left:
+            try:
+                left = left[self.sock.send(left) :]
+            except BlockingIOError:
+                if not poll.poll(self._loop.write_timeout * 1000):
+                    raise CutOff("the client takes nothing") from None
+            except OSError as error:
+                raise CutOff(f"writing failed: {error.strerror}") from None
+            if self._exchange is not None:
+                self._loop.crew.progress(self._exchange)
 
-    def _finish(self) -> bool:
-        self._steps = None
-        exchange, request = self._exchange, self._request
-        if request is not None and request.body is not None:
+    def _finish(self, exchange: Exchange) -> bool:
+        """The answer is out; True when the connection may go on."""
+        loop = self._loop
+        request, self._request, self._exchange, self._served = self._request, None, None, True
+        assert request is not None
+        if request.body is not None:
             request.body.close()
-        self._request = None
-        if exchange is None:
-            self._end(announced=False)
-            return False
-        self._loop.served()
-        if self._loop.log.debugging:
-            self._loop.log.debug(f"{self}: answered {exchange.status}{', kept' if exchange.keep_alive else ''}")
+        loop.served += 1
+        if loop.log.debugging:
+            loop.log.debug(f"{self}: answered {exchange.status}{', kept' if exchange.keep_alive else ''}")
         if exchange.keep_alive and not (self._at_end and self._reader.quiet):
             return True
-        self._end(announced=request is not None and not request.keep_alive)
+        self._end(announced=not request.keep_alive)
         return False
 
     # Ending
 
     def _refuse(self, status: int, why: str) -> None:
         """Answer with an error of our own, then end the connection."""
-        self._loop.log.debug(f"{self}: refused with {status}: {why}")
-        self._loop.clear_deadline(self)
-        self._exchange = None
-        self._out = refusal(status, f"{status}: {why}\n", self._loop.date(), head_only=self._reader.is_head)
-        self._steps = _nothing_more()
+        loop = self._loop
+        loop.log.debug(f"{self}: refused with {status}: {why}")
+        loop.clear_deadline(self)
+        self._refused = True
+        self._out = refusal(status, f"{status}: {why}\n", loop.date(), head_only=self._reader.is_head)
         self._pump()
 
     def _end(self, *, announced: bool) -> None:
@@ -270,7 +307,7 @@ class Connection(Timed):
 
     def _discard(self) -> None:
         try:
-            if self.sock.recv(_RECEIVE):
+            if self.sock.recv(_RECEIVE_BODY):
                 return
         except BlockingIOError:
             return
@@ -294,22 +331,23 @@ class Connection(Timed):
             self._loop.set_deadline(self, LAST_CALL)
 
     def close(self, why: str) -> None:
-        """End at once, whatever is under way; the app's close() is called. Idempotent."""
+        """End at once, whatever is under way; the app's close() is called, and counts as open until it returns. Idempotent."""
         if self.fd < 0:
             return
-        self._loop.log.debug(f"{self}: closed: {why}")
-        self._loop.forget(self)
-        steps, self._steps = self._steps, None
-        if steps is not None:
-            if self._exchange is not None:
-                self._exchange.abandoned = True
-            self._loop.end_call(steps)
-        if self._request is not None and self._request.body is not None:
-            self._request.body.close()
+        loop = self._loop
+        if loop.log.debugging:
+            loop.log.debug(f"{self}: closed: {why}")
+        loop.forget(self)
         self._reader.close()
         self.sock.close()
         self.fd = -1
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            loop.crew.call(exchange, exchange.abandon)
+        self._bury()
 
-
-def _nothing_more() -> Generator[bytes | FileSpan]:
-    yield from ()
+    def _bury(self) -> None:
+        request, self._request = self._request, None
+        if request is not None and request.body is not None:
+            request.body.close()
+        self._loop.exit()

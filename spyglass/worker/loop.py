@@ -1,47 +1,55 @@
 """The worker's loop: one epoll over the listeners, the connections, the Master's bell and the signals.
 
-The app is called right here, between two waits: no queue, no handover, no context switch per request.
+All of it belongs to the crew's leader (crew.py). Calling the app can take the lead away, at which an exception leaves `turn()` in the
+middle. What had not been done by then is not lost: epoll is level-triggered and reports it again to the next leader; and whatever
+is reported only once, or kept in a list of ours, is dealt with before a call can be made, or stays in the list until its turn.
 """
 
 from __future__ import annotations
 
 import select
 import time
+from collections import deque
+from time import monotonic
 
 from spyglass import scoreboard
 from spyglass.addresses import ACCEPT_PAUSE, EXHAUSTED
-from spyglass.deadlines import HEAD, Deadlines
+from spyglass.deadlines import Deadlines
 from spyglass.http11.refusal import http_date
-from spyglass.http11.request import Limits
+from spyglass.http11.request import HeadParser, Limits
 from spyglass.worker.connection import Connection
+from spyglass.worker.crew import Crew, Solo
 from spyglass.wsgi import base_environ
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable
 
     from spyglass.config import Config
     from spyglass.loader import App
     from spyglass.log import Log
     from spyglass.systemd import Listener
-    from spyglass.wsgi import FileSpan
+    from spyglass.wsgi import Exchange
 
 _LINGER = 2.0  # seconds for a client to read its last answer and close
 _LAST_CALL = 1.0  # seconds for a kept-alive client's next request when the worker drains
+_ACCEPTED_A_TURN = 16
 
 
 class Loop:
-    """Serves `app` on `listeners`, telling the Master about it in `slot` (cells of the scoreboard).
-    """
+    """Serves `app` on `listeners`, telling the Master about it in `slot` (cells of the scoreboard)."""
 
     def __init__(self, config: Config, app: App, listeners: list[Listener], slot: memoryview[int], log: Log) -> None:
         self.app = app
         self.log = log
-        self.base = base_environ()
+        self.base = base_environ(config.threads)
         self.limits = Limits(config)
+        self.heads = HeadParser()
         self.debug = config.debug
         self.write_timeout = config.write_timeout
         self.draining = False
+        self.served = 0
+        self.crew = Crew(config.threads, slot, log) if config.threads > 1 else Solo(slot)
         self._slot = slot
         self._most = config.max_connections
         self._graceful = config.graceful_timeout
@@ -50,8 +58,10 @@ class Loop:
         self._quiesced = False
         self._accept_after = 0.0
         self._cut_after = 0.0
+        self._open = 0  # connections whose end is not complete; what is closed, but for the app's close(), is among them
         self._connections: dict[int, Connection] = {}
-        self._again: list[Connection] = []
+        self._again: deque[Connection] = deque()
+        self._passed: deque[tuple[Connection, int]] = deque()
         self._deadlines = Deadlines(
             [
                 config.header_timeout,
@@ -66,6 +76,8 @@ class Loop:
         self._date = ""
         self._epoll = select.epoll()
         self._doors: dict[int, Callable[[], None]] = {}
+        if self.crew.bell >= 0:
+            self._epoll.register(self.crew.bell, select.EPOLLIN)
 
     # What the process asks for
 
@@ -77,9 +89,23 @@ class Loop:
     def run(self) -> None:
         """Serve until drained."""
         self._slot[scoreboard.STATE] = scoreboard.ACCEPTING
-        while not (self.draining and not self._connections):
+        self.crew.run(self)
+
+    def lead(self, slow: Exchange | None) -> None:
+        """Serve until drained, or until the lead is lost (Demoted). `slow` is the exchange over which the last leader has lost it."""
+        if slow is not None:
+            self._detach(slow.connection.fd)
+        while not (self.draining and not self._open) and not self._cut_is_over():
             self.turn()
         self._listen(False)
+
+    def _detach(self, fd: int) -> None:
+        # Another thread is at work for it. What its client sends meanwhile must wait, and not wake us again and again.
+        connection = self._connections.get(fd)
+        if connection is not None:
+            self._deadlines.clear(connection)
+            self._epoll.unregister(fd)
+            connection.watched = 0
 
     def quiesce(self, quiesced: bool) -> None:
         """Stop accepting, or start again. When this returns nothing more is accepted: what is held is all there is."""
@@ -92,7 +118,7 @@ class Loop:
             return
         self.draining = True
         self._slot[scoreboard.STATE] = scoreboard.DRAINING
-        self._cut_after = time.monotonic() + self._graceful
+        self._cut_after = monotonic() + self._graceful
         self._consider_listening()
         for connection in list(self._connections.values()):
             connection.last_call()
@@ -103,31 +129,39 @@ class Loop:
         events = self._epoll.poll(self._patience())
         # Taken before the app is called: what a client sends meanwhile is read in the next turn, before its deadline is looked at.
         # A worker that is busy keeps the others waiting; that is its time, not theirs.
-        heard_at = time.monotonic()
+        heard_at = monotonic()
+        connections = self._connections
         ready = []
+        callers = []
         for fd, _ in events:
-            connection = self._connections.get(fd)
+            connection = connections.get(fd)
             if connection is not None:
-                connection.handle()
-            else:
-                ready.append(fd)
-        if self._again:
-            again, self._again = self._again, []
-            for connection in again:
-                if connection.fd >= 0:
-                    connection.proceed()
-        # Doors before listeners: whoever was told to stop accepting must not take one more on the way.
-        for fd in ready:
-            if fd in self._doors:
+                ready.append(connection)
+            elif fd in self._doors:
+                # First, for a bell that rings is reported once; and whoever was told to stop accepting must not take one more.
                 self._doors[fd]()
-        for fd in ready:
-            if fd in self._listeners and self._listening:
-                self._accept(self._listeners[fd])
+            elif fd in self._listeners:
+                callers.append(self._listeners[fd])
+            else:
+                self._bell_rang(fd)
+        # From here on the app is called.
+        for connection in ready:
+            connection.handle()
+        if self.crew.returned:
+            self._take_back()
+        for _ in range(len(self._again)):
+            connection = self._again.popleft()
+            connection.queued = False
+            if connection.fd >= 0:
+                connection.proceed()
+        for listener in callers:
+            self._accept(listener)
         self._expire(heard_at)
+        self._slot[scoreboard.SERVED] = self.served
 
     def _patience(self) -> float | None:
         """Seconds until something falls due; None: nothing will."""
-        if self._again:
+        if self._again or self._passed or self.crew.returned:
             return 0
         due = self._deadlines.next()
         if self.draining:
@@ -135,10 +169,28 @@ class Loop:
         if self._accept_after:
             due = min(due, self._accept_after) if due is not None else self._accept_after
         # epoll_wait(2) counts in milliseconds and Python rounds up, so a deadline that woke us has passed.
-        return None if due is None else max(0.0, due - time.monotonic())
+        return None if due is None else max(0.0, due - monotonic())
+
+    def _bell_rang(self, fd: int) -> None:
+        import os
+
+        try:
+            os.eventfd_read(fd)
+        except BlockingIOError:
+            pass
+
+    def _take_back(self) -> None:
+        """Go on with those whose call was made in another thread."""
+        returned = self.crew.returned
+        for _ in range(len(returned)):
+            exchange, piece = returned.popleft()
+            self.crew.ended(exchange)
+            exchange.connection.resume(piece)
 
     def _expire(self, now: float) -> None:
-        for connection, kind in self._deadlines.expired(now):
+        self._passed.extend(self._deadlines.expired(now))
+        while self._passed:
+            connection, kind = self._passed.popleft()
             if connection.fd >= 0:
                 connection.expire(kind)
         if self._accept_after and now >= self._accept_after:
@@ -146,7 +198,12 @@ class Loop:
         if self.draining and now >= self._cut_after and self._connections:
             self.log.warning(f"cutting {len(self._connections)} connections after {self._graceful:g} s of draining")
             for connection in list(self._connections.values()):
-                connection.close("cut: the worker leaves")
+                if connection.watched:  # else its call is running in another thread, and ends with the process
+                    connection.close("cut: the worker leaves")
+
+    def _cut_is_over(self) -> bool:
+        """True when all is cut that can be; calls that still run will not be waited for."""
+        return self.draining and monotonic() >= self._cut_after and not any(each.watched for each in self._connections.values())
 
     # Accepting
 
@@ -167,45 +224,56 @@ class Loop:
                 self._epoll.unregister(fd)
 
     def _accept(self, listener: Listener) -> None:
-        if len(self._connections) >= self._most:
-            return
-        try:
-            sock, address = listener.sock.accept()
-        except OSError as error:
-            if error.errno in EXHAUSTED:
-                # The connection stays in the queue and the listener readable: without a pause this would spin.
-                self.log.error(f"cannot accept on {listener}: {error.strerror}; trying again in {ACCEPT_PAUSE:g} s")
-                self._accept_after = time.monotonic() + ACCEPT_PAUSE
-            return  # another worker was faster, or the client has gone
-        self._enter()
-        sock.setblocking(False)
-        connection = Connection(self, sock, address, listener)
-        self._connections[connection.fd] = connection
-        self._epoll.register(connection.fd, connection.watched)
-        if self.log.debugging:
-            self.log.debug(f"{connection}: accepted")
-        self._deadlines.set(connection, HEAD, time.monotonic())
-        connection.handle()  # its request is most often there already
+        # Several, but each is served before the next is taken: whoever waits behind a long one is still there for another worker.
+        for _ in range(_ACCEPTED_A_TURN):
+            if len(self._connections) >= self._most or not self._listening:
+                return
+            try:
+                sock, address = listener.sock.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in EXHAUSTED:
+                    # The connection stays in the queue and the listener readable: without a pause this would spin.
+                    self.log.error(f"cannot accept on {listener}: {error.strerror}; trying again in {ACCEPT_PAUSE:g} s")
+                    self._accept_after = monotonic() + ACCEPT_PAUSE
+                return  # or the client has gone
+            self._enter()
+            sock.setblocking(False)
+            connection = Connection(self, sock, address, listener)
+            self._connections[connection.fd] = connection
+            self.watch(connection, select.EPOLLIN)
+            if self.log.debugging:
+                self.log.debug(f"{connection}: accepted")
+            connection.handle()  # its request is most often there already
 
     # The one pair that counts what is open: idleness is decided by these two numbers alone.
 
     def _enter(self) -> None:
-        self._slot[scoreboard.OPEN] += 1
+        self._open += 1
+        self._slot[scoreboard.OPEN] = self._open
         self._slot[scoreboard.ACTIVITY] = time.monotonic_ns()
 
-    def _exit(self) -> None:
+    def exit(self) -> None:
+        """A connection has ended, and so has all that the app does for it."""
+        self._open -= 1
         self._slot[scoreboard.ACTIVITY] = time.monotonic_ns()
-        self._slot[scoreboard.OPEN] -= 1
+        self._slot[scoreboard.SERVED] = self.served
+        self._slot[scoreboard.OPEN] = self._open
 
     # What connections ask for
 
     def watch(self, connection: Connection, events: int) -> None:
-        if connection.watched != events:
-            connection.watched = events
+        if connection.watched == events:
+            return
+        if connection.watched:
             self._epoll.modify(connection.fd, events)
+        else:
+            self._epoll.register(connection.fd, events)
+        connection.watched = events
 
     def set_deadline(self, connection: Connection, kind: int) -> None:
-        self._deadlines.set(connection, kind, time.monotonic())
+        self._deadlines.set(connection, kind, monotonic())
 
     def clear_deadline(self, connection: Connection) -> None:
         self._deadlines.clear(connection)
@@ -213,44 +281,27 @@ class Loop:
     def again(self, connection: Connection) -> None:
         """Let the others have their turn, then call its `proceed()`."""
         self._deadlines.clear(connection)
+        connection.queued = True
         self._again.append(connection)
 
     def forget(self, connection: Connection) -> None:
-        self._deadlines.clear(connection)
-        self._epoll.unregister(connection.fd)
+        """It is about to be closed; `exit()` follows when its end is complete."""
+        self._deadlines.forget(connection)
+        if connection.watched:
+            self._epoll.unregister(connection.fd)
+            connection.watched = 0
         del self._connections[connection.fd]
-        self._exit()
 
-    def call(self, steps: Generator[bytes | FileSpan]) -> bytes | FileSpan | None:
-        """The next piece of a response, None after the last; meanwhile the Master can see since when the app has been running."""
-        self._slot[scoreboard.CALL_SINCE] = time.monotonic_ns()
-        try:
-            return next(steps, None)
-        finally:
-            self._slot[scoreboard.CALL_SINCE] = 0
-
-    def end_call(self, steps: Generator[bytes | FileSpan]) -> None:
-        """Let a response that will not be completed run its close()."""
-        self._slot[scoreboard.CALL_SINCE] = time.monotonic_ns()
-        try:
-            steps.close()
-        finally:
-            self._slot[scoreboard.CALL_SINCE] = 0
+    # What exchanges ask for
 
     def would_keep(self) -> bool:
         """False when the worker drains, or has been told to while the app was running."""
         return not self.draining and self._slot[scoreboard.ORDER] != scoreboard.DRAIN
 
-    def still_busy(self) -> None:
-        self._slot[scoreboard.CALL_SINCE] = time.monotonic_ns()
-
-    def served(self) -> None:
-        self._slot[scoreboard.SERVED] += 1
-
     def date(self) -> str:
         """Now, as a Date field has it; rendered once a second."""
         second = int(time.time())
         if second != self._second:
-            self._second = second
             self._date = http_date(time.gmtime(second))
+            self._second = second
         return self._date

@@ -77,7 +77,7 @@ def test_bad_fields(fields, error):
 
 def head_for(status="200 OK", fields=(), *, method="GET", version=(1, 1), keep_alive=True, length=None):
     """The head, and the lines of it that are not the same in every one."""
-    head = make_head(status, list(fields), Request(method, "/", version, {}), DATE, keep_alive, length)
+    head = make_head(status, check_fields(list(fields)), Request(method, "/", version, {}), DATE, keep_alive, length)
     lines = head.data.decode("latin-1").split("\r\n")
     assert lines[-2:] == ["", ""]
     assert lines[0] == f"HTTP/1.1 {status}" + ("" if " " in status else " ")

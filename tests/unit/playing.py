@@ -1,10 +1,9 @@
 """An exchange with a test in the place of its connection: asks for the next piece, or closes, when the test says so."""
 
-import io
 import os
 
 from spyglass.http11.request import Request
-from spyglass.wsgi import CutOff, Exchange, FileSpan, base_environ, make_environ
+from spyglass.wsgi import CutOff, EnvironMaker, Exchange, FileSpan, base_environ
 
 DATE = "Sun, 06 Nov 1994 08:49:37 GMT"
 
@@ -51,33 +50,44 @@ class Played:
         self.request = Request(method, "/x", version, {})
         self.request.keep_alive = keep
         self.pieces, self.spans, self.journal, self.cut = [], [], Journal(), None
-        environ = make_environ(base_environ(), self.request, io.BytesIO)
-        self.exchange = Exchange(app, self.request, environ, self.pieces.append, self.journal)
-        self.steps = self.exchange.run(DATE, lambda: willing, debug)
+        self.app, self.log, self.debug, self.willing = app, self.journal, debug, willing
+        self.exchange = Exchange(self, self.request, EnvironMaker(base_environ()).make(self.request), self)
+
+    # What a worker, and a connection, do for an exchange
+
+    def date(self):
+        return DATE
+
+    def would_keep(self):
+        return self.willing
+
+    def push(self, data):
+        self.pieces.append(data)
+
+    # What the test does
 
     def all(self):
         try:
-            for piece in self.steps:
-                self._send(piece)
+            while not self.exchange.done:
+                self._send(self.exchange.advance())
         except CutOff as error:
             self.cut = str(error)
         return self
 
     def take(self, count):
         for _ in range(count):
-            self._send(next(self.steps))
+            self._send(self.exchange.advance())
         return self
 
     def _send(self, piece):
         if isinstance(piece, FileSpan):
             self.spans.append((piece.offset, piece.count))
             piece = os.pread(piece.fd, piece.count, piece.offset)
-        self.pieces.append(piece)
+        self.pieces.append(piece or b"")
 
     def leave(self):
         """The client has gone."""
-        self.exchange.abandoned = True
-        self.steps.close()
+        self.exchange.abandon()
 
     @property
     def sent(self):

@@ -95,7 +95,7 @@ def test_other_variables_are_nobodys_business():
 def test_defaults():
     """What DESIGN and the manual promise, so that a change of one of these is a decision."""
     assert load(None, {}, {}).values == {
-        **dict(app="", directory=".", venv="", workers=2, preload=True),
+        **dict(app="", directory=".", venv="", workers=2, threads=4, preload=True),
         **dict(start_timeout=60, idle_timeout=30, request_timeout=60, graceful_timeout=30),
         **dict(header_timeout=10, body_timeout=30, write_timeout=60, keepalive_timeout=5),
         **dict(max_head=64 << 10, max_fields=100, max_body=1 << 30, body_memory=1 << 20, max_connections=1000),

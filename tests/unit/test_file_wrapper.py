@@ -81,7 +81,5 @@ def test_a_wrapper_without_close_is_none_the_worse():
 @pytest.mark.parametrize("pieces", [1, 2])
 def test_a_file_is_closed_when_its_client_goes(file, pieces):
     played = Played(answering(FileWrapper(file)))
-    for _ in range(pieces):
-        next(played.steps)
-    played.leave()
+    played.take(pieces).leave()
     assert file.closed

@@ -1,6 +1,5 @@
 """PEP 3333, with a hand in the place of the connection: what an app may do, and what becomes of it when it does otherwise."""
 
-import io
 import sys
 import tempfile
 from wsgiref.validate import validator
@@ -9,9 +8,9 @@ import pytest
 
 from spyglass.http11.body import Body
 from spyglass.http11.request import Request
-from spyglass.wsgi import CutOff, Exchange, FileWrapper, base_environ, make_environ
+from spyglass.wsgi import CutOff, EnvironMaker, FileWrapper, base_environ
 
-from .playing import DATE, Journal, Played, Result, answering, coded, length, play
+from .playing import Played, Result, answering, coded, length, play
 
 
 def raised():
@@ -29,14 +28,14 @@ def raised():
 )
 def test_the_path_is_decoded_to_bytes_that_travel_as_latin_1(path, decoded):
     request = Request("GET", path, (1, 1), {})
-    assert make_environ({}, request, io.BytesIO)["PATH_INFO"] == decoded
+    assert EnvironMaker({}).make(request)["PATH_INFO"] == decoded
 
 
 def test_what_else_stands_in_it():
     request = Request("PUT", "/a?b", (1, 0), {"HTTP_HOST": "a", "CONTENT_LENGTH": "2"})
     request.path, request.query, request.body = "/a", "b", Body(9)
     request.body.write(b"hi")
-    environ = make_environ(base_environ() | {"SERVER_PORT": "80"}, request, io.BytesIO)
+    environ = EnvironMaker(base_environ() | {"SERVER_PORT": "80"}).make(request)
     expected = {
         **dict(REQUEST_METHOD="PUT", SCRIPT_NAME="", PATH_INFO="/a", QUERY_STRING="b", REQUEST_URI="/a?b", SERVER_PROTOCOL="HTTP/1.0"),
         **dict(HTTP_HOST="a", CONTENT_LENGTH="2", SERVER_PORT="80"),
@@ -51,8 +50,8 @@ def test_what_else_stands_in_it():
 
 def test_each_request_has_an_environ_of_its_own():
     base = base_environ()
-    request = Request("GET", "/", (1, 1), {})
-    first, second = make_environ(base, request, io.BytesIO), make_environ(base, request, io.BytesIO)
+    request, maker = Request("GET", "/", (1, 1), {}), EnvironMaker(base)
+    first, second = maker.make(request), maker.make(request)
     first["mine"] = 1
     assert "mine" not in second
     assert "mine" not in base
@@ -118,14 +117,12 @@ def test_a_generator_is_never_ahead_of_its_reader():
 
 def test_we_are_asked_whether_to_keep_the_connection_when_the_head_is_made():
     """An app may take its time, and the worker be told to drain meanwhile."""
-    willing = [True]
 
     def app(environ, start_response):
-        willing[0] = False
+        played.willing = False
         return answering([b"x"])(environ, start_response)
 
     played = Played(app)
-    played.steps = played.exchange.run(DATE, lambda: willing[0])
     assert "Connection: close" in played.all().head
 
 
@@ -383,7 +380,7 @@ def test_closed_once_when_the_client_goes(pieces, close_raises):
     result = Result([b"a", b"b", b"c"], close_raises)
     played = Played(answering(result)).take(pieces)
     played.leave()
-    played.steps.close()
+    played.exchange.abandon()
     assert (result.closed, result.asked) == (1, pieces)
     assert len(played.journal.lines) == (close_raises is not None)
 
@@ -430,7 +427,7 @@ def test_closed_once_when_a_write_is_cut(write_raises):
         return body
 
     played = Played(app)
-    played.exchange._push = push
+    played.push = push
     assert played.all().cut == "the client takes nothing"
     assert closed == [1]
 
@@ -470,12 +467,11 @@ def failing(environ, start_response):
 )
 @pytest.mark.parametrize("method", ["POST", "HEAD"])
 def test_wsgiref_validate_has_no_objection(app, body, method):
-    request = Request(method, "/", (1, 1), {"HTTP_HOST": "a"})
-    request.body = Body(100)
-    request.body.write(b"body\n2\n")
-    journal, sent = Journal(), []
-    environ = make_environ(base_environ() | {"SERVER_NAME": "a", "SERVER_PORT": "80"}, request, io.BytesIO)
-    exchange = Exchange(validator(app), request, environ, sent.append, journal)
-    sent += exchange.run(DATE, lambda: True)
-    assert journal.lines == []
-    assert b"".join(sent).partition(b"\r\n\r\n")[2] == (b"" if method == "HEAD" else body)
+    played = Played(validator(app), method)
+    played.request.fields = {"HTTP_HOST": "a"}
+    played.request.body = Body(100)
+    played.request.body.write(b"body\n2\n")
+    played.exchange._environ = EnvironMaker(base_environ() | {"SERVER_NAME": "a", "SERVER_PORT": "80"}).make(played.request)
+    played.all()
+    assert (played.journal.lines, played.cut) == ([], None)
+    assert played.body == (b"" if method == "HEAD" else body)

@@ -55,7 +55,7 @@ class Worker:
             listeners.append(Listener(sock, "http"))
         self.slot = Scoreboard(1).slot(0)
         self.journal = Journal()
-        self.loop = Loop(Config(settings), app, listeners, self.slot, self.journal)
+        self.loop = Loop(Config({"threads": 1} | settings), app, listeners, self.slot, self.journal)
         self.clients = []
         # Always ready, so that no turn waits: the test decides how long.
         self.tick = os.eventfd(1)
