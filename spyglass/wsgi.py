@@ -11,11 +11,11 @@ import sys
 from io import BytesIO
 
 from spyglass.http11.refusal import REASONS
-from spyglass.http11.response import CHUNKED, LENGTH, CheckedFields, Head, check_fields, check_status, make_head
+from spyglass.http11.response import CHUNKED, LENGTH, NONE, CheckedFields, Head, check_fields, check_status, make_head
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from types import TracebackType
     from typing import Any, Protocol
 
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from spyglass.log import Log
 
     class Server(Protocol):
-        """What an exchange asks of the worker it runs in."""
+        """What an exchange asks of the worker it runs in; `date` (str) is now, as a Date field has it."""
 
         app: App
         log: Log
         debug: bool
+        date: str
 
-        def date(self) -> str: ...
         def would_keep(self) -> bool: ...
 
     class Client(Protocol):
@@ -156,7 +156,11 @@ class Exchange:
         """The next piece, which may be empty; None when there is no more. Raises CutOff."""
         try:
             if not self._called:
-                return self._call()
+                self._called = True
+                result = self._result = self._server.app(self._environ, self.start_response)
+                if type(result) in _PLAIN and not self._written:
+                    return self._whole(result)  # type: ignore[arg-type]
+                return self._open(result)
             if self._span is not None:
                 span, self._span = self._span, None
                 return span
@@ -176,32 +180,36 @@ class Exchange:
         self._called = True
         self._close()
 
-    def _call(self) -> bytes:
-        self._called = True
-        result = self._result = self._server.app(self._environ, self.start_response)
-        if self._broken:
-            raise CutOff("the client has gone")
-        if isinstance(result, list | tuple) and not self._written:
-            return self._whole(result)
-        if isinstance(result, FileWrapper) and not self._written:
-            head = self._open_file(result)
-            if head is not None:
-                return head
-        self._iterator = iter(result)
-        return self._next(self._iterator)
-
     def _whole(self, chunks: list[bytes] | tuple[bytes, ...]) -> bytes:
         # All of it is there, so its length is known (PEP 3333, "Handling the Content-Length Header").
         for chunk in chunks:
             if not isinstance(chunk, bytes):
                 raise _no_bytes(chunk)
         body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        head = self._begin(len(body))
-        if head.silent or head.length == len(body) <= _JOINED:
-            self.done = type(chunks) in _WITHOUT_CLOSE
-            return head.data if head.silent else head.data + body
+        size = len(body)
+        head = self._begin(size)
+        if head.framing == NONE:
+            self.done = type(chunks) in _PLAIN
+            return head.data
+        if head.length == size <= _JOINED:
+            self.done = type(chunks) in _PLAIN
+            return head.data + body
         self._iterator = iter((body,))
         return head.data
+
+    def _open(self, result: Iterable[bytes]) -> bytes:
+        """The first piece of a body that is not simply there."""
+        if self._broken:
+            raise CutOff("the client has gone")
+        if not self._written:
+            if isinstance(result, list | tuple):  # of a class of the app's, with perhaps a close()
+                return self._whole(result)
+            if isinstance(result, FileWrapper):
+                head = self._open_file(result)
+                if head is not None:
+                    return head
+        self._iterator = iter(result)
+        return self._next(self._iterator)
 
     def _next(self, iterator: Iterator[bytes]) -> bytes:
         for chunk in iterator:
@@ -211,7 +219,7 @@ class Exchange:
             # PEP 3333: the head may change until the first byte of the body that is not empty.
             if chunk:
                 piece = self._frame(chunk) if self._head is not None else self._begin(None).data + self._frame(chunk)
-            if self._head is not None and (self._head.silent or self._overrun):
+            if self._head is not None and (self._head.framing == NONE or self._overrun):
                 self._iterator = None  # nothing of the rest could be sent, and it need not end
             if piece or self._iterator is None:
                 return piece
@@ -262,7 +270,7 @@ class Exchange:
             raise AssertionError("the app gave a body before it called start_response()")
         request, server = self._request, self._server
         keep_alive = request.keep_alive and server.would_keep()
-        self._head = head = make_head(self.status, self._fields, request, server.date(), keep_alive, length)
+        self._head = head = make_head(self.status, self._fields, request, server.date, keep_alive, length)
         self.keep_alive = head.keep_alive
         return head
 
@@ -270,7 +278,7 @@ class Exchange:
         """`chunk` as the head promised it; more than Content-Length never leaves, it would be read as the next response."""
         head = self._head
         assert head is not None
-        if head.silent or not chunk:
+        if head.framing == NONE or not chunk:
             return b""
         if head.framing == CHUNKED:
             return b"%x\r\n%b\r\n" % (len(chunk), chunk)
@@ -286,8 +294,6 @@ class Exchange:
     def _end(self) -> bytes:
         head = self._head
         assert head is not None
-        if head.silent:
-            return b""
         if head.framing == CHUNKED:
             return b"0\r\n\r\n"
         if head.framing == LENGTH and self._sent < (head.length or 0):
@@ -315,7 +321,7 @@ class Exchange:
             return None
         size = max(0, status.st_size - offset)
         head = self._begin(size)
-        if not head.silent:
+        if head.framing != NONE:
             self._sent = count = min(size, size if head.length is None else head.length)
             if count:
                 self._span = FileSpan(fd, offset, count)
@@ -338,10 +344,10 @@ class Exchange:
         self._fields = check_fields([("Content-Type", "text/plain; charset=utf-8")])
         head = self._begin(len(body))
         self.done = True
-        return head.data if head.silent else head.data + body
+        return head.data if head.framing == NONE else head.data + body
 
 
-_WITHOUT_CLOSE = (list, tuple)
+_PLAIN = (list, tuple)  # and without a close()
 
 
 def _no_bytes(chunk: object) -> TypeError:

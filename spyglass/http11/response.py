@@ -62,23 +62,44 @@ def check_fields(fields: object) -> CheckedFields:
     text = ""
     length = None
     own = _ORDINARY
-    for field in fields:
+    try:
+        for field in fields:
+            kind, line = _LINES[field]
+            if kind == _LENGTH:
+                if length is not None:
+                    raise ValueError("more than one Content-Length")
+                length = int(line)
+            else:
+                own |= kind
+                text += line
+    except TypeError:
+        # A list in the place of a tuple cannot be looked up.
+        raise TypeError(f"a header must be a tuple of two str: {field!r}") from None
+    return CheckedFields(text, length, own)
+
+
+class _Lines(dict[tuple[str, str], tuple[int, str]]):
+    """A field's kind, and the line it becomes (of a Content-Length, its value). Most apps send the same few again and again."""
+
+    def __missing__(self, field: tuple[str, str]) -> tuple[int, str]:
         if type(field) is not tuple or len(field) != 2:
-            raise TypeError(f"a header must be a tuple of two str: {field!r}")
+            raise TypeError
         name, value = field
         if type(name) is not str or type(value) is not str:
-            raise TypeError(f"a header must be a tuple of two str: {field!r}")
+            raise TypeError
         kind = _NAMES[name]
-        if not (value.isascii() and value.isprintable()):
-            _check_value(value)
-        if kind == _LENGTH:
-            if length is not None or not (value.isascii() and value.isdigit()):
-                raise ValueError(f"bad Content-Length: {value!r}" if length is None else "more than one Content-Length")
-            length = int(value)
-        else:
-            own |= kind
-            text += f"{name}: {value}\r\n"
-    return CheckedFields(text, length, own)
+        _check_value(value)
+        if kind == _LENGTH and not (value.isascii() and value.isdigit()):
+            raise ValueError(f"bad Content-Length: {value!r}")
+        entry = kind, value if kind == _LENGTH else f"{name}: {value}\r\n"
+        if len(value) <= 100:
+            if len(self) >= 512:
+                self.clear()  # what is always another (a cookie, a date) must not make it grow
+            self[field] = entry
+        return entry
+
+
+_LINES = _Lines()
 
 
 class _Names(dict[str, int]):
@@ -100,6 +121,8 @@ _NAMES = _Names()
 
 
 def _check_value(value: str) -> None:
+    if value.isascii() and value.isprintable():
+        return
     # CR and LF would let whoever can choose the value write the rest of the response.
     if value.translate(_NOT_IN_VALUE) != value:
         raise ValueError(f"control character in a header: {value!r}")
@@ -109,18 +132,17 @@ def _check_value(value: str) -> None:
 class Head:
     """The head of a response as bytes, and what its body must be like.
 
-    `framing` is one of the names above; `length` (int or None) is the Content-Length; `keep_alive` says whether the connection can
-    take another request afterwards; `silent` that no body may be sent whatever the app gives.
+    `framing` is one of the names above, NONE for a response that has no body whatever the app gives; `length` (int or None) is the
+    Content-Length; `keep_alive` says whether the connection can take another request afterwards.
     """
 
-    __slots__ = ("data", "framing", "keep_alive", "length", "silent")
+    __slots__ = ("data", "framing", "keep_alive", "length")
 
-    def __init__(self, data: bytes, framing: int, length: int | None, keep_alive: bool, silent: bool) -> None:
+    def __init__(self, data: bytes, framing: int, length: int | None, keep_alive: bool) -> None:
         self.data = data
         self.framing = framing
         self.length = length
         self.keep_alive = keep_alive
-        self.silent = silent
 
 
 def make_head(status: str, fields: CheckedFields, request: Request, date: str, keep_alive: bool, length: int | None) -> Head:
@@ -129,45 +151,46 @@ def make_head(status: str, fields: CheckedFields, request: Request, date: str, k
     `date` (str) is the Date to send unless the app gives one, `keep_alive` whether we are willing, `length` (int or None) that of
     the whole body if it is known already.
     """
-    code = _code(status)
     given = fields.length
-    silent = request.method == "HEAD" or code in _SILENT
-    if silent:
-        framing, length, said = _frame_silent(code, given, length)
+    if request.method == "HEAD" or status[:3] in _SILENT:
+        framing = NONE
+        length = _length_of_nothing(status[:3], given, length)
+        framed = "" if length is None else f"Content-Length: {length}\r\n"
     elif given is not None or length is not None:
         framing = LENGTH
-        said = length = length if given is None else given
+        if given is not None:
+            length = given
+        framed = f"Content-Length: {length}\r\n"
+    elif request.version >= (1, 1):
+        framing = CHUNKED
+        framed = "Transfer-Encoding: chunked\r\n"
     else:
-        framing, said = (CHUNKED if request.version >= (1, 1) else UNTIL_CLOSE), None
-    # One expression, for this is done for every response.
-    framed = (
-        f"Content-Length: {said}\r\n" if said is not None else "Transfer-Encoding: chunked\r\n" if framing == CHUNKED else ""
-    )
-    if framing == UNTIL_CLOSE:
+        framing = UNTIL_CLOSE
+        framed = ""
         keep_alive = False
     if not keep_alive:
         framed += "Connection: close\r\n"
     elif request.version < (1, 1):
         framed += "Connection: keep-alive\r\n"
-    ours = f"Date: {date}\r\nServer: spyglass\r\n" if not fields.own else _what_is_missing(fields.own, date)
-    text = f"HTTP/1.1 {status}{'' if len(status) > 3 else ' '}\r\n{fields.text}{ours}{framed}\r\n"
-    return Head(text.encode("latin-1"), framing, length, keep_alive, silent)
+    ours = _what_is_missing(fields.own, date) if fields.own else f"Date: {date}\r\nServer: spyglass\r\n"
+    text = f"HTTP/1.1 {status if len(status) > 3 else status + ' '}\r\n{fields.text}{ours}{framed}\r\n"
+    return Head(text.encode("latin-1"), framing, length, keep_alive)
 
 
-_SILENT = frozenset((204, 205, 304))
+_SILENT = ("204", "205", "304")
 
 
 def _what_is_missing(own: int, date: str) -> str:
     return ("" if own & _DATE else f"Date: {date}\r\n") + ("" if own & _SERVER else "Server: spyglass\r\n")
 
 
-def _frame_silent(code: int, given: int | None, length: int | None) -> tuple[int, int | None, int | None]:
-    """Framing and length of a response without a body, and what its Content-Length says."""
-    if code == 205:
-        return LENGTH, 0, 0  # its body has length 0, whatever the app says (RFC 9110 15.3.6)
-    if code == 204:
-        return NONE, given, None  # RFC 9110 8.6
-    if given is not None or code == 304:
-        return NONE, given, given
+def _length_of_nothing(code: str, given: int | None, length: int | None) -> int | None:
+    """What the Content-Length of a response without a body says."""
+    if code == "205":
+        return 0  # framed as any other, with nothing in it: without a length its reader would wait for the end (RFC 9110 15.3.6)
+    if code == "204":
+        return None  # RFC 9110 8.6
+    if given is not None or code == "304":
+        return given
     # What GET would say of its length may be said here (RFC 9110 9.3.2). An empty body says nothing: many apps leave it out for HEAD.
-    return NONE, length or None, length or None
+    return length or None

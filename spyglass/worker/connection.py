@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import select
 import socket
+from time import monotonic
 
 from spyglass.deadlines import BODY, HEAD, IDLE, LAST_CALL, LINGER, WRITE, Timed
 from spyglass.errors import RequestError
@@ -35,13 +36,15 @@ _RECEIVE_BODY = 128 << 10
 # A pipelining client, or a generator whose reader keeps up, gives the others a turn after so many requests, or pieces.
 _REQUESTS_A_TURN = 16
 _PIECES_A_TURN = 64
+# What is to be done when the socket is ready: read, go on with the answer, nothing before the loop's next turn, drop what comes.
+READING, RESPONDING, QUEUED, LINGERING = range(4)
 
 
 class Connection(Timed):
     """One accepted socket. `loop` watches it, keeps its deadline and knows the app; `handle()` is called when it is ready."""
 
     __slots__ = (
-        *("fd", "queued", "sock", "watched", "_address", "_at_end", "_environs", "_exchange", "_lingering", "_listener", "_loop", "_out"),
+        *("condition", "fd", "sock", "watched", "_address", "_at_end", "_environs", "_exchange", "_listener", "_loop", "_out"),
         *("_reader", "_refused", "_request", "_served", "_span"),
     )
 
@@ -50,7 +53,7 @@ class Connection(Timed):
         self.sock = sock
         self.fd = sock.fileno()
         self.watched = 0
-        self.queued = False  # waits for its next turn in the loop's own queue; until then nothing more is read
+        self.condition = READING
         self._loop = loop
         self._address = address
         self._listener = listener
@@ -63,7 +66,6 @@ class Connection(Timed):
         self._served = False  # whether a request has been answered
         self._refused = False  # the answer under way is our own, and the last
         self._at_end = False  # the client will send no more
-        self._lingering = False
 
     def __str__(self) -> str:
         if self._listener.is_unix:
@@ -72,14 +74,12 @@ class Connection(Timed):
 
     def handle(self) -> None:
         """Go on: the socket is ready for what is being waited for, or broken."""
-        if self.queued:
-            return
-        if self._exchange is not None or self._refused:
-            self.proceed()
-        elif self._lingering:
-            self._discard()
-        else:
+        if self.condition == READING:
             self._receive()
+        elif self.condition == RESPONDING:
+            self.proceed()
+        elif self.condition == LINGERING:
+            self._discard()
 
     # Reading
 
@@ -88,7 +88,7 @@ class Connection(Timed):
             data = self.sock.recv(_RECEIVE_HEAD if self._reader.pending is None else _RECEIVE_BODY)
         except BlockingIOError:
             if self.deadline is None:
-                self._loop.set_deadline(self, HEAD)
+                self._loop.deadlines.set(self, HEAD, monotonic())
             return
         except OSError as error:
             self.close(f"reading failed: {error.strerror}")
@@ -101,7 +101,10 @@ class Connection(Timed):
 
     def proceed(self) -> None:
         """Finish the response under way, answer what has come, in order; then wait for more."""
-        if (self._exchange is not None or self._refused) and not self._pump():
+        if self._exchange is not None or self._refused:
+            if not self._pump():
+                return
+        elif self._out and not self._flush():
             return
         next_request = self._reader.next
         for _ in range(_REQUESTS_A_TURN):
@@ -132,20 +135,21 @@ class Connection(Timed):
                 # The client may have shut down its sending side only, so it can still read this.
                 self._refuse(400, "the request is incomplete")
             return
+        self.condition = READING
         if self.watched != select.EPOLLIN:
             loop.watch(self, select.EPOLLIN)
-        if reader.quiet and self._served:
-            loop.set_deadline(self, LAST_CALL if loop.draining else IDLE)
+        if self._served and reader.quiet:
+            loop.deadlines.set(self, LAST_CALL if loop.draining else IDLE, monotonic())
         elif reader.pending is not None:
             if reader.pending.expects_continue:
                 reader.pending.expects_continue = False
                 # A socket that has sent nothing yet takes these few bytes.
                 if not self._take(b"HTTP/1.1 100 Continue\r\n\r\n"):
                     return
-            loop.set_deadline(self, BODY)
+            loop.deadlines.set(self, BODY, monotonic())
         elif self.deadline != HEAD:
             # Not set afresh by each byte: the time is for the whole head.
-            loop.set_deadline(self, HEAD)
+            loop.deadlines.set(self, HEAD, monotonic())
 
     # Responding
 
@@ -231,8 +235,9 @@ class Connection(Timed):
             if self._span is not None:
                 self._send_file(self._span)
         except BlockingIOError:
+            self.condition = RESPONDING
             self._loop.watch(self, select.EPOLLOUT)
-            self._loop.set_deadline(self, WRITE)
+            self._loop.deadlines.set(self, WRITE, monotonic())
             return False
         except (OSError, CutOff) as error:
             self.close(str(error))
@@ -285,9 +290,9 @@ class Connection(Timed):
         """Answer with an error of our own, then end the connection."""
         loop = self._loop
         loop.log.debug(f"{self}: refused with {status}: {why}")
-        loop.clear_deadline(self)
+        loop.deadlines.clear(self)
         self._refused = True
-        self._out = refusal(status, f"{status}: {why}\n", loop.date(), head_only=self._reader.is_head)
+        self._out = refusal(status, f"{status}: {why}\n", loop.date, head_only=self._reader.is_head)
         self._pump()
 
     def _end(self, *, announced: bool) -> None:
@@ -295,7 +300,7 @@ class Connection(Timed):
         if self._at_end or (announced and not self._reader.buffered):
             self.close("done")
             return
-        self._lingering = True
+        self.condition = LINGERING
         self._reader.close()
         try:
             self.sock.shutdown(socket.SHUT_WR)
@@ -303,7 +308,7 @@ class Connection(Timed):
             self.close("closed by the client")
             return
         self._loop.watch(self, select.EPOLLIN)
-        self._loop.set_deadline(self, LINGER)
+        self._loop.deadlines.set(self, LINGER, monotonic())
 
     def _discard(self) -> None:
         try:
@@ -323,12 +328,12 @@ class Connection(Timed):
             self._refuse(408, "the request did not arrive in time")
         else:
             # A client that never said a word gets none either: it may be a browser's spare connection.
-            self.close("the client takes nothing" if kind == WRITE else "idle for too long")
+            self.close("idle for too long")
 
     def last_call(self) -> None:
         """The worker is draining: an idle client gets a short while for the request that may be on its way."""
         if self.deadline == IDLE or (self.deadline == HEAD and self._reader.quiet):
-            self._loop.set_deadline(self, LAST_CALL)
+            self._loop.deadlines.set(self, LAST_CALL, monotonic())
 
     def close(self, why: str) -> None:
         """End at once, whatever is under way; the app's close() is called, and counts as open until it returns. Idempotent."""

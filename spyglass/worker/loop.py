@@ -14,10 +14,10 @@ from time import monotonic
 
 from spyglass import scoreboard
 from spyglass.addresses import ACCEPT_PAUSE, EXHAUSTED
-from spyglass.deadlines import Deadlines
+from spyglass.deadlines import WRITE, Deadlines
 from spyglass.http11.refusal import http_date
 from spyglass.http11.request import HeadParser, Limits
-from spyglass.worker.connection import Connection
+from spyglass.worker.connection import QUEUED, RESPONDING, Connection
 from spyglass.worker.crew import Crew, Solo
 from spyglass.wsgi import base_environ
 
@@ -61,8 +61,8 @@ class Loop:
         self._open = 0  # connections whose end is not complete; what is closed, but for the app's close(), is among them
         self._connections: dict[int, Connection] = {}
         self._again: deque[Connection] = deque()
-        self._passed: deque[tuple[Connection, int]] = deque()
-        self._deadlines = Deadlines(
+        self._passed: deque[Connection] = deque()  # who takes nothing, and is to be closed
+        self.deadlines = Deadlines(
             [
                 config.header_timeout,
                 config.body_timeout,
@@ -72,8 +72,8 @@ class Loop:
                 _LINGER,
             ]
         )
-        self._second = 0
-        self._date = ""
+        self.date = ""
+        self._next_second = 0.0
         self._epoll = select.epoll()
         self._doors: dict[int, Callable[[], None]] = {}
         if self.crew.bell >= 0:
@@ -103,7 +103,7 @@ class Loop:
         # Another thread is at work for it. What its client sends meanwhile must wait, and not wake us again and again.
         connection = self._connections.get(fd)
         if connection is not None:
-            self._deadlines.clear(connection)
+            self.deadlines.clear(connection)
             self._epoll.unregister(fd)
             connection.watched = 0
 
@@ -130,6 +130,8 @@ class Loop:
         # Taken before the app is called: what a client sends meanwhile is read in the next turn, before its deadline is looked at.
         # A worker that is busy keeps the others waiting; that is its time, not theirs.
         heard_at = monotonic()
+        if heard_at >= self._next_second:
+            self._tell_the_time(heard_at)
         connections = self._connections
         ready = []
         callers = []
@@ -151,7 +153,7 @@ class Loop:
             self._take_back()
         for _ in range(len(self._again)):
             connection = self._again.popleft()
-            connection.queued = False
+            connection.condition = RESPONDING
             if connection.fd >= 0:
                 connection.proceed()
         for listener in callers:
@@ -163,7 +165,7 @@ class Loop:
         """Seconds until something falls due; None: nothing will."""
         if self._again or self._passed or self.crew.returned:
             return 0
-        due = self._deadlines.next()
+        due = self.deadlines.next()
         if self.draining:
             due = min(due, self._cut_after) if due is not None else self._cut_after
         if self._accept_after:
@@ -188,13 +190,16 @@ class Loop:
             exchange.connection.resume(piece)
 
     def _expire(self, now: float) -> None:
-        self._passed.extend(self._deadlines.expired(now))
-        while self._passed:
-            connection, kind = self._passed.popleft()
-            if connection.fd >= 0:
+        for connection, kind in self.deadlines.expired(now):
+            if kind == WRITE:
+                # Its end may call the app: not before all others have been looked at.
+                self._passed.append(connection)
+            elif connection.fd >= 0:
                 connection.expire(kind)
         if self._accept_after and now >= self._accept_after:
             self._accept_after = 0.0
+        while self._passed:
+            self._passed.popleft().close("the client takes nothing")
         if self.draining and now >= self._cut_after and self._connections:
             self.log.warning(f"cutting {len(self._connections)} connections after {self._graceful:g} s of draining")
             for connection in list(self._connections.values()):
@@ -272,21 +277,15 @@ class Loop:
             self._epoll.register(connection.fd, events)
         connection.watched = events
 
-    def set_deadline(self, connection: Connection, kind: int) -> None:
-        self._deadlines.set(connection, kind, monotonic())
-
-    def clear_deadline(self, connection: Connection) -> None:
-        self._deadlines.clear(connection)
-
     def again(self, connection: Connection) -> None:
         """Let the others have their turn, then call its `proceed()`."""
-        self._deadlines.clear(connection)
-        connection.queued = True
+        self.deadlines.clear(connection)
+        connection.condition = QUEUED
         self._again.append(connection)
 
     def forget(self, connection: Connection) -> None:
         """It is about to be closed; `exit()` follows when its end is complete."""
-        self._deadlines.forget(connection)
+        self.deadlines.forget(connection)
         if connection.watched:
             self._epoll.unregister(connection.fd)
             connection.watched = 0
@@ -298,10 +297,8 @@ class Loop:
         """False when the worker drains, or has been told to while the app was running."""
         return not self.draining and self._slot[scoreboard.ORDER] != scoreboard.DRAIN
 
-    def date(self) -> str:
-        """Now, as a Date field has it; rendered once a second."""
-        second = int(time.time())
-        if second != self._second:
-            self._date = http_date(time.gmtime(second))
-            self._second = second
-        return self._date
+    def _tell_the_time(self, now: float) -> None:
+        """Render the Date of the responses, once a second."""
+        seconds = time.time()
+        self.date = http_date(time.gmtime(seconds))
+        self._next_second = now + 1 - seconds % 1

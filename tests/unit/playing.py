@@ -50,13 +50,10 @@ class Played:
         self.request = Request(method, "/x", version, {})
         self.request.keep_alive = keep
         self.pieces, self.spans, self.journal, self.cut = [], [], Journal(), None
-        self.app, self.log, self.debug, self.willing = app, self.journal, debug, willing
+        self.app, self.log, self.debug, self.date, self.willing = app, self.journal, debug, DATE, willing
         self.exchange = Exchange(self, self.request, EnvironMaker(base_environ()).make(self.request), self)
 
     # What a worker, and a connection, do for an exchange
-
-    def date(self):
-        return DATE
 
     def would_keep(self):
         return self.willing
