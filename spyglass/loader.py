@@ -92,17 +92,24 @@ def load(config: Config) -> App:
     return app
 
 
-def is_path(where: str) -> bool:
-    return "/" in where or where.endswith((".py", ".wsgi"))
+def is_path(where: str, base: str = ".") -> bool:
+    """True when `where` names a file (relative to the directory `base`), not a module.
+
+    "blog.wsgi" may be either, and is the module in every Django project: it is a file where there is one of that name.
+    """
+    if "/" in where or where.endswith(".py"):
+        return True
+    return where.endswith(".wsgi") and os.path.isfile(os.path.join(base, where))
 
 
 def candidates(config: Config) -> list[str]:
     """The files that would decide what `config.app` is, whether they exist or not: what to watch when it cannot be loaded."""
     where = (config.app or WELCOME).rpartition(":")[0] or config.app
     base = os.path.abspath(config.directory)
-    if is_path(where):
-        return [os.path.join(base, where)]
-    return _sources(base, where)
+    file = [os.path.join(base, where)]
+    if is_path(where, base):
+        return file
+    return [*(file if where.endswith(".wsgi") else []), *_sources(base, where)]
 
 
 def _sources(base: str, module: str) -> list[str]:

@@ -39,6 +39,8 @@ FILES = {
     "only.py": "app = lambda: 'app'\nother = lambda: 'other'\nnumber = 7\nnothing = None",
     "pkg/__init__.py": "",
     "pkg/sub.py": "app = lambda: __name__",
+    "project/__init__.py": "",
+    "project/wsgi.py": "application = lambda: __name__",
     "nest.py": """
         class Site:
             @staticmethod
@@ -103,6 +105,8 @@ def attempt(directory, *, cwd=None, environ=None, **values):
         ("only.py", "app"),
         ("./only.py:other", "other"),
         ("site.wsgi", "neighbour"),
+        ("project.wsgi", "project.wsgi"),  # Django's module, which only looks like a file
+        ("project.wsgi:application", "project.wsgi"),
         ("deep/er/app.py", "deep"),
         ("deep/er/app.py:app", "deep"),
         ("colorsys:app", "mine, not the library"),
@@ -142,6 +146,7 @@ def in_tree(tree, names):
             "ModuleNotFoundError: No module named 'pkg.blgo'",
             ["pkg.py", "pkg/__init__.py", "pkg/blgo.py", "pkg/blgo/__init__.py"],
         ),
+        ("gone.wsgi", "ModuleNotFoundError: No module named 'gone'", ["gone.wsgi", "gone.py", "gone/__init__.py", "gone/wsgi.py"]),
         ("gone.py", "FileNotFoundError: [Errno 2] No such file or directory: '{tree}/gone.py'", ["gone.py"]),
         ("neither", "module 'neither' has neither 'application' nor 'app': name it as neither:NAME", ["neither.py"]),
         ("neither.py", "module 'neither.py' has neither 'application' nor 'app': name it as neither.py:NAME", ["neither.py"]),
@@ -208,6 +213,7 @@ def test_a_directory_that_is_not_there():
         ("blog:app", ["blog.py", "blog/__init__.py"]),
         ("blog", ["blog.py", "blog/__init__.py"]),
         ("a.b:app.x", ["a.py", "a/__init__.py", "a/b.py", "a/b/__init__.py"]),
+        ("blog.wsgi", ["blog.wsgi", "blog.py", "blog/__init__.py", "blog/wsgi.py", "blog/wsgi/__init__.py"]),
         ("./x/site.wsgi", ["./x/site.wsgi"]),
         ("x/app.py:app", ["x/app.py"]),
         ("/abs/app.py", ["/abs/app.py"]),
