@@ -204,7 +204,9 @@ class Generation:
         worker = self._remove(number)
         now = time.monotonic()
         slot = worker.slot()
-        if worker.draining and status == 0:
+        # A second SIGTERM (systemd tells all of the group, and we tell the worker) may find the interpreter on its way out, its
+        # handlers already taken back. By then everything is finished, the app's atexit functions included.
+        if worker.draining and status in (0, signal.SIGTERM) and not slot.open:
             self._log.debug(f"worker {pid} has left after {count(slot.served, 'request')}")
             return
         level = self._log.info if worker.killed or not status else self._log.error

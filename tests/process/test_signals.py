@@ -1,12 +1,13 @@
 """What the Master does when it is told to: drain and leave, at once, more workers, fewer, again from the start, explain itself."""
 
+import os
 import re
 import signal
 import time
 
 import pytest
 
-from .processes import workers
+from .processes import children, workers
 from .visitor import Crowd, Visitor, visit
 
 STOPS = [signal.SIGTERM, signal.SIGQUIT, signal.SIGINT]
@@ -113,6 +114,36 @@ def test_stopping_the_whole_group_under_load_loses_nothing(systemd):
     assert crowd.statuses() == {200}
     assert [run.status for run in life.runs[:5]] == [0] * 5
     assert max(answer.seconds for answer in crowd.answers) < 5
+
+
+# In the place of an interpreter that takes long over its own end, when it has taken the handlers of all signals back (Py_FinalizeEx).
+SLOW_TO_CLEAR_AWAY = """
+import atexit, os, signal, time
+@atexit.register
+def clear_away():
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    os.mkdir(f"clearing-{os.getpid()}")
+    time.sleep(10)
+def app(environ, start_response):
+    start_response("200 OK", [])
+    return [b"hello"]
+"""
+
+
+def test_a_worker_that_is_told_again_on_its_way_out_is_no_error(systemd, tmp_path):
+    """systemd tells the whole group, and the Master its workers."""
+    (tmp_path / "app.py").write_text(SLOW_TO_CLEAR_AWAY)
+    life = systemd("app", directory=tmp_path, idle_timeout=60, workers=1)
+    assert visit(life.address).text == "hello"
+    [worker] = workers(life.run.pid)
+    life.signal(signal.SIGTERM)
+    [zygote] = children(life.run.pid)
+    for pid in (worker, zygote.pid):
+        life.until((tmp_path / f"clearing-{pid}").exists, "it does not leave")
+        os.kill(pid, signal.SIGTERM)
+    life.until_asleep(1)
+    assert life.run.status == 0
+    assert "error" not in life.log
 
 
 def test_ttin_and_ttou_change_the_number_of_workers(systemd):
