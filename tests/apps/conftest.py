@@ -1,0 +1,5 @@
+"""The servers are those of the process tests."""
+
+from process.conftest import lookout, pycache, systemd
+
+__all__ = ["lookout", "pycache", "systemd"]
