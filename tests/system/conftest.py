@@ -18,7 +18,8 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))  # for machine.py, in whichever way pytest imports this file
+# For machine.py, and for what the other tests have made, in whichever way pytest imports this file.
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 
 from machine import PREFIX, REPOSITORY, Machine, boot, installed, root
 
