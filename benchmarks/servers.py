@@ -1,0 +1,92 @@
+"""Starts servers as systemd would, and ends them, for the benchmarks beside this file. Standard library only."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import select
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+BIN = Path(sys.executable).parent
+PATIENCE = 20.0  # seconds
+REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+PR_SET_CHILD_SUBREAPER = 36
+FIRST_FD = 3
+
+# What every server finds in its environment: nothing of ours. HOME is where Python looks for a user's packages.
+ENVIRONMENT = {"PATH": f"{BIN}:/usr/bin:/bin", "HOME": "/nonexistent", "LANG": "C.UTF-8", "SERVER_SOFTWARE": ""}
+
+# Two workers each, the app in the working directory; otherwise what each takes for granted. {app} is MODULE:CALLABLE.
+SPYGLASS = [str(BIN / "spyglass"), "serve", "{app}"]
+UWSGI = [str(BIN / "uwsgi"), "--master", "--workers=2", "--need-app", "--protocol=http", "--wsgi={app}"]
+GUNICORN = [str(BIN / "gunicorn"), "--workers=2", "{app}"]
+
+
+def serving(command: list[str], app: str) -> list[str]:
+    return [word.format(app=app) for word in command]
+
+
+def adopt_orphans() -> None:
+    """Workers whose parent has died become our children: so that clear() sees the end of each of them."""
+    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
+        raise OSError(ctypes.get_errno(), "PR_SET_CHILD_SUBREAPER")
+
+
+def listener() -> socket.socket:
+    return socket.create_server(("127.0.0.1", 0), backlog=1024)
+
+
+def asleep(argv: list[str], sock: socket.socket, directory: Path, log: int) -> int:
+    """A process that becomes `argv` when somebody connects to `sock`, which it passes on (sd_listen_fds(3)); returns its pid.
+
+    Forked ahead, because the fork is not what is measured, and without a shell, for only the process itself knows its pid before exec.
+    """
+    pid = os.fork()
+    if not pid:
+        _wake_up(argv, sock, directory, log)
+    return pid
+
+
+def _wake_up(argv: list[str], sock: socket.socket, directory: Path, log: int) -> None:
+    try:
+        os.setsid()
+        os.chdir(directory)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        os.dup2(sock.fileno(), FIRST_FD)
+        environ = ENVIRONMENT | {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1", "LISTEN_FDNAMES": "http"}
+        select.select([FIRST_FD], [], [])
+        os.execve(argv[0], argv, environ)
+    finally:
+        os._exit(127)
+
+
+def clear(pid: int) -> None:
+    """End the server `pid` and all that came from it, and wait until the last of them has gone."""
+    os.killpg(pid, signal.SIGKILL)
+    while True:
+        try:
+            os.waitpid(-1, 0)
+        except ChildProcessError:
+            return
+
+
+def ask(sock: socket.socket, told: Callable[[], None] = lambda: None) -> bytes:
+    """Visit the server behind `sock`; `told` is called when the first bytes of the answer are there. Returns the answer's body."""
+    with socket.create_connection(sock.getsockname(), PATIENCE) as client:
+        client.sendall(REQUEST)
+        answer = client.recv(4096)
+        told()
+        if not answer.startswith(b"HTTP/1.1 200 "):
+            raise RuntimeError(f"not served: {answer!r}")
+        while b"\r\n\r\n" not in answer or not answer.endswith(b"\n"):
+            more = client.recv(4096)
+            if not more:
+                break
+            answer += more
+        return answer.partition(b"\r\n\r\n")[2]

@@ -1,0 +1,113 @@
+"""How long a sleeping app's first visitor waits: connect() to the first byte of the answer, by server. `make bench-wake` runs it.
+
+We hold the listening socket, as systemd would, and start the server when somebody connects: LISTEN_FDS and LISTEN_PID, no shell in
+between. Every round wakes every server once, in a new order, so that what else the machine does falls on all of them alike. The first
+rounds, which write byte code and fill the page cache, do not count. Times vary with the machine and its mood, ratios much less.
+
+    PYTHON=/usr/bin/python3 make bench-wake ROUNDS=50
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+
+from servers import GUNICORN, SPYGLASS, UWSGI, adopt_orphans, ask, asleep, clear, listener, serving  # noqa: E402
+
+WARMING_UP = 2
+BARE = [sys.executable, "-I", "-S", str(HERE / "bare.py")]
+IMPORT = "bare Python that imports the app"
+MINE = "Spyglass"
+
+# By table: by row, what to run. The first row is 1.0.
+TABLES = {
+    "hello": {
+        "bare Python": BARE,
+        MINE: serving(SPYGLASS, "hello:app"),
+        "uWSGI": serving(UWSGI, "hello:app"),
+        "gunicorn": serving(GUNICORN, "hello:app"),
+    },
+    "Flask": {
+        # With site, for that is where Flask is found.
+        IMPORT: [sys.executable, "-I", str(HERE / "bare.py"), "flasky"],
+        MINE: serving(SPYGLASS, "flasky:app"),
+        "uWSGI": serving(UWSGI, "flasky:app"),
+        "gunicorn": serving(GUNICORN, "flasky:app"),
+    },
+}
+
+
+def wake(argv: list[str], directory: Path, log: int) -> tuple[float, bytes]:
+    """Milliseconds to the first byte of the answer, and its body."""
+    with listener() as sock:
+        pid = asleep(argv, sock, directory, log)
+        time.sleep(0.03)  # for it to be waiting, and for the end of the one before to be over; nothing tells when it is
+        times = [time.perf_counter()]
+        try:
+            body = ask(sock, lambda: times.append(time.perf_counter()))
+        finally:
+            clear(pid)
+    return (times[1] - times[0]) * 1000, body
+
+
+def measure(rounds: int, tables: dict[str, dict[str, list[str]]]) -> dict[tuple[str, str], list[float]]:
+    rows = [(table, row) for table, entries in tables.items() for row in entries]
+    found: dict[tuple[str, str], list[float]] = {row: [] for row in rows}
+    imports: list[float] = []
+    with tempfile.TemporaryDirectory(prefix="spyglass-wake-") as place:
+        directory = Path(place, "apps")
+        shutil.copytree(HERE.parent / "apps", directory, ignore=shutil.ignore_patterns("__pycache__"))
+        log = os.open(Path(place, "log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        try:
+            for number in range(-WARMING_UP, rounds):
+                random.shuffle(rows)
+                for table, row in rows:
+                    took, body = wake(tables[table][row], directory, log)
+                    if number >= 0:
+                        found[table, row].append(took)
+                        if row == IMPORT:
+                            imports.append(float(body))
+                print(f"\rround {number + 1} of {rounds} ", end="", file=sys.stderr, flush=True)
+        except BaseException:
+            print("\n" + Path(place, "log").read_text()[-4000:], file=sys.stderr)
+            raise
+    print(file=sys.stderr)
+    if imports:
+        found["Flask", "of which the import"] = imports
+    return found
+
+
+def report(found: dict[tuple[str, str], list[float]]) -> None:
+    for table in dict.fromkeys(table for table, _ in found):
+        rows = {row: times for (group, row), times in found.items() if group == table}
+        first = next(iter(rows.values()))
+        print(f"\n| {table} | median, ms | fastest, ms | to the first row | by round | beyond it, ms |\n|---|---|---|---|---|---|")
+        for row, times in rows.items():
+            # The median of what the rounds say is steadier than the ratio of medians where the machine has moods.
+            by_round = statistics.median(one / other for one, other in zip(times, first, strict=True))
+            beyond = statistics.median(one - other for one, other in zip(times, first, strict=True))
+            ratio = statistics.median(times) / statistics.median(first)
+            print(f"| {row} | {statistics.median(times):.1f} | {min(times):.1f} | {ratio:.2f} | {by_round:.2f} | {beyond:+.1f} |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--only", action="append", choices=TABLES, help="one of the tables")
+    given = parser.parse_args()
+    adopt_orphans()
+    report(measure(given.rounds, {name: rows for name, rows in TABLES.items() if not given.only or name in given.only}))
+
+
+if __name__ == "__main__":
+    main()
