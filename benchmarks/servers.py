@@ -37,6 +37,14 @@ def adopt_orphans() -> None:
         raise OSError(ctypes.get_errno(), "PR_SET_CHILD_SUBREAPER")
 
 
+def prefer_us() -> None:
+    """Let what else runs here wait, where we may ask for that; niceness is inherited by all that we start."""
+    try:
+        os.setpriority(os.PRIO_PROCESS, 0, -15)
+    except PermissionError:
+        print("without root, what else runs here runs beside", file=sys.stderr)
+
+
 def listener() -> socket.socket:
     return socket.create_server(("127.0.0.1", 0), backlog=1024)
 

@@ -104,9 +104,10 @@ class Zygote:
 
     def _load(self) -> bool:
         try:
-            _import_worker()
             from spyglass import loader
+            from spyglass.parser import import_worker
 
+            import_worker()
             loader.prepare(self._config)
             if self._config.preload:
                 self._app = loader.load(self._config)
@@ -168,16 +169,3 @@ def report_failure(channel: socket.socket, error: LoadError) -> None:
     half = LARGEST // 4
     details = error.details if len(error.details) < half else f"{error.details[: half // 2]}\n...\n{error.details[-half // 2 :]}"
     send(channel, FAILED, error.summary[:half], details, error.files[:256])
-
-
-def _import_worker() -> None:
-    # The package carries an httptools of its own, for Debian's is on an abandoned parser. It is on the import path for this one
-    # moment only, so that an app never sees it ahead of its own.
-    vendor = os.path.join(os.path.dirname(__file__), "_vendor")
-    if not os.path.isdir(vendor):
-        import spyglass.worker.process
-        return
-    sys.path.insert(0, vendor)
-    import spyglass.worker.process  # noqa: F401
-
-    sys.path.remove(vendor)

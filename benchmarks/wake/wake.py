@@ -22,7 +22,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from servers import GUNICORN, SPYGLASS, UWSGI, adopt_orphans, ask, asleep, clear, listener, serving  # noqa: E402
+from servers import GUNICORN, SPYGLASS, UWSGI, adopt_orphans, ask, asleep, clear, listener, prefer_us, serving  # noqa: E402
 
 WARMING_UP = 2
 BARE = [sys.executable, "-I", "-S", str(HERE / "bare.py")]
@@ -106,6 +106,7 @@ def main() -> None:
     parser.add_argument("--only", action="append", choices=TABLES, help="one of the tables")
     given = parser.parse_args()
     adopt_orphans()
+    prefer_us()
     report(measure(given.rounds, {name: rows for name, rows in TABLES.items() if not given.only or name in given.only}))
 
 
