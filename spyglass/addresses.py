@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-import socket
+
+from spyglass.lean import socket
 
 FIRST_FD = 3  # SD_LISTEN_FDS_START, sd_listen_fds(3)
 

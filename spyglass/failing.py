@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import functools
 import os
-import socket
 import time
 
 from spyglass.addresses import ACCEPT_PAUSE, EXHAUSTED
 from spyglass.deadlines import Deadlines, Timed
 from spyglass.fleet import retry_pause
 from spyglass.http11.refusal import http_date, refusal
+from spyglass.lean import socket
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

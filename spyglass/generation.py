@@ -7,13 +7,12 @@ stands what is done to processes and what is heard from them; whether to do it i
 from __future__ import annotations
 
 import os
-import signal
-import socket
 import sys
 import time
 
 from spyglass import fleet, scoreboard, zygote
 from spyglass.fleet import Slot, Streak
+from spyglass.lean import signal, signal_name, socket
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -269,4 +268,4 @@ def count(number: int, noun: str) -> str:
 def how_it_ended(status: int) -> str:
     """What a wait status says, as the rest of a sentence."""
     code = os.waitstatus_to_exitcode(status)
-    return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with status {code}"
+    return f"was killed by {signal_name(-code)}" if code < 0 else f"exited with status {code}"

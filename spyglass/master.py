@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import os
 import select
-import signal
 import time
 
 from spyglass import fleet, log, scoreboard
@@ -21,6 +20,7 @@ from spyglass.config import Config
 from spyglass.doors import Doors
 from spyglass.errors import EX_CONFIG, ConfigError, LoadError
 from spyglass.generation import Generation, count
+from spyglass.lean import signal, signal_name
 from spyglass.shared import Shared
 from spyglass.signals import Signals
 from spyglass.systemd import notify
@@ -148,7 +148,7 @@ class Master:
             elif self._serving is not None:
                 wanted = self._serving.wanted + (1 if number == signal.SIGTTIN else -1)
                 self._serving.wanted = max(1, min(_MOST_WORKERS, wanted))
-                self._log.info(f"{signal.Signals(number).name}: {count(self._serving.wanted, 'worker')} from now on")
+                self._log.info(f"{signal_name(number)}: {count(self._serving.wanted, 'worker')} from now on")
 
     def _reap(self) -> None:
         while True:
@@ -163,7 +163,7 @@ class Master:
                     generation.zygote_ended(status)
 
     def _told_to_stop(self, number: int) -> None:
-        name = signal.Signals(number).name
+        name = signal_name(number)
         if self._exit_status is None:
             self._log.info(f"{name}: stopping")
             self._stop(0)

@@ -2,7 +2,8 @@
 
 httptools/parser/__init__.py imports `typing` for the sake of a class that documents the callbacks, and with it `re`, `contextlib` and
 `warnings`: half a bare interpreter's start, at each wake. What parses is a C module beside it. So the two packages around that module
-are put in place as they are found on the disk, without running their __init__.
+are put in place as they are found on the disk, without running their __init__. The C module too asks `typing` for a name, `Optional`,
+which it never uses: for the moment of its import a hollow one is there to give it.
 
 The package carries an httptools of its own (_vendor), for Debian's is on an abandoned parser.
 """
@@ -49,6 +50,9 @@ def _put_in_place() -> None:
         return
     package = _place("httptools", where)
     _place("httptools.parser", os.path.join(where, "parser"))
+    is_typed = "typing" in sys.modules
+    if not is_typed:
+        _place("typing", where).Optional = list  # type: ignore[attr-defined]  # which can be asked for list[bool], too
     try:
         from httptools.parser import errors, parser
 
@@ -58,6 +62,9 @@ def _put_in_place() -> None:
     except (ImportError, AttributeError):
         for name in _loaded():
             del sys.modules[name]
+    finally:
+        if not is_typed:
+            del sys.modules["typing"]
 
 
 def _place(name: str, where: str) -> ModuleType:

@@ -8,7 +8,8 @@ by every program an app starts (signal(7)); one with a handler goes back to its 
 from __future__ import annotations
 
 import os
-import signal
+
+from spyglass.lean import signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

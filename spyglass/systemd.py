@@ -7,12 +7,13 @@ options) is seen by both and survives us. Therefore only harmless things are set
 from __future__ import annotations
 
 import os
-import socket
 
-from systemd import daemon
+# systemd.daemon is this and what describes other people's sockets, for which it imports the whole of `socket`.
+from systemd import _daemon as daemon
 
 from spyglass.addresses import FIRST_FD, address_text
 from spyglass.errors import ListenerError
+from spyglass.lean import Listening, socket
 
 _OURS = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC")
 
@@ -20,7 +21,7 @@ _OURS = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID", "NOTIFY
 class Listener:
     """A listening stream socket and the name systemd gave it (FileDescriptorName=)."""
 
-    def __init__(self, sock: socket.socket, name: str) -> None:
+    def __init__(self, sock: Listening, name: str) -> None:
         self.sock = sock
         self.name = name
         self.fd = sock.fileno()
@@ -40,7 +41,8 @@ def adopt_listeners() -> list[Listener]:
     if os.environ.get("LISTEN_PID") == str(os.getpid()) and os.environ.get("LISTEN_FDS", "0") != "0":
         _check_open(os.environ.get("LISTEN_FDNAMES", "").split(":"))
         try:
-            passed = daemon.listen_fds_with_names()
+            _, *names = daemon._listen_fds_with_names(True)
+            passed = {FIRST_FD + index: name for index, name in enumerate(names)}
         except OSError as error:
             raise ListenerError(f"LISTEN_FDS and LISTEN_FDNAMES do not describe what was passed in: {error.strerror}") from None
     if not passed:
@@ -68,7 +70,7 @@ def _check_open(names: list[str]) -> None:
 def _adopt(fd: int, name: str) -> Listener:
     who = f"inherited descriptor {fd} ({name})"
     try:
-        sock = socket.socket(fileno=fd)
+        sock = Listening(fileno=fd)
     except OSError:
         raise ListenerError(f"{who} is not a socket") from None
     if sock.type != socket.SOCK_STREAM:

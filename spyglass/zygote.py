@@ -12,19 +12,19 @@ import gc
 import marshal
 import os
 import select
-import signal
 import sys
 
 from spyglass.errors import LoadError
+from spyglass.lean import signal
 from spyglass.signals import Signals
 from spyglass.systemd import hide_from_the_app
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import socket
     from typing import Any
 
     from spyglass.config import Config
+    from spyglass.lean import socket
     from spyglass.loader import App
     from spyglass.log import Log
     from spyglass.shared import Shared

@@ -10,14 +10,13 @@ still to be answered, and an offered Upgrade cannot make it stop in front of a b
 
 from __future__ import annotations
 
-import functools
-
 import httptools
 
 from spyglass.errors import RequestError
 from spyglass.http11.body import Body
 from spyglass.http11.chunked import ChunkedDecoder, is_token
 from spyglass.http11.target import parse_target, valid_host
+from spyglass.lean import lru_cache
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -388,7 +387,7 @@ def _persistence(request: Request) -> None:
     request.keep_alive = not close and (keep_alive or request.version >= (1, 1))
 
 
-@functools.lru_cache(maxsize=32)
+@lru_cache(maxsize=32)
 def _options(connection: str) -> tuple[bool, bool]:
     options = [option.strip(" \t").lower() for option in connection.split(",")]
     return "close" in options, "keep-alive" in options

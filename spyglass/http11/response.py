@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import functools
-
 from spyglass.http11.chunked import is_token
+from spyglass.lean import lru_cache
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,7 +29,7 @@ def check_status(status: object) -> int:
     return _code(status)
 
 
-@functools.lru_cache(maxsize=256)
+@lru_cache(maxsize=256)
 def _code(status: str) -> int:
     code, text = status[:3], status[3:]
     if not (code.isascii() and code.isdigit() and len(code) == 3) or (text and not text.startswith(" ")):

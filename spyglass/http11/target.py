@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import functools
-
 from spyglass.errors import RequestError
+from spyglass.lean import lru_cache
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,7 +48,7 @@ def _split_absolute(target: str) -> tuple[str, str]:
     return authority, path if path.startswith("/") else "/" + path
 
 
-@functools.lru_cache(maxsize=256)
+@lru_cache(maxsize=256)
 def valid_host(host: str) -> bool:
     """True for `uri-host [ ":" port ]` (RFC 9110 7.2); an empty host is one, for targets that have no authority."""
     if host.startswith("["):

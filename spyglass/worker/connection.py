@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import os
 import select
-import socket
 from time import monotonic
 
 from spyglass.deadlines import BODY, HEAD, IDLE, LAST_CALL, LINGER, WRITE, Timed
 from spyglass.errors import RequestError
 from spyglass.http11.refusal import refusal
 from spyglass.http11.request import RequestReader
+from spyglass.lean import socket
 from spyglass.wsgi import CutOff, EnvironMaker, Exchange, FileSpan
 
 TYPE_CHECKING = False

@@ -10,9 +10,9 @@ from __future__ import annotations
 import faulthandler
 import os
 import select
-import signal
 
 from spyglass import scoreboard
+from spyglass.lean import signal
 from spyglass.signals import Signals
 from spyglass.worker.loop import Loop
 
