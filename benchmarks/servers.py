@@ -67,6 +67,7 @@ def _wake_up(argv: list[str], sock: socket.socket, directory: Path, log: int) ->
         os.dup2(log, 1)
         os.dup2(log, 2)
         os.dup2(sock.fileno(), FIRST_FD)
+        os.set_inheritable(FIRST_FD, True)  # dup2() of a descriptor to itself changes nothing
         environ = ENVIRONMENT | {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1", "LISTEN_FDNAMES": "http"}
         select.select([FIRST_FD], [], [])
         os.execve(argv[0], argv, environ)
