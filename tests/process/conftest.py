@@ -53,17 +53,3 @@ def _several(where):
         except AssertionError as error:
             complaints.append(str(error))
     assert not complaints, "\n\n".join(complaints)
-
-
-_EDGES = pytest.StashKey()
-
-
-@pytest.fixture
-def edges(request):
-    """Lines to be told at the end of the run."""
-    return request.config.stash.setdefault(_EDGES, [])
-
-
-def pytest_terminal_summary(terminalreporter, config):
-    for line in config.stash.get(_EDGES, []):
-        terminalreporter.write_line(line)

@@ -1,0 +1,16 @@
+"""What all tests share: figures that are worth a line at the end of a run."""
+
+import pytest
+
+_EDGES = pytest.StashKey()
+
+
+@pytest.fixture
+def edges(request):
+    """Lines to be told at the end of the run."""
+    return request.config.stash.setdefault(_EDGES, [])
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    for line in config.stash.get(_EDGES, []):
+        terminalreporter.write_line(line)
