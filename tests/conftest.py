@@ -5,7 +5,7 @@ import pytest
 _EDGES = pytest.StashKey()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def edges(request):
     """Lines to be told at the end of the run."""
     return request.config.stash.setdefault(_EDGES, [])

@@ -13,17 +13,28 @@ PATIENCE = 20.0  # seconds until a request counts as unanswered
 
 
 class Lost(AssertionError):
-    """A request that got no whole answer."""
+    """A request that got no whole answer, on a connection that `began` (monotonic) then and `ended` then.
+
+    `silence` (seconds) is what the visitor let pass before it was sent: since the connection was made, or since the answer before.
+    """
+
+    def __init__(self, what, began, silence):
+        self.began = began
+        self.ended = time.monotonic()
+        self.silence = silence
+        super().__init__(f"{what}; {self.ended - began:.3f} s after it came, and it was silent for {silence:.3f} s before it asked")
 
 
 class Answer:
-    """`seconds` from before the connect to the last byte."""
+    """`seconds` from before the connect, which `began` (monotonic) then, to the last byte."""
 
-    def __init__(self, response, body, seconds):
+    def __init__(self, response, body, began):
+        self.began = began
+        self.ended = time.monotonic()
+        self.seconds = self.ended - began
         self.status = response.status
         self.fields = {name.lower(): value for name, value in response.getheaders()}
         self.body = body
-        self.seconds = seconds
 
     @property
     def text(self):
@@ -38,7 +49,8 @@ class Visitor:
     """A connection to `address`: a path for a unix socket, else host and port."""
 
     def __init__(self, address, patience=PATIENCE):
-        self._began = time.monotonic()
+        self._began = self._heard = time.monotonic()
+        self._silence = 0.0
         self.sock = socket.socket(_family(address))
         self.sock.settimeout(patience)
         try:
@@ -47,10 +59,11 @@ class Visitor:
             self._lost("refused", error)
         except OSError as error:
             self._lost("not connected", error)
+        self._heard = time.monotonic()
 
     def _lost(self, how, error):
         self.sock.close()
-        raise Lost(f"{how} after {time.monotonic() - self._began:.3f} s: {error!r}") from error
+        raise Lost(f"{how}: {error!r}", self._began, self._silence) from error
 
     def __enter__(self):
         return self
@@ -70,6 +83,8 @@ class Visitor:
             self.sock.sendall(f"{method} {target} HTTP/1.1\r\nHost: test\r\n{end}\r\n".encode())
         except OSError as error:
             self._lost("not sent", error)
+        finally:
+            self._silence = time.monotonic() - self._heard
 
     def answer(self, method="GET"):
         response = http.client.HTTPResponse(self.sock, method=method)
@@ -86,7 +101,8 @@ class Visitor:
             self._lost("cut", error)
         finally:
             response.close()
-        return Answer(response, body, time.monotonic() - self._began)
+        self._heard = time.monotonic()
+        return Answer(response, body, self._began)
 
     def until_closed(self):
         """Wait for the other side's end; returns what came before it."""
@@ -111,6 +127,7 @@ class Crowd:
     def __init__(self, address, target="/", count=4, pause=0.0):
         self.answers = []
         self.lost = []
+        self.count = count
         self._home = threading.Event()
         self._threads = [threading.Thread(target=self._come_and_go, args=(address, target, pause), daemon=True) for _ in range(count)]
 

@@ -19,7 +19,8 @@ from pathlib import Path
 import pytest
 
 # For machine.py, and for what the other tests have made, in whichever way pytest imports this file.
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parent))
 
 from machine import PREFIX, REPOSITORY, Machine, boot, installed, root
 

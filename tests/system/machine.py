@@ -178,7 +178,7 @@ class Machine:
 
     @contextmanager
     def network(self) -> Iterator[None]:
-        """Everything this thread opens or starts in the block is in the machine's network: sockets, and programs of ours."""
+        """Everything this thread opens or starts in the block is in the machine's network: sockets, programs of ours, and threads for as long as they run."""
         libc = ctypes.CDLL(None, use_errno=True)
         with open("/proc/thread-self/ns/net") as ours, open(f"/proc/{self.leader}/ns/net") as theirs:
             for namespace in (theirs, ours):
@@ -191,12 +191,16 @@ class Machine:
                         libc.setns(ours.fileno(), CLONE_NEWNET)
                         raise
 
+    def path(self, path: str) -> str:
+        """Where a path of the machine's is found from here: a file, or a unix socket to connect to."""
+        return f"/proc/{self.leader}/root{path}"
+
     def connect(self, address: Address, timeout: float | None = 30) -> socket.socket:
         """A connected socket. A port is one of 127.0.0.1, a pair is host (numeric) and port, a path is a unix socket's."""
         if isinstance(address, str):
             connection = socket.socket(socket.AF_UNIX)
             connection.settimeout(timeout)
-            connection.connect(f"/proc/{self.leader}/root{address}")
+            connection.connect(self.path(address))
             return connection
         host, port = ("127.0.0.1", address) if isinstance(address, int) else address
         with self.network():

@@ -1,0 +1,23 @@
+"""Tells who answers: the life of the unit and the pid of the worker. /sleep/0.5 takes that long first, /stream/0.5 while it answers."""
+
+import os
+import time
+
+PIECES = 5
+
+
+def stream(text, seconds):
+    for number in range(PIECES):
+        time.sleep(seconds / PIECES)
+        yield text if number == 0 else b" ." * 5000
+
+
+def app(environ, start_response):
+    what, _, seconds = environ["PATH_INFO"][1:].partition("/")
+    text = f"{os.environ['INVOCATION_ID']} {os.getpid()}".encode()
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    if what == "stream":
+        return stream(text, float(seconds))
+    if what == "sleep":
+        time.sleep(float(seconds))
+    return [text]
