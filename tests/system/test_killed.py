@@ -15,7 +15,7 @@ from load import Load
 from machine import Machine
 from process.visitor import Lost, visit
 
-TIMES = 3
+TIMES = 2
 AT_ONCE = 0.5  # seconds until somebody notices that his connection has gone
 SETTINGS = {"workers": 4, "idle_timeout": 60, "keepalive_timeout": 20}
 

@@ -16,8 +16,8 @@ from machine import Machine
 from process.hammer import milliseconds
 from process.visitor import Visitor
 
-TIMES = 4
-LONG = 1.5  # seconds
+TIMES = 3
+LONG = 1.0  # seconds
 LONGEST_WAIT = 6.0  # the longest request that holds the leaving off, a second for kept-alive clients, and a wake
 SETTINGS = {"workers": 4, "idle_timeout": 60, "keepalive_timeout": 20}
 
