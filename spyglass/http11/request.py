@@ -126,10 +126,9 @@ class RequestReader:
         return request
 
     def _cut_head(self) -> bytes | None:
-        # RFC 9112 2.2: empty lines before a request line are ignored.
         buffer = self._buffer
-        while buffer.startswith(b"\r\n"):
-            buffer = self._buffer = buffer[2:]
+        if buffer.startswith(b"\r\n"):
+            buffer = self._buffer = _skip_empty_lines(buffer)
             self._searched = 0
         self.is_head = buffer.startswith(b"HEAD ")
         end = buffer.find(b"\r\n\r\n", max(0, self._searched - 3))
@@ -228,6 +227,17 @@ class RequestReader:
 def _no_body(request: Request) -> bool:
     request.expects_continue = False
     return False
+
+
+def _skip_empty_lines(buffer: bytes) -> bytes:
+    """RFC 9112 2.2: empty lines before a request line are ignored. All at once, for one by one each would move all that follow it:
+    a client that sends nothing else would keep the worker busy.
+    """
+    end = len(buffer) - len(buffer.lstrip(b"\r\n"))
+    if buffer[end - 1 : end] == b"\r":
+        end -= 1  # its LF may be on its way
+    # Where a bare CR or LF is among them nothing is skipped, and a request line that is empty is a bad one.
+    return buffer[end:] if 2 * buffer.count(b"\r\n", 0, end) == end else buffer
 
 
 def _check_lines(head: bytes) -> None:

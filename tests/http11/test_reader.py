@@ -94,6 +94,19 @@ def test_values_and_repeated_fields(lines, key, value):
     assert field_values(request(*lines))[key] == value
 
 
+def test_empty_lines_cost_no_more_than_they_are_long():
+    """One by one, each moving what follows it, so many would take minutes."""
+    requests, status, _ = converse([b"\r\n" * 1_000_000, HEAD])
+    assert (len(requests), status) == (1, None)
+
+
+@pytest.mark.parametrize("lines", [b"\r\n\n", b"\r\n\r\r\n", b"\r\n\r\r\r\n", b"\r\n\n\r", b"\r\n\rG", b"\r\n\n\r\n\r\n"])
+def test_bare_line_ends_among_empty_lines(lines):
+    """RFC 9112 2.2"""
+    assert refused(lines + HEAD) == 400
+    assert refused(b"\r\n" * 3 + lines + HEAD) == 400
+
+
 def test_100_continue_is_expected_only_where_a_body_is_to_come():
     each = reader()
     each.feed(request("Expect: 100-Continue", "Content-Length: 2", start="PUT / HTTP/1.1"))
