@@ -408,6 +408,8 @@ def _expectation(request: Request) -> None:
     expectation = request.fields.get("HTTP_EXPECT")
     if expectation is None or request.version < (1, 1):
         return
-    if expectation.lower() != "100-continue":
+    # A list, in which empty elements do not count (RFC 9110 5.6.1); only a member that is something else may be answered with 417.
+    expectations = {each.strip(" \t").lower() for each in expectation.split(",")} - {""}
+    if expectations - {"100-continue"}:
         raise RequestError(417, f"unknown expectation {expectation!r}")
-    request.expects_continue = True
+    request.expects_continue = bool(expectations)

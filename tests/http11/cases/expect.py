@@ -3,7 +3,7 @@
 A client that waits for 100 must get it before it has sent anything of the body, and only then.
 """
 
-from .case import ANY, BAD, EOF, Case, Received, Step, chunked, chunks, get, ok, play, post, refused, start
+from .case import ANY, BAD, EOF, Case, Received, Step, chunked, chunks, dropped, get, ok, play, post, refused, start
 
 CONTINUE = Step.CONTINUE
 EXPECT = "Expect: 100-continue"
@@ -31,6 +31,32 @@ CASES = [
         (post(b"hello", "eXpect: 100-CONTINUE")[:-5], CONTINUE, b"hello"),
         ok(b"hello"),
     ),
+    # Expect is a list: its members count, not how they are spread over lines, and empty ones not at all (RFC 9110 5.6.1).
+    *(
+        Case(
+            f"100 for {' and '.join(fields)}",
+            "RFC 9110 10.1.1",
+            (get("/", "Content-Length: 5", *fields, method="POST"), CONTINUE, b"hello"),
+            ok(b"hello"),
+        )
+        for fields in (
+            ("Expect: 100-continue, 100-continue",),
+            ("Expect: , 100-continue ,",),
+            ("Expect:100-continue",),
+            ("Expect: \t100-continue\t ",),
+            (EXPECT, EXPECT),
+            (EXPECT, "Expect:"),
+        )
+    ),
+    *(
+        Case(f"no 100 for {field!r}", "RFC 9110 10.1.1", (post(b"hello", field)[:-5], b"hello"), ok(b"hello"))
+        for field in ("Expect:", "Expect: ,", "Expect: \t")
+    ),
+    Case("100 in HTTP/1.2", "RFC 9110 2.5", waiting(version="HTTP/1.2"), ok(b"hello")),
+    Case("100 with HEAD", "RFC 9110 10.1.1", waiting(method="HEAD"), ok()),
+    Case("100 with DELETE", "RFC 9110 10.1.1", waiting(method="DELETE"), ok(b"hello")),
+    Case("100 and an offered Upgrade", "RFC 9110 7.8", waiting(b"hello", "Connection: Upgrade", "Upgrade: h2c"), ok(b"hello")),
+    Case("half closed instead of the body", "RFC 9112 8", (waiting()[0], CONTINUE, Step.END), dropped(400, 408)),
     Case("100 with PUT", "RFC 9110 10.1.1", waiting(method="PUT"), ok(b"hello")),
     Case("100 and Connection: close", "RFC 9110 10.1.1", waiting(b"hello", "Connection: close"), ok(b"hello").closing),
     Case("100 for a large body", "RFC 9110 10.1.1", waiting(b"x" * 200_000), ok(b"x" * 200_000)),
