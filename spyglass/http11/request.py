@@ -29,6 +29,9 @@ METHODS = frozenset(
 )
 # What announces a body, RFC 9112 6.
 _BODY = {"CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING"}
+# The transfer codings there are beside chunked (RFC 9112 7.2, 12.3) or were once. A request that ends in one of them has no length,
+# which must be 400 (6.3), though none of them is spoken here; what a name means that nobody knows is 501 (6.1).
+_CODINGS = {"compress", "deflate", "gzip", "identity", "x-compress", "x-gzip"}
 _PRINTABLE = bytes(range(0x20, 0x7F))
 
 
@@ -258,7 +261,7 @@ def _check_coding(coding: str, length: str | None, version: tuple[int, int]) -> 
     codings = [each.strip(" \t").lower() for each in coding.split(",")]
     if codings == ["chunked"]:
         return
-    if "chunked" in codings[:-1] or "" in codings:
+    if "chunked" in codings[:-1] or "" in codings or codings[-1] in _CODINGS:
         raise RequestError(400, "chunked is not the last and only transfer coding")
     raise RequestError(501, f"unknown transfer coding {coding!r}")
 
