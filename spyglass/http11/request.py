@@ -22,11 +22,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from spyglass.config import Config
 
-# What llhttp knows, less CONNECT (we are no proxy) and SOURCE (of a protocol that is not HTTP).
+# The registered ones (RFC 9110 16.1.1), less CONNECT (we are no proxy) and PRI (it is HTTP/2's), and those that UPnP and caches use.
 METHODS = frozenset(
     b"GET HEAD POST PUT DELETE OPTIONS PATCH TRACE QUERY COPY LOCK MKCOL MOVE PROPFIND PROPPATCH SEARCH UNLOCK BIND REBIND UNBIND "
-    b"ACL REPORT MKACTIVITY CHECKOUT MERGE M-SEARCH NOTIFY SUBSCRIBE UNSUBSCRIBE PURGE MKCALENDAR LINK UNLINK".split()
+    b"ACL REPORT MKACTIVITY CHECKOUT MERGE BASELINE-CONTROL CHECKIN LABEL MKWORKSPACE UNCHECKOUT UPDATE VERSION-CONTROL ORDERPATCH "
+    b"MKREDIRECTREF UPDATEREDIRECTREF MKCALENDAR LINK UNLINK M-SEARCH NOTIFY SUBSCRIBE UNSUBSCRIBE PURGE".split()
 )
+# What llhttp gets for a request line: the real one is judged here, and llhttp knows fewer methods and no later minor version.
+_ANY_LINE = b"GET / HTTP/1.1"
 # What announces a body, RFC 9112 6.
 _BODY = {"CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING"}
 # The transfer codings there are beside chunked (RFC 9112 7.2, 12.3) or were once. A request that ends in one of them has no length,
@@ -281,13 +284,10 @@ class HeadParser:
             raise RequestError(431, f"more than {max_fields} header fields")
         lines = head.decode("latin-1").split("\r\n")
         del lines[-2:]
-        judged = head
+        judged = _ANY_LINE + head[head.find(b"\r\n") :]
         if b"\t\r\n" in head:
             # OWS, RFC 9110 5.6.3; llhttp knows the space alone where it looks into a value.
-            judged = b"\r\n".join(line.rstrip(b" \t") for line in head.split(b"\r\n"))
-        if version not in (b"HTTP/1.1", b"HTTP/1.0"):
-            # A later minor version is ours to read (RFC 9112 2.3), but llhttp does not know it.
-            judged = judged.replace(version, b"HTTP/1.1", 1)
+            judged = b"\r\n".join(line.rstrip(b" \t") for line in judged.split(b"\r\n"))
         parser, self._parser = self._parser or httptools.HttpRequestParser(None), None
         try:
             parser.feed_data(judged)
@@ -296,7 +296,7 @@ class HeadParser:
         except httptools.HttpParserError as error:
             raise _refusal(error, _cut(lines), version) from None
         fields = _cut(lines)
-        if version == b"HTTP/1.1" and _parser_stands(fields):
+        if _parser_stands(fields):
             self._parser = parser
         return fields
 

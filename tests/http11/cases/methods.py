@@ -3,6 +3,12 @@
 from .case import BAD, CHUNKED, FAILED, Case, get, ok, play, post, refused, sized, start, tolerated
 
 KNOWN = ("GET", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE")
+REGISTERED = (
+    *("ACL", "BASELINE-CONTROL", "BIND", "CHECKIN", "CHECKOUT", "COPY", "LABEL", "LINK", "LOCK", "MERGE", "MKACTIVITY", "MKCALENDAR"),
+    *("MKCOL", "MKREDIRECTREF", "MKWORKSPACE", "MOVE", "ORDERPATCH", "PROPFIND", "PROPPATCH", "QUERY", "REBIND", "REPORT", "SEARCH"),
+    *("UNBIND", "UNCHECKOUT", "UNLINK", "UNLOCK", "UPDATE", "UPDATEREDIRECTREF", "VERSION-CONTROL"),
+    *("M-SEARCH", "NOTIFY", "SUBSCRIBE", "UNSUBSCRIBE", "PURGE"),  # not registered, but known to many servers
+)
 HELLO = play(start("200 OK", ("X-A", "y")), body=["hello"], kind="list", valid=False)
 LONG = play(start("200 OK", ("Content-Length", "11")), body=["hello ", "world"])
 
@@ -17,6 +23,7 @@ CASES = [
         Case(f"{method} with a body reaches the app", "RFC 9110 9.3", post(method=method), ok(b"hello"))
         for method in ("POST", "PUT", "PATCH")
     ),
+    *(Case(f"{method} reaches the app", "RFC 9110 16.1.1", post(method=method), ok(b"hello", REQUEST_METHOD=method)) for method in REGISTERED),
     Case("TRACE with a body", "RFC 9110 9.3.8", post(method="TRACE"), tolerated(400, 405)),
     Case("HEAD", "RFC 9110 9.3.2", head("/"), ok(body=b"", fields={"content-type": "application/json"})),
     Case("HEAD says the length that GET has", "RFC 9110 8.6", head(HELLO), ok(body=b"", fields={**sized(5), "x-a": "y"})),

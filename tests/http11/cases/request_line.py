@@ -83,6 +83,7 @@ CASES = [
     Case("HTTP/2", "RFC 9112 2.3", get(version="HTTP/2"), refused(400, 505)),
     Case("HTTP/1.2 is served as 1.1", "RFC 9110 2.5", get(version="HTTP/1.2"), ok(b"")),
     Case("HTTP/1.9 is served as 1.1", "RFC 9110 2.5", get(version="HTTP/1.9"), ok(b"")),
+    Case("HTTP/1.2 with the version in its target", "RFC 9110 2.5", get("/HTTP/1.2", version="HTTP/1.2"), ok(PATH_INFO="/HTTP/1.2")),
     Case("HTTP/1.2 needs a Host", "RFC 9112 3.2", get(version="HTTP/1.2", host=None), BAD),
     Case("HTTP/1.2 may be chunked", "RFC 9112 6.1", get("/", "Transfer-Encoding: chunked", version="HTTP/1.2") + b"0\r\n\r\n", ok(b"")),
     Case("the answer to HTTP/1.0 is HTTP/1.1", "RFC 9110 6.2", get(version="HTTP/1.0"), ok(SERVER_PROTOCOL="HTTP/1.0", then=EOF)),
