@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from spyglass.http11.body import Body
 
 _HEXDIGITS = b"0123456789abcdefABCDEF"
-_SIZE_DIGITS = 15  # more digits than any body has bytes
 _LINE = 4096  # longest line with a chunk's size and its extensions
 
 SIZE, DATA, DATA_END, TRAILERS, DONE = range(5)
@@ -82,9 +81,9 @@ class ChunkedDecoder:
             # BWS is allowed before the semicolon and nowhere else.
             digits = digits.rstrip(b" \t")
             self._check_extensions(semicolon + extensions)
-        if not 0 < len(digits) <= _SIZE_DIGITS or digits.translate(None, _HEXDIGITS):
-            raise RequestError(413 if len(digits) > _SIZE_DIGITS and not digits.translate(None, _HEXDIGITS) else 400, "bad chunk size")
-        self._left = int(digits, 16)
+        if not digits or digits.translate(None, _HEXDIGITS):
+            raise RequestError(400, "bad chunk size")
+        self._left = int(digits, 16)  # a line of digits at most, and linear in them: 16 is a power of two
         if self._body.length + self._left > self._max_body:
             raise RequestError(413, "request body too large")
         self._state = DATA if self._left else TRAILERS

@@ -193,7 +193,9 @@ class RequestReader:
         elif length is None:
             return _no_body(request)
         else:
-            # More digits than any body has bytes; int() would refuse some thousands of them.
+            if len(length) > 15:
+                # More digits than any body has bytes, unless they are zeros; int(), ours or the app's, would refuse some thousands of them.
+                length = request.fields["CONTENT_LENGTH"] = length.lstrip("0") or "0"
             self._left = int(length) if len(length) <= 15 else self._limits.max_body + 1
             if self._left > self._limits.max_body:
                 raise RequestError(413, "request body too large")

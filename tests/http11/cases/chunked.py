@@ -30,6 +30,9 @@ CASES = [
     Case("hexadecimal size in upper case", "RFC 9112 7.1", chunked(b"1A\r\n" + b"x" * 26 + b"\r\n" + LAST), ok(b"x" * 26)),
     Case("hexadecimal size of mixed case", "RFC 9112 7.1", chunked(b"aB\r\n" + b"x" * 171 + b"\r\n" + LAST), ok(b"x" * 171)),
     Case("size with leading zeros", "RFC 9112 7.1", sized(b"0005"), ok(b"hello")),
+    Case("size with 40 leading zeros", "RFC 9112 7.1", sized(b"0" * 40 + b"5"), ok(b"hello")),
+    Case("size with leading zeros and an extension", "RFC 9112 7.1.1", sized(b"0" * 40 + b"5;a=b"), ok(b"hello")),
+    Case("last chunk of 40 zeros", "RFC 9112 7.1", chunked(b"5\r\nhello\r\n" + b"0" * 40 + b"\r\n\r\n"), ok(b"hello")),
     Case("last chunk of several zeros", "RFC 9112 7.1", chunked(b"5\r\nhello\r\n000\r\n\r\n"), ok(b"hello")),
     Case("a large chunk", "RFC 9112 7.1", chunked(chunks(b"0123456789" * 30_000)), ok(b"0123456789" * 30_000)),
     Case("many chunks", "RFC 9112 7.1", chunked(chunks(*[b"0123456789"] * 3000)), ok(b"0123456789" * 3000)),
@@ -103,6 +106,7 @@ CASES = [
     Case("size 2^63", "RFC 9112 7.1", sized(b"8000000000000000"), refused(400, 413)),
     Case("size 2^32 and 5", "RFC 9112 7.1", sized(b"100000005"), refused(413)),
     Case("size of 100 digits", "RFC 9112 7.1", sized(b"f" * 100), refused(400, 413)),
+    Case("size of 4000 digits", "RFC 9112 7.1", sized(b"f" * 4000), refused(413)),
     Case("size with 10000 zeros", "RFC 9112 7.1", sized(b"0" * 10_000 + b"5"), refused(400, 413, 431)),
     Case("size line without end", "RFC 9112 7.1", chunked(b"5;a=" + b"b" * 100_000), refused(400, 413, 431)),
     # Ends of lines
