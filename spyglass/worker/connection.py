@@ -297,7 +297,7 @@ class Connection(Timed):
 
     def _end(self, *, announced: bool) -> None:
         """The last answer is out. A client that announced the end (Connection: close) sends no more; for another we linger."""
-        if self._at_end or (announced and not self._reader.buffered):
+        if self._at_end or (announced and not self._reader.buffered and not self._sends_on()):
             self.close("done")
             return
         self.condition = LINGERING
@@ -309,6 +309,13 @@ class Connection(Timed):
             return
         self._loop.watch(self, select.EPOLLIN)
         self._loop.deadlines.set(self, LINGER, monotonic())
+
+    def _sends_on(self) -> bool:
+        # It should not, but may have while the app was running; closing on that would be a reset all the same.
+        try:
+            return bool(self.sock.recv(_RECEIVE))
+        except OSError:
+            return False
 
     def _discard(self) -> None:
         try:

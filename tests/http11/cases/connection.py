@@ -1,8 +1,9 @@
 """Who closes when: persistence in HTTP/1.1 and 1.0, and the Connection field (RFC 9112 9.3 and 9.6, RFC 9110 7.6.1)."""
 
-from .case import ANY, AT_ONCE, BAD, CHUNKED, EOF, Case, get, ok, play, post, sized, start
+from .case import ANY, AT_ONCE, BAD, CHUNKED, EOF, GATE, Case, Step, get, ok, play, post, sized, start
 
 UNKNOWN = play(start(), body=["he", "llo"], kind="generator")  # a body whose length the server can't know
+SLOW = play(start(), ["await", GATE], body=["hello"])  # nothing is read while the app waits
 KEPT = {"connection": "keep-alive"}
 
 
@@ -116,6 +117,14 @@ CASES = [
     Case("garbage behind close", "RFC 9112 9.6", asked("Connection: close") + b"\0\0garbage", ok(b"").closing, modes=AT_ONCE),
     Case("much behind close", "RFC 9112 9.6", asked("Connection: close") + b"x" * 300_000, ok(b"").closing),
     Case("a request behind HTTP/1.0", "RFC 9112 9.3", old() + get("/2"), ok(b"", then=EOF), modes=AT_ONCE),
+    *(
+        Case(f"{what} while {version} is answered for the last time", "RFC 9112 9.6", (last, more, Step.OPEN_GATE), outcome, modes=AT_ONCE)
+        for version, last, outcome in (
+            ("HTTP/1.1", asked("Connection: close", target=SLOW), ok(body=b"hello").closing),
+            ("HTTP/1.0", old(target=SLOW), ok(body=b"hello", then=EOF)),
+        )
+        for what, more in (("a request", get("/2")), ("much", b"x" * 99_999))
+    ),
     Case("much behind a bad request", "RFC 9112 9.6", get(host=None) + b"x" * 300_000, BAD),
     Case("a bad request behind a body", "RFC 9112 9.3.2", post() + b"\0\r\n\r\n", ok(b"hello") + BAD),
     Case("NUL behind a body", "RFC 9112 6.2", post() + b"\0" + get("/2"), ok(b"hello") + BAD),
