@@ -101,9 +101,11 @@ class Connection(Timed):
 
     def proceed(self) -> None:
         """Finish the response under way, answer what has come, in order; then wait for more."""
+        answered = False
         if self._exchange is not None or self._refused:
             if not self._pump():
                 return
+            answered = True
         elif self._out and not self._flush():
             return
         next_request = self._reader.next
@@ -118,14 +120,15 @@ class Connection(Timed):
                 self._refuse(507, "no room for the request body")
                 return
             if request is None:
-                self._await_more()
+                self._await_more(answered)
                 return
             self._begin(request)
             if not self._pump():
                 return
+            answered = True
         self._loop.again(self)
 
-    def _await_more(self) -> None:
+    def _await_more(self, answered: bool) -> None:
         loop = self._loop
         reader = self._reader
         if self._at_end:
@@ -139,7 +142,9 @@ class Connection(Timed):
         if self.watched != select.EPOLLIN:
             loop.watch(self, select.EPOLLIN)
         if self._served and reader.quiet:
-            loop.deadlines.set(self, LAST_CALL if loop.draining else IDLE, monotonic())
+            # An empty line says nothing: it must not keep the connection, and with it the unit, for another while.
+            if answered or self.deadline is None:
+                loop.deadlines.set(self, LAST_CALL if loop.draining else IDLE, monotonic())
         elif reader.pending is not None:
             if reader.pending.expects_continue:
                 reader.pending.expects_continue = False

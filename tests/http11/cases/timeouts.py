@@ -31,6 +31,13 @@ CASES = [
     Case("a request line that trickles in", "DESIGN 7", (b"GET /", Trickle(b"a")), LATE, modes=("whole", "behind")),
     Case("a head that trickles in", "DESIGN 7", (get()[:-2], Trickle(b"X: y\r\n")), LATE, modes=("whole", "behind")),
     Case("empty lines that trickle in", "DESIGN 7", (Trickle(b"\r\n"),), dropped(408, 400), modes=("whole",)),
+    Case(
+        "empty lines that trickle in behind an answer",
+        "RFC 9112 9.5",
+        (get("/1"), Step.ANSWER, Trickle(b"\r\n")),
+        ok(PATH_INFO="/1") + CLOSED,
+        modes=("whole",),
+    ),
     # Gone: whatever the app returned is closed, once.
     Case("gone during the answer", "PEP 3333", (ENDLESS, Received(b"xxx"), Step.ABORT), LEFT, probe=ONCE),
     Case("gone before the answer", "PEP 3333", (ENDLESS, Step.ABORT), LEFT, modes=("whole",)),
