@@ -11,7 +11,7 @@ import sys
 from io import BytesIO
 
 from spyglass.http11.refusal import REASONS
-from spyglass.http11.response import CHUNKED, LENGTH, NONE, CheckedFields, Head, check_fields, check_status, make_head
+from spyglass.http11.response import CHUNKED, LENGTH, NONE, UNTIL_CLOSE, CheckedFields, Head, check_fields, check_status, make_head
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -151,6 +151,11 @@ class Exchange:
         self._broken = False  # a write() was cut; whatever the app makes of that, nothing more is sent
         self._overrun = False  # the app has given more than it promised
         self._written = False
+
+    @property
+    def ends_with_connection(self) -> bool:
+        """True for a response whose end its client can tell by the end of the connection alone."""
+        return self._head is not None and self._head.framing == UNTIL_CLOSE
 
     def advance(self) -> bytes | FileSpan | None:
         """The next piece, which may be empty; None when there is no more. Raises CutOff."""

@@ -356,9 +356,11 @@ class Connection(Timed):
             loop.log.debug(f"{self}: closed: {why}")
         loop.forget(self)
         self._reader.close()
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None and exchange.ends_with_connection:
+            self._reset_on_close()
         self.sock.close()
         self.fd = -1
-        exchange, self._exchange = self._exchange, None
         if exchange is not None:
             loop.crew.call(exchange, exchange.abandon)
         self._bury()
@@ -368,3 +370,9 @@ class Connection(Timed):
         if request is not None and request.body is not None:
             request.body.close()
         self._loop.exit()
+
+    def _reset_on_close(self) -> None:
+        # A close is how such a response ends when it is whole: only a reset says that it is not (RFC 9112 8). Linger 0: socket(7).
+        import struct  # rare: an answer to HTTP/1.0, of unknown length, cut
+
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -64,6 +64,18 @@ CASES = [
         get(play(start(), body=["hello", RAISE], kind="generator"), version="HTTP/1.0"),
         ok(body=b"hello", then=CUT),
     ),
+    Case(
+        "an error behind a written piece to HTTP/1.0",
+        PEP,
+        get(play(start(), ["write", "hello"], RAISE), version="HTTP/1.0"),
+        ok(body=b"hello", then=CUT),
+    ),
+    Case(
+        "an error behind a piece to HTTP/1.0 that would be kept",
+        PEP,
+        get(play(start(), body=["hello", RAISE], kind="generator"), "Connection: keep-alive", version="HTTP/1.0"),
+        ok(body=b"hello", then=CUT),
+    ),
     Case("an error with a body unread", PEP, post(b"GET / HTTP/1.1", target=play(RAISE)), FAILED),
     Case("an error with a chunked body unread", PEP, chunked(chunks(b"hello"), target=play(RAISE)), FAILED),
     *(

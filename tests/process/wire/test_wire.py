@@ -216,7 +216,8 @@ class Run:
         if rest := self.client.rest():
             raise Unstrict(f"bytes after the last answer: {rest[:200]!r}")
         if then is Then.CUT:
-            if last.complete and last.framing != "close":
+            # A unix socket cannot be reset on purpose, so there the end of a body that ends with the connection tells nothing.
+            if last.complete and (last.framing != "close" or self.mode not in ("bytes", "split")):
                 raise Unstrict("the client can't tell that the body is cut")
         elif self.client.reset:
             raise Reset("reset instead of closed")
