@@ -66,6 +66,11 @@ def _look_at(path: str) -> tuple[int, int, int] | None:
     return status.st_mtime_ns, status.st_size, status.st_ino
 
 
+def _request(head: bytes) -> bytes:
+    """`head` without the empty lines that may come before it (RFC 9112 2.2)."""
+    return head.lstrip(b"\r\n") if head.startswith(b"\r\n") else head
+
+
 class _Visitor(Timed):
     __slots__ = ("head", "sock")
 
@@ -126,24 +131,27 @@ class Answerer:
             self._close(visitor)
         elif visitor.deadline == _HEAD:
             visitor.head += data
-            if b"\r\n\r\n" in visitor.head or b"\n\n" in visitor.head or len(visitor.head) > _LARGEST_HEAD:
-                self._answer(visitor)
+            request = _request(visitor.head)
+            if b"\r\n\r\n" in request or b"\n\n" in request or len(visitor.head) > _LARGEST_HEAD:
+                self._send(visitor, self._answer(request.startswith(b"HEAD ")))
 
-    def _answer(self, visitor: _Visitor) -> None:
+    def _answer(self, head_only: bool) -> bytes:
         details, wait = self._page()
         page = _PAGE
         if details:
             import html
 
             page += f"<pre>{html.escape(details)}</pre>\n"
-        answer = refusal(
+        return refusal(
             503,
             page,
             http_date(time.gmtime()),
-            head_only=visitor.head.startswith(b"HEAD "),
+            head_only=head_only,
             extra=f"Retry-After: {wait}\r\nCache-Control: no-store\r\n",
             kind="text/html; charset=utf-8",
         )
+
+    def _send(self, visitor: _Visitor, answer: bytes) -> None:
         visitor.head = b""
         try:
             visitor.sock.send(answer)
@@ -170,8 +178,12 @@ class Answerer:
         return due
 
     def expire(self, now: float) -> None:
-        for visitor, _ in self._deadlines.expired(now):
-            self._close(visitor)
+        for visitor, kind in self._deadlines.expired(now):
+            if kind == _HEAD and visitor.head:
+                text, head_only = "408: the request did not arrive in time\n", _request(visitor.head).startswith(b"HEAD ")
+                self._send(visitor, refusal(408, text, http_date(time.gmtime()), head_only=head_only))
+            else:
+                self._close(visitor)
 
     def abandon(self) -> None:
         """In a forked child: the visitors are the parent's."""

@@ -172,8 +172,10 @@ def test_whatever_is_asked_is_answered(office, pieces):
     assert answer_to(office, *pieces).startswith(b"HTTP/1.1 503 ")
 
 
-def test_head_has_no_body(office):
-    head, _, body = answer_to(office, b"HEAD / HTTP/1.1\r\n\r\n").partition(b"\r\n\r\n")
+@pytest.mark.parametrize("pieces", [[b""], [b"\r\n"], [b"\r\n\r\n"], [b"\r\n\r\n", b""]])
+def test_head_has_no_body(office, pieces):
+    """RFC 9112 2.2: empty lines may come first."""
+    head, _, body = answer_to(office, *pieces[:-1], pieces[-1] + b"HEAD / HTTP/1.1\r\n\r\n").partition(b"\r\n\r\n")
     assert (head[:12], body) == (b"HTTP/1.1 503", b"")
 
 
@@ -207,6 +209,17 @@ def test_a_byte_now_and_then_is_no_reprieve(office):
     visitor.sendall(b"a")
     office.doors.wait(1)
     assert office.answerer.due() == due
+
+
+@pytest.mark.parametrize("begun", [b"GET / HT", b"HEAD / HTTP/1.1\r\nHost: a\r\n"])
+def test_a_visitor_who_has_begun_is_told_that_it_took_too_long(office, begun):
+    visitor = office.visit(begun)
+    office.answerer.expire(office.answerer.due())
+    head, _, body = whole(visitor).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 408 ")
+    assert bool(body) is begun.startswith(b"GET")
+    office.answerer.expire(office.answerer.due())
+    assert office.answerer.open == 0
 
 
 def test_a_visitor_who_leaves_is_forgotten(office):
