@@ -32,6 +32,9 @@ METHODS = frozenset(
 _ANY_LINE = b"GET / HTTP/1.1"
 # What announces a body, RFC 9112 6.
 _BODY = {"CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING"}
+# What is longer is not kept for next time: idle connections, and names made up by clients, must not cost much memory.
+_REMEMBERED = 4096  # bytes of a head
+_USUAL_NAME = 64
 # The transfer codings there are beside chunked (RFC 9112 7.2, 12.3) or were once. A request that ends in one of them has no length,
 # which must be 400 (6.3), though none of them is spoken here; what a name means that nobody knows is 501 (6.1).
 _CODINGS = {"compress", "deflate", "gzip", "identity", "x-compress", "x-gzip"}
@@ -117,7 +120,8 @@ class RequestReader:
                 return None
             request = self._parse(head)
             if not self._expect_body(request):
-                self._last_head, self._last = head, request
+                if len(head) <= _REMEMBERED:
+                    self._last_head, self._last = head, request
                 return request
             self.pending = request
         if not self._read_body(self.pending):
@@ -167,7 +171,7 @@ class RequestReader:
             fields = self._fields
         else:
             fields = self._heads.parse(head, version, self._limits.max_fields)
-            if _BODY.isdisjoint(fields):
+            if len(head) <= _REMEMBERED and _BODY.isdisjoint(fields):
                 self._section, self._fields = section, fields
         request = Request(method.decode("latin-1"), target.decode("latin-1"), (1, 0) if version == b"HTTP/1.0" else (1, 1), fields)
         authority = parse_target(request)
@@ -334,7 +338,9 @@ class _Keys(dict[str, str]):
         key = name.upper().replace("-", "_")
         if key not in ("CONTENT_TYPE", "CONTENT_LENGTH"):
             key = f"HTTP_{key}"
-        self[name] = key = "" if "_" in name else key
+        key = "" if "_" in name else key
+        if len(name) <= _USUAL_NAME:
+            self[name] = key
         return key
 
 

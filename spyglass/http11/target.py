@@ -48,9 +48,13 @@ def _split_absolute(target: str) -> tuple[str, str]:
     return authority, path if path.startswith("/") else "/" + path
 
 
-@lru_cache(maxsize=256)
 def valid_host(host: str) -> bool:
     """True for `uri-host [ ":" port ]` (RFC 9110 7.2); an empty host is one, for targets that have no authority."""
+    # No longer name is in the DNS; kept, a few made up ones would fill the memory.
+    return _known_host(host) if len(host) <= 255 else _judge(host)
+
+
+def _judge(host: str) -> bool:
     if host.startswith("["):
         literal, bracket, port = host[1:].partition("]")
         if not bracket or (port and not port.startswith(":")) or not _valid_literal(literal):
@@ -61,6 +65,9 @@ def valid_host(host: str) -> bool:
         if name.translate(_NOT_REG_NAME) or not _valid_percents(name):
             return False
     return not port or (port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= 65535)
+
+
+_known_host = lru_cache(maxsize=256)(_judge)
 
 
 def _valid_literal(literal: str) -> bool:

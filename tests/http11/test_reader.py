@@ -1,6 +1,7 @@
 """From bytes to requests: the limits at their borders, and that it never matters how the bytes were cut."""
 
 import gc
+import tracemalloc
 import weakref
 
 import pytest
@@ -92,6 +93,31 @@ def test_names_as_the_environ_has_them(name, key):
 def test_values_and_repeated_fields(lines, key, value):
     """RFC 9110 5.3, RFC 6265 5.4, PEP 3333 on latin-1"""
     assert field_values(request(*lines))[key] == value
+
+
+@pytest.mark.parametrize("line", ["X: " + "y" * 60_000, "X" * 60_000 + ": y", "Connection: close, " + "x" * 60_000])
+def test_a_large_head_is_not_kept(line):
+    """An idle connection costs little, whatever was said on it; so do names that somebody has made up."""
+    each = reader()
+    converse([request(line)])  # what this makes once and for all
+    tracemalloc.start()
+    try:
+        each.feed(request(line))
+        assert each.next() is not None
+        assert tracemalloc.get_traced_memory()[0] < 20_000
+    finally:
+        tracemalloc.stop()
+        each.close()
+
+
+def test_large_hosts_are_not_kept():
+    tracemalloc.start()
+    try:
+        for number in range(50):
+            single(request().replace(b"Host: a", b"Host: %b%d" % (b"a" * 60_000, number)))
+        assert tracemalloc.get_traced_memory()[0] < 100_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_empty_lines_cost_no_more_than_they_are_long():
