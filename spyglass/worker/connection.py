@@ -318,7 +318,7 @@ class Connection(Timed):
     def _sends_on(self) -> bool:
         # It should not, but may have while the app was running; closing on that would be a reset all the same.
         try:
-            return bool(self.sock.recv(_RECEIVE))
+            return bool(self.sock.recv(_RECEIVE_BODY))
         except OSError:
             return False
 

@@ -98,7 +98,7 @@ def test_a_port_that_is_taken(lookout):
         assert "--bind" in look.log
 
 
-@pytest.mark.parametrize("address", ["localhost", "127.0.0.1:http", "127.0.0.1:99999", "::1:80", "192.0.2.1:4222", "unix:/nonexistent/http.sock", "no such host:1"])
+@pytest.mark.parametrize("address", ["localhost", "127.0.0.1:http", "127.0.0.1:99999", "::1:80", "192.0.2.1:4222", "unix:/proc/nonexistent/http.sock", "no such host:1"])
 def test_an_address_that_cannot_be_had(lookout, address):
     look = lookout(binds=[address])
     assert look.until_ended() in (2, 78)

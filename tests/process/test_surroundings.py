@@ -27,7 +27,7 @@ def test_no_descriptor_of_ours_reaches_a_program_that_the_app_starts(systemd):
 
 def test_it_starts_and_serves_without_writing_anything(systemd, tmp_path):
     """As in a sandbox where all is read-only: not a byte may be written, and there is no home and no place for temporary files."""
-    nowhere = dict.fromkeys(("HOME", "TMPDIR", "TEMP", "TMP", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR", "PYTHONPYCACHEPREFIX"), "/nonexistent")
+    nowhere = dict.fromkeys(("HOME", "TMPDIR", "TEMP", "TMP", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR", "PYTHONPYCACHEPREFIX"), "/proc/nonexistent")
     place = tmp_path / "cwd"
     place.mkdir(mode=0o555)
     life = systemd(idle_timeout=0.5, environ=nowhere | {"PYTHONDONTWRITEBYTECODE": "1"}, limits="ulimit -f 0", cwd=place)

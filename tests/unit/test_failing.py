@@ -56,7 +56,7 @@ def replace_with_alike(path):
     ids=["touched", "set back", "longer", "replaced", "deleted"],
 )
 def test_a_file_that_changes_is_worth_a_try_at_once(app, change):
-    broken = trouble("/nonexistent", app)
+    broken = trouble("/proc/nonexistent", app)
     assert not broken.may_retry(50.0)
     change(app)
     assert broken.may_retry(50.0)

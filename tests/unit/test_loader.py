@@ -204,7 +204,7 @@ def test_a_wrong_name_needs_no_traceback(tree, app):
 
 
 def test_a_directory_that_is_not_there():
-    assert attempt("/nonexistent", app="a")["summary"] == "directory '/nonexistent': No such file or directory"
+    assert attempt("/proc/nonexistent", app="a")["summary"] == "directory '/proc/nonexistent': No such file or directory"
 
 
 @pytest.mark.parametrize(

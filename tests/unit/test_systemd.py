@@ -193,7 +193,7 @@ def test_notes_are_sent_in_one_packet(tmp_path, monkeypatch):
         assert journal.recv(4096).decode() == "READY=1\nSTATUS=awake: Füße"
 
 
-@pytest.mark.parametrize("where", [None, "/nonexistent/notify", "nonsense", ""])
+@pytest.mark.parametrize("where", [None, "/proc/nonexistent/notify", "nonsense", ""])
 def test_nobody_listening_is_normal(monkeypatch, where):
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
     if where is not None:
