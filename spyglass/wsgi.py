@@ -93,32 +93,39 @@ def base_environ(threads: int = 1) -> dict[str, Any]:
 class EnvironMaker:
     """Makes the environ of each request of a connection whose constant part is `base`."""
 
-    __slots__ = ("_base", "_fields", "_with_fields")
+    __slots__ = ("_base", "_fields", "_last", "_prepared")
 
     def __init__(self, base: dict[str, Any]) -> None:
         self._base = base
+        self._last: Request | None = None
         self._fields: dict[str, str] | None = None
-        self._with_fields: dict[str, Any] = {}
+        self._prepared: dict[str, Any] = {}
 
     def make(self, request: Request) -> dict[str, Any]:
         """The environ of `request`, and nobody else's."""
+        # The reader gives the same Request for the same bytes, and the same dict for the same fields: what is the same is kept.
+        if request is not self._last:
+            self._prepare(request)
+        environ = self._prepared.copy()
+        environ["wsgi.input"] = BytesIO() if request.body is None else request.body.open()
+        return environ
+
+    def _prepare(self, request: Request) -> None:
         if request.fields is not self._fields:
-            # The reader gives the same dict for the same fields: then one copy is all there is to do.
             self._fields = request.fields
-            self._with_fields = {**self._base, **request.fields}
-        environ = self._with_fields.copy()
+            self._prepared = {**self._base, **request.fields}
         path = request.path
         if "%" in path:
             from urllib.parse import unquote_to_bytes  # only who sends an escape pays for the import
 
             path = unquote_to_bytes(path).decode("latin-1")
-        environ["REQUEST_METHOD"] = request.method
-        environ["PATH_INFO"] = path
-        environ["QUERY_STRING"] = request.query
-        environ["REQUEST_URI"] = request.target
-        environ["SERVER_PROTOCOL"] = "HTTP/1.1" if request.version >= (1, 1) else "HTTP/1.0"
-        environ["wsgi.input"] = BytesIO() if request.body is None else request.body.open()
-        return environ
+        prepared = self._prepared
+        prepared["REQUEST_METHOD"] = request.method
+        prepared["PATH_INFO"] = path
+        prepared["QUERY_STRING"] = request.query
+        prepared["REQUEST_URI"] = request.target
+        prepared["SERVER_PROTOCOL"] = "HTTP/1.1" if request.version >= (1, 1) else "HTTP/1.0"
+        self._last = request
 
 
 class Exchange:

@@ -73,15 +73,15 @@ class Request:
 class RequestReader:
     """Bytes in, requests out, for one connection.
 
-    Give it what was received with `feed()`, then ask for `next()` until it says None. While a body is on its way `pending` is
-    its request. Raises RequestError for a request that must be refused; nothing can be read after that (RFC 9112 9.6).
+    Give `next()` what was received, then ask it until it says None. `buffer` (bytes) is what it has not looked at yet. While a body
+    is on its way `pending` is its request. Raises RequestError for a request that must be refused; nothing can be read after that (RFC 9112 9.6).
     """
 
     def __init__(self, limits: Limits, heads: HeadParser | None = None) -> None:
         self.pending: Request | None = None
         self.is_head = False  # whether the request being read is a HEAD, so that a refusal has no body either
         self._limits = limits
-        self._buffer = b""
+        self.buffer = b""
         self._searched = 0  # so much of the buffer holds no end of a head, and nothing that could not be in one
         self._left = 0  # bytes of the pending body, when its length is known
         self._chunks: ChunkedDecoder | None = None
@@ -97,24 +97,20 @@ class RequestReader:
     @property
     def quiet(self) -> bool:
         """True between two requests, when not a byte of the next one has come."""
-        return self.pending is None and not self._buffer
+        return self.pending is None and not self.buffer
 
-    @property
-    def buffered(self) -> bool:
-        return bool(self._buffer)
-
-    def feed(self, data: bytes) -> None:
-        self._buffer = self._buffer + data if self._buffer else data
-
-    def next(self) -> Request | None:
-        """The next complete request, its body included, or None when more bytes are needed."""
+    def next(self, data: bytes = b"") -> Request | None:
+        """With `data`, which has come now, the next complete request, its body included; None when more bytes are needed."""
+        if data:
+            self.buffer = buffer = self.buffer + data if self.buffer else data
+        else:
+            buffer = self.buffer
         if self.pending is None:
-            buffer = self._buffer
+            if buffer == self._last_head:
+                self.buffer, self._searched = b"", 0
+                return self._last if buffer else None
             if not buffer:
                 return None
-            if buffer == self._last_head:
-                self._buffer, self._searched = b"", 0
-                return self._last
             head = self._cut_head()
             if head is None:
                 return None
@@ -136,9 +132,9 @@ class RequestReader:
         return request
 
     def _cut_head(self) -> bytes | None:
-        buffer = self._buffer
+        buffer = self.buffer
         if buffer.startswith(b"\r\n"):
-            buffer = self._buffer = _skip_empty_lines(buffer)
+            buffer = self.buffer = _skip_empty_lines(buffer)
             self._searched = 0
         self.is_head = buffer.startswith(b"HEAD ")
         end = buffer.find(b"\r\n\r\n", max(0, self._searched - 3))
@@ -147,7 +143,7 @@ class RequestReader:
             return None
         self._searched = 0
         head = buffer[: end + 4]
-        self._buffer = buffer[end + 4 :]
+        self.buffer = buffer[end + 4 :]
         if len(head) > self._limits.max_head:
             self._too_large(head)
         return head
@@ -211,20 +207,20 @@ class RequestReader:
     def _read_body(self, request: Request) -> bool:
         body = request.body
         assert body is not None
-        buffer = self._buffer
+        buffer = self.buffer
         if self._chunks is not None:
-            self._buffer = buffer[self._chunks.decode(buffer) :]
+            self.buffer = buffer[self._chunks.decode(buffer) :]
             if self._chunks.done:
                 # The coding is gone, so the length is known (RFC 9112 7.1.3); many apps read nothing without it.
                 request.fields["CONTENT_LENGTH"] = str(body.length)
             return self._chunks.done
         if len(buffer) > self._left:
             body.write(buffer[: self._left])
-            self._buffer = buffer[self._left :]
+            self.buffer = buffer[self._left :]
             self._left = 0
         else:
             body.write(buffer)
-            self._buffer = b""
+            self.buffer = b""
             self._left -= len(buffer)
         return not self._left
 
@@ -233,7 +229,7 @@ class RequestReader:
         if self.pending is not None and self.pending.body is not None:
             self.pending.body.close()
         self.pending = None
-        self._buffer = b""
+        self.buffer = b""
 
 
 def _no_body(request: Request) -> bool:

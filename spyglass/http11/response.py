@@ -7,6 +7,8 @@ from spyglass.lean import lru_cache
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from spyglass.http11.request import Request
 
     Fields = list[tuple[str, str]]
@@ -43,62 +45,66 @@ def _code(status: str) -> int:
 class CheckedFields:
     """Fields that may be sent: `text` (str) as lines, without Content-Length; `length` (int or None) is what that said.
 
-    `own` tells which of the fields that the server would add are among them.
+    `own` tells which of the fields that the server would add are among them. `head` and `head_of` are make_head()'s: what it last
+    made of these fields, and of what else.
     """
 
-    __slots__ = ("length", "own", "text")
+    __slots__ = ("head", "head_of", "length", "own", "text")
 
     def __init__(self, text: str, length: int | None, own: int) -> None:
         self.text = text
         self.length = length
         self.own = own
+        self.head: Head | None = None
+        self.head_of: tuple[object, ...] = ()
 
 
 def check_fields(fields: object) -> CheckedFields:
     """Raises TypeError or ValueError unless `fields` is a list of (name, value) that may be sent (PEP 3333, RFC 9110 5)."""
     if type(fields) is not list:
         raise TypeError(f"the headers must be a list, not {type(fields).__name__}")
+    try:
+        return _CHECKED[tuple(fields)]
+    except TypeError:  # what cannot be looked up is no str, and will be found below
+        return _check_fields(fields)
+
+
+class _Checked(dict[tuple[tuple[str, str], ...], CheckedFields]):
+    """What was checked before. Many responses of an app have the same fields, and of some even all is the same."""
+
+    def __missing__(self, fields: tuple[tuple[str, str], ...]) -> CheckedFields:
+        checked = _check_fields(fields)
+        if len(checked.text) <= 500:
+            if len(self) >= 256:
+                self.clear()  # what is always another (a cookie, a date) must not make it grow
+            self[fields] = checked
+        return checked
+
+
+_CHECKED = _Checked()
+
+
+def _check_fields(fields: Iterable[object]) -> CheckedFields:
     text = ""
     length = None
     own = _ORDINARY
-    try:
-        for field in fields:
-            kind, line = _LINES[field]
-            if kind == _LENGTH:
-                if length is not None:
-                    raise ValueError("more than one Content-Length")
-                length = int(line)
-            else:
-                own |= kind
-                text += line
-    except TypeError:
-        # A list in the place of a tuple cannot be looked up.
-        raise TypeError(f"a header must be a tuple of two str: {field!r}") from None
-    return CheckedFields(text, length, own)
-
-
-class _Lines(dict[tuple[str, str], tuple[int, str]]):
-    """A field's kind, and the line it becomes (of a Content-Length, its value). Most apps send the same few again and again."""
-
-    def __missing__(self, field: tuple[str, str]) -> tuple[int, str]:
+    for field in fields:
         if type(field) is not tuple or len(field) != 2:
-            raise TypeError
+            raise TypeError(f"a header must be a tuple of two str: {field!r}")
         name, value = field
         if type(name) is not str or type(value) is not str:
-            raise TypeError
+            raise TypeError(f"a header must be a tuple of two str: {field!r}")
         kind = _NAMES[name]
-        _check_value(value)
-        if kind == _LENGTH and not (value.isascii() and value.isdigit()):
-            raise ValueError(f"bad Content-Length: {value!r}")
-        entry = kind, value if kind == _LENGTH else f"{name}: {value}\r\n"
-        if len(value) <= 100:
-            if len(self) >= 512:
-                self.clear()  # what is always another (a cookie, a date) must not make it grow
-            self[field] = entry
-        return entry
-
-
-_LINES = _Lines()
+        if not (value.isascii() and value.isprintable()):
+            _check_value(value)
+        if kind == _LENGTH:
+            if length is not None or not (value.isascii() and value.isdigit()):
+                raise ValueError(f"bad Content-Length: {value!r}" if length is None else "more than one Content-Length")
+            length = int(value)
+        else:
+            own |= kind
+            text += f"{name}: {value}\r\n"
+    return CheckedFields(text, length, own)
 
 
 class _Names(dict[str, int]):
@@ -120,8 +126,6 @@ _NAMES = _Names()
 
 
 def _check_value(value: str) -> None:
-    if value.isascii() and value.isprintable():
-        return
     # CR and LF would let whoever can choose the value write the rest of the response.
     if value.translate(_NOT_IN_VALUE) != value:
         raise ValueError(f"control character in a header: {value!r}")
@@ -150,6 +154,9 @@ def make_head(status: str, fields: CheckedFields, request: Request, date: str, k
     `date` (str) is the Date to send unless the app gives one, `keep_alive` whether we are willing, `length` (int or None) that of
     the whole body if it is known already.
     """
+    head_of = (status, request.method, request.version, date, keep_alive, length)
+    if fields.head is not None and fields.head_of == head_of:
+        return fields.head
     given = fields.length
     if request.method == "HEAD" or status[:3] in _SILENT:
         framing = NONE
@@ -173,7 +180,9 @@ def make_head(status: str, fields: CheckedFields, request: Request, date: str, k
         framed += "Connection: keep-alive\r\n"
     ours = _what_is_missing(fields.own, date) if fields.own else f"Date: {date}\r\nServer: spyglass\r\n"
     text = f"HTTP/1.1 {status if len(status) > 3 else status + ' '}\r\n{fields.text}{ours}{framed}\r\n"
-    return Head(text.encode("latin-1"), framing, length, keep_alive)
+    fields.head_of = head_of
+    fields.head = head = Head(text.encode("latin-1"), framing, length, keep_alive)
+    return head
 
 
 _SILENT = ("204", "205", "304")

@@ -93,14 +93,12 @@ class Connection(Timed):
         except OSError as error:
             self.close(f"reading failed: {error.strerror}")
             return
-        if data:
-            self._reader.feed(data)
-        else:
+        if not data:
             self._at_end = True
-        self.proceed()
+        self.proceed(data)
 
-    def proceed(self) -> None:
-        """Finish the response under way, answer what has come, in order; then wait for more."""
+    def proceed(self, data: bytes = b"") -> None:
+        """Finish the response under way, answer what has come, `data` the last of it, in order; then wait for more."""
         answered = False
         if self._exchange is not None or self._refused:
             if not self._pump():
@@ -108,10 +106,10 @@ class Connection(Timed):
             answered = True
         elif self._out and not self._flush():
             return
-        next_request = self._reader.next
+        reader = self._reader
         for _ in range(_REQUESTS_A_TURN):
             try:
-                request = next_request()
+                request = reader.next(data)
             except RequestError as error:
                 self._refuse(error.status, str(error))
                 return
@@ -120,13 +118,18 @@ class Connection(Timed):
                 self._refuse(507, "no room for the request body")
                 return
             if request is None:
-                self._await_more(answered)
-                return
+                break
             self._begin(request)
             if not self._pump():
                 return
             answered = True
-        self._loop.again(self)
+            if not reader.buffer:
+                break
+            data = b""
+        else:
+            self._loop.again(self)
+            return
+        self._await_more(answered)
 
     def _await_more(self, answered: bool) -> None:
         loop = self._loop
@@ -302,7 +305,7 @@ class Connection(Timed):
 
     def _end(self, *, announced: bool) -> None:
         """The last answer is out. A client that announced the end (Connection: close) sends no more; for another we linger."""
-        if self._at_end or (announced and not self._reader.buffered and not self._sends_on()):
+        if self._at_end or (announced and not self._reader.buffer and not self._sends_on()):
             self.close("done")
             return
         self.condition = LINGERING

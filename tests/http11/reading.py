@@ -28,9 +28,9 @@ def converse(pieces, **limits):
     each, requests = reader(**limits), []
     try:
         for piece in pieces:
-            each.feed(piece)
-            while (request := each.next()) is not None:
+            while (request := each.next(piece)) is not None:
                 requests.append(facts(request))
+                piece = b""
         return requests, None, each.quiet
     except RequestError as error:
         assert error.status in STATUSES

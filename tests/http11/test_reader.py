@@ -102,8 +102,7 @@ def test_a_large_head_is_not_kept(line):
     converse([request(line)])  # what this makes once and for all
     tracemalloc.start()
     try:
-        each.feed(request(line))
-        assert each.next() is not None
+        assert each.next(request(line)) is not None
         assert tracemalloc.get_traced_memory()[0] < 20_000
     finally:
         tracemalloc.stop()
@@ -135,14 +134,11 @@ def test_bare_line_ends_among_empty_lines(lines):
 
 def test_100_continue_is_expected_only_where_a_body_is_to_come():
     each = reader()
-    each.feed(request("Expect: 100-Continue", "Content-Length: 2", start="PUT / HTTP/1.1"))
-    assert each.next() is None
+    assert each.next(request("Expect: 100-Continue", "Content-Length: 2", start="PUT / HTTP/1.1")) is None
     assert each.pending.expects_continue
-    each.feed(b"hi")
-    assert each.next() is not None
+    assert each.next(b"hi") is not None
     for lines in (["Expect: 100-continue"], ["Expect: 100-continue", "Content-Length: 0"]):
-        each.feed(request(*lines))
-        assert not each.next().expects_continue
+        assert not each.next(request(*lines)).expects_continue
     each.close()
     assert refused(request("Expect: 200-ok")) == 417
 
@@ -154,10 +150,8 @@ def test_quiet_is_the_time_between_two_requests():
     each = reader()
     states = []
     for piece in (b"", b"\r\n", b"G", HEAD[1:], b""):
-        if piece:
-            each.feed(piece)
-        while each.next():
-            pass
+        while each.next(piece):
+            piece = b""
         states.append(each.quiet)
     assert states == [True, True, False, True, True]
 
@@ -165,8 +159,7 @@ def test_quiet_is_the_time_between_two_requests():
 def test_the_next_request_is_read_only_when_it_is_asked_for():
     """Whoever pipelines bad bytes behind a good request gets the good one's answer first."""
     each = reader()
-    each.feed(HEAD + b"\0\0\0\0\r\n\r\n")
-    assert each.next() is not None
+    assert each.next(HEAD + b"\0\0\0\0\r\n\r\n") is not None
     with pytest.raises(Exception, match="bad request line"):
         each.next()
 
@@ -174,8 +167,7 @@ def test_the_next_request_is_read_only_when_it_is_asked_for():
 @pytest.mark.parametrize(("data", "is_head"), [(b"HEAD / HTTP/1.1\r\nbad", True), (b"GET / HTTP/1.1\r\nbad", False), (b"HE", False)])
 def test_whether_a_refusal_would_answer_a_head(data, is_head):
     each = reader()
-    each.feed(data)
-    assert each.next() is None
+    assert each.next(data) is None
     assert each.is_head is is_head
 
 
@@ -184,8 +176,7 @@ def test_nothing_of_a_connection_waits_for_the_garbage_collector():
     gc.disable()
     try:
         each = reader()
-        each.feed(HEAD + request("Content-Length: 9", body=b"x"))
-        assert each.next() is not None
+        assert each.next(HEAD + request("Content-Length: 9", body=b"x")) is not None
         each.next()
         gone = weakref.ref(each)
         each.close()
