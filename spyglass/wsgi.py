@@ -8,6 +8,7 @@ there, in `abandon()` and nowhere else: whoever calls the one or the other may h
 from __future__ import annotations
 
 import sys
+from contextvars import copy_context
 from io import BytesIO
 
 from spyglass.http11.refusal import REASONS
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from spyglass.http11.request import Request
     from spyglass.loader import App
     from spyglass.log import Log
+    from spyglass.worker.crew import Hand, Piece
 
     class Server(Protocol):
         """What an exchange asks of the worker it runs in; `date` (str) is now, as a Date field has it."""
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
         fd: int
 
         def push(self, data: bytes) -> None: ...
-        def resume(self, piece: bytes | FileSpan | CutOff | None) -> None: ...
+        def resume(self, piece: Piece) -> None: ...
 
     ExcInfo = tuple[type[BaseException], BaseException, TracebackType]
 
@@ -87,6 +89,7 @@ def base_environ(threads: int = 1) -> dict[str, Any]:
         "wsgi.run_once": False,
         "wsgi.file_wrapper": FileWrapper,
         "wsgi.input_terminated": True,
+        "wsgi.input": None,  # its place, for each request's own
     }
 
 
@@ -132,16 +135,22 @@ class Exchange:
     """One request and its response.
 
     `done` (bool) becomes true when nothing comes after the piece just given; then `keep_alive` (bool) tells whether the
-    connection can take another request, and `status` (str) what was answered.
+    connection can take another request, and `status` (str) what was answered. `home` and `bound` are the crew's.
+
+    All of the app's code runs in a context of its own (PEP 567): what a generator has left in it when it waits for its reader, a request
+    for instance that is the current one, is none of the business of whoever is served meanwhile in the same thread.
     """
 
     __slots__ = (
-        *("connection", "done", "keep_alive", "status", "_broken", "_called", "_environ", "_fields", "_head", "_iterator"),
+        *("bound", "connection", "done", "home", "keep_alive", "status"),
+        *("_broken", "_called", "_context", "_environ", "_fields", "_head", "_iterator"),
         *("_overrun", "_request", "_result", "_sent", "_server", "_span", "_written"),
     )
 
     def __init__(self, server: Server, request: Request, environ: dict[str, Any], connection: Client) -> None:
         self.connection = connection
+        self.home: Hand | None = None
+        self.bound = False
         self.done = False
         self.keep_alive = False
         self.status = ""
@@ -152,6 +161,7 @@ class Exchange:
         self._head: Head | None = None
         self._sent = 0  # bytes of the body
         self._called = False
+        self._context = copy_context()
         self._result: object = None
         self._iterator: Iterator[bytes] | None = None
         self._span: FileSpan | None = None
@@ -169,15 +179,15 @@ class Exchange:
         try:
             if not self._called:
                 self._called = True
-                result = self._result = self._server.app(self._environ, self.start_response)
+                result = self._result = self._context.run(self._server.app, self._environ, self.start_response)
                 if type(result) in _PLAIN and not self._written:
                     return self._whole(result)  # type: ignore[arg-type]
-                return self._open(result)
+                return self._context.run(self._open, result)
             if self._span is not None:
                 span, self._span = self._span, None
                 return span
             if self._iterator is not None:
-                return self._next(self._iterator)
+                return self._context.run(self._next, self._iterator)
         except CutOff:
             self._close()
             raise
@@ -244,7 +254,7 @@ class Exchange:
         if close is None:
             return
         try:
-            close()
+            self._context.run(close)
         except BaseException as error:
             # The response is out, or its client is gone: nobody is left to be told but the journal.
             self._server.log.exception(f"{self._request.method} {self._request.target}: close() raised {type(error).__name__}", error)

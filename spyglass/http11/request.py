@@ -74,7 +74,8 @@ class RequestReader:
     """Bytes in, requests out, for one connection.
 
     Give `next()` what was received, then ask it until it says None. `buffer` (bytes) is what it has not looked at yet. While a body
-    is on its way `pending` is its request. Raises RequestError for a request that must be refused; nothing can be read after that (RFC 9112 9.6).
+    is on its way `pending` is its request. Raises RequestError for a request that must be refused; nothing can be read after that
+    (RFC 9112 9.6).
     """
 
     def __init__(self, limits: Limits, heads: HeadParser | None = None) -> None:

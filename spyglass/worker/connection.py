@@ -20,6 +20,7 @@ from spyglass.errors import RequestError
 from spyglass.http11.refusal import refusal
 from spyglass.http11.request import RequestReader
 from spyglass.lean import socket
+from spyglass.worker.crew import ELSEWHERE
 from spyglass.wsgi import CutOff, EnvironMaker, Exchange, FileSpan
 
 TYPE_CHECKING = False
@@ -228,11 +229,14 @@ class Connection(Timed):
             self._out = memoryview(piece)[sent:]
         elif isinstance(piece, FileSpan):
             self._span = piece
-        elif piece is not None:
-            self.close(str(piece))
+        elif piece is None:
+            return True
+        elif piece is ELSEWHERE:
+            self._loop.detach(self.fd)
             return False
         else:
-            return True
+            self.close(str(piece))
+            return False
         return self._flush()
 
     def _flush(self) -> bool:
@@ -244,6 +248,8 @@ class Connection(Timed):
                 self._send_file(self._span)
         except BlockingIOError:
             self.condition = RESPONDING
+            if self._exchange is not None and not self._exchange.done:
+                self._loop.crew.bind(self._exchange)
             self._loop.watch(self, select.EPOLLOUT)
             self._loop.deadlines.set(self, WRITE, monotonic())
             return False
@@ -284,6 +290,8 @@ class Connection(Timed):
         assert request is not None
         if request.body is not None:
             request.body.close()
+        if exchange.bound:
+            loop.crew.release(exchange)
         loop.served += 1
         if loop.log.debugging:
             loop.log.debug(f"{self}: answered {exchange.status}{', kept' if exchange.keep_alive else ''}")
@@ -365,7 +373,9 @@ class Connection(Timed):
         self.sock.close()
         self.fd = -1
         if exchange is not None:
-            loop.crew.call(exchange, exchange.abandon)
+            loop.crew.release(exchange)
+            if loop.crew.call(exchange, exchange.abandon) is ELSEWHERE:
+                return
         self._bury()
 
     def _bury(self) -> None:

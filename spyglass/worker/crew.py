@@ -3,7 +3,7 @@
 One thread of a worker, the leader, waits in epoll, reads, parses, calls the app itself and writes: no queue, no handover, no switch
 of context for a request. That is as fast as it gets while calls are short. When one turns out to be long, another thread takes the
 lead and goes on with the loop; the thread with the long call has lost it, finishes that one call, gives what came of it back to
-whoever leads then, and parks. So only the app's own code ever runs beside the loop; all that belongs to the loop belongs to its leader.
+whoever leads then, and waits. So only the app's own code ever runs beside the loop; all that belongs to the loop belongs to its leader.
 
 The lead changes hands over a *table*, a list. The leader lays down the exchange whose app it is about to call, and afterwards takes
 it away again. A third party, the *sentinel*, looks every 5 ms. If it finds what it found the last time, it takes that away itself and
@@ -12,6 +12,12 @@ neither. Each leader has a table of its own; from its own nobody can take what a
 
 The sentinel looks only while the worker is busy. When it has found the table empty for a while it dozes, and the next call wakes it:
 a worker without requests has no timer and uses no processor time.
+
+An app may rely on one response being made in one thread, as on every other threaded server: a database connection of its generator may be
+bound to it (Django's are, sqlite's refuse another). So the thread that made the first piece is the exchange's *home*, and makes all.
+And while it waits for a slow reader to ask for more, it should do nothing else, for a stranger's request in between would find that
+connection; so a leader that is somebody's home gives the lead away as long as anybody is free to take it. When nobody is, it leads
+all the same: readers, however slow and many, must not bring the worker to a halt.
 """
 
 from __future__ import annotations
@@ -26,15 +32,23 @@ from collections import deque
 from spyglass import scoreboard
 from spyglass.wsgi import CutOff
 
+
+class Elsewhere:
+    """What is given in the place of a piece that another thread has been asked to make."""
+
+
+ELSEWHERE = Elsewhere()
+
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, Protocol
+    from typing import Protocol
 
     from spyglass.log import Log
     from spyglass.wsgi import Exchange, FileSpan
 
-    Piece = bytes | FileSpan | CutOff | None
+    Piece = bytes | FileSpan | CutOff | Elsewhere | None
 
     class Led(Protocol):
         """What is to be led: `lead()` takes the exchange that has slowed down the leader before, and returns when all is done."""
@@ -50,17 +64,36 @@ _SWITCH_BESIDE_LONG = 0.0005
 
 
 class Demoted(BaseException):
-    """Raised in a thread that has lost the lead: it must touch nothing of the loop's any more, and park.
+    """Raised in a thread that has lost the lead: it must touch nothing of the loop's any more, and wait.
 
     Not an Exception: nothing on the way up may take it for the app's.
     """
 
 
+class Hand:
+    """One thread of the crew. `bound` (int) is of how many unfinished exchanges it is the home; the leader counts them."""
+
+    __slots__ = ("bound", "todo", "wake")
+
+    def __init__(self) -> None:
+        self.bound = 0
+        self.todo: deque[tuple[Exchange, Callable[[], bytes | FileSpan | None]]] = deque()  # under the crew's lock
+        # An exchange: lead, over that one; _LEAD: just lead; _LOOK: there is something to do; None: it is over.
+        self.wake: SimpleQueue[Exchange | str | None] = SimpleQueue()
+
+
+_LEAD, _LOOK = "lead", "look"
+
+
 class Solo:
     """A crew of one: every call is made by the one thread there is."""
 
+    bell = -1
+    crowded = False
+
     def __init__(self, slot: memoryview[int]) -> None:
         self._slot = slot
+        self.returned: deque[tuple[Exchange, Piece]] = deque()
 
     def run(self, led: Led) -> None:
         led.lead(None)
@@ -79,19 +112,10 @@ class Solo:
         """The call of `exchange` is still running, and doing well."""
         self._slot[scoreboard.CALL_SINCE] = time.monotonic_ns()
 
-    def ended(self, exchange: Exchange) -> None:
-        """See Crew.ended()."""
-
-    @property
-    def returned(self) -> deque[tuple[Exchange, Piece]]:
-        return _NOTHING
-
-    @property
-    def bell(self) -> int:
-        return -1
-
-
-_NOTHING: deque[Any] = deque()
+    def bind(self, exchange: Exchange) -> None: ...
+    def release(self, exchange: Exchange) -> None: ...
+    def ended(self, exchange: Exchange) -> None: ...
+    def resign(self) -> None: ...
 
 
 class Crew:
@@ -102,18 +126,19 @@ class Crew:
         self._log = log
         self._switch = sys.getswitchinterval()
         self._lock = allocate_lock()
-        # The leader's and the sentinel's
+        # The leader's, and the sentinel's
+        self._leader = Hand()
         self._table: list[Exchange] = []
         self._dozing = True
         self._watching = False  # whether there is a sentinel
         self._alarm: SimpleQueue[None] = SimpleQueue()
         # Under the lock
         self._most = threads
-        self._threads = 1
-        self._parked = 0
+        self._hands = [self._leader]
+        self._free: list[Hand] = []  # those who wait, and
+        self._bound: list[Hand] = []  # those who wait and are the home of an exchange
         self._long: dict[Exchange, int] = {}  # calls known to be long, and since when, monotonic nanoseconds
         # From followers to the leader
-        self._lead: SimpleQueue[Exchange | None] = SimpleQueue()
         self.returned: deque[tuple[Exchange, Piece]] = deque()
         self.bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)  # rings when something has been returned
         self._led: Led | None = None
@@ -121,16 +146,24 @@ class Crew:
     def run(self, led: Led) -> None:
         """Lead, follow and lead again, until `led` is done."""
         self._led = led
-        if not self._take_the_lead(None):
-            self._follow()
+        hand = self._leader
+        if not self._take_the_lead(hand, None):
+            self._follow(hand)
 
     # In the leader
 
     def call(self, exchange: Exchange, work: Callable[[], bytes | FileSpan | None]) -> Piece:
-        """What `work()`, a method of `exchange`, gives; a CutOff is given, not raised.
+        """What `work()`, a method of `exchange`, gives; a CutOff is given, not raised. The first call decides where the home is.
 
-        Raises Demoted when that took too long: what came of it is in `returned` then.
+        ELSEWHERE when its home is another thread, which will give it back; Demoted is raised when it took too long. What came of it
+        is in `returned` then.
         """
+        home = exchange.home
+        if home is not self._leader:
+            if home is not None:
+                self._send_home(home, exchange, work)
+                return ELSEWHERE
+            exchange.home = self._leader
         table = self._table
         table.append(exchange)
         if self._dozing:
@@ -142,12 +175,21 @@ class Crew:
         try:
             table.pop()
         except IndexError:
-            self.returned.append((exchange, piece))
-            os.eventfd_write(self.bell, 1)
+            self._give_back(exchange, piece)
             raise Demoted from None
         if self._long:
             self.ended(exchange)
         return piece
+
+    def _send_home(self, home: Hand, exchange: Exchange, work: Callable[[], bytes | FileSpan | None]) -> None:
+        with self._lock:
+            home.todo.append((exchange, work))
+            self._long[exchange] = time.monotonic_ns()
+            self._tell_master()
+            for waiting in (self._free, self._bound):
+                if home in waiting:
+                    waiting.remove(home)
+                    home.wake.put(_LOOK)
 
     def ended(self, exchange: Exchange) -> None:
         """The leader has what came of a call that may have been a long one."""
@@ -161,6 +203,33 @@ class Crew:
             if exchange in self._long:
                 self._long[exchange] = time.monotonic_ns()
                 self._tell_master()
+
+    def bind(self, exchange: Exchange) -> None:
+        """The exchange has to wait for its reader: its home is to be kept free for it."""
+        if not exchange.bound and exchange.home is not None:
+            exchange.bound = True
+            exchange.home.bound += 1
+
+    def release(self, exchange: Exchange) -> None:
+        """It has come to its end."""
+        if exchange.bound and exchange.home is not None:
+            exchange.bound = False
+            exchange.home.bound -= 1
+
+    @property
+    def crowded(self) -> bool:
+        """True when the leader is the home of somebody, and there is or could be one who is not."""
+        return self._leader.bound > 0 and (bool(self._free) or len(self._hands) < self._most)
+
+    def resign(self) -> None:
+        """Give the lead to one who is nobody's home (Demoted), or start one who will be there the next time."""
+        with self._lock:
+            start = not self._free
+            if not start:
+                self._table = []
+                self._free.pop().wake.put(_LEAD)
+                raise Demoted
+        self._start_hand()
 
     def _tell_master(self) -> None:
         self._slot[scoreboard.CALL_SINCE] = min(self._long.values(), default=0)
@@ -210,19 +279,17 @@ class Crew:
         """The call of `running` is a long one: let somebody else lead, if there is anybody."""
         with self._lock:
             self._long.setdefault(running, time.monotonic_ns())
-            if self._parked:
-                self._hand_over(running)
+            waiting = self._free or self._bound
+            if waiting:
+                self._hand_over(running, waiting)
             elif self._running() is not running:
                 del self._long[running]  # it has come back at the last moment; a later one would have been seen in there
             self._tell_master()
-            # All are at work, and the loop must wait for one of them; unless there is one to start, who will be parked at the next look.
-            start = not self._parked and self._threads < self._most
-            self._threads += start
-        if start and not self._start(self._follow, "spyglass-follower"):
-            with self._lock:
-                self._threads -= 1
+        if not waiting:
+            # All are at work, and the loop must wait for one of them; unless there is one to start, who will be there at the next look.
+            self._start_hand()
 
-    def _hand_over(self, running: Exchange) -> None:
+    def _hand_over(self, running: Exchange, waiting: list[Hand]) -> None:
         try:
             slow = self._table.pop()
         except IndexError:  # it has come back at the last moment
@@ -231,8 +298,15 @@ class Crew:
         if slow is not running:  # another call by now: too early for that one, and no harm done
             self._long[slow] = self._long.pop(running)
         self._table = []
-        self._parked -= 1
-        self._lead.put(slow)
+        waiting.pop().wake.put(slow)
+
+    def _start_hand(self) -> None:
+        if len(self._hands) >= self._most:
+            return
+        hand = Hand()
+        self._hands.append(hand)
+        if not self._start(lambda: self._follow(hand), f"spyglass-{len(self._hands)}"):
+            self._hands.remove(hand)
 
     def _start(self, run: Callable[[], None], name: str) -> bool:
         import threading  # the app has imported it most often, and who is done before it is slow needs none
@@ -254,17 +328,36 @@ class Crew:
 
     # Followers
 
-    def _follow(self) -> None:
+    def _follow(self, hand: Hand) -> None:
         while True:
             with self._lock:
-                self._parked += 1
-            slow = self._lead.get()
-            if slow is None or self._take_the_lead(slow):
+                job = hand.todo.popleft() if hand.todo else None
+                if job is None:
+                    (self._bound if hand.bound else self._free).append(hand)
+            if job is not None:
+                self._work(*job)
+                continue
+            woken = hand.wake.get()
+            if woken == _LOOK:
+                continue
+            if woken is None or self._take_the_lead(hand, None if isinstance(woken, str) else woken):
                 return
 
-    def _take_the_lead(self, slow: Exchange | None) -> bool:
+    def _work(self, exchange: Exchange, work: Callable[[], bytes | FileSpan | None]) -> None:
+        try:
+            piece: Piece = work()
+        except CutOff as error:
+            piece = error
+        self._give_back(exchange, piece)
+
+    def _give_back(self, exchange: Exchange, piece: Piece) -> None:
+        self.returned.append((exchange, piece))
+        os.eventfd_write(self.bell, 1)
+
+    def _take_the_lead(self, hand: Hand, slow: Exchange | None) -> bool:
         """Lead; False when the lead was lost, True when there is nothing to lead any more."""
         assert self._led is not None
+        self._leader = hand
         try:
             self._led.lead(slow)
         except Demoted:
@@ -274,6 +367,6 @@ class Crew:
             for stream in (sys.stdout, sys.stderr):
                 stream.flush()
             os._exit(0)
-        for _ in range(self._most):
-            self._lead.put(None)
+        for each in self._hands:
+            each.wake.put(None)
         return True

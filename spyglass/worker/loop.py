@@ -94,18 +94,19 @@ class Loop:
     def lead(self, slow: Exchange | None) -> None:
         """Serve until drained, or until the lead is lost (Demoted). `slow` is the exchange over which the last leader has lost it."""
         if slow is not None:
-            self._detach(slow.connection.fd)
+            self.detach(slow.connection.fd)
         while not (self.draining and not self._open) and not self._cut_is_over():
             self.turn()
         self._listen(False)
 
-    def _detach(self, fd: int) -> None:
-        # Another thread is at work for it. What its client sends meanwhile must wait, and not wake us again and again.
+    def detach(self, fd: int) -> None:
+        """Another thread is at work for this connection: what its client sends meanwhile must wait, and not wake us again and again."""
         connection = self._connections.get(fd)
         if connection is not None:
             self.deadlines.clear(connection)
-            self._epoll.unregister(fd)
-            connection.watched = 0
+            if connection.watched:
+                self._epoll.unregister(fd)
+                connection.watched = 0
 
     def quiesce(self, quiesced: bool) -> None:
         """Stop accepting, or start again. When this returns nothing more is accepted: what is held is all there is."""
@@ -160,6 +161,8 @@ class Loop:
             self._accept(listener)
         self._expire(heard_at)
         self._slot[scoreboard.SERVED] = self.served
+        if self.crew.crowded:
+            self.crew.resign()
 
     def _patience(self) -> float | None:
         """Seconds until something falls due; None: nothing will."""
