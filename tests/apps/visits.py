@@ -136,8 +136,9 @@ def upload(browser, *, chunked):
 
 def a_stream(browser):
     answer = browser.get("/stream")
-    made = [float(line) for line in answer.text.split()]
-    assert len(made) == 10
+    pieces = [line.split(" ", 1) for line in answer.text.splitlines()]
+    assert [text for _, text in pieces] == [f"{number} of /stream" for number in range(10)]
+    made = [float(when) for when, _ in pieces]
     # It was here before the last piece was even made: nobody on the way has waited for the whole.
     assert answer.first < made[-1]
 

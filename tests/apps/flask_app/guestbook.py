@@ -70,9 +70,12 @@ def stream():
 
 
 def times():
-    for _ in range(10):
-        yield f"{time.monotonic()}\n"
-        time.sleep(0.05)
+    """What is known of the request is a context variable, and a connection to sqlite belongs to its thread (check_same_thread)."""
+    with database() as connection:
+        for number in range(10):
+            [text] = connection.execute("SELECT ?", [f"{number} of {request.path}"]).fetchone()
+            yield f"{time.monotonic()} {text}\n"
+            time.sleep(0.05)
 
 
 @app.get("/old")
