@@ -168,10 +168,11 @@ class Machine:
     def processes(self, units: str = "spyglass*") -> list[Process]:
         """Who lives in the cgroups of the units that match: exact, whatever the processes call themselves."""
         found = []
-        for procs in self._cgroup.glob("payload/system.slice/**/cgroup.procs"):
-            unit = next((part for part in procs.parts if fnmatch.fnmatch(part, f"{units}.service")), None)
+        # Not glob(): a unit may end while its cgroup is walked through, which os.walk() does not mind.
+        for cgroup, _, _ in os.walk(self._cgroup / "payload/system.slice"):
+            unit = next((part for part in Path(cgroup).parts if fnmatch.fnmatch(part, f"{units}.service")), None)
             if unit:
-                found += [process for pid in _pids(procs) if (process := _process(pid, unit))]
+                found += [process for pid in _pids(Path(cgroup, "cgroup.procs")) if (process := _process(pid, unit))]
         return sorted(found, key=lambda process: process.pid)
 
     # The machine's network, from here
