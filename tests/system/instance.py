@@ -12,8 +12,7 @@ from typing import Any
 
 from machine import Machine
 
-APPS = Path(__file__).parent / "apps"
-TELL = (APPS / "tell.py").read_text()
+TELL = Path(__file__).with_name("tell.py").read_text()
 # What must not change of a socket unit while everything else happens: it is the one that was started, and it has listened since.
 UNBROKEN = ("InvocationID", "ActiveEnterTimestampMonotonic", "ActiveState", "Result")
 

@@ -9,12 +9,12 @@ import socket
 import time
 
 import pytest
-from apps.tell import PIECES
 from instance import Instance, life
 from load import Load
 from machine import Machine
 from process.hammer import milliseconds
 from process.visitor import Visitor
+from tell import PIECES
 
 TIMES = 3
 LONG = 1.0  # seconds
