@@ -106,8 +106,10 @@ class Load:
         """Waits until visitors of each kind have come since, and been answered; `count` of them at least."""
         since = time.monotonic()
 
-        def all_of_them() -> bool:
-            kinds = [[answer for answer in list(each.answers) if answer.began > since] for each in (*self.regulars, *self.crowds)]
-            return all(kinds) and sum(map(len, kinds)) >= count
+        def come() -> list[int]:
+            return [sum(answer.began > since for answer in list(each.answers)) for each in (*self.regulars, *self.crowds)]
 
-        self.instance.machine.wait_until(all_of_them, 20, "everybody is served")
+        try:
+            self.instance.machine.wait_until(lambda: all(come()) and sum(come()) >= count, 20)
+        except AssertionError:
+            raise AssertionError(f"in 20 s so many of each kind were served: {come()}; lost {self.lost}") from None

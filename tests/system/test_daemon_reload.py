@@ -13,7 +13,7 @@ from process.hammer import MIXES, Hammer, milliseconds
 
 pytestmark = pytest.mark.timeout(180)
 
-TIMES = 12  # of each of the two
+TIMES = 8  # of each of the two
 IDLE = 0.12
 LONGEST_WAIT = 6.0
 BUSY = {"workers": 2, "idle_timeout": 60, "keepalive_timeout": 20}
