@@ -99,10 +99,16 @@ class Generation:
         self._far_end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
         pid = os.fork()
         if not pid:
-            become_child()
-            self._channel.close()
-            self._shared.leave_the_line()
-            zygote.Zygote(self.config, self._shared, self._far_end, self._log.child("zygote")).run(self._first)
+            log = self._log.child("child")
+            try:
+                become_child()
+                self._channel.close()
+                self._shared.leave_the_line()
+                zygote.Zygote(self.config, self._shared, self._far_end, self._log.child("zygote")).run(self._first)
+            except Exception as error:
+                # Further up are the Master's own: taken there for an error of its fork, it made a worker into a second Master.
+                log.exception("a bug of ours", error)
+                sys.exit(1)
             # The zygote's end and that of each of its workers: the app's atexit functions run on the way out.
             sys.exit(0)
         self.pid = pid

@@ -127,3 +127,15 @@ def test_every_worker_stuck_at_once_comes_back(systemd):
         answer = visit(life.address)
         assert answer.status == 200
         assert answer.seconds < 3
+
+
+def test_a_worker_with_a_bug_is_no_second_master(systemd, tmp_path):
+    """An error of a child must not go up through what was its Master before the fork, and be taken for one of the Master's."""
+    source = "import spyglass.worker.process\n\ndef work(*_):\n    raise OSError('a bug')\n\nspyglass.worker.process.work = work\ndef app(*_): ...\n"
+    (tmp_path / "app.py").write_text(source)
+    life = systemd("app:app", directory=tmp_path, workers=2, idle_timeout=0.5)
+    assert visit(life.address).status == 503
+    life.until_asleep(1)
+    assert "failing: the workers die as soon as they are started" in life.run.told("STATUS")
+    assert "cannot start a process" not in life.log
+    assert re.search(r"child\] error: a bug of ours\n(.*\n)*.*OSError: a bug$", life.log, re.M)
