@@ -10,6 +10,7 @@ def stream(text, seconds):
     for number in range(PIECES):
         time.sleep(seconds / PIECES)
         yield text if number == 0 else b" ." * 5000
+    yield b" end"
 
 
 def app(environ, start_response):
