@@ -12,6 +12,7 @@ from .visitor import Lost, Visitor
 
 # When a round begins, counted from the moment at which the server could leave at the earliest, and how far its visitors are apart.
 EARLIEST, LATEST, SPREAD = -0.015, 0.05, 0.008
+KEPT = 0.8  # of idle_timeout: the keepalive_timeout of the servers; the longer, the less a busy machine makes a visitor too late for it
 SURELY = 0.03  # this long after that moment it has left, unless the machine was busy with something else
 
 
@@ -20,9 +21,16 @@ def short(address, _):
         return [visitor.ask()]
 
 
-def several(address, _):
+def several(address, idle):
     with Visitor(address) as visitor:
-        return [visitor.ask(keep=True), visitor.ask()]
+        first = visitor.ask(keep=True)
+        try:
+            return [first, visitor.ask()]
+        except Lost as error:
+            # Later than keepalive_timeout it is for us to come again (RFC 9112 9.5).
+            if error.silence < idle * KEPT:
+                raise
+            return [first]
 
 
 def long(address, idle):

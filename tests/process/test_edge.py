@@ -10,7 +10,7 @@ import threading
 import pytest
 
 from .fake_systemd import APPS, FakeSystemd
-from .hammer import MIXES, Hammer, milliseconds
+from .hammer import KEPT, MIXES, Hammer, milliseconds
 
 REQUESTS = 3000
 IDLE = 0.12
@@ -26,7 +26,7 @@ def hammered(request):
     lives = {
         name: FakeSystemd(
             place.mktemp(name), pycache, "plain:app", directory=APPS, listeners=LISTENERS,
-            idle_timeout=IDLE, keepalive_timeout=IDLE / 2, header_timeout=IDLE, workers=WORKERS,
+            idle_timeout=IDLE, keepalive_timeout=IDLE * KEPT, header_timeout=IDLE, workers=WORKERS,
         )
         for name in MIXES
     }  # fmt: skip

@@ -9,7 +9,7 @@ import pytest
 from instance import Instance, lives
 from load import Load
 from machine import Machine
-from process.hammer import MIXES, Hammer, milliseconds
+from process.hammer import KEPT, MIXES, Hammer, milliseconds
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -17,7 +17,7 @@ TIMES = 8  # of each of the two
 IDLE = 0.12
 LONGEST_WAIT = 6.0
 BUSY = {"workers": 2, "idle_timeout": 60, "keepalive_timeout": 20}
-RESTLESS = {"idle_timeout": IDLE, "keepalive_timeout": IDLE / 2, "header_timeout": IDLE, "workers": 2}
+RESTLESS = {"idle_timeout": IDLE, "keepalive_timeout": IDLE * KEPT, "workers": 2}
 
 
 def test_systemd_may_be_replaced_at_any_time(machine: Machine, edges: list[str]) -> None:

@@ -13,14 +13,14 @@ from bisect import bisect
 import pytest
 from instance import Instance, lives
 from machine import Machine
-from process.hammer import MIXES, Hammer, milliseconds
+from process.hammer import KEPT, MIXES, Hammer, milliseconds
 
 pytestmark = pytest.mark.timeout(300)
 
 CYCLES = 100  # of each of the three mixes
 IDLE = 0.12
 LONGEST_WAIT = 5.0  # seconds; a wake takes a fifth of one on a machine that has nothing else to do
-SETTINGS = {"idle_timeout": IDLE, "keepalive_timeout": IDLE / 2, "header_timeout": IDLE, "workers": 2}
+SETTINGS = {"idle_timeout": IDLE, "keepalive_timeout": IDLE * KEPT, "header_timeout": IDLE, "workers": 2}
 
 Hammered = tuple[Instance, Hammer, list[str]]  # and what its socket was like before
 
