@@ -1,4 +1,4 @@
-"""The standard library's socket and signal, and one decorator of functools, without what their import costs.
+"""The standard library's socket and signal, and what we use of functools and collections, without what their import costs.
 
 `import socket` turns some hundred constants into enumerations, as `import signal` does; with enum, selectors, collections and functools
 that takes as long as everything Spyglass imports of its own, and every wake would pay for it before the app is even looked at. What does
@@ -14,11 +14,13 @@ import _socket as socket
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal
+    from collections import deque
     from collections.abc import Callable
     from functools import lru_cache
     from typing import Any
 else:
     import _signal as signal
+    from _collections import deque
 
     try:
         from _functools import _lru_cache_wrapper
@@ -31,7 +33,7 @@ else:
             return lambda function: _lru_cache_wrapper(function, maxsize, False, lambda *counts: counts)
 
 
-__all__ = ["Listening", "lru_cache", "signal", "signal_name", "socket"]
+__all__ = ["Listening", "deque", "lru_cache", "signal", "signal_name", "socket"]
 
 
 class Listening(socket.socket):

@@ -2,14 +2,13 @@
 
 A passed socket is systemd's: it keeps its own descriptor of the same open file description, so what is set on it (O_NONBLOCK, socket
 options) is seen by both and survives us. Therefore only harmless things are set, and never shutdown(), listen() or unlink().
+
+What is passed in is read from the environment here; libsystemd's sd_listen_fds() does no more, but loading it is a tenth of a wake.
 """
 
 from __future__ import annotations
 
 import os
-
-# systemd.daemon is this and what describes other people's sockets, for which it imports the whole of `socket`.
-from systemd import _daemon as daemon
 
 from spyglass.addresses import FIRST_FD, address_text
 from spyglass.errors import ListenerError
@@ -37,38 +36,29 @@ def adopt_listeners() -> list[Listener]:
     Raises ListenerError when there are none, or one is closed, not a stream socket, or not listening: it is named with its
     descriptor and its name. All of them are accepted from: a listener left alone would have systemd start us again for ever.
     """
-    passed: dict[int, str] = {}
-    if os.environ.get("LISTEN_PID") == str(os.getpid()) and os.environ.get("LISTEN_FDS", "0") != "0":
-        _check_open(os.environ.get("LISTEN_FDNAMES", "").split(":"))
+    count = 0
+    if os.environ.get("LISTEN_PID") == str(os.getpid()):
         try:
-            _, *names = daemon._listen_fds_with_names(True)
-            passed = {FIRST_FD + index: name for index, name in enumerate(names)}
-        except OSError as error:
-            raise ListenerError(f"LISTEN_FDS and LISTEN_FDNAMES do not describe what was passed in: {error.strerror}") from None
-    if not passed:
+            count = int(os.environ.get("LISTEN_FDS") or "0")
+        except ValueError:
+            raise ListenerError(f"LISTEN_FDS is not a number: {os.environ['LISTEN_FDS']!r}") from None
+    if not count:
         raise ListenerError(
             "no listening socket was passed in: start it through its .socket unit, "
             "or use 'spyglass lookout' where there is no systemd"
         )
-    return [_adopt(fd, name) for fd, name in passed.items()]
-
-
-def _check_open(names: list[str]) -> None:
-    # libsystemd says only EBADF when one of several descriptors is closed; an administrator wants to know which.
-    try:
-        count = int(os.environ.get("LISTEN_FDS", "0"))
-    except ValueError:
-        raise ListenerError(f"LISTEN_FDS is not a number: {os.environ['LISTEN_FDS']!r}") from None
-    for index in range(count):
-        try:
-            os.fstat(FIRST_FD + index)
-        except OSError:
-            name = names[index] if index < len(names) else "unknown"
-            raise ListenerError(f"inherited descriptor {FIRST_FD + index} ({name}) is closed") from None
+    names = os.environ["LISTEN_FDNAMES"].split(":") if "LISTEN_FDNAMES" in os.environ else ["unknown"] * count
+    if count != len(names):
+        raise ListenerError(f"LISTEN_FDS and LISTEN_FDNAMES do not describe the same: {count} and {len(names)}")
+    return [_adopt(FIRST_FD + index, name) for index, name in enumerate(names)]
 
 
 def _adopt(fd: int, name: str) -> Listener:
     who = f"inherited descriptor {fd} ({name})"
+    try:
+        os.set_inheritable(fd, False)
+    except OSError:
+        raise ListenerError(f"{who} is closed") from None
     try:
         sock = Listening(fileno=fd)
     except OSError:
@@ -88,6 +78,12 @@ def _adopt(fd: int, name: str) -> Listener:
 
 def notify(*lines: str) -> None:
     """Tell systemd, if it listens: "READY=1", "STATUS=...", "STOPPING=1" (sd_notify(3)). Never raises: nobody listening is normal."""
+    if not os.environ.get("NOTIFY_SOCKET"):
+        return
+    # Not with the other imports: it brings libsystemd and six more libraries along, and the first note is sent when the zygote is on
+    # its way already. systemd.daemon is this and a wrapper that imports the whole of `socket`.
+    from systemd import _daemon as daemon
+
     try:
         daemon.notify("\n".join(lines))
     except OSError:

@@ -27,9 +27,9 @@ import sys
 import time
 from _queue import SimpleQueue
 from _thread import allocate_lock
-from collections import deque
 
 from spyglass import scoreboard
+from spyglass.lean import deque
 from spyglass.wsgi import CutOff
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import select
 import time
-from collections import deque
 from time import monotonic
 
 from spyglass import scoreboard
@@ -17,6 +16,7 @@ from spyglass.addresses import ACCEPT_PAUSE, EXHAUSTED
 from spyglass.deadlines import WRITE, Deadlines
 from spyglass.http11.refusal import http_date
 from spyglass.http11.request import HeadParser, Limits
+from spyglass.lean import deque
 from spyglass.worker.connection import QUEUED, RESPONDING, Connection
 from spyglass.worker.crew import Crew, Solo
 from spyglass.wsgi import base_environ
