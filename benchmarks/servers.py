@@ -85,9 +85,9 @@ def clear(pid: int) -> None:
             return
 
 
-def ask(sock: socket.socket, told: Callable[[], None] = lambda: None) -> bytes:
-    """Visit the server behind `sock`; `told` is called when the first bytes of the answer are there. Returns the answer's body."""
-    with socket.create_connection(sock.getsockname(), PATIENCE) as client:
+def ask(address: tuple[str, int], told: Callable[[], None] = lambda: None) -> bytes:
+    """Visit the server at `address`; `told` is called when the first bytes of the answer are there. Returns the answer's body."""
+    with socket.create_connection(address, PATIENCE) as client:
         client.sendall(REQUEST)
         answer = client.recv(4096)
         told()

@@ -54,7 +54,7 @@ def wake(argv: list[str], directory: Path, log: int) -> tuple[float, bytes]:
         time.sleep(0.03)  # for it to be waiting, and for the end of the one before to be over; nothing tells when it is
         times = [time.perf_counter()]
         try:
-            body = ask(sock, lambda: times.append(time.perf_counter()))
+            body = ask(sock.getsockname(), lambda: times.append(time.perf_counter()))
         finally:
             clear(pid)
     return (times[1] - times[0]) * 1000, body
