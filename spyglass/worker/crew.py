@@ -26,7 +26,7 @@ import os
 import sys
 import time
 from _queue import SimpleQueue
-from _thread import allocate_lock
+from _thread import allocate_lock, get_ident, start_new_thread
 
 from spyglass import scoreboard
 from spyglass.lean import deque
@@ -115,6 +115,7 @@ class Solo:
     def bind(self, exchange: Exchange) -> None: ...
     def release(self, exchange: Exchange) -> None: ...
     def ended(self, exchange: Exchange) -> None: ...
+    def heard(self) -> None: ...
     def resign(self) -> None: ...
 
 
@@ -126,6 +127,7 @@ class Crew:
         self._log = log
         self._switch = sys.getswitchinterval()
         self._lock = allocate_lock()
+        self._main = get_ident()
         # The leader's, and the sentinel's
         self._leader = Hand()
         self._table: list[Exchange] = []
@@ -247,6 +249,8 @@ class Crew:
     def _watch(self) -> None:
         seen: Exchange | None = None
         empty = 0
+        if "threading" not in sys.modules:
+            os.eventfd_write(self.bell, 1)  # the leader hears it when the first answer is out, see heard()
         while True:
             time.sleep(LOOK)
             running = self._running()
@@ -301,16 +305,22 @@ class Crew:
         waiting.pop().wake.put(slow)
 
     def _start_hand(self) -> None:
-        if len(self._hands) >= self._most:
+        if len(self._hands) >= self._most or "threading" not in sys.modules:  # which is not for the sentinel to import, see heard()
             return
         hand = Hand()
         self._hands.append(hand)
         if not self._start(lambda: self._follow(hand), f"spyglass-{len(self._hands)}"):
             self._hands.remove(hand)
 
-    def _start(self, run: Callable[[], None], name: str) -> bool:
-        import threading  # the app has imported it most often, and who is done before it is slow needs none
+    def heard(self) -> None:
+        """In the leader: the bell rang. Imports what a follower's thread is made with, at a moment when no answer waits for it.
 
+        In the main thread, for before Python 3.13 the thread that imports `threading` first is taken for the main one.
+        """
+        if get_ident() == self._main:
+            import threading  # noqa: F401
+
+    def _start(self, run: Callable[[], None], name: str) -> bool:
         def guarded() -> None:
             try:
                 run()
@@ -320,7 +330,13 @@ class Crew:
                 os._exit(1)
 
         try:
-            threading.Thread(target=guarded, name=name, daemon=True).start()
+            if run == self._watch:
+                # It runs nothing of the app's, and starts before the first call: an answer would wait for the import of `threading`.
+                start_new_thread(guarded, ())
+            else:
+                import threading
+
+                threading.Thread(target=guarded, name=name, daemon=True).start()
         except RuntimeError as error:
             self._log.error(f"cannot start a thread: {error}")
             return False

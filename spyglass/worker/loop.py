@@ -183,6 +183,7 @@ class Loop:
             os.eventfd_read(fd)
         except BlockingIOError:
             pass
+        self.crew.heard()
 
     def _take_back(self) -> None:
         """Go on with those whose call was made in another thread."""

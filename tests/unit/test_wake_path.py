@@ -1,0 +1,47 @@
+"""What is imported before the first answer: each module there is paid for by every visitor who wakes an app."""
+
+import subprocess
+import sys
+
+# What each of them takes is a large part of a bare interpreter's start, and what it does for us the C modules beneath do.
+DEAR = {
+    *("argparse", "asyncio", "collections", "contextlib", "dataclasses", "enum", "functools", "importlib.metadata", "inspect", "json"),
+    *("logging", "pathlib", "re", "selectors", "shutil", "signal", "socket", "subprocess", "tempfile", "threading", "tomllib", "traceback"),
+    *("types", "typing", "urllib", "warnings", "weakref"),
+}
+MASTER = "import spyglass.cli, spyglass.systemd, spyglass.master"
+WORKER = f"{MASTER}; from spyglass.parser import import_worker; import_worker(); import spyglass.loader, spyglass.welcome"
+SERVER_ONLY = {"httptools", "spyglass.worker", "spyglass.wsgi", "spyglass.http11", "spyglass.loader", "spyglass.failing", "systemd"}
+
+
+def imported(code):
+    """The modules that `code` brings along, beyond those with which the interpreter starts."""
+    script = f"import sys; before = set(sys.modules); {code}; print(*sorted(set(sys.modules) - before))"
+    # A .pth file may have imported anything before: all of that is turned out first, but for what the interpreter itself needs.
+    clean = "import sys; [sys.modules.pop(name) for name in " + repr(sorted(DEAR)) + " if name in sys.modules]; "
+    done = subprocess.run([sys.executable, "-c", clean + script], capture_output=True, text=True, timeout=30, check=True)
+    return set(done.stdout.split())
+
+
+def test_neither_master_nor_worker_imports_what_is_dear():
+    assert imported(WORKER) & DEAR == set()
+
+
+def test_the_master_imports_nothing_of_a_worker():
+    assert imported(MASTER) & SERVER_ONLY == set()
+
+
+def test_an_app_that_imports_httptools_gets_a_whole_one():
+    """Ours is brought in without what surrounds it; a C module is initialized once in a process, so theirs shares it and its errors."""
+    code = """
+from spyglass.parser import import_worker
+import_worker()
+import httptools
+assert httptools.parse_url(b"http://a/b").path == b"/b"
+try:
+    httptools.HttpRequestParser(None).feed_data(b"nonsense")
+except httptools.HttpParserError:
+    print("told")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
+    assert done.stdout == "told\n"
