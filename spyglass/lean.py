@@ -4,7 +4,7 @@
 that takes as long as everything Spyglass imports of its own, and every wake would pay for it before the app is even looked at. What does
 the work are the C modules beneath, of which the sockets here and all numbers are made. An app that imports the real ones gets those.
 
-`signal` has no `Signals` here, and `socket.socket` neither accept() nor context: see `Listening` and `signal_name()`.
+`signal` has no `Signals` here, and `socket.socket` neither accept() nor `with`: see `signal_name()` and `Listening`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,13 @@ __all__ = ["Listening", "deque", "lru_cache", "signal", "signal_name", "socket"]
 
 
 class Listening(socket.socket):
-    """A socket that can accept()."""
+    """A socket that can accept(), and that `with` closes."""
+
+    def __enter__(self) -> Listening:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
 
     def accept(self) -> tuple[socket.socket, Any]:
         """A connection, close-on-exec and blocking, and its peer's address (accept4(2))."""

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import os
 import select
-import signal
-import socket
 import sys
 import time
 
 from spyglass.addresses import FIRST_FD, address_text
 from spyglass.errors import ListenerError, UsageError
+from spyglass.lean import Listening, signal, signal_name, socket
 from spyglass.signals import Signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from spyglass.config import Config
     from spyglass.log import Log
 
@@ -29,7 +30,7 @@ _FAST = 1.0  # a Master that fails within this many seconds is not started again
 _LONGEST_PAUSE = 10.0
 
 
-def bind(address: str) -> socket.socket:
+def bind(address: str) -> Listening:
     """A listening socket for `host:port`, `[v6]:port`, `:port` (all addresses) or `unix:/path`.
 
     Raises UsageError for what is none of these, ListenerError when the address cannot be had; both say what to do.
@@ -47,11 +48,37 @@ def bind(address: str) -> socket.socket:
         raise ListenerError(f"cannot listen on {address}: {_why(error)}") from None
 
 
-def _bind_tcp(host: str, port: int) -> socket.socket:
-    if not host and socket.has_dualstack_ipv6():
-        return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=socket.SOMAXCONN)
-    family, _, _, _, where = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-    return socket.create_server(where[:2], family=family, backlog=socket.SOMAXCONN)
+def _bind_tcp(host: str, port: int) -> Listening:
+    if not host and _has_dualstack():
+        return _listen(socket.AF_INET6, ("::", port), dualstack=True)
+    # As bytes: text is taken for an international name, whose codec is a megabyte that a waiting process would keep. It also refuses
+    # what cannot be a name, so whatever looks odd is left to it.
+    is_plain = host.isascii() and all(0 < len(label) < 64 for label in host.split("."))
+    name = host.encode() if is_plain else host
+    family, _, _, _, where = socket.getaddrinfo(name or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    return _listen(family, where[:2])
+
+
+def _has_dualstack() -> bool:
+    try:
+        with Listening(socket.AF_INET6):
+            return True
+    except OSError:
+        return False
+
+
+def _listen(family: int, where: tuple[Any, ...], *, dualstack: bool = False) -> Listening:
+    sock = Listening(family)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not dualstack)
+        sock.bind(where)
+        sock.listen(socket.SOMAXCONN)
+    except OSError:
+        sock.close()
+        raise
+    return sock
 
 
 def _why(error: OSError) -> str:
@@ -64,8 +91,8 @@ def _why(error: OSError) -> str:
     return error.strerror or str(error)
 
 
-def _bind_unix(path: str) -> socket.socket:
-    sock = socket.socket(socket.AF_UNIX)
+def _bind_unix(path: str) -> Listening:
+    sock = Listening(socket.AF_UNIX)
     try:
         if _is_stale(path):
             os.unlink(path)
@@ -85,7 +112,7 @@ def _is_stale(path: str) -> bool:
     try:
         if not stat.S_ISSOCK(os.stat(path).st_mode):
             raise FileExistsError("what is there is not a socket")
-        with socket.socket(socket.AF_UNIX) as probe:
+        with Listening(socket.AF_UNIX) as probe:
             probe.connect(path)
     except FileNotFoundError:
         return False
@@ -243,7 +270,7 @@ def _signal_group(group: int, number: int) -> None:
 
 
 def _how(code: int) -> str:
-    return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with status {code}"
+    return f"was killed by {signal_name(-code)}" if code < 0 else f"exited with status {code}"
 
 
 def _to_open(sock: socket.socket) -> str:

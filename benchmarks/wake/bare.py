@@ -4,7 +4,6 @@
     bare.py MODULE       imports an app first, and says in its answer how many milliseconds that took
 """
 
-import socket
 import sys
 import time
 
@@ -13,6 +12,9 @@ if len(sys.argv) > 1:
     sys.path.insert(0, ".")
     __import__(sys.argv[1])
 took = (time.monotonic() - begin) * 1000
+
+import socket
+
 connection, _ = socket.socket(fileno=3).accept()
 connection.recv(4096)
 body = b"%.3f\n" % took
