@@ -17,6 +17,10 @@ TESTS ?= tests
 PYTHON ?= python3
 ROOTS_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/spyglass
 
+# Rivals, and Spyglass as its users get it: not in .venv, for an editable install wakes differently.
+BENCH ?= $(ROOTS_CACHE)/bench
+ROUNDS ?= 30
+
 # Booting and building need root; sudo forgets the environment, so it is named again.
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 AS_ROOT = $(SUDO) env ROOTS_CACHE='$(ROOTS_CACHE)' RELEASES='$(RELEASES)' PYTHON='$(CURDIR)/.venv/bin/python' PYTHONDONTWRITEBYTECODE=1
@@ -40,7 +44,7 @@ endef
 
 help: ## this list
 	@echo "make TARGET [VARIABLE=value]"
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 16
 	@echo "APP, BIND='host:port [v6]:port unix:/path', RELEASE, RELEASES, TESTS, PYTHON, ROOTS_CACHE=$(ROOTS_CACHE)"
 
 run: .venv/.run ## serve APP=module:callable (or a welcome page) on BIND=0.0.0.0:4222, asleep until somebody comes
@@ -65,14 +69,21 @@ roots: .venv/.run root-packages ## the Debian roots that tests boot
 	@for release in $(RELEASES); do for kind in clean tests; do \
 	    $(AS_ROOT) packaging/root $$kind $$release >/dev/null || exit 1; done; done
 
+bench-wake: $(BENCH)/.made ## how long a sleeping app's first visitor waits, beside uWSGI, gunicorn and bare Python (ROUNDS=30)
+	@$(BENCH)/bin/python benchmarks/wake/wake.py --rounds $(ROUNDS)
+
+bench-memory: $(BENCH)/.made ## what an app costs while it is awake, beside uWSGI, gunicorn and granian, and a waiting lookout
+	@$(BENCH)/bin/python benchmarks/memory/memory.py
+	@$(BENCH)/bin/python benchmarks/memory/memory.py --lookout
+
 clean: ## remove what was made in the clone
 	rm -rf .venv dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 distclean: clean ## and the Debian roots
-	$(SUDO) rm -rf '$(ROOTS_CACHE)'/{build,clean,tests}-* '$(ROOTS_CACHE)'/httptools-*
+	$(SUDO) rm -rf '$(ROOTS_CACHE)'/{build,clean,tests}-* '$(ROOTS_CACHE)'/httptools-* '$(BENCH)'
 
-.PHONY: help run venv test check deb shell roots clean distclean run-packages root-packages test-packages
+.PHONY: help run venv test check deb shell roots bench-wake bench-memory clean distclean run-packages root-packages test-packages
 
 run-packages:
 	$(call install,$(RUN_PACKAGES))
@@ -93,6 +104,12 @@ test-packages:
 	@.venv/bin/pip install --quiet --disable-pip-version-check --use-pep517 --editable '.[dev]'
 	@touch $@
 
+$(BENCH)/.rivals: benchmarks/rivals.txt | run-packages
+	@echo "Making $(BENCH) with the servers to compare with"
+	@$(PYTHON) -m venv --clear $(BENCH)
+	@$(BENCH)/bin/pip install --quiet --disable-pip-version-check --requirement benchmarks/rivals.txt
+	@touch $@
+
 SOURCES := $(shell find spyglass packaging debian -type f -not -path '*/__pycache__/*' -not -path '*/.*_cache/*') \
     $(wildcard pyproject.toml README.md CHANGELOG.md LICENSE)
 
@@ -100,4 +117,9 @@ dist/%/.built: $(SOURCES) | .venv/.run root-packages
 	@echo "Building the package for $*"
 	@mkdir -p $(@D)
 	@$(AS_ROOT) packaging/deb $* $(@D)
+	@touch $@
+
+$(BENCH)/.made: $(SOURCES) $(BENCH)/.rivals
+	@$(BENCH)/bin/pip install --quiet --disable-pip-version-check --force-reinstall --no-deps .
+	@$(BENCH)/bin/pip install --quiet --disable-pip-version-check .
 	@touch $@
