@@ -38,9 +38,12 @@ def adopt_orphans() -> None:
 
 
 def prefer_us() -> None:
-    """Let what else runs here wait, where we may ask for that; niceness is inherited by all that we start."""
+    """Let what else runs here wait, where we may ask for that; all that we start inherits it.
+
+    Not by niceness, which counts only among the processes of one session (sched(7), autogroup).
+    """
     try:
-        os.setpriority(os.PRIO_PROCESS, 0, -15)
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
     except PermissionError:
         print("without root, what else runs here runs beside", file=sys.stderr)
 
