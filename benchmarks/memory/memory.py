@@ -100,8 +100,9 @@ def measure(command: list[str], directory: Path, log: int, show: bool) -> tuple[
     """MiB of PSS, and the number of processes."""
     with listener() as sock:
         if command == GRANIAN:
-            argv = [word.format(app=APP, port=sock.getsockname()[1] + 1) for word in command]
-            target = ("127.0.0.1", sock.getsockname()[1] + 1)
+            with listener() as free:
+                target = free.getsockname()
+            argv = [word.format(app=APP, port=target[1]) for word in command]
             pid = asleep(argv, sock, directory, log)
             socket.create_connection(sock.getsockname()).close()  # `sock` only starts it
         else:
@@ -121,15 +122,16 @@ def measure(command: list[str], directory: Path, log: int, show: bool) -> tuple[
 
 def lookout(directory: Path, log: int) -> None:
     """Resident memory of one that waits, before the first visit and after the first Master has left."""
+    with listener() as free:
+        where = free.getsockname()
     pid = os.fork()
     if not pid:
         os.setsid()
         os.chdir(directory)
         os.dup2(log, 1)
         os.dup2(log, 2)
-        words = ["lookout", APP, "--bind=127.0.0.1:4242", "--idle-timeout=0.5"]
+        words = ["lookout", APP, f"--bind=127.0.0.1:{where[1]}", "--idle-timeout=0.5"]
         os.execve(str(BIN / "spyglass"), ["spyglass", *words], ENVIRONMENT)
-    where = ("127.0.0.1", 4242)
     try:
         time.sleep(1.0)
         before = rollup(pid)
