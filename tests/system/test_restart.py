@@ -14,7 +14,6 @@ from load import Load
 from machine import Machine
 from process.hammer import milliseconds
 from process.visitor import Visitor
-from tell import PIECES
 
 TIMES = 3
 LONG = 1.0  # seconds
