@@ -76,7 +76,18 @@ class Connection(Timed):
     def handle(self) -> None:
         """Go on: the socket is ready for what is being waited for, or broken."""
         if self.condition == READING:
-            self._receive()
+            try:
+                data = self.sock.recv(_RECEIVE_HEAD if self._reader.pending is None else _RECEIVE_BODY)
+            except BlockingIOError:
+                if self.deadline is None:
+                    self._loop.deadlines.set(self, HEAD, monotonic())
+                return
+            except OSError as error:
+                self.close(f"reading failed: {error.strerror}")
+                return
+            if not data:
+                self._at_end = True
+            self.proceed(data)
         elif self.condition == RESPONDING:
             self.proceed()
         elif self.condition == LINGERING:
@@ -84,31 +95,17 @@ class Connection(Timed):
 
     # Reading
 
-    def _receive(self) -> None:
-        try:
-            data = self.sock.recv(_RECEIVE_HEAD if self._reader.pending is None else _RECEIVE_BODY)
-        except BlockingIOError:
-            if self.deadline is None:
-                self._loop.deadlines.set(self, HEAD, monotonic())
-            return
-        except OSError as error:
-            self.close(f"reading failed: {error.strerror}")
-            return
-        if not data:
-            self._at_end = True
-        self.proceed(data)
-
     def proceed(self, data: bytes = b"") -> None:
         """Finish the response under way, answer what has come, `data` the last of it, in order; then wait for more."""
-        answered = False
+        answered = 0
         if self._exchange is not None or self._refused:
             if not self._pump():
                 return
-            answered = True
+            answered = 1
         elif self._out and not self._flush():
             return
         reader = self._reader
-        for _ in range(_REQUESTS_A_TURN):
+        while True:
             try:
                 request = reader.next(data)
             except RequestError as error:
@@ -123,16 +120,29 @@ class Connection(Timed):
             self._begin(request)
             if not self._pump():
                 return
-            answered = True
             if not reader.buffer:
-                break
+                self._served_all()
+                return
+            answered += 1
+            if answered >= _REQUESTS_A_TURN:
+                self._loop.again(self)
+                return
             data = b""
+        if answered and not reader.buffer:
+            self._served_all()
         else:
-            self._loop.again(self)
-            return
-        self._await_more(answered)
+            self._await_more()
 
-    def _await_more(self, answered: bool) -> None:
+    def _served_all(self) -> None:
+        """Everything that came has been answered."""
+        if self.deadline == IDLE and self.watched == select.EPOLLIN and not self._at_end and not self._loop.draining:
+            # Nothing has changed since the last time but the time.
+            self.due = monotonic() + self._loop.keepalive_timeout
+        else:
+            self.deadline = None
+            self._await_more()
+
+    def _await_more(self) -> None:
         loop = self._loop
         reader = self._reader
         if self._at_end:
@@ -147,7 +157,7 @@ class Connection(Timed):
             loop.watch(self, select.EPOLLIN)
         if self._served and reader.quiet:
             # An empty line says nothing: it must not keep the connection, and with it the unit, for another while.
-            if answered or self.deadline is None:
+            if self.deadline is None:
                 loop.deadlines.set(self, LAST_CALL if loop.draining else IDLE, monotonic())
         elif reader.pending is not None:
             if reader.pending.expects_continue:
@@ -191,7 +201,8 @@ class Connection(Timed):
     def _pump(self) -> bool:
         """Send and ask for the next piece, until the answer is out (True), or the client does not take it (False)."""
         exchange = self._exchange
-        for _ in range(_PIECES_A_TURN):
+        pieces = 0
+        while True:
             if (self._out or self._span is not None) and not self._flush():
                 return False
             if exchange is None:
@@ -200,10 +211,12 @@ class Connection(Timed):
                 return False
             if exchange.done:
                 return self._finish(exchange)
+            if pieces == _PIECES_A_TURN:
+                self._loop.again(self)
+                return False
+            pieces += 1
             if not self._take(self._loop.crew.call(exchange, exchange.advance)):
                 return False
-        self._loop.again(self)
-        return False
 
     def resume(self, piece: Piece) -> None:
         """What a call gave that was made in another thread."""

@@ -47,6 +47,7 @@ class Loop:
         self.heads = HeadParser()
         self.debug = config.debug
         self.write_timeout = config.write_timeout
+        self.keepalive_timeout = config.keepalive_timeout
         self.draining = False
         self.served = 0
         self.crew = Crew(config.threads, slot, log) if config.threads > 1 else Solo(slot)
