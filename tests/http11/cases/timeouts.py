@@ -38,6 +38,14 @@ CASES = [
         ok(PATH_INFO="/1") + CLOSED,
         modes=("whole",),
     ),
+    # But it is for each head: what one has used up is not taken from the next, which may have begun behind it in the same segment.
+    Case(
+        "heads that each begin behind the last one's end",
+        "RFC 9112 9.3.2",
+        (get()[:9], *(get()[9:] + get()[:9], Step.ANSWER) * 4000, get()[9:]),
+        ok() * 4001,
+        modes=("whole",),
+    ),
     # Gone: whatever the app returned is closed, once.
     Case("gone during the answer", "PEP 3333", (ENDLESS, Received(b"xxx"), Step.ABORT), LEFT, probe=ONCE),
     Case("gone before the answer", "PEP 3333", (ENDLESS, Step.ABORT), LEFT, modes=("whole",)),
