@@ -245,8 +245,12 @@ class Exchange:
                 self._iterator = None  # nothing of the rest could be sent, and it need not end
             if piece or self._iterator is None:
                 return piece
+        if self._head is None:
+            # By itself, for the app may have promised more than nothing: then that much can still be said.
+            self._iterator = iter(())
+            return self._begin(0).data
         self._iterator = None
-        return (b"" if self._head is not None else self._begin(0).data) + self._end()
+        return self._end()
 
     def _close(self) -> None:
         result, self._result, self._iterator = self._result, None, None

@@ -215,6 +215,22 @@ CASES = [
         ok(body=b"hello", then=CUT),
     ),
     Case("no bytes at all", "PEP 3333", get(play(start("200 OK", ("Content-Length", "9")), valid=False)), ok(status=(200, 500), then=CUT)),
+    *(
+        Case(
+            f"no bytes at all from {what}",
+            "PEP 3333",
+            get(play(start("200 OK", ("Content-Length", "9")), *call, body=body, kind=kind, valid=False), version=version),
+            ok(status=(200, 500), then=CUT),
+        )
+        for version in ("HTTP/1.1", OLD)
+        for what, call, body, kind in (
+            (f"a generator to {version}", (), (), "generator"),
+            (f"a generator of empty pieces to {version}", (), ("", ""), "generator"),
+            (f"a tuple to {version}", (), (), "tuple"),
+            (f"an empty write to {version}", (["write", ""],), (), "list"),
+            (f"an iterable to {version}", (), (), "counted"),
+        )
+    ),
     Case(
         "too many bytes",
         "PEP 3333",
