@@ -166,8 +166,8 @@ class Connection(Timed):
                 if not self._take(b"HTTP/1.1 100 Continue\r\n\r\n"):
                     return
             loop.deadlines.set(self, BODY, monotonic())
-        elif self.deadline != HEAD:
-            # Not set afresh by each byte: the time is for the whole head.
+        elif answered or self.deadline != HEAD:
+            # Not set afresh by each byte: the time is for the whole head. But for each head: the last one's may still be set.
             loop.deadlines.set(self, HEAD, monotonic())
 
     # Responding
