@@ -26,6 +26,7 @@ TOPICS = (
     "iterables",
     "app_errors",
     "file_wrapper",
+    "long_calls",
 )
 
 ALL = [replace(case, topic=topic) for topic in TOPICS for case in import_module(f".{topic}", __name__).CASES]

@@ -30,6 +30,7 @@ class Step(Enum):
     CONTINUE = "wait for 100 Continue"
     ANSWER = "wait for the next answer"
     OPEN_GATE = "let an app go on that waits at GATE"
+    SERVED_MEANWHILE = "another client is served, while an app of this one's waits"
     END = "shut down for writing"
     ABORT = "reset the connection and be gone"
 

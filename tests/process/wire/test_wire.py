@@ -95,6 +95,7 @@ class Run:
         self.case = case
         self.mode = mode
         self.token = "".join(RUNS.choices("abcdefghijklmnopqrstuvwxyz", k=12)).encode()
+        self.server = server
         self.gate = server.gates / f"gate-{self.token.decode()}"
         self.client = Client(server.unix if mode in ("bytes", "split") else server.tcp)
         self.sent = b""
@@ -137,7 +138,12 @@ class Run:
         elif step is Step.ANSWER:
             self.expect_answer()
         elif step is Step.OPEN_GATE:
+            until(self.gate.exists, False)
             self.gate.touch()
+        elif step is Step.SERVED_MEANWHILE:
+            until(self.gate.exists, False)  # the app has gone through, should it have been opened before
+            for _ in range(3):
+                self.server.ask(b"/pid")
         elif step is Step.END:
             self.client.end()
         elif step is Step.ABORT:
