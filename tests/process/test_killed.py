@@ -49,6 +49,20 @@ def test_workers_killed_again_and_again_under_load(systemd):
     assert len(life.runs) == 1
 
 
+def test_a_worker_that_breaks_ends_and_does_nothing_else(systemd):
+    """It is a fork of the zygote and that of the Master: what they would do about an error is not for it to do."""
+    life = systemd(idle_timeout=60, workers=1)
+    try:
+        visit(life.address, "/deafen")
+    except Lost:
+        pass  # it may be broken before the answer is out
+    life.until_logged("exited with status 1")
+    assert visit(life.address).status == 200
+    assert "child] error: a bug of ours" in life.log
+    assert "failing" not in life.log
+    assert "cannot start a process" not in life.log
+
+
 def test_a_killed_zygote_costs_nothing(systemd):
     life = systemd(idle_timeout=0.5, workers=2)
     with life.visitor_under_way("/sleep/1") as busy, Crowd(life.address, count=4) as crowd:
