@@ -41,12 +41,13 @@ CASES = [
     # Extensions
     *(
         Case(f"extension {extension.decode()!r}", "RFC 9112 7.1.1", sized(b"5" + extension), ok(b"hello"))
-        for extension in (b";a", b";a=b", b";a=b;c=d", b';a="b c"', b';a="b;c"', b';a="\\""', b';a=""', b";a;b;c", b";!#$%&'*+-.^_`|~=1")
+        for extension in (b";a", b";a=b", b";a=b;c=d", b';a="b c"', b';a="b;c"', b';a="\\""', b';a=""', b";a;b;c", b";!#$%&'*+-.^_`|~=1", b';a="\t ~"')
     ),
     *(
         Case(f"extension with bad whitespace {extension.decode()!r}", "RFC 9110 5.6.3", sized(b"5" + extension), ok(b"hello"))
         for extension in (b" ;a", b"; a", b" ; a = b", b"\t;\ta\t=\tb")
     ),
+    Case("extension with obs-text in quotes", "RFC 9110 5.6.4", sized(b'5;a="\x80\xff"'), ok(b"hello")),
     Case("extension of the last chunk", "RFC 9112 7.1.1", chunked(b"5\r\nhello\r\n0;a=b\r\n\r\n"), ok(b"hello")),
     Case("long extension", "RFC 9112 7.1.1", sized(b"5;a=" + b"b" * 500), ok(b"hello")),
     *(

@@ -60,6 +60,7 @@ CASES = [
     Case("no colon in the first line", "RFC 9112 5", b"GET / HTTP/1.1\r\nX\r\nHost: a\r\n\r\n", BAD),
     Case("no colon but a space", "RFC 9112 5", get("/", "X y"), BAD),
     Case("no name", "RFC 9112 5", get("/", ": y"), BAD),
+    Case("field of HTTP/2", "RFC 9112 5", get("/", ":method: GET"), BAD),
     Case("no name and no value", "RFC 9112 5", get("/", ":"), BAD),
     Case("space before the colon", "RFC 9112 5.1", get("/", "X : y"), BAD),
     Case("tab before the colon", "RFC 9112 5.1", get("/", "X\t: y"), BAD),

@@ -69,6 +69,13 @@ CASES = [
         ok(body=PATTERN[:500], fields=sized(500), then=EOF),
         probe=ONCE,
     ),
+    Case(
+        "a file behind a write",
+        PEP,
+        get(play(start(), ["write", "first "], kind="file", file={"size": 500}, valid=False)),
+        ok(body=b"first " + PATTERN[:500]),
+        probe=ONCE,
+    ),
     Case("a file for HEAD", PEP, get(file(500), method="HEAD"), ok(body=b""), probe=ONCE),
     Case("a file with a length for HEAD", PEP, get(file(500, length(500)), method="HEAD"), ok(body=b"", fields=sized(500)), probe=ONCE),
     Case(

@@ -77,6 +77,9 @@ CASES = [
         probe=ONCE,
     ),
     Case("closed after a piece of text", PEP, get(counted(start(), body=[{"str": "x"}], valid=False)), FAILED, probe=ONCE),
+    Case(
+        "closed when it cannot be iterated over", PEP, get(play(start(), kind="broken", valid=False)), FAILED, probe=ONCE, logged="KeyError"
+    ),
     Case("closed without start_response", PEP, get(counted(valid=False)), FAILED, probe=ONCE),
     Case("closed after start_response twice", PEP, get(counted(start(), body=[start(), "x"], valid=False)), FAILED, probe=ONCE),
     Case(

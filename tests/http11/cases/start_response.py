@@ -132,6 +132,12 @@ CASES = [
     Case("large write", PEP, get(play(start(), ["write", {"of": ["x", 500_000]}])), ok(body=b"x" * 500_000)),
     Case("many writes", PEP, get(play(start(), *[["write", "x"]] * 200)), ok(body=b"x" * 200)),
     Case("write in a generator", PEP, get(play(body=[start(), ["write", "he"], "llo"], kind="generator")), ok(body=b"hello")),
+    Case(
+        "write between the pieces of a generator",
+        PEP,
+        get(play(start(), body=["a", ["write", "b"], "c", ["write", "d"]], kind="generator")),
+        ok(body=b"abcd", fields=CHUNKED),
+    ),
     Case("write to HTTP/1.0", PEP, get(play(start(), ["write", "he"], body=["llo"]), version="HTTP/1.0"), ok(body=b"hello", then=EOF)),
     Case("write of text", PEP, broken(start(), ["write", {"str": "hello"}]), FAILED),
     Case("write of None", PEP, broken(start(), ["write", {"none": None}]), FAILED),

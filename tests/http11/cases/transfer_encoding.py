@@ -133,6 +133,9 @@ CASES = [
     Case("another name and a length", "RFC 9112 6.1", post(b"hello", "X-Transfer-Encoding: chunked"), ok(b"hello")),
     Case("Content-Encoding is no framing", "RFC 9110 8.4", post(b"hello", "Content-Encoding: chunked"), ok(b"hello")),
     Case("TE is no framing", "RFC 9110 10.1.4", post(b"hello", "TE: chunked"), ok(b"hello")),
+    Case("named in Connection", "RFC 9110 7.6.1", chunked(BODY, "Connection: Transfer-Encoding"), ok(b"hello")),
+    Case("Content-Length named in Connection", "RFC 9110 7.6.1", post(b"hello", "Connection: Content-Length"), ok(b"hello")),
+    Case("Host named in Connection", "RFC 9110 7.6.1", get("/", "Connection: Host"), ok(b"", HTTP_HOST="a")),
     Case("TE: trailers", "RFC 9110 10.1.4", get("/", "TE: trailers", "Connection: TE"), ok(b"")),
     # Versions and methods
     Case("HTTP/1.0", "RFC 9112 6.1", coding("Transfer-Encoding: chunked", version="HTTP/1.0"), BAD),

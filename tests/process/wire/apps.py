@@ -191,6 +191,7 @@ class Performer:
             "generator": self.body,
             "counted": lambda: Counted(self, self.body()),
             "endless": lambda: Counted(self, self.endless()),
+            "broken": lambda: Broken(self, None),
             "sized": lambda: Sized(self, self.body()),
             "sequence": lambda: Sequence([chunk(each) for each in body]),
             "file": self.file,
@@ -264,6 +265,13 @@ class Sized(Counted):
 
     def __len__(self):
         return self.performer.program["length"]
+
+
+class Broken(Counted):
+    """One that fails when it is asked for its iterator."""
+
+    def __iter__(self):
+        raise KeyError("told to raise")
 
 
 class Sequence:
