@@ -45,18 +45,17 @@ def _code(status: str) -> int:
 class CheckedFields:
     """Fields that may be sent: `text` (str) as lines, without Content-Length; `length` (int or None) is what that said.
 
-    `own` tells which of the fields that the server would add are among them. `head` and `head_of` are make_head()'s: what it last
-    made of these fields, and of what else.
+    `own` tells which of the fields that the server would add are among them. `made` is make_head()'s: the head that it last made of
+    these fields, behind what else it was made of. One tuple, for threads share these objects and must not see half of a change.
     """
 
-    __slots__ = ("head", "head_of", "length", "own", "text")
+    __slots__ = ("length", "made", "own", "text")
 
     def __init__(self, text: str, length: int | None, own: int) -> None:
         self.text = text
         self.length = length
         self.own = own
-        self.head: Head | None = None
-        self.head_of: tuple[object, ...] = ()
+        self.made: tuple[tuple[object, ...], Head] | None = None
 
 
 def check_fields(fields: object) -> CheckedFields:
@@ -154,9 +153,10 @@ def make_head(status: str, fields: CheckedFields, request: Request, date: str, k
     `date` (str) is the Date to send unless the app gives one, `keep_alive` whether we are willing, `length` (int or None) that of
     the whole body if it is known already.
     """
-    head_of = (status, request.method, request.version, date, keep_alive, length)
-    if fields.head is not None and fields.head_of == head_of:
-        return fields.head
+    made_of = (status, request.method, request.version, date, keep_alive, length)
+    made = fields.made
+    if made is not None and made[0] == made_of:
+        return made[1]
     given = fields.length
     if request.method == "HEAD" or status[:3] in _SILENT:
         framing = NONE
@@ -180,8 +180,8 @@ def make_head(status: str, fields: CheckedFields, request: Request, date: str, k
         framed += "Connection: keep-alive\r\n"
     ours = _what_is_missing(fields.own, date) if fields.own else f"Date: {date}\r\nServer: spyglass\r\n"
     text = f"HTTP/1.1 {status if len(status) > 3 else status + ' '}\r\n{fields.text}{ours}{framed}\r\n"
-    fields.head_of = head_of
-    fields.head = head = Head(text.encode("latin-1"), framing, length, keep_alive)
+    head = Head(text.encode("latin-1"), framing, length, keep_alive)
+    fields.made = made_of, head
     return head
 
 

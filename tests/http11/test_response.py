@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from spyglass.http11.refusal import REASONS, http_date, refusal
 from spyglass.http11.request import Request
-from spyglass.http11.response import CHUNKED, HOP_BY_HOP, LENGTH, NONE, UNTIL_CLOSE, check_fields, check_status, make_head
+from spyglass.http11.response import CHUNKED, HOP_BY_HOP, LENGTH, NONE, UNTIL_CLOSE, CheckedFields, check_fields, check_status, make_head
 
 from .reading import STATUSES
 
@@ -127,6 +127,27 @@ def test_how_a_response_is_framed(how, framing, length, kept, lines):
     if framing == LENGTH:
         assert head.length == length
     assert (head.framing == NONE) is (how.get("method") == "HEAD" or how.get("status", "")[:3] in ("204", "205", "304"))
+
+
+def test_two_threads_that_answer_with_the_same_fields():
+    """The fields of many responses are one object. Another thread may come in wherever something is kept there."""
+    request = Request("GET", "/", (1, 1), {})
+    seen = []
+
+    class Shared(CheckedFields):
+        def __setattr__(self, name, value):
+            super().__setattr__(name, value)
+            if name == "made" and getattr(self, "raced", None) is False:
+                self.raced = True  # once, and not for what the other thread does itself
+                seen.append(make_head("200 OK", self, request, DATE, True, 5).data)
+                self.raced = False
+
+    fields = Shared("", None, 0)
+    make_head("200 OK", fields, request, DATE, True, 3)
+    fields.raced = False
+    make_head("200 OK", fields, request, DATE, True, 5)
+    assert seen
+    assert all(b"Content-Length: 5\r\n" in data for data in seen)
 
 
 @pytest.mark.parametrize("name", ["Date", "dATE", "Server", "SERVER"])
