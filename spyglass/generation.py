@@ -23,13 +23,15 @@ if TYPE_CHECKING:
     from spyglass.log import Log
     from spyglass.shared import Shared
 
+_OTHERS = 5.0  # seconds that the other requests of a worker have to end when one of its calls must be ended
+_LOOK_AGAIN = 0.1  # seconds between two looks at whether they have
 _BUFFER = 1 << 20  # the channel's; a zygote must never wait for its Master
 
 
 class Worker:
     """`pid` (int) is 0 until the zygote has reported it; `born` is monotonic seconds."""
 
-    __slots__ = ("born", "cells", "draining", "killed", "number", "pid")
+    __slots__ = ("born", "cells", "draining", "end_by", "killed", "number", "pid")
 
     def __init__(self, number: int, cells: memoryview[int], born: float) -> None:
         self.number = number
@@ -37,6 +39,7 @@ class Worker:
         self.born = born
         self.pid = 0
         self.draining = False
+        self.end_by: float | None = None  # it has a call that must be ended, at the latest then
         self.killed = False
 
     def slot(self) -> Slot:
@@ -160,9 +163,25 @@ class Generation:
         if self.pid:
             os.kill(self.pid, signal.SIGKILL)
 
-    def end_call(self, number: int) -> None:
-        """End the worker in slot `number`, whose call has been running for too long."""
-        worker = self.workers[number]
+    def end_overdue(self, now: float) -> None:
+        """End each worker with a call that has been running for request_timeout, after it has finished what else it is doing."""
+        for slot in fleet.overdue(self.slots(), now, self.config.request_timeout):
+            worker = self.workers[slot.number]
+            if worker.end_by is None:
+                # With one thread nothing else can be finished.
+                worker.end_by = now + (min(_OTHERS, self.config.graceful_timeout) if self.config.threads > 1 else 0.0)
+                worker.order(scoreboard.DRAIN)
+                self._shared.ring()
+            if slot.open <= 1 or now >= worker.end_by:
+                self._end_call(worker)
+
+    def overdue_at(self, now: float) -> float:
+        """When to look for such workers next (monotonic seconds)."""
+        if any(worker.end_by is not None for worker in self.workers.values()):
+            return now + _LOOK_AGAIN
+        return fleet.overdue_at(self.slots(), now, self.config.request_timeout)
+
+    def _end_call(self, worker: Worker) -> None:
         if not worker.killed:
             worker.killed = True
             seconds = self.config.request_timeout

@@ -90,6 +90,8 @@ class Master:
         now = time.monotonic()
         if self._answerer is not None:
             self._answerer.expire(now)
+        for generation in self._generations():
+            generation.end_overdue(now)
         if self._exit_status is not None:
             self._look_at_stopping(now)
         else:
@@ -105,14 +107,14 @@ class Master:
     def _patience(self, now: float) -> float | None:
         """Seconds until something is due; None: only an event can change anything."""
         due: list[float | None] = [self._hold_until, self._answerer.due() if self._answerer is not None else None]
+        due += [generation.overdue_at(now) for generation in self._generations()]
         if self._exit_status is not None:
             due.append(self._stop_by)
         else:
             if self._loading is not None:
                 due += [self._loading.started + self._loading.config.start_timeout, self._loading.streak.respawn_at]
             if self._serving is not None:
-                slots = self._serving.slots()
-                due += [self._leave_at(slots, now), fleet.overdue_at(slots, now, self._config.request_timeout)]
+                due += [self._leave_at(self._serving.slots(), now)]
                 due += [self._serving.streak.respawn_at, now + _STATUS_EVERY]
             elif self._trouble is not None:
                 due.append(self._failing_leave_at(now))
@@ -278,8 +280,6 @@ class Master:
                 self._failures += 1
             return
         slots = generation.slots()
-        for slot in fleet.overdue(slots, now, self._config.request_timeout):
-            generation.end_call(slot.number)
         if not generation.pid and self._loading is None and now >= generation.streak.respawn_at:
             self._load()
         if self._failures and any(slot.served for slot in slots):

@@ -128,10 +128,9 @@ class Connection(Timed):
                 self._loop.again(self)
                 return
             data = b""
-        if answered and not reader.buffer:
-            self._served_all()
-        else:
-            self._await_more()
+        if answered:
+            self.deadline = None  # that of the last head; each has its own time
+        self._await_more()
 
     def _served_all(self) -> None:
         """Everything that came has been answered."""
@@ -166,8 +165,8 @@ class Connection(Timed):
                 if not self._take(b"HTTP/1.1 100 Continue\r\n\r\n"):
                     return
             loop.deadlines.set(self, BODY, monotonic())
-        elif answered or self.deadline != HEAD:
-            # Not set afresh by each byte: the time is for the whole head. But for each head: the last one's may still be set.
+        elif self.deadline != HEAD:
+            # Not set afresh by each byte: the time is for the whole head.
             loop.deadlines.set(self, HEAD, monotonic())
 
     # Responding

@@ -11,7 +11,7 @@ from .visitor import Crowd, Lost, visit
 
 
 def test_a_killed_worker_costs_only_what_it_was_serving(systemd):
-    life = systemd(idle_timeout=60, workers=2)
+    life = systemd(idle_timeout=60, workers=2, threads=1)
     with life.visitor_under_way("/sleep/60") as doomed, Crowd(life.address, "/sleep/0.02", count=4) as crowd:
         life.until(lambda: len(workers(life.run.pid)) == 2 and len(crowd.answers) > 20, "nobody is served")
         others = {int(visit(life.address, "/pid").text) for _ in range(5)}  # never the one that sleeps
@@ -136,7 +136,7 @@ def test_a_long_response_that_goes_on_is_not_past_request_timeout(systemd):
 
 
 def test_every_worker_stuck_at_once_comes_back(systemd):
-    life = systemd(idle_timeout=60, workers=2, request_timeout=0.5)
+    life = systemd(idle_timeout=60, workers=2, threads=1, request_timeout=0.5)
     with life.visitor_under_way("/hang"), life.visitor_under_way("/hang"):
         answer = visit(life.address)
         assert answer.status == 200
@@ -153,3 +153,23 @@ def test_a_worker_with_a_bug_is_no_second_master(systemd, tmp_path):
     assert "failing: the workers die as soon as they are started" in life.run.told("STATUS")
     assert "cannot start a process" not in life.log
     assert re.search(r"child\] error: a bug of ours\n(.*\n)*.*OSError: a bug$", life.log, re.M)
+
+
+def test_who_is_stuck_does_not_hold_up_a_stop(systemd):
+    life = systemd(idle_timeout=60, workers=2, request_timeout=1)
+    with life.visitor_under_way("/hang") as stuck:
+        life.signal(signal.SIGTERM)
+        with pytest.raises(Lost, match="closed without an answer|reset"):
+            stuck.answer()
+        life.until(lambda: life.run.ended, "it has not left", timeout=5)
+    assert life.run.status == 0
+
+
+def test_who_shares_a_worker_with_one_who_is_stuck_is_served_to_the_end(systemd):
+    life = systemd(idle_timeout=60, workers=1, request_timeout=1)
+    with life.visitor_under_way("/hang") as stuck, life.visitor_under_way("/sleep/0.6"), life.visitor_under_way("/stream/2") as other:
+        assert len(other.answer().text.split()) == 10
+        with pytest.raises(Lost, match="closed without an answer|reset"):
+            stuck.answer()
+    assert visit(life.address).status == 200
+    assert re.search(r"worker \d+: killed, a call has been running for 1 s", life.log)
