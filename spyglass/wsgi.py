@@ -275,7 +275,7 @@ class Exchange:
             raise AssertionError("start_response() was called twice without exc_info")
         check_status(status)
         self._fields = check_fields(fields)
-        self.status = status
+        self.status = status if type(status) is str else str.__str__(status)
         return self._write
 
     def _write(self, data: bytes) -> None:

@@ -26,7 +26,7 @@ _SPECIAL = {"content-length": _LENGTH, "date": _DATE, "server": _SERVER}
 
 def check_status(status: object) -> int:
     """The code of a status like "200 OK". TypeError or ValueError unless it is a final one and cannot break the framing (PEP 3333)."""
-    if type(status) is not str:
+    if not isinstance(status, str):
         raise TypeError(f"the status must be of type str, not {type(status).__name__}")
     return _code(status)
 
@@ -91,7 +91,8 @@ def _check_fields(fields: Iterable[object]) -> CheckedFields:
         if type(field) is not tuple or len(field) != 2:
             raise TypeError(f"a header must be a tuple of two str: {field!r}")
         name, value = field
-        if type(name) is not str or type(value) is not str:
+        # PEP 3333 says str; what a template engine has marked as safe is of a class of its own, and good enough.
+        if not isinstance(name, str) or not isinstance(value, str):
             raise TypeError(f"a header must be a tuple of two str: {field!r}")
         kind = _NAMES[name]
         if not (value.isascii() and value.isprintable()):
@@ -102,7 +103,7 @@ def _check_fields(fields: Iterable[object]) -> CheckedFields:
             length = int(value)
         else:
             own |= kind
-            text += f"{name}: {value}\r\n"
+            text += "".join((name, ": ", value, "\r\n"))  # what is in it, whatever its class would make of it
     return CheckedFields(text, length, own)
 
 

@@ -143,6 +143,19 @@ def test_the_head_waits_for_the_first_byte_of_the_body():
     assert "X: 1" not in played.head
 
 
+def test_text_of_a_class_of_the_app_s_is_sent_as_what_it_holds():
+    class Safe(str):
+        def __format__(self, spec):
+            return "\r\nX: forged"
+
+        __str__ = __format__
+
+    played = play(answering([b"x"], (Safe("Y"), Safe("z")), status=Safe("200 Fine")))
+    assert played.head[0] == "HTTP/1.1 200 Fine"
+    assert "Y: z" in played.head
+    assert "forged" not in played.sent.decode()
+
+
 def test_the_fields_are_those_of_the_moment():
     fields = [("X", "1")]
 
