@@ -9,9 +9,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from spyglass.http11.request import Request
 
-# RFC 3986 has fewer, but browsers send `|`, `{`, `"` and their like in queries as they are, and no reader takes them for anything else.
-# What is not here parts readers: spaces, controls, bytes above 127, and `#`, behind which some see a fragment.
-_TARGET = bytes(code for code in range(0x21, 0x7F) if code != ord("#"))
 # reg-name = *( unreserved / pct-encoded / sub-delims )
 _REG_NAME = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~!$&'()*+,;=%"
 _NOT_REG_NAME = str.maketrans("", "", _REG_NAME)
@@ -23,10 +20,12 @@ def parse_target(request: Request) -> str | None:
     Raises RequestError 400 for anything that is not origin-form, absolute-form of http or https, or `*` with OPTIONS.
     """
     target = request.target
-    if target.encode("latin-1").translate(None, _TARGET):
+    # RFC 3986 has fewer, but browsers send `|`, `{`, `"` and their like in queries as they are, and no reader takes them for anything
+    # else. What parts readers: spaces, controls, bytes above 127, and `#`, behind which some see a fragment.
+    if not (target.isascii() and target.isprintable()) or "#" in target or " " in target:
         raise RequestError(400, "bad character in the request target")
     authority = None
-    if not target.startswith("/"):
+    if target[:1] != "/":
         if target == "*" and request.method == "OPTIONS":
             # It is asked of the server as a whole; PEP 3333 has no path for that, REQUEST_URI tells who wants to know.
             request.path = "/"

@@ -80,7 +80,7 @@ class Connection(Timed):
                 data = self.sock.recv(_RECEIVE_HEAD if self._reader.pending is None else _RECEIVE_BODY)
             except BlockingIOError:
                 if self.deadline is None:
-                    self._loop.deadlines.set(self, HEAD, monotonic())
+                    self._await_more()
                 return
             except OSError as error:
                 self.close(f"reading failed: {error.strerror}")
@@ -182,19 +182,13 @@ class Connection(Timed):
 
     def _constant(self) -> dict[str, Any]:
         """What is the same for every request of this connection."""
-        base = self._loop.base.copy()
+        base = self._loop.bases[self._listener.fd]
         if self._listener.is_unix:
-            # PEP 3333 wants name and port never empty; a unix socket has neither, and its peer no address.
-            base.update(REMOTE_ADDR="", SERVER_NAME="localhost", SERVER_PORT="80")
             return base
-        host, port = self.sock.getsockname()[:2]
         # A dual-stack socket names IPv4 clients ::ffff:a.b.c.d (RFC 4291 2.5.5.2); apps and people know them as a.b.c.d.
-        base.update(
-            REMOTE_ADDR=self._address[0].removeprefix("::ffff:"),
-            REMOTE_PORT=str(self._address[1]),
-            SERVER_NAME=host.removeprefix("::ffff:"),
-            SERVER_PORT=str(port),
-        )
+        base = {**base, "REMOTE_ADDR": self._address[0].removeprefix("::ffff:"), "REMOTE_PORT": str(self._address[1])}
+        if not base["SERVER_NAME"]:
+            base["SERVER_NAME"] = self.sock.getsockname()[0].removeprefix("::ffff:")
         return base
 
     def _pump(self) -> bool:
@@ -341,7 +335,7 @@ class Connection(Timed):
     def _sends_on(self) -> bool:
         # It should not, but may have while the app was running; closing on that would be a reset all the same.
         try:
-            return bool(self.sock.recv(_RECEIVE_BODY))
+            return bool(self.sock.recv(_RECEIVE_HEAD))
         except OSError:
             return False
 

@@ -24,6 +24,7 @@ from spyglass.wsgi import base_environ
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from spyglass.config import Config
     from spyglass.loader import App
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 _LINGER = 2.0  # seconds for a client to read its last answer and close
 _LAST_CALL = 1.0  # seconds for a kept-alive client's next request when the worker drains
 _ACCEPTED_A_TURN = 16
+_ANY = ("0.0.0.0", "::")  # noqa: S104, of what is bound already
 
 
 class Loop:
@@ -43,6 +45,7 @@ class Loop:
         self.app = app
         self.log = log
         self.base = base_environ(config.threads)
+        self.bases = {listener.fd: self._base_of(listener) for listener in listeners}
         self.limits = Limits(config)
         self.heads = HeadParser()
         self.debug = config.debug
@@ -79,6 +82,18 @@ class Loop:
         self._doors: dict[int, Callable[[], None]] = {}
         if self.crew.bell >= 0:
             self._epoll.register(self.crew.bell, select.EPOLLIN)
+
+    def _base_of(self, listener: Listener) -> dict[str, Any]:
+        """What is the same for all requests that come by `listener`."""
+        base = self.base.copy()
+        if listener.is_unix:
+            # PEP 3333 wants name and port never empty; a unix socket has neither, and its peer no address.
+            base.update(REMOTE_ADDR="", SERVER_NAME="localhost", SERVER_PORT="80")
+        else:
+            host, port = listener.sock.getsockname()[:2]
+            # Of a socket for all addresses each connection knows better by which of them it came.
+            base.update(SERVER_NAME="" if host in _ANY else host, SERVER_PORT=str(port))
+        return base
 
     # What the process asks for
 
@@ -252,10 +267,9 @@ class Loop:
             sock.setblocking(False)
             connection = Connection(self, sock, address, listener)
             self._connections[connection.fd] = connection
-            self.watch(connection, select.EPOLLIN)
             if self.log.debugging:
                 self.log.debug(f"{connection}: accepted")
-            connection.handle()  # its request is most often there already
+            connection.handle()  # its request is most often there already; only who has to wait is watched
 
     # The one pair that counts what is open: idleness is decided by these two numbers alone.
 
