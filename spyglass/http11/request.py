@@ -356,8 +356,7 @@ def _cut(lines: list[str]) -> dict[str, str]:
         if key in fields:
             value = _combine(key, fields[key], value)
         fields[key] = value
-    if "" in fields:
-        del fields[""]
+    fields.pop("", None)
     return fields
 
 
