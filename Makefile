@@ -30,6 +30,7 @@ RUN_PACKAGES := gcc libc6-dev libsystemd-dev pkg-config \
     $(if $(filter-out /usr/bin/%,$(shell command -v $(PYTHON))),,python3 python3-dev python3-venv)
 ROOT_PACKAGES := mmdebstrap debian-archive-keyring
 TEST_PACKAGES := $(ROOT_PACKAGES) systemd-container
+BENCH_PACKAGES := libev-dev wrk
 
 # $(call install,PACKAGES): apt is asked for nothing when nothing is missing.
 define install
@@ -76,6 +77,9 @@ bench-memory: $(BENCH)/.made ## what an app costs while it is awake, beside uWSG
 	@$(BENCH)/bin/python benchmarks/memory/memory.py
 	@$(BENCH)/bin/python benchmarks/memory/memory.py --lookout
 
+bench-throughput: $(BENCH)/.made bench-packages ## requests per second, beside bjoern, granian, uWSGI and others (half an hour; ROUNDS=5)
+	@$(BENCH)/bin/python benchmarks/throughput/throughput.py --rounds $(if $(filter file,$(origin ROUNDS)),5,$(ROUNDS))
+
 clean: ## remove what was made in the clone
 	rm -rf .venv dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
@@ -83,7 +87,7 @@ clean: ## remove what was made in the clone
 distclean: clean ## and the Debian roots
 	$(SUDO) rm -rf '$(ROOTS_CACHE)'/{build,clean,tests}-* '$(ROOTS_CACHE)'/httptools-* '$(BENCH)'
 
-.PHONY: help run venv test check deb shell roots bench-wake bench-memory clean distclean run-packages root-packages test-packages
+.PHONY: help run venv test check deb shell roots bench-wake bench-memory bench-throughput bench-packages clean distclean run-packages root-packages test-packages
 
 run-packages:
 	$(call install,$(RUN_PACKAGES))
@@ -91,6 +95,8 @@ root-packages:
 	$(call install,$(ROOT_PACKAGES))
 test-packages:
 	$(call install,$(TEST_PACKAGES))
+bench-packages:
+	$(call install,$(BENCH_PACKAGES))
 
 .venv/.run: pyproject.toml | run-packages
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than 3.11: make PYTHON=..."; exit 1; }
@@ -104,7 +110,7 @@ test-packages:
 	@.venv/bin/pip install --quiet --disable-pip-version-check --use-pep517 --editable '.[dev]'
 	@touch $@
 
-$(BENCH)/.rivals: benchmarks/rivals.txt | run-packages
+$(BENCH)/.rivals: benchmarks/rivals.txt | run-packages bench-packages
 	@echo "Making $(BENCH) with the servers to compare with"
 	@$(PYTHON) -m venv --clear $(BENCH)
 	@$(BENCH)/bin/pip install --quiet --disable-pip-version-check --requirement benchmarks/rivals.txt

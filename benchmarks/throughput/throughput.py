@@ -1,0 +1,185 @@
+"""Requests per second, beside the fastest and the most used WSGI servers. `make bench-throughput` runs it.
+
+One worker of each server on one core, wrk on the other; 64 connections. Every round measures every server once in each row, in another
+order each time; the table has medians, and ratios of medians. Where a server has threads it has four. "mixed" is what fast pages get
+while two clients ask for a page that takes 50 ms all the time: asleep (a database, say), or computing.
+
+    throughput.py [--rounds N] [--seconds N] [--rows hello,mixed...] [--servers Spyglass,bjoern...]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import re
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+
+from servers import BIN, ENVIRONMENT, PATIENCE  # noqa: E402
+
+APPS = HERE.parent / "apps"
+PYTHON = str(BIN / "python")
+OURS, THEIRS = "0", "1"  # the cores of the server and of its clients
+SERVERS = {
+    "Spyglass": [str(BIN / "spyglass"), "lookout", "{app}", "--bind=127.0.0.1:{port}", "--workers=1", "--idle-timeout=0"],
+    "bjoern": [PYTHON, str(HERE / "serve.py"), "bjoern", "{app}", "{port}"],
+    "granian": [str(BIN / "granian"), "--interface=wsgi", "--workers=1", "--no-ws", "--blocking-threads=4", "--host=127.0.0.1", "--port={port}", "{app}"],
+    "waitress": [str(BIN / "waitress-serve"), "--listen=127.0.0.1:{port}", "--threads=4", "{app}"],
+    "cheroot": [PYTHON, str(HERE / "serve.py"), "cheroot", "{app}", "{port}"],
+    "uWSGI": [str(BIN / "uwsgi"), "--http11-socket=127.0.0.1:{port}", "--wsgi={app}", "--enable-threads", "--threads=4", "--disable-logging", "--need-app"],
+    "gunicorn gthread": [str(BIN / "gunicorn"), "--bind=127.0.0.1:{port}", "--workers=1", "--worker-class=gthread", "--threads=4", "{app}"],
+    "gunicorn sync": [str(BIN / "gunicorn"), "--bind=127.0.0.1:{port}", "--workers=1", "{app}"],
+}
+BROWSER = {
+    "User-Agent": "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
+    "Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8",
+    "Accept-Language": "en-GB,en;q=0.7,de;q=0.3",
+    "Accept-Encoding": "gzip, deflate, br, zstd",
+    "DNT": "1",
+    "Connection": "keep-alive",
+    "Cookie": "session=eyJfcGVybWFuZW50Ijp0cnVlfQ.ZmFrZQ.c2lnbmF0dXJl; theme=dark",
+    "Upgrade-Insecure-Requests": "1",
+    "Sec-Fetch-Dest": "document",
+    "Sec-Fetch-Mode": "navigate",
+    "Sec-Fetch-Site": "none",
+    "Priority": "u=0, i",
+}
+# Another path each time: nothing that was parsed before can be used again but the fields.
+PATHS = "local n = 0\nrequest = function()\n  n = n + 1\n  return wrk.format('GET', '/?' .. n)\nend\n"
+# And another field, too.
+FIELDS = PATHS.replace("return", "wrk.headers['X-Request-Id'] = tostring(n)\n  return")
+POST = "wrk.method = 'POST'\nwrk.body = string.rep('x', 65536)\nwrk.headers['Content-Type'] = 'application/octet-stream'\n"
+HEADERS = "".join(f"wrk.headers[{name!r}] = {value!r}\n" for name, value in BROWSER.items())
+# row: app, path, script of wrk, what two other clients ask for
+ROWS = {
+    "hello": ("shop:app", "/", "", ""),
+    "browser": ("shop:app", "/", HEADERS, ""),
+    "browser, other paths": ("shop:app", "/", HEADERS + PATHS, ""),
+    "browser, other fields": ("shop:app", "/", HEADERS + FIELDS, ""),
+    "close": ("shop:app", "/", "wrk.headers['Connection'] = 'close'\n", ""),
+    "Flask": ("flasky:app", "/", HEADERS, ""),
+    "64 KiB": ("shop:app", "/large", "", ""),
+    "64 KiB posted": ("shop:app", "/echo", POST, ""),
+    "mixed, asleep": ("shop:app", "/", "", "/sleep"),
+    "mixed, computing": ("shop:app", "/", "", "/work"),
+}
+
+
+class Server:
+    """`name` serving `app` on a port of its own, on one core."""
+
+    def __init__(self, name: str, app: str, log: int) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        argv = [word.format(app=app, port=self.port) for word in SERVERS[name]]
+        self._process = subprocess.Popen(
+            ["taskset", "-c", OURS, *argv], cwd=APPS, env=ENVIRONMENT, stdout=log, stderr=log, start_new_session=True
+        )
+        deadline = time.monotonic() + PATIENCE
+        while not self._answers():
+            if time.monotonic() > deadline or self._process.poll() is not None:
+                self.end()
+                raise RuntimeError(f"{name} does not serve {app}")
+            time.sleep(0.05)
+
+    def _answers(self) -> bool:
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), 5) as client:
+                client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+                return client.recv(12).startswith(b"HTTP/1.1 200")
+        except OSError:
+            return False
+
+    def end(self) -> None:
+        try:
+            os.killpg(self._process.pid, signal.SIGTERM)
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+
+
+def keep_asking(port: int, path: str, enough: threading.Event) -> None:
+    while not enough.is_set():
+        try:
+            with socket.create_connection(("127.0.0.1", port), PATIENCE) as client:
+                client.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+                while client.recv(4096):
+                    pass
+        except OSError:
+            time.sleep(0.01)
+
+
+def measure(port: int, path: str, script: str, others: str, seconds: float) -> tuple[float, str]:
+    """Answers with status 2xx per second, and the median latency as wrk tells it."""
+    enough = threading.Event()
+    threads = [threading.Thread(target=keep_asking, args=(port, others, enough)) for _ in range(2 if others else 0)]
+    for thread in threads:
+        thread.start()
+    with tempfile.NamedTemporaryFile("w", suffix=".lua") as lua:
+        lua.write(script)
+        lua.flush()
+        said = subprocess.run(
+            ["taskset", "-c", THEIRS, "wrk", "--threads=1", "--connections=64", f"--duration={seconds:g}s", "--latency", "--timeout=20s", "--script", lua.name, f"http://127.0.0.1:{port}{path}"],
+            capture_output=True, text=True, check=True,
+        ).stdout  # fmt: skip
+    enough.set()
+    for thread in threads:
+        thread.join()
+    total = int(re.search(r"(\d+) requests in", said)[1])
+    bad = re.search(r"Non-2xx or 3xx responses: (\d+)", said)
+    took = re.search(r"requests in ([\d.]+)(m?)s", said)
+    latency = re.search(r"50%\s+(\S+)", said)
+    return (total - (int(bad[1]) if bad else 0)) / float(took[1]), latency[1] if latency else "-"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=2)
+    parser.add_argument("--rows", default=";".join(ROWS), help="separated by semicolons")
+    parser.add_argument("--servers", default=",".join(SERVERS))
+    arguments = parser.parse_args()
+    os.sched_setaffinity(0, {int(THEIRS)})
+    names = arguments.servers.split(",")
+    with tempfile.TemporaryFile() as log:
+        for row in arguments.rows.split(";"):
+            rates, latencies = {name: [] for name in names}, {name: [] for name in names}
+            app, path, script, others = ROWS[row]
+            for _ in range(arguments.rounds):
+                for name in random.sample(names, len(names)):
+                    try:
+                        server = Server(name, app, log.fileno())
+                        try:
+                            rate, latency = measure(server.port, path, script, others, arguments.seconds)
+                        finally:
+                            server.end()
+                        rates[name].append(rate)
+                        latencies[name].append(latency)
+                    except (RuntimeError, subprocess.CalledProcessError, ProcessLookupError) as error:
+                        print(f"{row}: {name}: {error}", file=sys.stderr)
+            tell(row, rates, latencies)
+
+
+def tell(row: str, rates: dict[str, list[float]], latencies: dict[str, list[str]]) -> None:
+    medians = {name: statistics.median(each) for name, each in rates.items() if each}
+    first = medians.get("Spyglass", 0.0)
+    print(f"\n| {row} | requests/s, median | lowest, highest | Spyglass to it | latency, 50 % |\n|---|---|---|---|---|")
+    for name, median in sorted(medians.items(), key=lambda each: -each[1]):
+        ratio = f"{first / median:.2f}" if median else "-"
+        print(f"| {name} | {median:,.0f} | {min(rates[name]):,.0f}, {max(rates[name]):,.0f} | {ratio} | {sorted(latencies[name])[len(latencies[name]) // 2]} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
