@@ -77,7 +77,7 @@ class Connection(Timed):
         """Go on: the socket is ready for what is being waited for, or broken."""
         if self.condition == READING:
             try:
-                data = self.sock.recv(_RECEIVE_HEAD if self._reader.pending is None else _RECEIVE_BODY)
+                data = self.sock.recv(_RECEIVE_BODY if self._reader.bulky else _RECEIVE_HEAD)
             except BlockingIOError:
                 if self.deadline is None:
                     self._await_more()

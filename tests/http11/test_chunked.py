@@ -74,6 +74,44 @@ def test_limits(data, status):
     assert decode(data) == status
 
 
+def test_a_client_that_sends_byte_by_byte_costs_little_more_than_its_bytes():
+    """Counted, not timed: the body is written to once for all chunks that have come together."""
+    body = Counting()
+    decoder = ChunkedDecoder(body, 10_000, 1000)
+    data = b"1\r\nx\r\n" * 5000
+    assert decoder.decode(data) == len(data)
+    assert (body.length, body.writes) == (5000, 1)
+
+
+class Counting(Body):
+    writes = 0
+
+    def __init__(self):
+        super().__init__(1 << 20)
+
+    def write(self, data):
+        self.writes += 1
+        super().write(data)
+
+
+@pytest.mark.parametrize(
+    ("data", "bulky"),
+    [
+        (b"", False),
+        (b"1\r\nx\r\n", False),
+        (b"1\r\nx\r\n" * 1000, False),
+        (b"3e8\r\n" + b"x" * 1000 + b"\r\n", True),
+        (b"ffff\r\n" + b"x" * 1000, True),
+        (b"fffff\r\n", False),
+        (b"3e8\r\n" + b"x" * 1000 + b"\r\n" + b"1\r\nx\r\n" * 5, False),
+    ],
+)
+def test_whether_more_may_be_read_at_a_time(data, bulky):
+    decoder = ChunkedDecoder(Body(1 << 20), 1 << 20, 1000)
+    decoder.decode(data)
+    assert decoder.bulky is bulky
+
+
 @given(st.lists(st.binary(min_size=1, max_size=20), max_size=5), st.integers(1, 9))
 def test_what_was_coded_is_decoded(chunks, step):
     data = b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks) + b"0\r\n\r\n"
