@@ -37,6 +37,9 @@ _RECEIVE_BODY = 128 << 10
 # A pipelining client, or a generator whose reader keeps up, gives the others a turn after so many requests, or pieces.
 _REQUESTS_A_TURN = 16
 _PIECES_A_TURN = 64
+# So does a fast reader: its socket may be ready for more for as long as there is any.
+_BYTES_A_TURN = 1 << 20
+_LARGE = 128 << 10  # a piece that is worth a turn
 # What is to be done when the socket is ready: read, go on with the answer, nothing before the loop's next turn, drop what comes.
 READING, RESPONDING, QUEUED, LINGERING = range(4)
 
@@ -208,8 +211,11 @@ class Connection(Timed):
                 self._loop.again(self)
                 return False
             pieces += 1
-            if not self._take(self._loop.crew.call(exchange, exchange.advance)):
+            piece = self._loop.crew.call(exchange, exchange.advance)
+            if not self._take(piece):
                 return False
+            if not exchange.done and isinstance(piece, bytes) and len(piece) > _LARGE:
+                pieces = _PIECES_A_TURN
 
     def resume(self, piece: Piece) -> None:
         """What a call gave that was made in another thread."""
@@ -246,12 +252,15 @@ class Connection(Timed):
         return self._flush()
 
     def _flush(self) -> bool:
-        """Send what is pending; False when the client does not take all of it now, or the connection has ended."""
+        """Send what is pending; False when the client does not take all of it now, when it is more than a turn's, or at the end."""
+        left = _BYTES_A_TURN
         try:
-            while self._out:
-                self._out = memoryview(self._out)[self.sock.send(self._out) :]
-            if self._span is not None:
-                self._send_file(self._span)
+            while self._out and left > 0:
+                sent = self.sock.send(self._out)
+                self._out = memoryview(self._out)[sent:]
+                left -= sent
+            if self._span is not None and left > 0:
+                self._send_file(self._span, left)
         except BlockingIOError:
             self.condition = RESPONDING
             if self._exchange is not None and not self._exchange.done:
@@ -262,16 +271,21 @@ class Connection(Timed):
         except (OSError, CutOff) as error:
             self.close(str(error))
             return False
+        if self._out or self._span is not None:
+            self._loop.again(self)
+            return False
         return True
 
-    def _send_file(self, span: FileSpan) -> None:
-        while span.count:
-            sent = os.sendfile(self.fd, span.fd, span.offset, span.count)
+    def _send_file(self, span: FileSpan, left: int) -> None:
+        while span.count and left > 0:
+            sent = os.sendfile(self.fd, span.fd, span.offset, min(span.count, left))
             if not sent:
                 raise CutOff("a file became shorter while it was sent")
             span.offset += sent
             span.count -= sent
-        self._span = None
+            left -= sent
+        if not span.count:
+            self._span = None
 
     def push(self, data: bytes) -> None:
         """Send `data` before returning, for write(): the one call in which a slow reader holds up a thread (PEP 3333 wants it so)."""

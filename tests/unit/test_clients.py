@@ -1,10 +1,13 @@
 """Clients that are slow, silent or gone, and a disk that is full: each costs its own connection and nothing else."""
 
+import gc
+import os
 import re
 import select
 import socket
 import tempfile
 import time
+import weakref
 
 import pytest
 
@@ -30,6 +33,85 @@ def test_a_slow_reader_is_never_given_more_than_the_socket_holds(start):
     assert 0 < len(asked) == stalled < 100
     assert alive_beside(worker)
     assert len(worker.answers(client, 1)[0]) == 200 * 100_000
+
+
+class Greedy:
+    """A connection's socket whose client takes whatever is sent, at once."""
+
+    def __init__(self, sock):
+        self._sock, self.taken = sock, 0
+
+    def send(self, data):
+        self.taken += len(data)
+        return len(data)
+
+    def __getattr__(self, name):
+        return getattr(self._sock, name)
+
+
+@pytest.mark.parametrize("size", [10_000, 300_000, 5 << 20])
+def test_a_fast_reader_gives_others_a_turn(start, size):
+    """Its socket can be ready for as long as there is anything to be sent."""
+
+    def app(environ, start_response):
+        start_response("200 OK", [])
+        return (b"x" * size for _ in range(1000))
+
+    worker = start(app)
+    worker.client(b"")
+    worker.turns(1)
+    [connection] = worker.loop._connections.values()
+    connection.sock = greedy = Greedy(connection.sock)
+    worker.clients[0].sendall(GET % 1)
+    worker.turns(1)
+    assert 0 < greedy.taken < 12 << 20
+    before = greedy.taken
+    worker.turns(1)
+    assert greedy.taken > before
+
+
+@pytest.mark.parametrize("patience", [1, 3])
+def test_nor_does_the_fast_reader_of_a_file_keep_them_waiting(start, monkeypatch, tmp_path, patience):
+    sent = []
+
+    def sendfile(to, source, offset, count):
+        sent.append(count)
+        return count
+
+    def app(environ, start_response):
+        start_response("200 OK", [])
+        return environ["wsgi.file_wrapper"](open(tmp_path / "file", "rb"))
+
+    (tmp_path / "file").write_bytes(b"")
+    os.truncate(tmp_path / "file", 1 << 30)
+    worker = start(app)
+    monkeypatch.setattr(os, "sendfile", sendfile)
+    worker.client(GET % 1)
+    worker.turns(patience)
+    assert 0 < sum(sent) <= 2 * patience << 20
+
+
+def test_what_a_cut_write_would_have_sent_is_not_kept(start):
+    """Not even until the garbage collector comes by, which may be long."""
+
+    there = []
+
+    def app(environ, start_response):
+        write = start_response("200 OK", [("Content-Length", str(10 << 20))])
+        there.append(weakref.ref(environ["wsgi.input"]))
+        write(bytes(10 << 20))
+        return []
+
+    worker = start(app, write_timeout=0.05)
+    gc.collect()
+    gc.disable()
+    try:
+        worker.client(ONE)
+        worker.until(lambda: there)
+        worker.until(lambda: not worker.slot[OPEN])
+        assert there[0]() is None
+    finally:
+        gc.enable()
 
 
 def alive_beside(worker):
