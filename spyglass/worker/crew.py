@@ -51,9 +51,9 @@ if TYPE_CHECKING:
     Piece = bytes | FileSpan | CutOff | Elsewhere | None
 
     class Led(Protocol):
-        """What is to be led: `lead()` takes the exchange that has slowed down the leader before, and returns when all is done."""
+        """What is to be led: `lead()` takes the descriptor whose exchange has slowed down the last leader; it returns when all is done."""
 
-        def lead(self, slow: Exchange | None) -> None: ...
+        def lead(self, slow: int | None) -> None: ...
 
 
 LOOK = 0.005  # seconds between two looks of the sentinel; a call is taken for a long one after one to two of them
@@ -61,6 +61,13 @@ _DOZE_AFTER = 20  # looks in a row at an empty table
 # While a long call computes, the leader has to ask for the interpreter's lock after every system call. By default it is given within
 # 5 ms (sys.setswitchinterval), which would be the pace of all short requests then.
 _SWITCH_BESIDE_LONG = 0.0005
+
+
+def _bare(error: CutOff) -> CutOff:
+    """The same without its traceback, whose frames hold whatever the app was about to send, and in a circle themselves: megabytes that
+    would wait for the garbage collector.
+    """
+    return CutOff(*error.args)
 
 
 class Demoted(BaseException):
@@ -78,8 +85,9 @@ class Hand:
     def __init__(self) -> None:
         self.bound = 0
         self.todo: deque[tuple[Exchange, Callable[[], bytes | FileSpan | None]]] = deque()  # under the crew's lock
-        # An exchange: lead, over that one; _LEAD: just lead; _LOOK: there is something to do; None: it is over.
-        self.wake: SimpleQueue[Exchange | str | None] = SimpleQueue()
+        # A descriptor: lead, over its exchange; _LEAD: just lead; _LOOK: there is something to do; None: it is over. Not the exchange
+        # itself: who leads may do so for days, and would keep whatever the app has put into the environ of that one request.
+        self.wake: SimpleQueue[int | str | None] = SimpleQueue()
 
 
 _LEAD, _LOOK = "lead", "look"
@@ -104,7 +112,7 @@ class Solo:
         try:
             return work()
         except CutOff as error:
-            return error
+            return _bare(error)
         finally:
             self._slot[scoreboard.CALL_SINCE] = 0
 
@@ -173,7 +181,7 @@ class Crew:
         try:
             piece: Piece = work()
         except CutOff as error:
-            piece = error
+            piece = _bare(error)
         try:
             table.pop()
         except IndexError:
@@ -302,7 +310,7 @@ class Crew:
         if slow is not running:  # another call by now: too early for that one, and no harm done
             self._long[slow] = self._long.pop(running)
         self._table = []
-        waiting.pop().wake.put(slow)
+        waiting.pop().wake.put(slow.connection.fd)
 
     def _start_hand(self) -> None:
         if len(self._hands) >= self._most or "threading" not in sys.modules:  # which is not for the sentinel to import, see heard()
@@ -352,6 +360,7 @@ class Crew:
                     (self._bound if hand.bound else self._free).append(hand)
             if job is not None:
                 self._work(*job)
+                del job
                 continue
             woken = hand.wake.get()
             if woken == _LOOK:
@@ -363,14 +372,14 @@ class Crew:
         try:
             piece: Piece = work()
         except CutOff as error:
-            piece = error
+            piece = _bare(error)
         self._give_back(exchange, piece)
 
     def _give_back(self, exchange: Exchange, piece: Piece) -> None:
         self.returned.append((exchange, piece))
         os.eventfd_write(self.bell, 1)
 
-    def _take_the_lead(self, hand: Hand, slow: Exchange | None) -> bool:
+    def _take_the_lead(self, hand: Hand, slow: int | None) -> bool:
         """Lead; False when the lead was lost, True when there is nothing to lead any more."""
         assert self._led is not None
         self._leader = hand

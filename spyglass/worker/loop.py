@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from spyglass.loader import App
     from spyglass.log import Log
     from spyglass.systemd import Listener
-    from spyglass.wsgi import Exchange
 
 _LINGER = 2.0  # seconds for a client to read its last answer and close
 _LAST_CALL = 1.0  # seconds for a kept-alive client's next request when the worker drains
@@ -107,10 +106,10 @@ class Loop:
         self._slot[scoreboard.STATE] = scoreboard.ACCEPTING
         self.crew.run(self)
 
-    def lead(self, slow: Exchange | None) -> None:
-        """Serve until drained, or until the lead is lost (Demoted). `slow` is the exchange over which the last leader has lost it."""
+    def lead(self, slow: int | None) -> None:
+        """Serve until drained, or until the lead is lost (Demoted). `slow` (fd) is of the one over which the last leader has lost it."""
         if slow is not None:
-            self.detach(slow.connection.fd)
+            self.detach(slow)
         while not (self.draining and not self._open) and not self._cut_is_over():
             self.turn()
         self._listen(False)
