@@ -32,6 +32,15 @@ def stderr_is_journal(environ: Mapping[str, str]) -> bool:
         return False
 
 
+def traceback_of(error: BaseException) -> str:
+    """The traceback of `error`; its last line alone when there is no descriptor left to import with what makes the others."""
+    try:
+        import traceback  # brings linecache and tokenize along: only who fails pays for them
+    except OSError:
+        return f"{type(error).__name__}: {error}"
+    return "".join(traceback.format_exception(error)).rstrip()
+
+
 class Log:
     """Writes lines of one process to stderr; `role` (str) says which process, `level` (int) is the last priority that is written."""
 
@@ -63,9 +72,7 @@ class Log:
 
     def exception(self, text: str, error: BaseException) -> None:
         """`text`, then the traceback of `error`, all of it with the priority of an error."""
-        import traceback  # brings linecache and tokenize along: only who fails pays for them
-
-        self._write(ERROR, text + "\n" + "".join(traceback.format_exception(error)).rstrip())
+        self._write(ERROR, f"{text}\n{traceback_of(error)}")
 
     def _write(self, priority: int, text: str) -> None:
         if priority > self.level:

@@ -13,6 +13,7 @@ from io import BytesIO
 
 from spyglass.http11.refusal import REASONS
 from spyglass.http11.response import CHUNKED, LENGTH, NONE, UNTIL_CLOSE, CheckedFields, Head, check_fields, check_status, make_head
+from spyglass.log import traceback_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -362,9 +363,7 @@ class Exchange:
             raise CutOff(f"the app raised {type(error).__name__} in the middle of its response") from None
         text = "Internal Server Error\n"
         if server.debug:
-            import traceback
-
-            text += "\n" + "".join(traceback.format_exception(error))
+            text += f"\n{traceback_of(error)}\n"
         body = text.encode("utf-8", "backslashreplace")
         self.status = f"500 {REASONS[500]}"
         self._fields = check_fields([("Content-Type", "text/plain; charset=utf-8")])

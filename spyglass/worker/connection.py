@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import select
+import sys
 from time import monotonic
 
 from spyglass.deadlines import BODY, HEAD, IDLE, LAST_CALL, LINGER, WRITE, Timed
@@ -40,6 +41,7 @@ _PIECES_A_TURN = 64
 # So does a fast reader: its socket may be ready for more for as long as there is any.
 _BYTES_A_TURN = 1 << 20
 _LARGE = 128 << 10  # a piece that is worth a turn
+_ON_AND_NONE = (1).to_bytes(4, sys.byteorder) + bytes(4)  # struct linger
 # What is to be done when the socket is ready: read, go on with the answer, nothing before the loop's next turn, drop what comes.
 READING, RESPONDING, QUEUED, LINGERING = range(4)
 
@@ -120,7 +122,13 @@ class Connection(Timed):
                 return
             if request is None:
                 break
-            self._begin(request)
+            try:
+                self._begin(request)
+            except OSError as error:
+                # What only some requests need is imported by them, and that takes a descriptor.
+                self._loop.log.error(f"{request.method} {request.target}: {error.strerror}")
+                self._refuse(503, "out of resources")
+                return
             if not self._pump():
                 return
             if not reader.buffer:
@@ -406,6 +414,4 @@ class Connection(Timed):
 
     def _reset_on_close(self) -> None:
         # A close is how such a response ends when it is whole: only a reset says that it is not (RFC 9112 8). Linger 0: socket(7).
-        import struct  # rare: an answer to HTTP/1.0, of unknown length, cut
-
-        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ON_AND_NONE)

@@ -313,7 +313,10 @@ class Crew:
         waiting.pop().wake.put(slow.connection.fd)
 
     def _start_hand(self) -> None:
-        if len(self._hands) >= self._most or "threading" not in sys.modules:  # which is not for the sentinel to import, see heard()
+        if len(self._hands) >= self._most:
+            return
+        if "threading" not in sys.modules:  # which is not for the sentinel to import
+            os.eventfd_write(self.bell, 1)  # see heard()
             return
         hand = Hand()
         self._hands.append(hand)
@@ -326,7 +329,10 @@ class Crew:
         In the main thread, for before Python 3.13 the thread that imports `threading` first is taken for the main one.
         """
         if get_ident() == self._main:
-            import threading  # noqa: F401
+            try:
+                import threading  # noqa: F401
+            except OSError as error:  # no descriptor is left; the next long call will ask for it again
+                self._log.error(f"cannot have threads: {error.strerror}")
 
     def _start(self, run: Callable[[], None], name: str) -> bool:
         def guarded() -> None:

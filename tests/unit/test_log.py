@@ -1,5 +1,6 @@
 """Log lines, as journald and as a person at a terminal want them."""
 
+import errno
 import os
 import re
 import subprocess
@@ -95,3 +96,16 @@ def test_stderr_is_the_journal_when_device_and_inode_say_so(capfd):
     ]:
         assert log.stderr_is_journal({"JOURNAL_STREAM": text}) is is_journal, text
     assert not log.stderr_is_journal({})
+
+
+def test_without_a_descriptor_to_import_it_with_the_traceback_is_left_out(capfd, monkeypatch):
+    """Whoever runs out of descriptors gets many errors, and the first of them must not be the end of its worker."""
+
+    class NoMore:
+        def find_spec(self, *_):
+            raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.delitem(sys.modules, "traceback", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [NoMore()])
+    Log("worker", LEVELS["error"], journal=True).exception("the app raised", ValueError("why"))
+    assert capfd.readouterr().err == "<3>worker: the app raised\n<3>worker: ValueError: why\n"
