@@ -73,6 +73,23 @@ class Choice(Text):
         return value
 
 
+class Proxies(Text):
+    kind = "addresses, networks, unix, *; a list, or separated by commas"
+
+    def check(self, value: object) -> object:
+        entries: list[str] = []
+        for entry in value if isinstance(value, list) else [value]:
+            if not isinstance(entry, str) or (isinstance(value, list) and (not entry.strip() or "," in entry)):
+                raise ValueError("expected addresses, networks (10.0.0.0/8), unix or *", entry)
+            entries += entry.split(",")
+        text = ", ".join(entry.strip() for entry in entries)
+        if text != self.default:
+            from spyglass.trust import trusted  # who leaves it as it is does not pay for it before it is needed
+
+            trusted(text)
+        return text
+
+
 class Flag(Setting):
     kind = "true or false"
 
@@ -188,6 +205,8 @@ class Config:
     max_body = Size(1 << 30, "largest request body; beyond: 413")
     body_memory = Size(1 << 20, "a request body up to this size stays in memory, a larger one goes to a temporary file")
     max_connections = Count(1000, "connections that one worker holds at a time; more wait in the kernel's queue", least=1, most=1_000_000)
+    trusted_proxies = Proxies("127.0.0.1, ::1, unix", "whose X-Forwarded-*, Forwarded and PROXY header are believed; those of others never")
+    proxy_protocol = Flag(False, "every connection begins with a PROXY header, version 1 or 2; one without is closed")
     log_level = Choice("info", ("error", "warning", "info", "debug"), "what is logged; debug tells the life of each connection")
     debug = Flag(False, "show tracebacks to visitors; never in public")
 
@@ -222,7 +241,8 @@ def _load(file: str | None, environ: Mapping[str, str], options: Mapping[str, st
             places[setting.name] = place
             values[setting.name] = setting.parse(value) if isinstance(value, _Word) else setting.check(value)
         except ValueError as error:
-            raise ConfigError(f"{place}: {setting.name}: {error}, not {_shown(value)}") from None
+            expected, *entry = error.args  # of a list, the entry that is wrong
+            raise ConfigError(f"{place}: {setting.name}: {expected}, not {_shown(entry[0] if entry else value)}") from None
     config = Config(values, file)
     if config.idle_timeout and config.keepalive_timeout >= config.idle_timeout:
         raise ConfigError(

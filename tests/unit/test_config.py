@@ -9,6 +9,7 @@ from spyglass.config import SETTINGS, Config, load
 from spyglass.errors import EX_CONFIG, ConfigError
 
 SECONDS = "expected a number of seconds"
+PROXIES = "expected addresses, networks (10.0.0.0/8), unix or *"
 SIZE = 'expected a number of bytes, or "64K", "1M", "2G"'
 
 
@@ -52,6 +53,11 @@ def complaint(file=None, environ=None, options=None):
         ('max_body = "4096"', 4096),
         ('log_level = "debug"', "debug"),
         ('"workers" = 3', 3),
+        ("trusted_proxies = []", ""),
+        ('trusted_proxies = ["10.0.0.0/8", "unix"]', "10.0.0.0/8, unix"),
+        ('trusted_proxies = "10.0.0.0/8,unix"', "10.0.0.0/8, unix"),
+        ('trusted_proxies = ""', ""),
+        ("proxy_protocol = true", True),
     ],
 )
 def test_from_the_file(toml, line, value):
@@ -72,6 +78,10 @@ TEXTS = [
     ("max_head", "64k", 64 << 10),
     ("max_body", "17", 17),
     ("log_level", "error", "error"),
+    ("trusted_proxies", "*", "*"),
+    ("trusted_proxies", " ::1,unix ,10.0.0.0/8", "::1, unix, 10.0.0.0/8"),
+    ("trusted_proxies", "", ""),
+    ("proxy_protocol", "yes", True),
 ]
 
 
@@ -99,6 +109,7 @@ def test_defaults():
         **dict(start_timeout=60, idle_timeout=30, request_timeout=60, graceful_timeout=30),
         **dict(header_timeout=10, body_timeout=30, write_timeout=60, keepalive_timeout=5),
         **dict(max_head=64 << 10, max_fields=100, max_body=1 << 30, body_memory=1 << 20, max_connections=1000),
+        **dict(trusted_proxies="127.0.0.1, ::1, unix", proxy_protocol=False),
         **dict(log_level="info", debug=False),
     }
 
@@ -157,6 +168,15 @@ def test_the_shown_default_means_the_default(name):
         ('log_level = "loud"', 1, "log_level: expected one of error, warning, info, debug, not 'loud'"),
         ("log_level = 3", 1, "log_level: expected one of error, warning, info, debug, not 3"),
         (f'log_level = "{"x" * 100}"', 1, f"log_level: expected one of error, warning, info, debug, not '{'x' * 56}..."),
+        ("trusted_proxies = 1", 1, f"trusted_proxies: {PROXIES}, not 1"),
+        ("trusted_proxies = true", 1, f"trusted_proxies: {PROXIES}, not true"),
+        ("trusted_proxies = [1]", 1, f"trusted_proxies: {PROXIES}, not 1"),
+        ('trusted_proxies = ["::1,unix"]', 1, f"trusted_proxies: {PROXIES}, not '::1,unix'"),
+        ('trusted_proxies = ["::1", "nginx"]', 1, f"trusted_proxies: {PROXIES}, not 'nginx'"),
+        ('trusted_proxies = "::1, nginx"', 1, f"trusted_proxies: {PROXIES}, not 'nginx'"),
+        ('trusted_proxies = [""]', 1, f"trusted_proxies: {PROXIES}, not ''"),
+        ('trusted_proxies = "10.0.0.1/8"', 1, "trusted_proxies: expected no bits behind the network's 8, not '10.0.0.1/8'"),
+        ("proxy_protocol = 2", 1, "proxy_protocol: expected true or false, not 2"),
         # Not TOML at all
         ("workers = 2\nworkers = 3", 2, "not TOML: Cannot overwrite a value"),
         ("workers = 2\nworkers", 2, "not TOML: Expected '=' after a key in a key/value pair"),
@@ -187,6 +207,8 @@ def test_a_mistake_in_the_file_is_named_with_its_line(toml, text, line, says):
         ("max_body", "1KB", f"{SIZE}, not '1KB'"),
         ("max_body", "-1", f"{SIZE}, not '-1'"),
         ("debug", "maybe", "expected true or false, not 'maybe'"),
+        ("trusted_proxies", "unix,", f"{PROXIES}, not ''"),
+        ("trusted_proxies", "a\nb", f"{PROXIES}, not 'a\\nb'"),
         ("log_level", "a\nb", "expected one of error, warning, info, debug, not 'a\\nb'"),
     ],
 )
