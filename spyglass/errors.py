@@ -51,6 +51,10 @@ class LoadError(Exception):
         self.files = files or []
 
 
+class PrefaceError(Exception):
+    """A connection does not begin with a PROXY header where one must be: it is closed without a word, for nobody is known to hear it."""
+
+
 class RequestError(Exception):
     """A request that is refused: `status` (int) is the HTTP status of the answer, after which the connection ends (RFC 9112 9.6)."""
 

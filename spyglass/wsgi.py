@@ -12,6 +12,7 @@ from contextvars import copy_context
 from io import BytesIO
 
 from spyglass.http11.refusal import REASONS
+from spyglass.http11.request import PROXY_FIELDS
 from spyglass.http11.response import CHUNKED, LENGTH, NONE, UNTIL_CLOSE, CheckedFields, Head, check_fields, check_status, make_head
 from spyglass.log import traceback_of
 
@@ -95,12 +96,13 @@ def base_environ(threads: int = 1) -> dict[str, Any]:
 
 
 class EnvironMaker:
-    """Makes the environ of each request of a connection whose constant part is `base`."""
+    """Makes the environ of each request of a connection whose constant part is `base`; `trusted_proxies` is the setting."""
 
-    __slots__ = ("_base", "_fields", "_last", "_prepared")
+    __slots__ = ("_base", "_fields", "_last", "_prepared", "_trusted_proxies")
 
-    def __init__(self, base: dict[str, Any]) -> None:
+    def __init__(self, base: dict[str, Any], trusted_proxies: str = "") -> None:
         self._base = base
+        self._trusted_proxies = trusted_proxies
         self._last: Request | None = None
         self._fields: dict[str, str] | None = None
         self._prepared: dict[str, Any] = {}
@@ -118,6 +120,10 @@ class EnvironMaker:
         if request.fields is not self._fields:
             self._fields = request.fields
             self._prepared = {**self._base, **request.fields}
+            if not PROXY_FIELDS.isdisjoint(request.fields):
+                from spyglass.http11.forwarded import believe  # only who is told something pays for it
+
+                believe(self._prepared, self._trusted_proxies)
         path = request.path
         if "%" in path:
             from urllib.parse import unquote_to_bytes  # only who sends an escape pays for the import

@@ -32,6 +32,11 @@ METHODS = frozenset(
 _ANY_LINE = b"GET / HTTP/1.1\r\n"
 # What announces a body, RFC 9112 6.
 _BODY = {"CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING"}
+# By these a proxy before us speaks for others; whether it may, see forwarded.py.
+PROXY_FIELDS = frozenset(
+    ["HTTP_FORWARDED"]
+    + [f"HTTP_X_FORWARDED_{name}" for name in ("FOR", "PROTO", "HOST", "PORT", "BY", "PREFIX", "SCHEME", "SERVER", "SSL")]
+)
 # What is longer is not kept for next time: idle connections, and names made up by clients, must not cost much memory.
 _REMEMBERED = 4096  # bytes of a head
 _USUAL_NAME = 64

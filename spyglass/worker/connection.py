@@ -1,6 +1,7 @@
 """One client: bytes in, bytes out, and what happens when either stops.
 
-A connection is always in one of three conditions: *reading* (waiting for the rest of a request, or for the next one), *responding*
+A connection may have to introduce itself first: *greeting*, waiting for a PROXY header, where `proxy_protocol` is on. From then on it
+is always in one of three conditions: *reading* (waiting for the rest of a request, or for the next one), *responding*
 (an exchange is under way; nothing is read meanwhile, which bounds what a client can make us keep), or *lingering* (the last answer
 is out, its client is still sending: what it sends is read and dropped, for closing on unread bytes sends a reset that can destroy the
 answer on its way, RFC 9112 9.6).
@@ -17,7 +18,7 @@ import sys
 from time import monotonic
 
 from spyglass.deadlines import BODY, HEAD, IDLE, LAST_CALL, LINGER, WRITE, Timed
-from spyglass.errors import RequestError
+from spyglass.errors import PrefaceError, RequestError
 from spyglass.http11.refusal import refusal
 from spyglass.http11.request import RequestReader
 from spyglass.lean import socket
@@ -28,6 +29,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from spyglass.http11.proxy_protocol import Endpoints
     from spyglass.http11.request import Request
     from spyglass.systemd import Listener
     from spyglass.worker.crew import Piece
@@ -42,8 +44,9 @@ _PIECES_A_TURN = 64
 _BYTES_A_TURN = 1 << 20
 _LARGE = 128 << 10  # a piece that is worth a turn
 _ON_AND_NONE = (1).to_bytes(4, sys.byteorder) + bytes(4)  # struct linger
-# What is to be done when the socket is ready: read, go on with the answer, nothing before the loop's next turn, drop what comes.
-READING, RESPONDING, QUEUED, LINGERING = range(4)
+# What is to be done when the socket is ready: read, go on with the answer, nothing before the loop's next turn, drop what comes, read
+# the PROXY header that comes before all else.
+READING, RESPONDING, QUEUED, LINGERING, GREETING = range(5)
 
 
 class Connection(Timed):
@@ -51,7 +54,7 @@ class Connection(Timed):
 
     __slots__ = (
         *("condition", "fd", "sock", "watched", "_address", "_at_end", "_environs", "_exchange", "_listener", "_loop", "_out"),
-        *("_reader", "_refused", "_request", "_served", "_span"),
+        *("_endpoints", "_preface", "_reader", "_refused", "_request", "_served", "_span"),
     )
 
     def __init__(self, loop: Loop, sock: socket.socket, address: Any, listener: Listener) -> None:
@@ -59,7 +62,7 @@ class Connection(Timed):
         self.sock = sock
         self.fd = sock.fileno()
         self.watched = 0
-        self.condition = READING
+        self.condition = GREETING if loop.proxy_protocol else READING
         self._loop = loop
         self._address = address
         self._listener = listener
@@ -72,6 +75,8 @@ class Connection(Timed):
         self._served = False  # whether a request has been answered
         self._refused = False  # the answer under way is our own, and the last
         self._at_end = False  # the client will send no more
+        self._preface = b""  # so much of a PROXY header has come, and
+        self._endpoints: Endpoints | None = None  # this was told in it
 
     def __str__(self) -> str:
         if self._listener.is_unix:
@@ -97,6 +102,56 @@ class Connection(Timed):
             self.proceed()
         elif self.condition == LINGERING:
             self._discard()
+        elif self.condition == GREETING:
+            self._greet()
+
+    # Greeting
+
+    def _greet(self) -> None:
+        """Read the PROXY header. Who may not send one is closed: it would not be believed, and without one nobody may come."""
+        from spyglass.http11.proxy_protocol import read_header  # only who asks for it pays for it
+        from spyglass.trust import trusted
+
+        loop = self._loop
+        if not trusted(loop.trusted_proxies).peer("" if self._listener.is_unix else self._address[0]):
+            self._turn_away("this peer is not among the trusted_proxies")
+            return
+        try:
+            data = self.sock.recv(_RECEIVE_HEAD)
+        except BlockingIOError:
+            self._await_preface()
+            return
+        except OSError as error:
+            self.close(f"reading failed: {error.strerror}")
+            return
+        if not data:
+            self.close("closed by the client")
+            return
+        self._preface += data
+        try:
+            header = read_header(self._preface)
+        except PrefaceError as error:
+            self._turn_away(str(error))
+            return
+        if header is None:
+            self._await_preface()
+            return
+        size, self._endpoints = header
+        rest, self._preface = self._preface[size:], b""
+        if loop.log.debugging and self._endpoints is not None:
+            loop.log.debug(f"{self}: speaks for {self._endpoints}")
+        self.condition = READING
+        self.proceed(rest)
+
+    def _await_preface(self) -> None:
+        self._loop.watch(self, select.EPOLLIN)
+        if self.deadline is None:
+            # It has as long as the head of a request, and together with the first one.
+            self._loop.deadlines.set(self, HEAD, monotonic())
+
+    def _turn_away(self, why: str) -> None:
+        self._loop.warn_once(self, f"closed: proxy_protocol is on, and {why}")
+        self.close(why)
 
     # Reading
 
@@ -187,12 +242,14 @@ class Connection(Timed):
         if loop.log.debugging:
             loop.log.debug(f"{self}: {request.method} {request.target}")
         if self._environs is None:
-            self._environs = EnvironMaker(self._constant())
+            self._environs = EnvironMaker(self._constant(), loop.trusted_proxies)
         self._request = request
         self._exchange = Exchange(loop, request, self._environs.make(request), self)
 
     def _constant(self) -> dict[str, Any]:
         """What is the same for every request of this connection."""
+        if self._endpoints is not None:
+            return self._loop.base | self._endpoints.environ()
         base = self._loop.bases[self._listener.fd]
         if self._listener.is_unix:
             return base

@@ -48,6 +48,8 @@ class Loop:
         self.limits = Limits(config)
         self.heads = HeadParser()
         self.debug = config.debug
+        self.trusted_proxies = config.trusted_proxies
+        self.proxy_protocol = config.proxy_protocol
         self.write_timeout = config.write_timeout
         self.keepalive_timeout = config.keepalive_timeout
         self.draining = False
@@ -59,6 +61,7 @@ class Loop:
         self._listeners = {listener.fd: listener for listener in listeners}
         self._listening = False
         self._quiesced = False
+        self._warned: set[str] = set()
         self._accept_after = 0.0
         self._cut_after = 0.0
         self._open = 0  # connections whose end is not complete; what is closed, but for the app's close(), is among them
@@ -308,6 +311,12 @@ class Loop:
             self._epoll.unregister(connection.fd)
             connection.watched = 0
         del self._connections[connection.fd]
+
+    def warn_once(self, connection: Connection, what: str) -> None:
+        """Tell the administrator what is probably a mistake in a configuration, and not again for each that connects."""
+        if what not in self._warned:
+            self._warned.add(what)
+            self.log.warning(f"{connection}: {what}")
 
     # What exchanges ask for
 
