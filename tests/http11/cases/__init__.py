@@ -26,6 +26,7 @@ TOPICS = (
     "iterables",
     "app_errors",
     "file_wrapper",
+    "proxies",
     "long_calls",
 )
 

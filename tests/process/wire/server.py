@@ -21,13 +21,15 @@ EXIT_TIMEOUT = 20
 # "plain" waits for nothing: whatever is closed there was closed on purpose. "small" has limits that a case can reach; "hasty" has
 # no patience.
 PATIENT = ["--header-timeout", "60", "--body-timeout", "60", "--keepalive-timeout", "60", "--idle-timeout", "600"]
+HASTY = ["--header-timeout", "0.4", "--body-timeout", "0.4", "--keepalive-timeout", "0.4", "--write-timeout", "0.4", "--idle-timeout", "600"]
 SETTINGS = {
     "plain": PATIENT,
     "small": [*PATIENT, "--max-head", "4K", "--max-fields", "20", "--max-body", "64K", "--body-memory", "1K"],
-    "hasty": [
-        *("--header-timeout", "0.4", "--body-timeout", "0.4", "--keepalive-timeout", "0.4", "--write-timeout", "0.4"),
-        *("--idle-timeout", "600"),
-    ],
+    "hasty": HASTY,
+    "chain": [*PATIENT, "--trusted-proxies", "127.0.0.1, ::1, unix, 10.0.0.0/8"],
+    "strangers": [*PATIENT, "--trusted-proxies", "10.0.0.1"],
+    "proxied": [*PATIENT, "--proxy-protocol"],
+    "hasty_proxied": [*HASTY, "--proxy-protocol"],
 }
 
 # A process is told the fds by LISTEN_FDS and that it is meant by LISTEN_PID (sd_listen_fds(3)): only it knows its pid before exec.
@@ -62,6 +64,7 @@ class Server:
         self.listener = threading.Thread(target=self._listen, daemon=True)
         self.listener.start()
         self.unix = str(directory / "http.sock")
+        self.preface = b"PROXY UNKNOWN\r\n" if "--proxy-protocol" in SETTINGS[name] else b""
         self._start(command(SETTINGS[name]))
         self._await_ready()
         self.worker = self.ask(b"/pid")
@@ -120,7 +123,7 @@ class Server:
     def ask(self, target):
         """The body of an answer, over a connection of its own."""
         with socket.create_connection(self.tcp, timeout=10) as connection:
-            connection.sendall(b"GET %b HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n" % target)
+            connection.sendall(self.preface + b"GET %b HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n" % target)
             received = b"".join(iter(lambda: connection.recv(65536), b""))
         return received.partition(b"\r\n\r\n")[2]
 
