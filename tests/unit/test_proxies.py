@@ -1,0 +1,103 @@
+"""Connections on which a PROXY header is asked for: who may send one, what the administrator is told, and which way is not slowed down."""
+
+import subprocess
+import sys
+
+import pytest
+
+from spyglass.scoreboard import OPEN
+
+from .working import ONE
+
+V1 = b"PROXY TCP4 192.0.2.1 198.51.100.2 56324 443\r\n"
+
+
+def whoami(environ, start_response):
+    body = f"{environ['REMOTE_ADDR']} {environ['SERVER_NAME']} {environ.get('HTTP_X_FORWARDED_FOR')}".encode()
+    start_response("200 OK", [("Content-Length", str(len(body)))])
+    return [body]
+
+
+@pytest.mark.parametrize(("tcp", "trusted"), [(True, "127.0.0.0/8"), (True, "*"), (False, "unix"), (False, "*")])
+def test_a_trusted_proxy_s_header_is_believed(start, tcp, trusted):
+    worker = start(whoami, proxy_protocol=True, trusted_proxies=trusted)
+    assert worker.answers(worker.client(V1 + ONE, tcp=tcp), 1) == [b"192.0.2.1 198.51.100.2 None"]
+    assert worker.journal.lines == []
+
+
+@pytest.mark.parametrize(("tcp", "trusted"), [(True, "unix"), (True, ""), (False, "127.0.0.1"), (False, ""), (True, "127.0.0.2")])
+@pytest.mark.parametrize("sent", [V1 + ONE, ONE, b""])
+def test_who_is_not_trusted_is_closed_whatever_comes(start, tcp, trusted, sent):
+    worker = start(whoami, proxy_protocol=True, trusted_proxies=trusted)
+    assert worker.to_the_end(worker.client(sent, tcp=tcp)) == b""
+    assert worker.slot[OPEN] == 0
+    assert worker.journal.lines[0].endswith("closed: proxy_protocol is on, and this peer is not among the trusted_proxies")
+
+
+def test_the_administrator_is_told_once_of_each_mistake(start):
+    worker = start(whoami, proxy_protocol=True)
+    for sent in (ONE, ONE, V1.replace(b"TCP4", b"TCP6"), ONE, b"PROXY TCP9\r\n"):
+        assert worker.to_the_end(worker.client(sent)) == b""
+    said = ["it does not begin with a PROXY header", "a bad address in its PROXY header", "its PROXY header cannot be understood"]
+    assert [line.partition("is on, and ")[2] for line in worker.journal.lines] == said
+
+
+@pytest.mark.parametrize("tcp", [False, True])
+def test_a_header_in_pieces(start, tcp):
+    worker = start(whoami, proxy_protocol=True)
+    client = worker.client(tcp=tcp)
+    for at in range(len(V1 + ONE)):
+        client.sendall((V1 + ONE)[at : at + 1])
+        worker.turns(1)
+    assert worker.answers(client, 1) == [b"192.0.2.1 198.51.100.2 None"]
+
+
+@pytest.mark.parametrize("sent", [b"", V1[:9], V1, V1 + ONE[:9]])
+def test_header_and_request_have_as_long_as_a_request_s_head(start, sent):
+    worker = start(whoami, proxy_protocol=True, header_timeout=0.05)
+    got = worker.to_the_end(worker.client(sent))
+    assert got.startswith(b"HTTP/1.1 408 ") if len(sent) > len(V1) else got == b""
+    worker.until(lambda: not worker.slot[OPEN])
+
+
+def test_a_worker_that_drains_does_not_wait_for_a_header(start):
+    worker = start(whoami, proxy_protocol=True, keepalive_timeout=0.05)
+    client = worker.client(V1[:9])
+    worker.until(lambda: worker.slot[OPEN])
+    worker.turns()
+    worker.loop.drain()
+    worker.loop.run()
+    assert worker.slot[OPEN] == 0
+    assert worker.to_the_end(client) == b""
+
+
+def test_the_address_in_the_header_is_who_must_be_trusted_for_its_fields(start):
+    worker = start(whoami, proxy_protocol=True, trusted_proxies="unix, 192.0.2.1")
+    request = ONE[:-2] + b"X-Forwarded-For: 203.0.113.7\r\n\r\n"
+    assert worker.answers(worker.client(V1 + request), 1) == [b"203.0.113.7 198.51.100.2 203.0.113.7"]
+    assert worker.answers(worker.client(V1.replace(b"192.0.2.1", b"192.0.2.9") + request), 1) == [b"192.0.2.9 198.51.100.2 None"]
+
+
+def test_where_nobody_asked_for_it_it_is_a_bad_request(start):
+    worker = start(whoami)
+    assert worker.to_the_end(worker.client(V1 + ONE)).startswith(b"HTTP/1.1 400 ")
+
+
+def test_who_has_no_proxy_does_not_pay_for_one():
+    code = """
+import sys
+from spyglass.config import Config, load
+from spyglass.http11.request import Request
+from spyglass.parser import import_worker
+from spyglass.wsgi import EnvironMaker
+import_worker()
+load(None, {"SPYGLASS_TRUSTED_PROXIES": "127.0.0.1,::1,unix"}, {})
+maker = EnvironMaker({"REMOTE_ADDR": ""}, "unix")
+maker.make(Request("GET", "/", (1, 1), {"HTTP_HOST": "a"}))
+late = {"spyglass.trust", "spyglass.http11.forwarded", "spyglass.http11.proxy_protocol"}
+assert not late & set(sys.modules), late & set(sys.modules)
+before = set(sys.modules)
+assert maker.make(Request("GET", "/", (1, 1), {"HTTP_X_FORWARDED_FOR": "1.2.3.4"}))["REMOTE_ADDR"] == "1.2.3.4"
+assert set(sys.modules) - before == {"spyglass.trust", "spyglass.http11.forwarded"}, set(sys.modules) - before
+"""
+    subprocess.run([sys.executable, "-c", code], timeout=30, check=True)
