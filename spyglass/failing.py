@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from spyglass.systemd import Listener
 
 _HEAD, _LINGER = 0, 1
+_PROXY_2 = b"\r\n\r\n\0\r\nQUIT\n"  # see http11/proxy_protocol.py, which the Master does not import
 _LARGEST_HEAD = 64 << 10
 _MOST = 256  # connections at a time; more wait in the kernel's queue
 _ACCEPTED_A_TURN = 32
@@ -67,7 +68,11 @@ def _look_at(path: str) -> tuple[int, int, int] | None:
 
 
 def _request(head: bytes) -> bytes:
-    """`head` without the empty lines that may come before it (RFC 9112 2.2)."""
+    """`head` without what may come before it: a proxy's PROXY header (`proxy_protocol`), and empty lines (RFC 9112 2.2)."""
+    if head.startswith(b"PROXY "):
+        head = head.partition(b"\r\n")[2]
+    elif head.startswith(_PROXY_2):
+        head = head[len(_PROXY_2) + 4 + int.from_bytes(head[14:16], "big") :]
     return head.lstrip(b"\r\n") if head.startswith(b"\r\n") else head
 
 

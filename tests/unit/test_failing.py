@@ -211,6 +211,19 @@ def test_a_byte_now_and_then_is_no_reprieve(office):
     assert office.answerer.due() == due
 
 
+@pytest.mark.parametrize(
+    "header", [b"PROXY TCP4 192.0.2.1 198.51.100.2 1 2\r\n", b"PROXY UNKNOWN\r\n", b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\r\n\r\n\r\n\r\n\0\1\0\2"]
+)
+def test_the_header_of_a_proxy_is_no_part_of_the_request(office, header):
+    """Where proxy_protocol is on; what it tells is nothing to whom all get the same answer."""
+    pieces = [header[at : at + 1] for at in range(len(header))]
+    for sent in ([header + GET], [*pieces, GET], [header, GET[:9], GET[9:]]):
+        assert answer_to(office, *sent).startswith(b"HTTP/1.1 503 ")
+    head, _, body = answer_to(office, *pieces, b"HEAD / HTTP/1.1\r\n\r\n").partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 503 ")
+    assert body == b""
+
+
 @pytest.mark.parametrize("begun", [b"GET / HT", b"HEAD / HTTP/1.1\r\nHost: a\r\n"])
 def test_a_visitor_who_has_begun_is_told_that_it_took_too_long(office, begun):
     visitor = office.visit(begun)
