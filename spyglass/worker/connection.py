@@ -256,7 +256,8 @@ class Connection(Timed):
         # A dual-stack socket names IPv4 clients ::ffff:a.b.c.d (RFC 4291 2.5.5.2); apps and people know them as a.b.c.d.
         base = {**base, "REMOTE_ADDR": self._address[0].removeprefix("::ffff:"), "REMOTE_PORT": str(self._address[1])}
         if not base["SERVER_NAME"]:
-            base["SERVER_NAME"] = self.sock.getsockname()[0].removeprefix("::ffff:")
+            host = self.sock.getsockname()[0].removeprefix("::ffff:")
+            base["SERVER_NAME"] = f"[{host}]" if ":" in host else host  # RFC 3875 4.1.14; it is what a URL is made of
         return base
 
     def _pump(self) -> bool:

@@ -94,6 +94,7 @@ class Loop:
         else:
             host, port = listener.sock.getsockname()[:2]
             # Of a socket for all addresses each connection knows better by which of them it came.
+            host = f"[{host}]" if ":" in host and host not in _ANY else host  # RFC 3875 4.1.14; it is what a URL is made of
             base.update(SERVER_NAME="" if host in _ANY else host, SERVER_PORT=str(port))
         return base
 

@@ -1,11 +1,13 @@
 """Connections on which a PROXY header is asked for: who may send one, what the administrator is told, and which way is not slowed down."""
 
+import socket
 import subprocess
 import sys
 
 import pytest
 
 from spyglass.scoreboard import OPEN
+from spyglass.systemd import Listener
 
 from .working import ONE
 
@@ -101,3 +103,20 @@ assert maker.make(Request("GET", "/", (1, 1), {"HTTP_X_FORWARDED_FOR": "1.2.3.4"
 assert set(sys.modules) - before == {"spyglass.trust", "spyglass.http11.forwarded"}, set(sys.modules) - before
 """
     subprocess.run([sys.executable, "-c", code], timeout=30, check=True)
+
+
+@pytest.mark.parametrize(("host", "client", "name"), [("::1", "::1", "[::1]"), ("::", "::1", "[::1]"), ("::", "127.0.0.1", "127.0.0.1")])
+def test_an_ipv6_server_s_name_can_stand_in_a_url(start, host, client, name):
+    """RFC 3875 4.1.14; PEP 3333 puts it into the URL as it is, where the client sent no Host."""
+    worker = start(whoami)
+    with socket.create_server((host, 0), family=socket.AF_INET6, dualstack_ipv6=host == "::") as sock:
+        sock.setblocking(False)
+        worker.loop.quiesce(True)
+        worker.loop._listeners[sock.fileno()] = Listener(sock, "http")
+        worker.loop.quiesce(False)
+        caller = socket.create_connection((client, sock.getsockname()[1]))
+        worker.clients.append(caller)
+        caller.sendall(ONE)
+        assert worker.answers(caller, 1) == [f"{client} {name} None".encode()]
+        worker.loop.quiesce(True)
+        del worker.loop._listeners[sock.fileno()]
