@@ -22,6 +22,7 @@ class Trusted:
 
     def __init__(self, text: str) -> None:
         self._unix = self._anybody = False
+        self._addresses: set[bytes] = set()
         self._networks: list[tuple[int, int, int]] = []  # length of the address, bits to shift away, what must be left
         for entry in text.split(",") if text.strip() else ():
             self._add(entry.strip())
@@ -31,8 +32,10 @@ class Trusted:
             self._unix = True
         elif entry == "*":
             self._anybody = True
-        else:
+        elif "/" in entry:
             self._networks.append(_network(entry))
+        else:
+            self._addresses.add(_address(entry))
 
     def peer(self, address: str) -> bool:
         """True when who has connected from `address`, "" for a unix socket, is to be believed."""
@@ -45,18 +48,23 @@ class Trusted:
 
     def hop(self, packed: bytes) -> bool:
         """True when this address (see packed_ip()), of which somebody has told us, is a proxy's."""
-        length, number = len(packed), int.from_bytes(packed, "big")
-        return any(length == each and number >> shift == base for each, shift, base in self._networks)
+        if packed in self._addresses or not self._networks:
+            return packed in self._addresses
+        number = int.from_bytes(packed, "big")
+        return any(length == len(packed) and number >> shift == base for length, shift, base in self._networks)
+
+
+def _address(text: str, entry: str = "") -> bytes:
+    packed = packed_ip(text)
+    if packed is None:
+        raise ValueError(_EXPECTED, entry or text)
+    return packed
 
 
 def _network(entry: str) -> tuple[int, int, int]:
-    address, slash, bits = entry.partition("/")
-    packed = packed_ip(address)
-    if packed is None:
-        raise ValueError(_EXPECTED, entry)
+    address, _, bits = entry.partition("/")
+    packed = _address(address, entry)
     number, length, most = int.from_bytes(packed, "big"), len(packed), 8 * len(packed)
-    if not slash:
-        return length, 0, number
     if not (bits.isascii() and bits.isdigit() and len(bits) <= 3):
         raise ValueError(_EXPECTED, entry)
     # What is written as IPv6 and is IPv4 (::ffff:10.0.0.0/104) counts the bits of the former.

@@ -18,6 +18,7 @@ from spyglass.addresses import ip_text, packed_ip
 from spyglass.http11.chunked import is_token
 from spyglass.http11.request import PROXY_FIELDS
 from spyglass.http11.target import valid_host
+from spyglass.lean import lru_cache
 from spyglass.trust import trusted
 
 TYPE_CHECKING = False
@@ -27,20 +28,19 @@ if TYPE_CHECKING:
 
     from spyglass.trust import Trusted
 
-_FOR, _PROTO, _HOST, _PORT = (f"HTTP_X_FORWARDED_{name}" for name in ("FOR", "PROTO", "HOST", "PORT"))
-_X_FIELDS = (_FOR, _PROTO, _HOST, _PORT)
+_FOR, _PROTO, _HOST, _PORT = "HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_PROTO", "HTTP_X_FORWARDED_HOST", "HTTP_X_FORWARDED_PORT"
+_KEPT = 256  # characters of all of them together; kept, made up longer ones would fill the memory
 _FARTHEST = 4096  # characters from the right; more hops than that is nobody away
 _PORTS = {"http": "80", "https": "443"}
 
 
 class Told:
-    """What was told; "" and None for what was not. `client` is packed (addresses.packed_ip())."""
+    """What was told; "" for what was not."""
 
     __slots__ = ("client", "client_port", "host", "proto", "server_port")
 
     def __init__(self) -> None:
-        self.client: bytes | None = None
-        self.client_port = ""
+        self.client = self.client_port = ""
         self.proto = ""
         self.host = ""
         self.server_port = ""
@@ -55,31 +55,40 @@ def believe(environ: dict[str, Any], trusted_proxies: str) -> None:
         for key in PROXY_FIELDS:
             environ.pop(key, None)
         return
-    has_x_fields = any(key in environ for key in _X_FIELDS)
-    _apply(environ, x_forwarded(environ, trust) if has_x_fields else forwarded(environ.get("HTTP_FORWARDED", ""), trust))
+    addresses, proto, host, port = environ.get(_FOR), environ.get(_PROTO), environ.get(_HOST), environ.get(_PORT)
+    if addresses is proto is host is port is None:
+        told = forwarded(environ.get("HTTP_FORWARDED", ""), trust)
+    elif len(addresses or "") + len(proto or "") + len(host or "") + len(port or "") <= _KEPT:
+        told = _known(addresses, proto, host, port, trust)
+    else:
+        told = x_forwarded(addresses, proto, host, port, trust)
+    _apply(environ, told)
 
 
-def x_forwarded(fields: dict[str, Any], trust: Trusted) -> Told:
+def x_forwarded(addresses: str | None, proto: str | None, host: str | None, port: str | None, trust: Trusted) -> Told:
+    """What the values of X-Forwarded-For, -Proto, -Host and -Port tell; None for one that is not there."""
     told = Told()
     hops = 0
-    for text in reversed(_list(fields.get(_FOR, ""))):
+    for text in reversed(_list(addresses)):
         address = _address(text)
         if address is None:
             break
         hops += 1
-        told.client, told.client_port = address
-        if not trust.hop(told.client):
+        packed, told.client, told.client_port = address
+        if not trust.hop(packed):
             break
     # Where these are lists as well, what is said of the client's hop stands as far from the right as the client does.
-    hops = max(hops, 1)
-    proto, host, port = (_nth(_list(fields.get(key, "")), hops) for key in (_PROTO, _HOST, _PORT))
-    told.proto = _scheme(proto)
-    told.host = _host(host)
-    told.server_port = _port(port)
-    if told.host and told.server_port not in ("", "80", "443") and not _split_host(told.host)[1]:
+    told.proto = _scheme(_nth(_list(proto), hops))
+    told.host = _host(_nth(_list(host), hops))
+    told.server_port = _port(_nth(_list(port), hops))
+    if told.server_port and told.host and told.server_port not in ("80", "443") and not _split_host(told.host)[1]:
         # It completes a host without one. But 80 and 443 it never is: many proxies behind another one tell their own there.
         told.host += f":{told.server_port}"
     return told
+
+
+# A client that comes back, and all of its requests on one connection, are told of in the same words.
+_known = lru_cache(maxsize=256)(x_forwarded)
 
 
 def forwarded(value: str, trust: Trusted) -> Told:
@@ -95,15 +104,15 @@ def forwarded(value: str, trust: Trusted) -> Told:
         address = _address(pairs.get("for", ""))
         if address is None:
             break
-        told.client, told.client_port = address
-        if not trust.hop(told.client):
+        packed, told.client, told.client_port = address
+        if not trust.hop(packed):
             break
     return told
 
 
 def _apply(environ: dict[str, Any], told: Told) -> None:
-    if told.client is not None:
-        environ["REMOTE_ADDR"] = ip_text(told.client)
+    if told.client:
+        environ["REMOTE_ADDR"] = told.client
         environ["REMOTE_PORT"] = told.client_port
         if not told.client_port:
             del environ["REMOTE_PORT"]  # that of the proxy would be a lie beside the client's address
@@ -121,19 +130,18 @@ def _apply(environ: dict[str, Any], told: Told) -> None:
         environ["SERVER_PORT"] = port or _PORTS[environ["wsgi.url_scheme"]]
 
 
-def _list(text: str) -> list[str]:
+def _list(text: str | None) -> list[str]:
+    if not text:
+        return []
     if len(text) > _FARTHEST:
         text = text[-_FARTHEST:].partition(",")[2]
-    return [each for each in map(_strip, text.split(",")) if each]
-
-
-def _strip(text: str) -> str:
-    return text.strip(" \t")
+    stripped = [each.strip(" \t") for each in text.split(",")]
+    return [each for each in stripped if each]
 
 
 def _nth(values: list[str], number: int) -> str:
     """The so many-th from the right, or the first."""
-    return values[-min(number, len(values))] if values else ""
+    return values[-max(1, min(number, len(values)))] if values else ""
 
 
 def _scheme(text: str) -> str:
@@ -158,8 +166,11 @@ def _split_host(host: str) -> tuple[str, str]:
     return name, port
 
 
-def _address(text: str) -> tuple[bytes, str] | None:
-    """RFC 7239 6: IPv4 or IPv6 in brackets, with or without a port; or IPv6 without either, as X-Forwarded-For has it."""
+def _address(text: str) -> tuple[bytes, str, str] | None:
+    """An address packed (addresses.packed_ip()) and as text, and a port or "".
+
+    RFC 7239 6: IPv4 or IPv6 in brackets, with or without a port; or IPv6 without either, as X-Forwarded-For has it.
+    """
     if text.startswith("["):
         address, bracket, port = text[1:].partition("]")
         if not bracket or ":" not in address or (port and not port.startswith(":")):
@@ -170,7 +181,7 @@ def _address(text: str) -> tuple[bytes, str] | None:
     else:
         address, _, port = text.partition(":")
     packed = packed_ip(address)
-    return None if packed is None else (packed, _port(port))
+    return None if packed is None else (packed, ip_text(packed), _port(port))
 
 
 # RFC 7239 4:
