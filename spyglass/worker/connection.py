@@ -250,14 +250,13 @@ class Connection(Timed):
         """What is the same for every request of this connection."""
         if self._endpoints is not None:
             return self._loop.base | self._endpoints.environ()
-        base = self._loop.bases[self._listener.fd]
+        base = self._loop.base_of(self._listener)
         if self._listener.is_unix:
             return base
         # A dual-stack socket names IPv4 clients ::ffff:a.b.c.d (RFC 4291 2.5.5.2); apps and people know them as a.b.c.d.
         base = {**base, "REMOTE_ADDR": self._address[0].removeprefix("::ffff:"), "REMOTE_PORT": str(self._address[1])}
         if not base["SERVER_NAME"]:
-            host = self.sock.getsockname()[0].removeprefix("::ffff:")
-            base["SERVER_NAME"] = f"[{host}]" if ":" in host else host  # RFC 3875 4.1.14; it is what a URL is made of
+            base["SERVER_NAME"] = server_name(self.sock.getsockname()[0])
         return base
 
     def _pump(self) -> bool:
@@ -473,3 +472,9 @@ class Connection(Timed):
     def _reset_on_close(self) -> None:
         # A close is how such a response ends when it is whole: only a reset says that it is not (RFC 9112 8). Linger 0: socket(7).
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ON_AND_NONE)
+
+
+def server_name(host: str) -> str:
+    """The address `host` as SERVER_NAME has it: what can stand in a URL (RFC 3875 4.1.14)."""
+    host = host.removeprefix("::ffff:")
+    return f"[{host}]" if ":" in host else host

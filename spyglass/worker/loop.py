@@ -17,7 +17,7 @@ from spyglass.deadlines import WRITE, Deadlines
 from spyglass.http11.refusal import http_date
 from spyglass.http11.request import HeadParser, Limits
 from spyglass.lean import deque
-from spyglass.worker.connection import QUEUED, RESPONDING, Connection
+from spyglass.worker.connection import QUEUED, RESPONDING, Connection, server_name
 from spyglass.worker.crew import Crew, Solo
 from spyglass.wsgi import base_environ
 
@@ -44,7 +44,7 @@ class Loop:
         self.app = app
         self.log = log
         self.base = base_environ(config.threads)
-        self.bases = {listener.fd: self._base_of(listener) for listener in listeners}
+        self._bases: dict[int, dict[str, Any]] = {}
         self.limits = Limits(config)
         self.heads = HeadParser()
         self.debug = config.debug
@@ -84,19 +84,6 @@ class Loop:
         self._doors: dict[int, Callable[[], None]] = {}
         if self.crew.bell >= 0:
             self._epoll.register(self.crew.bell, select.EPOLLIN)
-
-    def _base_of(self, listener: Listener) -> dict[str, Any]:
-        """What is the same for all requests that come by `listener`."""
-        base = self.base.copy()
-        if listener.is_unix:
-            # PEP 3333 wants name and port never empty; a unix socket has neither, and its peer no address.
-            base.update(REMOTE_ADDR="", SERVER_NAME="localhost", SERVER_PORT="80")
-        else:
-            host, port = listener.sock.getsockname()[:2]
-            # Of a socket for all addresses each connection knows better by which of them it came.
-            host = f"[{host}]" if ":" in host and host not in _ANY else host  # RFC 3875 4.1.14; it is what a URL is made of
-            base.update(SERVER_NAME="" if host in _ANY else host, SERVER_PORT=str(port))
-        return base
 
     # What the process asks for
 
@@ -289,6 +276,20 @@ class Loop:
         self._slot[scoreboard.OPEN] = self._open
 
     # What connections ask for
+
+    def base_of(self, listener: Listener) -> dict[str, Any]:
+        """What is the same in the environ of all requests that come by `listener`."""
+        base = self._bases.get(listener.fd)
+        if base is None:
+            base = self._bases[listener.fd] = self.base.copy()
+            if listener.is_unix:
+                # PEP 3333 wants name and port never empty; a unix socket has neither, and its peer no address.
+                base.update(REMOTE_ADDR="", SERVER_NAME="localhost", SERVER_PORT="80")
+            else:
+                host, port = listener.sock.getsockname()[:2]
+                # Of a socket for all addresses each connection knows better by which of them it came.
+                base.update(SERVER_NAME="" if host in _ANY else server_name(host), SERVER_PORT=str(port))
+        return base
 
     def watch(self, connection: Connection, events: int) -> None:
         if connection.watched == events:
