@@ -177,6 +177,15 @@ class Exchange:
         self._written = False
 
     @property
+    def path(self) -> str:
+        return self._request.path
+
+    @property
+    def begun(self) -> bool:
+        """Whether the app has been called."""
+        return self._called
+
+    @property
     def ends_with_connection(self) -> bool:
         """True for a response whose end its client can tell by the end of the connection alone."""
         return self._head is not None and self._head.framing == UNTIL_CLOSE

@@ -13,6 +13,9 @@ neither. Each leader has a table of its own; from its own nobody can take what a
 The sentinel looks only while the worker is busy. When it has found the table empty for a while it dozes, and the next call wakes it:
 a worker without requests has no timer and uses no processor time.
 
+Until the sentinel has looked twice all others wait. What has been long is likely to be long again: so the paths of long calls are
+remembered, and the next call for one of them goes to a free thread at once, until one turns out to be short.
+
 An app may rely on one response being made in one thread, as on every other threaded server: a database connection of its generator may be
 bound to it (Django's are, sqlite's refuse another). So the thread that made the first piece is the exchange's *home*, and makes all.
 And while it waits for a slow reader to ask for more, it should do nothing else, for a stranger's request in between would find that
@@ -57,6 +60,7 @@ if TYPE_CHECKING:
 
 
 LOOK = 0.005  # seconds between two looks of the sentinel; a call is taken for a long one after one to two of them
+_MOST_LONG_PATHS = 256
 _DOZE_AFTER = 20  # looks in a row at an empty table
 # While a long call computes, the leader has to ask for the interpreter's lock after every system call. By default it is given within
 # 5 ms (sys.setswitchinterval), which would be the pace of all short requests then.
@@ -147,6 +151,7 @@ class Crew:
         self._hands = [self._leader]
         self._free: list[Hand] = []  # those who wait, and
         self._bound: list[Hand] = []  # those who wait and are the home of an exchange
+        self._long_paths: set[str] = set()  # where the last call was a long one
         self._long: dict[Exchange, int] = {}  # calls known to be long, and since when, monotonic nanoseconds
         # From followers to the leader
         self.returned: deque[tuple[Exchange, Piece]] = deque()
@@ -173,6 +178,8 @@ class Crew:
             if home is not None:
                 self._send_home(home, exchange, work)
                 return ELSEWHERE
+            if self._long_paths and exchange.path in self._long_paths and self._find_home(exchange, work):
+                return ELSEWHERE
             exchange.home = self._leader
         table = self._table
         table.append(exchange)
@@ -190,6 +197,17 @@ class Crew:
         if self._long:
             self.ended(exchange)
         return piece
+
+    def _find_home(self, exchange: Exchange, work: Callable[[], bytes | FileSpan | None]) -> bool:
+        """Give a call that will be a long one to a thread that is free; False when none is."""
+        with self._lock:
+            home = self._free[-1] if self._free else None
+        if home is None:
+            self._start_hand()
+            return False
+        exchange.home = home
+        self._send_home(home, exchange, work)
+        return True
 
     def _send_home(self, home: Hand, exchange: Exchange, work: Callable[[], bytes | FileSpan | None]) -> None:
         with self._lock:
@@ -291,6 +309,9 @@ class Crew:
         """The call of `running` is a long one: let somebody else lead, if there is anybody."""
         with self._lock:
             self._long.setdefault(running, time.monotonic_ns())
+            if len(self._long_paths) >= _MOST_LONG_PATHS:
+                self._long_paths.clear()
+            self._long_paths.add(running.path)
             waiting = self._free or self._bound
             if waiting:
                 self._hand_over(running, waiting)
@@ -375,10 +396,14 @@ class Crew:
                 return
 
     def _work(self, exchange: Exchange, work: Callable[[], bytes | FileSpan | None]) -> None:
+        is_first = not exchange.begun
+        began = time.monotonic()
         try:
             piece: Piece = work()
         except CutOff as error:
             piece = _bare(error)
+        if is_first and time.monotonic() - began < LOOK:
+            self._long_paths.discard(exchange.path)  # it need not have come here
         self._give_back(exchange, piece)
 
     def _give_back(self, exchange: Exchange, piece: Piece) -> None:

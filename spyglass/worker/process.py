@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from spyglass.log import Log
     from spyglass.shared import Shared
 
+_HEAP_KEPT = 1 << 20
 _DRAIN_ON = (signal.SIGTERM, signal.SIGQUIT)
 # A terminal, or systemctl kill, sends these to the whole group: they are the Master's to decide on.
 _LEFT_TO_MASTER = (signal.SIGINT, signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU)
@@ -33,6 +34,10 @@ def work(config: Config, app: App, shared: Shared, number: int, log: Log) -> Non
     # A crash, and a call that the Master ends for taking too long (SIGABRT), leave the traceback of every thread in the journal.
     faulthandler.enable(all_threads=True)
     faulthandler.register(signal.SIGUSR2, all_threads=True, chain=False)
+    # The C library gives what is free at the end of the heap back to the kernel as soon as it is more than 128 KiB, and a worker with
+    # bodies of some size would have it taken, and its pages faulted in again, with each request. Both thresholds rise to what the
+    # largest block needed that it has seen go (mallopt(3), M_MMAP_THRESHOLD): this one was never touched, so it costs nothing.
+    bytes(_HEAP_KEPT)
     signals = Signals((*_DRAIN_ON, *_LEFT_TO_MASTER))
     slot = shared.board.slot(number)
     loop = Loop(config, app, shared.listeners, slot, log)
