@@ -61,6 +61,7 @@ if TYPE_CHECKING:
 
 LOOK = 0.005  # seconds between two looks of the sentinel; a call is taken for a long one after one to two of them
 _MOST_LONG_PATHS = 256
+_START_PAUSE = 1.0  # seconds until a thread is asked for again when there was none to be had
 _DOZE_AFTER = 20  # looks in a row at an empty table
 # While a long call computes, the leader has to ask for the interpreter's lock after every system call. By default it is given within
 # 5 ms (sys.setswitchinterval), which would be the pace of all short requests then.
@@ -145,6 +146,7 @@ class Crew:
         self._table: list[Exchange] = []
         self._dozing = True
         self._watching = False  # whether there is a sentinel
+        self._start_after = 0.0  # monotonic seconds: there was no thread to be had
         self._alarm: SimpleQueue[None] = SimpleQueue()
         # Under the lock
         self._most = threads
@@ -264,11 +266,14 @@ class Crew:
         sys.setswitchinterval(_SWITCH_BESIDE_LONG if self._long else self._switch)
 
     def _wake_sentinel(self) -> None:
-        self._dozing = False
         if self._watching:
+            self._dozing = False
             self._alarm.put(None)
-        else:
+        elif time.monotonic() >= self._start_after:
+            self._dozing = False
             self._watching = self._start(self._watch, "spyglass-sentinel")
+            if not self._watching:
+                self._dozing = True
 
     # The sentinel
 
@@ -308,33 +313,39 @@ class Crew:
     def _promote(self, running: Exchange) -> None:
         """The call of `running` is a long one: let somebody else lead, if there is anybody."""
         with self._lock:
-            self._long.setdefault(running, time.monotonic_ns())
+            # If it is in there it either was seen on the table before, or is under way at its home by now. Who waits for it takes it out.
+            known = running in self._long
+            if not known:
+                self._long[running] = time.monotonic_ns()
             if len(self._long_paths) >= _MOST_LONG_PATHS:
                 self._long_paths.clear()
             self._long_paths.add(running.path)
             waiting = self._free or self._bound
             if waiting:
-                self._hand_over(running, waiting)
-            elif self._running() is not running:
+                self._hand_over(running, known, waiting)
+            elif not known and self._running() is not running:
                 del self._long[running]  # it has come back at the last moment; a later one would have been seen in there
             self._tell_master()
         if not waiting:
             # All are at work, and the loop must wait for one of them; unless there is one to start, who will be there at the next look.
             self._start_hand()
 
-    def _hand_over(self, running: Exchange, waiting: list[Hand]) -> None:
+    def _hand_over(self, running: Exchange, known: bool, waiting: list[Hand]) -> None:
         try:
             slow = self._table.pop()
         except IndexError:  # it has come back at the last moment
-            del self._long[running]
+            if not known:
+                del self._long[running]
             return
         if slow is not running:  # another call by now: too early for that one, and no harm done
-            self._long[slow] = self._long.pop(running)
+            self._long[slow] = time.monotonic_ns()
+            if not known:
+                del self._long[running]
         self._table = []
         waiting.pop().wake.put(slow.connection.fd)
 
     def _start_hand(self) -> None:
-        if len(self._hands) >= self._most:
+        if len(self._hands) >= self._most or time.monotonic() < self._start_after:
             return
         if "threading" not in sys.modules:  # which is not for the sentinel to import
             os.eventfd_write(self.bell, 1)  # see heard()
@@ -374,6 +385,7 @@ class Crew:
                 threading.Thread(target=guarded, name=name, daemon=True).start()
         except RuntimeError as error:
             self._log.error(f"cannot start a thread: {error}")
+            self._start_after = time.monotonic() + _START_PAUSE
             return False
         return True
 
