@@ -50,6 +50,10 @@ class Loop:
         self.debug = config.debug
         self.trusted_proxies = config.trusted_proxies
         self.proxy_protocol = config.proxy_protocol
+        if config.proxy_protocol:
+            # Not with the first header: an import takes a descriptor, and its connection may have taken the last.
+            import spyglass.http11.proxy_protocol
+            import spyglass.trust  # noqa: F401
         self.write_timeout = config.write_timeout
         self.keepalive_timeout = config.keepalive_timeout
         self.draining = False
