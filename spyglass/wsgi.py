@@ -181,7 +181,7 @@ class Exchange:
         return self._request.path
 
     @property
-    def begun(self) -> bool:
+    def called(self) -> bool:
         """Whether the app has been called."""
         return self._called
 

@@ -408,7 +408,7 @@ class Crew:
                 return
 
     def _work(self, exchange: Exchange, work: Callable[[], bytes | FileSpan | None]) -> None:
-        is_first = not exchange.begun
+        is_first = not exchange.called
         began = time.monotonic()
         try:
             piece: Piece = work()

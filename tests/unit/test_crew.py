@@ -65,15 +65,23 @@ class Sentinels:
 class Call:
     """An exchange, as the crew sees it, whose app runs until it is told to return; each is good for several pieces, one at a time."""
 
-    def __init__(self, fd=0):
+    def __init__(self, fd=0, path=None):
+        self._path = path
         self.connection = types.SimpleNamespace(fd=fd)
         self.home = None
+        self.called = False
         self.bound = False
         self.threads = []  # who ran it
         self._began = SimpleQueue()
         self._return = SimpleQueue()
 
+    @property
+    def path(self):
+        """Another one each time, so that nothing is learned of it, unless it was given one."""
+        return self._path or str(time.monotonic_ns())
+
     def work(self):
+        self.called = True
         self.threads.append(threading.get_ident())
         self._began.put(None)
         piece = self._return.get(timeout=PATIENCE)
@@ -803,3 +811,63 @@ def test_one_thread_needs_no_crew():
     assert seen[0] > 0 == slot[CALL_SINCE]
     assert threading.active_count() == count
     assert not solo.crowded
+
+
+# What was long is expected to be long again
+
+
+def long_at(each, path):
+    """A call at `path` that has lost the lead and has ended."""
+    call = Call(path=path)
+    each.call(call)
+    each.promote()
+    call.give()
+    each.led.result()
+    each.take_back()
+    each.settle()
+
+
+def test_a_call_at_a_path_that_was_slow_goes_to_who_is_free_at_once(stage):
+    each = stage()
+    long_at(each, "/slow")
+    leader = each.leader
+    again, other = Call(path="/slow"), Call(path="/quick")
+    each.call(again)
+    assert each.led.result() is ELSEWHERE
+    each.call(other)  # beside it
+    other.give()
+    assert each.led.result() == b"piece"
+    assert (other.threads, each.leader) == ([leader], leader)
+    assert again.threads != [leader]
+    each.sentinel.monotonic = lambda: next(clock)
+    clock = iter([0.0, 9.0])
+    again.give()
+    assert each.take_back() == (again, b"piece")
+
+
+def test_until_one_was_quick(stage):
+    each = stage()
+    long_at(each, "/slow")
+    quick, again = Call(path="/slow"), Call(path="/slow")
+    each.call(quick)
+    assert each.led.result() is ELSEWHERE
+    quick.give()  # the clock of the test has not moved
+    each.take_back()
+    each.call(again)
+    again.give()
+    assert each.led.result() == b"piece"
+    assert again.threads == [each.leader]
+
+
+def test_when_nobody_is_free_the_leader_makes_it(stage):
+    each = stage()
+    long_at(each, "/slow")
+    first, second = Call(path="/slow"), Call(path="/slow")
+    each.call(first)
+    assert each.led.result() is ELSEWHERE
+    each.call(second)
+    second.give()
+    assert each.led.result() == b"piece"
+    assert second.threads == [each.leader]
+    first.give()
+    each.take_back()
