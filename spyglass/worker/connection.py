@@ -41,7 +41,7 @@ _RECEIVE_BODY = 128 << 10
 _REQUESTS_A_TURN = 16
 _PIECES_A_TURN = 64
 # So does a fast reader: its socket may be ready for more for as long as there is any.
-_BYTES_A_TURN = 1 << 20
+_BYTES_A_TURN = 256 << 10
 _LARGE = 128 << 10  # a piece that is worth a turn
 _ON_AND_NONE = (1).to_bytes(4, sys.byteorder) + bytes(4)  # struct linger
 # What is to be done when the socket is ready: read, go on with the answer, nothing before the loop's next turn, drop what comes, read
