@@ -70,6 +70,7 @@ class Loop:
         self._cut_after = 0.0
         self._open = 0  # connections whose end is not complete; what is closed, but for the app's close(), is among them
         self._connections: dict[int, Connection] = {}
+        self._callers: deque[Listener] = deque()  # those at which somebody waits whom we were woken for
         self._again: deque[Connection] = deque()
         self._passed: deque[Connection] = deque()  # who takes nothing, and is to be closed
         self.deadlines = Deadlines(
@@ -145,16 +146,16 @@ class Loop:
             self._tell_the_time(heard_at)
         connections = self._connections
         ready = []
-        callers = []
         for fd, _ in events:
             connection = connections.get(fd)
             if connection is not None:
                 ready.append(connection)
             elif fd in self._doors:
-                # First, for a bell that rings is reported once; and whoever was told to stop accepting must not take one more.
+                # First, for a bell that rings is reported once; and whoever was told to quiesce must not take one more.
                 self._doors[fd]()
             elif fd in self._listeners:
-                callers.append(self._listeners[fd])
+                if self._listeners[fd] not in self._callers:
+                    self._callers.append(self._listeners[fd])
             else:
                 self._bell_rang(fd)
         # From here on the app is called.
@@ -167,8 +168,9 @@ class Loop:
             connection.condition = RESPONDING
             if connection.fd >= 0:
                 connection.proceed()
-        for listener in callers:
-            self._accept(listener)
+        while self._callers:
+            self._accept(self._callers[0])
+            self._callers.popleft()  # not before: the lead may be lost in there
         self._expire(heard_at)
         self._slot[scoreboard.SERVED] = self.served
         if self.crew.crowded:
@@ -176,7 +178,7 @@ class Loop:
 
     def _patience(self) -> float | None:
         """Seconds until something falls due; None: nothing will."""
-        if self._again or self._passed or self.crew.returned:
+        if self._again or self._passed or self._callers or self.crew.returned:
             return 0
         due = self.deadlines.next()
         if self.draining:
@@ -245,7 +247,9 @@ class Loop:
     def _accept(self, listener: Listener) -> None:
         # Several, but each is served before the next is taken: whoever waits behind a long one is still there for another worker.
         for _ in range(_ACCEPTED_A_TURN):
-            if len(self._connections) >= self._most or not self._listening:
+            # Also when we have been told to drain in this very turn: for those who came before, the kernel has perhaps woken us alone
+            # (EPOLLEXCLUSIVE), and nobody would look at them until the next one comes.
+            if len(self._connections) >= self._most or self._quiesced:
                 return
             try:
                 sock, address = listener.sock.accept()

@@ -206,6 +206,27 @@ def test_an_order_that_comes_during_a_call_is_told_to_its_client(start):
     assert b"Connection: close" in worker.to_the_end(worker.client(ONE))
 
 
+def test_who_woke_a_worker_in_the_moment_it_is_to_drain_is_served(start):
+    """The kernel has woken nobody else for it (EPOLLEXCLUSIVE): left in the queue, it would wait until somebody else comes."""
+    worker = start()
+    worker.until(lambda: worker.loop._listening)
+    worker.loop.open_door(os.eventfd(1), worker.loop.drain)
+    client = worker.client(ONE)
+    worker.loop.turn()
+    assert not waiting(worker)
+    assert worker.to_the_end(client).endswith(b"/1")
+
+
+def test_who_comes_in_the_moment_a_worker_is_to_quiesce_waits(start):
+    worker = start()
+    worker.until(lambda: worker.loop._listening)
+    worker.loop.open_door(os.eventfd(1), lambda: worker.loop.quiesce(True))
+    worker.client(ONE)
+    worker.loop.turn()
+    assert waiting(worker)
+    assert worker.slot[OPEN] == 0
+
+
 def test_what_takes_too_long_to_drain_is_cut(start):
     body = Closing()
 
