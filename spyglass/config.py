@@ -205,6 +205,8 @@ class Config:
     max_body = Size(1 << 30, "largest request body; beyond: 413")
     body_memory = Size(1 << 20, "a request body up to this size stays in memory, a larger one goes to a temporary file")
     max_connections = Count(1000, "connections that one worker holds at a time; more wait in the kernel's queue", least=1, most=1_000_000)
+    max_requests = Count(0, "a worker that has answered about this many requests is replaced by a fresh one, between requests; 0: never")
+    max_memory = Size(0, "a worker whose share of the memory (PSS) has grown beyond this is replaced, between requests; 0: never")
     trusted_proxies = Proxies("127.0.0.1, ::1, unix", "whose X-Forwarded-*, Forwarded and PROXY header are believed; those of others never")
     proxy_protocol = Flag(False, "every connection begins with a PROXY header, version 1 or 2; one without is closed")
     log_level = Choice("info", ("error", "warning", "info", "debug"), "what is logged; debug tells the life of each connection")
@@ -322,7 +324,7 @@ def default_text(setting: Setting) -> str:
     value = setting.default
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(setting, Size) and isinstance(value, int):
+    if isinstance(setting, Size) and isinstance(value, int) and value:
         unit = next(unit for unit in "GMK" if value % _UNITS[unit] == 0)
         return f"{value // _UNITS[unit]}{unit}"
     return f"{value:g}" if isinstance(value, float) else str(value) or "none"

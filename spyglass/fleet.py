@@ -13,14 +13,19 @@ SETTLED = 10.0  # a worker that has lived this long was not born broken
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 5.0
 _LONGEST_RETRY = 10.0
+_JITTER = 0.2  # of max_requests
+_GOLDEN = 0.618033988749895
 
 
 class Slot:
-    """What the scoreboard says of one worker, as a value."""
+    """What the scoreboard says of one worker, as a value; and its `memory`, bytes, 0 if nobody has looked."""
 
-    __slots__ = ("activity", "answer", "call_since", "number", "open", "served", "state")
+    __slots__ = ("activity", "answer", "call_since", "limit", "memory", "number", "open", "served", "state")
 
-    def __init__(self, number: int, state: int, open: int, served: int, activity: float, call_since: float, answer: int) -> None:
+    def __init__(
+        self, number: int, state: int, open: int, served: int, activity: float, call_since: float, answer: int,
+        limit: int = 0, memory: int = 0,
+    ) -> None:  # fmt: skip
         self.number = number
         self.state = state
         self.open = open
@@ -28,6 +33,8 @@ class Slot:
         self.activity = activity
         self.call_since = call_since
         self.answer = answer
+        self.limit = limit
+        self.memory = memory
 
 
 def quiet_at(slots: Iterable[Slot], since: float, now: float) -> float:
@@ -62,6 +69,28 @@ def overdue_at(slots: Iterable[Slot], now: float, request_timeout: float) -> flo
 def quiesced(slots: Iterable[Slot], order: int) -> bool:
     """True when every worker has stopped accepting in obedience to `order`."""
     return all(slot.answer == order for slot in slots)
+
+
+def request_limit(max_requests: int, number: int) -> int:
+    """After how many requests the `number`th worker of a generation (int, from 0) is to be recycled; 0: never.
+
+    Up to a fifth less than `max_requests`: workers that share the load evenly must not become due together. Multiples of the golden
+    ratio keep each worker as far as can be from those before it; chance would put every other pair close together.
+    """
+    return max_requests - int(max_requests * _JITTER * (number * _GOLDEN % 1.0))
+
+
+def worn_out(slots: Iterable[Slot], max_memory: int) -> Slot | None:
+    """The worker that is to be recycled next: the largest beyond `max_memory` (bytes; 0: no limit), else who is furthest beyond its limit.
+
+    Who has answered nothing is never due: under a limit that is too low for the app only requests wear out workers, not the time.
+    """
+    used = [slot for slot in slots if slot.served]
+    heavy = [slot for slot in used if max_memory and slot.memory > max_memory]
+    old = [slot for slot in used if slot.limit and slot.served >= slot.limit]
+    if heavy:
+        return max(heavy, key=lambda slot: slot.memory)
+    return max(old, key=lambda slot: slot.served - slot.limit, default=None)
 
 
 class Streak:

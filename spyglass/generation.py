@@ -25,13 +25,15 @@ if TYPE_CHECKING:
 
 _OTHERS = 5.0  # seconds that the other requests of a worker have to end when one of its calls must be ended
 _LOOK_AGAIN = 0.1  # seconds between two looks at whether they have
+_WEIGH_EVERY = 5.0  # seconds between two looks at the memory of the workers
+_RECYCLE_AGAIN = 5.0  # seconds until the next try when a replacement has not lived
 _BUFFER = 1 << 20  # the channel's; a zygote must never wait for its Master
 
 
 class Worker:
-    """`pid` (int) is 0 until the zygote has reported it; `born` is monotonic seconds."""
+    """`pid` (int) is 0 until the zygote has reported it; `born` is monotonic seconds, `memory` bytes."""
 
-    __slots__ = ("born", "cells", "draining", "end_by", "killed", "number", "pid")
+    __slots__ = ("born", "cells", "draining", "end_by", "killed", "memory", "number", "pid", "recycled")
 
     def __init__(self, number: int, cells: memoryview[int], born: float) -> None:
         self.number = number
@@ -41,6 +43,8 @@ class Worker:
         self.draining = False
         self.end_by: float | None = None  # it has a call that must be ended, at the latest then
         self.killed = False
+        self.recycled = ""  # why
+        self.memory = 0  # when it was looked at
 
     def slot(self) -> Slot:
         cells = self.cells
@@ -52,6 +56,8 @@ class Worker:
             cells[scoreboard.ACTIVITY] / 1e9,
             cells[scoreboard.CALL_SINCE] / 1e9,
             cells[scoreboard.ANSWER],
+            cells[scoreboard.LIMIT],
+            self.memory,
         )
 
     @property
@@ -59,9 +65,9 @@ class Worker:
         return self.cells[scoreboard.STATE] == scoreboard.ACCEPTING
 
     def order(self, order: int) -> None:
-        """Takes effect when the bell rings; after DRAIN there is no other."""
-        self.draining = self.draining or order == scoreboard.DRAIN
-        self.cells[scoreboard.ORDER] = scoreboard.DRAIN if self.draining else order
+        """Takes effect when the bell rings; to one that has been told to leave, only a stricter one does."""
+        self.draining = self.draining or order < scoreboard.SERVE
+        self.cells[scoreboard.ORDER] = min(order, self.cells[scoreboard.ORDER]) if self.draining else order
 
     def kill(self, number: int) -> None:
         # The zygote reports a death after it has reaped it, so for a moment the pid may be nobody's. It would have to be given out
@@ -89,6 +95,13 @@ class Generation:
         self.last_words: tuple[str, str, list[str]] | None = None  # why loading failed: summary, details, files
         # A generation that follows a broken one gets no second chance to break for its visitors.
         self.streak = Streak(1 if retry else max(3, config.workers + 1))
+        # Of workers that are no more: a generation is as busy as all it ever had.
+        self.served = 0
+        self.activity = 0.0
+        self._born = 0  # how many there have been
+        self._handover: tuple[Worker, Worker] | None = None  # who is to be recycled, and who takes its place
+        self._recycle_at = 0.0  # not before
+        self._weigh_at = 0.0
         self._first = not retry
         self._shared = shared
         self._doors = doors
@@ -127,20 +140,67 @@ class Generation:
 
     def maintain(self, now: float, order: int) -> None:
         """Spawn who is missing, under `order`; drain who is too many. The zygote forks them when it has loaded the app."""
+        if order == scoreboard.SERVE and self.pid and not self._draining:
+            self._recycle(now)
+        wanted = self.wanted + (self._handover is not None)
         there = [worker for worker in self.workers.values() if not worker.draining]
-        if len(there) > self.wanted:
-            for worker in there[self.wanted :]:
+        if len(there) > wanted:
+            for worker in there[wanted:]:
                 worker.order(scoreboard.DRAIN)
             self._shared.ring()
         elif self.pid and not self._draining and now >= self.streak.respawn_at:
-            for _ in range(self.wanted - len(there)):
+            for _ in range(wanted - len(there)):
                 self._spawn(now, order)
 
-    def _spawn(self, now: float, order: int) -> None:
+    def _spawn(self, now: float, order: int) -> Worker:
         number = self._shared.board.take()
         worker = self.workers[number] = Worker(number, self._shared.board.slot(number), now)
+        worker.cells[scoreboard.LIMIT] = fleet.request_limit(self.config.max_requests, self._born)
+        self._born += 1
         worker.order(order)
         zygote.send(self._channel, zygote.SPAWN, number)
+        return worker
+
+    def _recycle(self, now: float) -> None:
+        """Replace who is worn out, one at a time: it is told to finish when the one that takes its place accepts.
+
+        "At a time" ends when the old one has gone, so there is never more than one process too many.
+        """
+        if self._handover is not None:
+            old, new = self._handover
+            if old.draining or new.draining:
+                self._handover = None  # for another reason: whoever is missing then, or too many, is so as ever
+            elif new.accepting:
+                old.order(scoreboard.RETIRE)
+                self._shared.ring()
+                self._handover = None
+        elif now >= self._recycle_at and self._complete:
+            self._weigh(now)
+            slot = fleet.worn_out(self.slots(), self.config.max_memory)
+            if slot is not None:
+                old = self.workers[slot.number]
+                heavy = self.config.max_memory and slot.memory > self.config.max_memory
+                old.recycled = f"its memory had grown to {slot.memory / (1 << 20):.0f} MiB" if heavy else "max_requests"
+                self._handover = old, self._spawn(now, scoreboard.SERVE)
+
+    @property
+    def _complete(self) -> bool:
+        """Nobody is missing, on the way in or on the way out."""
+        return len(self.workers) == self.wanted and all(worker.accepting and not worker.draining for worker in self.workers.values())
+
+    def _weigh(self, now: float) -> None:
+        if not self.config.max_memory or now < self._weigh_at:
+            return
+        from spyglass.memory import share  # who has no limit does not pay for it
+
+        self._weigh_at = now + _WEIGH_EVERY
+        for worker in self.workers.values():
+            try:
+                worker.memory = share(worker.pid)
+            except OSError as error:
+                self._log.warning(f"max_memory has no effect: {error}")
+                self._weigh_at = float("inf")
+                return
 
     def drain(self) -> None:
         """Tell all to finish and leave; the end of the channel tells the zygote that there will be no more work."""
@@ -214,8 +274,10 @@ class Generation:
                 self._worker_died(*facts)
             else:
                 self._log.error(f"cannot fork a worker: {facts[1]}")
+                spare = self._was_spare(facts[0])
                 self._remove(facts[0])
-                self.streak.died(time.monotonic(), fleet.SETTLED, 0)
+                if not spare:
+                    self.streak.died(time.monotonic(), fleet.SETTLED, 0)
 
     def _worker_born(self, number: int, pid: int) -> None:
         worker = self.workers[number]
@@ -225,25 +287,43 @@ class Generation:
             worker.kill(signal.SIGKILL)
 
     def _worker_died(self, number: int, pid: int, status: int) -> None:
+        spare = self._was_spare(number)
         worker = self._remove(number)
         now = time.monotonic()
         slot = worker.slot()
         # A second SIGTERM (systemd tells all of the group, and we tell the worker) may find the interpreter on its way out, its
         # handlers already taken back. By then everything is finished, the app's atexit functions included.
         if worker.draining and status in (0, signal.SIGTERM) and not slot.open:
-            self._log.debug(f"worker {pid} has left after {count(slot.served, 'request')}")
+            if worker.recycled:
+                self._log.info(f"worker {pid} recycled after {count(slot.served, 'request')}: {worker.recycled}")
+            else:
+                self._log.debug(f"worker {pid} has left after {count(slot.served, 'request')}")
             return
         level = self._log.info if worker.killed or not status else self._log.error
         level(
             f"worker {pid} {how_it_ended(status)} after {now - worker.born:.1f} s and {count(slot.served, 'request')}; "
             f"{count(slot.open, 'connection')} open{', in the middle of a call' if slot.call_since else ''}"
         )
-        if not worker.draining:
+        if not worker.draining and not spare:
             self.streak.died(now, now - worker.born, slot.served)
 
+    def _was_spare(self, number: int) -> bool:
+        """Whether worker `number`, which has not lived, was to take the place of another, who goes on: nobody is missing."""
+        if self._handover is None or self._handover[1].number != number or self._handover[1].accepting:
+            return False
+        self._handover = None
+        self._recycle_at = time.monotonic() + _RECYCLE_AGAIN
+        return True
+
     def _remove(self, number: int) -> Worker:
+        worker = self.workers.pop(number)
+        if self._handover is not None and worker in self._handover:
+            self._handover = None
+        slot = worker.slot()
+        self.served += slot.served
+        self.activity = max(self.activity, slot.activity)
         self._shared.board.give_back(number)
-        return self.workers.pop(number)
+        return worker
 
     def zygote_ended(self, status: int) -> None:
         """The zygote was reaped with wait status `status`; whatever it still had to say is heard first."""

@@ -282,7 +282,7 @@ class Master:
         slots = generation.slots()
         if not generation.pid and self._loading is None and now >= generation.streak.respawn_at:
             self._load()
-        if self._failures and any(slot.served for slot in slots):
+        if self._failures and (generation.served or any(slot.served for slot in slots)):
             self._failures, self._logged = 0, ""
         generation.maintain(now, self._order)
         if self._order != scoreboard.SERVE:
@@ -293,7 +293,8 @@ class Master:
     def _leave_at(self, slots: list[fleet.Slot], now: float) -> float | None:
         if self._loading is not None or self._retired or (self._answerer is not None and self._answerer.open):
             return None
-        return fleet.leave_at(slots, self._since, now, self._config.idle_timeout)
+        since = max(self._since, self._serving.activity) if self._serving is not None else self._since
+        return fleet.leave_at(slots, since, now, self._config.idle_timeout)
 
     def _time_to_leave(self, slots: list[fleet.Slot], now: float) -> bool:
         when = self._leave_at(slots, now)
@@ -446,7 +447,7 @@ class Master:
             return loading if self._trouble is None else f"failing: {self._trouble.error.summary}"
         slots = self._serving.slots()
         held = sum(slot.open for slot in slots)
-        served = sum(slot.served for slot in slots)
+        served = self._serving.served + sum(slot.served for slot in slots)
         when = None if held else self._leave_at(slots, now)
         quiet = "" if when is None else f"; quiet, leaves in {max(0.0, when - now):.0f} s"
         reload = "; loading another generation" if self._loading is not None else ""

@@ -1,7 +1,7 @@
 """The scoreboard: shared memory through which Master and workers know of each other without a system call.
 
 The Master makes it before its first fork. Each worker has one slot. In a slot the worker alone writes its facts, the Master alone
-writes `ORDER`; everybody reads all. A cell is eight bytes, aligned, stored at once, so no reader ever sees half a number.
+writes `ORDER` and `LIMIT`; everybody reads all. A cell is eight bytes, aligned, stored at once, so no reader ever sees half a number.
 
 The handshake before leaving: the Master writes a new positive number into ORDER of every slot and rings the bell; a worker takes its
 listeners out of its loop and only then copies the number into ANSWER. From then on OPEN can only fall.
@@ -20,12 +20,15 @@ CALL_SINCE = 4  # since when the app has been working on a request without givin
 ANSWER = 5  # the last order obeyed
 # What the Master writes.
 ORDER = 6
+LIMIT = 7  # after so many requests the worker is to be recycled, and tells the Master; 0: never
 _CELLS = 8  # a slot fills one cache line, so that two workers never write to the same one
 
 EMPTY, STARTING, ACCEPTING, DRAINING = range(4)
 
 SERVE = 0
-DRAIN = -1
+# Finish what was accepted and leave; the lower, the stricter.
+RETIRE = -1  # however long that takes
+DRAIN = -2  # in graceful_timeout, then cut
 
 
 class Scoreboard:

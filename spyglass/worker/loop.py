@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 _LINGER = 2.0  # seconds for a client to read its last answer and close
 _LAST_CALL = 1.0  # seconds for a kept-alive client's next request when the worker drains
 _ACCEPTED_A_TURN = 16
+_NEVER = 1 << 62
 _ANY = ("0.0.0.0", "::")  # noqa: S104, of what is bound already
 
 
@@ -67,7 +68,9 @@ class Loop:
         self._quiesced = False
         self._warned: set[str] = set()
         self._accept_after = 0.0
-        self._cut_after = 0.0
+        self._cut_after = 0.0  # monotonic; 0: nothing is cut
+        self._tell_at = _NEVER
+        self._tell: Callable[[], None] | None = None
         self._open = 0  # connections whose end is not complete; what is closed, but for the app's close(), is among them
         self._connections: dict[int, Connection] = {}
         self._callers: deque[Listener] = deque()  # those at which somebody waits whom we were woken for
@@ -124,13 +127,22 @@ class Loop:
         self._quiesced = quiesced
         self._consider_listening()
 
+    def tell_after(self, requests: int, tell: Callable[[], None]) -> None:
+        """Call `tell` once, in the turn in which so many `requests` have been answered."""
+        self._tell_at, self._tell = requests, tell
+
     def drain(self) -> None:
         """Finish what was accepted and accept nothing new; cut what is left after `graceful_timeout`."""
+        if not self._cut_after:
+            self._cut_after = monotonic() + self._graceful
+        self.retire()
+
+    def retire(self) -> None:
+        """The same, and cut nothing: nobody waits for the worker to be gone."""
         if self.draining:
             return
         self.draining = True
         self._slot[scoreboard.STATE] = scoreboard.DRAINING
-        self._cut_after = monotonic() + self._graceful
         self._consider_listening()
         for connection in list(self._connections.values()):
             connection.last_call()
@@ -173,6 +185,9 @@ class Loop:
             self._callers.popleft()  # not before: the lead may be lost in there
         self._expire(heard_at)
         self._slot[scoreboard.SERVED] = self.served
+        if self.served >= self._tell_at and self._tell is not None:
+            self._tell_at = _NEVER
+            self._tell()
         if self.crew.crowded:
             self.crew.resign()
 
@@ -181,7 +196,7 @@ class Loop:
         if self._again or self._passed or self._callers or self.crew.returned:
             return 0
         due = self.deadlines.next()
-        if self.draining:
+        if self._cut_after:
             due = min(due, self._cut_after) if due is not None else self._cut_after
         if self._accept_after:
             due = min(due, self._accept_after) if due is not None else self._accept_after
@@ -216,7 +231,7 @@ class Loop:
             self._accept_after = 0.0
         while self._passed:
             self._passed.popleft().close("the client takes nothing")
-        if self.draining and now >= self._cut_after and self._connections:
+        if self._cut_after and now >= self._cut_after and self._connections:
             self.log.warning(f"cutting {len(self._connections)} connections after {self._graceful:g} s of draining")
             for connection in list(self._connections.values()):
                 if connection.watched:  # else its call is running in another thread, and ends with the process
@@ -224,7 +239,7 @@ class Loop:
 
     def _cut_is_over(self) -> bool:
         """True when all is cut that can be; calls that still run will not be waited for."""
-        return self.draining and monotonic() >= self._cut_after and not any(each.watched for each in self._connections.values())
+        return bool(self._cut_after) and monotonic() >= self._cut_after and not any(each.watched for each in self._connections.values())
 
     # Accepting
 
@@ -332,7 +347,7 @@ class Loop:
 
     def would_keep(self) -> bool:
         """False when the worker drains, or has been told to while the app was running."""
-        return not self.draining and self._slot[scoreboard.ORDER] != scoreboard.DRAIN
+        return not self.draining and self._slot[scoreboard.ORDER] >= scoreboard.SERVE
 
     def _tell_the_time(self, now: float) -> None:
         """Render the Date of the responses, once a second."""

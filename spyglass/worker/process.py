@@ -1,7 +1,7 @@
 """Becoming a worker: the first thing after the fork, and the last before the exit.
 
 A worker is forked from the zygote with the app loaded. It holds the listeners, a slot of the scoreboard, the Master's bell and the
-reading end of the life line. It leaves when it is told to drain (by the Master, or by a SIGTERM from whoever), or when the life line
+reading end of the life line. It leaves when it is told to (by the Master, or by a SIGTERM from whoever), or when the life line
 reports the end of its Master, always after it has finished what it accepted.
 """
 
@@ -46,6 +46,8 @@ def work(config: Config, app: App, shared: Shared, number: int, log: Log) -> Non
         order = slot[scoreboard.ORDER]
         if order == scoreboard.DRAIN:
             loop.drain()
+        elif order == scoreboard.RETIRE:
+            loop.retire()
         else:
             loop.quiesce(order != scoreboard.SERVE)
         if slot[scoreboard.ANSWER] != order:
@@ -60,6 +62,8 @@ def work(config: Config, app: App, shared: Shared, number: int, log: Log) -> Non
     # Edge-triggered and read by nobody: one ring wakes every worker (epoll(7): each write to an eventfd is a new edge).
     loop.open_door(shared.bell, obey, select.EPOLLIN | select.EPOLLET)
     loop.open_door(shared.lifeline, loop.drain, select.EPOLLET)  # its end shows as EPOLLHUP, which cannot be masked; once is enough
+    if slot[scoreboard.LIMIT]:
+        loop.tell_after(slot[scoreboard.LIMIT], shared.tell_master)
     # Told to stop before we were there to hear it?
     obey()
     slot[scoreboard.STATE] = scoreboard.ACCEPTING

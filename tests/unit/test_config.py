@@ -77,6 +77,8 @@ TEXTS = [
     ("header_timeout", ".5", 0.5),
     ("max_head", "64k", 64 << 10),
     ("max_body", "17", 17),
+    ("max_requests", "5000", 5000),
+    ("max_memory", "300M", 300 << 20),
     ("log_level", "error", "error"),
     ("trusted_proxies", "*", "*"),
     ("trusted_proxies", " ::1,unix ,10.0.0.0/8", "::1, unix, 10.0.0.0/8"),
@@ -109,6 +111,7 @@ def test_defaults():
         **dict(start_timeout=60, idle_timeout=30, request_timeout=60, graceful_timeout=30),
         **dict(header_timeout=10, body_timeout=30, write_timeout=60, keepalive_timeout=5),
         **dict(max_head=64 << 10, max_fields=100, max_body=1 << 30, body_memory=1 << 20, max_connections=1000),
+        **dict(max_requests=0, max_memory=0),
         **dict(trusted_proxies="127.0.0.1, ::1, unix", proxy_protocol=False),
         **dict(log_level="info", debug=False),
     }

@@ -206,11 +206,42 @@ def test_an_order_that_comes_during_a_call_is_told_to_its_client(start):
     assert b"Connection: close" in worker.to_the_end(worker.client(ONE))
 
 
+def test_who_retires_cuts_nothing_unless_it_is_told_to_drain_as_well(start):
+    body = Closing()
+
+    def app(environ, start_response):
+        start_response("200 OK", [])
+        return body
+
+    worker = start(app, graceful_timeout=0.02)
+    client = worker.client(ONE)
+    worker.read(client, 10)
+    worker.loop.retire()
+    assert worker.slot[STATE] == scoreboard.DRAINING
+    later = time.monotonic() + 0.1
+    worker.until(lambda: time.monotonic() > later)
+    assert worker.read(client, 10)
+    assert (worker.slot[OPEN], body.closed) == (1, 0)
+    worker.loop.drain()
+    worker.loop.run()
+    assert (worker.slot[OPEN], body.closed) == (0, 1)
+
+
+def test_the_master_is_told_once_in_the_turn_in_which_the_limit_is_reached(start):
+    worker, told = start(), []
+    worker.loop.tell_after(2, lambda: told.append(worker.slot[SERVED]))
+    client = worker.client()
+    for number in range(5):
+        client.sendall(GET % number)
+        worker.answers(client, 1)
+        assert told == ([2] if number >= 1 else [])
+
+
 def test_who_woke_a_worker_in_the_moment_it_is_to_drain_is_served(start):
     """The kernel has woken nobody else for it (EPOLLEXCLUSIVE): left in the queue, it would wait until somebody else comes."""
     worker = start()
     worker.until(lambda: worker.loop._listening)
-    worker.loop.open_door(os.eventfd(1), worker.loop.drain)
+    worker.loop._doors[worker.tick] = worker.loop.drain
     client = worker.client(ONE)
     worker.loop.turn()
     assert not waiting(worker)
@@ -220,7 +251,7 @@ def test_who_woke_a_worker_in_the_moment_it_is_to_drain_is_served(start):
 def test_who_comes_in_the_moment_a_worker_is_to_quiesce_waits(start):
     worker = start()
     worker.until(lambda: worker.loop._listening)
-    worker.loop.open_door(os.eventfd(1), lambda: worker.loop.quiesce(True))
+    worker.loop._doors[worker.tick] = lambda: worker.loop.quiesce(True)
     worker.client(ONE)
     worker.loop.turn()
     assert waiting(worker)
