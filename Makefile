@@ -21,6 +21,12 @@ ROOTS_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/spyglass
 BENCH ?= $(ROOTS_CACHE)/bench
 ROUNDS ?= 30
 
+# What fuzzes is for some versions of Python only, and nothing that the tests need: it has a place of its own, too.
+FUZZ ?= $(ROOTS_CACHE)/fuzz
+SECONDS ?= 600
+TARGETS ?= reader proxies worker
+CRASHES ?= $(ROOTS_CACHE)/crashes
+
 # Booting and building need root; sudo forgets the environment, so it is named again.
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 AS_ROOT = $(SUDO) env ROOTS_CACHE='$(ROOTS_CACHE)' RELEASES='$(RELEASES)' PYTHON='$(CURDIR)/.venv/bin/python' PYTHONDONTWRITEBYTECODE=1
@@ -80,14 +86,17 @@ bench-memory: $(BENCH)/.made ## what an app costs while it is awake, beside uWSG
 bench-throughput: $(BENCH)/.made bench-packages ## requests per second, beside bjoern, granian, uWSGI and others (half an hour; ROUNDS=5)
 	@$(BENCH)/bin/python benchmarks/throughput/throughput.py --rounds $(if $(filter file,$(origin ROUNDS)),5,$(ROUNDS))
 
+fuzz: $(FUZZ)/.made ## SECONDS=600 of inputs nobody would think of; what fails is in CRASHES, what is new in tests/fuzz/corpus
+	@$(FUZZ)/bin/python tests/fuzz/fuzz.py --seconds $(SECONDS) --crashes '$(CRASHES)' $(TARGETS)
+
 clean: ## remove what was made in the clone
 	rm -rf .venv dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 distclean: clean ## and the Debian roots
-	$(SUDO) rm -rf '$(ROOTS_CACHE)'/{build,clean,tests}-* '$(ROOTS_CACHE)'/httptools-* '$(BENCH)'
+	$(SUDO) rm -rf '$(ROOTS_CACHE)'/{build,clean,tests}-* '$(ROOTS_CACHE)'/httptools-* '$(BENCH)' '$(FUZZ)' '$(CRASHES)'
 
-.PHONY: help run venv test check deb shell roots bench-wake bench-memory bench-throughput bench-packages clean distclean run-packages root-packages test-packages
+.PHONY: help run venv test check deb shell roots fuzz bench-wake bench-memory bench-throughput bench-packages clean distclean run-packages root-packages test-packages
 
 run-packages:
 	$(call install,$(RUN_PACKAGES))
@@ -128,4 +137,10 @@ dist/%/.built: $(SOURCES) | .venv/.run root-packages
 $(BENCH)/.made: $(SOURCES) $(BENCH)/.rivals
 	@$(BENCH)/bin/pip install --quiet --disable-pip-version-check --force-reinstall --no-deps .
 	@$(BENCH)/bin/pip install --quiet --disable-pip-version-check .
+	@touch $@
+
+$(FUZZ)/.made: pyproject.toml | run-packages
+	@echo "Making $(FUZZ) with what fuzzes"
+	@$(PYTHON) -m venv --clear $(FUZZ)
+	@$(FUZZ)/bin/pip install --quiet --disable-pip-version-check --use-pep517 --editable '.[fuzz]'
 	@touch $@
