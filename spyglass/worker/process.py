@@ -66,8 +66,8 @@ def work(config: Config, app: App, shared: Shared, number: int, log: Log) -> Non
         loop.tell_after(slot[scoreboard.LIMIT], shared.tell_master)
     # Told to stop before we were there to hear it?
     obey()
+    log.debug(f"accepting, pid {os.getpid()}")  # before others leave because we do, so that the journal has them in this order
     slot[scoreboard.STATE] = scoreboard.ACCEPTING
     shared.tell_master()
-    log.debug(f"accepting, pid {os.getpid()}")
     loop.run()
     log.debug(f"leaving after {slot[scoreboard.SERVED]} requests")
