@@ -55,10 +55,13 @@ class Regulars:
 
 
 class Watch:
-    """Looks at the workers of `life` all the time: how many there were at a time, and who."""
+    """Looks at the workers of `life` all the time: how many there were at a time, at the most, and who.
+
+    Not how few: in the time of one look through /proc a new one may have come, unseen, and an old one gone.
+    """
 
     def __init__(self, life):
-        self.counts = set()
+        self.most = 0
         self.pids = set()
         self._life = life
         self._over = threading.Event()
@@ -67,7 +70,7 @@ class Watch:
     def _look(self):
         while not self._over.wait(0.005):
             pids = workers(self._life.run.pid)
-            self.counts.add(len(pids))
+            self.most = max(self.most, len(pids))
             self.pids.update(pids)
 
     def __enter__(self):
@@ -100,7 +103,7 @@ def test_max_requests_under_load_loses_nobody(systemd):
     assert {answer.status for answer in [*crowd.answers, *regulars.answers]} == {200}
     assert regulars.told_to_close > 5
     assert not first & set(workers(life.run.pid))
-    assert watch.counts <= {2, 3}
+    assert watch.most == 3
     before_it_left = life.log.partition("leaving after 1 s without")[0]
     assert fewest_accepting(before_it_left) == 2
     assert "error" not in life.log
@@ -124,7 +127,7 @@ def test_a_worker_that_leaks_is_replaced(systemd, tmp_path):
         life.until(lambda: "its memory had grown to" in life.log, "it was not replaced", 20)
     assert crowd.lost == []
     assert crowd.statuses() == {200}
-    assert watch.counts <= {1, 2}
+    assert watch.most == 2
     [(pid, size)] = re.findall(r"worker (\d+) recycled after \d+ requests: its memory had grown to (\d+) MiB", life.log)
     assert int(pid) == first
     assert int(size) > 60
@@ -161,7 +164,7 @@ def test_neither_does_it_leave_too_early_nor_stay_awake(systemd):
     assert len(life.runs) == 1
     life.until_asleep(1)
     assert life.run.status == 0
-    assert life.run.told_at("STOPPING") - last >= idle - 0.01
+    assert life.run.told_at("STOPPING") - last > idle * 0.9  # the visitor hears of the end a little later than the worker
 
 
 def test_without_preloading_too(systemd, tmp_path):
@@ -169,6 +172,6 @@ def test_without_preloading_too(systemd, tmp_path):
     with Watch(life) as watch, Crowd(life.address, count=2) as crowd, Regulars(life.address, count=2) as regulars:
         life.until(lambda: len(watch.pids) > 6, "workers are not replaced", 20)
     assert crowd.lost == regulars.lost == []
-    assert max(watch.counts) <= 3
+    assert watch.most == 3
     life.until_asleep(1)
     assert life.run.status == 0
