@@ -62,7 +62,7 @@ class Mirror:
 
     def give_large(self, text, environ, start_response, fields):
         start_response("200 OK", fields)
-        return [text, b"x" * LARGE]
+        return Counted(self, iter([text, b"x" * LARGE, text]))
 
     def give_nothing(self, text, environ, start_response, fields):
         start_response("204 No Content", fields)

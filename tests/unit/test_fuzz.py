@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from http11.reading import cut
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from .talking import ENDINGS, SETTINGS, Talking, hostile, responses, timeless, wire_conversations
@@ -96,7 +96,7 @@ def conversations(draw):
     return data, None if open_ended else expected
 
 
-@settings(max_examples=200)
+@settings(max_examples=120)
 @given(st.lists(st.tuples(conversations(), places), min_size=1, max_size=3))
 def test_any_cut_of_good_conversations_gives_their_answers(talking, several):
     """Whatever other clients say at the same time, and whatever was said to the worker before."""
@@ -121,6 +121,7 @@ def test_any_cut_of_good_conversations_gives_their_answers(talking, several):
 
 WIRE = wire_conversations(1500)
 PREFACES = [b"", b"PROXY TCP4 1.2.3.4 5.6.7.8 9 10\r\n", b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c" + bytes(range(12)), b"PROXY UNKNOWN\r\n"]
+UNREAD = b"POST /large HTTP/1.1\r\nHost: a\r\nContent-Length: 30\r\n\r\n" + b"x" * 30  # who does not read it all leaves an answer half out
 THINGS = [b"\r", b"\n", b"\r\n", b"\r\n\r\n", b"\0", b":", b" ", b"\t", b";", b",", b"%", b"0\r\n", b"HTTP/1.1", b"\xff", b"Content-Length: 3\r\n", b"HEAD "]
 
 
@@ -152,6 +153,9 @@ garbage = st.tuples(st.sampled_from(PREFACES), seeds).map(b"".join).flatmap(muta
 @pytest.mark.parametrize("kind", SETTINGS)
 @settings(max_examples=150)
 @given(data=garbage, places=places, ending=st.sampled_from(ENDINGS))
+@example(data=UNREAD, places=[], ending="close")
+@example(data=UNREAD, places=[], ending="silence")
+@example(data=PREFACES[1] + UNREAD, places=[], ending="silence")
 def test_any_bytes_get_an_answer_or_a_close_and_leave_nothing(talking, kind, data, places, ending):
     hostile(talking(kind), data, places, ending)
 
