@@ -22,7 +22,7 @@ from .working import ONE, RESET, Worker
 # How a client leaves: it shuts down for writing and reads on, closes, resets, or says nothing more and stays.
 HALF_CLOSE, CLOSE, ABORT, SILENCE = ENDINGS = ("half-close", "close", "reset", "silence")
 # Everything happens in this process, so a connection that has not moved after so many turns never will.
-PATIENCE = 3000  # turns
+PATIENCE = 2000  # turns
 # Limits that any input can reach, and a worker behind a proxy.
 TIGHT = {"max_head": 300, "max_fields": 8, "max_body": 200, "body_memory": 16}
 SETTINGS = {"usual": {}, "tight": TIGHT, "proxied": {"proxy_protocol": True, "body_memory": 16}}
@@ -105,6 +105,7 @@ class Talking(Worker):
     def __init__(self, path, **settings):
         self.app = Mirror()
         self.sound = True  # nothing of an earlier conversation is left
+        self._by_tcp = False  # a client that may be resetting
         self._descriptors = 0
         super().__init__(path, self.app, **settings)
         self.turns(1)
@@ -134,7 +135,8 @@ class Talking(Worker):
         if ending == HALF_CLOSE:
             return self.talk(pieces)[0]
         self._begin()
-        party = Party(self.client(tcp=ending == ABORT))
+        self._by_tcp = ending == ABORT
+        party = Party(self.client(tcp=self._by_tcp))
         for piece in pieces:
             party.say(piece)
             self.turns(1)
@@ -148,6 +150,7 @@ class Talking(Worker):
     def _begin(self):
         if self.sound:
             self.sound, self._descriptors = False, descriptors()
+            self._by_tcp = False
 
     def _outlast(self, party):
         """All deadlines pass, one by one. A connection that has none would be there for ever."""
@@ -172,7 +175,8 @@ class Talking(Worker):
         return [(each.fd, each.condition, each.watched, len(each._out), len(each._reader.buffer)) for each in self.loop._connections.values()]
 
     def check(self):
-        """The next client is served, and then nobody and nothing is left."""
+        """Nobody and nothing is left, and the next client is served."""
+        self._settle()
         self._serve_next()
         self._settle()
         assert self.loop._connections == {}
@@ -196,13 +200,12 @@ class Talking(Worker):
         self._until(lambda: not self.slot[OPEN], "a connection is left")
 
     def _until(self, done, otherwise):
-        # A reset takes the kernel's time, however little: after some turns each waits for a moment.
         for turn in range(PATIENCE):
             if done():
                 return
             self.loop.turn()
-            if turn > PATIENCE // 2:
-                time.sleep(0.001)
+            if turn > PATIENCE // 2 and self._by_tcp:
+                time.sleep(0.001)  # a reset takes the kernel's time, however little
         raise AssertionError(otherwise)
 
 
