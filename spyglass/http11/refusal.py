@@ -30,10 +30,10 @@ def refusal(
 
 
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
-_MONTHS = ("", "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+MONTHS = ("", "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
 def http_date(utc: tuple[int, ...]) -> str:
     """IMF-fixdate (RFC 9110 5.6.7) of a time.struct_time in UTC; never in the words of a locale, as strftime() would be."""
     year, month, day, hour, minute, second, weekday = utc[:7]
-    return f"{_DAYS[weekday]}, {day:02d} {_MONTHS[month]} {year} {hour:02d}:{minute:02d}:{second:02d} GMT"
+    return f"{_DAYS[weekday]}, {day:02d} {MONTHS[month]} {year} {hour:02d}:{minute:02d}:{second:02d} GMT"
