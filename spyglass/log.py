@@ -74,14 +74,17 @@ class Log:
         """`text`, then the traceback of `error`, all of it with the priority of an error."""
         self._write(ERROR, f"{text}\n{traceback_of(error)}")
 
+    def start(self, priority: int) -> str:
+        """What each line of `priority` begins with."""
+        if self.journal:
+            return f"<{priority}>{self.role}: "
+        return f"{time.strftime('%H:%M:%S')} [{self._pid} {self.role}] {_NAMES.get(priority, '')}"
+
     def _write(self, priority: int, text: str) -> None:
         if priority > self.level:
             return
-        if self.journal:
-            # Each line again, or journald files the rest of a traceback under "info".
-            start = f"<{priority}>{self.role}: "
-        else:
-            start = f"{time.strftime('%H:%M:%S')} [{self._pid} {self.role}] {_NAMES.get(priority, '')}"
+        # Each line again, or journald files the rest of a traceback under "info".
+        start = self.start(priority)
         lines = "".join(f"{start}{line}\n" for line in text.split("\n"))
         try:
             os.write(2, lines.encode(sys.getfilesystemencoding(), "backslashreplace"))

@@ -107,6 +107,13 @@ class EnvironMaker:
         self._fields: dict[str, str] | None = None
         self._prepared: dict[str, Any] = {}
 
+    def client(self, request: Request) -> str:
+        """REMOTE_ADDR in the environ of `request`."""
+        if request is not self._last:
+            self._prepare(request)
+        address: str = self._prepared["REMOTE_ADDR"]
+        return address
+
     def make(self, request: Request) -> dict[str, Any]:
         """The environ of `request`, and nobody else's."""
         # The reader gives the same Request for the same bytes, and the same dict for the same fields: what is the same is kept.
@@ -190,6 +197,16 @@ class Exchange:
         """True for a response whose end its client can tell by the end of the connection alone."""
         return self._head is not None and self._head.framing == UNTIL_CLOSE
 
+    @property
+    def given(self) -> int:
+        """Bytes of the body that have been given to be sent, less what frames them."""
+        head = self._head
+        if head is None or head.framing == NONE:
+            return 0
+        if self.done and head.framing == LENGTH:
+            return head.length or 0  # a response that was whole at once is not counted otherwise
+        return self._sent - (self._span.count if self._span is not None else 0)
+
     def advance(self) -> bytes | FileSpan | None:
         """The next piece, which may be empty; None when there is no more. Raises CutOff."""
         try:
@@ -241,7 +258,10 @@ class Exchange:
             raise CutOff("the client has gone")
         if not self._written:
             if isinstance(result, list | tuple):  # of a class of the app's, with perhaps a close()
-                return self._whole(result)
+                piece = self._whole(result)
+                if self._iterator is None and self._head is not None:
+                    self._sent = self._head.length or 0
+                return piece
             if isinstance(result, FileWrapper):
                 head = self._open_file(result)
                 if head is not None:
@@ -323,6 +343,7 @@ class Exchange:
         if head.framing == NONE or not chunk:
             return b""
         if head.framing == CHUNKED:
+            self._sent += len(chunk)
             return b"%x\r\n%b\r\n" % (len(chunk), chunk)
         if head.length is not None and self._sent + len(chunk) > head.length:
             if not self._overrun:

@@ -83,6 +83,8 @@ class RequestReader:
     (RFC 9112 9.6).
     """
 
+    refused = b""  # the head that was refused, when it had come to its end
+
     def __init__(self, limits: Limits, heads: HeadParser | None = None) -> None:
         self.pending: Request | None = None
         self.is_head = False  # whether the request being read is a HEAD, so that a refusal has no body either
@@ -106,6 +108,11 @@ class RequestReader:
         return self.pending is None and not self.buffer
 
     @property
+    def line(self) -> bytes:
+        """The first line of what could not become a request, so much of it as has come."""
+        return (self.refused or self.buffer)[:_REMEMBERED].partition(b"\r\n")[0]
+
+    @property
     def bulky(self) -> bool:
         """True while a body is on its way of which much may be read at a time: not chunk by tiny chunk, each of which costs."""
         return self.pending is not None and (self._chunks is None or self._chunks.bulky)
@@ -125,8 +132,13 @@ class RequestReader:
             head = self._cut_head()
             if head is None:
                 return None
-            request = self._parse(head)
-            if not self._expect_body(request):
+            try:
+                request = self._parse(head)
+                expects_body = self._expect_body(request)
+            except RequestError:
+                self.refused = head
+                raise
+            if not expects_body:
                 if not self.buffer and len(buffer) <= _REMEMBERED:
                     self._last_head, self._last = buffer, request
                 return request
