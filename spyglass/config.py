@@ -90,6 +90,9 @@ class Proxies(Text):
         return text
 
 
+_FLAGS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+
+
 class Flag(Setting):
     kind = "true or false"
 
@@ -102,12 +105,29 @@ class Flag(Setting):
         return value
 
     def parse(self, text: str) -> object:
+        if text.lower() not in _FLAGS:
+            raise ValueError("expected true or false")
+        return _FLAGS[text.lower()]
+
+
+class AccessLog(Setting):
+    kind = 'true, false, "combined", "json", or a format'
+
+    def __get__(self, config: Config, owner: type | None = None) -> bool | str:
+        return config.values[self.name]  # type: ignore[return-value]
+
+    def check(self, value: object) -> object:
+        if not isinstance(value, bool | str):
+            raise ValueError('expected true, false, "combined", "json", or a format')
+        if isinstance(value, str) and value not in ("combined", "json"):
+            from spyglass.access import formatter  # only who makes up a format pays for it
+
+            formatter(value)
+        return value
+
+    def parse(self, text: str) -> object:
         lower = text.lower()
-        if lower in ("true", "yes", "on", "1"):
-            return True
-        if lower in ("false", "no", "off", "0"):
-            return False
-        raise ValueError("expected true or false")
+        return _FLAGS[lower] if lower in _FLAGS else self.check(text)
 
 
 class Count(Setting):
@@ -209,6 +229,9 @@ class Config:
     max_memory = Size(0, "a worker whose share of the memory (PSS) has grown beyond this is replaced, between requests; 0: never")
     trusted_proxies = Proxies("127.0.0.1, ::1, unix", "whose X-Forwarded-*, Forwarded and PROXY header are believed; those of others never")
     proxy_protocol = Flag(False, "every connection begins with a PROXY header, version 1 or 2; one without is closed")
+    access_log = AccessLog(
+        False, "a line for each request: true for a short one, combined for Apache's, json, or a format, such as %h %t \"%r\" %>s %b"
+    )
     log_level = Choice("info", ("error", "warning", "info", "debug"), "what is logged; debug tells the life of each connection")
     debug = Flag(False, "show tracebacks to visitors; never in public")
 

@@ -53,7 +53,7 @@ class Connection(Timed):
     """One accepted socket. `loop` watches it, keeps its deadline and knows the app; `handle()` is called when it is ready."""
 
     __slots__ = (
-        *("condition", "fd", "sock", "watched", "_address", "_at_end", "_environs", "_exchange", "_listener", "_loop", "_out"),
+        *("condition", "fd", "sock", "watched", "_address", "_at_end", "_began", "_environs", "_exchange", "_listener", "_loop", "_out"),
         *("_endpoints", "_preface", "_reader", "_refused", "_request", "_served", "_span"),
     )
 
@@ -241,9 +241,11 @@ class Connection(Timed):
         loop = self._loop
         if loop.log.debugging:
             loop.log.debug(f"{self}: {request.method} {request.target}")
+        self._request = request
+        if loop.access is not None:
+            self._began = monotonic()
         if self._environs is None:
             self._environs = EnvironMaker(self._constant(), loop.trusted_proxies)
-        self._request = request
         self._exchange = Exchange(loop, request, self._environs.make(request), self)
 
     def _constant(self) -> dict[str, Any]:
@@ -380,7 +382,10 @@ class Connection(Timed):
         loop.served += 1
         if loop.log.debugging:
             loop.log.debug(f"{self}: answered {exchange.status}{', kept' if exchange.keep_alive else ''}")
-        if exchange.keep_alive and not (self._at_end and self._reader.quiet):
+        kept = exchange.keep_alive and not (self._at_end and self._reader.quiet)
+        if loop.access is not None:
+            self._record(request, exchange, kept=kept)
+        if kept:
             return True
         self._end(announced=not request.keep_alive)
         return False
@@ -394,6 +399,8 @@ class Connection(Timed):
         loop.deadlines.clear(self)
         self._refused = True
         self._out = refusal(status, f"{status}: {why}\n", loop.date, head_only=self._reader.is_head)
+        if loop.access is not None:
+            self._record_refusal(status, len(self._out.partition(b"\r\n\r\n")[2]))
         self._pump()
 
     def _end(self, *, announced: bool) -> None:
@@ -453,6 +460,8 @@ class Connection(Timed):
         loop.forget(self)
         self._reader.close()
         exchange, self._exchange = self._exchange, None
+        if exchange is not None and loop.access is not None and self._request is not None:
+            self._record(self._request, exchange, cut=True)
         if exchange is not None and exchange.ends_with_connection:
             self._reset_on_close()
         self.sock.close()
@@ -468,6 +477,41 @@ class Connection(Timed):
         if request is not None and request.body is not None:
             request.body.close()
         self._loop.exit()
+
+    # The access log, when there is one
+
+    def _record(self, request: Request, exchange: Exchange, *, cut: bool = False, kept: bool = False) -> None:
+        access = self._loop.access
+        assert access is not None
+        entry = access.entry(self._listener, self._client(request), request)
+        entry.status = exchange.status[:3]
+        unsent = len(self._out) + (self._span.count if self._span is not None else 0)
+        entry.sent = max(0, exchange.given - unsent)
+        entry.taken = monotonic() - self._began
+        entry.cut = cut
+        entry.kept = kept
+        access.add(entry)
+
+    def _record_refusal(self, status: int, size: int) -> None:
+        access = self._loop.access
+        assert access is not None
+        request = self._request or self._reader.pending
+        line = "" if request is not None else self._reader.line.decode("latin-1")
+        entry = access.entry(self._listener, self._client(request), request, line)
+        entry.status = str(status)
+        entry.sent = size
+        access.add(entry)
+
+    def _client(self, request: Request | None) -> str:
+        try:
+            if request is not None:
+                if self._environs is None:
+                    self._environs = EnvironMaker(self._constant(), self._loop.trusted_proxies)
+                return self._environs.client(request)
+            address: str = self._constant()["REMOTE_ADDR"]
+            return address
+        except OSError:  # no descriptor is left to import with what knows proxies
+            return ""
 
     def _reset_on_close(self) -> None:
         # A close is how such a response ends when it is whole: only a reset says that it is not (RFC 9112 8). Linger 0: socket(7).

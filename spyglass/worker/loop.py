@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from spyglass.loader import App
     from spyglass.log import Log
     from spyglass.systemd import Listener
+    from spyglass.worker.access_log import AccessLog
 
 _LINGER = 2.0  # seconds for a client to read its last answer and close
 _LAST_CALL = 1.0  # seconds for a kept-alive client's next request when the worker drains
@@ -92,6 +93,11 @@ class Loop:
         self._doors: dict[int, Callable[[], None]] = {}
         if self.crew.bell >= 0:
             self._epoll.register(self.crew.bell, select.EPOLLIN)
+        self.access: AccessLog | None = None
+        if config.access_log:
+            from spyglass.worker.access_log import AccessLog  # only who wants it pays for it
+
+            self.access = AccessLog(config.access_log, log, self)
 
     # What the process asks for
 
@@ -99,6 +105,11 @@ class Loop:
         """Call `callback` when `fd` is ready."""
         self._doors[fd] = callback
         self._epoll.register(fd, events)
+
+    def close_door(self, fd: int) -> None:
+        """Undo open_door()."""
+        del self._doors[fd]
+        self._epoll.unregister(fd)
 
     def run(self) -> None:
         """Serve until drained."""
@@ -112,6 +123,8 @@ class Loop:
         while not (self.draining and not self._open) and not self._cut_is_over():
             self.turn()
         self._listen(False)
+        if self.access is not None:
+            self.access.write()
 
     def detach(self, fd: int) -> None:
         """Another thread is at work for this connection: what its client sends meanwhile must wait, and not wake us again and again."""
@@ -150,6 +163,8 @@ class Loop:
     def turn(self) -> None:
         """Wait once, and do what has become possible."""
         self._consider_listening()
+        if self.access is not None and self.access.due:
+            self.access.write()  # of the last turn, however that has ended
         events = self._epoll.poll(self._patience())
         # Taken before the app is called: what a client sends meanwhile is read in the next turn, before its deadline is looked at.
         # A worker that is busy keeps the others waiting; that is its time, not theirs.

@@ -9,6 +9,9 @@ from spyglass.config import SETTINGS, Config, load
 from spyglass.errors import EX_CONFIG, ConfigError
 
 SECONDS = "expected a number of seconds"
+ACCESS_LOG = 'expected true, false, "combined", "json", or a format'
+FORMAT = f"{ACCESS_LOG} with 1 to 40 directives such as %h"
+DIRECTIVES = "expected %h %a %l %u %t %r %m %U %q %H %s %>s %b %B %D %T %X %P %A %{Field-Name}i or %%"
 PROXIES = "expected addresses, networks (10.0.0.0/8), unix or *"
 SIZE = 'expected a number of bytes, or "64K", "1M", "2G"'
 
@@ -58,6 +61,11 @@ def complaint(file=None, environ=None, options=None):
         ('trusted_proxies = "10.0.0.0/8,unix"', "10.0.0.0/8, unix"),
         ('trusted_proxies = ""', ""),
         ("proxy_protocol = true", True),
+        ("access_log = true", True),
+        ("access_log = false", False),
+        ('access_log = "combined"', "combined"),
+        ('access_log = "json"', "json"),
+        ("access_log = '%h \"%r\" %>s'", '%h "%r" %>s'),
     ],
 )
 def test_from_the_file(toml, line, value):
@@ -84,6 +92,11 @@ TEXTS = [
     ("trusted_proxies", " ::1,unix ,10.0.0.0/8", "::1, unix, 10.0.0.0/8"),
     ("trusted_proxies", "", ""),
     ("proxy_protocol", "yes", True),
+    ("access_log", "true", True),
+    ("access_log", "Off", False),
+    ("access_log", "combined", "combined"),
+    ("access_log", "json", "json"),
+    ("access_log", "%h %{User-Agent}i\t%D é %%", "%h %{User-Agent}i\t%D é %%"),
 ]
 
 
@@ -113,7 +126,7 @@ def test_defaults():
         **dict(max_head=64 << 10, max_fields=100, max_body=1 << 30, body_memory=1 << 20, max_connections=1000),
         **dict(max_requests=0, max_memory=0),
         **dict(trusted_proxies="127.0.0.1, ::1, unix", proxy_protocol=False),
-        **dict(log_level="info", debug=False),
+        **dict(access_log=False, log_level="info", debug=False),
     }
 
 
@@ -180,6 +193,10 @@ def test_the_shown_default_means_the_default(name):
         ('trusted_proxies = [""]', 1, f"trusted_proxies: {PROXIES}, not ''"),
         ('trusted_proxies = "10.0.0.1/8"', 1, "trusted_proxies: expected no bits behind the network's 8, not '10.0.0.1/8'"),
         ("proxy_protocol = 2", 1, "proxy_protocol: expected true or false, not 2"),
+        ("access_log = 1", 1, f"access_log: {ACCESS_LOG}, not 1"),
+        ("access_log = []", 1, f"access_log: {ACCESS_LOG}, not []"),
+        ('access_log = "true"', 1, f"access_log: {FORMAT}, not 'true'"),
+        ('access_log = ""', 1, f"access_log: {FORMAT}, not ''"),
         # Not TOML at all
         ("workers = 2\nworkers = 3", 2, "not TOML: Cannot overwrite a value"),
         ("workers = 2\nworkers", 2, "not TOML: Expected '=' after a key in a key/value pair"),
@@ -212,6 +229,21 @@ def test_a_mistake_in_the_file_is_named_with_its_line(toml, text, line, says):
         ("debug", "maybe", "expected true or false, not 'maybe'"),
         ("trusted_proxies", "unix,", f"{PROXIES}, not ''"),
         ("trusted_proxies", "a\nb", f"{PROXIES}, not 'a\\nb'"),
+        ("access_log", "short", f"{FORMAT}, not 'short'"),
+        ("access_log", "%%", f"{FORMAT}, not '%%'"),
+        ("access_log", "%h" * 41, f"{FORMAT}, not '{'%h' * 28}..."),
+        ("access_log", "%h %Z", f"{DIRECTIVES}, not '%Z'"),
+        ("access_log", "%h %", f"{DIRECTIVES}, not '%'"),
+        ("access_log", "%h %>b", f"{DIRECTIVES}, not '%>b'"),
+        ("access_log", "%{Referer}o", f"{DIRECTIVES}, not '%{{Referer}}o'"),
+        ("access_log", "%{Referer}", f"{DIRECTIVES}, not '%{{Referer}}'"),
+        ("access_log", "%{Referer", f"{DIRECTIVES}, not '%{{Referer'"),
+        ("access_log", "%{}i", f"{DIRECTIVES}, not '%{{}}i'"),
+        ("access_log", "%{X_Name}i", f"{DIRECTIVES}, not '%{{X_Name}}i'"),
+        ("access_log", "%{a b}i", f"{DIRECTIVES}, not '%{{a b}}i'"),
+        ("access_log", "%h\n%h", "expected a format without control characters, not '%h\\n%h'"),
+        ("access_log", "%h\x9b", "expected a format without control characters, not '%h\\x9b'"),
+        ("access_log", "%h" + "é" * 500, f"expected a format of at most 1000 bytes, not '%h{'é' * 54}..."),
         ("log_level", "a\nb", "expected one of error, warning, info, debug, not 'a\\nb'"),
     ],
 )
