@@ -178,7 +178,7 @@ class Loop:
             if connection is not None:
                 ready.append(connection)
             elif fd in self._doors:
-                # First, for a bell that rings is reported once; and whoever was told to quiesce must not take one more.
+                # First, for a bell that rings is reported once; and whoever was told to quiesce or to drain must not take one more.
                 self._doors[fd]()
             elif fd in self._listeners:
                 if self._listeners[fd] not in self._callers:
@@ -277,9 +277,10 @@ class Loop:
     def _accept(self, listener: Listener) -> None:
         # Several, but each is served before the next is taken: whoever waits behind a long one is still there for another worker.
         for _ in range(_ACCEPTED_A_TURN):
-            # Also when we have been told to drain in this very turn: for those who came before, the kernel has perhaps woken us alone
+            # Also when we have been told to retire in this very turn: for those who came before, the kernel has perhaps woken us alone
             # (EPOLLEXCLUSIVE), and nobody would look at them until the next one comes.
-            if len(self._connections) >= self._most or self._quiesced:
+            # At a stop they are the next Master's.
+            if len(self._connections) >= self._most or self._quiesced or self._cut_after:
                 return
             try:
                 sock, address = listener.sock.accept()

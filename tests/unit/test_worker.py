@@ -237,21 +237,22 @@ def test_the_master_is_told_once_in_the_turn_in_which_the_limit_is_reached(start
         assert told == ([2] if number >= 1 else [])
 
 
-def test_who_woke_a_worker_in_the_moment_it_is_to_drain_is_served(start):
+def test_who_woke_a_worker_in_the_moment_it_is_to_retire_is_served(start):
     """The kernel has woken nobody else for it (EPOLLEXCLUSIVE): left in the queue, it would wait until somebody else comes."""
     worker = start()
     worker.until(lambda: worker.loop._listening)
-    worker.loop._doors[worker.tick] = worker.loop.drain
+    worker.loop._doors[worker.tick] = worker.loop.retire
     client = worker.client(ONE)
     worker.loop.turn()
     assert not waiting(worker)
     assert worker.to_the_end(client).endswith(b"/1")
 
 
-def test_who_comes_in_the_moment_a_worker_is_to_quiesce_waits(start):
+@pytest.mark.parametrize("told_to", [lambda loop: loop.quiesce(True), lambda loop: loop.drain()], ids=["quiesce", "drain"])
+def test_who_comes_in_the_moment_a_worker_is_to_stop_accepting_waits(start, told_to):
     worker = start()
     worker.until(lambda: worker.loop._listening)
-    worker.loop._doors[worker.tick] = lambda: worker.loop.quiesce(True)
+    worker.loop._doors[worker.tick] = lambda: told_to(worker.loop)
     worker.client(ONE)
     worker.loop.turn()
     assert waiting(worker)
