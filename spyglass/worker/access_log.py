@@ -127,13 +127,18 @@ class AccessLog:
         self._waiting = waiting
 
 
+class _Stream(socket.socket):
+    def send_now(self, data: bytes) -> int:
+        return self.send(data, socket.MSG_DONTWAIT)
+
+
 def _outlet() -> tuple[int, Callable[[bytes], int]]:
     """A descriptor of stderr's file, and what writes to it without waiting: gives the bytes written, or raises BlockingIOError."""
     try:
         mode = os.fstat(2).st_mode
         if stat.S_ISSOCK(mode):
-            sock = socket.socket(fileno=os.dup(2))
-            return sock.fileno(), lambda data: sock.send(data, socket.MSG_DONTWAIT)
+            stream = _Stream(fileno=os.dup(2))
+            return stream.fileno(), stream.send_now
         if stat.S_ISFIFO(mode):
             try:
                 fd = os.open("/proc/self/fd/2", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
