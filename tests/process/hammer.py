@@ -62,15 +62,23 @@ MIXES = {
 }
 
 
+def header_timeout(name, idle):
+    """What the server of the mix `name` is to have: short only where somebody says nothing, or all would wait for that."""
+    return idle if mute in MIXES[name] else 10.0
+
+
 class Hammer:
     """Rounds of visitors, one of `mix` each, spread over `addresses`, until `enough()` or until one was lost; what came of it.
 
-    `idle` is the server's idle_timeout in seconds, `starts()` says how often it has been started so far.
+    `idle` is the server's idle_timeout in seconds, `header` its header_timeout, `starts()` says how often it has been started so far.
+    A visitor to whom the machine gave no time to speak within `header` is among the `late`, and not lost: the server is right then.
     """
 
-    def __init__(self, addresses, mix, seed, *, idle, starts, enough):
+    def __init__(self, addresses, mix, seed, *, idle, header, starts, enough):
         self.answers = []
         self.lost = []
+        self.late = []
+        self._header = header
         self.in_time = []  # for each round that began late enough: whether the server had left, as it should
         self._addresses, self._mix, self._idle, self._starts, self._enough = addresses, mix, idle, starts, enough
         self._random = random.Random(seed)
@@ -101,7 +109,8 @@ class Hammer:
             try:
                 self.answers += kind(address, self._idle)
             except (Lost, OSError, AssertionError) as error:
-                self.lost.append(error)
+                late = isinstance(error, Lost) and error.silence >= self._header
+                (self.late if late else self.lost).append(error)
             self._last = max(self._last, time.monotonic())
 
     def run(self):

@@ -15,7 +15,7 @@ PATIENCE = 20.0  # seconds until a request counts as unanswered
 class Lost(AssertionError):
     """A request that got no whole answer, on a connection that `began` (monotonic) then and `ended` then.
 
-    `silence` (seconds) is what the visitor let pass before it was sent: since the connection was made, or since the answer before.
+    `silence` (seconds) is what the visitor let pass before it was sent: since before it connected, or since the answer before.
     """
 
     def __init__(self, what, began, silence):
@@ -59,7 +59,6 @@ class Visitor:
             self._lost("refused", error)
         except OSError as error:
             self._lost("not connected", error)
-        self._heard = time.monotonic()
 
     def _lost(self, how, error):
         self.sock.close()

@@ -26,7 +26,7 @@ def test_systemd_may_be_replaced_at_any_time(machine: Machine, edges: list[str])
     listening = busy.unbroken(), restless.unbroken()
     done = threading.Event()
     hammer = Hammer(
-        restless.addresses, MIXES["short"][::2], "reload", idle=IDLE, starts=lambda: len(lives(hammer.answers)), enough=lambda _: done.is_set()
+        restless.addresses, MIXES["short"][::2], "reload", idle=IDLE, header=10.0, starts=lambda: len(lives(hammer.answers)), enough=lambda _: done.is_set()
     )
     thread = threading.Thread(target=hammer.run, daemon=True)
     with Load(busy) as load:
