@@ -80,7 +80,7 @@ def test_addresses_are_read_as_by_ipaddress(text):
 @given(st.ip_addresses(), st.ip_addresses(), st.integers(0, 128))
 def test_networks_hold_what_ipaddress_says(base, address, bits):
     network = ipaddress.ip_network((base, min(bits, base.max_prefixlen)), strict=False)
-    if ":" in str(network) and network.supernet_of(ipaddress.ip_network("::ffff:0:0/96")):
+    if ":" in str(network) and network.overlaps(ipaddress.ip_network("::ffff:0:0/96")):
         return  # IPv4 is not a part of IPv6 here
     plain = getattr(address, "ipv4_mapped", None) or address
     assert Trusted(str(network)).peer(str(address)) == (plain in network)
