@@ -20,8 +20,8 @@ EXIT_TIMEOUT = 20
 
 # "plain" waits for nothing: whatever is closed there was closed on purpose. "small" has limits that a case can reach; "hasty" has
 # no patience.
-PATIENT = ["--header-timeout", "60", "--body-timeout", "60", "--keepalive-timeout", "60", "--idle-timeout", "600"]
-HASTY = ["--header-timeout", "0.4", "--body-timeout", "0.4", "--keepalive-timeout", "0.4", "--write-timeout", "0.4", "--idle-timeout", "600"]
+PATIENT = ["--header-timeout", "60", "--body-timeout", "60", "--keepalive-timeout", "60", "--idle-timeout", "0"]
+HASTY = ["--header-timeout", "0.4", "--body-timeout", "0.4", "--keepalive-timeout", "0.4", "--write-timeout", "0.4", "--idle-timeout", "0"]
 SETTINGS = {
     "plain": PATIENT,
     "small": [*PATIENT, "--max-head", "4K", "--max-fields", "20", "--max-body", "64K", "--body-memory", "1K"],
