@@ -10,11 +10,10 @@ still to be answered, and an offered Upgrade cannot make it stop in front of a b
 
 from __future__ import annotations
 
-import httptools
-
 from spyglass.errors import RequestError
 from spyglass.http11.body import Body
 from spyglass.http11.chunked import ChunkedDecoder, is_token
+from spyglass.http11.head import HeadParser, check_coding
 from spyglass.http11.target import parse_target, valid_host
 from spyglass.lean import lru_cache
 
@@ -28,22 +27,13 @@ METHODS = frozenset(
     b"ACL REPORT MKACTIVITY CHECKOUT MERGE BASELINE-CONTROL CHECKIN LABEL MKWORKSPACE UNCHECKOUT UPDATE VERSION-CONTROL ORDERPATCH "
     b"MKREDIRECTREF UPDATEREDIRECTREF MKCALENDAR LINK UNLINK M-SEARCH NOTIFY SUBSCRIBE UNSUBSCRIBE PURGE".split()
 )
-# What llhttp gets for a request line: the real one is judged here, and llhttp knows fewer methods and no later minor version.
-_ANY_LINE = b"GET / HTTP/1.1\r\n"
-# What announces a body, RFC 9112 6.
-_BODY = {"CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING"}
 # By these a proxy before us speaks for others; whether it may, see forwarded.py.
 PROXY_FIELDS = frozenset(
     ["HTTP_FORWARDED"]
     + [f"HTTP_X_FORWARDED_{name}" for name in ("FOR", "PROTO", "HOST", "PORT", "BY", "PREFIX", "SCHEME", "SERVER", "SSL")]
 )
-# What is longer is not kept for next time: idle connections, and names made up by clients, must not cost much memory.
+# What is longer is not kept for next time: idle connections must not cost much memory.
 _REMEMBERED = 4096  # bytes of a head
-_USUAL_NAME = 64
-# The transfer codings there are beside chunked (RFC 9112 7.2, 12.3) or were once. A request that ends in one of them has no length,
-# which must be 400 (6.3), though none of them is spoken here; what a name means that nobody knows is 501 (6.1).
-_CODINGS = {"compress", "deflate", "gzip", "identity", "x-compress", "x-gzip"}
-_PRINTABLE = bytes(range(0x20, 0x7F))
 
 
 class Limits:
@@ -101,6 +91,7 @@ class RequestReader:
         # And its fields apart, for when only the target is another.
         self._section = b""
         self._fields: dict[str, str] = {}
+        self._is_first = True
 
     @property
     def quiet(self) -> bool:
@@ -129,6 +120,8 @@ class RequestReader:
                 return self._last if buffer else None
             if not buffer:
                 return None
+            if self._is_first and (known := self._heads.known.get(buffer)) is not None:
+                return self._take_known(buffer, known)
             head = self._cut_head()
             if head is None:
                 return None
@@ -141,7 +134,11 @@ class RequestReader:
             if not expects_body:
                 if not self.buffer and len(buffer) <= _REMEMBERED:
                     self._last_head, self._last = buffer, request
+                    if self._is_first:
+                        self._heads.remember(buffer, request)
+                self._is_first = False
                 return request
+            self._is_first = False
             self.pending = request
         if not self._read_body(self.pending):
             return None
@@ -152,6 +149,13 @@ class RequestReader:
             except OSError:
                 request.body.close()
                 raise
+        return request
+
+    def _take_known(self, buffer: bytes, request: Request) -> Request:
+        self._is_first = False
+        self.is_head = request.method == "HEAD"
+        self.buffer, self._searched = b"", 0
+        self._last_head, self._last = buffer, request
         return request
 
     def _cut_head(self) -> bytes | None:
@@ -192,7 +196,8 @@ class RequestReader:
             fields = self._fields
         else:
             fields = self._heads.parse(section, version, self._limits.max_fields)
-            if len(head) <= _REMEMBERED and _BODY.isdisjoint(fields):
+            # A chunked body changes them, and so may a length of many digits.
+            if len(head) <= _REMEMBERED and "HTTP_TRANSFER_ENCODING" not in fields and len(fields.get("CONTENT_LENGTH", "")) < 16:
                 self._section, self._fields = section, fields
         request = Request(method.decode("latin-1"), target.decode("latin-1"), (1, 0) if version == b"HTTP/1.0" else (1, 1), fields)
         authority = parse_target(request)
@@ -212,7 +217,7 @@ class RequestReader:
         coding = request.fields.pop("HTTP_TRANSFER_ENCODING", None)
         length = request.fields.get("CONTENT_LENGTH")
         if coding is not None:
-            _check_coding(coding, length, request.version)
+            check_coding(coding, length, request.version)
             request.body = Body(self._limits.body_memory)
             self._chunks = ChunkedDecoder(request.body, self._limits.max_body, self._limits.max_head)
         elif length is None:
@@ -282,106 +287,6 @@ def _check_lines(head: bytes) -> None:
         raise RequestError(400, "folded header field")
 
 
-def _check_coding(coding: str, length: str | None, version: tuple[int, int]) -> None:
-    # RFC 9112 6.1 and 6.3: each of these has smuggled requests past somebody's proxy.
-    if length is not None:
-        raise RequestError(400, "Transfer-Encoding and Content-Length in one request")
-    if version < (1, 1):
-        raise RequestError(400, "Transfer-Encoding in an HTTP/1.0 request")
-    codings = [each.strip(" \t").lower() for each in coding.split(",")]
-    if codings == ["chunked"]:
-        return
-    if "chunked" in codings[:-1] or "" in codings or codings[-1] in _CODINGS:
-        raise RequestError(400, "chunked is not the last and only transfer coding")
-    raise RequestError(501, f"unknown transfer coding {coding!r}")
-
-
-class HeadParser:
-    """Turns heads into fields. llhttp judges them; what stands in a head that it accepts is then cut out with a few calls, for
-    calling back into Python once a field would cost more than all of its parsing. One for a whole process will do.
-    """
-
-    def __init__(self) -> None:
-        self._parser: httptools.HttpRequestParser | None = None
-
-    def parse(self, section: bytes, version: bytes, max_fields: int) -> dict[str, str]:
-        """The fields of `section`, what stands between the request line and the empty line, as PEP 3333 wants them. Raises RequestError."""
-        lines = section.decode("latin-1").split("\r\n") if section else []
-        if len(lines) > max_fields:
-            raise RequestError(431, f"more than {max_fields} header fields")
-        judged = section
-        if b"\t" in section:
-            # OWS, RFC 9110 5.6.3; llhttp knows the space alone where it looks into a value.
-            judged = b"\r\n".join(line.rstrip(b" \t") for line in section.split(b"\r\n"))
-        parser, self._parser = self._parser or httptools.HttpRequestParser(None), None
-        try:
-            # Bare CR, bare LF and folded fields (RFC 9112 2.2, 5.2), where two readers of one message part ways, are refused in here, too.
-            parser.feed_data(b"%b%b\r\n\r\n" % (_ANY_LINE, judged) if judged else _ANY_LINE + b"\r\n")
-        except httptools.HttpParserUpgrade:
-            return _cut(lines)  # an offer we do not take up (RFC 9110 7.8); the parser stands in another protocol now
-        except httptools.HttpParserError as error:
-            raise _refusal(error, _cut(lines), version) from None
-        fields = _cut(lines)
-        if _parser_stands(fields):
-            self._parser = parser
-        return fields
-
-
-def _parser_stands(fields: dict[str, str]) -> bool:
-    """True when llhttp stands where a new head may begin, and waits neither for a body nor for the end of the connection."""
-    if not _BODY.isdisjoint(fields):
-        return False
-    # It takes Proxy-Connection for Connection.
-    connection = fields.get("HTTP_CONNECTION")
-    return "HTTP_PROXY_CONNECTION" not in fields and (connection is None or connection.lower() == "keep-alive")
-
-
-def _refusal(error: httptools.HttpParserError, fields: dict[str, str], version: bytes) -> RequestError:
-    coding = fields.get("HTTP_TRANSFER_ENCODING")
-    if coding is not None and not coding.encode("latin-1").translate(None, _PRINTABLE):
-        try:
-            _check_coding(coding, fields.get("CONTENT_LENGTH"), (1, 0) if version == b"HTTP/1.0" else (1, 1))
-        except RequestError as reason:
-            return reason
-    return RequestError(413 if "overflow" in str(error).lower() else 400, str(error) or "bad request")
-
-
-class _Keys(dict[str, str]):
-    """The environ key of each field name (RFC 3875 4.1.18), or "" for a name that is dropped.
-
-    A name with an underscore is dropped: it would become the same key as its dashed twin, which a proxy before us may have vouched for.
-    """
-
-    def __missing__(self, name: str) -> str:
-        if len(self) >= 512:
-            self.clear()  # a client that invents names must not make it grow
-        key = name.upper().replace("-", "_")
-        if key not in ("CONTENT_TYPE", "CONTENT_LENGTH"):
-            key = f"HTTP_{key}"
-        key = "" if "_" in name else key
-        if len(name) <= _USUAL_NAME:
-            self[name] = key
-        return key
-
-
-ENVIRON_KEYS = _Keys()
-
-
-def _cut(lines: list[str]) -> dict[str, str]:
-    """The fields on `lines`."""
-    keys = ENVIRON_KEYS
-    fields: dict[str, str] = {}
-    for line in lines:
-        name, _, value = line.partition(":")
-        key = keys[name]
-        value = value.strip(" \t")
-        if key in fields:
-            value = _combine(key, fields[key], value)
-        fields[key] = value
-    fields.pop("", None)
-    return fields
-
-
 def _check_host(request: Request, authority: str | None) -> None:
     # RFC 9112 3.2: exactly one Host in HTTP/1.1, a valid one, and an absolute-form target's authority stands above it.
     host = request.fields.get("HTTP_HOST")
@@ -392,13 +297,6 @@ def _check_host(request: Request, authority: str | None) -> None:
         raise RequestError(400, "invalid Host field")
     if authority is not None:
         request.fields = {**request.fields, "HTTP_HOST": authority}
-
-
-def _combine(key: str, first: str, second: str) -> str:
-    if key in ("HTTP_HOST", "CONTENT_LENGTH"):
-        raise RequestError(400, f"more than one {key.removeprefix('HTTP_').replace('_', '-').title()} field")
-    # RFC 9110 5.3: a list; RFC 6265 5.4 has its own separator.
-    return f"{first}; {second}" if key == "HTTP_COOKIE" else f"{first}, {second}"
 
 
 def _request_line(line: bytes) -> list[bytes]:

@@ -8,10 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spyglass.http11.request import ENVIRON_KEYS
+from spyglass.config import Config
+from spyglass.http11.head import ENVIRON_KEYS, HeadParser
+from spyglass.http11.request import Limits, RequestReader
 
 from .cases import ALL
-from .reading import converse, cut, reader, refused, single
+from .reading import converse, cut, facts, reader, refused, single
 
 HEAD = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 
@@ -310,3 +312,66 @@ def test_every_wire_case_reads_alike_whole_and_byte_by_byte(topic):
             whole, bytewise = converse([data], **limits), converse([data[at : at + 1] for at in range(len(data))], **limits)
             assert whole[0] == bytewise[0], case.name
             assert (whole[1] is None, whole[2]) == (bytewise[1] is None, bytewise[2]), case.name
+
+
+# What connections have in common
+
+
+def test_a_head_that_says_nothing_personal_is_known_to_other_connections():
+    head = b"HEAD /health HTTP/1.1\r\nHost: a\r\nUser-Agent: monitor\r\nConnection: close\r\n\r\n"
+    limits, heads = Limits(Config()), HeadParser()
+    readers = [RequestReader(limits, heads) for _ in range(3)]
+    first, second, third = (each.next(head) for each in readers)
+    assert first is second is third
+    assert all(each.is_head and each.quiet for each in readers)
+    assert facts(first)[:2] == ("HEAD", "/health")
+    # And what a reader says next is its own.
+    for each in readers:
+        assert each.next(b"GET / HTTP/1.0\r\n\r\n").fields == {}
+        assert not each.is_head
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET / HTTP/1.1\r\nHost: a\r\nCookie: session=1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nX-Token: 1\r\n\r\n",
+        b"GET /?token=1 HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nAccept: " + b"a" * 1000 + b"\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\na",
+    ],
+)
+def test_others_are_not(head):
+    limits, heads = Limits(Config()), HeadParser()
+    first, second = (RequestReader(limits, heads).next(head) for _ in range(2))
+    assert first is not second
+    assert heads.known == {}
+
+
+def test_nor_is_what_follows_it_on_the_connection_or_comes_together_with_more():
+    limits, heads = Limits(Config()), HeadParser()
+    each = RequestReader(limits, heads)
+    assert each.next(HEAD + HEAD)
+    assert each.next()
+    assert each.next(HEAD)
+    assert heads.known == {}
+
+
+def test_heads_that_are_always_others_do_not_make_it_grow():
+    limits, heads = Limits(Config()), HeadParser()
+    for number in range(1000):
+        assert RequestReader(limits, heads).next(b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % number).target == f"/{number}"
+        assert len(heads.known) <= 64
+
+
+def test_the_same_fields_with_a_body_are_looked_at_once():
+    each = reader()
+    bodies = [each.next(b"POST /%d HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nab%d" % (number, number)) for number in range(3)]
+    assert [request.body.open().read() for request in bodies] == [b"ab0", b"ab1", b"ab2"]
+    assert bodies[1].fields is bodies[2].fields
+    # But not where reading the body changes them.
+    chunked = [each.next(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n%s\r\n0\r\n\r\n" % chunk) for chunk in (b"1\r\na", b"2\r\nab")]
+    assert [request.fields["CONTENT_LENGTH"] for request in chunked] == ["1", "2"]
+    zeros = [each.next(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %s3\r\n\r\nabc" % (b"0" * 20)) for _ in range(2)]
+    assert [request.fields["CONTENT_LENGTH"] for request in zeros] == ["3", "3"]
