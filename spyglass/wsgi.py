@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
     ExcInfo = tuple[type[BaseException], BaseException, TracebackType]
 
-_JOINED = 64 << 10  # a body of several parts up to this size is sent in one piece
+_JOINED = 16 << 10  # bytes of a body that are sent in one piece with the head: to copy them costs less than to send two
 
 
 class CutOff(Exception):
@@ -148,7 +148,8 @@ class EnvironMaker:
 class Exchange:
     """One request and its response.
 
-    `done` (bool) becomes true when nothing comes after the piece just given; then `keep_alive` (bool) tells whether the
+    `complete` (bool) becomes true when nothing is to be sent after the piece just given, `done` (bool) when the app has no part in it
+    any more, either; then `keep_alive` (bool) tells whether the
     connection can take another request, and `status` (str) what was answered. `home` and `bound` are the crew's.
 
     All of the app's code runs in a context of its own (PEP 567): what a generator has left in it when it waits for its reader, a request
@@ -156,7 +157,7 @@ class Exchange:
     """
 
     __slots__ = (
-        *("bound", "connection", "done", "home", "keep_alive", "status"),
+        *("bound", "complete", "connection", "done", "home", "keep_alive", "status"),
         *("_broken", "_called", "_context", "_environ", "_fields", "_head", "_iterator"),
         *("_overrun", "_request", "_result", "_sent", "_server", "_span", "_written"),
     )
@@ -165,6 +166,7 @@ class Exchange:
         self.connection = connection
         self.home: Hand | None = None
         self.bound = False
+        self.complete = False
         self.done = False
         self.keep_alive = False
         self.status = ""
@@ -207,8 +209,8 @@ class Exchange:
             return head.length or 0  # a response that was whole at once is not counted otherwise
         return self._sent - (self._span.count if self._span is not None else 0)
 
-    def advance(self) -> bytes | FileSpan | None:
-        """The next piece, which may be empty; None when there is no more. Raises CutOff."""
+    def advance(self) -> bytes | tuple[bytes, bytes] | FileSpan | None:
+        """The next piece, which may be empty, or may be two; None when there is no more. Raises CutOff."""
         try:
             if not self._called:
                 self._called = True
@@ -220,7 +222,9 @@ class Exchange:
                 span, self._span = self._span, None
                 return span
             if self._iterator is not None:
-                return self._context.run(self._next, self._iterator)
+                piece = self._context.run(self._next, self._iterator)
+                if piece or self._iterator is not None:
+                    return piece
         except CutOff:
             self._close()
             raise
@@ -235,7 +239,7 @@ class Exchange:
         self._called = True
         self._close()
 
-    def _whole(self, chunks: list[bytes] | tuple[bytes, ...]) -> bytes:
+    def _whole(self, chunks: list[bytes] | tuple[bytes, ...]) -> bytes | tuple[bytes, bytes]:
         # All of it is there, so its length is known (PEP 3333, "Handling the Content-Length Header").
         for chunk in chunks:
             if not isinstance(chunk, bytes):
@@ -243,16 +247,16 @@ class Exchange:
         body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         size = len(body)
         head = self._begin(size)
-        if head.framing == NONE:
+        if head.framing == NONE or head.length == size:
+            self.complete = True
             self.done = type(chunks) in _PLAIN
-            return head.data
-        if head.length == size <= _JOINED:
-            self.done = type(chunks) in _PLAIN
-            return head.data + body
+            if head.framing == NONE:
+                return head.data
+            return head.data + body if size <= _JOINED else (head.data, body)
         self._iterator = iter((body,))
         return head.data
 
-    def _open(self, result: Iterable[bytes]) -> bytes:
+    def _open(self, result: Iterable[bytes]) -> bytes | tuple[bytes, bytes]:
         """The first piece of a body that is not simply there."""
         if self._broken:
             raise CutOff("the client has gone")
@@ -277,6 +281,8 @@ class Exchange:
             # PEP 3333: the head may change until the first byte of the body that is not empty.
             if chunk:
                 piece = self._frame(chunk) if self._head is not None else self._begin(None).data + self._frame(chunk)
+                head = self._head
+                self.complete = head is not None and head.framing == LENGTH and self._sent == head.length
             if self._head is not None and (self._head.framing == NONE or self._overrun):
                 self._iterator = None  # nothing of the rest could be sent, and it need not end
             if piece or self._iterator is None:
@@ -358,6 +364,7 @@ class Exchange:
         head = self._head
         assert head is not None
         if head.framing == CHUNKED:
+            self.complete = True
             return b"0\r\n\r\n"
         if head.framing == LENGTH and self._sent < (head.length or 0):
             text = f"the app gave {self._sent} bytes, its Content-Length says {head.length}"
@@ -404,7 +411,7 @@ class Exchange:
         self.status = f"500 {REASONS[500]}"
         self._fields = check_fields([("Content-Type", "text/plain; charset=utf-8")])
         head = self._begin(len(body))
-        self.done = True
+        self.complete = self.done = True
         return head.data if head.framing == NONE else head.data + body
 
 

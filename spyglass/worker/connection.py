@@ -1,7 +1,7 @@
 """One client: bytes in, bytes out, and what happens when either stops.
 
-A connection may have to introduce itself first: *greeting*, waiting for a PROXY header, where `proxy_protocol` is on. From then on it
-is always in one of three conditions: *reading* (waiting for the rest of a request, or for the next one), *responding*
+A connection may have to introduce itself first: *greeting* (greeting.py), where `proxy_protocol` is on. From then on it is always in one of
+three conditions: *reading* (waiting for the rest of a request, or for the next one), *responding*
 (an exchange is under way; nothing is read meanwhile, which bounds what a client can make us keep), or *lingering* (the last answer
 is out, its client is still sending: what it sends is read and dropped, for closing on unread bytes sends a reset that can destroy the
 answer on its way, RFC 9112 9.6).
@@ -12,18 +12,18 @@ the lead; what follows the call is then done by another, through `resume()`.
 
 from __future__ import annotations
 
-import os
 import select
 import sys
 from time import monotonic
 
-from spyglass.deadlines import BODY, HEAD, IDLE, LAST_CALL, LINGER, WRITE, Timed
-from spyglass.errors import PrefaceError, RequestError
+from spyglass.deadlines import BODY, HEAD, IDLE, LAST_CALL, LINGER
+from spyglass.errors import RequestError
 from spyglass.http11.refusal import refusal
 from spyglass.http11.request import RequestReader
 from spyglass.lean import socket
 from spyglass.worker.crew import ELSEWHERE
-from spyglass.wsgi import CutOff, EnvironMaker, Exchange, FileSpan
+from spyglass.worker.sending import GREETING, LINGERING, READING, RESPONDING, Sender
+from spyglass.wsgi import EnvironMaker, Exchange
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from spyglass.http11.request import Request
     from spyglass.systemd import Listener
     from spyglass.worker.crew import Piece
+    from spyglass.worker.greeting import Greeting
     from spyglass.worker.loop import Loop
 
 _RECEIVE_HEAD = 8 << 10  # recv(2) into more than malloc has at hand costs more than all the parsing of a small request
@@ -40,43 +41,31 @@ _RECEIVE_BODY = 128 << 10
 # A pipelining client, or a generator whose reader keeps up, gives the others a turn after so many requests, or pieces.
 _REQUESTS_A_TURN = 16
 _PIECES_A_TURN = 64
-# So does a fast reader: its socket may be ready for more for as long as there is any.
-_BYTES_A_TURN = 256 << 10
 _LARGE = 128 << 10  # a piece that is worth a turn
 _ON_AND_NONE = (1).to_bytes(4, sys.byteorder) + bytes(4)  # struct linger
-# What is to be done when the socket is ready: read, go on with the answer, nothing before the loop's next turn, drop what comes, read
-# the PROXY header that comes before all else.
-READING, RESPONDING, QUEUED, LINGERING, GREETING = range(5)
 
 
-class Connection(Timed):
+class Connection(Sender):
     """One accepted socket. `loop` watches it, keeps its deadline and knows the app; `handle()` is called when it is ready."""
 
     __slots__ = (
-        *("condition", "fd", "sock", "watched", "_address", "_at_end", "_began", "_environs", "_exchange", "_listener", "_loop", "_out"),
-        *("_endpoints", "_preface", "_reader", "_refused", "_request", "_served", "_span"),
+        *("_address", "_announced", "_at_end", "_began", "_endpoints", "_environs", "_final", "_greeting", "_listener", "_reader"),
+        *("_request", "_served"),
     )
 
     def __init__(self, loop: Loop, sock: socket.socket, address: Any, listener: Listener) -> None:
-        super().__init__()
-        self.sock = sock
-        self.fd = sock.fileno()
-        self.watched = 0
-        self.condition = GREETING if loop.proxy_protocol else READING
-        self._loop = loop
+        super().__init__(loop, sock, GREETING if loop.proxy_protocol else READING)
         self._address = address
         self._listener = listener
         self._reader = RequestReader(loop.limits, loop.heads)
         self._environs: EnvironMaker | None = None
         self._request: Request | None = None
-        self._exchange: Exchange | None = None
-        self._out: memoryview | bytes = b""
-        self._span: FileSpan | None = None
         self._served = False  # whether a request has been answered
-        self._refused = False  # the answer under way is our own, and the last
+        self._final = False  # the answer under way is the last, and nothing of it will be asked for any more
+        self._announced = False  # the client knows that it is
         self._at_end = False  # the client will send no more
-        self._preface = b""  # so much of a PROXY header has come, and
-        self._endpoints: Endpoints | None = None  # this was told in it
+        self._greeting: Greeting | None = None
+        self._endpoints: Endpoints | None = None  # of whom a PROXY header has told
 
     def __str__(self) -> str:
         if self._listener.is_unix:
@@ -105,60 +94,26 @@ class Connection(Timed):
         elif self.condition == GREETING:
             self._greet()
 
-    # Greeting
-
     def _greet(self) -> None:
-        """Read the PROXY header. Who may not send one is closed: it would not be believed, and without one nobody may come."""
-        from spyglass.http11.proxy_protocol import read_header  # only who asks for it pays for it
-        from spyglass.trust import trusted
+        if self._greeting is None:
+            from spyglass.worker.greeting import Greeting  # only who asks for it pays for it
 
-        loop = self._loop
-        if not trusted(loop.trusted_proxies).peer("" if self._listener.is_unix else self._address[0]):
-            self._turn_away("this peer is not among the trusted_proxies")
+            self._greeting = Greeting(self, self._loop, "" if self._listener.is_unix else self._address[0])
+        heard = self._greeting.read()
+        if heard is None:
             return
-        try:
-            data = self.sock.recv(_RECEIVE_HEAD)
-        except BlockingIOError:
-            self._await_preface()
-            return
-        except OSError as error:
-            self.close(f"reading failed: {error.strerror}")
-            return
-        if not data:
-            self.close("closed by the client")
-            return
-        self._preface += data
-        try:
-            header = read_header(self._preface)
-        except PrefaceError as error:
-            self._turn_away(str(error))
-            return
-        if header is None:
-            self._await_preface()
-            return
-        size, self._endpoints = header
-        rest, self._preface = self._preface[size:], b""
-        if loop.log.debugging and self._endpoints is not None:
-            loop.log.debug(f"{self}: speaks for {self._endpoints}")
+        rest, self._endpoints = heard
+        if self._loop.log.debugging and self._endpoints is not None:
+            self._loop.log.debug(f"{self}: speaks for {self._endpoints}")
         self.condition = READING
         self.proceed(rest)
-
-    def _await_preface(self) -> None:
-        self._loop.watch(self, select.EPOLLIN)
-        if self.deadline is None:
-            # It has as long as the head of a request, and together with the first one.
-            self._loop.deadlines.set(self, HEAD, monotonic())
-
-    def _turn_away(self, why: str) -> None:
-        self._loop.warn_once(self, f"closed: proxy_protocol is on, and {why}")
-        self.close(why)
 
     # Reading
 
     def proceed(self, data: bytes = b"") -> None:
         """Finish the response under way, answer what has come, `data` the last of it, in order; then wait for more."""
         answered = 0
-        if self._exchange is not None or self._refused:
+        if self._exchange is not None or self._final:
             if not self._pump():
                 return
             answered = 1
@@ -176,6 +131,11 @@ class Connection(Timed):
                 self._refuse(507, "no room for the request body")
                 return
             if request is None:
+                if len(data) == _RECEIVE_HEAD and reader.pending is not None:
+                    # A body has begun, and there is more of it already.
+                    data = self._receive_on()
+                    if data:
+                        continue
                 break
             try:
                 self._begin(request)
@@ -189,6 +149,8 @@ class Connection(Timed):
             if not reader.buffer:
                 self._served_all()
                 return
+            if self._out and not self._flush():
+                return
             answered += 1
             if answered >= _REQUESTS_A_TURN:
                 self._loop.again(self)
@@ -197,6 +159,12 @@ class Connection(Timed):
         if answered:
             self.deadline = None  # that of the last head; each has its own time
         self._await_more()
+
+    def _receive_on(self) -> bytes:
+        try:
+            return self.sock.recv(_RECEIVE_BODY)
+        except OSError:
+            return b""  # there is no more yet; what else is the matter will be said again
 
     def _served_all(self) -> None:
         """Everything that came has been answered."""
@@ -266,11 +234,11 @@ class Connection(Timed):
         exchange = self._exchange
         pieces = 0
         while True:
-            if (self._out or self._span is not None) and not self._flush():
+            if (self._out or self._span is not None) and not self.held and not self._flush():
                 return False
             if exchange is None:
-                self._refused = False
-                self._end(announced=False)
+                self._final = False
+                self._end()
                 return False
             if exchange.done:
                 return self._finish(exchange)
@@ -284,91 +252,23 @@ class Connection(Timed):
             if not exchange.done and isinstance(piece, bytes) and len(piece) > _LARGE:
                 pieces = _PIECES_A_TURN
 
+    def let_go(self) -> None:
+        """Send what was held."""
+        if not self.held:
+            return  # it went with something else, or its client has gone
+        if self._exchange is not None:
+            self._send_held()  # the app's end of it is being made in another thread
+        elif self._final:
+            self._pump()
+        else:
+            self._flush()
+
     def resume(self, piece: Piece) -> None:
         """What a call gave that was made in another thread."""
         if self.fd < 0:
             self._bury()
         elif self._take(piece):
             self.proceed()
-
-    def _take(self, piece: Piece) -> bool:
-        """Send `piece`; False when the client does not take all of it now, or the connection has ended."""
-        if isinstance(piece, bytes):
-            if not piece:
-                return True
-            try:
-                sent = self.sock.send(piece)
-            except BlockingIOError:
-                sent = 0
-            except OSError as error:
-                self.close(f"writing failed: {error.strerror}")
-                return False
-            if sent == len(piece):
-                return True
-            self._out = memoryview(piece)[sent:]
-        elif isinstance(piece, FileSpan):
-            self._span = piece
-        elif piece is None:
-            return True
-        elif piece is ELSEWHERE:
-            self._loop.detach(self.fd)
-            return False
-        else:
-            self.close(str(piece))
-            return False
-        return self._flush()
-
-    def _flush(self) -> bool:
-        """Send what is pending; False when the client does not take all of it now, when it is more than a turn's, or at the end."""
-        left = _BYTES_A_TURN
-        try:
-            while self._out and left > 0:
-                sent = self.sock.send(self._out)
-                self._out = memoryview(self._out)[sent:]
-                left -= sent
-            if self._span is not None and left > 0:
-                self._send_file(self._span, left)
-        except BlockingIOError:
-            self.condition = RESPONDING
-            if self._exchange is not None and not self._exchange.done:
-                self._loop.crew.bind(self._exchange)
-            self._loop.watch(self, select.EPOLLOUT)
-            self._loop.deadlines.set(self, WRITE, monotonic())
-            return False
-        except (OSError, CutOff) as error:
-            self.close(str(error))
-            return False
-        if self._out or self._span is not None:
-            self._loop.again(self)
-            return False
-        return True
-
-    def _send_file(self, span: FileSpan, left: int) -> None:
-        while span.count and left > 0:
-            sent = os.sendfile(self.fd, span.fd, span.offset, min(span.count, left))
-            if not sent:
-                raise CutOff("a file became shorter while it was sent")
-            span.offset += sent
-            span.count -= sent
-            left -= sent
-        if not span.count:
-            self._span = None
-
-    def push(self, data: bytes) -> None:
-        """Send `data` before returning, for write(): the one call in which a slow reader holds up a thread (PEP 3333 wants it so)."""
-        left = memoryview(data)
-        poll = select.poll()
-        poll.register(self.fd, select.POLLOUT)
-        while left:
-            try:
-                left = left[self.sock.send(left) :]
-            except BlockingIOError:
-                if not poll.poll(self._loop.write_timeout * 1000):
-                    raise CutOff("the client takes nothing") from None
-            except OSError as error:
-                raise CutOff(f"writing failed: {error.strerror}") from None
-            if self._exchange is not None:
-                self._loop.crew.progress(self._exchange)
 
     def _finish(self, exchange: Exchange) -> bool:
         """The answer is out; True when the connection may go on."""
@@ -387,7 +287,12 @@ class Connection(Timed):
             self._record(request, exchange, kept=kept)
         if kept:
             return True
-        self._end(announced=not request.keep_alive)
+        self._announced = not request.keep_alive
+        if self.held:
+            self._final = True
+            self.condition = RESPONDING
+        else:
+            self._end()
         return False
 
     # Ending
@@ -397,15 +302,16 @@ class Connection(Timed):
         loop = self._loop
         loop.log.debug(f"{self}: refused with {status}: {why}")
         loop.deadlines.clear(self)
-        self._refused = True
+        self._final = True
+        self._announced = False
         self._out = refusal(status, f"{status}: {why}\n", loop.date, head_only=self._reader.is_head)
         if loop.access is not None:
             self._record_refusal(status, len(self._out.partition(b"\r\n\r\n")[2]))
         self._pump()
 
-    def _end(self, *, announced: bool) -> None:
+    def _end(self) -> None:
         """The last answer is out. A client that announced the end (Connection: close) sends no more; for another we linger."""
-        if self._at_end or (announced and not self._reader.buffer and not self._sends_on()):
+        if self._at_end or (self._announced and not self._reader.buffer and not self._sends_on()):
             self.close("done")
             return
         self.condition = LINGERING
@@ -457,6 +363,8 @@ class Connection(Timed):
         loop = self._loop
         if loop.log.debugging:
             loop.log.debug(f"{self}: closed: {why}")
+        if self.held:
+            self._send_held()
         loop.forget(self)
         self._reader.close()
         exchange, self._exchange = self._exchange, None
@@ -485,7 +393,7 @@ class Connection(Timed):
         assert access is not None
         entry = access.entry(self._listener, self._client(request), request)
         entry.status = exchange.status[:3]
-        unsent = len(self._out) + (self._span.count if self._span is not None else 0)
+        unsent = 0 if self.held else len(self._out) + (self._span.count if self._span is not None else 0)
         entry.sent = max(0, exchange.given - unsent)
         entry.taken = monotonic() - self._began
         entry.cut = cut

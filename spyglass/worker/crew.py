@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from spyglass.log import Log
     from spyglass.wsgi import Exchange, FileSpan
 
-    Piece = bytes | FileSpan | CutOff | Elsewhere | None
+    Piece = bytes | tuple[bytes, bytes] | FileSpan | CutOff | Elsewhere | None
 
     class Led(Protocol):
         """What is to be led: `lead()` takes the descriptor whose exchange has slowed down the last leader; it returns when all is done."""
@@ -89,7 +89,7 @@ class Hand:
 
     def __init__(self) -> None:
         self.bound = 0
-        self.todo: deque[tuple[Exchange, Callable[[], bytes | FileSpan | None]]] = deque()  # under the crew's lock
+        self.todo: deque[tuple[Exchange, Callable[[], bytes | tuple[bytes, bytes] | FileSpan | None]]] = deque()  # under the crew's lock
         # A descriptor: lead, over its exchange; _LEAD: just lead; _LOOK: there is something to do; None: it is over. Not the exchange
         # itself: who leads may do so for days, and would keep whatever the app has put into the environ of that one request.
         self.wake: SimpleQueue[int | str | None] = SimpleQueue()
@@ -103,6 +103,7 @@ class Solo:
 
     bell = -1
     crowded = False
+    ample = False
 
     def __init__(self, slot: memoryview[int]) -> None:
         self._slot = slot
@@ -111,7 +112,7 @@ class Solo:
     def run(self, led: Led) -> None:
         led.lead(None)
 
-    def call(self, exchange: Exchange, work: Callable[[], bytes | FileSpan | None]) -> Piece:
+    def call(self, exchange: Exchange, work: Callable[[], bytes | tuple[bytes, bytes] | FileSpan | None]) -> Piece:
         """See Crew.call()."""
         self._slot[scoreboard.CALL_SINCE] = time.monotonic_ns()
         try:
@@ -169,7 +170,7 @@ class Crew:
 
     # In the leader
 
-    def call(self, exchange: Exchange, work: Callable[[], bytes | FileSpan | None]) -> Piece:
+    def call(self, exchange: Exchange, work: Callable[[], bytes | tuple[bytes, bytes] | FileSpan | None]) -> Piece:
         """What `work()`, a method of `exchange`, gives; a CutOff is given, not raised. The first call decides where the home is.
 
         ELSEWHERE when its home is another thread, which will give it back; Demoted is raised when it took too long. What came of it
@@ -200,7 +201,7 @@ class Crew:
             self.ended(exchange)
         return piece
 
-    def _find_home(self, exchange: Exchange, work: Callable[[], bytes | FileSpan | None]) -> bool:
+    def _find_home(self, exchange: Exchange, work: Callable[[], bytes | tuple[bytes, bytes] | FileSpan | None]) -> bool:
         """Give a call that will be a long one to a thread that is free; False when none is."""
         with self._lock:
             home = self._free[-1] if self._free else None
@@ -211,7 +212,7 @@ class Crew:
         self._send_home(home, exchange, work)
         return True
 
-    def _send_home(self, home: Hand, exchange: Exchange, work: Callable[[], bytes | FileSpan | None]) -> None:
+    def _send_home(self, home: Hand, exchange: Exchange, work: Callable[[], bytes | tuple[bytes, bytes] | FileSpan | None]) -> None:
         with self._lock:
             home.todo.append((exchange, work))
             self._long[exchange] = time.monotonic_ns()
@@ -249,7 +250,12 @@ class Crew:
     @property
     def crowded(self) -> bool:
         """True when the leader is the home of somebody, and there is or could be one who is not."""
-        return self._leader.bound > 0 and (bool(self._free) or len(self._hands) < self._most)
+        return self._leader.bound > 0 and self.ample
+
+    @property
+    def ample(self) -> bool:
+        """True when somebody would take the lead if the leader's next call was a long one."""
+        return bool(self._free) or len(self._hands) < self._most
 
     def resign(self) -> None:
         """Give the lead to one who is nobody's home (Demoted), or start one who will be there the next time."""
@@ -407,7 +413,7 @@ class Crew:
             if woken is None or self._take_the_lead(hand, None if isinstance(woken, str) else woken):
                 return
 
-    def _work(self, exchange: Exchange, work: Callable[[], bytes | FileSpan | None]) -> None:
+    def _work(self, exchange: Exchange, work: Callable[[], bytes | tuple[bytes, bytes] | FileSpan | None]) -> None:
         is_first = not exchange.called
         began = time.monotonic()
         try:

@@ -14,11 +14,13 @@ from time import monotonic
 from spyglass import scoreboard
 from spyglass.addresses import ACCEPT_PAUSE, EXHAUSTED
 from spyglass.deadlines import WRITE, Deadlines
+from spyglass.http11.head import HeadParser
 from spyglass.http11.refusal import http_date
-from spyglass.http11.request import HeadParser, Limits
+from spyglass.http11.request import Limits
 from spyglass.lean import deque
-from spyglass.worker.connection import QUEUED, RESPONDING, Connection, server_name
+from spyglass.worker.connection import Connection, server_name
 from spyglass.worker.crew import Crew, Solo
+from spyglass.worker.sending import QUEUED, RESPONDING
 from spyglass.wsgi import base_environ
 
 TYPE_CHECKING = False
@@ -31,10 +33,12 @@ if TYPE_CHECKING:
     from spyglass.log import Log
     from spyglass.systemd import Listener
     from spyglass.worker.access_log import AccessLog
+    from spyglass.worker.sending import Sender
 
 _LINGER = 2.0  # seconds for a client to read its last answer and close
 _LAST_CALL = 1.0  # seconds for a kept-alive client's next request when the worker drains
 _ACCEPTED_A_TURN = 16
+_HOLD = 0.001  # seconds
 _NEVER = 1 << 62
 _ANY = ("0.0.0.0", "::")  # noqa: S104, of what is bound already
 
@@ -54,8 +58,7 @@ class Loop:
         self.proxy_protocol = config.proxy_protocol
         if config.proxy_protocol:
             # Not with the first header: an import takes a descriptor, and its connection may have taken the last.
-            import spyglass.http11.proxy_protocol
-            import spyglass.trust  # noqa: F401
+            import spyglass.worker.greeting  # noqa: F401
         self.write_timeout = config.write_timeout
         self.keepalive_timeout = config.keepalive_timeout
         self.draining = False
@@ -75,7 +78,10 @@ class Loop:
         self._open = 0  # connections whose end is not complete; what is closed, but for the app's close(), is among them
         self._connections: dict[int, Connection] = {}
         self._callers: deque[Listener] = deque()  # those at which somebody waits whom we were woken for
-        self._again: deque[Connection] = deque()
+        self._again: deque[Sender] = deque()
+        self.holding = False  # whether a small answer may wait for those of others
+        self._held: deque[Sender] = deque()
+        self._held_until = 0.0
         self._passed: deque[Connection] = deque()  # who takes nothing, and is to be closed
         self.deadlines = Deadlines(
             [
@@ -120,6 +126,7 @@ class Loop:
         """Serve until drained, or until the lead is lost (Demoted). `slow` (fd) is of the one over which the last leader has lost it."""
         if slow is not None:
             self.detach(slow)
+        self._let_go()
         while not (self.draining and not self._open) and not self._cut_is_over():
             self.turn()
         self._listen(False)
@@ -134,6 +141,9 @@ class Loop:
             if connection.watched:
                 self._epoll.unregister(fd)
                 connection.watched = 0
+        # One thread less to take the lead, should the next call be a long one: nobody is to wait for that.
+        self.holding = False
+        self._let_go()
 
     def quiesce(self, quiesced: bool) -> None:
         """Stop accepting, or start again. When this returns nothing more is accepted: what is held is all there is."""
@@ -186,18 +196,20 @@ class Loop:
             else:
                 self._bell_rang(fd)
         # From here on the app is called.
+        self.holding = (len(ready) > 1 or bool(self._callers)) and self.crew.ample
         for connection in ready:
             connection.handle()
         if self.crew.returned:
             self._take_back()
         for _ in range(len(self._again)):
-            connection = self._again.popleft()
-            connection.condition = RESPONDING
-            if connection.fd >= 0:
-                connection.proceed()
+            waiting = self._again.popleft()
+            waiting.condition = RESPONDING
+            if waiting.fd >= 0:
+                waiting.proceed()
         while self._callers:
             self._accept(self._callers[0])
             self._callers.popleft()  # not before: the lead may be lost in there
+        self._let_go()
         self._expire(heard_at)
         self._slot[scoreboard.SERVED] = self.served
         if self.served >= self._tell_at and self._tell is not None:
@@ -330,7 +342,7 @@ class Loop:
                 base.update(SERVER_NAME="" if host in _ANY else server_name(host), SERVER_PORT=str(port))
         return base
 
-    def watch(self, connection: Connection, events: int) -> None:
+    def watch(self, connection: Sender, events: int) -> None:
         if connection.watched == events:
             return
         if connection.watched:
@@ -339,11 +351,26 @@ class Loop:
             self._epoll.register(connection.fd, events)
         connection.watched = events
 
-    def again(self, connection: Connection) -> None:
+    def again(self, connection: Sender) -> None:
         """Let the others have their turn, then call its `proceed()`."""
         self.deadlines.clear(connection)
         connection.condition = QUEUED
         self._again.append(connection)
+
+    def hold(self, connection: Sender) -> None:
+        """Call its `let_go()` at the end of the turn, or when those before it have been waiting for _HOLD seconds.
+
+        Should a call in between turn out to be a long one, whoever takes the lead lets them go first.
+        """
+        if not self._held:
+            self._held_until = monotonic() + _HOLD
+        self._held.append(connection)
+        if monotonic() >= self._held_until:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        while self._held:
+            self._held.popleft().let_go()
 
     def forget(self, connection: Connection) -> None:
         """It is about to be closed; `exit()` follows when its end is complete."""

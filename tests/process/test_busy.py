@@ -3,8 +3,13 @@
 What came while the app was at work lies in the socket and is read before any deadline is held against the client.
 """
 
+import os
+import signal
 import threading
 
+import pytest
+
+from .processes import workers
 from .visitor import Visitor
 
 SHORT = 0.3  # seconds: the deadline that passes in the meantime
@@ -64,3 +69,22 @@ def test_a_client_that_is_really_late_is_sent_away(systemd):
             assert busy.answer().text == "slept"
             assert kept.until_closed() == b""
             assert late.until_closed().startswith(b"HTTP/1.1 408 ")
+
+
+def test_an_answer_that_waits_for_others_does_not_wait_for_a_long_one(systemd):
+    """Answers of one turn leave together; whoever takes the lead from a long call lets them go."""
+    life = systemd(idle_timeout=60, workers=1)
+    with Visitor(life.address) as quick, Visitor(life.address) as slow:
+        for visitor in (quick, slow):
+            visitor.ask(keep=True)
+        (worker,) = workers(life.run.pid)
+        os.kill(worker, signal.SIGSTOP)
+        quick.send(keep=True)
+        slow.send(f"/sleep/{LONG}", keep=True)
+        os.kill(worker, signal.SIGCONT)
+        assert quick.answer().text == "hello"
+        slow.sock.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            slow.sock.recv(1)
+        slow.sock.setblocking(True)
+        assert slow.answer().text == "slept"

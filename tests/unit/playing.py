@@ -80,6 +80,8 @@ class Played:
         if isinstance(piece, FileSpan):
             self.spans.append((piece.offset, piece.count))
             piece = os.pread(piece.fd, piece.count, piece.offset)
+        elif isinstance(piece, tuple):
+            piece = b"".join(piece)
         self.pieces.append(piece or b"")
 
     def leave(self):

@@ -124,9 +124,9 @@ def test_an_ipv6_server_s_name_can_stand_in_a_url(start, host, client, name):
 
 def test_a_header_can_be_read_with_the_last_descriptor(start):
     """An import takes one: what reads the header is there before the first connection has taken the last."""
-    forgotten = [sys.modules.pop(name) for name in ("spyglass.http11.proxy_protocol", "spyglass.trust") if name in sys.modules]
+    forgotten = [sys.modules.pop(name) for name in ("spyglass.worker.greeting", "spyglass.http11.proxy_protocol", "spyglass.trust") if name in sys.modules]
     try:
         start(whoami, proxy_protocol=True)
-        assert {"spyglass.http11.proxy_protocol", "spyglass.trust"} <= sys.modules.keys()
+        assert {"spyglass.worker.greeting", "spyglass.http11.proxy_protocol", "spyglass.trust"} <= sys.modules.keys()
     finally:
         sys.modules.update({module.__name__: module for module in forgotten})

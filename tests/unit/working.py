@@ -17,7 +17,7 @@ RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close() sends a reset
 
 
 class Journal:
-    debugging = False
+    debugging = journal = False
 
     def __init__(self):
         self.lines = []

@@ -1,0 +1,171 @@
+"""What leaves a connection: pieces of a response, in order, as far as its client takes them.
+
+A piece is sent when it is there, with one exception: while more connections wait to be served in the same turn of the loop, a small answer
+that is complete is *held*, and all that are held leave together. Each send(2) may have to wake a client, most often a proxy on the same
+machine, and in a virtual machine, where that interrupts another processor, it can cost as much as to make the answer. Who waits for
+many clients at a time is woken once that way. Nobody is held for long, see Loop.hold().
+"""
+
+from __future__ import annotations
+
+import os
+import select
+from time import monotonic
+
+from spyglass.deadlines import WRITE, Timed
+from spyglass.worker.crew import ELSEWHERE
+from spyglass.wsgi import CutOff, FileSpan
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from spyglass.lean import socket
+    from spyglass.worker.crew import Piece
+    from spyglass.worker.loop import Loop
+    from spyglass.wsgi import Exchange
+
+# A fast reader gives the others a turn after so much: its socket may be ready for more for as long as there is any.
+_BYTES_A_TURN = 256 << 10
+_SMALL = 16 << 10  # bytes of an answer that may be held
+# What is to be done when the socket is ready: read, go on with the answer, nothing before the loop's next turn, drop what comes, read
+# the PROXY header that comes before all else.
+READING, RESPONDING, QUEUED, LINGERING, GREETING = range(5)
+
+
+class Sender(Timed):
+    """The sending side of `sock` (non-blocking). `held` (bool) tells whether what is in `_out` waits for the end of the turn."""
+
+    __slots__ = ("_exchange", "_loop", "_out", "_span", "condition", "fd", "held", "sock", "watched")
+
+    def __init__(self, loop: Loop, sock: socket.socket, condition: int) -> None:
+        super().__init__()
+        self.sock = sock
+        self.fd = sock.fileno()
+        self.watched = 0
+        self.condition = condition
+        self.held = False
+        self._loop = loop
+        self._exchange: Exchange | None = None
+        self._out: memoryview | bytes = b""
+        self._span: FileSpan | None = None
+
+    def proceed(self) -> None:
+        """Go on with the answer, or with what comes after it."""
+        raise NotImplementedError
+
+    def let_go(self) -> None:
+        """Send what was held."""
+        raise NotImplementedError
+
+    def close(self, why: str) -> None:
+        """End at once, whatever is under way."""
+        raise NotImplementedError
+
+    def _take(self, piece: Piece) -> bool:
+        """Send `piece`, or hold it; False when the client does not take all of it now, or the connection has ended."""
+        if isinstance(piece, bytes):
+            if not piece:
+                return True
+            exchange = self._exchange
+            if self._loop.holding and exchange is not None and exchange.complete and len(piece) <= _SMALL:
+                self._out = piece
+                self.held = True
+                self._loop.hold(self)
+                return True
+            try:
+                sent = self.sock.send(piece)
+            except BlockingIOError:
+                sent = 0
+            except OSError as error:
+                self.close(f"writing failed: {error.strerror}")
+                return False
+            if sent == len(piece):
+                return True
+            self._out = memoryview(piece)[sent:]
+        elif piece is None:
+            return True
+        elif isinstance(piece, tuple):
+            return self._take_both(*piece)
+        elif isinstance(piece, FileSpan):
+            self._span = piece
+        elif piece is ELSEWHERE:
+            self._loop.detach(self.fd)
+            return False
+        else:
+            self.close(str(piece))
+            return False
+        return self._flush()
+
+    def _take_both(self, head: bytes, body: bytes) -> bool:
+        """Send a head and a body so large that making one of them costs more than a dearer system call."""
+        try:
+            sent = self.sock.sendmsg((head, body))
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            self.close(f"writing failed: {error.strerror}")
+            return False
+        if sent == len(head) + len(body):
+            return True
+        self._out = memoryview(body)[sent - len(head) :] if sent >= len(head) else head[sent:] + body
+        return self._flush()
+
+    def _flush(self) -> bool:
+        """Send what is pending; False when the client does not take all of it now, when it is more than a turn's, or at the end."""
+        self.held = False
+        left = _BYTES_A_TURN
+        try:
+            while self._out and left > 0:
+                sent = self.sock.send(self._out)
+                self._out = b"" if sent == len(self._out) else memoryview(self._out)[sent:]
+                left -= sent
+            if self._span is not None and left > 0:
+                self._send_file(self._span, left)
+        except BlockingIOError:
+            self.condition = RESPONDING
+            if self._exchange is not None and not self._exchange.done:
+                self._loop.crew.bind(self._exchange)
+            self._loop.watch(self, select.EPOLLOUT)
+            self._loop.deadlines.set(self, WRITE, monotonic())
+            return False
+        except (OSError, CutOff) as error:
+            self.close(str(error))
+            return False
+        if self._out or self._span is not None:
+            self._loop.again(self)
+            return False
+        return True
+
+    def _send_file(self, span: FileSpan, left: int) -> None:
+        while span.count and left > 0:
+            sent = os.sendfile(self.fd, span.fd, span.offset, min(span.count, left))
+            if not sent:
+                raise CutOff("a file became shorter while it was sent")
+            span.offset += sent
+            span.count -= sent
+            left -= sent
+        if not span.count:
+            self._span = None
+
+    def _send_held(self) -> None:
+        """Send what is held, as much of it as the socket takes, and nothing else."""
+        self.held = False
+        try:
+            self._out = self._out[self.sock.send(self._out) :]
+        except OSError:
+            pass  # it is full, or whoever uses it next will hear of it
+
+    def push(self, data: bytes) -> None:
+        """Send `data` before returning, for write(): the one call in which a slow reader holds up a thread (PEP 3333 wants it so)."""
+        left = memoryview(data)
+        poll = select.poll()
+        poll.register(self.fd, select.POLLOUT)
+        while left:
+            try:
+                left = left[self.sock.send(left) :]
+            except BlockingIOError:
+                if not poll.poll(self._loop.write_timeout * 1000):
+                    raise CutOff("the client takes nothing") from None
+            except OSError as error:
+                raise CutOff(f"writing failed: {error.strerror}") from None
+            if self._exchange is not None:
+                self._loop.crew.progress(self._exchange)

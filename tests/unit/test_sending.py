@@ -1,0 +1,197 @@
+"""Small answers of one turn leave together: who is held, until when, and that nobody is forgotten."""
+
+import re
+
+import pytest
+
+from spyglass import scoreboard
+from spyglass.worker import loop as loop_module
+
+from .working import GET, ONE, Closing, echo, receive
+
+CLOSE = b"GET /%d HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+
+
+@pytest.fixture
+def two(start):
+    """two(app, **settings): a worker whose crew has somebody to take the lead, with two kept-alive clients who have been served once."""
+
+    def make(app=echo, ample=True, **settings):
+        worker = start(app, **settings)
+        worker.loop.crew.ample = ample
+        clients = [worker.client(GET % number) for number in (1, 2)]
+        for number, client in enumerate(clients, start=1):
+            assert worker.answers(client, 1)[0].startswith(b"/%d" % number)
+        return worker, *clients
+
+    return make
+
+
+def looking(seen):
+    """An app that looks, at the call for /4, at what the client `seen[0]` has got by then."""
+
+    def app(environ, start_response):
+        if environ["PATH_INFO"] == "/4":
+            seen.append(receive(seen[0], 1 << 20))
+        return echo(environ, start_response)
+
+    return app
+
+
+def test_answers_of_one_turn_leave_together(two):
+    seen = []
+    worker, first, second = two(looking(seen))
+    seen.append(first)
+    first.sendall(GET % 3)
+    second.sendall(GET % 4)
+    worker.turns(1)
+    assert seen[1] == b""
+    assert worker.answers(first, 1) + worker.answers(second, 1) == [b"/3", b"/4"]
+    assert worker.slot[scoreboard.SERVED] == 4
+
+
+@pytest.mark.parametrize("how", ["nobody could take the lead", "it waits too long"])
+def test_nobody_waits_for_what_may_be_long(two, monkeypatch, how):
+    if how == "it waits too long":
+        monkeypatch.setattr(loop_module, "_HOLD", 0)
+    seen = []
+    worker, first, second = two(looking(seen), ample=how == "it waits too long")
+    seen.append(first)
+    first.sendall(GET % 3)
+    second.sendall(GET % 4)
+    worker.turns(1)
+    assert seen[1].endswith(b"/3")
+
+
+def test_large_answers_do_not_wait(two):
+    seen = []
+
+    def app(environ, start_response):
+        result = looking(seen)(environ, start_response)
+        return [result[0] + b"x" * 20_000] if environ["PATH_INFO"] == "/3" else result
+
+    def large(environ, start_response):
+        return app(environ, lambda status, fields: start_response(status, []))
+
+    worker, first, second = two(large)
+    seen.append(first)
+    first.sendall(GET % 3)
+    second.sendall(GET % 4)
+    worker.turns(1)
+    assert seen[1].endswith(b"x" * 20_000)
+
+
+@pytest.mark.parametrize("announced", [True, False])
+def test_who_is_the_last_on_his_connection_gets_his_answer_and_the_end(start, announced):
+    worker = start()
+    worker.loop.crew.ample = True
+    request = CLOSE if announced else b"GET /%d HTTP/1.0\r\n\r\n"
+    clients = [worker.client(request % number) for number in range(5)]
+    for number, client in enumerate(clients):
+        assert worker.to_the_end(client).endswith(b"\r\n\r\n/%d" % number)
+    worker.until(lambda: not worker.slot[scoreboard.OPEN])
+
+
+def test_what_is_left_of_a_long_pipeline_keeps_its_order(two):
+    worker, first, second = two()
+    first.sendall(b"".join(GET % number for number in range(50)))
+    second.sendall(b"".join(GET % number for number in range(50, 60)))
+    assert worker.answers(second, 10) == [b"/%d" % number for number in range(50, 60)]
+    assert worker.answers(first, 50) == [b"/%d" % number for number in range(50)]
+
+
+def test_what_write_sends_comes_after_what_is_held(two):
+    def app(environ, start_response):
+        if environ["PATH_INFO"] != "/4":
+            return echo(environ, start_response)
+        write = start_response("200 OK", [("Content-Length", "2")])
+        write(b"/4")
+        return []
+
+    worker, first, second = two(app)
+    first.sendall(GET % 3 + GET % 4)
+    second.sendall(GET % 5)
+    assert worker.answers(first, 2) == [b"/3", b"/4"]
+    assert worker.answers(second, 1) == [b"/5"]
+
+
+class Finishing(Closing):
+    """A body that says its length, and whose end is work or an error."""
+
+    def __init__(self, end):
+        super().__init__()
+        self.end = end
+
+    def __iter__(self):
+        yield b"/3"
+        self.end()
+
+    def close(self):
+        super().close()
+        self.end()
+
+
+def failing():
+    raise RuntimeError("at the end")
+
+
+@pytest.mark.parametrize("end", [lambda: None, failing])
+def test_the_end_that_an_app_makes_of_a_response_comes_when_all_of_it_is_there(two, end):
+    bodies = []
+
+    def app(environ, start_response):
+        if environ["PATH_INFO"] != "/3":
+            return echo(environ, start_response)
+        start_response("200 OK", [("Content-Length", "2")])
+        bodies.append(Finishing(end))
+        return bodies[-1]
+
+    worker, first, second = two(app)
+    first.sendall(GET % 3)
+    second.sendall(GET % 4)
+    worker.turns(1)
+    assert worker.answers(second, 1) == [b"/4"]
+    # What was promised has been given; what an error says about the rest comes after it.
+    assert worker.answers(first, 1) == [b"/3"]
+    assert [body.closed for body in bodies] == [1]
+
+
+def test_who_is_cut_before_the_turn_ends_has_his_answer(two):
+    worker, first, second = two()
+
+    def app(environ, start_response):
+        if environ["PATH_INFO"] == "/4":
+            for connection in list(worker.loop._connections.values()):
+                if connection.held:
+                    connection.close("cut by the test")
+        return echo(environ, start_response)
+
+    worker.loop.app = app
+    first.sendall(GET % 3)
+    second.sendall(GET % 4)
+    worker.turns(1)
+    assert worker.to_the_end(first).endswith(b"/3")
+    assert worker.answers(second, 1) == [b"/4"]
+
+
+def test_a_client_that_takes_nothing_gets_the_rest_when_it_does(two):
+    worker, first, second = two(write_timeout=60)
+    worker.loop.crew.ample = True
+    count = 0
+    while not any(len(connection._out) for connection in worker.loop._connections.values()):
+        first.sendall(ONE)
+        second.sendall(GET % 2)
+        worker.turns(1)
+        worker.answers(second, 1)
+        count += 1
+    assert worker.answers(first, count) == [b"/1"] * count
+
+
+def test_the_access_log_counts_what_was_held(two, capfd):
+    worker, first, second = two(access_log="%s %b %U")
+    first.sendall(GET % 33)
+    second.sendall(GET % 4)
+    worker.turns(2)
+    assert worker.answers(first, 1) + worker.answers(second, 1) == [b"/33", b"/4"]
+    worker.turns(2)
+    assert re.findall(r"200 (\d+) (/\d+)", capfd.readouterr().err)[2:] == [("3", "/33"), ("2", "/4")]
