@@ -1,8 +1,9 @@
-"""Hypothesis as a test on a busy machine wants it (no clock decides, nothing is left in the tree), and workers to turn by hand."""
+"""Hypothesis as a test on a busy machine wants it (no clock decides, nothing is left in the tree); workers to turn by hand, and generations."""
 
 import pytest
 from hypothesis import settings
 
+from .breeding import Played
 from .working import Worker, echo
 
 settings.register_profile("spyglass", deadline=None, database=None, print_blob=True)
@@ -17,6 +18,20 @@ def start(tmp_path):
     def make(app=echo, **settings):
         made.append(Worker(tmp_path, app, **settings))
         made[-1].turns(1)
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+@pytest.fixture
+def breed():
+    """A generation that serves: breed(**settings)."""
+    made = []
+
+    def make(**settings):
+        made.append(Played(**settings))
         return made[-1]
 
     yield make

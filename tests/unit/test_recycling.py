@@ -1,96 +1,18 @@
 """The handover from a worn out worker to a fresh one, step by step: the test is the zygote, and the workers."""
 
-import os
 import subprocess
 import sys
 
 import pytest
 
 from spyglass import fleet, zygote
-from spyglass.config import Config
-from spyglass.doors import Doors
-from spyglass.generation import Generation
-from spyglass.scoreboard import ACCEPTING, ACTIVITY, DRAIN, DRAINING, LIMIT, ORDER, RETIRE, SERVE, SERVED, STATE
-from spyglass.shared import Shared
+from spyglass.scoreboard import ACCEPTING, ACTIVITY, DRAIN, DRAINING, LIMIT, RETIRE, SERVE, SERVED, STATE
 
-from .working import Journal
-
-NOW = 1000.0
+from .breeding import NOW
 
 
-class Played:
-    """A generation whose zygote and workers are played by the test; it has its workers, and they accept."""
-
-    def __init__(self, **settings):
-        self.journal = Journal()
-        self.shared = Shared([], 8)
-        self.doors = Doors()
-        self.generation = Generation(Config({"max_requests": 100} | settings), self.shared, self.doors, self.journal, retry=False)
-        self.generation.pid = 1
-        self.channel = self.generation._far_end
-        self.channel.setblocking(False)
-        self.generation._channel.setblocking(False)
-        self.doors.open(self.generation._fd, self.generation.hear)
-        self.maintain()
-        for number in self.spawned():
-            self.born(number)
-
-    def close(self):
-        for sock in (self.channel, self.generation._channel):
-            sock.close()
-        for fd in (self.shared.bell, self.shared.poke, self.shared.lifeline, self.shared._held):
-            os.close(fd)
-
-    def maintain(self, order=SERVE, now=NOW):
-        self.generation.maintain(now, order)
-
-    def spawned(self):
-        """The slots of the workers that the zygote was told to fork since it was last asked."""
-        numbers = []
-        while True:
-            try:
-                numbers.append(zygote.receive(self.channel)[1])
-            except BlockingIOError:
-                return numbers
-
-    def forked(self, number):
-        zygote.send(self.channel, zygote.SPAWNED, number, 1000 + number)
-        self.generation.hear()
-
-    def born(self, number):
-        self.forked(number)
-        self.cells(number)[STATE] = ACCEPTING
-
-    def ended(self, number, status=0):
-        zygote.send(self.channel, zygote.DIED, number, 1000 + number, status)
-        self.generation.hear()
-
-    def cells(self, number):
-        return self.shared.board.slot(number)
-
-    def wear_out(self, number):
-        self.cells(number)[SERVED] = self.cells(number)[LIMIT]
-
-    @property
-    def orders(self):
-        return {number: self.cells(number)[ORDER] for number in self.generation.workers}
-
-
-@pytest.fixture
-def play():
-    played = []
-
-    def start(**settings):
-        played.append(Played(**settings))
-        return played[-1]
-
-    yield start
-    for each in played:
-        each.close()
-
-
-def test_the_old_one_serves_until_the_fresh_one_accepts(play):
-    it = play()
+def test_the_old_one_serves_until_the_fresh_one_accepts(breed):
+    it = breed()
     it.maintain()
     assert it.spawned() == []
     it.wear_out(0)
@@ -110,8 +32,8 @@ def test_the_old_one_serves_until_the_fresh_one_accepts(play):
     assert it.generation.streak.respawn_at == 0, "it was taken for a death"
 
 
-def test_one_at_a_time(play):
-    it = play()
+def test_one_at_a_time(breed):
+    it = breed()
     it.wear_out(0)
     it.wear_out(1)
     it.maintain()
@@ -125,8 +47,8 @@ def test_one_at_a_time(play):
     assert len(it.spawned()) == 1
 
 
-def test_nobody_is_recycled_while_it_is_being_decided_whether_to_leave(play):
-    it = play()
+def test_nobody_is_recycled_while_it_is_being_decided_whether_to_leave(breed):
+    it = breed()
     it.wear_out(0)
     it.maintain(order=7)
     assert it.spawned() == []
@@ -140,8 +62,8 @@ def test_nobody_is_recycled_while_it_is_being_decided_whether_to_leave(play):
 
 
 @pytest.mark.parametrize("how", ["it died", "it could not be forked"])
-def test_a_replacement_that_does_not_live_costs_nothing_but_a_pause(play, how):
-    it = play()
+def test_a_replacement_that_does_not_live_costs_nothing_but_a_pause(breed, how):
+    it = breed()
     it.wear_out(0)
     for tries in range(1, 10):
         now = NOW + tries * 1e9
@@ -161,8 +83,8 @@ def test_a_replacement_that_does_not_live_costs_nothing_but_a_pause(play, how):
     assert not it.generation.streak.hopeless
 
 
-def test_an_old_one_that_dies_first_is_replaced_by_the_one_that_was_to_replace_it(play):
-    it = play()
+def test_an_old_one_that_dies_first_is_replaced_by_the_one_that_was_to_replace_it(breed):
+    it = breed()
     it.wear_out(0)
     it.maintain()
     [fresh] = it.spawned()
@@ -174,8 +96,8 @@ def test_an_old_one_that_dies_first_is_replaced_by_the_one_that_was_to_replace_i
     assert it.orders == {1: SERVE, fresh: SERVE}
 
 
-def test_one_worker_less_amid_a_handover(play):
-    it = play()
+def test_one_worker_less_amid_a_handover(breed):
+    it = breed()
     it.wear_out(0)
     it.maintain()
     [fresh] = it.spawned()
@@ -191,8 +113,8 @@ def test_one_worker_less_amid_a_handover(play):
     assert list(it.orders.values()) == [SERVE]
 
 
-def test_stopping_goes_before_retiring(play):
-    it = play()
+def test_stopping_goes_before_retiring(breed):
+    it = breed()
     it.wear_out(0)
     it.maintain()
     it.born(it.spawned()[0])
@@ -204,9 +126,9 @@ def test_stopping_goes_before_retiring(play):
     assert set(it.orders.values()) == {DRAIN}
 
 
-def test_what_the_departed_have_done_is_not_forgotten(play):
+def test_what_the_departed_have_done_is_not_forgotten(breed):
     """Or the unit would leave too early: the last visitor may have been theirs."""
-    it = play()
+    it = breed()
     it.cells(0)[ACTIVITY] = 5_000_000_000
     it.wear_out(0)
     it.maintain()
@@ -217,7 +139,7 @@ def test_what_the_departed_have_done_is_not_forgotten(play):
     assert it.generation.served == it.cells(0)[LIMIT] == fleet.request_limit(100, 0)
 
 
-def test_memory_is_looked_at_only_under_a_limit_and_not_all_the_time(play, monkeypatch):
+def test_memory_is_looked_at_only_under_a_limit_and_not_all_the_time(breed, monkeypatch):
     looks = []
 
     def look(pid):
@@ -225,10 +147,10 @@ def test_memory_is_looked_at_only_under_a_limit_and_not_all_the_time(play, monke
         return 101 if pid == 1001 else 100
 
     monkeypatch.setattr("spyglass.memory.share", look)
-    without = play()
+    without = breed()
     without.maintain()
     assert looks == []
-    it = play(max_memory=100, max_requests=0)
+    it = breed(max_memory=100, max_requests=0)
     assert it.orders == {0: SERVE, 1: SERVE}
     it.cells(1)[SERVED] = 1
     for passed in (0.0, 0.1, 4.9, 5.0, 5.1):
@@ -242,12 +164,12 @@ def test_memory_is_looked_at_only_under_a_limit_and_not_all_the_time(play, monke
     assert it.journal.lines == ["worker 1001 recycled after 1 request: its memory had grown to 0 MiB"]
 
 
-def test_memory_that_cannot_be_read_is_complained_of_once(play, monkeypatch):
+def test_memory_that_cannot_be_read_is_complained_of_once(breed, monkeypatch):
     def look(pid):
         raise PermissionError(13, "Permission denied", f"/proc/{pid}/smaps_rollup")
 
     monkeypatch.setattr("spyglass.memory.share", look)
-    it = play(max_memory=100)
+    it = breed(max_memory=100)
     for passed in range(100):
         it.maintain(now=NOW + passed)
     assert it.journal.lines == ["max_memory has no effect: [Errno 13] Permission denied: '/proc/1000/smaps_rollup'"]

@@ -1,0 +1,72 @@
+"""A generation whose zygote and workers are played by the test: what the Master tells them is read, what they report is made up."""
+
+import os
+
+from spyglass import zygote
+from spyglass.config import Config
+from spyglass.doors import Doors
+from spyglass.generation import Generation
+from spyglass.scoreboard import ACCEPTING, LIMIT, ORDER, SERVE, SERVED, STATE
+from spyglass.shared import Shared
+
+from .working import Journal
+
+NOW = 1000.0
+
+
+class Played:
+    """It has its workers, and they accept."""
+
+    def __init__(self, **settings):
+        self.journal = Journal()
+        self.shared = Shared([], 8)
+        self.doors = Doors()
+        self.generation = Generation(Config({"max_requests": 100} | settings), self.shared, self.doors, self.journal, retry=False)
+        self.generation.pid = 1
+        self.channel = self.generation._far_end
+        self.channel.setblocking(False)
+        self.generation._channel.setblocking(False)
+        self.doors.open(self.generation._fd, self.generation.hear)
+        self.maintain()
+        for number in self.spawned():
+            self.born(number)
+
+    def close(self):
+        for sock in (self.channel, self.generation._channel):
+            sock.close()
+        for fd in (self.shared.bell, self.shared.poke, self.shared.lifeline, self.shared._held):
+            os.close(fd)
+
+    def maintain(self, order=SERVE, now=NOW):
+        self.generation.maintain(now, order)
+
+    def spawned(self):
+        """The slots of the workers that the zygote was told to fork since it was last asked."""
+        numbers = []
+        while True:
+            try:
+                numbers.append(zygote.receive(self.channel)[1])
+            except BlockingIOError:
+                return numbers
+
+    def forked(self, number):
+        zygote.send(self.channel, zygote.SPAWNED, number, 1000 + number)
+        self.generation.hear()
+
+    def born(self, number):
+        self.forked(number)
+        self.cells(number)[STATE] = ACCEPTING
+
+    def ended(self, number, status=0):
+        zygote.send(self.channel, zygote.DIED, number, 1000 + number, status)
+        self.generation.hear()
+
+    def cells(self, number):
+        return self.shared.board.slot(number)
+
+    def wear_out(self, number):
+        self.cells(number)[SERVED] = self.cells(number)[LIMIT]
+
+    @property
+    def orders(self):
+        return {number: self.cells(number)[ORDER] for number in self.generation.workers}
