@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _OTHERS = 5.0  # seconds that the other requests of a worker have to end when one of its calls must be ended
 _LOOK_AGAIN = 0.1  # seconds between two looks at whether they have
+_LAST_WORDS = 2.0  # seconds for the traceback of every thread, before a worker is killed that has been told to abort
 _WEIGH_EVERY = 5.0  # seconds between two looks at the memory of the workers
 _RECYCLE_AGAIN = 5.0  # seconds until the next try when a replacement has not lived
 _BUFFER = 1 << 20  # the channel's; a zygote must never wait for its Master
@@ -33,7 +34,7 @@ _BUFFER = 1 << 20  # the channel's; a zygote must never wait for its Master
 class Worker:
     """`pid` (int) is 0 until the zygote has reported it; `born` is monotonic seconds, `memory` bytes."""
 
-    __slots__ = ("born", "cells", "draining", "end_by", "killed", "memory", "number", "pid", "recycled")
+    __slots__ = ("born", "cells", "draining", "end_by", "kill_at", "killed", "memory", "number", "pid", "recycled")
 
     def __init__(self, number: int, cells: memoryview[int], born: float) -> None:
         self.number = number
@@ -43,6 +44,7 @@ class Worker:
         self.draining = False
         self.end_by: float | None = None  # it has a call that must be ended, at the latest then
         self.killed = False
+        self.kill_at = 0.0  # it has been told to abort, and has until then
         self.recycled = ""  # why
         self.memory = 0  # when it was looked at
 
@@ -233,7 +235,7 @@ class Generation:
                 worker.order(scoreboard.DRAIN)
                 self._shared.ring()
             if slot.open <= 1 or now >= worker.end_by:
-                self._end_call(worker)
+                self._end_call(worker, now)
 
     def overdue_at(self, now: float) -> float:
         """When to look for such workers next (monotonic seconds)."""
@@ -241,14 +243,15 @@ class Generation:
             return now + _LOOK_AGAIN
         return fleet.overdue_at(self.slots(), now, self.config.request_timeout)
 
-    def _end_call(self, worker: Worker) -> None:
+    def _end_call(self, worker: Worker, now: float) -> None:
         if not worker.killed:
             worker.killed = True
+            worker.kill_at = now + _LAST_WORDS
             seconds = self.config.request_timeout
             self._log.error(f"worker {worker.pid}: killed, a call has been running for {seconds:g} s (request_timeout)")
             # faulthandler writes the traceback of every thread to the journal on the way out.
             worker.kill(signal.SIGABRT)
-        else:
+        elif now >= worker.kill_at:
             worker.kill(signal.SIGKILL)
 
     # Hearing
