@@ -66,6 +66,11 @@ class Worker:
     def accepting(self) -> bool:
         return self.cells[scoreboard.STATE] == scoreboard.ACCEPTING
 
+    def proven(self, now: float) -> bool:
+        """Whether it has shown that it can live: by its work, or its age."""
+        cells = self.cells
+        return self.accepting and bool(cells[scoreboard.SERVED] or cells[scoreboard.OPEN] or now - self.born >= fleet.SETTLED)
+
     def order(self, order: int) -> None:
         """Takes effect when the bell rings; to one that has been told to leave, only a stricter one does."""
         self.draining = self.draining or order < scoreboard.SERVE
@@ -101,6 +106,7 @@ class Generation:
         self.served = 0
         self.activity = 0.0
         self._born = 0  # how many there have been
+        self._answered = 0  # requests, by all, at the last death
         self._handover: tuple[Worker, Worker] | None = None  # who is to be recycled, and who takes its place
         self._recycle_at = 0.0  # not before
         self._weigh_at = 0.0
@@ -276,11 +282,7 @@ class Generation:
             elif kind == zygote.DIED:
                 self._worker_died(*facts)
             else:
-                self._log.error(f"cannot fork a worker: {facts[1]}")
-                spare = self._was_spare(facts[0])
-                self._remove(facts[0])
-                if not spare:
-                    self.streak.died(time.monotonic(), fleet.SETTLED, 0)
+                self._worker_not_born(*facts)
 
     def _worker_born(self, number: int, pid: int) -> None:
         worker = self.workers[number]
@@ -288,6 +290,14 @@ class Generation:
         worker.born = time.monotonic()
         if worker.killed:
             worker.kill(signal.SIGKILL)
+        if self.streak.forked():
+            self._log.info("workers can be forked again")
+
+    def _worker_not_born(self, number: int, why: str) -> None:
+        spare = self._was_spare(number)
+        self._remove(number)
+        if self.streak.not_forked(time.monotonic(), why) or spare:
+            self._log.error(f"cannot fork a worker: {why}")
 
     def _worker_died(self, number: int, pid: int, status: int) -> None:
         spare = self._was_spare(number)
@@ -308,7 +318,9 @@ class Generation:
             f"{count(slot.open, 'connection')} open{', in the middle of a call' if slot.call_since else ''}"
         )
         if not worker.draining and not spare:
-            self.streak.died(now, now - worker.born, slot.served)
+            answered = self.served + sum(slot.served for slot in self.slots())
+            self.streak.died(now, now - worker.born, answered - self._answered, slot.open)
+            self._answered = answered
 
     def _was_spare(self, number: int) -> bool:
         """Whether worker `number`, which has not lived, was to take the place of another, who goes on: nobody is missing."""
@@ -363,6 +375,10 @@ class Generation:
     @property
     def accepting(self) -> bool:
         return any(worker.accepting for worker in self.workers.values())
+
+    def hopeless(self, now: float) -> str:
+        """Why nobody can live, or "". Not as long as somebody does, who has something to lose as well."""
+        return "" if any(worker.proven(now) for worker in self.workers.values()) else self.streak.hopeless
 
     def slots(self) -> list[Slot]:
         return [worker.slot() for worker in self.workers.values()]

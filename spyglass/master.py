@@ -233,8 +233,8 @@ class Master:
             self._promote(generation, now)
         elif generation.last_words is not None:
             self._give_up(generation, LoadError(*generation.last_words))
-        elif generation.streak.hopeless:
-            self._give_up(generation, LoadError("the workers die as soon as they are started"))
+        elif why := generation.hopeless(now):
+            self._give_up(generation, LoadError(why))
         elif now >= generation.started + timeout:
             if generation.pid and not self._failures:
                 # Leaves where it hangs in the journal, by faulthandler; once is enough.
@@ -267,9 +267,10 @@ class Master:
     # Awake
 
     def _look_at_serving(self, generation: Generation, now: float) -> None:
-        if generation.streak.hopeless or (generation.gone and self._failures and self._loading is None):
+        why = generation.hopeless(now)
+        if why or (generation.gone and self._failures and self._loading is None):
             self._serving = None
-            self._give_up(generation, LoadError("the workers die as soon as they are started"))
+            self._give_up(generation, LoadError(why or "the workers die as soon as they are started"))
             return
         if generation.gone:
             # Somebody has killed all of it. An accident, unless it happens again before a request was answered.

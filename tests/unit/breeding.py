@@ -61,6 +61,11 @@ class Played:
         zygote.send(self.channel, zygote.DIED, number, 1000 + number, status)
         self.generation.hear()
 
+    def refused(self, *numbers):
+        for number in numbers:
+            zygote.send(self.channel, zygote.CANNOT, number, "no room")
+        self.generation.hear()
+
     def cells(self, number):
         return self.shared.board.slot(number)
 

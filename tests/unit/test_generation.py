@@ -4,7 +4,8 @@ import signal
 
 import pytest
 
-from spyglass.scoreboard import CALL_SINCE, DRAIN, OPEN
+from spyglass import fleet
+from spyglass.scoreboard import CALL_SINCE, DRAIN, OPEN, SERVED
 
 from .breeding import NOW
 
@@ -30,3 +31,78 @@ def test_who_is_told_to_abort_has_time_for_its_last_words(breed, killed):
     assert killed == [(1000, signal.SIGABRT)]
     it.generation.end_overdue(NOW + 12.1)
     assert killed == [(1000, signal.SIGABRT), (1000, signal.SIGKILL)]
+
+
+# Deaths, and forks that fail
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """The time, as a list of one: what is heard of the zygote is heard then."""
+    time = [NOW]
+    monkeypatch.setattr("spyglass.generation.time.monotonic", lambda: time[0])
+    return time
+
+
+def test_while_forks_fail_the_pauses_grow_and_it_is_told_once(breed, clock):
+    it = breed(workers=2)
+    it.ended(0, 9)
+    for _ in range(20):
+        clock[0] = max(clock[0], it.generation.streak.respawn_at)
+        it.maintain(now=clock[0])
+        it.refused(*it.spawned())
+        it.maintain(now=clock[0])
+        assert it.spawned() == [], "it asks again at once"
+    assert clock[0] > NOW + 60
+    assert it.journal.lines[1:] == ["cannot fork a worker: no room"]
+    # Somebody lives, who has been there for a while: he is not to be taken away as well.
+    assert it.generation.hopeless(clock[0]) == ""
+    clock[0] = it.generation.streak.respawn_at
+    it.maintain(now=clock[0])
+    [fresh] = it.spawned()
+    it.born(fresh)
+    assert it.journal.lines[2:] == ["workers can be forked again"]
+
+
+def test_when_nobody_lives_and_nobody_can_be_forked_it_is_hopeless(breed, clock):
+    it = breed(workers=1)
+    it.ended(0, 9)
+    for _ in range(6):
+        assert it.generation.hopeless(clock[0]) == ""
+        clock[0] = max(clock[0], it.generation.streak.respawn_at)
+        it.maintain(now=clock[0])
+        it.refused(*it.spawned())
+    assert it.generation.hopeless(clock[0]) == "cannot fork a worker: no room"
+
+
+@pytest.mark.parametrize(("what", "proven"), [("nothing", False), ("an answer", True), ("a visitor in hand", True), ("its age", True)])
+def test_who_has_shown_that_it_can_live_is_not_given_up_for_those_who_die_beside_it(breed, clock, what, proven):
+    it = breed(workers=2)
+    if what == "an answer":
+        it.cells(1)[SERVED] = 1
+    elif what == "a visitor in hand":
+        it.cells(1)[OPEN] = 1
+    elif what == "its age":
+        it.generation.workers[1].born -= fleet.SETTLED
+    victim = 0
+    for _ in range(5):
+        it.ended(victim, 11)
+        clock[0] = max(clock[0], it.generation.streak.respawn_at)
+        it.maintain(now=clock[0])
+        [victim] = it.spawned()
+        it.born(victim)
+    assert bool(it.generation.hopeless(clock[0])) is not proven
+
+
+def test_what_others_answer_meanwhile_counts(breed, clock):
+    it = breed(workers=2)
+    victim = 0
+    for _ in range(9):
+        it.cells(1)[SERVED] += 1
+        it.ended(victim, 11)
+        clock[0] = max(clock[0], it.generation.streak.respawn_at)
+        it.maintain(now=clock[0])
+        [victim] = it.spawned()
+        it.born(victim)
+    it.ended(1, 11)
+    assert it.generation.hopeless(clock[0]) == ""
