@@ -41,8 +41,11 @@ class LoadError(Exception):
     """The app could not be loaded.
 
     `summary` (str) is one line such as "ModuleNotFoundError: No module named 'blgo'", `details` (str) the traceback from the
-    app's first frame on, or "", and `files` (list of str) the paths whose change makes another try worth while.
+    app's first frame on, or "", and `files` (list of str) the paths whose change makes another try worth while. `told` (bool) is set
+    when the journal has it all.
     """
+
+    told = False
 
     def __init__(self, summary: str, details: str = "", files: list[str] | None = None) -> None:
         super().__init__(summary)

@@ -11,12 +11,14 @@ import sys
 import time
 
 from spyglass import fleet, scoreboard, zygote
+from spyglass.errors import LoadError
 from spyglass.fleet import Slot, Streak
 from spyglass.lean import signal, signal_name, socket
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from spyglass.config import Config
     from spyglass.doors import Doors
@@ -34,7 +36,7 @@ _BUFFER = 1 << 20  # the channel's; a zygote must never wait for its Master
 class Worker:
     """`pid` (int) is 0 until the zygote has reported it; `born` is monotonic seconds, `memory` bytes."""
 
-    __slots__ = ("born", "cells", "draining", "end_by", "kill_at", "killed", "memory", "number", "pid", "recycled")
+    __slots__ = ("born", "cells", "draining", "end_by", "kill_at", "killed", "memory", "number", "pid", "recycled", "unfit")
 
     def __init__(self, number: int, cells: memoryview[int], born: float) -> None:
         self.number = number
@@ -46,6 +48,7 @@ class Worker:
         self.killed = False
         self.kill_at = 0.0  # it has been told to abort, and has until then
         self.recycled = ""  # why
+        self.unfit: LoadError | None = None
         self.memory = 0  # when it was looked at
 
     def slot(self) -> Slot:
@@ -100,6 +103,8 @@ class Generation:
         self.workers: dict[int, Worker] = {}
         self.pid = 0  # the zygote's; 0 when it has gone
         self.last_words: tuple[str, str, list[str]] | None = None  # why loading failed: summary, details, files
+        self.unfit: LoadError | None = None  # why the last worker that died could not begin to work, if it has said so
+        self._told = ""  # which of these stands in the journal
         # A generation that follows a broken one gets no second chance to break for its visitors.
         self.streak = Streak(1 if retry else max(3, config.workers + 1))
         # Of workers that are no more: a generation is as busy as all it ever had.
@@ -277,6 +282,8 @@ class Generation:
             kind, *facts = message
             if kind == zygote.FAILED:
                 self.last_words = (facts[0], facts[1], facts[2])
+            elif kind == zygote.UNFIT:
+                self._worker_unfit(*facts)
             elif kind == zygote.SPAWNED:
                 self._worker_born(*facts)
             elif kind == zygote.DIED:
@@ -296,8 +303,20 @@ class Generation:
     def _worker_not_born(self, number: int, why: str) -> None:
         spare = self._was_spare(number)
         self._remove(number)
+        self.unfit = None
         if self.streak.not_forked(time.monotonic(), why) or spare:
             self._log.error(f"cannot fork a worker: {why}")
+
+    def _worker_unfit(self, number: int, loading: bool, *why: Any) -> None:
+        if loading and not self.accepting:
+            self.last_words = (why[0], why[1], why[2])  # as if the zygote had tried
+            return
+        error = self.workers[number].unfit = LoadError(*why)
+        if error.summary == self._told:
+            error.told = True
+        elif self._first or self.accepting:  # of another try at what is broken the Master says what is new
+            error.told, self._told = True, error.summary
+            self._log.error(f"a worker cannot begin to work: {error.summary}\n{error.details}".rstrip())
 
     def _worker_died(self, number: int, pid: int, status: int) -> None:
         spare = self._was_spare(number)
@@ -318,6 +337,7 @@ class Generation:
             f"{count(slot.open, 'connection')} open{', in the middle of a call' if slot.call_since else ''}"
         )
         if not worker.draining and not spare:
+            self.unfit = worker.unfit
             answered = self.served + sum(slot.served for slot in self.slots())
             self.streak.died(now, now - worker.born, answered - self._answered, slot.open)
             self._answered = answered

@@ -76,7 +76,7 @@ def _entry(line: str) -> tuple[str, str]:
 
 def load(config: Config) -> App:
     """The app that `config.app` names. Raises LoadError whatever the app's code does, short of crashing or hanging."""
-    where, _, name = (config.app or WELCOME).rpartition(":") if ":" in config.app or not config.app else (config.app, "", "")
+    where, name = _split(config)
     module = _load_file(where) if is_path(where) else _import(where, candidates(config))
     source = [path for path in [getattr(module, "__file__", None)] if path]
     app: object
@@ -90,6 +90,44 @@ def load(config: Config) -> App:
     if not callable(app):
         raise LoadError(f"{config.app!r} is not callable: it is of type {type(app).__name__!r}", files=source)
     return app
+
+
+def _split(config: Config) -> tuple[str, str]:
+    """The module or file that `config.app` names, and the name in it, which may be ""."""
+    if config.app and ":" not in config.app:
+        return config.app, ""
+    where, _, name = (config.app or WELCOME).rpartition(":")
+    return where, name
+
+
+def post_fork(config: Config) -> Callable[[], object] | None:
+    """What each worker is to call before it accepts: the function post_fork() of the app's module, which has been loaded, if it has one.
+
+    Raises LoadError when there is something of that name that cannot be called.
+    """
+    where = _split(config)[0]
+    module = sys.modules.get(_stem(where) if is_path(where) else where)
+    if module is None:  # it has taken itself out
+        return None
+    source = [path for path in [getattr(module, "__file__", None)] if path]
+    found = _attribute(module, "post_fork", source)
+    if found is _ABSENT or found is None:
+        return None
+    if not callable(found):
+        raise LoadError(f"{where}: post_fork is not callable: it is of type {type(found).__name__!r}", files=source)
+    return found
+
+
+def call(post_fork: Callable[[], object]) -> None:
+    """Raises LoadError whatever the app's function does, short of crashing or hanging."""
+    try:
+        result = post_fork()
+    except BaseException as error:
+        raise failure(error, doing="post_fork") from error
+    if hasattr(result, "__await__"):
+        if hasattr(result, "close"):
+            result.close()  # or Python would warn of it, too
+        raise LoadError("post_fork: it is a coroutine function: nothing would ever run what it returns")
 
 
 def is_path(where: str, base: str = ".") -> bool:
@@ -132,7 +170,7 @@ def _load_file(path: str) -> ModuleType:
     from importlib.util import module_from_spec, spec_from_file_location
 
     path = os.path.abspath(path)
-    stem = os.path.splitext(os.path.basename(path))[0]
+    stem = _stem(path)
     folder = os.path.dirname(path)
     if folder not in sys.path:
         sys.path.insert(1, folder)
@@ -147,6 +185,10 @@ def _load_file(path: str) -> ModuleType:
         sys.modules.pop(stem, None)
         raise failure(error, [path]) from error
     return module
+
+
+def _stem(path: str) -> str:
+    return os.path.splitext(os.path.basename(path))[0]
 
 
 def _lookup(module: ModuleType, where: str, name: str, source: list[str]) -> object:
@@ -172,8 +214,8 @@ def _attribute(owner: object, name: str, source: list[str]) -> object:
         raise failure(error, source) from error
 
 
-def failure(error: BaseException, files: Iterable[str] = ()) -> LoadError:
-    """What `error`, raised by the app's code, means for those who have to mend it."""
+def failure(error: BaseException, files: Iterable[str] = (), doing: str = "") -> LoadError:
+    """What `error`, raised by the app's code while it was `doing` something else than being loaded, means for those who have to mend it."""
     import traceback
 
     text = str(error).strip().partition("\n")[0]
@@ -189,10 +231,11 @@ def failure(error: BaseException, files: Iterable[str] = ()) -> LoadError:
         named.append(error.filename)
         line = f"{type(error).__name__}: {error.msg} ({error.filename}, line {error.lineno})"
     if isinstance(error, SystemExit):
-        line = f"the app called sys.exit({error.code!r}) while it was being loaded"
+        line = f"the app called sys.exit({error.code!r})" + ("" if doing else " while it was being loaded")
     if isinstance(error, ModuleNotFoundError) and error.name:
         named += _sources(os.getcwd(), error.name)
     watched = [path for path in (*files, *named) if not path.startswith("<")]
+    line = f"{doing}: {line}" if doing else line
     return LoadError(line, details, list(dict.fromkeys(os.path.abspath(path) for path in watched)))
 
 

@@ -234,7 +234,7 @@ class Master:
         elif generation.last_words is not None:
             self._give_up(generation, LoadError(*generation.last_words))
         elif why := generation.hopeless(now):
-            self._give_up(generation, LoadError(why))
+            self._give_up(generation, generation.unfit or LoadError(why))
         elif now >= generation.started + timeout:
             if generation.pid and not self._failures:
                 # Leaves where it hangs in the journal, by faulthandler; once is enough.
@@ -270,7 +270,7 @@ class Master:
         why = generation.hopeless(now)
         if why or (generation.gone and self._failures and self._loading is None):
             self._serving = None
-            self._give_up(generation, LoadError(why or "the workers die as soon as they are started"))
+            self._give_up(generation, generation.unfit or LoadError(why or "the workers die as soon as they are started"))
             return
         if generation.gone:
             # Somebody has killed all of it. An accident, unless it happens again before a request was answered.
@@ -364,7 +364,7 @@ class Master:
             self._log.info(f"still {what}: {error.summary}")
             return
         self._logged = error.summary
-        self._log.error(f"{what}: {error.summary}" + (f"\n{error.details}" if error.details else ""))
+        self._log.error(f"{what}: {error.summary}" + (f"\n{error.details}" if error.details and not error.told else ""))
 
     def _page(self) -> tuple[str, int]:
         if self._trouble is None:

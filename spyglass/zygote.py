@@ -1,7 +1,7 @@
 """The zygote: forked from the Master, loads the app once, and forks the workers from itself.
 
 It owns everything the app did while it was imported; when it goes, all of that goes back to the kernel. It is told what to do over
-a channel, one message a packet, and tells its Master over the same: FAILED, SPAWNED, DIED. It reaps its workers, for it is
+a channel, one message a packet, and tells its Master over the same: FAILED, SPAWNED, UNFIT, DIED. It reaps its workers, for it is
 their parent. The end of the channel means: leave, when the last of the workers has.
 """
 
@@ -13,6 +13,7 @@ import marshal
 import os
 import select
 import sys
+from _thread import _count as count_threads
 
 from spyglass.errors import LoadError
 from spyglass.lean import signal
@@ -21,6 +22,7 @@ from spyglass.systemd import hide_from_the_app
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from spyglass.config import Config
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 SPAWN = "spawn"  # slot
 FAILED = "failed"  # summary, details, files
 SPAWNED = "spawned"  # slot, pid
+UNFIT = "unfit"  # slot, whether it was loading, summary, details, files: why a worker, which says so itself, cannot begin to work
 DIED = "died"  # slot, pid, wait status
 CANNOT = "cannot"  # slot, why: the fork failed
 
@@ -71,6 +74,7 @@ class Zygote:
         self._channel = channel
         self._log = log
         self._app: App | None = None
+        self._post_fork: Callable[[], object] | None = None
         self._workers: dict[int, int] = {}  # pid to slot
         self._signals = Signals(_SIGNALS)
         self._open = True  # the channel
@@ -87,7 +91,8 @@ class Zygote:
         if not self._load():
             return
         gc.freeze()
-        faulthandler.enable(all_threads=True)
+        if self._app is not None:  # what is still to be loaded, in each worker, leaves its traceback the first time only
+            faulthandler.enable(all_threads=True)
         self._signals.install()  # the app may have set its own
         poll = select.poll()
         poll.register(self._signals.fd, select.POLLIN)
@@ -110,11 +115,18 @@ class Zygote:
             import_worker()
             loader.prepare(self._config)
             if self._config.preload:
-                self._app = loader.load(self._config)
+                self._load_app()
         except LoadError as error:
-            report_failure(self._channel, error)
+            report_failure(self._channel, error, FAILED)
             return False
         return True
+
+    def _load_app(self) -> None:
+        from spyglass import loader
+
+        app = loader.load(self._config)
+        self._post_fork = loader.post_fork(self._config)
+        self._app = app
 
     def _obey(self) -> int | None:
         """Do what the Master says; in a worker that has come to its end, a number."""
@@ -136,22 +148,38 @@ class Zygote:
         return None
 
     def _become_worker(self, slot: int) -> None:
-        from spyglass.worker.process import work
-
         self._signals.forget()
-        gc.enable()
         log = self._log.child("worker")
-        app = self._app
-        if app is None:
+        if self._app is None:
+            self._or_leave(slot, self._load_app)
+            gc.freeze()
+        gc.enable()
+        post_fork = self._post_fork
+        if post_fork is not None:
             from spyglass import loader
 
-            try:
-                app = loader.load(self._config)
-            except LoadError as error:
-                report_failure(self._channel, error)
-                sys.exit(1)
+            self._or_leave(slot, lambda: loader.call(post_fork))
         self._channel.close()
-        work(self._config, app, self._shared, slot, log)
+        self._serve(slot, log)
+
+    def _or_leave(self, slot: int, do: Callable[[], None]) -> None:
+        """In a worker: let the app `do` what it has to, or tell the Master why that cannot be, and be no more."""
+        try:
+            do()
+        except LoadError as error:
+            report_failure(self._channel, error, UNFIT, slot, self._app is None)
+            if not count_threads():
+                sys.exit(1)
+            # It would wait for them to end; the app has not got far enough to have anything to finish.
+            for stream in (sys.stdout, sys.stderr):
+                stream.flush()
+            os._exit(1)
+
+    def _serve(self, slot: int, log: Log) -> None:
+        from spyglass.worker.process import work
+
+        assert self._app is not None
+        work(self._config, self._app, self._shared, slot, log)
 
     def _reap(self) -> None:
         # Only our own workers: a process that the app started while loading is the app's to wait for.
@@ -165,7 +193,7 @@ class Zygote:
                 send(self._channel, DIED, slot, pid, status)
 
 
-def report_failure(channel: socket.socket, error: LoadError) -> None:
+def report_failure(channel: socket.socket, error: LoadError, *about: Any) -> None:
     half = LARGEST // 4
     details = error.details if len(error.details) < half else f"{error.details[: half // 2]}\n...\n{error.details[-half // 2 :]}"
-    send(channel, FAILED, error.summary[:half], details, error.files[:256])
+    send(channel, *about, error.summary[:half], details, error.files[:256])

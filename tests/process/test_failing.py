@@ -32,6 +32,7 @@ APPS = {
         MENDED + "import os\nos.register_at_fork(after_in_child=lambda: os._exit(3))\n",
         "the workers die as soon as they are started", False, {},
     ),
+    "post_fork raises": (MENDED + "def post_fork():\n    1 / 0\n", "post_fork: ZeroDivisionError: division by zero", True, {}),
     "broken without preload": ("import blgo\n", "ModuleNotFoundError: No module named 'blgo'", True, {"arguments": ["--no-preload"]}),
 }  # fmt: skip
 TRACEBACK = re.compile(r"Traceback \(most recent call last\):$|^Fatal Python error: ", re.MULTILINE)

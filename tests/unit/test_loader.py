@@ -25,6 +25,9 @@ def attempt(values):
         config = Config(values)
         loader.prepare(config)
         app = loader.load(config)
+        post_fork = loader.post_fork(config)
+        if post_fork is not None:
+            loader.call(post_fork)
     except LoadError as error:
         return {"summary": error.summary, "details": error.details, "files": error.files}
     return {"app": app() if values.get("app") else app.__module__, "path": sys.path, "cwd": os.getcwd(), "venv": os.environ.get("VIRTUAL_ENV"),
@@ -65,6 +68,14 @@ FILES = {
     "interrupted.py": "raise KeyboardInterrupt",
     "lines.py": "raise ValueError('the settings are wrong:\\n- SECRET_KEY is missing')",
     "noted.py": "error = ValueError('boom')\nerror.add_note('see the manual')\nraise error",
+    "forks.py": "told = 'not called'\ndef app(): return told\ndef post_fork():\n    global told\n    told = 'called'",
+    "fork.wsgi": "import forks\napp = forks.app\nfrom forks import post_fork",
+    "hook/none.py": "post_fork = None\napp = lambda: 'none'",
+    "hook/seven.py": "post_fork = 7\napp = None.__class__",
+    "hook/takes.py": "def post_fork(server, worker): pass\napp = str",
+    "hook/exits.py": "def post_fork(): raise SystemExit(3)\napp = str",
+    "hook/awaits.py": "async def post_fork(): pass\napp = str",
+    "hook/breaks.py": "app = str\ndef post_fork():\n    open_pool()\ndef open_pool():\n    raise OSError('no database')",
     "lazy.py": "def __getattr__(name):\n    raise ImportError('the driver is not installed')",
 }
 
@@ -127,6 +138,46 @@ def test_an_absolute_path_needs_no_directory(tree):
 def test_directory_is_where_the_app_lives_and_imports_from_first(tree):
     got = attempt("deep/er", cwd=tree, app="app")
     assert (got["app"], got["cwd"], got["path"][0]) == ("deep", f"{tree}/deep/er", f"{tree}/deep/er")
+
+
+# What each worker calls first
+
+
+@pytest.mark.parametrize("app", ["forks", "forks:app", "forks.py", "fork.wsgi"])
+def test_post_fork_is_found_in_the_module_of_the_app(tree, app):
+    assert attempt(tree, app=app)["app"] == "called"
+
+
+def test_no_post_fork_is_none(tree):
+    assert attempt(tree, app="hook/none.py")["app"] == "none"
+
+
+@pytest.mark.parametrize(
+    ("app", "summary"),
+    [
+        ("hook/seven.py", "hook/seven.py: post_fork is not callable: it is of type 'int'"),
+        ("hook.seven", "hook.seven: post_fork is not callable: it is of type 'int'"),
+        ("hook.takes", "post_fork: TypeError: post_fork() missing 2 required positional arguments: 'server' and 'worker'"),
+        ("hook.exits", "post_fork: the app called sys.exit(3)"),
+        ("hook.awaits", "post_fork: it is a coroutine function: nothing would ever run what it returns"),
+        ("hook.breaks", "post_fork: OSError: no database"),
+    ],
+)
+def test_a_post_fork_that_does_not_work(tree, app, summary):
+    assert attempt(tree, app=app)["summary"] == summary
+
+
+def test_the_traceback_of_post_fork_begins_with_the_app(tree):
+    got = attempt(tree, app="hook.breaks")
+    assert [line.strip() for line in got["details"].splitlines()] == [
+        "Traceback (most recent call last):",
+        f'File "{tree}/hook/breaks.py", line 3, in post_fork',
+        "open_pool()",
+        f'File "{tree}/hook/breaks.py", line 5, in open_pool',
+        "raise OSError('no database')",
+        "OSError: no database",
+    ]
+    assert got["files"] == [f"{tree}/hook/breaks.py"]
 
 
 # Not found, or broken

@@ -1,0 +1,82 @@
+"""What a fork does to an app: the function it is told by, what it shares, and what it loads again without preloading."""
+
+import os
+import signal
+
+import pytest
+
+from .processes import workers
+from .visitor import Crowd, visit
+
+ANSWER = "def app(environ, start_response):\n    start_response('200 OK', [])\n    return [answer().encode()]\n"
+PRELOAD = pytest.mark.parametrize("preload", [True, False], ids=["preload", "no preload"])
+
+
+@pytest.fixture
+def serve(systemd, tmp_path):
+    """serve(source, **settings) -> a FakeSystemd whose app answers with what the function answer() of `source` returns."""
+    (tmp_path / "app").mkdir()
+
+    def start(source, *, preload=True, **settings):
+        (tmp_path / "app" / "app.py").write_text(source + ANSWER)
+        settings = {"idle_timeout": 60, "workers": 2} | settings
+        return systemd("app", directory=tmp_path / "app", arguments=[] if preload else ["--no-preload"], **settings)
+
+    return start
+
+
+def answers_of_all(life, count=2):
+    """What each of `count` workers answers, by pid: a worker that is busy leaves the next visitor to another."""
+    found = {}
+
+    def complete():
+        with Crowd(life.address, count=4) as crowd:
+            life.until(lambda: len(crowd.answers) > 20, "nobody is served")
+        found.update(answer.text.split(" ", 1) for answer in crowd.answers)
+        return len(found) == count
+
+    life.until(complete, f"not heard of {count} workers")
+    return found
+
+
+# post_fork()
+
+
+@PRELOAD
+def test_post_fork_is_called_once_in_each_worker_before_it_accepts(serve, preload):
+    source = "import os\ncalls = []\ndef post_fork():\n    calls.append(os.getpid())\ndef answer():\n    return f'{os.getpid()} {calls}'\n"
+    life = serve(source, preload=preload)
+    answers = answers_of_all(life)
+    assert answers == {pid: f"[{pid}]" for pid in answers}
+
+
+FLAKY = """
+import os
+def post_fork():
+    if os.path.exists("down"):
+        raise ConnectionError("the database is down")
+def answer():
+    return str(os.getpid())
+"""
+
+
+def test_a_worker_that_cannot_begin_leaves_the_others_alone(serve, tmp_path):
+    life = serve(FLAKY)
+    visit(life.address)
+    life.until(lambda: len(workers(life.run.pid)) == 2, "they are not there")
+    down = tmp_path / "app" / "down"
+    down.touch()
+    with Crowd(life.address, count=2) as crowd:
+        # In the middle of an answer it may be; what it held is lost, and nothing else.
+        os.kill(workers(life.run.pid)[0], signal.SIGTERM)
+        life.until(lambda: life.log.count("exited with status 1") >= 5, "it is not tried again")
+        down.unlink()
+        life.until(lambda: len(workers(life.run.pid)) == 2, "it has not come back")
+        count = len(crowd.answers)
+        life.until(lambda: len(crowd.answers) > count + 50, "nobody is served")
+    assert crowd.lost == []
+    assert crowd.statuses() == {200}
+    assert life.log.count("a worker cannot begin to work: post_fork: ConnectionError: the database is down") == 1
+    assert life.log.count("Traceback") == 1
+    assert "failing" not in life.log
+    assert len(life.runs) == 1
