@@ -212,7 +212,7 @@ class Config:
         4, "calls of the app that one worker makes at a time; 1: one after the other, for an app that is not thread-safe", least=1, most=256
     )
     preload = Flag(True, "load the app once and fork the workers from it; false: each worker loads it")
-    start_timeout = Seconds(60, "loading the app may take this long; then visitors get a 503")
+    start_timeout = Seconds(60, "loading the app, and its `post_fork()`, may take this long; then visitors get a 503")
     idle_timeout = Seconds(30, "leave after this long without an open connection; 0: never", zero=True)
     request_timeout = Seconds(60, "one call of the app may take this long without giving any output; then its worker is replaced")
     graceful_timeout = Seconds(30, "when stopping, requests under way may take this long to end")

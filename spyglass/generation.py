@@ -29,6 +29,7 @@ _OTHERS = 5.0  # seconds that the other requests of a worker have to end when on
 _LOOK_AGAIN = 0.1  # seconds between two looks at whether they have
 _LAST_WORDS = 2.0  # seconds for the traceback of every thread, before a worker is killed that has been told to abort
 _WEIGH_EVERY = 5.0  # seconds between two looks at the memory of the workers
+_NEVER = float("inf")
 _RECYCLE_AGAIN = 5.0  # seconds until the next try when a replacement has not lived
 _BUFFER = 1 << 20  # the channel's; a zygote must never wait for its Master
 
@@ -68,6 +69,11 @@ class Worker:
     @property
     def accepting(self) -> bool:
         return self.cells[scoreboard.STATE] == scoreboard.ACCEPTING
+
+    @property
+    def starting(self) -> bool:
+        """It has been forked, and the app's code runs that comes before it can accept."""
+        return bool(self.pid) and self.cells[scoreboard.STATE] < scoreboard.ACCEPTING
 
     def proven(self, now: float) -> bool:
         """Whether it has shown that it can live: by its work, or its age."""
@@ -162,8 +168,15 @@ class Generation:
                 worker.order(scoreboard.DRAIN)
             self._shared.ring()
         elif self.pid and not self._draining and now >= self.streak.respawn_at:
-            for _ in range(wanted - len(there)):
+            for _ in range(min(wanted - len(there), self._room)):
                 self._spawn(now, order)
+
+    @property
+    def _room(self) -> int:
+        """How many more may begin. Who loads the app itself takes a processor for that: visitors would wait for all that begin together."""
+        if self.config.preload:
+            return self.wanted + 1
+        return len(os.sched_getaffinity(0)) - sum(worker.cells[scoreboard.STATE] < scoreboard.ACCEPTING for worker in self.workers.values())
 
     def _spawn(self, now: float, order: int) -> Worker:
         number = self._shared.board.take()
@@ -212,7 +225,7 @@ class Generation:
                 worker.memory = share(worker.pid)
             except OSError as error:
                 self._log.warning(f"max_memory has no effect: {error}")
-                self._weigh_at = float("inf")
+                self._weigh_at = _NEVER
                 return
 
     def drain(self) -> None:
@@ -237,7 +250,10 @@ class Generation:
             os.kill(self.pid, signal.SIGKILL)
 
     def end_overdue(self, now: float) -> None:
-        """End each worker with a call that has been running for request_timeout, after it has finished what else it is doing."""
+        """End each worker with a call that has been running for request_timeout, after it has finished what else it is doing.
+
+        And each that hangs in what the app does before it can accept, start_timeout after its fork.
+        """
         for slot in fleet.overdue(self.slots(), now, self.config.request_timeout):
             worker = self.workers[slot.number]
             if worker.end_by is None:
@@ -246,24 +262,43 @@ class Generation:
                 worker.order(scoreboard.DRAIN)
                 self._shared.ring()
             if slot.open <= 1 or now >= worker.end_by:
-                self._end_call(worker, now)
+                self._abort(worker, now, f"a call has been running for {self.config.request_timeout:g} s (request_timeout)")
+        for worker in self.workers.values():
+            if now >= self._late_at(worker):
+                worker.end_by = now
+                worker.unfit = LoadError(f"no worker was ready within {self.config.start_timeout:g} s (start_timeout)")
+                self._abort(worker, now, f"it was not ready within {self.config.start_timeout:g} s (start_timeout)")
 
     def overdue_at(self, now: float) -> float:
         """When to look for such workers next (monotonic seconds)."""
         if any(worker.end_by is not None for worker in self.workers.values()):
             return now + _LOOK_AGAIN
-        return fleet.overdue_at(self.slots(), now, self.config.request_timeout)
+        late_at = min((self._late_at(worker) for worker in self.workers.values()), default=_NEVER)
+        return min(late_at, fleet.overdue_at(self.slots(), now, self.config.request_timeout))
 
-    def _end_call(self, worker: Worker, now: float) -> None:
+    def _late_at(self, worker: Worker) -> float:
+        return worker.born + self.config.start_timeout if worker.starting else _NEVER
+
+    def _abort(self, worker: Worker, now: float, why: str) -> None:
         if not worker.killed:
             worker.killed = True
             worker.kill_at = now + _LAST_WORDS
-            seconds = self.config.request_timeout
-            self._log.error(f"worker {worker.pid}: killed, a call has been running for {seconds:g} s (request_timeout)")
+            self._log.error(f"worker {worker.pid}: killed, {why}")
             # faulthandler writes the traceback of every thread to the journal on the way out.
             worker.kill(signal.SIGABRT)
         elif now >= worker.kill_at:
             worker.kill(signal.SIGKILL)
+
+    def late(self) -> LoadError:
+        """Says what has not been done within start_timeout; the first time, where that hangs is left in the journal, by faulthandler."""
+        worker = next((worker for worker in self.workers.values() if worker.starting), None)
+        if self._first and (self.pid or worker is not None):
+            os.kill(self.pid if worker is None else worker.pid, signal.SIGABRT)
+            time.sleep(0.05)
+        within = f"within {self.config.start_timeout:g} s (start_timeout)"
+        if worker is not None and self.config.preload:
+            return LoadError(f"no worker was ready {within}: a function that the app has called after the fork does not return")
+        return LoadError(f"the app was not loaded {within}")
 
     # Hearing
 
@@ -338,8 +373,11 @@ class Generation:
         )
         if not worker.draining and not spare:
             self.unfit = worker.unfit
+            if not self.config.preload and slot.state < scoreboard.ACCEPTING and not self.accepting:
+                self._loading_ended(status)
             answered = self.served + sum(slot.served for slot in self.slots())
-            self.streak.died(now, now - worker.born, answered - self._answered, slot.open)
+            age = now - worker.born if slot.state >= scoreboard.ACCEPTING else 0.0
+            self.streak.died(now, age, answered - self._answered, slot.open)
             self._answered = answered
 
     def _was_spare(self, number: int) -> bool:
@@ -364,13 +402,17 @@ class Generation:
         """The zygote was reaped with wait status `status`; whatever it still had to say is heard first."""
         self.hear()
         self.pid = 0
-        if self.last_words is None and not self.accepting:
-            self.last_words = (f"the app's process {how_it_ended(status)} while it was being loaded", "", [])
+        if not self.accepting:
+            self._loading_ended(status)
         elif not self._draining:
             self._log.error(f"the zygote {how_it_ended(status)}; its workers go on until others have taken over")
         # Its workers are init's children now: a pidfd still says when one has ended (pidfd_open(2)).
         for worker in list(self.workers.values()):
             self._follow(worker)
+
+    def _loading_ended(self, status: int) -> None:
+        if self.last_words is None:
+            self.last_words = (f"the app's process {how_it_ended(status)} while it was being loaded", "", [])
 
     def _follow(self, worker: Worker) -> None:
         try:

@@ -228,19 +228,14 @@ class Master:
             self._answerer.abandon()
 
     def _look_at_loading(self, generation: Generation, now: float) -> None:
-        timeout = generation.config.start_timeout
         if generation.accepting:
             self._promote(generation, now)
         elif generation.last_words is not None:
             self._give_up(generation, LoadError(*generation.last_words))
         elif why := generation.hopeless(now):
             self._give_up(generation, generation.unfit or LoadError(why))
-        elif now >= generation.started + timeout:
-            if generation.pid and not self._failures:
-                # Leaves where it hangs in the journal, by faulthandler; once is enough.
-                os.kill(generation.pid, signal.SIGABRT)
-                time.sleep(0.05)
-            self._give_up(generation, LoadError(f"the app was not loaded within {timeout:g} s (start_timeout)"))
+        elif now >= generation.started + generation.config.start_timeout:
+            self._give_up(generation, generation.late())
         else:
             generation.maintain(now, self._order)
 

@@ -152,7 +152,7 @@ class Zygote:
         log = self._log.child("worker")
         if self._app is None:
             self._or_leave(slot, self._load_app)
-            gc.freeze()
+            gc.freeze()  # as what was loaded before the fork
         gc.enable()
         post_fork = self._post_fork
         if post_fork is not None:

@@ -8,13 +8,17 @@ import pytest
 from .processes import workers
 from .visitor import Crowd, visit
 
-ANSWER = "def app(environ, start_response):\n    start_response('200 OK', [])\n    return [answer().encode()]\n"
+ANSWER = """
+def app(environ, start_response):
+    start_response("200 OK", [])
+    return [f"{__import__('os').getpid()} {answer()}".encode()]
+"""
 PRELOAD = pytest.mark.parametrize("preload", [True, False], ids=["preload", "no preload"])
 
 
 @pytest.fixture
 def serve(systemd, tmp_path):
-    """serve(source, **settings) -> a FakeSystemd whose app answers with what the function answer() of `source` returns."""
+    """serve(source, **settings) -> a FakeSystemd whose app answers with its pid and what the function answer() of `source` returns."""
     (tmp_path / "app").mkdir()
 
     def start(source, *, preload=True, **settings):
@@ -32,6 +36,7 @@ def answers_of_all(life, count=2):
     def complete():
         with Crowd(life.address, count=4) as crowd:
             life.until(lambda: len(crowd.answers) > 20, "nobody is served")
+        found.clear()
         found.update(answer.text.split(" ", 1) for answer in crowd.answers)
         return len(found) == count
 
@@ -44,7 +49,7 @@ def answers_of_all(life, count=2):
 
 @PRELOAD
 def test_post_fork_is_called_once_in_each_worker_before_it_accepts(serve, preload):
-    source = "import os\ncalls = []\ndef post_fork():\n    calls.append(os.getpid())\ndef answer():\n    return f'{os.getpid()} {calls}'\n"
+    source = "import os\ncalls = []\ndef post_fork():\n    calls.append(os.getpid())\ndef answer():\n    return calls\n"
     life = serve(source, preload=preload)
     answers = answers_of_all(life)
     assert answers == {pid: f"[{pid}]" for pid in answers}
@@ -56,7 +61,7 @@ def post_fork():
     if os.path.exists("down"):
         raise ConnectionError("the database is down")
 def answer():
-    return str(os.getpid())
+    return "well"
 """
 
 
@@ -79,4 +84,45 @@ def test_a_worker_that_cannot_begin_leaves_the_others_alone(serve, tmp_path):
     assert life.log.count("a worker cannot begin to work: post_fork: ConnectionError: the database is down") == 1
     assert life.log.count("Traceback") == 1
     assert "failing" not in life.log
+    assert len(life.runs) == 1
+
+
+HANGS = """
+import os, time
+def linger():
+    while os.path.exists("stuck"):
+        time.sleep(0.01)
+def answer():
+    return "well"
+"""
+HANGS_AT = {
+    "in post_fork": (HANGS + "def post_fork():\n    linger()\n", True, "no worker was ready within 0.5 s"),
+    "at fork": (HANGS + "os.register_at_fork(after_in_child=linger)\n", True, "no worker was ready within 0.5 s"),
+    "while loading": (HANGS + "linger()\n", False, "the app was not loaded within 0.5 s"),
+}
+
+
+@pytest.mark.parametrize("name", HANGS_AT)
+def test_a_worker_that_is_never_ready(serve, tmp_path, name):
+    """Where it hangs is in the log; the app is failing when nobody gets further, and goes on when others do."""
+    source, preload, why = HANGS_AT[name]
+    life = serve(source, preload=preload, start_timeout=0.5)
+    stuck = tmp_path / "app" / "stuck"
+    stuck.touch()
+    assert visit(life.address).status == 503
+    life.until(lambda: life.run.told("STATUS")[-1].startswith(f"failing: {why} (start_timeout)"), "not told")
+    assert life.log.count("Fatal Python error: Aborted") == 1
+    assert "in linger" in life.log
+    stuck.unlink()
+    life.until(lambda: visit(life.address).status == 200, "it does not go on")
+    life.until(lambda: len(workers(life.run.pid)) == 2, "they are not there")
+    # Another, of those that serve
+    stuck.touch()
+    with Crowd(life.address, count=2) as crowd:
+        os.kill(workers(life.run.pid)[0], signal.SIGTERM)
+        life.until(lambda: life.log.count("killed, it was not ready within 0.5 s (start_timeout)") == 2, "it may hang for ever")
+        stuck.unlink()
+        life.until(lambda: len(answers_of_all(life)) == 2, "it has not come back")
+    assert crowd.lost == []
+    assert crowd.statuses() == {200}
     assert len(life.runs) == 1
