@@ -100,6 +100,11 @@ def _split(config: Config) -> tuple[str, str]:
     return where, name
 
 
+def module_of(config: Config) -> str:
+    """The module or file that `config.app` names."""
+    return _split(config)[0]
+
+
 def post_fork(config: Config) -> Callable[[], object] | None:
     """What each worker is to call before it accepts: the function post_fork() of the app's module, which has been loaded, if it has one.
 

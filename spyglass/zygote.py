@@ -65,6 +65,48 @@ def receive(channel: socket.socket) -> tuple[Any, ...] | None:
     return message
 
 
+class Watch:
+    """What is new in this process after the code beneath its `with`: descriptors `fds` and threads `tids` (set of int).
+
+    `carers` are the names of the modules whose code has registered functions for a fork there. To know that costs a wake some 100 us.
+    """
+
+    def __enter__(self) -> Watch:
+        self.carers: set[str] = set()
+        self._register = os.register_at_fork
+        os.register_at_fork = self._registered
+        self._before = _descriptors_and_threads()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        os.register_at_fork = self._register
+        fds, tids = _descriptors_and_threads()
+        self.fds = fds - self._before[0]
+        self.tids = tids - self._before[1]
+
+    def _registered(self, **functions: Any) -> None:
+        if "after_in_child" in functions:
+            self.carers.add(str(sys._getframe(1).f_globals.get("__name__")))
+        self._register(**functions)
+
+
+def _descriptors_and_threads() -> tuple[set[int], set[int]]:
+    try:
+        fds = {fd for name in os.listdir("/proc/self/fd") if _is_open(fd := int(name))}
+        return fds, {int(name) for name in os.listdir("/proc/self/task")}
+    except OSError:  # no /proc, or no descriptor left: nothing is known
+        return set(), set()
+
+
+def _is_open(fd: int) -> bool:
+    """False for the descriptor by which they were listed."""
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
+
+
 class Zygote:
     """One generation's parent. `first` (bool): this is the first try at loading, so a crash leaves its traceback in the journal."""
 
@@ -124,9 +166,25 @@ class Zygote:
     def _load_app(self) -> None:
         from spyglass import loader
 
-        app = loader.load(self._config)
+        with Watch() as watch:
+            app = loader.load(self._config)
         self._post_fork = loader.post_fork(self._config)
         self._app = app
+        if watch.fds or watch.tids:
+            self._look(watch)
+
+    def _look(self, watch: Watch) -> None:
+        """At what the app has made that was not there before."""
+        if not self._config.preload:
+            return  # it is where it is needed
+        from spyglass import inherited
+        from spyglass.loader import module_of
+
+        try:
+            found = inherited.Look(watch.fds, watch.tids, watch.carers, self._post_fork is not None).found()
+            inherited.warn(self._log, found, module_of(self._config))
+        except Exception as error:
+            self._log.exception("a bug of ours, while looking at what the app has made", error)
 
     def _obey(self) -> int | None:
         """Do what the Master says; in a worker that has come to its end, a number."""

@@ -126,3 +126,94 @@ def test_a_worker_that_is_never_ready(serve, tmp_path, name):
     assert crowd.lost == []
     assert crowd.statuses() == {200}
     assert len(life.runs) == 1
+
+
+# What does not go well with a fork
+
+LEAVES = """
+import sqlite3, threading, time
+db = sqlite3.connect("a.db")
+def tick():
+    while True:
+        time.sleep(0.1)
+threading.Thread(target=tick, name="ticker", daemon=True).start()
+def answer():
+    return threading.active_count()
+"""
+WARNINGS = [
+    "a thread, 'ticker', which runs tick() of app.py:4: no worker has it",
+    "an SQLite database, a.db (descriptor ",
+    "make it after the fork, in a function post_fork() of app, or set preload = false; `spyglass check` tells more",
+]
+
+
+def test_each_generation_is_told_once_what_its_workers_should_not_inherit(serve):
+    life = serve(LEAVES)
+    visit(life.address)
+    assert [life.log.count(text) for text in WARNINGS] == [1, 1, 1]
+    assert life.log.count("zygote] warning: ") == 3
+    life.signal(signal.SIGHUP)
+    life.until_logged("the old one drains")
+    assert [life.log.count(text) for text in WARNINGS] == [2, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("source", "preload"),
+    [
+        ("def answer(): return 1\n", True),
+        (LEAVES, False),
+        (LEAVES + "def post_fork(): db.close()\n", True),
+        (LEAVES + "import os\nos.register_at_fork(after_in_child=db.close)\n", True),
+    ],
+    ids=["nothing", "no preload", "post_fork", "register_at_fork"],
+)
+def test_who_has_seen_to_it_is_told_nothing(serve, source, preload):
+    life = serve(source, preload=preload)
+    visit(life.address)
+    assert "warning" not in life.log
+
+
+LOCKED = """
+import logging, os, sys, threading, time
+class Slow(logging.StreamHandler):
+    def emit(self, record):
+        time.sleep(0.002)  # with the handler's lock held, nearly all of the time
+        super().emit(record)
+logging.basicConfig(handlers=[Slow(sys.stderr)], level=logging.INFO, format="%(process)d %(message)s")
+def chatter():
+    while True:
+        logging.info("chatter")
+threading.Thread(target=chatter, daemon=True).start()
+def post_fork():
+    logging.info("begins")
+def answer():
+    logging.info("answers")
+"""
+
+
+def test_a_thread_that_holds_a_lock_of_the_library_s_is_no_trap_of_ours(serve):
+    """CPython sees to the locks of logging and of the streams at a fork; we must not add any that it does not know of."""
+    life = serve(LOCKED, workers=8, log_level="debug")
+    for times in (1, 2, 3):
+        visit(life.address)
+        life.until(lambda times=times: life.log.count("accepting, pid") == 8 * times, "they are not ready")
+        assert visit(life.address).status == 200
+        if times < 3:
+            life.signal(signal.SIGHUP)
+            life.until(lambda times=times: life.log.count("the old one drains") == times, "no other generation")
+    assert life.log.count(" begins") == 24
+
+
+RANDOM = """
+import os, random, secrets, ssl, tempfile, uuid
+context = ssl.create_default_context()
+def answer():
+    name = os.path.basename(tempfile.mktemp())
+    return [random.random(), uuid.uuid4().hex, uuid.uuid1().hex, secrets.token_hex(), ssl.RAND_bytes(8).hex(), name]
+"""
+
+
+def test_workers_share_no_random_numbers(serve):
+    answers = answers_of_all(serve(RANDOM, workers=4), 4)
+    drawn = [eval(text) for text in answers.values()]
+    assert [len(set(column)) for column in zip(*drawn, strict=True)] == [4] * 6
