@@ -261,13 +261,19 @@ def load(file: str | None, environ: Mapping[str, str], options: Mapping[str, str
 def _load(file: str | None, environ: Mapping[str, str], options: Mapping[str, str]) -> Config:
     values: dict[str, object] = {}
     places: dict[str, str] = {}
-    for place, setting, value in _entries(file, environ, options):
+    faults: list[str] = []
+    for place, name, value in _entries(file, environ, options):
         try:
-            places[setting.name] = place
-            values[setting.name] = setting.parse(value) if isinstance(value, _Word) else setting.check(value)
+            setting = _find(name, place)
+            places[name] = place
+            values[name] = setting.parse(value) if isinstance(value, _Word) else setting.check(value)
+        except ConfigError as error:
+            faults.append(str(error))
         except ValueError as error:
             expected, *entry = error.args  # of a list, the entry that is wrong
-            raise ConfigError(f"{place}: {setting.name}: {expected}, not {_shown(entry[0] if entry else value)}") from None
+            faults.append(f"{place}: {name}: {expected}, not {_shown(entry[0] if entry else value)}")
+    if faults:
+        raise ConfigError(faults[0], also=faults[1:])
     config = Config(values, file)
     if config.idle_timeout and config.keepalive_timeout >= config.idle_timeout:
         raise ConfigError(
@@ -281,18 +287,17 @@ class _Word(str):
     """A value that came as text from the environment or the command line, not typed by TOML."""
 
 
-def _entries(
-    file: str | None, environ: Mapping[str, str], options: Mapping[str, str]
-) -> Iterator[tuple[str, Setting, object]]:
+def _entries(file: str | None, environ: Mapping[str, str], options: Mapping[str, str]) -> Iterator[tuple[str, str, object]]:
+    """Where something is set, the name of it, which may be of no setting, and to what."""
     if file is not None:
         text, table = _read_toml(file)
         for name, value in table.items():
-            yield _place(file, text, name), _find(name, _place(file, text, name)), value
+            yield _place(file, text, name), name, value
     for variable, word in environ.items():
         if variable.startswith(PREFIX):
-            yield variable, _find(variable[len(PREFIX) :].lower(), variable), _Word(word)
+            yield variable, variable[len(PREFIX) :].lower(), _Word(word)
     for name, word in options.items():
-        yield SETTINGS[name].option, SETTINGS[name], _Word(word)
+        yield SETTINGS[name].option, name, _Word(word)
 
 
 def _read_toml(file: str) -> tuple[str, dict[str, object]]:

@@ -19,12 +19,13 @@ class StartError(Exception):
 class ConfigError(StartError):
     """A setting is unknown, of the wrong type, or contradicts another; the text names the place (file:line, variable, option).
 
-    `file` (str or None) is the file whose change would mend it.
+    `file` (str or None) is the file whose change would mend it, `also` (list of str) what else is wrong, in as many lines.
     """
 
-    def __init__(self, text: str, file: str | None = None) -> None:
+    def __init__(self, text: str, file: str | None = None, also: list[str] | None = None) -> None:
         super().__init__(text)
         self.file = file
+        self.also = also or []
 
 
 class ListenerError(StartError):

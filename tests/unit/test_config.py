@@ -304,6 +304,19 @@ def test_a_contradiction_is_named_where_keepalive_timeout_was_set(toml):
     assert complaint(file) == f"{file}:2: keepalive_timeout: 6 s {CONTRADICTION}"
 
 
+def test_all_that_is_wrong_is_known(toml):
+    """The first is what the server says; who asks for a check hears of the others, too."""
+    file = toml("wrokers = 2\nthreads = 0\nidle_timeout = 5")
+    with pytest.raises(ConfigError) as caught:
+        load(file, {"SPYGLASS_DEBUG": "perhaps"}, {"max_body": "much"})
+    assert [str(caught.value), *caught.value.also] == [
+        f"{file}:1: unknown setting 'wrokers', did you mean 'workers'?",
+        f"{file}:2: threads: expected a whole number from 1 to 256, not 0",
+        "SPYGLASS_DEBUG: debug: expected true or false, not 'perhaps'",
+        f"--max-body: max_body: {SIZE}, not 'much'",
+    ]
+
+
 # Frozen, named
 
 
