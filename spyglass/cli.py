@@ -16,10 +16,12 @@ from spyglass.log import LEVELS, Log, stderr_is_journal
 _USAGE = """\
 usage: spyglass serve [APP] [--name NAME | --config FILE] [--SETTING VALUE ...]
        spyglass lookout [APP] [--bind ADDRESS ...] [--name NAME | --config FILE] [--SETTING VALUE ...]
+       spyglass check [APP] [--name NAME | --config FILE] [--SETTING VALUE ...]
        spyglass --version | --help
 
 serve    what the systemd unit runs: serve APP on the sockets that systemd passes in
 lookout  where there is no systemd: hold the sockets, and run serve while somebody is there
+check    read the configuration and load APP as serve would, say what is wrong with them, and serve nothing
 
 APP is module:callable, module, or the path of a .py or .wsgi file; without it, the welcome page is served.
 
@@ -62,7 +64,7 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.command == "help":
         print(usage())
         return 0
-    return _serve(arguments) if arguments.command == "serve" else _lookout(arguments)
+    return {"serve": _serve, "lookout": _lookout, "check": _check}[arguments.command](arguments)
 
 
 def _refuse(error: StartError, argv: list[str]) -> int:
@@ -109,6 +111,18 @@ def _lookout(arguments: Arguments) -> int:
     return lookout.run()
 
 
+def _check(arguments: Arguments) -> int:
+    try:
+        settings = config.load(arguments.file, os.environ, arguments.options)
+    except ConfigError as error:
+        for line in (str(error), *error.also):
+            print(f"spyglass: {line}", file=sys.stderr)
+        return error.exit_status
+    from spyglass.check import check
+
+    return check(settings, Log("check", LEVELS[settings.log_level], journal=stderr_is_journal(os.environ)))
+
+
 def parse(argv: list[str]) -> Arguments:
     """Understand a command line. Raises UsageError, or ConfigError for a --name that cannot be one."""
     arguments = Arguments()
@@ -120,7 +134,7 @@ def parse(argv: list[str]) -> Arguments:
     if first in ("--version", "version"):
         arguments.command = "version"
         return arguments
-    if first not in ("serve", "lookout"):
+    if first not in ("serve", "lookout", "check"):
         raise UsageError(f"unknown command {first!r}; 'spyglass --help' lists them")
     arguments.command = first
     while rest:

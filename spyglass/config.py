@@ -271,7 +271,7 @@ def _load(file: str | None, environ: Mapping[str, str], options: Mapping[str, st
             faults.append(str(error))
         except ValueError as error:
             expected, *entry = error.args  # of a list, the entry that is wrong
-            faults.append(f"{place}: {name}: {expected}, not {_shown(entry[0] if entry else value)}")
+            faults.append(f"{place}: {name}: {expected}, not {shown(entry[0] if entry else value)}")
     if faults:
         raise ConfigError(faults[0], also=faults[1:])
     config = Config(values, file)
@@ -342,9 +342,10 @@ def hint(name: str, known: Mapping[str, object]) -> str:
     return f", did you mean {near[0]!r}?" if near else ""
 
 
-def _shown(value: object) -> str:
+def shown(value: object, most: int = 60) -> str:
+    """A value as the file would have it, or nearly, in `most` characters at the most."""
     text = repr(str(value)) if isinstance(value, str) else repr(value).lower() if isinstance(value, bool) else repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    return text if len(text) <= most else text[: most - 3] + "..."
 
 
 def default_text(setting: Setting) -> str:

@@ -80,6 +80,9 @@ class Watch:
 
     def __exit__(self, *_error: object) -> None:
         os.register_at_fork = self._register
+        self.look()
+
+    def look(self) -> None:
         fds, tids = _descriptors_and_threads()
         self.fds = fds - self._before[0]
         self.tids = tids - self._before[1]
@@ -170,13 +173,12 @@ class Zygote:
             app = loader.load(self._config)
         self._post_fork = loader.post_fork(self._config)
         self._app = app
-        if watch.fds or watch.tids:
-            self._look(watch)
+        self._look(watch)
 
     def _look(self, watch: Watch) -> None:
         """At what the app has made that was not there before."""
-        if not self._config.preload:
-            return  # it is where it is needed
+        if not self._config.preload or not (watch.fds or watch.tids):
+            return
         from spyglass import inherited
         from spyglass.loader import module_of
 
@@ -217,7 +219,6 @@ class Zygote:
             from spyglass import loader
 
             self._or_leave(slot, lambda: loader.call(post_fork))
-        self._channel.close()
         self._serve(slot, log)
 
     def _or_leave(self, slot: int, do: Callable[[], None]) -> None:
@@ -237,6 +238,7 @@ class Zygote:
         from spyglass.worker.process import work
 
         assert self._app is not None
+        self._channel.close()
         work(self._config, self._app, self._shared, slot, log)
 
     def _reap(self) -> None:

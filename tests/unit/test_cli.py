@@ -157,6 +157,11 @@ def spyglass(*words, **how):
         ("sevre", 2, "", "spyglass: unknown command 'sevre'; 'spyglass --help' lists them\n"),
         ("serve --nonsense", 2, "", "spyglass: unknown option '--nonsense'\n"),
         ("lookout --workers no", 78, "", "spyglass: --workers: workers: expected a whole number, not 'no'\n"),
+        (
+            *("check --workers no --threads 0", 78, ""),
+            "spyglass: --workers: workers: expected a whole number, not 'no'\n"
+            "spyglass: --threads: threads: expected a whole number from 1 to 256, not '0'\n",
+        ),
         ("lookout --config /proc/nonexistent", 78, "", "spyglass: /proc/nonexistent: cannot be read: No such file or directory\n"),
         ("lookout --bind nowhere", 2, "", "spyglass: --bind nowhere: expected host:port, [v6]:port, :port or unix:/path\n"),
         (

@@ -1,0 +1,220 @@
+"""`spyglass check`: would it be served? The service in all but its sockets: nothing is bound, nobody is answered.
+
+The configuration is read, a zygote loads the app and forks one worker, which calls post_fork() and, where others accept, says so and
+leaves. They are processes of their own, the very ones that the service has, so a crash, a hang or a sys.exit() at import is something to
+report, and takes nothing down. What one of them says besides is on the terminal.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+import time
+
+from spyglass import zygote
+from spyglass.config import SETTINGS, shown
+from spyglass.errors import EX_CONFIG, LoadError
+from spyglass.generation import how_it_ended
+from spyglass.inherited import Found, Look, remedy
+from spyglass.lean import signal, socket
+from spyglass.loader import module_of
+from spyglass.shared import Shared
+from spyglass.zygote import Watch, Zygote
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from spyglass.config import Config
+    from spyglass.log import Log
+
+LOADED = "loaded"  # seconds, bytes
+FOUND = "found"  # what, why, grave, settled
+READY = "ready"  # seconds, whether there was a post_fork()
+
+_LAST_WORDS = 2.0  # seconds for the traceback of what hangs
+_GOODBYE = 1.0  # seconds for the app's own atexit functions
+_LATER = 0.3  # seconds in which a thread that was started at import opens what it is there for
+
+
+def check(config: Config, log: Log) -> int:
+    """Rehearse, and print what comes of it; returns the exit status, 0 or EX_CONFIG."""
+    print(f"configuration: {config.file or 'no file'}; {_given(config)}", flush=True)
+    rehearsal = _Rehearsal(config, log)
+    patience = _GOODBYE
+    try:
+        rehearsal.run()
+    except LoadError as error:
+        print(f"spyglass: {error.summary}", file=sys.stderr)
+        if error.details:
+            print(error.details, file=sys.stderr)
+        return EX_CONFIG
+    except KeyboardInterrupt:
+        patience = 0.0
+        return 130  # as a shell has it
+    finally:
+        rehearsal.end(patience)
+    for line in rehearsal.report():
+        print(line)
+    return 0
+
+
+def _given(config: Config) -> str:
+    """The settings that are not what they are by themselves, as the file would have them."""
+    given = [name for name, value in config.values.items() if value != SETTINGS[name].default]
+    return ", ".join(f"{name} = {shown(config.values[name], 1000)}" for name in given) or "every setting has its default"
+
+
+class _Rehearsal:
+    """The Master's part: it starts the zygote, hears it, and does not wait for ever."""
+
+    def __init__(self, config: Config, log: Log) -> None:
+        self._config = config
+        self._log = log
+        self._zygote = 0  # pid
+        self._worker = 0  # pid
+        self._channel, self._far_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._facts: dict[str, tuple[Any, ...]] = {}
+        self._found: list[Found] = []
+
+    def run(self) -> None:
+        """Raises LoadError when the service could not serve."""
+        sys.stdout.flush()
+        self._zygote = os.fork()
+        if not self._zygote:
+            self._channel.close()
+            _RehearsingZygote(self._config, Shared([], 1), self._far_end, self._log.child("zygote")).run(True)
+            sys.exit(0)
+        self._far_end.close()
+        zygote.send(self._channel, zygote.SPAWN, 0)
+        until = time.monotonic() + self._config.start_timeout
+        poll = select.poll()
+        poll.register(self._channel, select.POLLIN)
+        while READY not in self._facts:
+            if not poll.poll(max(0.0, until - time.monotonic()) * 1000):
+                raise self._late()
+            message = zygote.receive(self._channel)
+            if message is None:
+                raise self._ended(self._wait())
+            self._hear(*message)
+
+    def _hear(self, kind: str, *facts: Any) -> None:
+        if kind == zygote.FAILED:
+            raise LoadError(*facts)
+        if kind == zygote.UNFIT:
+            raise LoadError(*facts[2:])
+        if kind == zygote.SPAWNED:
+            self._worker = facts[1]
+        elif kind == zygote.DIED:
+            raise self._ended(facts[2])
+        elif kind == zygote.CANNOT:
+            raise LoadError(f"cannot fork a worker: {facts[1]}")
+        elif kind == FOUND:
+            self._found.append(Found(*facts[:2], grave=facts[2], settled=facts[3]))
+        else:
+            self._facts[kind] = facts
+
+    def _ended(self, status: int) -> LoadError:
+        if LOADED in self._facts:
+            return LoadError(f"a worker {how_it_ended(status)} before it was ready")
+        return LoadError(f"the app's process {how_it_ended(status)} while it was being loaded")
+
+    def _late(self) -> LoadError:
+        os.kill(self._worker or self._zygote, signal.SIGABRT)  # by faulthandler, whoever hangs says where
+        select.select([self._channel], [], [], _LAST_WORDS)
+        within = f"within {self._config.start_timeout:g} s (start_timeout)"
+        if LOADED in self._facts:
+            return LoadError(f"no worker was ready {within}: a function that the app has called after the fork does not return")
+        return LoadError(f"the app was not loaded {within}")
+
+    def _wait(self) -> int:
+        pid, self._zygote = self._zygote, 0
+        return os.waitpid(pid, 0)[1]
+
+    def end(self, patience: float) -> None:
+        """All of it has so many seconds to end by itself."""
+        self._channel.close()
+        if self._zygote:
+            fd = os.pidfd_open(self._zygote)
+            if not select.select([fd], [], [], patience)[0]:
+                self._kill(self._worker)
+                self._kill(self._zygote)
+            os.close(fd)
+            self._wait()
+
+    def _kill(self, pid: int) -> None:
+        try:
+            if pid:
+                os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+
+    # Telling
+
+    def report(self) -> list[str]:
+        seconds, size = self._facts[LOADED]
+        lines = [f"app: {self._config.app or 'the welcome page'}, loaded in {seconds:.2f} s, {size / (1 << 20):.0f} MiB"]
+        seconds, has_post_fork = self._facts[READY]
+        if has_post_fork:
+            lines.append(f"post_fork: called, {seconds:.2f} s")
+        for each in self._found:
+            lines.append(f"{'warning' if each in self._warnings else 'note'}: {each}")
+        return [*lines, f"preload: {self._verdict()}"]
+
+    @property
+    def _warnings(self) -> list[Found]:
+        """What is no good with preloading, and nobody sees to."""
+        return [each for each in self._found if each.grave and not each.settled and self._config.preload]
+
+    def _verdict(self) -> str:
+        grave = [each for each in self._found if each.grave]
+        if not self._config.preload:
+            if any(not each.settled for each in grave):
+                return "false, rightly: what is noted here would not be good in its workers with true"
+            return "false, so each worker loads the app; with true they would share its memory, and nothing speaks against that"
+        if self._warnings:
+            return f"true, which does not suit this app as it is: {remedy(module_of(self._config))}"
+        return "true, and the app sees to what is no good in its workers" if grave else "true, which suits this app"
+
+
+class _RehearsingZygote(Zygote):
+    """Tells what it sees, and its worker does not work."""
+
+    def _load_app(self) -> None:
+        from spyglass.places import Places
+
+        self._places = Places()
+        self._began = time.monotonic()
+        super()._load_app()
+
+    def _look(self, watch: Watch) -> None:
+        zygote.send(self._channel, LOADED, time.monotonic() - self._began, _resident())
+        if watch.tids:
+            time.sleep(_LATER)
+            watch.look()
+        look = Look(watch.fds, watch.tids, watch.carers, self._post_fork is not None, self._places.of)
+        for each in [*look.found(), *_random_numbers(self._post_fork is not None)]:
+            zygote.send(self._channel, FOUND, each.what, each.why, each.grave, each.settled)
+
+    def _or_leave(self, slot: int, do: Callable[[], None]) -> None:
+        self._began = time.monotonic()
+        super()._or_leave(slot, do)
+
+    def _serve(self, slot: int, log: Log) -> None:
+        has_post_fork = self._post_fork is not None
+        zygote.send(self._channel, READY, time.monotonic() - self._began if has_post_fork else 0.0, has_post_fork)
+
+
+def _random_numbers(has_post_fork: bool) -> list[Found]:
+    # The library's own are seeded anew at a fork, as those of OpenSSL are.
+    if "numpy.random" not in sys.modules:
+        return []
+    why = "all workers draw the same numbers from it, unless post_fork() calls numpy.random.seed()"
+    return [Found("numpy.random's own generator", why, grave=False, settled=has_post_fork)]
+
+
+def _resident() -> int:
+    with open("/proc/self/statm", encoding="ascii") as stream:
+        return int(stream.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -1,0 +1,167 @@
+"""`spyglass check`: what it says of an app that would be served, of one that would not, and of the configuration; and how it ends."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+
+import pytest
+
+from .fake_systemd import server_environ, spyglass
+from .processes import members, until
+
+APP = "def app(environ, start_response):\n    start_response('200 OK', [])\n    return [b'']\n"
+POOL = "import threading, time\ndef run():\n    while True: time.sleep(1)\nthreading.Thread(target=run, name='pool', daemon=True).start()\n"
+THREAD = r"a thread, 'pool', which runs run\(\) of site\.py:5, made at site\.py:7: no worker has it"
+SUITS = "preload: true, which suits this app"
+REMEDY = "make it after the fork, in a function post_fork() of site, or set preload = false"
+
+
+@pytest.fixture
+def check(tmp_path, pycache):
+    """check(source, *words) -> the finished process of `spyglass check`, which has left nobody behind."""
+    (tmp_path / "app").mkdir()
+
+    def run(source, *words, app=("site.py",), environ=None):
+        (tmp_path / "app" / "site.py").write_text(source)
+        command = spyglass("check", *app, "--directory", str(tmp_path / "app"), *words)
+        environ = server_environ(pycache) | (environ or {})
+        started = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environ, start_new_session=True)
+        try:
+            started.out, started.err = started.communicate(timeout=30)
+        finally:
+            left = members(started.pid, but=started.pid)
+            for process in left:
+                os.kill(process.pid, signal.SIGKILL)
+        assert left == []
+        return started
+
+    return run
+
+
+# site.py is named as a file: `site` is a module of the library.
+SERVED = {
+    "an app": (APP, [], ["app: site.py, loaded in .* s, .* MiB", re.escape(SUITS)]),
+    "without preload": (
+        APP, ["--no-preload"],
+        ["app: .*", "preload: false, so each worker loads the app; with true they would share its memory, and nothing speaks against that"],
+    ),
+    "post_fork": (APP + "def post_fork(): pass\n", [], ["app: .*", r"post_fork: called, 0\.\d\d s", re.escape(SUITS)]),
+    "a thread": (APP + POOL, [], ["app: .*", f"warning: {THREAD}", re.escape(f"preload: true, which does not suit this app as it is: {REMEDY}".replace("of site", "of site.py"))]),
+    "a thread without preload": (
+        APP + POOL, ["--no-preload"],
+        ["app: .*", "note: .*", "preload: false, rightly: what is noted here would not be good in its workers with true"],
+    ),
+    "a thread that is seen to": (
+        APP + POOL + "def post_fork(): pass\n", [],
+        ["app: .*", "post_fork: .*", "note: .*", "preload: true, and the app sees to what is no good in its workers"],
+    ),
+    "what a thread opens a little later": (
+        APP + "import threading, time, sqlite3\ndef run():\n    global db\n    time.sleep(0.1)\n    db = sqlite3.connect('a.db', check_same_thread=False)\n    time.sleep(9)\n"
+        "threading.Thread(target=run, name='pool', daemon=True).start()\n", [],
+        ["app: .*", "warning: a thread, .*", r"warning: an SQLite database, a\.db, made at site\.py:\d+ .*", "preload: .*"],
+    ),
+    "a file": (
+        APP + "import os\nf = open(__file__), os.pipe()\n", [],
+        [
+            "app: .*", r"note: a file that is open for reading, site\.py, made at site\.py:5 \(descriptor \d+\): all workers would share one position in it",
+            "note: a pipe .*", re.escape(SUITS),
+        ],
+    ),
+    "numpy": (
+        APP + "import sys, types\nsys.modules['numpy.random'] = types.ModuleType('numpy.random')\n", [],
+        ["app: .*", r"note: numpy\.random's own generator: all workers draw the same numbers from it, unless post_fork\(\) calls numpy\.random\.seed\(\)", re.escape(SUITS)],
+    ),
+    "threads that never end": (
+        APP + "import threading, time\ndef post_fork():\n    threading.Thread(target=time.sleep, args=(3600,)).start()\n", [],
+        ["app: .*", "post_fork: .*", re.escape(SUITS)],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SERVED)
+def test_an_app_that_would_be_served(check, name):
+    source, words, expected = SERVED[name]
+    done = check(source, *words)
+    assert (done.returncode, done.err) == (0, "")
+    first, *lines = done.out.splitlines()
+    assert re.fullmatch("configuration: no file; app = 'site.py', directory = '.*'(, preload = false)?", first)
+    assert len(lines) == len(expected), done.out
+    for line, pattern in zip(lines, expected, strict=True):
+        assert re.fullmatch(pattern, line), line
+
+
+BROKEN = {
+    "import": ("import blgo\n", "ModuleNotFoundError: No module named 'blgo'", ['  File "{}/site.py", line 1, in <module>', "    import blgo"]),
+    "exit": ("import sys\nsys.exit(3)\n", "the app called sys.exit(3) while it was being loaded", ['  File "{}/site.py", line 2, in <module>']),
+    "not callable": ("app = 7\n", "'site.py' is not callable: it is of type 'int'", []),
+    "crash": ("import os\nos.kill(os.getpid(), 9)\n", "the app's process was killed by SIGKILL while it was being loaded", []),
+    "hang": ("import time\ntime.sleep(3600)\n", "the app was not loaded within 1 s (start_timeout)", ['  File "{}/site.py", line 2 in <module>']),
+    "post_fork": (APP + "def post_fork():\n    1 / 0\n", "post_fork: ZeroDivisionError: division by zero", ['  File "{}/site.py", line 5, in post_fork']),
+    "post_fork hangs": (
+        APP + "import time\ndef post_fork():\n    time.sleep(3600)\n",
+        "no worker was ready within 1 s (start_timeout): a function that the app has called after the fork does not return",
+        ['  File "{}/site.py", line 6 in post_fork'],
+    ),
+    "fork": (APP + "import os\nos.register_at_fork(after_in_child=lambda: os._exit(3))\n", "a worker exited with status 3 before it was ready", []),
+}  # fmt: skip
+
+
+# Without preload nothing is forked after the load.
+@pytest.mark.parametrize(
+    ("name", "words"), [(name, words) for name in BROKEN for words in ([], ["--no-preload"]) if not (name == "fork" and words)]
+)
+def test_an_app_that_would_not(check, tmp_path, name, words):
+    source, summary, traceback = BROKEN[name]
+    done = check(source, "--start-timeout", "1", *words)
+    assert done.returncode == 78
+    assert f"spyglass: {summary}" in done.err.splitlines()
+    assert set(traceback) - {line.replace(str(tmp_path / "app"), "{}") for line in done.err.splitlines()} == set()
+    assert done.out.startswith("configuration: ")
+    assert done.out.count("\n") == 1
+    if "Fatal Python error" not in done.err:
+        assert "spyglass/" not in done.err, "what is ours tells the author of an app nothing"
+
+
+def test_each_fault_of_a_configuration_has_a_line(check, tmp_path):
+    file = tmp_path / "site.toml"
+    file.write_text("wrokers = 2\nthreads = 0\n")
+    done = check("raise SystemExit\n", "--config", str(file), app=())
+    assert done.returncode == 78
+    assert done.err.splitlines() == [
+        f"spyglass: {file}:1: unknown setting 'wrokers', did you mean 'workers'?",
+        f"spyglass: {file}:2: threads: expected a whole number from 1 to 256, not 0",
+    ]
+    assert done.out == ""
+
+
+def test_it_shows_what_is_in_force(check, tmp_path):
+    file = tmp_path / "site.toml"
+    file.write_text("workers = 3\nidle_timeout = 4\n")
+    done = check(APP, "--config", str(file), environ={"SPYGLASS_THREADS": "7"})
+    assert done.out.splitlines()[0] == (
+        f"configuration: {file}; app = 'site.py', directory = '{tmp_path / 'app'}', workers = 3, threads = 7, "
+        "idle_timeout = 4.0, keepalive_timeout = 2.0"
+    )
+
+
+def test_it_leaves_the_sockets_of_a_service_alone(check):
+    """As an ExecStartPre= of the unit it would find them in its environment."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        done = check(APP, environ={"LISTEN_FDS": "1", "LISTEN_PID": "1", "LISTEN_FDNAMES": "http", "NOTIFY_SOCKET": "/nowhere"})
+        assert done.returncode == 0
+        assert listener.getsockname()
+
+
+def test_an_interrupt_ends_all_of_it(tmp_path, pycache):
+    (tmp_path / "site.py").write_text("import pathlib, time\npathlib.Path('loading').touch()\ntime.sleep(3600)\n")
+    command = spyglass("check", "site.py", "--directory", str(tmp_path))
+    started = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=server_environ(pycache), start_new_session=True
+    )
+    until((tmp_path / "loading").exists, "it does not load")
+    os.killpg(started.pid, signal.SIGINT)
+    _, err = started.communicate(timeout=30)
+    assert (started.returncode, err) == (130, "")
+    assert members(started.pid) == []
