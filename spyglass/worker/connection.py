@@ -347,9 +347,22 @@ class Connection(Sender):
             self._refuse(408, "the request body did not arrive in time")
         elif kind == HEAD and not self._reader.quiet:
             self._refuse(408, "the request did not arrive in time")
+        elif self._speaks():
+            # A request that is on its way when we close gets no answer, and its client cannot know whether it was heard (RFC 9112
+            # 9.3.1). This one came while others were served: it is for the next turn to read.
+            self._loop.deadlines.set(self, kind, monotonic())
         else:
             # A client that never said a word gets none either: it may be a browser's spare connection.
             self.close("idle for too long")
+
+    def _speaks(self) -> bool:
+        """Whether something has come since the loop has looked; an empty line says nothing."""
+        if self.condition != READING:
+            return False
+        try:
+            return bool(self.sock.recv(_RECEIVE_HEAD, socket.MSG_PEEK).strip(b"\r\n"))
+        except OSError:
+            return False
 
     def last_call(self) -> None:
         """The worker is draining: an idle client gets a short while for the request that may be on its way."""

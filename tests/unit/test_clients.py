@@ -11,7 +11,7 @@ import weakref
 
 import pytest
 
-from spyglass.scoreboard import OPEN
+from spyglass.scoreboard import OPEN, SERVED
 
 from .working import GET, ONE, RESET, Closing, alive
 
@@ -203,6 +203,29 @@ def test_the_time_for_a_head_is_for_all_of_it(start):
     worker.until(dribble)
     assert time.monotonic() - began < 5
     assert worker.to_the_end(client).startswith(b"HTTP/1.1 408 ")
+
+
+@pytest.mark.parametrize("first", [b"", ONE], ids=["never", "once"])
+@pytest.mark.parametrize("tcp", [False, True])
+def test_who_speaks_in_the_moment_of_being_sent_away_is_served(start, tcp, first):
+    """While others are served, say: after the loop has looked, and before it ends who was silent for too long."""
+    worker = start()
+    client = worker.client(first, tcp=tcp)
+    worker.until(lambda: worker.slot[SERVED] == bool(first) and worker.loop._connections)
+    client.sendall(GET % 2)
+    worker.loop._expire(time.monotonic() + 3600)
+    assert worker.answers(client, 1 + bool(first))[-1] == b"/2"
+    worker.loop._expire(time.monotonic() + 3600)
+    assert worker.to_the_end(client) == b""
+
+
+def test_but_who_says_nothing_then_either_is_not_waited_for(start):
+    worker = start()
+    client = worker.client(ONE)
+    worker.answers(client, 1)
+    client.sendall(b"\r\n")
+    worker.loop._expire(time.monotonic() + 3600)
+    assert not worker.slot[OPEN]
 
 
 def test_a_client_that_takes_nothing_is_closed(start):
