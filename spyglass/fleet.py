@@ -39,6 +39,16 @@ class Slot:
         self.memory = memory
 
 
+def patience(due: Iterable[float | None], looked: float, now: float) -> float | None:
+    """Seconds to wait for the first of these times; None: only an event can change anything.
+
+    What had come at the last look, at `looked`, was looked at and waits for an event. What has come since then was not, and is not waited
+    for: a look takes some time, and a time that fell into it would never be looked at.
+    """
+    ahead = [when for when in due if when is not None and when > looked]
+    return max(0.0, min(ahead) - now) if ahead else None
+
+
 def quiet_at(slots: Iterable[Slot], since: float, now: float) -> float:
     """Since when nothing has been open anywhere: the latest activity, not before `since`; `now` while a connection is open."""
     latest = since

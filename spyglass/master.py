@@ -53,6 +53,7 @@ class Master:
         self._shared = Shared(listeners, _SLOTS)
         self._signals = Signals(_SIGNALS)
         self._doors = Doors()
+        self._looked = 0.0  # when everything was looked at last
         self._watching = False  # whether the listeners are among the doors
         # Who serves, and who will
         self._loading: Generation | None = None
@@ -86,8 +87,8 @@ class Master:
 
     def turn(self) -> None:
         """Wait once, hear what there is, look at everything, act."""
-        self._doors.wait(self._patience(time.monotonic()))
-        now = time.monotonic()
+        self._doors.wait(fleet.patience(self._due(self._looked), self._looked, time.monotonic()))
+        now = self._looked = time.monotonic()
         if self._answerer is not None:
             self._answerer.expire(now)
         for generation in self._generations():
@@ -104,8 +105,8 @@ class Master:
         self._retired = [generation for generation in self._retired if not generation.gone]
         self._tell(now)
 
-    def _patience(self, now: float) -> float | None:
-        """Seconds until something is due; None: only an event can change anything."""
+    def _due(self, now: float) -> list[float | None]:
+        """When something is due, as far as it can be known at `now`; what is past has been looked at."""
         due: list[float | None] = [self._hold_until, self._answerer.due() if self._answerer is not None else None]
         due += [generation.overdue_at(now) for generation in self._generations()]
         if self._exit_status is not None:
@@ -118,9 +119,7 @@ class Master:
                 due += [self._serving.streak.respawn_at, now + _STATUS_EVERY]
             elif self._trouble is not None:
                 due.append(self._failing_leave_at(now))
-        # What lies in the past has been looked at already and waits for an event.
-        ahead = [when for when in due if when is not None and when > now]
-        return min(ahead) - now if ahead else None
+        return due
 
     def _watch_listeners(self, watching: bool) -> None:
         if watching == self._watching:

@@ -21,6 +21,23 @@ times = st.integers(0, 10**6).map(float)
 slots = st.lists(st.builds(slot, open=st.integers(0, 2), activity=times, call_since=times, answer=st.integers(0, 3)), max_size=4)
 
 
+# Waiting
+
+
+@pytest.mark.parametrize(
+    ("what", "due", "seconds"),
+    [
+        ("nothing is due", [None], None),
+        ("the first of them", [NOW + 9, None, NOW + 5], 4.0),
+        ("what had come at the last look was looked at", [NOW - 1, NOW, NOW + 5], 4.0),
+        ("and waits for an event", [NOW], None),
+        ("what has come since was not", [NOW + 0.5, NOW + 5], 0.0),
+    ],
+)
+def test_patience(what, due, seconds):
+    assert fleet.patience(due, looked=NOW, now=NOW + 1) == seconds
+
+
 # Leaving
 
 
