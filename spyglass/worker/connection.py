@@ -258,10 +258,8 @@ class Connection(Sender):
             return  # it went with something else, or its client has gone
         if self._exchange is not None:
             self._send_held()  # the app's end of it is being made in another thread
-        elif self._final:
+        elif self._flush() and self._final:
             self._pump()
-        else:
-            self._flush()
 
     def resume(self, piece: Piece) -> None:
         """What a call gave that was made in another thread."""

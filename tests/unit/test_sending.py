@@ -81,12 +81,11 @@ def test_large_answers_do_not_wait(two):
     assert seen[1].endswith(b"x" * 20_000)
 
 
-@pytest.mark.parametrize("announced", [True, False])
-def test_who_is_the_last_on_his_connection_gets_his_answer_and_the_end(start, announced):
+@pytest.mark.parametrize("last", [CLOSE, CLOSE + ONE, b"GET /%d HTTP/1.0\r\n\r\n"], ids=["announced", "and more sent", "HTTP/1.0"])
+def test_who_is_the_last_on_his_connection_gets_his_answer_and_the_end(start, last):
     worker = start()
     worker.loop.crew.ample = True
-    request = CLOSE if announced else b"GET /%d HTTP/1.0\r\n\r\n"
-    clients = [worker.client(request % number) for number in range(5)]
+    clients = [worker.client(last % number) for number in range(5)]
     for number, client in enumerate(clients):
         assert worker.to_the_end(client).endswith(b"\r\n\r\n/%d" % number)
     worker.until(lambda: not worker.slot[scoreboard.OPEN])
