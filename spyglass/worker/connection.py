@@ -49,7 +49,7 @@ class Connection(Sender):
     """One accepted socket. `loop` watches it, keeps its deadline and knows the app; `handle()` is called when it is ready."""
 
     __slots__ = (
-        *("_address", "_announced", "_at_end", "_began", "_endpoints", "_environs", "_final", "_greeting", "_listener", "_reader"),
+        *("_address", "_announced", "_at_end", "_began", "_deaf", "_endpoints", "_environs", "_final", "_greeting", "_listener", "_reader"),
         *("_request", "_served"),
     )
 
@@ -64,6 +64,7 @@ class Connection(Sender):
         self._final = False  # the answer under way is the last, and nothing of it will be asked for any more
         self._announced = False  # the client knows that it is
         self._at_end = False  # the client will send no more
+        self._deaf = False  # nor could it: it was idle for too long
         self._greeting: Greeting | None = None
         self._endpoints: Endpoints | None = None  # of whom a PROXY header has told
 
@@ -179,7 +180,7 @@ class Connection(Sender):
         loop = self._loop
         reader = self._reader
         if self._at_end:
-            if reader.quiet:
+            if reader.quiet or self._deaf:
                 self.close("closed by the client")
             else:
                 # The client may have shut down its sending side only, so it can still read this.
@@ -359,6 +360,14 @@ class Connection(Sender):
             return False
         try:
             return bool(self.sock.recv(_RECEIVE_HEAD, socket.MSG_PEEK).strip(b"\r\n"))
+        except BlockingIOError:
+            if not self._listener.is_unix:
+                return False
+            # On a unix socket nothing can come in after this: who sends now is told at once (EPIPE), and may safely come again. What
+            # has come by then is still read, and answered.
+            self._deaf = True
+            self.sock.shutdown(socket.SHUT_RD)
+            return self._speaks()
         except OSError:
             return False
 

@@ -219,6 +219,41 @@ def test_who_speaks_in_the_moment_of_being_sent_away_is_served(start, tcp, first
     assert worker.to_the_end(client) == b""
 
 
+class Crossing:
+    """A connection's socket whose client sends `data` when all that had come has been read, or looked at."""
+
+    def __init__(self, sock, client, data):
+        self._sock, self._client, self._data = sock, client, data
+
+    def recv(self, *how):
+        try:
+            return self._sock.recv(*how)
+        except BlockingIOError:
+            data, self._data = self._data, b""
+            self._client.sendall(data)
+            raise
+
+    def __getattr__(self, name):
+        return getattr(self._sock, name)
+
+
+def test_by_a_unix_socket_no_request_is_lost_between_the_last_look_and_the_end(start):
+    """Such a one is answered; of one that has come in part the client is told, while it sends the rest, that it cannot be heard."""
+    worker = start()
+    whole, part = clients = worker.client(ONE), worker.client(ONE)
+    for client, data in zip(clients, (GET % 2, GET[:9]), strict=True):
+        worker.answers(client, 1)
+        connection = list(worker.loop._connections.values())[clients.index(client)]
+        connection.sock = Crossing(connection.sock, client, data)
+    worker.loop._expire(time.monotonic() + 3600)
+    for client in clients:
+        with pytest.raises(BrokenPipeError):
+            client.sendall(b"x")
+    assert worker.to_the_end(whole).endswith(b"\r\n\r\n/2")
+    assert worker.to_the_end(part) == b""
+    assert not worker.slot[OPEN]
+
+
 def test_but_who_says_nothing_then_either_is_not_waited_for(start):
     worker = start()
     client = worker.client(ONE)
