@@ -15,18 +15,20 @@ PATIENCE = 20.0  # seconds until a request counts as unanswered
 class Lost(AssertionError):
     """A request that got no whole answer, on a connection that `began` (monotonic) then and `ended` then.
 
-    `silence` (seconds) is what the visitor let pass before it was sent: since before it connected, or since the answer before.
+    `silence` (seconds) is what the visitor let pass before it was sent: since before it connected, or since the answer before. `sent`
+    (bool) tells whether all of it was.
     """
 
-    def __init__(self, what, began, silence):
+    def __init__(self, what, began, silence, sent):
         self.began = began
         self.ended = time.monotonic()
         self.silence = silence
+        self.sent = sent
         super().__init__(f"{what}; {self.ended - began:.3f} s after it came, and it was silent for {silence:.3f} s before it asked")
 
 
 class Answer:
-    """`seconds` from before the connect, which `began` (monotonic) then, to the last byte."""
+    """`seconds` to the last byte from `began` (monotonic): before the connect, or before the request where another had been answered."""
 
     def __init__(self, response, body, began):
         self.began = began
@@ -49,9 +51,11 @@ class Visitor:
     """A connection to `address`: a path for a unix socket, else host and port."""
 
     def __init__(self, address, patience=PATIENCE):
-        self._began = self._heard = time.monotonic()
+        self._began = self._asked = self._heard = time.monotonic()
         self._silence = 0.0
+        self._sent = False
         self.sock = socket.socket(_family(address))
+        self._patience = patience
         self.sock.settimeout(patience)
         try:
             self.sock.connect(address)
@@ -62,7 +66,7 @@ class Visitor:
 
     def _lost(self, how, error):
         self.sock.close()
-        raise Lost(f"{how}: {error!r}", self._began, self._silence) from error
+        raise Lost(f"{how}: {error!r}", self._began, self._silence, self._sent) from error
 
     def __enter__(self):
         return self
@@ -75,21 +79,34 @@ class Visitor:
         self.send(target, method=method, keep=keep)
         return self.answer(method)
 
-    def send(self, target="/", *, method="GET", keep=False):
-        self._method = method
-        end = "" if keep else "Connection: close\r\n"
+    def send(self, target="/", *, method="GET", keep=False, body=(), chunked=False, pause=0.0):
+        """`body` (list of bytes) is sent piece by piece, with so many seconds before each."""
+        fields = "" if keep else "Connection: close\r\n"
+        if chunked:
+            fields += "Transfer-Encoding: chunked\r\n"
+            body = [b"%x\r\n%b\r\n" % (len(piece), piece) for piece in [*body, b""]]
+        elif body:
+            fields += f"Content-Length: {sum(map(len, body))}\r\n"
+        if self._heard > self._began:
+            self._asked = time.monotonic()
+        self._sent = False
         try:
-            self.sock.sendall(f"{method} {target} HTTP/1.1\r\nHost: test\r\n{end}\r\n".encode())
-        except OSError as error:
-            self._lost("not sent", error)
-        finally:
+            self.sock.sendall(f"{method} {target} HTTP/1.1\r\nHost: test\r\n{fields}\r\n".encode())
             self._silence = time.monotonic() - self._heard
+            for piece in body:
+                time.sleep(pause)
+                self.sock.sendall(piece)
+        except OSError as error:
+            self._silence = time.monotonic() - self._heard
+            self._lost("not sent", error)
+        self._sent = True
 
-    def answer(self, method="GET"):
+    def answer(self, method="GET", *, pause=0.0):
+        """`pause` (seconds): before each piece that is read."""
         response = http.client.HTTPResponse(self.sock, method=method)
         try:
             response.begin()
-            body = response.read()
+            body = b"".join(self._pieces(response, pause)) if pause else response.read()
         except TimeoutError as error:
             self._lost("unanswered", error)
         except http.client.RemoteDisconnected as error:
@@ -101,7 +118,31 @@ class Visitor:
         finally:
             response.close()
         self._heard = time.monotonic()
-        return Answer(response, body, self._began)
+        return Answer(response, body, self._asked)
+
+    def _pieces(self, response, pause):
+        time.sleep(pause)
+        while piece := response.read(1 << 16):
+            yield piece
+            time.sleep(pause)
+
+    @property
+    def silent_for(self):
+        """Seconds since the last answer."""
+        return time.monotonic() - self._heard
+
+    @property
+    def ended(self):
+        """Whether the other side has closed the connection, as far as we have been told."""
+        self.sock.setblocking(False)
+        try:
+            return self.sock.recv(1, socket.MSG_PEEK) == b""
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+        finally:
+            self.sock.settimeout(self._patience)
 
     def until_closed(self):
         """Wait for the other side's end; returns what came before it."""

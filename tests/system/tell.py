@@ -1,7 +1,11 @@
-"""Tells who answers: the life of the unit and the pid of the worker. /sleep/0.5 takes that long first, /stream/0.5 while it answers."""
+"""Tells who answers: the life of the unit and the pid of the worker. /sleep/0.5 takes that long first, /stream/0.5 while it answers.
+
+/upload tells what came, as a number, and /large/1000 has so many bytes more.
+"""
 
 import os
 import time
+import zlib
 
 PIECES = 5
 
@@ -14,11 +18,15 @@ def stream(text, seconds):
 
 
 def app(environ, start_response):
-    what, _, seconds = environ["PATH_INFO"][1:].partition("/")
+    what, _, number = environ["PATH_INFO"][1:].partition("/")
     text = f"{os.environ['INVOCATION_ID']} {os.getpid()}".encode()
     start_response("200 OK", [("Content-Type", "text/plain")])
     if what == "stream":
-        return stream(text, float(seconds))
+        return stream(text, float(number))
     if what == "sleep":
-        time.sleep(float(seconds))
+        time.sleep(float(number))
+    if what == "upload":
+        text += b" %d" % zlib.crc32(environ["wsgi.input"].read())
+    if what == "large":
+        text += b" " + bytes(int(number))
     return [text]

@@ -9,6 +9,7 @@ import pathlib
 import subprocess
 import sys
 import time
+import zlib
 
 AT_IMPORT = dict(os.environ)
 
@@ -48,6 +49,11 @@ def large(size):
     return bytes(int(size))
 
 
+def upload(body):
+    """What came, as a number."""
+    return b"%d" % zlib.crc32(body.read())
+
+
 def deafen(_):
     """Close what the server waits in, as an app does that closes all descriptors it finds."""
     for link in pathlib.Path("/proc/self/fd").iterdir():
@@ -66,6 +72,6 @@ def app(environ, start_response):
     if environ["QUERY_STRING"]:
         pathlib.Path(environ["QUERY_STRING"]).touch()
     what, _, argument = environ["PATH_INFO"][1:].partition("/")
-    result = DOES.get(what, lambda _: b"hello")(argument)
+    result = upload(environ["wsgi.input"]) if what == "upload" else DOES.get(what, lambda _: b"hello")(argument)
     start_response("200 OK", [("Content-Type", "text/plain")])
     return [result] if isinstance(result, bytes) else result
