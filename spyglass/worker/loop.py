@@ -150,6 +150,12 @@ class Loop:
         self._quiesced = quiesced
         self._consider_listening()
 
+    def look(self) -> None:
+        """Hear of everybody who waits. A worker that has left may have been the only one that the kernel woke for them (EPOLLEXCLUSIVE)."""
+        if self._listening:
+            self._listen(False)
+            self._listen(True)  # epoll_ctl(2) reports what is ready when it is added
+
     def tell_after(self, requests: int, tell: Callable[[], None]) -> None:
         """Call `tell` once, in the turn in which so many `requests` have been answered."""
         self._tell_at, self._tell = requests, tell
@@ -289,10 +295,9 @@ class Loop:
     def _accept(self, listener: Listener) -> None:
         # Several, but each is served before the next is taken: whoever waits behind a long one is still there for another worker.
         for _ in range(_ACCEPTED_A_TURN):
-            # Also when we have been told to retire in this very turn: for those who came before, the kernel has perhaps woken us alone
-            # (EPOLLEXCLUSIVE), and nobody would look at them until the next one comes.
-            # At a stop they are the next Master's.
-            if len(self._connections) >= self._most or self._quiesced or self._cut_after:
+            # Told to leave in this very turn? Then even those who woke us are for the others, who are told to look(), or at a stop for
+            # the next Master.
+            if len(self._connections) >= self._most or self._quiesced or self.draining:
                 return
             try:
                 sock, address = listener.sock.accept()

@@ -54,13 +54,18 @@ def work(config: Config, app: App, shared: Shared, number: int, log: Log) -> Non
             slot[scoreboard.ANSWER] = order
             shared.tell_master()
 
+    def heed_bell() -> None:
+        obey()
+        loop.look()
+
     def heed_signals() -> None:
         if any(number in _DRAIN_ON for number in signals.take()):
             loop.drain()
+            shared.ring()
 
     loop.open_door(signals.fd, heed_signals)
     # Edge-triggered and read by nobody: one ring wakes every worker (epoll(7): each write to an eventfd is a new edge).
-    loop.open_door(shared.bell, obey, select.EPOLLIN | select.EPOLLET)
+    loop.open_door(shared.bell, heed_bell, select.EPOLLIN | select.EPOLLET)
     loop.open_door(shared.lifeline, loop.drain, select.EPOLLET)  # its end shows as EPOLLHUP, which cannot be masked; once is enough
     if slot[scoreboard.LIMIT]:
         loop.tell_after(slot[scoreboard.LIMIT], shared.tell_master)

@@ -10,6 +10,7 @@ import pytest
 
 from spyglass import scoreboard
 from spyglass.scoreboard import ACTIVITY, CALL_SINCE, OPEN, ORDER, SERVED, STATE
+from spyglass.worker.loop import Loop
 
 from .working import GET, ONE, Closing, echo
 
@@ -237,18 +238,7 @@ def test_the_master_is_told_once_in_the_turn_in_which_the_limit_is_reached(start
         assert told == ([2] if number >= 1 else [])
 
 
-def test_who_woke_a_worker_in_the_moment_it_is_to_retire_is_served(start):
-    """The kernel has woken nobody else for it (EPOLLEXCLUSIVE): left in the queue, it would wait until somebody else comes."""
-    worker = start()
-    worker.until(lambda: worker.loop._listening)
-    worker.loop._doors[worker.tick] = worker.loop.retire
-    client = worker.client(ONE)
-    worker.loop.turn()
-    assert not waiting(worker)
-    assert worker.to_the_end(client).endswith(b"/1")
-
-
-@pytest.mark.parametrize("told_to", [lambda loop: loop.quiesce(True), lambda loop: loop.drain()], ids=["quiesce", "drain"])
+@pytest.mark.parametrize("told_to", [lambda loop: loop.quiesce(True), Loop.drain, Loop.retire], ids=["quiesce", "drain", "retire"])
 def test_who_comes_in_the_moment_a_worker_is_to_stop_accepting_waits(start, told_to):
     worker = start()
     worker.until(lambda: worker.loop._listening)
@@ -257,6 +247,21 @@ def test_who_comes_in_the_moment_a_worker_is_to_stop_accepting_waits(start, told
     worker.loop.turn()
     assert waiting(worker)
     assert worker.slot[OPEN] == 0
+
+
+def test_told_to_look_a_worker_hears_of_who_waits(start):
+    """Played with edges, for this is a kernel that has told somebody else: tests/process/test_drain.py has the real one."""
+    worker = start()
+    worker.until(lambda: worker.loop._listening)
+    for sock in (worker.sock, worker.tcp):
+        worker.loop._epoll.unregister(sock)
+        worker.loop._epoll.register(sock, select.EPOLLIN | select.EPOLLET)
+    client = worker.client(ONE)
+    assert worker.loop._epoll.poll(0)
+    worker.turns()
+    assert waiting(worker)
+    worker.loop.look()
+    assert worker.answers(client, 1) == [b"/1"]
 
 
 def test_what_takes_too_long_to_drain_is_cut(start):
