@@ -404,7 +404,6 @@ class Master:
         now = time.monotonic()
         self._exit_status = status
         self._stop_by = now + self._config.graceful_timeout + _KILL_AFTER
-        notify("STOPPING=1", f"EXTEND_TIMEOUT_USEC={int((self._stop_by - now + 5) * 1e6)}")
         self._watch_listeners(False)
         self._hold_until = None
         if self._loading is not None:
@@ -417,6 +416,8 @@ class Master:
             self._serving = None
         if self._answerer is not None:
             self._answerer.close()
+        # Last: who hears of it, and comes then, is for the next Master.
+        notify("STOPPING=1", f"EXTEND_TIMEOUT_USEC={int((self._stop_by - now + 5) * 1e6)}")
 
     def _look_at_stopping(self, now: float) -> None:
         if now >= self._stop_by:

@@ -295,9 +295,9 @@ class Loop:
     def _accept(self, listener: Listener) -> None:
         # Several, but each is served before the next is taken: whoever waits behind a long one is still there for another worker.
         for _ in range(_ACCEPTED_A_TURN):
-            # Told to leave in this very turn? Then even those who woke us are for the others, who are told to look(), or at a stop for
-            # the next Master.
-            if len(self._connections) >= self._most or self._quiesced or self.draining:
+            # Told to leave in this very turn, or not heard of it yet? Then even those who woke us are for the others, who are told to
+            # look(), or at a stop for the next Master.
+            if len(self._connections) >= self._most or self._quiesced or not self.would_keep():
                 return
             try:
                 sock, address = listener.sock.accept()

@@ -238,7 +238,12 @@ def test_the_master_is_told_once_in_the_turn_in_which_the_limit_is_reached(start
         assert told == ([2] if number >= 1 else [])
 
 
-@pytest.mark.parametrize("told_to", [lambda loop: loop.quiesce(True), Loop.drain, Loop.retire], ids=["quiesce", "drain", "retire"])
+def order(loop):
+    """The Master has ordered it, and the worker has yet to hear of that."""
+    loop._slot[ORDER] = scoreboard.DRAIN
+
+
+@pytest.mark.parametrize("told_to", [lambda loop: loop.quiesce(True), Loop.drain, Loop.retire, order], ids=["quiesce", "drain", "retire", "order"])
 def test_who_comes_in_the_moment_a_worker_is_to_stop_accepting_waits(start, told_to):
     worker = start()
     worker.until(lambda: worker.loop._listening)
