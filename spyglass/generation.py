@@ -159,6 +159,7 @@ class Generation:
 
     def maintain(self, now: float, order: int) -> None:
         """Spawn who is missing, under `order`; drain who is too many. The zygote forks them when it has loaded the app."""
+        self._see_off(now)
         if order == scoreboard.SERVE and self.pid and not self._draining:
             self._recycle(now)
         wanted = self.wanted + (self._handover is not None)
@@ -186,6 +187,14 @@ class Generation:
         worker.order(order)
         zygote.send(self._channel, zygote.SPAWN, number)
         return worker
+
+    def _see_off(self, now: float) -> None:
+        """Whoever was told to leave by somebody else (a SIGTERM of its own) is missing from now on, and not when it has finished."""
+        for worker in self.workers.values():
+            if not worker.draining and worker.cells[scoreboard.STATE] == scoreboard.DRAINING:
+                worker.draining = True
+                self._log.info(f"worker {worker.pid} leaves, and not by our order; another takes its place")
+                self._count_out(worker, now)
 
     def _recycle(self, now: float) -> None:
         """Replace who is worn out, one at a time: it is told to finish when the one that takes its place accepts.
@@ -375,10 +384,15 @@ class Generation:
             self.unfit = worker.unfit
             if not self.config.preload and slot.state < scoreboard.ACCEPTING and not self.accepting:
                 self._loading_ended(status)
-            answered = self.served + sum(slot.served for slot in self.slots())
-            age = now - worker.born if slot.state >= scoreboard.ACCEPTING else 0.0
-            self.streak.died(now, age, answered - self._answered, slot.open)
-            self._answered = answered
+            self._count_out(worker, now)
+
+    def _count_out(self, worker: Worker, now: float) -> None:
+        """It has ended, or is about to, and nobody of us had told it to."""
+        answered = self.served + sum(slot.served for slot in self.slots())
+        slot = worker.slot()
+        age = now - worker.born if slot.state >= scoreboard.ACCEPTING else 0.0
+        self.streak.died(now, age, answered - self._answered, slot.open)
+        self._answered = answered
 
     def _was_spare(self, number: int) -> bool:
         """Whether worker `number`, which has not lived, was to take the place of another, who goes on: nobody is missing."""

@@ -62,6 +62,7 @@ def work(config: Config, app: App, shared: Shared, number: int, log: Log) -> Non
         if any(number in _DRAIN_ON for number in signals.take()):
             loop.drain()
             shared.ring()
+            shared.tell_master()
 
     loop.open_door(signals.fd, heed_signals)
     # Edge-triggered and read by nobody: one ring wakes every worker (epoll(7): each write to an eventfd is a new edge).

@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from .processes import look_at, workers
-from .visitor import Visitor
+from .visitor import Visitor, visit
 
 # In a worker: when epoll tells of a visitor and the file `hold` is there, nothing goes on until somebody says so (SIGCONT). The loop then
 # hears of the visitor and of whatever was said to the worker meanwhile at once, in one turn.
@@ -114,7 +114,7 @@ def test_one_too_many(start):
 
 
 def test_told_by_a_signal(start):
-    """Nobody comes in its place before it has left, and it gives whom it has kept another second."""
+    """It gives whom it has kept another second, so that it is still there."""
     life, hold = start(workers=2)
     with Visitor(life.address) as visitor:
         first = int(visitor.ask(keep=True).text)
@@ -142,3 +142,18 @@ def test_another_generation_has_taken_over(start):
     life.until_logged("another generation has taken over")
     held.is_served_by_another()
     life.until(lambda: not set(before) & set(workers(life.run.pid)), "the old ones have not left")
+
+
+def test_its_place_is_not_empty_while_it_finishes(systemd):
+    """Told by somebody else than the Master, who would hear of it when it has left."""
+    life = systemd(idle_timeout=60, workers=1)
+    with life.visitor_under_way("/sleep/2") as busy:
+        [worker] = workers(life.run.pid)
+        os.kill(worker, signal.SIGTERM)
+        answer = visit(life.address, "/pid")
+        assert int(answer.text) != worker
+        assert worker in workers(life.run.pid)
+        assert busy.answer().closing
+    life.until(lambda: worker not in workers(life.run.pid), "it has not left")
+    assert len(workers(life.run.pid)) == 1
+    assert "error" not in life.log

@@ -139,6 +139,24 @@ def test_what_the_departed_have_done_is_not_forgotten(breed):
     assert it.generation.served == it.cells(0)[LIMIT] == fleet.request_limit(100, 0)
 
 
+def test_who_leaves_without_an_order_is_replaced_at_once_and_not_for_ever(breed):
+    """An app may send its own worker SIGTERM, and do so before it has answered anything."""
+    it = breed(workers=1)
+    pauses = []
+    for number in range(4):
+        [old] = it.orders
+        it.cells(old)[STATE] = DRAINING
+        it.generation.streak.respawn_at = 0.0
+        it.maintain(now=NOW + number)
+        pauses.append(max(0.0, it.generation.streak.respawn_at - NOW - number))
+        it.maintain(now=NOW + number + 0.9)
+        [new] = it.spawned()
+        it.ended(old)
+        it.born(new)
+    assert pauses == pytest.approx([0.0, 0.1, 0.2, 0.4])
+    assert it.generation.streak.hopeless
+
+
 def test_memory_is_looked_at_only_under_a_limit_and_not_all_the_time(breed, monkeypatch):
     looks = []
 
