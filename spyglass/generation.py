@@ -270,6 +270,8 @@ class Generation:
                 worker.end_by = now + (min(_OTHERS, self.config.graceful_timeout) if self.config.threads > 1 else 0.0)
                 worker.order(scoreboard.DRAIN)
                 self._shared.ring()
+                if self.config.threads > 1:
+                    continue  # it may have accepted another since the look at its slot; from now on it does not
             if slot.open <= 1 or now >= worker.end_by:
                 self._abort(worker, now, f"a call has been running for {self.config.request_timeout:g} s (request_timeout)")
         for worker in self.workers.values():

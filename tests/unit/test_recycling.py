@@ -6,7 +6,8 @@ import sys
 import pytest
 
 from spyglass import fleet, zygote
-from spyglass.scoreboard import ACCEPTING, ACTIVITY, DRAIN, DRAINING, LIMIT, RETIRE, SERVE, SERVED, STATE
+from spyglass.generation import Worker
+from spyglass.scoreboard import ACCEPTING, ACTIVITY, CALL_SINCE, DRAIN, DRAINING, LIMIT, OPEN, RETIRE, SERVE, SERVED, STATE
 
 from .breeding import NOW
 
@@ -155,6 +156,24 @@ def test_who_leaves_without_an_order_is_replaced_at_once_and_not_for_ever(breed)
         it.born(new)
     assert pauses == pytest.approx([0.0, 0.1, 0.2, 0.4])
     assert it.generation.streak.hopeless
+
+
+def test_a_worker_is_not_killed_for_one_call_with_another_that_came_meanwhile(breed, monkeypatch):
+    """What it holds is known when it accepts no more: after the order, not before."""
+    killed = []
+    monkeypatch.setattr(Worker, "kill", lambda worker, number: killed.append(worker.number))
+    it = breed(workers=1, threads=2, request_timeout=60)
+    cells = it.cells(0)
+    cells[CALL_SINCE], cells[OPEN] = int((NOW - 61) * 1e9), 1
+    it.generation.end_overdue(NOW)
+    assert (it.orders, killed) == ({0: DRAIN}, [])
+    assert it.generation.overdue_at(NOW) - NOW < 0.2
+    cells[OPEN] = 2
+    it.generation.end_overdue(NOW + 0.1)
+    assert killed == []
+    cells[OPEN] = 1
+    it.generation.end_overdue(NOW + 0.2)
+    assert killed == [0]
 
 
 def test_memory_is_looked_at_only_under_a_limit_and_not_all_the_time(breed, monkeypatch):
