@@ -14,6 +14,7 @@ from spyglass import fleet, scoreboard, zygote
 from spyglass.errors import LoadError
 from spyglass.fleet import Slot, Streak
 from spyglass.lean import signal, signal_name, socket
+from spyglass.members import Worker
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,67 +33,6 @@ _WEIGH_EVERY = 5.0  # seconds between two looks at the memory of the workers
 _NEVER = float("inf")
 _RECYCLE_AGAIN = 5.0  # seconds until the next try when a replacement has not lived
 _BUFFER = 1 << 20  # the channel's; a zygote must never wait for its Master
-
-
-class Worker:
-    """`pid` (int) is 0 until the zygote has reported it; `born` is monotonic seconds, `memory` bytes."""
-
-    __slots__ = ("born", "cells", "draining", "end_by", "kill_at", "killed", "memory", "number", "pid", "recycled", "unfit")
-
-    def __init__(self, number: int, cells: memoryview[int], born: float) -> None:
-        self.number = number
-        self.cells = cells
-        self.born = born
-        self.pid = 0
-        self.draining = False
-        self.end_by: float | None = None  # it has a call that must be ended, at the latest then
-        self.killed = False
-        self.kill_at = 0.0  # it has been told to abort, and has until then
-        self.recycled = ""  # why
-        self.unfit: LoadError | None = None
-        self.memory = 0  # when it was looked at
-
-    def slot(self) -> Slot:
-        cells = self.cells
-        return Slot(
-            self.number,
-            cells[scoreboard.STATE],
-            cells[scoreboard.OPEN],
-            cells[scoreboard.SERVED],
-            cells[scoreboard.ACTIVITY] / 1e9,
-            cells[scoreboard.CALL_SINCE] / 1e9,
-            cells[scoreboard.ANSWER],
-            cells[scoreboard.LIMIT],
-            self.memory,
-        )
-
-    @property
-    def accepting(self) -> bool:
-        return self.cells[scoreboard.STATE] == scoreboard.ACCEPTING
-
-    @property
-    def starting(self) -> bool:
-        """It has been forked, and the app's code runs that comes before it can accept."""
-        return bool(self.pid) and self.cells[scoreboard.STATE] < scoreboard.ACCEPTING
-
-    def proven(self, now: float) -> bool:
-        """Whether it has shown that it can live: by its work, or its age."""
-        cells = self.cells
-        return self.accepting and bool(cells[scoreboard.SERVED] or cells[scoreboard.OPEN] or now - self.born >= fleet.SETTLED)
-
-    def order(self, order: int) -> None:
-        """Takes effect when the bell rings; to one that has been told to leave, only a stricter one does."""
-        self.draining = self.draining or order < scoreboard.SERVE
-        self.cells[scoreboard.ORDER] = min(order, self.cells[scoreboard.ORDER]) if self.draining else order
-
-    def kill(self, number: int) -> None:
-        # The zygote reports a death after it has reaped it, so for a moment the pid may be nobody's. It would have to be given out
-        # again within that moment to be somebody else's.
-        if self.pid:
-            try:
-                os.kill(self.pid, number)
-            except ProcessLookupError:
-                pass
 
 
 class Generation:
