@@ -90,6 +90,10 @@ class Master:
         self._doors.wait(fleet.patience(self._due(self._looked), self._looked, time.monotonic()))
         now = self._looked = time.monotonic()
         if self._answerer is not None:
+            if (self._answerer.due() or now) < now:
+                # Before anybody is sent away for being late: all of us may have stood still (SIGSTOP), between the look and the clock, or
+                # while waiting, which is over then without a look (PEP 475). What came meanwhile is there.
+                self._doors.wait(0)
             self._answerer.expire(now)
         for generation in self._generations():
             generation.end_overdue(now)

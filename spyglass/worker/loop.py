@@ -72,6 +72,7 @@ class Loop:
         self._quiesced = False
         self._warned: set[str] = set()
         self._accept_after = 0.0
+        self._heard_at = 0.0  # in the last turn
         self._cut_after = 0.0  # monotonic; 0: nothing is cut
         self._tell_at = _NEVER
         self._tell: Callable[[], None] | None = None
@@ -216,7 +217,10 @@ class Loop:
             self._accept(self._callers[0])
             self._callers.popleft()  # not before: the lead may be lost in there
         self._let_go()
-        self._expire(heard_at)
+        # Not by the time of this turn: between the look and the clock, or while waiting, all of the process may have stood still (SIGSTOP;
+        # the wait is over then without a look, PEP 475). What came before the last turn's time has been read by now.
+        self._expire(self._heard_at)
+        self._heard_at = heard_at
         self._slot[scoreboard.SERVED] = self.served
         if self.served >= self._tell_at and self._tell is not None:
             self._tell_at = _NEVER
