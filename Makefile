@@ -27,6 +27,10 @@ SECONDS ?= 600
 TARGETS ?= reader proxies worker
 CRASHES ?= $(ROOTS_CACHE)/crashes
 
+MINUTES ?= 30
+SEED ?=
+KEEP ?=
+
 # Booting and building need root; sudo forgets the environment, so it is named again.
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 AS_ROOT = $(SUDO) env ROOTS_CACHE='$(ROOTS_CACHE)' RELEASES='$(RELEASES)' PYTHON='$(CURDIR)/.venv/bin/python' PYTHONDONTWRITEBYTECODE=1
@@ -89,6 +93,9 @@ bench-throughput: $(BENCH)/.made bench-packages ## requests per second, beside b
 fuzz: $(FUZZ)/.made ## SECONDS=600 of inputs nobody would think of; what fails is in CRASHES, what is new in tests/fuzz/corpus
 	@$(FUZZ)/bin/python tests/fuzz/fuzz.py --seconds $(SECONDS) --crashes '$(CRASHES)' $(TARGETS)
 
+soak: dist/$(RELEASE)/.built test-packages ## MINUTES=30 of all that can happen to running apps, at random, on a booted RELEASE=trixie (SEED=, KEEP=directory)
+	@$(AS_ROOT) .venv/bin/python tests/soak/soak.py --release $(RELEASE) --minutes $(MINUTES) $(SEED:%=--seed %) $(if $(KEEP),--keep '$(KEEP)')
+
 clean: ## remove what was made in the clone
 	rm -rf .venv dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
@@ -96,7 +103,7 @@ clean: ## remove what was made in the clone
 distclean: clean ## and the Debian roots
 	$(SUDO) rm -rf '$(ROOTS_CACHE)'/{build,clean,tests}-* '$(ROOTS_CACHE)'/httptools-* '$(BENCH)' '$(FUZZ)' '$(CRASHES)'
 
-.PHONY: help run venv test check deb shell roots fuzz bench-wake bench-memory bench-throughput bench-packages clean distclean run-packages root-packages test-packages
+.PHONY: help run venv test check deb shell roots fuzz soak bench-wake bench-memory bench-throughput bench-packages clean distclean run-packages root-packages test-packages
 
 run-packages:
 	$(call install,$(RUN_PACKAGES))

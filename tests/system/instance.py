@@ -5,6 +5,7 @@ Whoever visits it from here does so in the machine's network: threads started wi
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,7 +55,8 @@ class Instance:
 
     def toml(self) -> str:
         settings = {"app": "app:app", "directory": f"/srv/apps/{self.name}"} | self.settings
-        return "".join(f"{name} = {value!r}\n" for name, value in settings.items())
+        # What JSON says of a text, a number or a truth value, TOML says the same way.
+        return "".join(f"{name} = {json.dumps(value)}\n" for name, value in settings.items())
 
     def write(self) -> Instance:
         """Puts its files in place; units that are new are read at the first start of the socket."""

@@ -1,0 +1,90 @@
+"""What a disturbance is given: the app or the machine, dice, and the means to say what it permits."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from ledger import CROSSED, LOSS, Ledger
+from machine import Machine
+from sites import Site
+
+
+@dataclass
+class Scene:
+    """One disturbance of one app."""
+
+    name: str
+    site: Site
+    ledger: Ledger
+    dice: random.Random
+
+    @property
+    def machine(self) -> Machine:
+        return self.site.machine
+
+    def systemctl(self, *argv: str, check: bool = True) -> int:
+        return self.machine.run("systemctl", *argv, self.site.instance.service, check=check, timeout=120).returncode
+
+    def hup(self) -> None:
+        self.systemctl("kill", "--kill-who=main", "--signal=HUP", check=False)
+
+    def permits(self, kinds: Iterable[str], after: float = 0.0, **more: Any) -> Any:
+        return self.ledger.permitted(self.name, self.site.name, kinds, after, **more)
+
+    def loses(self, pids: Iterable[int], **more: Any) -> Any:
+        """What these workers (host pids) hold in the block is lost with them."""
+        return self.permits(LOSS | CROSSED, pids=frozenset(self.site.machine_pid(pid) for pid in pids), **more)
+
+    @contextmanager
+    def leaving(self) -> Iterator[None]:
+        """Workers leave in an orderly way, during the block and for a while: kept-alive connections end between two requests."""
+        with self.permits(CROSSED, after=25):
+            yield
+
+    def wait(self, least: float, most: float) -> None:
+        self.site.over.wait(self.dice.uniform(least, most))
+
+    def one(self, role: str) -> int | None:
+        pids = self.site.of_role(role)
+        return self.dice.choice(pids) if pids else None
+
+    @contextmanager
+    def company(self) -> Iterator[None]:
+        """Somebody comes often enough that the app cannot fall asleep."""
+        home = threading.Event()
+
+        def come() -> None:
+            while not home.wait(0.2):
+                self.site.serves()
+
+        with self.site.busy(), self.machine.network():
+            companion = threading.Thread(target=come, daemon=True)
+            companion.start()
+            try:
+                yield
+            finally:
+                home.set()
+                companion.join()
+
+
+@dataclass
+class Whole:
+    """One disturbance of the machine."""
+
+    name: str
+    machine: Machine
+    sites: list[Site]
+    ledger: Ledger
+    dice: random.Random
+    over: threading.Event
+
+    def permits(self, kinds: Iterable[str], after: float = 0.0, **more: Any) -> Any:
+        return self.ledger.permitted(self.name, None, kinds, after, **more)
+
+    def wait(self, least: float, most: float) -> None:
+        self.over.wait(self.dice.uniform(least, most))

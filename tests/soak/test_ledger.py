@@ -1,0 +1,89 @@
+"""What the soak takes for explained, and what not: a run that cannot fail would show nothing."""
+
+import journal
+import pytest
+from ledger import CROSSED, LOSS, Entry, Ledger, Permit, beyond_what_was_open, judge
+
+WORKER, ANOTHER = 401, 402
+
+
+def failed(failure="reset", site="blog", visit="v", began=10.0, ended=11.0, pid=0, **details):
+    return Entry(site, "one-shot", visit, began, failure=failure, ended=ended, since=began, pid=pid, **details)
+
+
+def killed(*pids, began=10.5, ended=10.6, kinds=LOSS, **details):
+    return Permit("kill -9 worker", "blog", frozenset(kinds), began, ended, pids=frozenset(pids), **details)
+
+
+def unexplained(entry, *permits, seen=None):
+    return judge(Ledger(entries=[entry], permits=list(permits)), {entry.site: seen or {}})
+
+
+def test_a_failure_without_a_permit_is_one():
+    assert unexplained(failed())
+    assert unexplained(failed(), killed(WORKER, kinds=CROSSED))
+    assert unexplained(failed(site="shop"), killed(WORKER))
+    assert not unexplained(failed(failure=""))
+
+
+@pytest.mark.parametrize(("seen", "pid", "explained"), [
+    ({"v": WORKER}, 0, True),
+    ({"v": ANOTHER}, 0, False),
+    ({"v": ANOTHER}, WORKER, False),  # the app knows better than the connection
+    ({}, WORKER, True),
+    ({}, ANOTHER, False),
+    ({}, 0, True),  # nobody knows, and it was there
+])  # fmt: skip
+def test_only_the_work_of_who_was_killed_is_lost(seen, pid, explained):
+    assert bool(unexplained(failed(pid=pid), killed(WORKER), seen=seen)) is not explained
+
+
+@pytest.mark.parametrize(("began", "ended"), [(8.0, 10.0), (10.7, 11.0), (10.0, 30.0)], ids=["before", "afterwards", "long afterwards"])
+def test_only_who_was_there_is_lost(began, ended):
+    assert unexplained(failed(began=began, ended=ended), killed(WORKER))
+
+
+def test_an_answer_of_somebody_else_is_never_permitted():
+    everything = Permit("kill -9 everybody", None, LOSS | CROSSED | {"status 503"}, 0.0)
+    assert unexplained(failed("mixed up"), everything)
+    assert unexplained(failed("refused"), everything)
+
+
+def test_a_request_that_was_begun_has_not_merely_crossed_the_end_of_its_connection():
+    leaving = Permit("reload", "blog", CROSSED, 9.0, 20.0)
+    assert not unexplained(failed("crossed"), leaving)
+    assert unexplained(failed("crossed"), leaving, seen={"v": WORKER})
+
+
+def test_what_stands_behind_the_last_answer_must_not_be_begun():
+    assert not unexplained(failed("left over"))
+    assert unexplained(failed("left over"), seen={"v": WORKER})
+
+
+def test_a_permit_for_large_bodies_or_long_calls_is_for_no_others():
+    full = Permit("/tmp is full", None, frozenset({"status 507"}), 9.0, 20.0, big=True)
+    assert unexplained(failed("status 507"), full)
+    assert not unexplained(failed("status 507", big=True), full)
+    assert unexplained(failed(ended=11.0), killed(WORKER, least=4.0))
+    assert not unexplained(failed(began=6.0, ended=11.0), killed(WORKER, least=4.0))
+
+
+def test_a_kill_costs_no_more_connections_than_the_worker_had():
+    entries = [failed(visit=str(number), connection=number) for number in range(4)]
+    ledger = Ledger(entries=entries, permits=[killed(WORKER)])
+    assert not judge(ledger, {})
+    said = "master: worker 401 was killed by SIGKILL after 2.0 s and 7 requests; {} open, in the middle of a call"
+    assert beyond_what_was_open(ledger, [said.format("2 connections")])
+    assert not beyond_what_was_open(ledger, [said.format("3 connections")])
+
+
+def test_a_line_of_the_journal_that_nobody_expects_is_a_complaint():
+    unit = {"_SYSTEMD_UNIT": "spyglass@blog.service"}
+    expected, others = journal.kinds([
+        unit | {"PRIORITY": "3", "MESSAGE": "master: worker 401 was killed by SIGKILL after 2.0 s and 7 requests; 0 connections open"},
+        unit | {"PRIORITY": "6", "MESSAGE": "master: awake after 0.30 s: app:app"},
+        unit | {"PRIORITY": "3", "MESSAGE": "worker: a bug of ours"},
+        unit | {"PRIORITY": "3", "MESSAGE": "worker: Traceback (most recent call last):"},
+    ])  # fmt: skip
+    assert expected.total() == 1
+    assert dict(others) == {"a bug of ours": 1}
