@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from ledger import CROSSED, LOSS
 from scene import Scene
-from sites import Site
+from sites import STAYS_AWAKE, WATCHDOG, WATCHED, Site
 from wire import Failure
 
 UNAVAILABLE = frozenset({"status 503"})
@@ -80,7 +80,7 @@ def deploy(scene: Scene) -> None:
     site = scene.site
     with scene.company(), scene.leaving():
         site.deploy()
-        scene.systemctl("reload")
+        scene.reload()
         scene.machine.wait_until(lambda: (answer := site.serves()) and answer.version == site.version, 20, "the new version answers")
         site.settled(scene.name)
         answer = site.visit()
@@ -93,7 +93,7 @@ def another_number_of_workers(scene: Scene) -> None:
     with scene.company(), scene.leaving():
         for workers in (before + 1, before):
             site.configure(workers=workers)
-            scene.systemctl("reload")
+            scene.reload()
             site.settled(scene.name)
 
 
@@ -110,11 +110,11 @@ def broken_reload(scene: Scene) -> None:
         scene.site.mended()  # awake, before anything is broken
         try:
             scene.site.deploy(scene.dice.choice([SYNTAX, MODULE, EXIT, CRASH, HANG, DIES]))
-            scene.systemctl("reload", check=False)
+            scene.reload(fails=True)
             scene.wait(1, 5)
         finally:
             scene.site.deploy()
-        scene.systemctl("reload")
+        scene.reload()
         scene.site.settled(scene.name)
 
 
@@ -124,11 +124,11 @@ def broken_settings_reload(scene: Scene) -> None:
         site.mended()
         try:
             scene.machine.write(site.instance.configuration, scene.dice.choice(["wrokers = 2\n", "workers = = 2\n"]))
-            scene.systemctl("reload", check=False)
+            scene.reload(fails=True)
             scene.wait(0.5, 3)
         finally:
             site.configure()
-        scene.systemctl("reload")
+        scene.reload()
         site.settled(scene.name)
 
 
@@ -258,6 +258,30 @@ def freeze(*roles: str) -> Callable[[Scene], None]:
     return disturbance
 
 
+def hang_master(scene: Scene) -> None:
+    """SIGSTOP to the Master, and no SIGCONT: systemd notices, and starts another; visitors see a delay."""
+    site = scene.site
+    with scene.company(), scene.leaving():
+        site.mended()
+        victim = scene.one("master")
+        if victim:
+            site.kill(victim, signal.SIGSTOP)
+            try:
+                scene.machine.wait_until(
+                    lambda: victim not in site.roles() or site.over.is_set(), WATCHDOG * 2 + 20, "the watchdog has ended it"
+                )
+            finally:
+                site.kill(victim, signal.SIGCONT)
+
+
+def work_in_the_background(scene: Scene) -> None:
+    """A thread of the app's works while nobody comes, and longer than idle_timeout: it comes to its end."""
+    site = scene.site
+    name = f"stay-{time.monotonic_ns()}"
+    site.visit("harm", name, how="stay", seconds=site.idle + 2)
+    scene.machine.wait_until(lambda: f"{name}-done" in site.seen() or site.over.is_set(), site.idle + 10, "the work is done")
+
+
 # Exhaustion
 
 
@@ -352,4 +376,6 @@ DISTURBANCES: dict[str, Disturbance] = {
     "STOP zygote": Disturbance(freeze("zygote"), 0.5),
     "STOP Master": Disturbance(freeze("master")),
     "STOP everybody": Disturbance(freeze("master", "zygote", "worker")),
+    "STOP Master for good": Disturbance(hang_master, 1, ends_master=True, only=lambda site: WATCHED),
+    "work in the background": Disturbance(work_in_the_background, 1, only=lambda site: STAYS_AWAKE and not site.steady),
 }

@@ -11,7 +11,7 @@ from typing import Any
 
 from ledger import CROSSED, LOSS, Ledger
 from machine import Machine
-from sites import Site
+from sites import REPORTS, Site
 
 
 @dataclass
@@ -32,6 +32,12 @@ class Scene:
 
     def hup(self) -> None:
         self.systemctl("kill", "--kill-who=main", "--signal=HUP", check=False)
+
+    def reload(self, *, fails: bool = False) -> None:
+        """`systemctl reload` of an app that is awake, and told how it went."""
+        status = self.systemctl("reload", check=False)
+        if REPORTS:
+            assert bool(status) is fails, f"systemctl reload exited {status}, and the reload {'failed' if fails else 'did not fail'}"
 
     def permits(self, kinds: Iterable[str], after: float = 0.0, **more: Any) -> Any:
         return self.ledger.permitted(self.name, self.site.name, kinds, after, **more)

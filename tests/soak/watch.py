@@ -18,6 +18,7 @@ from pathlib import Path
 from ledger import Ledger
 from machine import Machine
 from sites import SETTLES, Site
+from wire import Failure
 
 SPARE_FDS = 2  # so many more than the fewest are not taken for a leak: an import or a log line may be under way
 SPARE_PID1 = 4
@@ -110,10 +111,16 @@ class Watch:
                 if left:
                     self.ledger.complain(site.name, "temporary files", f"a {role} to which nobody is connected has {left} open")
         if not site.steady:
-            site.machine.wait_until(site.instance.asleep, site.idle + SETTLES, "it is asleep")
+            site.machine.wait_until(lambda: self._checked(site) or site.instance.asleep(), site.idle + SETTLES, "it is asleep")
             self.asleep += 1
             self.traces(site)
         site.rounds += 1
+
+    def _checked(self, site: Site) -> None:
+        """A health check, of an app that is awake: it does not put off the leaving. (Of one that has just left, it wakes the next.)"""
+        if site.settings.get("idle_ignore") and site.roles():
+            with suppress(Failure):
+                site.visit("health")
 
     def traces(self, site: Site) -> None:
         """Of one that is asleep, on disk."""

@@ -200,6 +200,8 @@ class Wire:
         try:
             response.begin()
             body = b"".join(read(response)) if read else response.read()
+            if response.length:  # read in pieces, an end that comes too early is not an error of http.client's
+                raise http.client.IncompleteRead(body, response.length)
         except TimeoutError:
             raise Failure("unanswered", f"not further, for {PATIENCE:g} s") from None
         except (http.client.IncompleteRead, ConnectionError) as error:

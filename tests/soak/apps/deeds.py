@@ -10,6 +10,7 @@ lost when a worker is killed, and whether a visit that got no answer was ever be
 import hashlib
 import os
 import signal
+import threading
 import time
 
 SEEN = os.path.join(os.environ.get("STATE_DIRECTORY", "/tmp"), "seen")
@@ -60,6 +61,14 @@ def pieces(visit, version, query, stream):
         yield body[size * number // count : size * (number + 1) // count]
 
 
+def work(visit, seconds):
+    import spyglass
+
+    with spyglass.stay_awake():
+        time.sleep(seconds)
+        seen(f"{visit}-done")
+
+
 def harm(visit, query):
     """Deeds that no app should do. Only some of them return."""
     seen(visit)
@@ -76,5 +85,7 @@ def harm(visit, query):
         os.kill(os.getpid(), signal.SIGTERM)
     elif how == "hang":
         time.sleep(3600)
+    elif how == "stay":
+        threading.Thread(target=work, args=(visit, float(query["seconds"]))).start()
     elif how == "grow":
         hoard.append(bytes(range(256)) * (int(query["size"]) // 256))

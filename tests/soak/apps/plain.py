@@ -19,6 +19,9 @@ def app(environ, start_response):
         deeds.seen(visit)
         start_response("200 OK", [TEXT, ("X-Visit", visit)])
         return environ["wsgi.file_wrapper"](open(os.path.join(HERE, "static"), "rb"))
+    if what == "/health":
+        start_response("200 OK", [TEXT])
+        return [b"well\n"]
     if what == "/harm":
         deeds.harm(visit, query)
     elif what != "/echo":
