@@ -66,6 +66,7 @@ class Generation:
         self._doors = doors
         self._log = log
         self._draining = False
+        self._followed: set[int] = set()  # pidfds, of workers whose zygote has gone
         self._channel, self._far_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._fd = self._channel.fileno()
 
@@ -94,6 +95,8 @@ class Generation:
     def disown(self) -> None:
         """In the zygote of another generation."""
         self._channel.close()
+        for fd in self._followed:
+            os.close(fd)
 
     # Doing
 
@@ -381,9 +384,11 @@ class Generation:
 
         def ended() -> None:
             self._doors.close(fd)
+            self._followed.remove(fd)
             os.close(fd)
             self._remove(worker.number)
 
+        self._followed.add(fd)
         self._doors.open(fd, ended)
 
     @property

@@ -82,6 +82,23 @@ def test_a_killed_zygote_costs_nothing(systemd):
     assert [run.status for run in life.runs] == [0]
 
 
+def opened(pid):
+    """What a process has open, as /proc tells it."""
+    return [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
+
+
+def test_what_the_master_has_of_a_dead_zygote_s_workers_is_not_handed_on(systemd):
+    life = systemd(idle_timeout=60, workers=1)
+    with life.visitor_under_way("/sleep/1") as busy:
+        [first] = children(life.run.pid)
+        os.kill(first.pid, signal.SIGKILL)
+        life.until(lambda: not look_at(first.pid) and len(workers(life.run.pid)) == 1, "no other generation")
+        for pid in (children(life.run.pid)[0].pid, *workers(life.run.pid)):
+            assert "anon_inode:[pidfd]" not in opened(pid)
+        assert "anon_inode:[pidfd]" in opened(life.run.pid), "nothing was there to be handed on"
+        assert busy.answer().text == "slept"
+
+
 def test_everybody_but_the_master_killed_at_once_costs_the_next_visitor_one_load(systemd):
     life = systemd(idle_timeout=0.5, workers=2)
     visit(life.address)
