@@ -85,7 +85,7 @@ class _Rehearsal:
         self._zygote = os.fork()
         if not self._zygote:
             self._channel.close()
-            _RehearsingZygote(self._config, Shared([], 1), self._far_end, self._log.child("zygote")).run(True)
+            _RehearsingZygote(self._config, Shared([], 2), 1, self._far_end, self._log.child("zygote")).run(True)
             sys.exit(0)
         self._far_end.close()
         zygote.send(self._channel, zygote.SPAWN, 0)

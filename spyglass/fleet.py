@@ -20,13 +20,16 @@ _GOLDEN = 0.618033988749895
 
 
 class Slot:
-    """What the scoreboard says of one worker, as a value; and its `memory`, bytes, 0 if nobody has looked."""
+    """What the scoreboard says of one worker, as a value; and its `memory`, bytes, 0 if nobody has looked.
 
-    __slots__ = ("activity", "answer", "call_since", "limit", "memory", "number", "open", "served", "state")
+    `holds` (int) and `reason` (str) are of stay_awake(); a zygote has nothing else.
+    """
+
+    __slots__ = ("activity", "answer", "call_since", "holds", "limit", "memory", "number", "open", "reason", "served", "state")
 
     def __init__(
         self, number: int, state: int, open: int, served: int, activity: float, call_since: float, answer: int,
-        limit: int = 0, memory: int = 0,
+        limit: int = 0, memory: int = 0, holds: int = 0, reason: str = "",
     ) -> None:  # fmt: skip
         self.number = number
         self.state = state
@@ -37,6 +40,13 @@ class Slot:
         self.answer = answer
         self.limit = limit
         self.memory = memory
+        self.holds = holds
+        self.reason = reason
+
+    @property
+    def busy(self) -> bool:
+        """True while it must not be left: somebody is connected, or the app wants to stay awake."""
+        return self.open > 0 or self.holds > 0
 
 
 def patience(due: Iterable[float | None], looked: float, now: float) -> float | None:
@@ -50,10 +60,10 @@ def patience(due: Iterable[float | None], looked: float, now: float) -> float | 
 
 
 def quiet_at(slots: Iterable[Slot], since: float, now: float) -> float:
-    """Since when nothing has been open anywhere: the latest activity, not before `since`; `now` while a connection is open."""
+    """Since when nothing has been open anywhere: the latest activity, not before `since`; `now` while one of them is busy."""
     latest = since
     for slot in slots:
-        if slot.open:
+        if slot.busy:
             return now
         latest = max(latest, slot.activity)
     return latest
@@ -62,10 +72,17 @@ def quiet_at(slots: Iterable[Slot], since: float, now: float) -> float:
 def leave_at(slots: Iterable[Slot], since: float, now: float, idle_timeout: float) -> float | None:
     """When it will be time to leave if nobody comes; None for never.
 
-    While a connection is open nobody can leave earlier than `idle_timeout` from now: looking again then loses no time, so nothing
-    needs to be told when it closes.
+    While a connection is open, or held, nobody can leave earlier than `idle_timeout` from now: looking again then loses no time, so
+    nothing needs to be told when that ends.
     """
     return quiet_at(slots, since, now) + idle_timeout if idle_timeout else None
+
+
+def why_awake(slots: Iterable[Slot]) -> str:
+    """The rest of a status line: that the app holds off the leaving, and the reason that it gives; "" if it does not."""
+    holding = [slot for slot in slots if slot.holds]
+    reason = next((slot.reason for slot in holding if slot.reason), "the app asks for it")
+    return f"; stays awake: {reason}" if holding else ""
 
 
 def overdue(slots: Iterable[Slot], now: float, request_timeout: float) -> list[Slot]:
@@ -95,9 +112,10 @@ def request_limit(max_requests: int, number: int) -> int:
 def worn_out(slots: Iterable[Slot], max_memory: int) -> Slot | None:
     """The worker that is to be recycled next: the largest beyond `max_memory` (bytes; 0: no limit), else who is furthest beyond its limit.
 
-    Who has answered nothing is never due: under a limit that is too low for the app only requests wear out workers, not the time.
+    Who has answered nothing is never due: under a limit that is too low for the app only requests wear out workers, not the time. Nor is
+    one that the app keeps awake: it would have to be waited for, and all others with it.
     """
-    used = [slot for slot in slots if slot.served]
+    used = [slot for slot in slots if slot.served and not slot.holds]
     heavy = [slot for slot in used if max_memory and slot.memory > max_memory]
     old = [slot for slot in used if slot.limit and slot.served >= slot.limit]
     if heavy:

@@ -14,7 +14,7 @@ from spyglass import fleet, scoreboard, zygote
 from spyglass.errors import LoadError
 from spyglass.fleet import Slot, Streak
 from spyglass.lean import signal, signal_name, socket
-from spyglass.members import Worker
+from spyglass.members import Worker, read_slot
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ class Generation:
         self._recycle_at = 0.0  # not before
         self._weigh_at = 0.0
         self._first = not retry
+        self._number: int | None = None  # of the zygote's slot
         self._shared = shared
         self._doors = doors
         self._log = log
@@ -73,14 +74,19 @@ class Generation:
     def start(self, become_child: Callable[[], None]) -> None:
         """Fork the zygote. In the child `become_child` lets go of what is the Master's; the child, and its workers, end in here."""
         self._far_end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
-        pid = os.fork()
+        self._number = number = self._shared.board.take()
+        try:
+            pid = os.fork()
+        except OSError:
+            self._give_back_number()
+            raise
         if not pid:
             log = self._log.child("child")
             try:
                 become_child()
                 self._channel.close()
                 self._shared.leave_the_line()
-                zygote.Zygote(self.config, self._shared, self._far_end, self._log.child("zygote")).run(self._first)
+                zygote.Zygote(self.config, self._shared, number, self._far_end, self._log.child("zygote")).run(self._first)
             except Exception as error:
                 # Further up are the Master's own: taken there for an error of its fork, it made a worker into a second Master.
                 log.exception("a bug of ours", error)
@@ -353,14 +359,25 @@ class Generation:
             self._handover = None
         slot = worker.slot()
         self.served += slot.served
-        self.activity = max(self.activity, slot.activity)
+        self._remember(slot)
         self._shared.board.give_back(number)
         return worker
+
+    def _remember(self, slot: Slot) -> None:
+        # Whoever it had been busy for may be back in a moment.
+        self.activity = max(self.activity, time.monotonic() if slot.busy else slot.activity)
+
+    def _give_back_number(self) -> None:
+        if self._number is not None:
+            self._remember(read_slot(self._number, self._shared.board.slot(self._number)))
+            self._shared.board.give_back(self._number)
+            self._number = None
 
     def zygote_ended(self, status: int) -> None:
         """The zygote was reaped with wait status `status`; whatever it still had to say is heard first."""
         self.hear()
         self.pid = 0
+        self._give_back_number()
         if not self.accepting:
             self._loading_ended(status)
         elif not self._draining:
@@ -405,6 +422,11 @@ class Generation:
 
     def slots(self) -> list[Slot]:
         return [worker.slot() for worker in self.workers.values()]
+
+    def holders(self) -> list[Slot]:
+        """Of all who can hold off the leaving: the workers, and the zygote."""
+        own = [] if self._number is None else [read_slot(self._number, self._shared.board.slot(self._number))]
+        return [*self.slots(), *own]
 
 
 def count(number: int, noun: str) -> str:

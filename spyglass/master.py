@@ -119,7 +119,7 @@ class Master:
             if self._loading is not None:
                 due += [self._loading.started + self._loading.config.start_timeout, self._loading.streak.respawn_at]
             if self._serving is not None:
-                due += [self._leave_at(self._serving.slots(), now)]
+                due += [self._leave_at(self._serving.holders(), now)]
                 due += [self._serving.streak.respawn_at, now + _STATUS_EVERY]
             elif self._trouble is not None:
                 due.append(self._failing_leave_at(now))
@@ -278,7 +278,7 @@ class Master:
                 self._load()
                 self._failures += 1
             return
-        slots = generation.slots()
+        slots = generation.holders()
         if not generation.pid and self._loading is None and now >= generation.streak.respawn_at:
             self._load()
         if self._failures and (generation.served or any(slot.served for slot in slots)):
@@ -313,7 +313,7 @@ class Master:
             self._log.debug("somebody came: staying")
             self._since = now
             self._give_order(generation, quiesce=False)
-        elif fleet.quiesced(slots, self._order) and not any(slot.open for slot in generation.slots()):
+        elif fleet.quiesced(generation.slots(), self._order) and not any(slot.busy for slot in generation.holders()):
             # From here on nobody accepts; who connects now waits in the queue and wakes the next Master.
             self._log.info(f"leaving after {self._config.idle_timeout:g} s without a connection")
             self._stop(0)
@@ -445,10 +445,11 @@ class Master:
         if self._serving is None:
             loading = f"waking: loading {self._config.app or 'the welcome page'}"
             return loading if self._trouble is None else f"failing: {self._trouble.error.summary}"
-        slots = self._serving.slots()
+        slots = self._serving.holders()
         held = sum(slot.open for slot in slots)
         served = self._serving.served + sum(slot.served for slot in slots)
-        when = None if held else self._leave_at(slots, now)
-        quiet = "" if when is None else f"; quiet, leaves in {max(0.0, when - now):.0f} s"
+        when = None if any(slot.busy for slot in slots) else self._leave_at(slots, now)
+        quiet = fleet.why_awake(slots) if when is None else f"; quiet, leaves in {max(0.0, when - now):.0f} s"
         reload = "; loading another generation" if self._loading is not None else ""
-        return f"awake: {count(len(slots), 'worker')}, {count(held, 'connection')}, {count(served, 'request')} served{quiet}{reload}"
+        workers = count(len(self._serving.workers), "worker")
+        return f"awake: {workers}, {count(held, 'connection')}, {count(served, 'request')} served{quiet}{reload}"

@@ -12,6 +12,24 @@ if TYPE_CHECKING:
     from spyglass.errors import LoadError
 
 
+def read_slot(number: int, cells: memoryview[int]) -> Slot:
+    """What stands in `cells`. In the order of the reading: who opens nothing any more, or holds no longer, has written when that was."""
+    answer = cells[scoreboard.ANSWER]
+    open, holds = cells[scoreboard.OPEN], cells[scoreboard.HOLDS]
+    return Slot(
+        number,
+        cells[scoreboard.STATE],
+        open,
+        cells[scoreboard.SERVED],
+        cells[scoreboard.ACTIVITY] / 1e9,
+        cells[scoreboard.CALL_SINCE] / 1e9,
+        answer,
+        cells[scoreboard.LIMIT],
+        holds=holds,
+        reason=scoreboard.read_reason(cells) if holds else "",
+    )
+
+
 class Worker:
     """`pid` (int) is 0 until the zygote has reported it; `born` is monotonic seconds, `memory` bytes."""
 
@@ -31,18 +49,9 @@ class Worker:
         self.memory = 0  # when it was looked at
 
     def slot(self) -> Slot:
-        cells = self.cells
-        return Slot(
-            self.number,
-            cells[scoreboard.STATE],
-            cells[scoreboard.OPEN],
-            cells[scoreboard.SERVED],
-            cells[scoreboard.ACTIVITY] / 1e9,
-            cells[scoreboard.CALL_SINCE] / 1e9,
-            cells[scoreboard.ANSWER],
-            cells[scoreboard.LIMIT],
-            self.memory,
-        )
+        slot = read_slot(self.number, self.cells)
+        slot.memory = self.memory
+        return slot
 
     @property
     def accepting(self) -> bool:

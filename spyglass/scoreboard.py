@@ -1,7 +1,8 @@
 """The scoreboard: shared memory through which Master and workers know of each other without a system call.
 
-The Master makes it before its first fork. Each worker has one slot. In a slot the worker alone writes its facts, the Master alone
-writes `ORDER` and `LIMIT`; everybody reads all. A cell is eight bytes, aligned, stored at once, so no reader ever sees half a number.
+The Master makes it before its first fork. Each worker has one slot, and so has each zygote. In a slot its process alone writes its facts,
+the Master alone writes `ORDER` and `LIMIT`; everybody reads all. A cell is eight bytes, aligned, stored at once, so no reader ever sees
+half a number.
 
 The handshake before leaving: the Master writes a new positive number into ORDER of every slot and rings the bell; a worker takes its
 listeners out of its loop and only then copies the number into ANSWER. From then on OPEN can only fall.
@@ -10,18 +11,29 @@ listeners out of its loop and only then copies the number into ANSWER. From then
 from __future__ import annotations
 
 import mmap
+import os
+import sys
+
+import spyglass
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 # What a worker writes.
 STATE = 0  # one of the states below
 OPEN = 1  # connections accepted and not yet closed
 SERVED = 2  # requests answered
-ACTIVITY = 3  # when a connection was last accepted or closed, monotonic nanoseconds
+ACTIVITY = 3  # when a connection was last accepted or closed, or a hold ended, monotonic nanoseconds
 CALL_SINCE = 4  # since when the app has been working on a request without giving us anything, monotonic nanoseconds; 0: it is not
 ANSWER = 5  # the last order obeyed
 # What the Master writes.
 ORDER = 6
 LIMIT = 7  # after so many requests the worker is to be recycled, and tells the Master; 0: never
-_CELLS = 8  # a slot fills one cache line, so that two workers never write to the same one
+# What a worker writes as well, and a zygote too.
+HOLDS = 8  # how many times the app wants to stay awake at the moment (awake.py), and
+_REASON, _WORDS = 16, 8  # why, in UTF-8: the first of so many cells
+_CELLS = 24  # a slot fills cache lines, so that two workers never write to the same one
 
 EMPTY, STARTING, ACCEPTING, DRAINING = range(4)
 
@@ -53,5 +65,25 @@ class Scoreboard:
         return number
 
     def give_back(self, number: int) -> None:
-        """In the Master: the worker of this slot has ended."""
+        """In the Master: the process of this slot has ended."""
         self._free.insert(0, number)
+
+
+def claim(cells: memoryview[int], ring: Callable[[], None]) -> None:
+    """In a zygote or worker: this slot is this process's own. That is all that stay_awake() needs to know of the server it runs in."""
+    spyglass._slot = os.getpid(), cells, ring
+    awake = sys.modules.get("spyglass.awake")
+    if awake is not None:
+        awake.adopt()
+
+
+def write_reason(cells: memoryview[int], reason: str) -> None:
+    """So much of `reason` as there is room for. Whoever reads at this moment may see half of the last one."""
+    data = reason.encode("utf-8", "replace")[: _WORDS * 8].ljust(_WORDS * 8, b"\0")
+    cells[_REASON : _REASON + _WORDS] = memoryview(data).cast("q")
+
+
+def read_reason(cells: memoryview[int]) -> str:
+    """What was written, in one line."""
+    text = cells[_REASON : _REASON + _WORDS].tobytes().rstrip(b"\0").decode("utf-8", "ignore")
+    return "".join(letter if letter.isprintable() else " " for letter in text)

@@ -14,7 +14,9 @@ import os
 import select
 import sys
 from _thread import _count as count_threads
+from time import monotonic
 
+from spyglass import scoreboard
 from spyglass.errors import LoadError
 from spyglass.lean import signal
 from spyglass.signals import Signals
@@ -38,6 +40,8 @@ SPAWNED = "spawned"  # slot, pid
 UNFIT = "unfit"  # slot, whether it was loading, summary, details, files: why a worker, which says so itself, cannot begin to work
 DIED = "died"  # slot, pid, wait status
 CANNOT = "cannot"  # slot, why: the fork failed
+
+_LOOK = 50  # milliseconds between two looks at whether the app still holds off the end
 
 LARGEST = 128 << 10  # of a message; a packet is sent whole or not at all (unix(7), SOCK_SEQPACKET)
 # Recorded and not acted on: they come to the whole group (systemd, a terminal) and the Master decides what they mean.
@@ -88,8 +92,9 @@ class Watch:
         self.tids = tids - self._before[1]
 
     def _registered(self, **functions: Any) -> None:
-        if "after_in_child" in functions:
-            self.carers.add(str(sys._getframe(1).f_globals.get("__name__")))
+        module = str(sys._getframe(1).f_globals.get("__name__"))
+        if "after_in_child" in functions and module != "spyglass.awake":
+            self.carers.add(module)
         self._register(**functions)
 
 
@@ -113,9 +118,10 @@ def _is_open(fd: int) -> bool:
 class Zygote:
     """One generation's parent. `first` (bool): this is the first try at loading, so a crash leaves its traceback in the journal."""
 
-    def __init__(self, config: Config, shared: Shared, channel: socket.socket, log: Log) -> None:
+    def __init__(self, config: Config, shared: Shared, number: int, channel: socket.socket, log: Log) -> None:
         self._config = config
         self._shared = shared
+        self._cells = shared.board.slot(number)
         self._channel = channel
         self._log = log
         self._app: App | None = None
@@ -123,6 +129,7 @@ class Zygote:
         self._workers: dict[int, int] = {}  # pid to slot
         self._signals = Signals(_SIGNALS)
         self._open = True  # the channel
+        self._leave_by = 0.0  # monotonic seconds, when it has ended
 
     def run(self, first: bool) -> None:
         """Load, then fork and reap until the channel ends and the last worker has gone. Returns in the workers, too."""
@@ -130,6 +137,7 @@ class Zygote:
             faulthandler.enable(all_threads=True)
         faulthandler.register(signal.SIGUSR2, all_threads=True, chain=False)
         hide_from_the_app()
+        scoreboard.claim(self._cells, self._shared.ring)
         # Nothing made while loading is garbage worth looking for, and what survives is never to be looked at again: the
         # collector's marks would copy every shared page.
         gc.disable()
@@ -142,8 +150,8 @@ class Zygote:
         poll = select.poll()
         poll.register(self._signals.fd, select.POLLIN)
         poll.register(self._channel, select.POLLIN)
-        while self._open or self._workers:
-            for fd, _ in poll.poll():
+        while self._open or self._workers or self._held:
+            for fd, _ in poll.poll(None if self._open or self._workers else _LOOK):
                 if fd == self._signals.fd:
                     self._signals.take()
                 elif self._obey() is not None:
@@ -151,6 +159,8 @@ class Zygote:
                 elif not self._open:
                     poll.unregister(fd)
             self._reap()
+        if self._cells[scoreboard.HOLDS]:
+            self._log.warning(f"leaving after {self._config.graceful_timeout:g} s (graceful_timeout) though the app wants to stay awake")
 
     def _load(self) -> bool:
         try:
@@ -193,6 +203,7 @@ class Zygote:
         message = receive(self._channel)
         if message is None:
             self._open = False
+            self._leave_by = monotonic() + self._config.graceful_timeout
             return None
         slot: int = message[1]
         try:
@@ -209,6 +220,7 @@ class Zygote:
 
     def _become_worker(self, slot: int) -> None:
         self._signals.forget()
+        scoreboard.claim(self._shared.board.slot(slot), self._shared.ring)
         log = self._log.child("worker")
         if self._app is None:
             self._or_leave(slot, self._load_app)
@@ -240,6 +252,11 @@ class Zygote:
         assert self._app is not None
         self._channel.close()
         work(self._config, self._app, self._shared, slot, log)
+
+    @property
+    def _held(self) -> bool:
+        """Whether a thread that the app has started in here wants to stay awake, and may."""
+        return self._cells[scoreboard.HOLDS] > 0 and monotonic() < self._leave_by
 
     def _reap(self) -> None:
         # Only our own workers: a process that the app started while loading is the app's to wait for.

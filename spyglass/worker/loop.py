@@ -128,9 +128,11 @@ class Loop:
         if slow is not None:
             self.detach(slow)
         self._let_go()
-        while not (self.draining and not self._open) and not self._cut_is_over():
+        while not (self.draining and self._finished()):
             self.turn()
         self._listen(False)
+        if self._slot[scoreboard.HOLDS]:
+            self.log.warning(f"leaving after {self._graceful:g} s (graceful_timeout) though the app wants to stay awake")
         if self.access is not None:
             self.access.write()
 
@@ -274,8 +276,10 @@ class Loop:
                 if connection.watched:  # else its call is running in another thread, and ends with the process
                     connection.close("cut: the worker leaves")
 
-    def _cut_is_over(self) -> bool:
-        """True when all is cut that can be; calls that still run will not be waited for."""
+    def _finished(self) -> bool:
+        """True when nothing is left of what was to be finished, or all is cut that can be; calls that still run will not be waited for."""
+        if not self._open and not self._slot[scoreboard.HOLDS]:
+            return True
         return bool(self._cut_after) and monotonic() >= self._cut_after and not any(each.watched for each in self._connections.values())
 
     # Accepting

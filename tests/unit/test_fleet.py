@@ -12,13 +12,14 @@ from spyglass.fleet import SETTLED, Slot, Streak
 NOW = 1000.0
 
 
-def slot(number=0, *, open=0, activity=0.0, call_since=0.0, answer=0):
-    return Slot(number, state=2, open=open, served=0, activity=activity, call_since=call_since, answer=answer)
+def slot(number=0, *, open=0, activity=0.0, call_since=0.0, answer=0, holds=0, reason=""):
+    return Slot(number, 2, open, served=0, activity=activity, call_since=call_since, answer=answer, holds=holds, reason=reason)
 
 
 # Whole seconds, so that no sum is rounded.
 times = st.integers(0, 10**6).map(float)
-slots = st.lists(st.builds(slot, open=st.integers(0, 2), activity=times, call_since=times, answer=st.integers(0, 3)), max_size=4)
+few = st.integers(0, 2)
+slots = st.lists(st.builds(slot, open=few, holds=few, activity=times, call_since=times, answer=st.integers(0, 3)), max_size=4)
 
 
 # Waiting
@@ -50,6 +51,7 @@ def test_patience(what, due, seconds):
         ("of any worker", [slot(activity=970), slot()], 1000),
         ("an open connection holds", [slot(open=1, activity=100)], NOW + 30),
         ("in any worker", [slot(activity=100), slot(open=1, activity=100)], NOW + 30),
+        ("so does the app", [slot(activity=100), slot(holds=1, activity=100)], NOW + 30),
     ],
 )
 def test_leave_at(what, slots, leaves_at):
@@ -66,14 +68,14 @@ def test_nobody_leaves_within_the_idle_timeout_of_anything(slots, since, idle_ti
     now = max([since, *(each.activity for each in slots)])
     leaves_at = fleet.leave_at(slots, since, now, idle_timeout)
     assert leaves_at - idle_timeout >= max([since, *(each.activity for each in slots)])
-    if any(each.open for each in slots):
+    if any(each.open or each.holds for each in slots):
         assert leaves_at > now
 
 
 @given(slots, times, times)
 def test_a_look_too_early_is_harmless(slots, since, later):
     """What leave_at says may be slept on: as long as nothing happens, looking earlier gives the same answer."""
-    if not any(each.open for each in slots):
+    if not any(each.open or each.holds for each in slots):
         assert fleet.leave_at(slots, since, NOW, 5.0) == fleet.leave_at(slots, since, NOW + later, 5.0)
 
 
@@ -89,6 +91,20 @@ def test_a_look_too_early_is_harmless(slots, since, later):
 )
 def test_quiesced(what, answers, all_have_stopped):
     assert fleet.quiesced([slot(answer=answer) for answer in answers], 7) is all_have_stopped
+
+
+@pytest.mark.parametrize(
+    ("slots", "says"),
+    [
+        ([], ""),
+        ([slot(open=1)], ""),
+        ([slot(reason="long ago")], ""),
+        ([slot(holds=2)], "; stays awake: the app asks for it"),
+        ([slot(), slot(holds=1), slot(holds=1, reason="nightly import")], "; stays awake: nightly import"),
+    ],
+)
+def test_why_awake(slots, says):
+    assert fleet.why_awake(slots) == says
 
 
 # Calls that take too long
@@ -117,8 +133,8 @@ def test_a_call_that_begins_right_after_the_look_is_not_missed():
 # Recycling
 
 
-def used(number, served, *, limit=0, memory=0):
-    return Slot(number, state=2, open=0, served=served, activity=0.0, call_since=0.0, answer=0, limit=limit, memory=memory)
+def used(number, served, *, limit=0, memory=0, holds=0):
+    return Slot(number, 2, 0, served, activity=0.0, call_since=0.0, answer=0, limit=limit, memory=memory, holds=holds)
 
 
 def test_without_max_requests_there_is_no_limit():
@@ -153,6 +169,7 @@ def test_the_limits_of_workers_side_by_side_are_apart(workers, first):
         ("the largest", [used(0, 1, memory=101), used(1, 1, memory=102)], 100, 1),
         ("memory before requests", [used(0, 99, limit=10), used(1, 1, limit=10, memory=101)], 100, 1),
         ("nobody has looked at its memory yet", [used(0, 1)], 1, None),
+        ("kept awake by the app", [used(0, 99, limit=10, holds=1), used(1, 11, limit=10)], 0, 1),
         ("a limit below what it was born with, before its first request", [used(0, 0, memory=101)], 100, None),
     ],
 )

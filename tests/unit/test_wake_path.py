@@ -31,6 +31,10 @@ def test_the_master_imports_nothing_of_a_worker():
     assert imported(MASTER) & SERVER_ONLY == set()
 
 
+def test_what_only_some_apps_ask_for_comes_when_they_do():
+    assert "spyglass.awake" not in imported(WORKER)
+
+
 def test_an_app_that_imports_httptools_gets_a_whole_one():
     """Ours is brought in without what surrounds it; a C module is initialized once in a process, so theirs shares it and its errors."""
     code = """

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from spyglass import scoreboard
-from spyglass.scoreboard import ACTIVITY, CALL_SINCE, OPEN, ORDER, SERVED, STATE
+from spyglass.scoreboard import ACTIVITY, CALL_SINCE, HOLDS, OPEN, ORDER, SERVED, STATE
 from spyglass.worker.loop import Loop
 
 from .working import GET, ONE, Closing, echo
@@ -283,3 +283,25 @@ def test_what_takes_too_long_to_drain_is_cut(start):
     worker.loop.run()
     assert (worker.slot[OPEN], body.closed) == (0, 1)
     assert "cutting 1 connection" in worker.journal.lines[0]
+
+
+# An app that wants to stay awake
+
+
+def test_who_drains_waits_until_the_app_holds_no_longer(start):
+    worker = start()
+    worker.slot[HOLDS] = 1
+    worker.loop.retire()
+    assert not worker.loop._finished()
+    worker.slot[HOLDS] = 0
+    assert worker.loop._finished()
+    worker.loop.lead(None)
+    assert worker.journal.lines == []
+
+
+def test_but_not_for_longer_than_a_stop_may_take(start):
+    worker = start(graceful_timeout=0.1)
+    worker.slot[HOLDS] = 1
+    worker.loop.drain()
+    worker.loop.lead(None)
+    assert worker.journal.lines == ["leaving after 0.1 s (graceful_timeout) though the app wants to stay awake"]
