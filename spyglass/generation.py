@@ -48,6 +48,7 @@ class Generation:
         self.wanted = config.workers
         self.workers: dict[int, Worker] = {}
         self.pid = 0  # the zygote's; 0 when it has gone
+        self.leave_by: float | None = None  # all of it must be gone by then
         self.last_words: tuple[str, str, list[str]] | None = None  # why loading failed: summary, details, files
         self.unfit: LoadError | None = None  # why the last worker that died could not begin to work, if it has said so
         self._told = ""  # which of these stands in the journal
@@ -115,7 +116,7 @@ class Generation:
         there = [worker for worker in self.workers.values() if not worker.draining]
         if len(there) > wanted:
             for worker in there[wanted:]:
-                worker.order(scoreboard.DRAIN)
+                self._drain_one(worker, now)
             self._shared.ring()
         elif self.pid and not self._draining and now >= self.streak.respawn_at:
             for _ in range(min(wanted - len(there), self._room)):
@@ -188,15 +189,24 @@ class Generation:
 
     def drain(self) -> None:
         """Tell all to finish and leave; the end of the channel tells the zygote that there will be no more work."""
+        now = time.monotonic()
         self._draining = True
+        if self.leave_by is None:
+            # The zygote is the last to leave, and may have something to do then as well.
+            self.leave_by = now + self.config.graceful_timeout + 2 * scoreboard.KILL_AFTER
         for worker in self.workers.values():
-            worker.order(scoreboard.DRAIN)
+            self._drain_one(worker, now)
         self._shared.ring()
         if self._fd >= 0:
             try:
                 self._channel.shutdown(socket.SHUT_WR)
             except OSError:
                 pass
+
+    def _drain_one(self, worker: Worker, now: float) -> None:
+        worker.order(scoreboard.DRAIN)
+        if worker.leave_by is None:
+            worker.leave_by = now + self.config.graceful_timeout + scoreboard.KILL_AFTER
 
     def kill(self) -> None:
         """End all of it now."""
@@ -229,12 +239,35 @@ class Generation:
                 worker.unfit = LoadError(f"no worker was ready within {self.config.start_timeout:g} s (start_timeout)")
                 self._abort(worker, now, f"it was not ready within {self.config.start_timeout:g} s (start_timeout)")
 
-    def overdue_at(self, now: float) -> float:
+    def end_late(self, now: float) -> None:
+        """Kill who should have left. What it had accepted it has cut by itself, so mostly it is the app that does not come to its end:
+        functions that it has registered with atexit, or threads that are no daemons, for which an interpreter waits.
+        """
+        for worker in self.workers.values():
+            leaving = worker.cells[scoreboard.STATE] == scoreboard.LEAVING
+            if leaving and worker.leave_by is None:
+                worker.leave_by = now + self.config.graceful_timeout  # of its own accord, or to be recycled: nothing was to be cut
+            if worker.leave_by is not None and now >= worker.leave_by and not worker.late:
+                worker.late = worker.killed = True
+                self._tell_late(f"worker {worker.pid}", leaving)
+                worker.kill(signal.SIGKILL)
+        if self.leave_by is not None and now >= self.leave_by and self.pid and self._number is not None:
+            self._tell_late(f"zygote {self.pid}", self._shared.board.slot(self._number)[scoreboard.STATE] == scoreboard.LEAVING)
+            self.leave_by = None
+            os.kill(self.pid, signal.SIGKILL)
+
+    def _tell_late(self, who: str, leaving: bool) -> None:
+        why = ": atexit functions of the app, or threads that are no daemons" if leaving else ""
+        self._log.warning(f"{who} killed: it has not left within {self.config.graceful_timeout:g} s (graceful_timeout){why}")
+
+    def due(self, now: float) -> list[float]:
         """When to look for such workers next (monotonic seconds)."""
+        late = [worker.leave_by for worker in self.workers.values() if worker.leave_by is not None]
+        late += [] if self.leave_by is None else [self.leave_by]
         if any(worker.end_by is not None for worker in self.workers.values()):
-            return now + _LOOK_AGAIN
-        late_at = min((self._late_at(worker) for worker in self.workers.values()), default=_NEVER)
-        return min(late_at, fleet.overdue_at(self.slots(), now, self.config.request_timeout))
+            return [*late, now + _LOOK_AGAIN]
+        late += [self._late_at(worker) for worker in self.workers.values()]
+        return [*late, fleet.overdue_at(self.slots(), now, self.config.request_timeout)]
 
     def _late_at(self, worker: Worker) -> float:
         return worker.born + self.config.start_timeout if worker.starting else _NEVER
@@ -325,6 +358,8 @@ class Generation:
                 self._log.info(f"worker {pid} recycled after {count(slot.served, 'request')}: {worker.recycled}")
             else:
                 self._log.debug(f"worker {pid} has left after {count(slot.served, 'request')}")
+            return
+        if worker.late:
             return
         level = self._log.info if worker.killed or not status else self._log.error
         level(

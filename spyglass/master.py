@@ -37,7 +37,6 @@ _SLOTS = 1024  # two generations of the most workers there can be, and those on 
 _MOST_WORKERS = 256
 _HOLD = 0.7  # seconds a visitor may wait for a new try at a broken app; then the 503
 _STATUS_EVERY = 5.0  # seconds between two looks while somebody is there, so that `systemctl status` is not old news
-_KILL_AFTER = 2.0  # seconds beyond graceful_timeout, within which workers cut by themselves
 _STOP = (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT)
 _SIGNALS = (*_STOP, signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGUSR2, signal.SIGCHLD)
 
@@ -71,7 +70,6 @@ class Master:
         self._hold_until: float | None = None
         # Ending, and what systemd was told
         self._exit_status: int | None = None
-        self._stop_by = 0.0
         self._ready = False
         self._status = ""
 
@@ -97,9 +95,8 @@ class Master:
             self._answerer.expire(now)
         for generation in self._generations():
             generation.end_overdue(now)
-        if self._exit_status is not None:
-            self._look_at_stopping(now)
-        else:
+            generation.end_late(now)
+        if self._exit_status is None:
             if self._loading is not None:
                 self._look_at_loading(self._loading, now)
             if self._serving is not None:
@@ -112,10 +109,9 @@ class Master:
     def _due(self, now: float) -> list[float | None]:
         """When something is due, as far as it can be known at `now`; what is past has been looked at."""
         due: list[float | None] = [self._hold_until, self._answerer.due() if self._answerer is not None else None]
-        due += [generation.overdue_at(now) for generation in self._generations()]
-        if self._exit_status is not None:
-            due.append(self._stop_by)
-        else:
+        for generation in self._generations():
+            due += generation.due(now)
+        if self._exit_status is None:
             if self._loading is not None:
                 due += [self._loading.started + self._loading.config.start_timeout, self._loading.streak.respawn_at]
             if self._serving is not None:
@@ -405,9 +401,10 @@ class Master:
     # Leaving
 
     def _stop(self, status: int) -> None:
-        now = time.monotonic()
         self._exit_status = status
-        self._stop_by = now + self._config.graceful_timeout + _KILL_AFTER
+        # By then all that is there was told to leave, or is killed.
+        graceful = max((generation.config.graceful_timeout for generation in self._generations()), default=self._config.graceful_timeout)
+        seconds = graceful + 2 * scoreboard.KILL_AFTER + 5
         self._watch_listeners(False)
         self._hold_until = None
         if self._loading is not None:
@@ -421,14 +418,7 @@ class Master:
         if self._answerer is not None:
             self._answerer.close()
         # Last: who hears of it, and comes then, is for the next Master.
-        notify("STOPPING=1", f"EXTEND_TIMEOUT_USEC={int((self._stop_by - now + 5) * 1e6)}")
-
-    def _look_at_stopping(self, now: float) -> None:
-        if now >= self._stop_by:
-            self._log.warning("killing what has not left in time")
-            self._stop_by = now + _KILL_AFTER
-            for generation in self._generations():
-                generation.kill()
+        notify("STOPPING=1", f"EXTEND_TIMEOUT_USEC={int(seconds * 1e6)}")
 
     # Telling systemd
 

@@ -33,7 +33,10 @@ def read_slot(number: int, cells: memoryview[int]) -> Slot:
 class Worker:
     """`pid` (int) is 0 until the zygote has reported it; `born` is monotonic seconds, `memory` bytes."""
 
-    __slots__ = ("born", "cells", "draining", "end_by", "kill_at", "killed", "memory", "number", "pid", "recycled", "unfit")
+    __slots__ = (
+        *("born", "cells", "draining", "end_by", "kill_at", "killed", "late", "leave_by", "memory", "number", "pid", "recycled"),
+        "unfit",
+    )
 
     def __init__(self, number: int, cells: memoryview[int], born: float) -> None:
         self.number = number
@@ -42,6 +45,8 @@ class Worker:
         self.pid = 0
         self.draining = False
         self.end_by: float | None = None  # it has a call that must be ended, at the latest then
+        self.leave_by: float | None = None  # it must be gone by then
+        self.late = False  # it was not, and that was told
         self.killed = False
         self.kill_at = 0.0  # it has been told to abort, and has until then
         self.recycled = ""  # why

@@ -35,12 +35,13 @@ HOLDS = 8  # how many times the app wants to stay awake at the moment (awake.py)
 _REASON, _WORDS = 16, 8  # why, in UTF-8: the first of so many cells
 _CELLS = 24  # a slot fills cache lines, so that two workers never write to the same one
 
-EMPTY, STARTING, ACCEPTING, DRAINING = range(4)
+EMPTY, STARTING, ACCEPTING, DRAINING, LEAVING = range(5)  # the last: all is done but what the app does at its exit
 
 SERVE = 0
 # Finish what was accepted and leave; the lower, the stricter.
 RETIRE = -1  # however long that takes
 DRAIN = -2  # in graceful_timeout, then cut
+KILL_AFTER = 2.0  # seconds beyond it, within which everybody cuts by himself
 
 
 class Scoreboard:

@@ -159,6 +159,7 @@ class Zygote:
                 elif not self._open:
                     poll.unregister(fd)
             self._reap()
+        self._cells[scoreboard.STATE] = scoreboard.LEAVING
         if self._cells[scoreboard.HOLDS]:
             self._log.warning(f"leaving after {self._config.graceful_timeout:g} s (graceful_timeout) though the app wants to stay awake")
 

@@ -76,4 +76,6 @@ def work(config: Config, app: App, shared: Shared, number: int, log: Log) -> Non
     slot[scoreboard.STATE] = scoreboard.ACCEPTING
     shared.tell_master()
     loop.run()
+    slot[scoreboard.STATE] = scoreboard.LEAVING
+    shared.tell_master()
     log.debug(f"leaving after {slot[scoreboard.SERVED]} requests")
