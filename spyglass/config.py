@@ -130,6 +130,27 @@ class AccessLog(Setting):
         return _FLAGS[lower] if lower in _FLAGS else self.check(text)
 
 
+class Ignored(Setting):
+    kind = "paths, agent:NAME, listener:NAME; a list, or separated by commas"
+
+    def __get__(self, config: Config, owner: type | None = None) -> tuple[str, ...]:
+        return config.values[self.name]  # type: ignore[return-value]
+
+    def check(self, value: object) -> object:
+        entries = value
+        if isinstance(value, str):
+            entries = value.split(",") if value.strip() else []
+        if not isinstance(entries, list):
+            raise ValueError(f"expected {self.kind}")
+        for entry in entries:
+            from spyglass.ignored import check_entry  # who ignores nobody does not pay for it
+
+            if not isinstance(entry, str):
+                raise ValueError(f"expected {self.kind}", entry)
+            check_entry(entry.strip())
+        return tuple(entry.strip() for entry in entries)
+
+
 class Count(Setting):
     kind = "whole number"
 
@@ -214,6 +235,7 @@ class Config:
     preload = Flag(True, "load the app once and fork the workers from it; false: each worker loads it")
     start_timeout = Seconds(60, "loading the app, and its `post_fork()`, may take this long; then visitors get a 503")
     idle_timeout = Seconds(30, "leave after this long without an open connection; 0: never", zero=True)
+    idle_ignore = Ignored((), "whose requests do not put off the leaving: paths (/health, /api/*), User-Agents (agent:NAME), listener:NAME")
     request_timeout = Seconds(60, "one call of the app may take this long without giving any output; then its worker is replaced")
     graceful_timeout = Seconds(30, "when stopping, requests under way may take this long to end")
     header_timeout = Seconds(10, "a request's head must have arrived after this long; then 408")
@@ -344,6 +366,7 @@ def hint(name: str, known: Mapping[str, object]) -> str:
 
 def shown(value: object, most: int = 60) -> str:
     """A value as the file would have it, or nearly, in `most` characters at the most."""
+    value = list(value) if isinstance(value, tuple) else value
     text = repr(str(value)) if isinstance(value, str) else repr(value).lower() if isinstance(value, bool) else repr(value)
     return text if len(text) <= most else text[: most - 3] + "..."
 
@@ -356,6 +379,8 @@ def default_text(setting: Setting) -> str:
     if isinstance(setting, Size) and isinstance(value, int) and value:
         unit = next(unit for unit in "GMK" if value % _UNITS[unit] == 0)
         return f"{value // _UNITS[unit]}{unit}"
+    if isinstance(value, tuple):
+        return ", ".join(value) or "none"
     return f"{value:g}" if isinstance(value, float) else str(value) or "none"
 
 

@@ -22,14 +22,15 @@ _GOLDEN = 0.618033988749895
 class Slot:
     """What the scoreboard says of one worker, as a value; and its `memory`, bytes, 0 if nobody has looked.
 
-    `holds` (int) and `reason` (str) are of stay_awake(); a zygote has nothing else.
+    `ignored` (int) of the open connections do not put off the leaving. `holds` (int) and `reason` (str) are of stay_awake(); a zygote
+    has nothing else.
     """
 
-    __slots__ = ("activity", "answer", "call_since", "holds", "limit", "memory", "number", "open", "reason", "served", "state")
+    __slots__ = ("activity", "answer", "call_since", "holds", "ignored", "limit", "memory", "number", "open", "reason", "served", "state")
 
     def __init__(
         self, number: int, state: int, open: int, served: int, activity: float, call_since: float, answer: int,
-        limit: int = 0, memory: int = 0, holds: int = 0, reason: str = "",
+        limit: int = 0, memory: int = 0, ignored: int = 0, holds: int = 0, reason: str = "",
     ) -> None:  # fmt: skip
         self.number = number
         self.state = state
@@ -40,13 +41,14 @@ class Slot:
         self.answer = answer
         self.limit = limit
         self.memory = memory
+        self.ignored = ignored
         self.holds = holds
         self.reason = reason
 
     @property
     def busy(self) -> bool:
-        """True while it must not be left: somebody is connected, or the app wants to stay awake."""
-        return self.open > 0 or self.holds > 0
+        """True while it puts off the leaving: somebody is connected who is not ignored, or the app wants to stay awake."""
+        return self.open > self.ignored or self.holds > 0
 
 
 def patience(due: Iterable[float | None], looked: float, now: float) -> float | None:

@@ -110,8 +110,8 @@ class Generation:
     def maintain(self, now: float, order: int) -> None:
         """Spawn who is missing, under `order`; drain who is too many. The zygote forks them when it has loaded the app."""
         self._see_off(now)
-        if order == scoreboard.SERVE and self.pid and not self._draining:
-            self._recycle(now)
+        if order <= scoreboard.SERVE and self.pid and not self._draining:
+            self._recycle(now, order)
         wanted = self.wanted + (self._handover is not None)
         there = [worker for worker in self.workers.values() if not worker.draining]
         if len(there) > wanted:
@@ -146,7 +146,7 @@ class Generation:
                 self._log.info(f"worker {worker.pid} leaves, and not by our order; another takes its place")
                 self._count_out(worker, now)
 
-    def _recycle(self, now: float) -> None:
+    def _recycle(self, now: float, order: int) -> None:
         """Replace who is worn out, one at a time: it is told to finish when the one that takes its place accepts.
 
         "At a time" ends when the old one has gone, so there is never more than one process too many.
@@ -166,7 +166,7 @@ class Generation:
                 old = self.workers[slot.number]
                 heavy = self.config.max_memory and slot.memory > self.config.max_memory
                 old.recycled = f"its memory had grown to {slot.memory / (1 << 20):.0f} MiB" if heavy else "max_requests"
-                self._handover = old, self._spawn(now, scoreboard.SERVE)
+                self._handover = old, self._spawn(now, order)
 
     @property
     def _complete(self) -> bool:

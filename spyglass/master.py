@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 _SLOTS = 1024  # two generations of the most workers there can be, and those on their way out
 _MOST_WORKERS = 256
 _HOLD = 0.7  # seconds a visitor may wait for a new try at a broken app; then the 503
+_WHO = 0.1  # seconds for whoever came in the moment of leaving to say what they want, which may be nothing that counts
 _STATUS_EVERY = 5.0  # seconds between two looks while somebody is there, so that `systemctl status` is not old news
 _STOP = (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT)
 _SIGNALS = (*_STOP, signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGUSR2, signal.SIGCHLD)
@@ -60,6 +61,7 @@ class Master:
         self._retired: list[Generation] = []
         # Being quiet
         self._since = 0.0  # quiet is counted from here at the earliest
+        self._hear_until = 0.0  # who came in the moment of leaving is heard before another try
         self._order = scoreboard.SERVE
         self._orders = 0
         # Failing
@@ -116,7 +118,7 @@ class Master:
                 due += [self._loading.started + self._loading.config.start_timeout, self._loading.streak.respawn_at]
             if self._serving is not None:
                 due += [self._leave_at(self._serving.holders(), now)]
-                due += [self._serving.streak.respawn_at, now + _STATUS_EVERY]
+                due += [self._serving.streak.respawn_at, self._hear_until, now + _STATUS_EVERY]
             elif self._trouble is not None:
                 due.append(self._failing_leave_at(now))
         return due
@@ -190,7 +192,7 @@ class Master:
             self._discard(self._loading)
             self._loading = None
         if self._serving is not None and self._order != scoreboard.SERVE:
-            self._give_order(self._serving, quiesce=False)
+            self._give_order(self._serving, scoreboard.SERVE)
         self._load()
 
     # Waking
@@ -203,6 +205,8 @@ class Master:
             self._fail(LoadError(str(error), files=[error.file] if error.file else []), time.time())
             return
         self._log.set_level(log.LEVELS[config.log_level])
+        if config.idle_ignore:
+            self._check_ignored(config)
         if self._serving is None:
             self._config = config
         try:
@@ -216,6 +220,13 @@ class Master:
         self._loading.maintain(self._loading.started, self._order)
         if not self._ready:
             notify(f"EXTEND_TIMEOUT_USEC={int((config.start_timeout + 10) * 1e6)}")
+
+    def _check_ignored(self, config: Config) -> None:
+        from spyglass.ignored import unknown_listeners  # who ignores nobody does not pay for it
+
+        names = [listener.name for listener in self._listeners]
+        for entry in unknown_listeners(config.idle_ignore, names):
+            self._log.warning(f"idle_ignore: no listener is called that, {entry!r}; FileDescriptorName= is {', '.join(sorted(set(names)))}")
 
     def _become_child(self) -> None:
         self._doors.abandon()
@@ -280,10 +291,14 @@ class Master:
         if self._failures and (generation.served or any(slot.served for slot in slots)):
             self._failures, self._logged = 0, ""
         generation.maintain(now, self._order)
-        if self._order != scoreboard.SERVE:
+        if self._order > scoreboard.SERVE:
             self._look_at_quiesced(generation, slots, now)
-        elif self._time_to_leave(slots, now):
-            self._give_order(generation, quiesce=True)
+        elif not self._time_to_leave(slots, now):
+            if self._order == scoreboard.PART:
+                self._give_order(generation, scoreboard.SERVE)
+        elif now >= self._hear_until and not (self._config.idle_ignore and self._somebody_parts(generation)):
+            self._orders += 1
+            self._give_order(generation, self._orders)
 
     def _leave_at(self, slots: list[fleet.Slot], now: float) -> float | None:
         if self._loading is not None or self._retired or (self._answerer is not None and self._answerer.open):
@@ -295,23 +310,35 @@ class Master:
         when = self._leave_at(slots, now)
         return when is not None and now >= when
 
-    def _give_order(self, generation: Generation, *, quiesce: bool) -> None:
-        self._orders += 1
-        self._order = self._orders if quiesce else scoreboard.SERVE
+    def _somebody_parts(self, generation: Generation) -> bool:
+        """True while connections are open, though none puts off the leaving: they are not kept for long, and the last to go tells."""
+        if self._order != scoreboard.PART and any(slot.open for slot in generation.slots()):
+            self._give_order(generation, scoreboard.PART)
+        return any(slot.open for slot in generation.slots())  # once more: who went before it could read the order has told nobody
+
+    def _give_order(self, generation: Generation, order: int) -> None:
+        self._order = order
         for worker in generation.workers.values():
-            worker.order(self._order)
+            worker.order(order)
         self._shared.ring()
         # While the workers look away we do: whoever comes now makes them look again at once.
-        self._watch_listeners(quiesce)
+        self._watch_listeners(order > scoreboard.SERVE)
 
     def _look_at_quiesced(self, generation: Generation, slots: list[fleet.Slot], now: float) -> None:
-        if not self._time_to_leave(slots, now) or self._somebody_waits():
+        time_to_leave = self._time_to_leave(slots, now)
+        if not time_to_leave or self._somebody_waits() or any(slot.open for slot in slots):
             self._log.debug("somebody came: staying")
-            self._since = now
-            self._give_order(generation, quiesce=False)
-        elif fleet.quiesced(generation.slots(), self._order) and not any(slot.busy for slot in generation.holders()):
+            if time_to_leave and self._config.idle_ignore:
+                # They may be of those who do not count: how long it has been quiet remains as it is.
+                self._hear_until = now + _WHO
+                self._give_order(generation, scoreboard.PART)
+            else:
+                self._since = now
+                self._give_order(generation, scoreboard.SERVE)
+        elif fleet.quiesced(generation.slots(), self._order) and not any(slot.open or slot.busy for slot in generation.holders()):
             # From here on nobody accepts; who connects now waits in the queue and wakes the next Master.
-            self._log.info(f"leaving after {self._config.idle_timeout:g} s without a connection")
+            counts = " that counts" if self._config.idle_ignore else ""
+            self._log.info(f"leaving after {self._config.idle_timeout:g} s without a connection{counts}")
             self._stop(0)
 
     def _somebody_waits(self) -> bool:

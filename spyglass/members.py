@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def read_slot(number: int, cells: memoryview[int]) -> Slot:
     """What stands in `cells`. In the order of the reading: who opens nothing any more, or holds no longer, has written when that was."""
-    answer = cells[scoreboard.ANSWER]
+    answer, ignored = cells[scoreboard.ANSWER], cells[scoreboard.IGNORED]
     open, holds = cells[scoreboard.OPEN], cells[scoreboard.HOLDS]
     return Slot(
         number,
@@ -25,6 +25,7 @@ def read_slot(number: int, cells: memoryview[int]) -> Slot:
         cells[scoreboard.CALL_SINCE] / 1e9,
         answer,
         cells[scoreboard.LIMIT],
+        ignored=ignored,
         holds=holds,
         reason=scoreboard.read_reason(cells) if holds else "",
     )
@@ -74,7 +75,7 @@ class Worker:
 
     def order(self, order: int) -> None:
         """Takes effect when the bell rings; to one that has been told to leave, only a stricter one does."""
-        self.draining = self.draining or order < scoreboard.SERVE
+        self.draining = self.draining or order < scoreboard.PART
         self.cells[scoreboard.ORDER] = min(order, self.cells[scoreboard.ORDER]) if self.draining else order
 
     def kill(self, number: int) -> None:

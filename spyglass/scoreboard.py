@@ -30,7 +30,9 @@ ANSWER = 5  # the last order obeyed
 # What the Master writes.
 ORDER = 6
 LIMIT = 7  # after so many requests the worker is to be recycled, and tells the Master; 0: never
-# What a worker writes as well, and a zygote too.
+# What a worker writes as well.
+IGNORED = 10  # how many of the open ones do not put off the leaving, for nothing but what is ignored (idle_ignore) came by them
+# And what a zygote writes, too.
 HOLDS = 8  # how many times the app wants to stay awake at the moment (awake.py), and
 _REASON, _WORDS = 16, 8  # why, in UTF-8: the first of so many cells
 _CELLS = 24  # a slot fills cache lines, so that two workers never write to the same one
@@ -38,9 +40,11 @@ _CELLS = 24  # a slot fills cache lines, so that two workers never write to the 
 EMPTY, STARTING, ACCEPTING, DRAINING, LEAVING = range(5)  # the last: all is done but what the app does at its exit
 
 SERVE = 0
+# Serve, but keep no connection for another request: only such are there as do not put off the leaving. Takes effect without the bell.
+PART = -1
 # Finish what was accepted and leave; the lower, the stricter.
-RETIRE = -1  # however long that takes
-DRAIN = -2  # in graceful_timeout, then cut
+RETIRE = -2  # however long that takes
+DRAIN = -3  # in graceful_timeout, then cut
 KILL_AFTER = 2.0  # seconds beyond it, within which everybody cuts by himself
 
 

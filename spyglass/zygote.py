@@ -169,6 +169,8 @@ class Zygote:
             from spyglass.parser import import_worker
 
             import_worker()
+            if self._config.idle_ignore:
+                import spyglass.worker.ignoring  # noqa: F401, who ignores nobody does not pay for it
             loader.prepare(self._config)
             if self._config.preload:
                 self._load_app()

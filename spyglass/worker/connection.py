@@ -404,7 +404,7 @@ class Connection(Sender):
         request, self._request = self._request, None
         if request is not None and request.body is not None:
             request.body.close()
-        self._loop.exit()
+        self._loop.exit(self)
 
     # The access log, when there is one
 

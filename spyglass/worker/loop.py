@@ -46,6 +46,8 @@ _ANY = ("0.0.0.0", "::")  # noqa: S104, of what is bound already
 class Loop:
     """Serves `app` on `listeners`, telling the Master about it in `slot` (cells of the scoreboard)."""
 
+    new_connection: type[Connection] = Connection
+
     def __init__(self, config: Config, app: App, listeners: list[Listener], slot: memoryview[int], log: Log) -> None:
         self.app = app
         self.log = log
@@ -319,7 +321,7 @@ class Loop:
                 return  # or the client has gone
             self._enter()
             sock.setblocking(False)
-            connection = Connection(self, sock, address, listener)
+            connection = self.new_connection(self, sock, address, listener)
             self._connections[connection.fd] = connection
             if self.log.debugging:
                 self.log.debug(f"{connection}: accepted")
@@ -332,8 +334,8 @@ class Loop:
         self._slot[scoreboard.OPEN] = self._open
         self._slot[scoreboard.ACTIVITY] = time.monotonic_ns()
 
-    def exit(self) -> None:
-        """A connection has ended, and so has all that the app does for it."""
+    def exit(self, connection: Connection) -> None:
+        """It has ended, and so has all that the app does for it."""
         self._open -= 1
         self._slot[scoreboard.ACTIVITY] = time.monotonic_ns()
         self._slot[scoreboard.SERVED] = self.served

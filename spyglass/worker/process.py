@@ -40,7 +40,12 @@ def work(config: Config, app: App, shared: Shared, number: int, log: Log) -> Non
     bytes(_HEAP_KEPT)
     signals = Signals((*_DRAIN_ON, *_LEFT_TO_MASTER))
     slot = shared.board.slot(number)
-    loop = Loop(config, app, shared.listeners, slot, log)
+    if config.idle_ignore:
+        from spyglass.worker.ignoring import IgnoringLoop  # who ignores nobody does not pay for it
+
+        loop: Loop = IgnoringLoop(config, app, shared.listeners, slot, log, shared.tell_master)
+    else:
+        loop = Loop(config, app, shared.listeners, slot, log)
 
     def obey() -> None:
         order = slot[scoreboard.ORDER]
@@ -49,7 +54,7 @@ def work(config: Config, app: App, shared: Shared, number: int, log: Log) -> Non
         elif order == scoreboard.RETIRE:
             loop.retire()
         else:
-            loop.quiesce(order != scoreboard.SERVE)
+            loop.quiesce(order > scoreboard.SERVE)
         if slot[scoreboard.ANSWER] != order:
             slot[scoreboard.ANSWER] = order
             shared.tell_master()

@@ -138,11 +138,11 @@ def test_each_fault_of_a_configuration_has_a_line(check, tmp_path):
 
 def test_it_shows_what_is_in_force(check, tmp_path):
     file = tmp_path / "site.toml"
-    file.write_text("workers = 3\nidle_timeout = 4\n")
+    file.write_text("workers = 3\nidle_timeout = 4\nidle_ignore = \"/health,agent:x\"\n")
     done = check(APP, "--config", str(file), environ={"SPYGLASS_THREADS": "7"})
     assert done.out.splitlines()[0] == (
         f"configuration: {file}; app = 'site.py', directory = '{tmp_path / 'app'}', workers = 3, threads = 7, "
-        "idle_timeout = 4.0, keepalive_timeout = 2.0"
+        "idle_timeout = 4.0, idle_ignore = ['/health', 'agent:x'], keepalive_timeout = 2.0"
     )
 
 

@@ -15,7 +15,7 @@ from http11.cases import ALL
 from http11.reading import cut
 from process.wire.client import Client, Unstrict
 
-from spyglass.scoreboard import OPEN
+from spyglass.scoreboard import IGNORED, OPEN
 
 from .working import ONE, RESET, Worker
 
@@ -23,9 +23,9 @@ from .working import ONE, RESET, Worker
 HALF_CLOSE, CLOSE, ABORT, SILENCE = ENDINGS = ("half-close", "close", "reset", "silence")
 # Everything happens in this process, so a connection that has not moved after so many turns never will.
 PATIENCE = 2000  # turns
-# Limits that any input can reach, and a worker behind a proxy.
+# Limits that any input can reach, and a worker behind a proxy, to whom not everybody counts.
 TIGHT = {"max_head": 300, "max_fields": 8, "max_body": 200, "body_memory": 16}
-SETTINGS = {"usual": {}, "tight": TIGHT, "proxied": {"proxy_protocol": True, "body_memory": 16}}
+SETTINGS = {"usual": {}, "tight": TIGHT, "proxied": {"proxy_protocol": True, "body_memory": 16, "idle_ignore": ("/*/*",)}}
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 LARGE = 300_000  # bytes; more than a socket holds
 
@@ -184,6 +184,7 @@ class Talking(Worker):
         assert self.loop.deadlines.next() is None
         assert self.loop.deadlines._wheel == {}
         assert self.app.open == 0
+        assert self.slot[IGNORED] == 0
         assert descriptors() == self._descriptors
         assert [line for line in self.journal.lines if "proxy_protocol is on" not in line] == []
         self.app.seen.clear()

@@ -13,6 +13,9 @@ ACCESS_LOG = 'expected true, false, "combined", "json", or a format'
 FORMAT = f"{ACCESS_LOG} with 1 to 40 directives such as %h"
 DIRECTIVES = "expected %h %a %l %u %t %r %m %U %q %H %s %>s %b %B %D %T %X %P %A %{Field-Name}i or %%"
 PROXIES = "expected addresses, networks (10.0.0.0/8), unix or *"
+IGNORED = "expected a path (/health, /api/*), agent:NAME or listener:NAME"
+IGNORE = "expected paths, agent:NAME, listener:NAME; a list, or separated by commas"
+EVERYBODY = "expected something that not everybody asks for or is"
 SIZE = 'expected a number of bytes, or "64K", "1M", "2G"'
 
 
@@ -61,6 +64,10 @@ def complaint(file=None, environ=None, options=None):
         ('trusted_proxies = "10.0.0.0/8,unix"', "10.0.0.0/8, unix"),
         ('trusted_proxies = ""', ""),
         ("proxy_protocol = true", True),
+        ("idle_ignore = []", ()),
+        ('idle_ignore = ""', ()),
+        ('idle_ignore = "/health"', ("/health",)),
+        ('idle_ignore = ["/", "/api/*", "agent:Mozilla/5.0 (a, b)", " listener: metrics "]', ("/", "/api/*", "agent:Mozilla/5.0 (a, b)", "listener: metrics")),
         ("access_log = true", True),
         ("access_log = false", False),
         ('access_log = "combined"', "combined"),
@@ -92,6 +99,8 @@ TEXTS = [
     ("trusted_proxies", " ::1,unix ,10.0.0.0/8", "::1, unix, 10.0.0.0/8"),
     ("trusted_proxies", "", ""),
     ("proxy_protocol", "yes", True),
+    ("idle_ignore", "/health, agent:kube-probe ,listener:metrics", ("/health", "agent:kube-probe", "listener:metrics")),
+    ("idle_ignore", "", ()),
     ("access_log", "true", True),
     ("access_log", "Off", False),
     ("access_log", "combined", "combined"),
@@ -121,7 +130,7 @@ def test_defaults():
     """What DESIGN and the manual promise, so that a change of one of these is a decision."""
     assert load(None, {}, {}).values == {
         **dict(app="", directory=".", venv="", workers=2, threads=4, preload=True),
-        **dict(start_timeout=60, idle_timeout=30, request_timeout=60, graceful_timeout=30),
+        **dict(start_timeout=60, idle_timeout=30, idle_ignore=(), request_timeout=60, graceful_timeout=30),
         **dict(header_timeout=10, body_timeout=30, write_timeout=60, keepalive_timeout=5),
         **dict(max_head=64 << 10, max_fields=100, max_body=1 << 30, body_memory=1 << 20, max_connections=1000),
         **dict(max_requests=0, max_memory=0),
@@ -193,6 +202,10 @@ def test_the_shown_default_means_the_default(name):
         ('trusted_proxies = [""]', 1, f"trusted_proxies: {PROXIES}, not ''"),
         ('trusted_proxies = "10.0.0.1/8"', 1, "trusted_proxies: expected no bits behind the network's 8, not '10.0.0.1/8'"),
         ("proxy_protocol = 2", 1, "proxy_protocol: expected true or false, not 2"),
+        ("idle_ignore = 0", 1, f"idle_ignore: {IGNORE}, not 0"),
+        ("idle_ignore = [1]", 1, f"idle_ignore: {IGNORE}, not 1"),
+        ('idle_ignore = ["health"]', 1, f"idle_ignore: {IGNORED}, not 'health'"),
+        ('idle_ignore = ["/health,/ready", ""]', 1, f"idle_ignore: {IGNORED}, not ''"),
         ("access_log = 1", 1, f"access_log: {ACCESS_LOG}, not 1"),
         ("access_log = []", 1, f"access_log: {ACCESS_LOG}, not []"),
         ('access_log = "true"', 1, f"access_log: {FORMAT}, not 'true'"),
@@ -229,6 +242,18 @@ def test_a_mistake_in_the_file_is_named_with_its_line(toml, text, line, says):
         ("debug", "maybe", "expected true or false, not 'maybe'"),
         ("trusted_proxies", "unix,", f"{PROXIES}, not ''"),
         ("trusted_proxies", "a\nb", f"{PROXIES}, not 'a\\nb'"),
+        ("idle_ignore", "/health,", f"{IGNORED}, not ''"),
+        ("idle_ignore", "https://example.org/health", f"{IGNORED}, not 'https://example.org/health'"),
+        ("idle_ignore", "user-agent:curl", f"{IGNORED}, not 'user-agent:curl'"),
+        ("idle_ignore", "agent: ", f"{IGNORED}, not 'agent:'"),
+        ("idle_ignore", "/a\nb", f"{IGNORED}, not '/a\\nb'"),
+        ("idle_ignore", "*", f"{IGNORED}, not '*'"),
+        ("idle_ignore", "/health,/*", f"{EVERYBODY}, not '/*'"),
+        ("idle_ignore", "agent:*", f"{EVERYBODY}, not 'agent:*'"),
+        ("idle_ignore", "listener:**", f"{EVERYBODY}, not 'listener:**'"),
+        ("idle_ignore", "/health?probe=1", "expected a path without a query, for that is not looked at, not '/health?probe=1'"),
+        ("idle_ignore", "/health/[0-9]", "expected a path as it stands in a request; only * stands for others, not '/health/[0-9]'"),
+        ("idle_ignore", "listener:[::]:80", "expected a name as FileDescriptorName= has it, not 'listener:[::]:80'"),
         ("access_log", "short", f"{FORMAT}, not 'short'"),
         ("access_log", "%%", f"{FORMAT}, not '%%'"),
         ("access_log", "%h" * 41, f"{FORMAT}, not '{'%h' * 28}..."),

@@ -9,6 +9,7 @@ import time
 from spyglass.config import Config
 from spyglass.scoreboard import Scoreboard
 from spyglass.systemd import Listener
+from spyglass.worker.ignoring import IgnoringLoop
 from spyglass.worker.loop import Loop
 
 GET = b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -49,17 +50,25 @@ class Worker:
         self.sock.bind(self.path)
         self.tcp = socket.create_server(("127.0.0.1", 0))
         listeners = []
-        for sock in (self.sock, self.tcp):
+        for sock, name in ((self.sock, "http"), (self.tcp, "local")):
             sock.listen()
             sock.setblocking(False)
-            listeners.append(Listener(sock, "http"))
+            listeners.append(Listener(sock, name))
         self.slot = Scoreboard(1).slot(0)
         self.journal = Journal()
-        self.loop = Loop(Config({"threads": 1} | settings), app, listeners, self.slot, self.journal)
+        self.told = 0  # how often the Master was to look
+        config = Config({"threads": 1} | settings)
+        if config.idle_ignore:
+            self.loop = IgnoringLoop(config, app, listeners, self.slot, self.journal, self.tell_master)
+        else:
+            self.loop = Loop(config, app, listeners, self.slot, self.journal)
         self.clients = []
         # Always ready, so that no turn waits: the test decides how long.
         self.tick = os.eventfd(1)
         self.loop.open_door(self.tick, lambda: None)
+
+    def tell_master(self):
+        self.told += 1
 
     def client(self, data=b"", *, tcp=False):
         client = socket.create_connection(self.tcp.getsockname()) if tcp else socket.socket(socket.AF_UNIX)
