@@ -56,14 +56,15 @@ class IgnorableConnection(Connection):
 class IgnoringLoop(Loop):
     """See above; `tell_master` makes the Master look at the scoreboard."""
 
-    new_connection = IgnorableConnection
-
     def __init__(
         self, config: Config, app: App, listeners: list[Listener], slot: memoryview[int], log: Log, tell_master: Callable[[], None]
     ) -> None:
         super().__init__(config, app, listeners, slot, log)
         self.ignored = Ignored(config.idle_ignore)
         self._tell_master = tell_master
+
+    def _meet(self, sock: socket.socket, address: Any, listener: Listener) -> Connection:
+        return IgnorableConnection(self, sock, address, listener)
 
     def _enter(self) -> None:
         self._slot[scoreboard.IGNORED] += 1

@@ -12,7 +12,6 @@ import time
 from time import monotonic
 
 from spyglass import scoreboard
-from spyglass.addresses import ACCEPT_PAUSE, EXHAUSTED
 from spyglass.deadlines import WRITE, Deadlines
 from spyglass.http11.head import HeadParser
 from spyglass.http11.refusal import http_date
@@ -20,6 +19,7 @@ from spyglass.http11.request import Limits
 from spyglass.lean import deque
 from spyglass.worker.connection import Connection, server_name
 from spyglass.worker.crew import Crew, Solo
+from spyglass.worker.reception import Reception
 from spyglass.worker.sending import QUEUED, RESPONDING
 from spyglass.wsgi import base_environ
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from spyglass.config import Config
+    from spyglass.lean import socket
     from spyglass.loader import App
     from spyglass.log import Log
     from spyglass.systemd import Listener
@@ -37,20 +38,17 @@ if TYPE_CHECKING:
 
 _LINGER = 2.0  # seconds for a client to read its last answer and close
 _LAST_CALL = 1.0  # seconds for a kept-alive client's next request when the worker drains
-_ACCEPTED_A_TURN = 16
 _HOLD = 0.001  # seconds
 _NEVER = 1 << 62
 _ANY = ("0.0.0.0", "::")  # noqa: S104, of what is bound already
 
 
-class Loop:
+class Loop(Reception):
     """Serves `app` on `listeners`, telling the Master about it in `slot` (cells of the scoreboard)."""
-
-    new_connection: type[Connection] = Connection
 
     def __init__(self, config: Config, app: App, listeners: list[Listener], slot: memoryview[int], log: Log) -> None:
         self.app = app
-        self.log = log
+        super().__init__(config, listeners, slot, log)
         self.base = base_environ(config.threads)
         self._bases: dict[int, dict[str, Any]] = {}
         self.limits = Limits(config)
@@ -63,23 +61,12 @@ class Loop:
             import spyglass.worker.greeting  # noqa: F401
         self.write_timeout = config.write_timeout
         self.keepalive_timeout = config.keepalive_timeout
-        self.draining = False
-        self.served = 0
         self.crew = Crew(config.threads, slot, log) if config.threads > 1 else Solo(slot)
-        self._slot = slot
-        self._most = config.max_connections
         self._graceful = config.graceful_timeout
-        self._listeners = {listener.fd: listener for listener in listeners}
-        self._listening = False
-        self._quiesced = False
         self._warned: set[str] = set()
-        self._accept_after = 0.0
         self._heard_at = 0.0  # in the last turn
-        self._cut_after = 0.0  # monotonic; 0: nothing is cut
         self._tell_at = _NEVER
         self._tell: Callable[[], None] | None = None
-        self._open = 0  # connections whose end is not complete; what is closed, but for the app's close(), is among them
-        self._connections: dict[int, Connection] = {}
         self._callers: deque[Listener] = deque()  # those at which somebody waits whom we were woken for
         self._again: deque[Sender] = deque()
         self.holding = False  # whether a small answer may wait for those of others
@@ -98,7 +85,6 @@ class Loop:
         )
         self.date = ""
         self._next_second = 0.0
-        self._epoll = select.epoll()
         self._doors: dict[int, Callable[[], None]] = {}
         if self.crew.bell >= 0:
             self._epoll.register(self.crew.bell, select.EPOLLIN)
@@ -149,17 +135,6 @@ class Loop:
         # One thread less to take the lead, should the next call be a long one: nobody is to wait for that.
         self.holding = False
         self._let_go()
-
-    def quiesce(self, quiesced: bool) -> None:
-        """Stop accepting, or start again. When this returns nothing more is accepted: what is held is all there is."""
-        self._quiesced = quiesced
-        self._consider_listening()
-
-    def look(self) -> None:
-        """Hear of everybody who waits. A worker that has left may have been the only one that the kernel woke for them (EPOLLEXCLUSIVE)."""
-        if self._listening:
-            self._listen(False)
-            self._listen(True)  # epoll_ctl(2) reports what is ready when it is added
 
     def tell_after(self, requests: int, tell: Callable[[], None]) -> None:
         """Call `tell` once, in the turn in which so many `requests` have been answered."""
@@ -284,64 +259,10 @@ class Loop:
             return True
         return bool(self._cut_after) and monotonic() >= self._cut_after and not any(each.watched for each in self._connections.values())
 
-    # Accepting
-
-    def _consider_listening(self) -> None:
-        full = len(self._connections) >= self._most
-        self._listen(not (self._quiesced or self.draining or full or self._accept_after))
-
-    def _listen(self, listening: bool) -> None:
-        if listening == self._listening:
-            return
-        self._listening = listening
-        for fd in self._listeners:
-            if listening:
-                # EPOLLEXCLUSIVE: without it every worker wakes for every connection and all but one find nothing (epoll_ctl(2)).
-                # It spreads connections by who sleeps, not evenly: a busy worker is not asleep, so it is not asked.
-                self._epoll.register(fd, select.EPOLLIN | select.EPOLLEXCLUSIVE)
-            else:
-                self._epoll.unregister(fd)
-
-    def _accept(self, listener: Listener) -> None:
-        # Several, but each is served before the next is taken: whoever waits behind a long one is still there for another worker.
-        for _ in range(_ACCEPTED_A_TURN):
-            # Told to leave in this very turn, or not heard of it yet? Then even those who woke us are for the others, who are told to
-            # look(), or at a stop for the next Master.
-            if len(self._connections) >= self._most or self._quiesced or not self.would_keep():
-                return
-            try:
-                sock, address = listener.sock.accept()
-            except BlockingIOError:
-                return
-            except OSError as error:
-                if error.errno in EXHAUSTED:
-                    # The connection stays in the queue and the listener readable: without a pause this would spin.
-                    self.log.error(f"cannot accept on {listener}: {error.strerror}; trying again in {ACCEPT_PAUSE:g} s")
-                    self._accept_after = monotonic() + ACCEPT_PAUSE
-                return  # or the client has gone
-            self._enter()
-            sock.setblocking(False)
-            connection = self.new_connection(self, sock, address, listener)
-            self._connections[connection.fd] = connection
-            if self.log.debugging:
-                self.log.debug(f"{connection}: accepted")
-            connection.handle()  # its request is most often there already; only who has to wait is watched
-
-    # The one pair that counts what is open: idleness is decided by these two numbers alone.
-
-    def _enter(self) -> None:
-        self._open += 1
-        self._slot[scoreboard.OPEN] = self._open
-        self._slot[scoreboard.ACTIVITY] = time.monotonic_ns()
-
-    def exit(self, connection: Connection) -> None:
-        """It has ended, and so has all that the app does for it."""
-        self._open -= 1
-        self._slot[scoreboard.ACTIVITY] = time.monotonic_ns()
-        self._slot[scoreboard.SERVED] = self.served
-        self._slot[scoreboard.OPEN] = self._open
-
     # What connections ask for
+
+    def _meet(self, sock: socket.socket, address: Any, listener: Listener) -> Connection:
+        return Connection(self, sock, address, listener)
 
     def base_of(self, listener: Listener) -> dict[str, Any]:
         """What is the same in the environ of all requests that come by `listener`."""
@@ -400,12 +321,6 @@ class Loop:
         if what not in self._warned:
             self._warned.add(what)
             self.log.warning(f"{connection}: {what}")
-
-    # What exchanges ask for
-
-    def would_keep(self) -> bool:
-        """False when the worker drains, or has been told to while the app was running."""
-        return not self.draining and self._slot[scoreboard.ORDER] >= scoreboard.SERVE
 
     def _tell_the_time(self, now: float) -> None:
         """Render the Date of the responses, once a second."""

@@ -1,0 +1,115 @@
+"""Who is let in: the listeners of a worker's loop (loop.py), and the count of what is open by which the Master decides whether to leave."""
+
+from __future__ import annotations
+
+import select
+import time
+from time import monotonic
+
+from spyglass import scoreboard
+from spyglass.addresses import ACCEPT_PAUSE, EXHAUSTED
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from spyglass.config import Config
+    from spyglass.lean import socket
+    from spyglass.log import Log
+    from spyglass.systemd import Listener
+    from spyglass.worker.connection import Connection
+
+_ACCEPTED_A_TURN = 16
+
+
+class Reception:
+    """Accepts by `listeners` as long as it may, and tells the Master in `slot` (cells of the scoreboard) how many are there."""
+
+    def __init__(self, config: Config, listeners: list[Listener], slot: memoryview[int], log: Log) -> None:
+        self.log = log
+        self.draining = False
+        self.served = 0
+        self._slot = slot
+        self._most = config.max_connections
+        self._listeners = {listener.fd: listener for listener in listeners}
+        self._listening = False
+        self._quiesced = False
+        self._accept_after = 0.0
+        self._cut_after = 0.0  # monotonic; 0: nothing is cut
+        self._open = 0  # connections whose end is not complete; what is closed, but for the app's close(), is among them
+        self._connections: dict[int, Connection] = {}
+        self._epoll = select.epoll()
+
+    def _meet(self, sock: socket.socket, address: Any, listener: Listener) -> Connection:
+        """What is to be done with `sock`, which was just accepted."""
+        raise NotImplementedError
+
+    def quiesce(self, quiesced: bool) -> None:
+        """Stop accepting, or start again. When this returns nothing more is accepted: what is held is all there is."""
+        self._quiesced = quiesced
+        self._consider_listening()
+
+    def look(self) -> None:
+        """Hear of everybody who waits. A worker that has left may have been the only one that the kernel woke for them (EPOLLEXCLUSIVE)."""
+        if self._listening:
+            self._listen(False)
+            self._listen(True)  # epoll_ctl(2) reports what is ready when it is added
+
+    def would_keep(self) -> bool:
+        """False when the worker drains, or has been told to while the app was running."""
+        return not self.draining and self._slot[scoreboard.ORDER] >= scoreboard.SERVE
+
+    def _consider_listening(self) -> None:
+        full = len(self._connections) >= self._most
+        self._listen(not (self._quiesced or self.draining or full or self._accept_after))
+
+    def _listen(self, listening: bool) -> None:
+        if listening == self._listening:
+            return
+        self._listening = listening
+        for fd in self._listeners:
+            if listening:
+                # EPOLLEXCLUSIVE: without it every worker wakes for every connection and all but one find nothing (epoll_ctl(2)).
+                # It spreads connections by who sleeps, not evenly: a busy worker is not asleep, so it is not asked.
+                self._epoll.register(fd, select.EPOLLIN | select.EPOLLEXCLUSIVE)
+            else:
+                self._epoll.unregister(fd)
+
+    def _accept(self, listener: Listener) -> None:
+        # Several, but each is served before the next is taken: whoever waits behind a long one is still there for another worker.
+        for _ in range(_ACCEPTED_A_TURN):
+            # Told to leave in this very turn, or not heard of it yet? Then even those who woke us are for the others, who are told to
+            # look(), or at a stop for the next Master.
+            if len(self._connections) >= self._most or self._quiesced or not self.would_keep():
+                return
+            try:
+                sock, address = listener.sock.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in EXHAUSTED:
+                    # The connection stays in the queue and the listener readable: without a pause this would spin.
+                    self.log.error(f"cannot accept on {listener}: {error.strerror}; trying again in {ACCEPT_PAUSE:g} s")
+                    self._accept_after = monotonic() + ACCEPT_PAUSE
+                return  # or the client has gone
+            self._enter()
+            sock.setblocking(False)
+            connection = self._meet(sock, address, listener)
+            self._connections[connection.fd] = connection
+            if self.log.debugging:
+                self.log.debug(f"{connection}: accepted")
+            connection.handle()  # its request is most often there already; only who has to wait is watched
+
+    # The one pair that counts what is open: idleness is decided by these two numbers alone.
+
+    def _enter(self) -> None:
+        self._open += 1
+        self._slot[scoreboard.OPEN] = self._open
+        self._slot[scoreboard.ACTIVITY] = time.monotonic_ns()
+
+    def exit(self, connection: Connection) -> None:
+        """It has ended, and so has all that the app does for it."""
+        self._open -= 1
+        self._slot[scoreboard.ACTIVITY] = time.monotonic_ns()
+        self._slot[scoreboard.SERVED] = self.served
+        self._slot[scoreboard.OPEN] = self._open
