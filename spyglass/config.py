@@ -246,7 +246,9 @@ class Config:
     max_fields = Count(100, "most header fields of a request; beyond: 431", least=1, most=10_000)
     max_body = Size(1 << 30, "largest request body; beyond: 413")
     body_memory = Size(1 << 20, "a request body up to this size stays in memory, a larger one goes to a temporary file")
-    max_connections = Count(1000, "connections that one worker holds at a time; more wait in the kernel's queue", least=1, most=1_000_000)
+    max_connections = Count(
+        1000, "connections of one worker; more wait in the kernel's queue, until others are idle for a second", least=1, most=1_000_000
+    )
     max_requests = Count(0, "a worker that has answered about this many requests is replaced by a fresh one, between requests; 0: never")
     max_memory = Size(0, "a worker whose share of the memory (PSS) has grown beyond this is replaced, between requests; 0: never")
     trusted_proxies = Proxies("127.0.0.1, ::1, unix", "whose X-Forwarded-*, Forwarded and PROXY header are believed; those of others never")

@@ -12,7 +12,6 @@ be taken back (sd_notify(3)), so it is said after the decision and never before.
 from __future__ import annotations
 
 import os
-import select
 import time
 
 from spyglass import fleet, log, scoreboard
@@ -23,7 +22,7 @@ from spyglass.generation import Generation, count
 from spyglass.lean import signal, signal_name
 from spyglass.shared import Shared
 from spyglass.signals import Signals
-from spyglass.systemd import notify
+from spyglass.systemd import notify, somebody_waits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -342,10 +341,7 @@ class Master:
             self._stop(0)
 
     def _somebody_waits(self) -> bool:
-        poll = select.poll()
-        for listener in self._listeners:
-            poll.register(listener.fd, select.POLLIN)
-        return bool(poll.poll(0))
+        return somebody_waits(self._listeners)
 
     # Failing
 

@@ -9,10 +9,15 @@ What is passed in is read from the environment here; libsystemd's sd_listen_fds(
 from __future__ import annotations
 
 import os
+import select
 
 from spyglass.addresses import FIRST_FD, address_text
 from spyglass.errors import ListenerError
 from spyglass.lean import Listening, socket
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _OURS = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC")
 
@@ -28,6 +33,14 @@ class Listener:
 
     def __str__(self) -> str:
         return address_text(self.sock)
+
+
+def somebody_waits(listeners: Iterable[Listener]) -> bool:
+    """Whether there is a connection in any of their queues that nobody has accepted yet."""
+    poll = select.poll()
+    for listener in listeners:
+        poll.register(listener.fd, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def adopt_listeners() -> list[Listener]:

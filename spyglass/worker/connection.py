@@ -376,6 +376,11 @@ class Connection(Sender):
         if self.deadline == IDLE or (self.deadline == HEAD and self._reader.quiet):
             self._loop.deadlines.set(self, LAST_CALL, monotonic())
 
+    def give_way(self) -> None:
+        """It is idle, and somebody waits for its place."""
+        if not self._speaks():
+            self.close("others wait for its place")
+
     def close(self, why: str) -> None:
         """End at once, whatever is under way; the app's close() is called, and counts as open until it returns. Idempotent."""
         if self.fd < 0:

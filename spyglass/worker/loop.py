@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from spyglass.worker.sending import Sender
 
 _LINGER = 2.0  # seconds for a client to read its last answer and close
-_LAST_CALL = 1.0  # seconds for a kept-alive client's next request when the worker drains
 _HOLD = 0.001  # seconds
 _NEVER = 1 << 62
 _ANY = ("0.0.0.0", "::")  # noqa: S104, of what is bound already
@@ -60,7 +59,6 @@ class Loop(Reception):
             # Not with the first header: an import takes a descriptor, and its connection may have taken the last.
             import spyglass.worker.greeting  # noqa: F401
         self.write_timeout = config.write_timeout
-        self.keepalive_timeout = config.keepalive_timeout
         self.crew = Crew(config.threads, slot, log) if config.threads > 1 else Solo(slot)
         self._graceful = config.graceful_timeout
         self._warned: set[str] = set()
@@ -79,7 +77,7 @@ class Loop(Reception):
                 config.body_timeout,
                 config.write_timeout,
                 config.keepalive_timeout,
-                min(_LAST_CALL, config.keepalive_timeout),
+                self.last_call,
                 _LINGER,
             ]
         )
@@ -214,8 +212,9 @@ class Loop(Reception):
         due = self.deadlines.next()
         if self._cut_after:
             due = min(due, self._cut_after) if due is not None else self._cut_after
-        if self._accept_after:
-            due = min(due, self._accept_after) if due is not None else self._accept_after
+        for when in (self._accept_after, self._room_after):
+            if when:
+                due = min(due, when) if due is not None else when
         # epoll_wait(2) counts in milliseconds and Python rounds up, so a deadline that woke us has passed.
         return None if due is None else max(0.0, due - monotonic())
 

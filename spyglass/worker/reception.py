@@ -8,6 +8,8 @@ from time import monotonic
 
 from spyglass import scoreboard
 from spyglass.addresses import ACCEPT_PAUSE, EXHAUSTED
+from spyglass.deadlines import IDLE
+from spyglass.systemd import somebody_waits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from spyglass.worker.connection import Connection
 
 _ACCEPTED_A_TURN = 16
+_LAST_CALL = 1.0  # seconds for a kept-alive client's next request when the worker drains, or others wait for its place
+_LOOK_FOR_ROOM = 0.25  # seconds between two looks at whether somebody does
 
 
 class Reception:
@@ -31,10 +35,13 @@ class Reception:
         self.served = 0
         self._slot = slot
         self._most = config.max_connections
+        self.keepalive_timeout = config.keepalive_timeout
+        self.last_call = min(_LAST_CALL, config.keepalive_timeout)
         self._listeners = {listener.fd: listener for listener in listeners}
         self._listening = False
         self._quiesced = False
         self._accept_after = 0.0
+        self._room_after = 0.0  # monotonic; 0: there is room
         self._cut_after = 0.0  # monotonic; 0: nothing is cut
         self._open = 0  # connections whose end is not complete; what is closed, but for the app's close(), is among them
         self._connections: dict[int, Connection] = {}
@@ -60,8 +67,26 @@ class Reception:
         return not self.draining and self._slot[scoreboard.ORDER] >= scoreboard.SERVE
 
     def _consider_listening(self) -> None:
-        full = len(self._connections) >= self._most
-        self._listen(not (self._quiesced or self.draining or full or self._accept_after))
+        stopped = self._quiesced or self.draining or self._accept_after
+        if len(self._connections) >= self._most and not stopped:
+            self._make_room()
+        else:
+            self._room_after = 0.0
+        self._listen(not (stopped or len(self._connections) >= self._most))
+
+    def _make_room(self) -> None:
+        """We hold as many as we may. Whoever waits takes the place of those who have been idle for longest, as long as at a drain at
+        the least: in a shorter pause the next request may be on its way.
+        """
+        now = monotonic()
+        if now < self._room_after:
+            return
+        self._room_after = now + _LOOK_FOR_ROOM
+        if somebody_waits(self._listeners.values()):
+            before = now + self.keepalive_timeout - self.last_call
+            idle = [each for each in self._connections.values() if each.deadline == IDLE and each.due <= before]
+            for connection in sorted(idle, key=lambda each: each.due)[: len(idle) // 8 + 1]:
+                connection.give_way()
 
     def _listen(self, listening: bool) -> None:
         if listening == self._listening:

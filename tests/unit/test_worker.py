@@ -305,3 +305,68 @@ def test_but_not_for_longer_than_a_stop_may_take(start):
     worker.loop.drain()
     worker.loop.lead(None)
     assert worker.journal.lines == ["leaving after 0.1 s (graceful_timeout) though the app wants to stay awake"]
+
+
+# Where there is no room
+
+
+def idle_for(worker, seconds):
+    """So long ago all kept-alive clients got their last answer."""
+    for connection in worker.loop._connections.values():
+        connection.due -= seconds
+    worker.loop._room_after = 0.001  # it is time to look again
+
+
+def test_who_has_been_idle_for_longest_makes_room_for_who_waits(start):
+    worker = start(max_connections=2, keepalive_timeout=60)
+    first, second = worker.client(ONE), worker.client()
+    worker.answers(first, 1)
+    second.sendall(GET % 2)
+    worker.answers(second, 1)
+    idle_for(worker, 10)
+    worker.turns()
+    assert worker.slot[OPEN] == 2, "nobody waits"
+    third = worker.client(GET % 3)
+    idle_for(worker, 1)
+    assert worker.answers(third, 1) == [b"/3"]
+    assert worker.to_the_end(first) == b""
+    second.sendall(GET % 4)
+    assert worker.answers(second, 1) == [b"/4"]
+
+
+def test_not_who_was_served_a_moment_ago_nor_who_is_asking(start):
+    worker = start(max_connections=2, keepalive_timeout=60, header_timeout=60)
+    busy, asking = worker.client(ONE), worker.client(b"GET / HT")
+    worker.answers(busy, 1)
+    waiting = worker.client(GET % 3)
+    worker.loop._room_after = 0.001
+    worker.turns()
+    assert worker.slot[OPEN] == 2
+    asking.sendall(b"TP/1.1\r\nHost: a\r\n\r\n")
+    assert worker.answers(asking, 1) == [b"/"]
+    idle_for(worker, 2)
+    assert worker.answers(waiting, 1) == [b"/3"]
+
+
+def test_nor_who_has_asked_again_in_that_moment(start):
+    worker = start(max_connections=1, keepalive_timeout=60)
+    client = worker.client(ONE)
+    worker.answers(client, 1)
+    other = worker.client(GET % 3)
+    idle_for(worker, 2)
+    client.sendall(GET % 2)
+    assert worker.answers(client, 1) == [b"/2"]
+    idle_for(worker, 2)
+    assert worker.answers(other, 1) == [b"/3"]
+
+
+def test_a_worker_without_room_looks_now_and_then_and_one_with_room_does_not(start):
+    worker = start(max_connections=1, keepalive_timeout=60)
+    client = worker.client(ONE)
+    worker.answers(client, 1)
+    worker.turns()
+    assert 0 < worker.loop._patience() <= 0.25
+    client.close()
+    worker.until(lambda: not worker.slot[OPEN])
+    worker.turns()
+    assert worker.loop._patience() is None
