@@ -14,6 +14,18 @@ def pycache(tmp_path_factory):
     return tmp_path_factory.mktemp("pycache")
 
 
+@pytest.fixture(scope="session")
+def postgres():
+    """A PostgreSQL that runs; see there."""
+    from .postgres import Postgres
+
+    cluster = Postgres()
+    try:
+        yield cluster.start()
+    finally:
+        cluster.end()
+
+
 @pytest.fixture
 def systemd(tmp_path, pycache):
     """systemd(app, **settings) -> a FakeSystemd that serves it; see there. Without a directory, the app is one of ours."""

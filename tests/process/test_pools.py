@@ -9,7 +9,6 @@ import sqlite3
 
 import pytest
 
-from .postgres import Postgres
 from .processes import workers
 from .visitor import visit
 
@@ -18,15 +17,6 @@ REMEDIES = {
     "register_at_fork": {},
     "preload = false": {"arguments": ["--no-preload"]},
 }
-
-
-@pytest.fixture(scope="session")
-def postgres():
-    cluster = Postgres()
-    try:
-        yield cluster.start()
-    finally:
-        cluster.end()
 
 
 @pytest.fixture
