@@ -195,7 +195,8 @@ class _RehearsingZygote(Zygote):
             time.sleep(_LATER)
             watch.look()
         look = Look(watch.fds, watch.tids, watch.carers, self._post_fork is not None, self._places.of)
-        for each in [*look.found(), *_random_numbers(self._post_fork is not None)]:
+        random = _random_numbers(self._post_fork is not None) if self._config.preload else []
+        for each in [*look.found(), *random]:
             zygote.send(self._channel, FOUND, each.what, each.why, each.grave, each.settled)
 
     def _or_leave(self, slot: int, do: Callable[[], None]) -> None:

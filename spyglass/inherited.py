@@ -146,7 +146,7 @@ def _describe(fd: int, link: str, links: dict[int, str], loops: bool) -> tuple[s
         return "a pipe", "all workers have both of its ends", False
     if kind == "anon_inode":
         if name == "[eventpoll]":
-            return "an event loop's epoll", "all workers would wait in the one, for each other's descriptors", True
+            return "an epoll, as event loops have", "all workers would wait in the one, for each other's descriptors", True
         if name == "inotify":
             return "an inotify", "what happens is told to one of the workers, whichever reads first", True
         return _KERNEL.get(name, f"an object of the kernel, {name}"), "all workers would share its state", False

@@ -57,9 +57,15 @@ def ask_all(life, numbers):
     return pairs
 
 
+def leave(life):
+    life.signal(signal.SIGTERM)
+    life.until(lambda: life.asleep, "it has not left")
+    assert life.run.status == 0
+
+
 @pytest.mark.parametrize("remedy", REMEDIES)
 def test_each_worker_has_connections_of_its_own_to_postgresql(serve, postgres, remedy):
-    life = serve("postgres", remedy, idle_timeout=1)
+    life = serve("postgres", remedy, idle_timeout=60)
     numbers = itertools.count()
     pairs = ask_all(life, numbers)
     life.signal(signal.SIGHUP)
@@ -70,7 +76,7 @@ def test_each_worker_has_connections_of_its_own_to_postgresql(serve, postgres, r
         servants.setdefault(backend, set()).add(worker)
     assert all(len(masters) == 1 for masters in servants.values()), "two workers share a connection"
     assert len(servants) > 6
-    life.until_asleep(1)
+    leave(life)
     assert "warning" not in life.log
     assert "Traceback" not in life.log
     left = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid != pg_backend_pid()"
@@ -79,14 +85,14 @@ def test_each_worker_has_connections_of_its_own_to_postgresql(serve, postgres, r
 
 @pytest.mark.parametrize("remedy", REMEDIES)
 def test_each_worker_has_an_sqlite_connection_of_its_own(serve, tmp_path, remedy):
-    life = serve("sqlite", remedy, idle_timeout=1)
+    life = serve("sqlite", remedy, idle_timeout=60)
     numbers = itertools.count()
     ask_all(life, numbers)
     life.signal(signal.SIGHUP)
     life.until_logged("the old one drains")
     pairs = ask_all(life, numbers)
     assert all(worker == owner for worker, owner in pairs)
-    life.until_asleep(1)
+    leave(life)
     with sqlite3.connect(tmp_path / "entries.db") as database:
         assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         assert database.execute("SELECT count(*), count(DISTINCT text) FROM entries").fetchall() == [(next(numbers),) * 2]
@@ -116,7 +122,7 @@ def test_who_has_fallen_into_the_trap_is_told(serve, postgres):
 def test_a_database_that_is_away_is_waited_for(serve, postgres):
     """In post_fork(): visitors are told to come again, the status says why, and nothing has to be restarted when it is back."""
     where = postgres.where.replace("user=tests", "user=late")
-    life = serve("postgres", "post_fork", environ={"POSTGRES": where, "POOL_TIMEOUT": "0.2"}, idle_timeout=1)
+    life = serve("postgres", "post_fork", environ={"POSTGRES": where, "POOL_TIMEOUT": "0.2"}, idle_timeout=60)
     answer = visit(life.address)
     assert answer.status == 503
     assert int(answer.fields["retry-after"]) >= 1
@@ -127,6 +133,6 @@ def test_a_database_that_is_away_is_waited_for(serve, postgres):
         life.until(lambda: visit(life.address, "/back").status == 200, "it has not come back", 20)
         ask_all(life, itertools.count())
         assert len(life.runs) == 1
-        life.until_asleep(1)
+        leave(life)
     finally:
         postgres.ask("DROP ROLE late")

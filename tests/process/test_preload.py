@@ -74,7 +74,7 @@ def test_a_worker_that_cannot_begin_leaves_the_others_alone(serve, tmp_path):
     with Crowd(life.address, count=2) as crowd:
         # In the middle of an answer it may be; what it held is lost, and nothing else.
         os.kill(workers(life.run.pid)[0], signal.SIGTERM)
-        life.until(lambda: life.log.count("exited with status 1") >= 5, "it is not tried again")
+        life.until(lambda: life.log.count("exited with status 1") >= 4, "it is not tried again")
         down.unlink()
         life.until(lambda: len(workers(life.run.pid)) == 2, "it has not come back")
         count = len(crowd.answers)
@@ -128,6 +128,23 @@ def test_a_worker_that_is_never_ready(serve, tmp_path, name):
     assert len(life.runs) == 1
 
 
+# Without preloading
+
+
+def test_a_reload_without_preload_has_the_new_code_or_the_reason(serve, tmp_path):
+    life = serve("def answer(): return 'old'\n", preload=False)
+    assert visit(life.address).text.endswith(" old")
+    file = tmp_path / "app" / "app.py"
+    file.write_text("import blgo\n")
+    life.signal(signal.SIGHUP)
+    life.until_logged("ModuleNotFoundError: No module named 'blgo'")
+    assert visit(life.address).text.endswith(" old")
+    file.write_text("def answer(): return 'new'\n" + ANSWER)
+    life.signal(signal.SIGHUP)
+    life.until(lambda: visit(life.address).text.endswith(" new"), "the new code is not served")
+    assert len(life.runs) == 1
+
+
 # What does not go well with a fork
 
 LEAVES = """
@@ -145,6 +162,11 @@ WARNINGS = [
     "an SQLite database, a.db (descriptor ",
     "make it after the fork, in a function post_fork() of app, or set preload = false; `spyglass check` tells more",
 ]
+
+
+def test_who_makes_nothing_pays_for_nothing(serve):
+    life = serve("import sys\ndef answer(): return {'spyglass.inherited', 'threading'} & set(sys.modules)\n")
+    assert visit(life.address).text.endswith(" set()")
 
 
 def test_each_generation_is_told_once_what_its_workers_should_not_inherit(serve):

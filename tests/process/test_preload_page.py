@@ -3,6 +3,7 @@
 import concurrent.futures
 import pathlib
 import re
+import signal
 import textwrap
 
 import pytest
@@ -37,7 +38,7 @@ def test_an_example_works_and_is_warned_of_nothing(systemd, tmp_path, request, n
     if "DATABASE_URL" in source:
         driver = "postgresql+psycopg" if "sqlalchemy" in source else "postgresql"
         environ["DATABASE_URL"] = f"{driver}://tests@/postgres?host={request.getfixturevalue('postgres').directory}"
-    life = systemd(f"{name}:app", directory=tmp_path, environ=environ, idle_timeout=1, workers=2)
+    life = systemd(f"{name}:app", directory=tmp_path, environ=environ, idle_timeout=60, workers=2)
     heard = []
 
     def complete():
@@ -53,7 +54,8 @@ def test_an_example_works_and_is_warned_of_nothing(systemd, tmp_path, request, n
     assert all(any(re.fullmatch(pattern, text) for pattern in ANSWERS[name]) for text in heard)
     if name == "dice":
         assert len(set(heard)) == len(heard), "two workers drew the same number"
-    life.until_asleep(1)
+    life.signal(signal.SIGTERM)
+    life.until(lambda: life.asleep, "it has not left")
     assert "warning" not in life.log
     assert "Traceback" not in life.log
 

@@ -82,7 +82,7 @@ FOUND = {
     "listening": (LISTEN, [r"grave a socket that listens on 127.0.0.1:\d+ \(descriptor \d+\): it is open in each worker, and none of them accepts from it"]),
     "event loop": (
         "import asyncio\nloop = asyncio.new_event_loop()",
-        [r"grave an event loop's epoll \(descriptor \d+\): all workers would wait in the one, for each other's descriptors"],
+        [r"grave an epoll, as event loops have \(descriptor \d+\): all workers would wait in the one, for each other's descriptors"],
     ),
     "sqlite": (
         "import sqlite3\ndb = sqlite3.connect('a.data'); db.execute('pragma journal_mode = wal'); db.execute('create table if not exists t (a)'); db.commit()",
