@@ -66,6 +66,10 @@ class Reception:
         """False when the worker drains, or has been told to while the app was running."""
         return not self.draining and self._slot[scoreboard.ORDER] >= scoreboard.SERVE
 
+    @property
+    def _told_to_leave(self) -> bool:
+        return self.draining or self._slot[scoreboard.ORDER] < scoreboard.PART
+
     def _consider_listening(self) -> None:
         stopped = self._quiesced or self.draining or self._accept_after
         if len(self._connections) >= self._most and not stopped:
@@ -105,7 +109,7 @@ class Reception:
         for _ in range(_ACCEPTED_A_TURN):
             # Told to leave in this very turn, or not heard of it yet? Then even those who woke us are for the others, who are told to
             # look(), or at a stop for the next Master.
-            if len(self._connections) >= self._most or self._quiesced or not self.would_keep():
+            if len(self._connections) >= self._most or self._quiesced or self._told_to_leave:
                 return
             try:
                 sock, address = listener.sock.accept()
