@@ -22,7 +22,7 @@ from spyglass.http11.refusal import refusal
 from spyglass.http11.request import RequestReader
 from spyglass.lean import socket
 from spyglass.worker.crew import ELSEWHERE
-from spyglass.worker.sending import GREETING, LINGERING, READING, RESPONDING, Sender
+from spyglass.worker.sending import AWAY, GREETING, LINGERING, READING, RESPONDING, Sender
 from spyglass.wsgi import EnvironMaker, Exchange
 
 TYPE_CHECKING = False
@@ -264,10 +264,14 @@ class Connection(Sender):
 
     def resume(self, piece: Piece) -> None:
         """What a call gave that was made in another thread."""
+        self.condition = RESPONDING
         if self.fd < 0:
             self._bury()
         elif self._take(piece):
-            self.proceed()
+            if self._loop.cutting and self._exchange is not None and not self._exchange.done:
+                self.cut()
+            else:
+                self.proceed()
 
     def _finish(self, exchange: Exchange) -> bool:
         """The answer is out; True when the connection may go on."""
@@ -380,6 +384,13 @@ class Connection(Sender):
         """It is idle, and somebody waits for its place."""
         if not self._speaks():
             self.close("others wait for its place")
+
+    def cut(self) -> None:
+        """The worker leaves, and this one has not ended in time. A call in another thread cannot be ended but with the process."""
+        if self.condition != AWAY:
+            self.close("cut: the worker leaves")
+        elif self._exchange is not None and self._exchange.ends_with_connection:
+            self._reset_on_close()
 
     def close(self, why: str) -> None:
         """End at once, whatever is under way; the app's close() is called, and counts as open until it returns. Idempotent."""

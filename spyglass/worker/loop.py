@@ -20,7 +20,7 @@ from spyglass.lean import deque
 from spyglass.worker.connection import Connection, server_name
 from spyglass.worker.crew import Crew, Solo
 from spyglass.worker.reception import Reception
-from spyglass.worker.sending import QUEUED, RESPONDING
+from spyglass.worker.sending import AWAY, QUEUED, RESPONDING
 from spyglass.wsgi import base_environ
 
 TYPE_CHECKING = False
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from spyglass.worker.sending import Sender
 
 _LINGER = 2.0  # seconds for a client to read its last answer and close
+_LAST_WORDS = 1.0  # seconds, after the cut, for calls that are not the leader's to make
 _HOLD = 0.001  # seconds
 _NEVER = 1 << 62
 _ANY = ("0.0.0.0", "::")  # noqa: S104, of what is bound already
@@ -59,6 +60,7 @@ class Loop(Reception):
             # Not with the first header: an import takes a descriptor, and its connection may have taken the last.
             import spyglass.worker.greeting  # noqa: F401
         self.write_timeout = config.write_timeout
+        self.cutting = False
         self.crew = Crew(config.threads, slot, log) if config.threads > 1 else Solo(slot)
         self._graceful = config.graceful_timeout
         self._warned: set[str] = set()
@@ -127,6 +129,7 @@ class Loop(Reception):
         connection = self._connections.get(fd)
         if connection is not None:
             self.deadlines.clear(connection)
+            connection.condition = AWAY
             if connection.watched:
                 self._epoll.unregister(fd)
                 connection.watched = 0
@@ -211,7 +214,8 @@ class Loop(Reception):
             return 0
         due = self.deadlines.next()
         if self._cut_after:
-            due = min(due, self._cut_after) if due is not None else self._cut_after
+            over = self._cut_after + (_LAST_WORDS if self.cutting else 0.0)
+            due = min(due, over) if due is not None else over
         for when in (self._accept_after, self._room_after):
             if when:
                 due = min(due, when) if due is not None else when
@@ -246,17 +250,25 @@ class Loop(Reception):
             self._accept_after = 0.0
         while self._passed:
             self._passed.popleft().close("the client takes nothing")
-        if self._cut_after and now >= self._cut_after and self._connections:
+        if self._cut_after and now >= self._cut_after:
+            self._cut()
+
+    def _cut(self) -> None:
+        """End what has not ended in time. Again in each turn that is left: the lead may be lost in here, and calls may come back."""
+        if not self.cutting and self._connections:
             self.log.warning(f"cutting {len(self._connections)} connections after {self._graceful:g} s of draining")
-            for connection in list(self._connections.values()):
-                if connection.watched:  # else its call is running in another thread, and ends with the process
-                    connection.close("cut: the worker leaves")
+        self.cutting = True
+        for connection in list(self._connections.values()):
+            connection.cut()
 
     def _finished(self) -> bool:
-        """True when nothing is left of what was to be finished, or all is cut that can be; calls that still run will not be waited for."""
-        if not self._open and not self._slot[scoreboard.HOLDS]:
-            return True
-        return bool(self._cut_after) and monotonic() >= self._cut_after and not any(each.watched for each in self._connections.values())
+        """True when nothing is left of what was to be finished, or of the time for it.
+
+        Calls that still run in other threads have some more, to come back, and so has the app, to end what was cut.
+        """
+        if not self._open:
+            return not self._slot[scoreboard.HOLDS] or (bool(self._cut_after) and monotonic() >= self._cut_after)
+        return self.cutting and monotonic() >= self._cut_after + _LAST_WORDS
 
     # What connections ask for
 

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 _BYTES_A_TURN = 256 << 10
 _SMALL = 16 << 10  # bytes of an answer that may be held
 # What is to be done when the socket is ready: read, go on with the answer, nothing before the loop's next turn, drop what comes, read
-# the PROXY header that comes before all else.
-READING, RESPONDING, QUEUED, LINGERING, GREETING = range(5)
+# the PROXY header that comes before all else, nothing before the app's call has come back from another thread.
+READING, RESPONDING, QUEUED, LINGERING, GREETING, AWAY = range(6)
 
 
 class Sender(Timed):
