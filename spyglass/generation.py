@@ -182,10 +182,12 @@ class Generation:
         for worker in self.workers.values():
             try:
                 worker.memory = share(worker.pid)
-            except OSError as error:
+            except PermissionError as error:
                 self._log.warning(f"max_memory has no effect: {error}")
                 self._weigh_at = _NEVER
                 return
+            except OSError:
+                return  # no descriptor is left, or no memory: at the next look there may be
 
     def drain(self) -> None:
         """Tell all to finish and leave; the end of the channel tells the zygote that there will be no more work."""

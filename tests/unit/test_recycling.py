@@ -212,6 +212,25 @@ def test_memory_that_cannot_be_read_is_complained_of_once(breed, monkeypatch):
     assert it.journal.lines == ["max_memory has no effect: [Errno 13] Permission denied: '/proc/1000/smaps_rollup'"]
 
 
+def test_a_look_at_the_memory_that_fails_once_is_not_the_last(breed, monkeypatch):
+    looks = []
+
+    def look(pid):
+        looks.append(pid)
+        if len(looks) == 1:
+            raise OSError(24, "Too many open files", f"/proc/{pid}/smaps_rollup")
+        return 200
+
+    monkeypatch.setattr("spyglass.memory.share", look)
+    it = breed(max_memory=100, workers=1)
+    it.cells(0)[SERVED] = 1
+    it.maintain()
+    assert it.spawned() == []
+    it.maintain(now=NOW + 5)
+    assert len(it.spawned()) == 1, "it is too large, and nobody is to take its place"
+    assert it.journal.lines == []
+
+
 SHARED = """
 import os, pathlib, socket
 from spyglass.memory import share
