@@ -28,7 +28,8 @@ EXPECTED = [
     r"Failed to start spyglass@\w+\.service - .*",  # its Master was killed before it was awake
     r"Stopping .*, but it can still be activated by:",
     r"spyglass@\w+\.service: (Main|Control) process exited, .*",
-    r"spyglass@\w+\.service: Failed with result '(signal|exit-code|core-dump|resources)'\.",
+    # "protocol": by a signal that ends a process as if it wanted to (SIGHUP), before Spyglass has begun to heed it.
+    r"spyglass@\w+\.service: Failed with result '(signal|exit-code|core-dump|resources|protocol)'\.",
     r"spyglass@\w+\.service: Killing process N \(.*\) with signal SIG\w+\.",
     r"spyglass@\w+\.service: Unit cannot be reloaded because it is inactive\.",
     r"spyglass@\w+\.service: Failed to (set up|run|spawn) .*No space left on device",
