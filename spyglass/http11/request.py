@@ -105,8 +105,8 @@ class RequestReader:
 
     @property
     def bulky(self) -> bool:
-        """True while a body is on its way of which much may be read at a time: not chunk by tiny chunk, each of which costs."""
-        return self.pending is not None and (self._chunks is None or self._chunks.bulky)
+        """Whether much of the pending body may be read at a time: not chunk by tiny chunk, each of which costs."""
+        return self._chunks is None or self._chunks.bulky
 
     def next(self, data: bytes = b"") -> Request | None:
         """With `data`, which has come now, the next complete request, its body included; None when more bytes are needed."""

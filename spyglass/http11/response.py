@@ -24,15 +24,11 @@ _ORDINARY, _LENGTH, _DATE, _SERVER = 0, 1, 2, 4
 _SPECIAL = {"content-length": _LENGTH, "date": _DATE, "server": _SERVER}
 
 
+@lru_cache(maxsize=256)
 def check_status(status: object) -> int:
     """The code of a status like "200 OK". TypeError or ValueError unless it is a final one and cannot break the framing (PEP 3333)."""
     if not isinstance(status, str):
         raise TypeError(f"the status must be of type str, not {type(status).__name__}")
-    return _code(status)
-
-
-@lru_cache(maxsize=256)
-def _code(status: str) -> int:
     code, text = status[:3], status[3:]
     if not (code.isascii() and code.isdigit() and len(code) == 3) or (text and not text.startswith(" ")):
         raise ValueError(f"the status must begin with three digits and a space: {status!r}")

@@ -77,7 +77,7 @@ class Connection(Sender):
         """Go on: the socket is ready for what is being waited for, or broken."""
         if self.condition == READING:
             try:
-                data = self.sock.recv(_RECEIVE_BODY if self._reader.bulky else _RECEIVE_HEAD)
+                data = self.sock.recv(_RECEIVE_HEAD if self._reader.pending is None or not self._reader.bulky else _RECEIVE_BODY)
             except BlockingIOError:
                 if self.deadline is None:
                     self._await_more()

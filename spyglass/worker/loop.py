@@ -309,10 +309,11 @@ class Loop(Reception):
 
         Should a call in between turn out to be a long one, whoever takes the lead lets them go first.
         """
+        now = monotonic()
         if not self._held:
-            self._held_until = monotonic() + _HOLD
+            self._held_until = now + _HOLD
         self._held.append(connection)
-        if monotonic() >= self._held_until:
+        if now >= self._held_until:
             self._let_go()
 
     def _let_go(self) -> None:
