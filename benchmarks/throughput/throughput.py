@@ -140,7 +140,7 @@ def measure(port: int, path: str, script: str, others: str, seconds: float) -> t
     total = int(re.search(r"(\d+) requests in", said)[1])
     bad = re.search(r"Non-2xx or 3xx responses: (\d+)", said)
     took = re.search(r"requests in ([\d.]+)(m?)s", said)
-    latency = re.search(r"50%\s+(\S+)", said)
+    latency = re.search(r"^ +50% +(\S+)$", said, re.MULTILINE)  # and no "+/- Stdev" of 88.50 % in the table above
     return (total - (int(bad[1]) if bad else 0)) / float(took[1]), latency[1] if latency else "-"
 
 
