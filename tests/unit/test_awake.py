@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import inspect
 import os
 import subprocess
 import sys
@@ -147,7 +148,7 @@ def test_a_decorated_coroutine_holds_while_it_runs(served):
         await asyncio.sleep(0)
         return served.holds
 
-    assert asyncio.iscoroutinefunction(work) or sys.version_info >= (3, 14)
+    assert inspect.iscoroutinefunction(work)
     waiting = work()
     assert served.holds == 0
     assert asyncio.run(waiting) == 1
