@@ -30,6 +30,14 @@ class Shared:
         """In a child: only the Master may hold the life line."""
         os.close(self._held)
 
+    def abandon(self) -> None:
+        """In a process that the app has forked: none of it is its own."""
+        for fd in (self.bell, self.poke, self.lifeline, *(listener.fd for listener in self.listeners)):
+            try:
+                os.close(fd)
+            except OSError:
+                pass
+
     def ring(self) -> None:
         os.eventfd_write(self.bell, 1)
 

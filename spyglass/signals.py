@@ -8,6 +8,7 @@ by every program an app starts (signal(7)); one with a handler goes back to its 
 from __future__ import annotations
 
 import os
+from _thread import get_ident
 
 from spyglass.lean import signal
 
@@ -44,9 +45,38 @@ class Signals:
             return []
 
     def forget(self) -> None:
-        """In a forked child: let go of the parent's pipe and give every signal its default action back."""
-        signal.set_wakeup_fd(-1)
+        """In a forked child: let go of the parent's pipe and give every signal its default action back. Idempotent.
+
+        Else a signal for that process would be recorded in the pipe that it shares with us, and heard by us instead. The child may be
+        a process of the app's, which may have set handlers of its own by now: those stay.
+        """
+        if self.fd < 0:
+            return
+        previous = signal.set_wakeup_fd(-1)
+        if previous not in (-1, self._write_end):
+            signal.set_wakeup_fd(previous)
         for number in self._numbers:
-            signal.signal(number, signal.SIG_DFL)
-        os.close(self.fd)
-        os.close(self._write_end)
+            if signal.getsignal(number) is nothing:
+                signal.signal(number, signal.SIG_DFL)
+        for fd in (self.fd, self._write_end):
+            try:
+                os.close(fd)
+            except OSError:
+                pass  # somebody has closed it for us
+        self.fd = -1
+
+    def forget_in_children(self) -> None:
+        """Have every process that is forked from this one, by whomever, begin so; from its first moment, in which it may be told to end."""
+        masks: dict[int, set[int]] = {}  # by thread: several may fork at the same time
+
+        def hold_back() -> None:
+            masks[get_ident()] = signal.pthread_sigmask(signal.SIG_BLOCK, self._numbers)
+
+        def let_come() -> None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, masks.pop(get_ident()))
+
+        def begin() -> None:
+            self.forget()
+            let_come()
+
+        os.register_at_fork(before=hold_back, after_in_parent=let_come, after_in_child=begin)

@@ -130,6 +130,8 @@ class Zygote:
         self._signals = Signals(_SIGNALS)
         self._open = True  # the channel
         self._leave_by = 0.0  # monotonic seconds, when it has ended
+        self._forking = False  # a worker, at this moment
+        self._stray = False  # this is a process that the app has forked
 
     def run(self, first: bool) -> None:
         """Load, then fork and reap until the channel ends and the last worker has gone. Returns in the workers, too."""
@@ -138,6 +140,8 @@ class Zygote:
         faulthandler.register(signal.SIGUSR2, all_threads=True, chain=False)
         hide_from_the_app()
         scoreboard.claim(self._cells, self._shared.ring)
+        self._signals.forget_in_children()
+        os.register_at_fork(after_in_child=self._forked)
         # Nothing made while loading is garbage worth looking for, and what survives is never to be looked at again: the
         # collector's marks would copy every shared page.
         gc.disable()
@@ -175,6 +179,7 @@ class Zygote:
             if self._config.preload:
                 self._load_app()
         except LoadError as error:
+            self._end_strays(error)
             report_failure(self._channel, error, FAILED)
             return False
         return True
@@ -184,6 +189,7 @@ class Zygote:
 
         with Watch() as watch:
             app = loader.load(self._config)
+        self._end_strays()
         self._post_fork = loader.post_fork(self._config)
         self._app = app
         self._look(watch)
@@ -201,6 +207,19 @@ class Zygote:
         except Exception as error:
             self._log.exception("a bug of ours, while looking at what the app has made", error)
 
+    def _forked(self) -> None:
+        """In every new process. Those that the app forks while it loads are its own affair: they hear and say nothing in our name."""
+        if not self._forking:
+            self._stray = True
+            self._channel.close()
+
+    def _end_strays(self, error: LoadError | None = None) -> None:
+        """The app has been loaded, or not; but for one that has come back from a fork of the app's, this is the end."""
+        if self._stray:
+            how = f": {error.summary}\n{error.details}".rstrip() if error else ""
+            self._log.child("stray").warning(f"a process that the app has forked came back from loading it, and is ended{how}")
+            os._exit(1)
+
     def _obey(self) -> int | None:
         """Do what the Master says; in a worker that has come to its end, a number."""
         message = receive(self._channel)
@@ -209,11 +228,14 @@ class Zygote:
             self._leave_by = monotonic() + self._config.graceful_timeout
             return None
         slot: int = message[1]
+        self._forking = True
         try:
             pid = os.fork()
         except OSError as error:
             send(self._channel, CANNOT, slot, error.strerror)
             return None
+        finally:
+            self._forking = False
         if not pid:
             self._become_worker(slot)
             return slot
@@ -222,7 +244,6 @@ class Zygote:
         return None
 
     def _become_worker(self, slot: int) -> None:
-        self._signals.forget()
         scoreboard.claim(self._shared.board.slot(slot), self._shared.ring)
         log = self._log.child("worker")
         if self._app is None:
@@ -241,6 +262,7 @@ class Zygote:
         try:
             do()
         except LoadError as error:
+            self._end_strays(error)
             report_failure(self._channel, error, UNFIT, slot, self._app is None)
             if not count_threads():
                 sys.exit(1)
@@ -248,6 +270,7 @@ class Zygote:
             for stream in (sys.stdout, sys.stderr):
                 stream.flush()
             os._exit(1)
+        self._end_strays()
 
     def _serve(self, slot: int, log: Log) -> None:
         from spyglass.worker.process import work

@@ -46,7 +46,7 @@ ELSEWHERE = Elsewhere()
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Protocol
+    from typing import NoReturn, Protocol
 
     from spyglass.log import Log
     from spyglass.wsgi import Exchange, FileSpan
@@ -126,11 +126,25 @@ class Solo:
         """The call of `exchange` is still running, and doing well."""
         self._slot[scoreboard.CALL_SINCE] = time.monotonic_ns()
 
+    def abandon(self, back: Callable[[], NoReturn]) -> None:
+        """See Crew.abandon()."""
+        self._slot = _Barrier(back)  # type: ignore[assignment]
+
     def bind(self, exchange: Exchange) -> None: ...
     def release(self, exchange: Exchange) -> None: ...
     def ended(self, exchange: Exchange) -> None: ...
     def heard(self) -> None: ...
     def resign(self) -> None: ...
+
+
+class _Barrier:
+    """In the place of what is written to when the app has come back: calls `back`, which does not return."""
+
+    def __init__(self, back: Callable[[], NoReturn]) -> None:
+        self._back = back
+
+    def __setitem__(self, _cell: int, _value: int) -> None:
+        self._back()
 
 
 class Crew:
@@ -167,6 +181,12 @@ class Crew:
         hand = self._leader
         if not self._take_the_lead(hand, None):
             self._follow(hand)
+
+    def abandon(self, back: Callable[[], NoReturn]) -> None:
+        """In a process that the app has forked, in whichever thread: who comes back from the app has lost the lead, and meets `back()`."""
+        os.close(self.bell)
+        self._table.clear()
+        self._give_back = lambda *_: back()  # type: ignore[method-assign]
 
     # In the leader
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from spyglass.log import Log
     from spyglass.systemd import Listener
     from spyglass.worker.access_log import AccessLog
+    from spyglass.worker.process import Stray
     from spyglass.worker.sending import Sender
 
 _LINGER = 2.0  # seconds for a client to read its last answer and close
@@ -156,6 +157,14 @@ class Loop(Reception):
         self._consider_listening()
         for connection in list(self._connections.values()):
             connection.last_call()
+
+    def abandon(self, stray: Stray) -> None:
+        """In a process that the app has forked: let go of all that is the worker's. Who comes back from the app meets `stray`."""
+        self._epoll.close()  # first: it is shared, and to unregister here would be to unregister there (epoll(7))
+        for connection in self._connections.values():
+            connection.sock.close()  # a client waits for the end of its connection, and that is the end of the last copy
+        self.crew.abandon(stray.back)
+        self.log = stray
 
     def turn(self) -> None:
         """Wait once, and do what has become possible."""

@@ -3,6 +3,9 @@
 A worker is forked from the zygote with the app loaded. It holds the listeners, a slot of the scoreboard, the Master's bell and the
 reading end of the life line. It leaves when it is told to (by the Master, or by a SIGTERM from whoever), or when the life line
 reports the end of its Master, always after it has finished what it accepted.
+
+A process that the app forks in a request (os.fork(), and multiprocessing, which uses it) is a copy of all that, but no worker. It has
+what it needs to go on in the app's code, and nothing of ours; should it come back from there, it is ended.
 """
 
 from __future__ import annotations
@@ -10,17 +13,20 @@ from __future__ import annotations
 import faulthandler
 import os
 import select
+import sys
 
 from spyglass import scoreboard
 from spyglass.lean import signal
+from spyglass.log import Log
 from spyglass.signals import Signals
 from spyglass.worker.loop import Loop
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import NoReturn
+
     from spyglass.config import Config
     from spyglass.loader import App
-    from spyglass.log import Log
     from spyglass.shared import Shared
 
 _HEAP_KEPT = 1 << 20
@@ -69,6 +75,12 @@ def work(config: Config, app: App, shared: Shared, number: int, log: Log) -> Non
             shared.ring()
             shared.tell_master()
 
+    def forked() -> None:
+        shared.abandon()
+        loop.abandon(Stray(log))
+
+    signals.forget_in_children()
+    os.register_at_fork(after_in_child=forked)
     loop.open_door(signals.fd, heed_signals)
     # Edge-triggered and read by nobody: one ring wakes every worker (epoll(7): each write to an eventfd is a new edge).
     loop.open_door(shared.bell, heed_bell, select.EPOLLIN | select.EPOLLET)
@@ -84,3 +96,30 @@ def work(config: Config, app: App, shared: Shared, number: int, log: Log) -> Non
     slot[scoreboard.STATE] = scoreboard.LEAVING
     shared.tell_master()
     log.debug(f"leaving after {slot[scoreboard.SERVED]} requests")
+
+
+class Stray(Log):
+    """The log of a process that the app has forked, and its end when it comes back to us, in whatever way."""
+
+    def __init__(self, worker: Log) -> None:
+        super().__init__("stray", worker.level, journal=worker.journal)
+
+    def exception(self, text: str, error: BaseException) -> None:
+        """The app has raised `error`. An exit is what it says it is, only that nothing of what is the worker's is done on the way."""
+        if not isinstance(error, SystemExit):
+            super().exception(f"{text}, in a process that it had forked", error)
+            self.end(1)
+        code = error.code
+        self.end(code if isinstance(code, int) else int(code is not None))
+
+    def back(self) -> NoReturn:
+        self.warning("a process that the app has forked came back from its request, and is ended: it should end by os._exit()")
+        self.end(1)
+
+    def end(self, status: int) -> NoReturn:
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except (OSError, ValueError, AttributeError):  # closed, or taken away
+                pass
+        os._exit(status & 0xFF)

@@ -4,6 +4,7 @@ import os
 import select
 import signal
 import subprocess
+import sys
 from signal import SIGHUP, SIGTTIN, SIGUSR1, SIGUSR2
 
 import pytest
@@ -80,3 +81,46 @@ def test_a_child_that_forgets_dies_as_anybody_does(signals):
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -SIGUSR1
     assert signals.take() == []  # and its parent hears nothing of it
+
+
+def test_a_process_that_is_told_to_end_in_its_first_moment_ends_and_its_parent_hears_nothing():
+    """multiprocessing does that: a pool that is no longer needed, a process that was started in vain."""
+    script = """
+import os, signal, threading
+from spyglass.signals import Signals
+signals = Signals([signal.SIGTERM])
+signals.forget_in_children()
+ends = []
+def fork_and_end(times):
+    for _ in range(times):
+        pid = os.fork()
+        if not pid:
+            signal.pause()
+            os._exit(0)
+        os.kill(pid, signal.SIGTERM)
+        ends.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+fork_and_end(50)
+threads = [threading.Thread(target=fork_and_end, args=(25,)) for _ in range(2)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+assert ends == [-signal.SIGTERM] * 100, ends
+assert signals.take() == []
+assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == set()
+os.kill(os.getpid(), signal.SIGTERM)
+assert signals.take() == [signal.SIGTERM]
+"""
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_what_a_child_has_set_itself_stays_when_it_forgets(signals):
+    pid = os.fork()
+    if not pid:
+        signal.signal(SIGUSR1, lambda *_: os._exit(7))
+        signals.forget()
+        signals.forget()
+        os.kill(os.getpid(), SIGUSR1)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
