@@ -11,6 +11,8 @@ FIRST_FD = 3  # SD_LISTEN_FDS_START, sd_listen_fds(3)
 
 EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 """What accept(2) says when descriptors or memory have run out."""
+GONE = frozenset((errno.EBADF, errno.ENOTSOCK, errno.EINVAL))
+"""What it says when the listener has been closed, when something else has its descriptor, when it does not listen any more."""
 ACCEPT_PAUSE = 0.5
 """Seconds without accepting after that."""
 

@@ -6,6 +6,8 @@ Whoever catches one needs no table: it says its line and pays its price.
 
 from __future__ import annotations
 
+import errno
+
 EX_CONFIG = 78
 """Exit status for configuration or an app that fails (sysexits.h; the units name it in RestartPreventExitStatus=)."""
 
@@ -65,3 +67,14 @@ class RequestError(Exception):
     def __init__(self, status: int, why: str) -> None:
         super().__init__(why)
         self.status = status
+
+
+class RobbedError(Exception):
+    """Somebody has closed a descriptor of ours. Which others are gone cannot be known: nothing more can be sent and be sure to whom."""
+
+
+def blame(error: BaseException) -> str:
+    """Whose fault it is when a worker cannot go on."""
+    if isinstance(error, RobbedError) or (isinstance(error, OSError) and error.errno in (errno.EBADF, errno.ENOTSOCK)):
+        return "a descriptor of ours is gone, closed by the app as it seems"
+    return "a bug of ours"

@@ -10,7 +10,7 @@ import functools
 import os
 import time
 
-from spyglass.addresses import ACCEPT_PAUSE, EXHAUSTED
+from spyglass.addresses import ACCEPT_PAUSE, EXHAUSTED, GONE
 from spyglass.deadlines import Deadlines, Timed
 from spyglass.fleet import retry_pause
 from spyglass.http11.refusal import http_date, refusal
@@ -113,7 +113,7 @@ class Answerer:
             try:
                 sock, _ = listener.sock.accept()
             except OSError as error:
-                if error.errno in EXHAUSTED:
+                if error.errno in EXHAUSTED or error.errno in GONE:
                     # The visitor stays in the queue and the listener readable: without a pause this would spin.
                     self._accept_after = time.monotonic() + ACCEPT_PAUSE
                 return

@@ -11,7 +11,7 @@ import sys
 import time
 
 from spyglass import fleet, scoreboard, zygote
-from spyglass.errors import LoadError
+from spyglass.errors import LoadError, blame
 from spyglass.fleet import Slot, Streak
 from spyglass.lean import signal, signal_name, socket
 from spyglass.members import Worker, read_slot
@@ -90,7 +90,7 @@ class Generation:
                 zygote.Zygote(self.config, self._shared, number, self._far_end, self._log.child("zygote")).run(self._first)
             except Exception as error:
                 # Further up are the Master's own: taken there for an error of its fork, it made a worker into a second Master.
-                log.exception("a bug of ours", error)
+                log.exception(blame(error), error)
                 sys.exit(1)
             # The zygote's end and that of each of its workers: the app's atexit functions run on the way out.
             sys.exit(0)

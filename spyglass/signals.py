@@ -26,13 +26,13 @@ class Signals:
     """Records the signals in `numbers`; `fd` becomes readable when one has come."""
 
     def __init__(self, numbers: Iterable[int]) -> None:
-        self.fd, self._write_end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self.fd, self.write_end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._numbers = frozenset(numbers)
         self.install()
 
     def install(self) -> None:
         """Set the handlers; again when other code may have set its own."""
-        signal.set_wakeup_fd(self._write_end, warn_on_full_buffer=False)
+        signal.set_wakeup_fd(self.write_end, warn_on_full_buffer=False)
         for number in self._numbers:
             signal.signal(number, nothing)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, self._numbers)  # whoever started us may have held them back until now
@@ -53,12 +53,12 @@ class Signals:
         if self.fd < 0:
             return
         previous = signal.set_wakeup_fd(-1)
-        if previous not in (-1, self._write_end):
+        if previous not in (-1, self.write_end):
             signal.set_wakeup_fd(previous)
         for number in self._numbers:
             if signal.getsignal(number) is nothing:
                 signal.signal(number, signal.SIG_DFL)
-        for fd in (self.fd, self._write_end):
+        for fd in (self.fd, self.write_end):
             try:
                 os.close(fd)
             except OSError:

@@ -32,6 +32,7 @@ from _queue import SimpleQueue
 from _thread import allocate_lock, get_ident, start_new_thread
 
 from spyglass import scoreboard
+from spyglass.errors import blame
 from spyglass.lean import deque
 from spyglass.wsgi import CutOff
 
@@ -398,7 +399,7 @@ class Crew:
                 run()
             except BaseException as error:
                 # Half a worker is worse than none: the Master replaces it.
-                self._log.exception(f"{name}: a bug", error)
+                self._log.exception(f"{name}: {blame(error)}", error)
                 os._exit(1)
 
         try:

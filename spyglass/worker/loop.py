@@ -88,6 +88,7 @@ class Loop(Reception):
         self._next_second = 0.0
         self._doors: dict[int, Callable[[], None]] = {}
         if self.crew.bell >= 0:
+            self.ours.add(self.crew.bell)
             self._epoll.register(self.crew.bell, select.EPOLLIN)
         self.access: AccessLog | None = None
         if config.access_log:
@@ -100,11 +101,13 @@ class Loop(Reception):
     def open_door(self, fd: int, callback: Callable[[], None], events: int = select.EPOLLIN) -> None:
         """Call `callback` when `fd` is ready."""
         self._doors[fd] = callback
+        self.ours.add(fd)
         self._epoll.register(fd, events)
 
     def close_door(self, fd: int) -> None:
         """Undo open_door()."""
         del self._doors[fd]
+        self.ours.discard(fd)
         self._epoll.unregister(fd)
 
     def run(self) -> None:

@@ -16,6 +16,7 @@ import select
 import sys
 
 from spyglass import scoreboard
+from spyglass.errors import blame
 from spyglass.lean import signal
 from spyglass.log import Log
 from spyglass.signals import Signals
@@ -44,6 +45,7 @@ def work(config: Config, app: App, shared: Shared, number: int, log: Log) -> Non
     # bodies of some size would have it taken, and its pages faulted in again, with each request. Both thresholds rise to what the
     # largest block needed that it has seen go (mallopt(3), M_MMAP_THRESHOLD): this one was never touched, so it costs nothing.
     bytes(_HEAP_KEPT)
+    _fill_standard_streams()
     signals = Signals((*_DRAIN_ON, *_LEFT_TO_MASTER))
     slot = shared.board.slot(number)
     if config.idle_ignore:
@@ -81,6 +83,7 @@ def work(config: Config, app: App, shared: Shared, number: int, log: Log) -> Non
 
     signals.forget_in_children()
     os.register_at_fork(after_in_child=forked)
+    loop.ours |= {shared.poke, signals.write_end}
     loop.open_door(signals.fd, heed_signals)
     # Edge-triggered and read by nobody: one ring wakes every worker (epoll(7): each write to an eventfd is a new edge).
     loop.open_door(shared.bell, heed_bell, select.EPOLLIN | select.EPOLLET)
@@ -92,10 +95,24 @@ def work(config: Config, app: App, shared: Shared, number: int, log: Log) -> Non
     log.debug(f"accepting, pid {os.getpid()}")  # before others leave because we do, so that the journal has them in this order
     slot[scoreboard.STATE] = scoreboard.ACCEPTING
     shared.tell_master()
-    loop.run()
+    try:
+        loop.run()
+    except Exception as error:
+        # Not by way of what the app has for the end: it may wait for what will not come any more.
+        log.exception(blame(error), error)
+        os._exit(1)
     slot[scoreboard.STATE] = scoreboard.LEAVING
     shared.tell_master()
     log.debug(f"leaving after {slot[scoreboard.SERVED]} requests")
+
+
+def _fill_standard_streams() -> None:
+    """Whoever has closed one of them while the app was loaded has left its number to the next client, who would get what is printed."""
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # gets the lowest number that is free
 
 
 class Stray(Log):

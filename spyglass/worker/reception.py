@@ -7,8 +7,9 @@ import time
 from time import monotonic
 
 from spyglass import scoreboard
-from spyglass.addresses import ACCEPT_PAUSE, EXHAUSTED
+from spyglass.addresses import ACCEPT_PAUSE, EXHAUSTED, GONE
 from spyglass.deadlines import IDLE
+from spyglass.errors import RobbedError
 from spyglass.systemd import somebody_waits
 
 TYPE_CHECKING = False
@@ -46,6 +47,8 @@ class Reception:
         self._open = 0  # connections whose end is not complete; what is closed, but for the app's close(), is among them
         self._connections: dict[int, Connection] = {}
         self._epoll = select.epoll()
+        # Never the number of a connection, unless somebody has closed what we still use: what we write there would reach a client.
+        self.ours = {0, 1, 2, self._epoll.fileno(), *self._listeners}
 
     def _meet(self, sock: socket.socket, address: Any, listener: Listener) -> Connection:
         """What is to be done with `sock`, which was just accepted."""
@@ -120,10 +123,15 @@ class Reception:
                     # The connection stays in the queue and the listener readable: without a pause this would spin.
                     self.log.error(f"cannot accept on {listener}: {error.strerror}; trying again in {ACCEPT_PAUSE:g} s")
                     self._accept_after = monotonic() + ACCEPT_PAUSE
+                elif error.errno in GONE:
+                    raise RobbedError(f"{listener} is no listening socket any more") from error
                 return  # or the client has gone
             self._enter()
             sock.setblocking(False)
             connection = self._meet(sock, address, listener)
+            if connection.fd in self._connections or connection.fd in self.ours:
+                # The kernel gives numbers that are free. Who had this one would go on with it: another client's answer might leave here.
+                raise RobbedError(f"a new connection has the number of one of ours, {connection.fd}")
             self._connections[connection.fd] = connection
             if self.log.debugging:
                 self.log.debug(f"{connection}: accepted")

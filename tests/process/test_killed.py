@@ -58,7 +58,7 @@ def test_a_worker_that_breaks_ends_and_does_nothing_else(systemd):
         pass  # it may be broken before the answer is out
     life.until_logged("exited with status 1")
     assert visit(life.address).status == 200
-    assert "child] error: a bug of ours" in life.log
+    assert "worker] error: a descriptor of ours is gone" in life.log
     assert "failing" not in life.log
     assert "cannot start a process" not in life.log
 

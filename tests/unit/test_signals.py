@@ -23,7 +23,7 @@ def signals():
     signal.set_wakeup_fd(wakeup)
     for number, handler in before.items():
         signal.signal(number, handler)
-    for fd in (made.fd, made._write_end):
+    for fd in (made.fd, made.write_end):
         try:
             os.close(fd)
         except OSError:
@@ -45,15 +45,15 @@ def test_they_are_taken_in_the_order_in_which_they_came(signals):
 
 
 def test_others_that_python_reports_there_are_not_ours(signals):
-    os.write(signals._write_end, bytes([SIGTTIN, SIGUSR2]))
+    os.write(signals.write_end, bytes([SIGTTIN, SIGUSR2]))
     assert signals.take() == [SIGUSR2]
 
 
 def test_a_flood_neither_blocks_nor_prints(signals, capfd):
-    os.set_blocking(signals._write_end, False)
+    os.set_blocking(signals.write_end, False)
     while True:
         try:
-            os.write(signals._write_end, bytes([SIGUSR1]) * 4096)
+            os.write(signals.write_end, bytes([SIGUSR1]) * 4096)
         except BlockingIOError:
             break
     signal.raise_signal(SIGUSR1)

@@ -8,11 +8,13 @@ import multiprocessing
 import os
 import pathlib
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 
+REQUEST = threading.local()
 FORK = multiprocessing.get_context("fork")
 
 
@@ -54,6 +56,40 @@ def hold(seconds):
 def closeall(_):
     os.closerange(3, 1000)
     return b"closed"
+
+
+def close(kind):
+    """Close all of that `kind`, but for the connection that is being answered."""
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found = kind_of(int(name))
+        except OSError:
+            continue  # what listed them
+        if found == kind:
+            os.close(int(name))
+    return b"closed"
+
+
+def print(_):
+    """To where both standard streams are, or were."""
+    for fd in (1, 2):
+        try:
+            os.write(fd, b"something that is printed\n")
+        except OSError:
+            pass
+    return b"printed"
+
+
+def kind_of(fd):
+    if fd in (1, 2):
+        return "standard"
+    link = os.readlink(f"/proc/self/fd/{fd}")
+    if not link.startswith("socket:"):
+        return link.strip("[]").removeprefix("anon_inode:[").partition(":")[0]
+    with socket.socket(fileno=os.dup(fd)) as sock:
+        if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            return "listener"
+        return "mine" if str(sock.getpeername()[1]) == REQUEST.environ["REMOTE_PORT"] else "client"
 
 
 # Processes
@@ -167,6 +203,7 @@ def alarm(_):
 def app(environ, start_response):
     if environ["QUERY_STRING"]:
         pathlib.Path(environ["QUERY_STRING"]).touch()
+    REQUEST.environ = environ
     what, _, argument = environ["PATH_INFO"][1:].partition("/")
     result = globals().get(what, lambda _: b"hello")(argument) if what.isalpha() else b"hello"
     start_response("200 OK", [("Content-Type", "text/plain")])
