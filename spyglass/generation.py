@@ -15,6 +15,7 @@ from spyglass.errors import LoadError, blame
 from spyglass.fleet import Slot, Streak
 from spyglass.lean import signal, signal_name, socket
 from spyglass.members import Worker, read_slot
+from spyglass.overdue import Overdue
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,29 +27,23 @@ if TYPE_CHECKING:
     from spyglass.log import Log
     from spyglass.shared import Shared
 
-_OTHERS = 5.0  # seconds that the other requests of a worker have to end when one of its calls must be ended
-_LOOK_AGAIN = 0.1  # seconds between two looks at whether they have
-_LAST_WORDS = 2.0  # seconds for the traceback of every thread, before a worker is killed that has been told to abort
 _WEIGH_EVERY = 5.0  # seconds between two looks at the memory of the workers
 _NEVER = float("inf")
 _RECYCLE_AGAIN = 5.0  # seconds until the next try when a replacement has not lived
 _BUFFER = 1 << 20  # the channel's; a zygote must never wait for its Master
 
 
-class Generation:
+class Generation(Overdue):
     """`started` (float) is monotonic, `started_wall` (float) the wall clock's, for comparison with times of files.
 
     `retry` (bool): the one before could not be loaded or could not live.
     """
 
     def __init__(self, config: Config, shared: Shared, doors: Doors, log: Log, *, retry: bool) -> None:
-        self.config = config
+        super().__init__(config, shared, log, first=not retry)
         self.started = time.monotonic()
         self.started_wall = time.time()
         self.wanted = config.workers
-        self.workers: dict[int, Worker] = {}
-        self.pid = 0  # the zygote's; 0 when it has gone
-        self.leave_by: float | None = None  # all of it must be gone by then
         self.last_words: tuple[str, str, list[str]] | None = None  # why loading failed: summary, details, files
         self.unfit: LoadError | None = None  # why the last worker that died could not begin to work, if it has said so
         self._told = ""  # which of these stands in the journal
@@ -62,11 +57,7 @@ class Generation:
         self._handover: tuple[Worker, Worker] | None = None  # who is to be recycled, and who takes its place
         self._recycle_at = 0.0  # not before
         self._weigh_at = 0.0
-        self._first = not retry
-        self._number: int | None = None  # of the zygote's slot
-        self._shared = shared
         self._doors = doors
-        self._log = log
         self._draining = False
         self._followed: set[int] = set()  # pidfds, of workers whose zygote has gone
         self._channel, self._far_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -218,82 +209,6 @@ class Generation:
             worker.kill(signal.SIGKILL)
         if self.pid:
             os.kill(self.pid, signal.SIGKILL)
-
-    def end_overdue(self, now: float) -> None:
-        """End each worker with a call that has been running for request_timeout, after it has finished what else it is doing.
-
-        And each that hangs in what the app does before it can accept, start_timeout after its fork.
-        """
-        for slot in fleet.overdue(self.slots(), now, self.config.request_timeout):
-            worker = self.workers[slot.number]
-            if worker.end_by is None:
-                # With one thread nothing else can be finished.
-                worker.end_by = now + (min(_OTHERS, self.config.graceful_timeout) if self.config.threads > 1 else 0.0)
-                worker.order(scoreboard.DRAIN)
-                self._shared.ring()
-                if self.config.threads > 1:
-                    continue  # it may have accepted another since the look at its slot; from now on it does not
-            if slot.open <= 1 or now >= worker.end_by:
-                self._abort(worker, now, f"a call has been running for {self.config.request_timeout:g} s (request_timeout)")
-        for worker in self.workers.values():
-            if now >= self._late_at(worker):
-                worker.end_by = now
-                worker.unfit = LoadError(f"no worker was ready within {self.config.start_timeout:g} s (start_timeout)")
-                self._abort(worker, now, f"it was not ready within {self.config.start_timeout:g} s (start_timeout)")
-
-    def end_late(self, now: float) -> None:
-        """Kill who should have left. What it had accepted it has cut by itself, so mostly it is the app that does not come to its end:
-        functions that it has registered with atexit, or threads that are no daemons, for which an interpreter waits.
-        """
-        for worker in self.workers.values():
-            leaving = worker.cells[scoreboard.STATE] == scoreboard.LEAVING
-            if leaving and worker.leave_by is None:
-                worker.leave_by = now + self.config.graceful_timeout  # of its own accord, or to be recycled: nothing was to be cut
-            if worker.leave_by is not None and now >= worker.leave_by and not worker.late:
-                worker.late = worker.killed = True
-                self._tell_late(f"worker {worker.pid}", leaving)
-                worker.kill(signal.SIGKILL)
-        if self.leave_by is not None and now >= self.leave_by and self.pid and self._number is not None:
-            self._tell_late(f"zygote {self.pid}", self._shared.board.slot(self._number)[scoreboard.STATE] == scoreboard.LEAVING)
-            self.leave_by = None
-            os.kill(self.pid, signal.SIGKILL)
-
-    def _tell_late(self, who: str, leaving: bool) -> None:
-        why = ": atexit functions of the app, or threads that are no daemons" if leaving else ""
-        self._log.warning(f"{who} killed: it has not left within {self.config.graceful_timeout:g} s (graceful_timeout){why}")
-
-    def due(self, now: float) -> list[float]:
-        """When to look for such workers next (monotonic seconds)."""
-        late = [worker.leave_by for worker in self.workers.values() if worker.leave_by is not None]
-        late += [] if self.leave_by is None else [self.leave_by]
-        if any(worker.end_by is not None for worker in self.workers.values()):
-            return [*late, now + _LOOK_AGAIN]
-        late += [self._late_at(worker) for worker in self.workers.values()]
-        return [*late, fleet.overdue_at(self.slots(), now, self.config.request_timeout)]
-
-    def _late_at(self, worker: Worker) -> float:
-        return worker.born + self.config.start_timeout if worker.starting else _NEVER
-
-    def _abort(self, worker: Worker, now: float, why: str) -> None:
-        if not worker.killed:
-            worker.killed = True
-            worker.kill_at = now + _LAST_WORDS
-            self._log.error(f"worker {worker.pid}: killed, {why}")
-            # faulthandler writes the traceback of every thread to the journal on the way out.
-            worker.kill(signal.SIGABRT)
-        elif now >= worker.kill_at:
-            worker.kill(signal.SIGKILL)
-
-    def late(self) -> LoadError:
-        """Says what has not been done within start_timeout; the first time, where that hangs is left in the journal, by faulthandler."""
-        worker = next((worker for worker in self.workers.values() if worker.starting), None)
-        if self._first and (self.pid or worker is not None):
-            os.kill(self.pid if worker is None else worker.pid, signal.SIGABRT)
-            time.sleep(0.05)
-        within = f"within {self.config.start_timeout:g} s (start_timeout)"
-        if worker is not None and self.config.preload:
-            return LoadError(f"no worker was ready {within}: a function that the app has called after the fork does not return")
-        return LoadError(f"the app was not loaded {within}")
 
     # Hearing
 
@@ -456,9 +371,6 @@ class Generation:
     def hopeless(self, now: float) -> str:
         """Why nobody can live, or "". Not as long as somebody does, who has something to lose as well."""
         return "" if any(worker.proven(now) for worker in self.workers.values()) else self.streak.hopeless
-
-    def slots(self) -> list[Slot]:
-        return [worker.slot() for worker in self.workers.values()]
 
     def holders(self) -> list[Slot]:
         """Of all who can hold off the leaving: the workers, and the zygote."""

@@ -14,7 +14,7 @@ from .breeding import NOW
 def killed(monkeypatch):
     """What would have been sent: (pid, signal), in order."""
     sent = []
-    monkeypatch.setattr("spyglass.generation.os.kill", lambda pid, number: sent.append((pid, number)))
+    monkeypatch.setattr("spyglass.overdue.os.kill", lambda pid, number: sent.append((pid, number)))
     return sent
 
 

@@ -1,0 +1,116 @@
+"""Who takes too long, of the processes of a generation: for a call, to begin, to end. They are told to go, and then killed."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from spyglass import fleet, scoreboard
+from spyglass.errors import LoadError
+from spyglass.lean import signal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from spyglass.config import Config
+    from spyglass.fleet import Slot
+    from spyglass.log import Log
+    from spyglass.members import Worker
+    from spyglass.shared import Shared
+
+_OTHERS = 5.0  # seconds that the other requests of a worker have to end when one of its calls must be ended
+_LOOK_AGAIN = 0.1  # seconds between two looks at whether they have
+_LAST_WORDS = 2.0  # seconds for the traceback of every thread, before a worker is killed that has been told to abort
+_NEVER = float("inf")
+
+
+class Overdue:
+    """What a generation (generation.py) has of that. `first` (bool): it is the first to be tried, and leaves tracebacks of what hangs."""
+
+    def __init__(self, config: Config, shared: Shared, log: Log, *, first: bool) -> None:
+        self.config = config
+        self.workers: dict[int, Worker] = {}
+        self.pid = 0  # the zygote's; 0 when it has gone
+        self.leave_by: float | None = None  # all of it must be gone by then
+        self._number: int | None = None  # of the zygote's slot
+        self._first = first
+        self._shared = shared
+        self._log = log
+
+    def slots(self) -> list[Slot]:
+        return [worker.slot() for worker in self.workers.values()]
+
+    def end_overdue(self, now: float) -> None:
+        """End each worker with a call that has been running for request_timeout, after it has finished what else it is doing.
+
+        And each that hangs in what the app does before it can accept, start_timeout after its fork.
+        """
+        for slot in fleet.overdue(self.slots(), now, self.config.request_timeout):
+            worker = self.workers[slot.number]
+            if worker.end_by is None:
+                # With one thread nothing else can be finished.
+                worker.end_by = now + (min(_OTHERS, self.config.graceful_timeout) if self.config.threads > 1 else 0.0)
+                worker.order(scoreboard.DRAIN)
+                self._shared.ring()
+                if self.config.threads > 1:
+                    continue  # it may have accepted another since the look at its slot; from now on it does not
+            if slot.open <= 1 or now >= worker.end_by:
+                self._abort(worker, now, f"a call has been running for {self.config.request_timeout:g} s (request_timeout)")
+        for worker in self.workers.values():
+            if now >= self._late_at(worker):
+                worker.end_by = now
+                worker.unfit = LoadError(f"no worker was ready within {self.config.start_timeout:g} s (start_timeout)")
+                self._abort(worker, now, f"it was not ready within {self.config.start_timeout:g} s (start_timeout)")
+
+    def end_late(self, now: float) -> None:
+        """Kill who should have left. What it had accepted it has cut by itself, so mostly it is the app that does not come to its end:
+        functions that it has registered with atexit, or threads that are no daemons, for which an interpreter waits.
+        """
+        for worker in self.workers.values():
+            leaving = worker.cells[scoreboard.STATE] == scoreboard.LEAVING
+            if leaving and worker.leave_by is None:
+                worker.leave_by = now + self.config.graceful_timeout  # of its own accord, or to be recycled: nothing was to be cut
+            if worker.leave_by is not None and now >= worker.leave_by and not worker.late:
+                worker.late = worker.killed = True
+                self._tell_late(f"worker {worker.pid}", leaving)
+                worker.kill(signal.SIGKILL)
+        if self.leave_by is not None and now >= self.leave_by and self.pid and self._number is not None:
+            self._tell_late(f"zygote {self.pid}", self._shared.board.slot(self._number)[scoreboard.STATE] == scoreboard.LEAVING)
+            self.leave_by = None
+            os.kill(self.pid, signal.SIGKILL)
+
+    def _tell_late(self, who: str, leaving: bool) -> None:
+        why = ": atexit functions of the app, or threads that are no daemons" if leaving else ""
+        self._log.warning(f"{who} killed: it has not left within {self.config.graceful_timeout:g} s (graceful_timeout){why}")
+
+    def due(self, now: float) -> list[float]:
+        """When to look for such workers next (monotonic seconds)."""
+        late = [worker.leave_by for worker in self.workers.values() if worker.leave_by is not None]
+        late += [] if self.leave_by is None else [self.leave_by]
+        if any(worker.end_by is not None for worker in self.workers.values()):
+            return [*late, now + _LOOK_AGAIN]
+        late += [self._late_at(worker) for worker in self.workers.values()]
+        return [*late, fleet.overdue_at(self.slots(), now, self.config.request_timeout)]
+
+    def _late_at(self, worker: Worker) -> float:
+        return worker.born + self.config.start_timeout if worker.starting else _NEVER
+
+    def _abort(self, worker: Worker, now: float, why: str) -> None:
+        if not worker.killed:
+            worker.killed = True
+            worker.kill_at = now + _LAST_WORDS
+            self._log.error(f"worker {worker.pid}: killed, {why}")
+            # faulthandler writes the traceback of every thread to the journal on the way out.
+            worker.kill(signal.SIGABRT)
+        elif now >= worker.kill_at:
+            worker.kill(signal.SIGKILL)
+
+    def late(self) -> LoadError:
+        """Says what has not been done within start_timeout; the first time, where that hangs is left in the journal, by faulthandler."""
+        worker = next((worker for worker in self.workers.values() if worker.starting), None)
+        if self._first and (self.pid or worker is not None):
+            os.kill(self.pid if worker is None else worker.pid, signal.SIGABRT)
+            time.sleep(0.05)
+        within = f"within {self.config.start_timeout:g} s (start_timeout)"
+        if worker is not None and self.config.preload:
+            return LoadError(f"no worker was ready {within}: a function that the app has called after the fork does not return")
+        return LoadError(f"the app was not loaded {within}")
