@@ -41,7 +41,6 @@ class Generation(Overdue):
 
     def __init__(self, config: Config, shared: Shared, doors: Doors, log: Log, *, retry: bool) -> None:
         super().__init__(config, shared, log, first=not retry)
-        self.started = time.monotonic()
         self.started_wall = time.time()
         self.wanted = config.workers
         self.last_words: tuple[str, str, list[str]] | None = None  # why loading failed: summary, details, files
@@ -224,6 +223,7 @@ class Generation(Overdue):
                 self._channel.close()
                 self._fd = -1
                 return
+            self._spoken = True
             kind, *facts = message
             if kind == zygote.FAILED:
                 self.last_words = (facts[0], facts[1], facts[2])

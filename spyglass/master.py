@@ -31,12 +31,14 @@ if TYPE_CHECKING:
     from spyglass.failing import Answerer, Trouble
     from spyglass.log import Log
     from spyglass.systemd import Listener
+    from spyglass.watchdog import Watchdog
 
 _SLOTS = 1024  # two generations of the most workers there can be, and those on their way out
 _MOST_WORKERS = 256
 _HOLD = 0.7  # seconds a visitor may wait for a new try at a broken app; then the 503
 _WHO = 0.1  # seconds for whoever came in the moment of leaving to say what they want, which may be nothing that counts
 _STATUS_EVERY = 5.0  # seconds between two looks while somebody is there, so that `systemctl status` is not old news
+_LATE = 1.0  # seconds that a wake-up may be late on a machine that has a lot to do
 _STOP = (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT)
 _SIGNALS = (*_STOP, signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGUSR2, signal.SIGCHLD)
 
@@ -73,6 +75,7 @@ class Master:
         self._exit_status: int | None = None
         self._ready = False
         self._status = ""
+        self._watchdog: Watchdog | None = None
 
     def run(self) -> int:
         """Serve until it is quiet or somebody says stop; returns the exit status."""
@@ -80,14 +83,22 @@ class Master:
         self._doors.open(self._shared.poke, self._shared.hear)
         self._load()
         self._tell(time.monotonic())
+        # Not before: the zygote is on its way by now.
+        from spyglass.watchdog import Watchdog, interval
+
+        self._watchdog = Watchdog(interval(os.environ), self._shared)
         while self._exit_status is None or self._generations():
             self.turn()
         return self._exit_status
 
     def turn(self) -> None:
         """Wait once, hear what there is, look at everything, act."""
-        self._doors.wait(fleet.patience(self._due(self._looked), self._looked, time.monotonic()))
+        began = time.monotonic()
+        patience = fleet.patience(self._due(self._looked), self._looked, began)
+        self._doors.wait(patience)
         now = self._looked = time.monotonic()
+        if patience is not None and now > began + patience + _LATE:
+            self._overslept(now - began, now)
         if self._answerer is not None:
             if (self._answerer.due() or now) < now:
                 # Before anybody is sent away for being late: all of us may have stood still (SIGSTOP), between the look and the clock, or
@@ -105,13 +116,27 @@ class Master:
             elif self._trouble is not None:
                 self._look_at_failing(now)
         self._retired = [generation for generation in self._retired if not generation.gone]
+        if self._watchdog is not None:
+            self._watchdog.look(self._generations(), self._serving, now)
         self._tell(now)
+
+    def _overslept(self, seconds: float, now: float) -> None:
+        """Woken too late, after so many seconds: stopped (SIGSTOP, a frozen control group, a halted machine), and perhaps not alone."""
+        level = self._log.info if seconds > _STATUS_EVERY else self._log.debug
+        level(f"stood still, for up to {seconds:.0f} s")
+        for generation in self._generations():
+            generation.overslept(seconds, now)
+        if self._watchdog is not None:
+            self._watchdog.overslept(now)
 
     def _due(self, now: float) -> list[float | None]:
         """When something is due, as far as it can be known at `now`; what is past has been looked at."""
         due: list[float | None] = [self._hold_until, self._answerer.due() if self._answerer is not None else None]
         for generation in self._generations():
             due += generation.due(now)
+        due += self._watchdog.due() if self._watchdog is not None else []
+        if self._exit_status is not None or self._loading is not None or any(slot.call_since for slot in self._slots()):
+            due.append(now + _LATE)  # while time is measured: often enough to notice that we have stood still
         if self._exit_status is None:
             if self._loading is not None:
                 due += [self._loading.started + self._loading.config.start_timeout, self._loading.streak.respawn_at]
@@ -131,6 +156,9 @@ class Master:
                 self._doors.open(listener.fd, self._meet_visitors)
             else:
                 self._doors.close(listener.fd)
+
+    def _slots(self) -> list[fleet.Slot]:
+        return [slot for generation in self._generations() for slot in generation.slots()]
 
     def _generations(self) -> list[Generation]:
         return [generation for generation in (self._loading, self._serving, *self._retired) if generation is not None]
@@ -453,7 +481,7 @@ class Master:
 
     def _describe(self, now: float) -> str:
         if self._exit_status is not None:
-            held = sum(slot.open for generation in self._generations() for slot in generation.slots())
+            held = sum(slot.open for slot in self._slots())
             return f"leaving: {count(held, 'connection')} to finish" if held else "leaving"
         if self._serving is None:
             loading = f"waking: loading {self._config.app or 'the welcome page'}"

@@ -28,6 +28,7 @@ def read_slot(number: int, cells: memoryview[int]) -> Slot:
         ignored=ignored,
         holds=holds,
         reason=scoreboard.read_reason(cells) if holds else "",
+        heard=cells[scoreboard.HEARD] / 1e9,
     )
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _OTHERS = 5.0  # seconds that the other requests of a worker have to end when one of its calls must be ended
 _LOOK_AGAIN = 0.1  # seconds between two looks at whether they have
+_TOLD = 5.0  # seconds within which a zygote does what it is told, and tells of a worker that was killed
 _LAST_WORDS = 2.0  # seconds for the traceback of every thread, before a worker is killed that has been told to abort
 _NEVER = float("inf")
 
@@ -31,7 +32,11 @@ class Overdue:
         self.workers: dict[int, Worker] = {}
         self.pid = 0  # the zygote's; 0 when it has gone
         self.leave_by: float | None = None  # all of it must be gone by then
+        self.started = time.monotonic()
+        self.awake_since = 0.0  # monotonic: what lies before is not held against a call
         self._number: int | None = None  # of the zygote's slot
+        self._spoken = False  # whether the zygote has ever told anything
+        self._zygote_killed = False
         self._first = first
         self._shared = shared
         self._log = log
@@ -44,7 +49,7 @@ class Overdue:
 
         And each that hangs in what the app does before it can accept, start_timeout after its fork.
         """
-        for slot in fleet.overdue(self.slots(), now, self.config.request_timeout):
+        for slot in fleet.overdue(self.slots(), now, self.config.request_timeout, self.awake_since):
             worker = self.workers[slot.number]
             if worker.end_by is None:
                 # With one thread nothing else can be finished.
@@ -54,12 +59,18 @@ class Overdue:
                 if self.config.threads > 1:
                     continue  # it may have accepted another since the look at its slot; from now on it does not
             if slot.open <= 1 or now >= worker.end_by:
-                self._abort(worker, now, f"a call has been running for {self.config.request_timeout:g} s (request_timeout)")
+                self.abort(worker, now, f"a call has been running for {self.config.request_timeout:g} s (request_timeout)")
         for worker in self.workers.values():
             if now >= self._late_at(worker):
                 worker.end_by = now
                 worker.unfit = LoadError(f"no worker was ready within {self.config.start_timeout:g} s (start_timeout)")
-                self._abort(worker, now, f"it was not ready within {self.config.start_timeout:g} s (start_timeout)")
+                self.abort(worker, now, f"it was not ready within {self.config.start_timeout:g} s (start_timeout)")
+            if worker.kill_at and now >= worker.kill_at:
+                worker.kill(signal.SIGKILL)
+                if now >= worker.kill_at + _TOLD:
+                    self._end_zygote(f"it does not tell that worker {worker.pid} has ended")
+            elif not worker.pid and self._spoken and now >= worker.born + _TOLD:
+                self._end_zygote("it does not fork")
 
     def end_late(self, now: float) -> None:
         """Kill who should have left. What it had accepted it has cut by itself, so mostly it is the app that does not come to its end:
@@ -86,23 +97,42 @@ class Overdue:
         """When to look for such workers next (monotonic seconds)."""
         late = [worker.leave_by for worker in self.workers.values() if worker.leave_by is not None]
         late += [] if self.leave_by is None else [self.leave_by]
-        if any(worker.end_by is not None for worker in self.workers.values()):
+        if any(worker.end_by is not None or worker.kill_at for worker in self.workers.values()):
             return [*late, now + _LOOK_AGAIN]
         late += [self._late_at(worker) for worker in self.workers.values()]
-        return [*late, fleet.overdue_at(self.slots(), now, self.config.request_timeout)]
+        late += [worker.born + _TOLD for worker in self.workers.values() if self._spoken and not worker.pid]
+        return [*late, fleet.overdue_at(self.slots(), now, self.config.request_timeout, self.awake_since)]
 
     def _late_at(self, worker: Worker) -> float:
         return worker.born + self.config.start_timeout if worker.starting else _NEVER
 
-    def _abort(self, worker: Worker, now: float, why: str) -> None:
+    def abort(self, worker: Worker, now: float, why: str) -> None:
+        """End `worker` at once; `why` is for the journal, and so is what faulthandler says, the traceback of every thread."""
         if not worker.killed:
             worker.killed = True
             worker.kill_at = now + _LAST_WORDS
             self._log.error(f"worker {worker.pid}: killed, {why}")
-            # faulthandler writes the traceback of every thread to the journal on the way out.
             worker.kill(signal.SIGABRT)
-        elif now >= worker.kill_at:
-            worker.kill(signal.SIGKILL)
+
+    def _end_zygote(self, why: str) -> None:
+        """It is stopped, or stuck: its workers go on until others have taken over."""
+        if self.pid and not self._zygote_killed:
+            self._zygote_killed = True
+            self._log.error(f"zygote {self.pid}: killed, {why}")
+            os.kill(self.pid, signal.SIGKILL)
+
+    def overslept(self, seconds: float, now: float) -> None:
+        """So many seconds before `now` the Master has not run, and perhaps nobody has: they count against nobody."""
+        self.started += seconds
+        self.awake_since = now
+        if self.leave_by is not None:
+            self.leave_by += seconds
+        for worker in self.workers.values():
+            worker.born += seconds
+            if worker.leave_by is not None:
+                worker.leave_by += seconds
+            if worker.kill_at:
+                worker.kill_at += seconds
 
     def late(self) -> LoadError:
         """Says what has not been done within start_timeout; the first time, where that hangs is left in the journal, by faulthandler."""

@@ -31,6 +31,7 @@ ANSWER = 5  # the last order obeyed
 ORDER = 6
 LIMIT = 7  # after so many requests the worker is to be recycled, and tells the Master; 0: never
 # What a worker writes as well.
+HEARD = 9  # when its loop heard the bell last, monotonic nanoseconds: the one sign of life of who has nothing to do
 IGNORED = 10  # how many of the open ones do not put off the leaving, for nothing but what is ignored (idle_ignore) came by them
 # And what a zygote writes, too.
 HOLDS = 8  # how many times the app wants to stay awake at the moment (awake.py), and

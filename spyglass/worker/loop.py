@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 _LINGER = 2.0  # seconds for a client to read its last answer and close
 _LAST_WORDS = 1.0  # seconds, after the cut, for calls that are not the leader's to make
+_LATE = 1.0  # seconds that a wake-up may be late on a machine that has a lot to do
 _HOLD = 0.001  # seconds
 _NEVER = 1 << 62
 _ANY = ("0.0.0.0", "::")  # noqa: S104, of what is bound already
@@ -174,10 +175,14 @@ class Loop(Reception):
         self._consider_listening()
         if self.access is not None and self.access.due:
             self.access.write()  # of the last turn, however that has ended
-        events = self._epoll.poll(self._patience())
+        patience = self._patience()
+        asked_at = monotonic() if self._cut_after else 0.0
+        events = self._epoll.poll(patience)
         # Taken before the app is called: what a client sends meanwhile is read in the next turn, before its deadline is looked at.
         # A worker that is busy keeps the others waiting; that is its time, not theirs.
         heard_at = monotonic()
+        if self._cut_after and patience is not None and heard_at > asked_at + patience + _LATE:
+            self._cut_after += heard_at - asked_at  # it has stood still (SIGSTOP, a frozen control group): nobody could finish meanwhile
         if heard_at >= self._next_second:
             self._tell_the_time(heard_at)
         connections = self._connections
@@ -227,6 +232,7 @@ class Loop(Reception):
         due = self.deadlines.next()
         if self._cut_after:
             over = self._cut_after + (_LAST_WORDS if self.cutting else 0.0)
+            over = min(over, monotonic() + _LATE)  # often enough to notice that it has stood still
             due = min(due, over) if due is not None else over
         for when in (self._accept_after, self._room_after):
             if when:

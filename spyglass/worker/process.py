@@ -14,6 +14,7 @@ import faulthandler
 import os
 import select
 import sys
+import time
 
 from spyglass import scoreboard
 from spyglass.errors import blame
@@ -56,6 +57,7 @@ def work(config: Config, app: App, shared: Shared, number: int, log: Log) -> Non
         loop = Loop(config, app, shared.listeners, slot, log)
 
     def obey() -> None:
+        slot[scoreboard.HEARD] = time.monotonic_ns()
         order = slot[scoreboard.ORDER]
         if order == scoreboard.DRAIN:
             loop.drain()

@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import settings
 
-from .breeding import Played
+from .breeding import NOW, Played
 from .working import Worker, echo
 
 settings.register_profile("spyglass", deadline=None, database=None, print_blob=True)
@@ -37,3 +37,19 @@ def breed():
     yield make
     for each in made:
         each.close()
+
+
+@pytest.fixture
+def killed(monkeypatch):
+    """What would have been sent: (pid, signal), in order."""
+    sent = []
+    monkeypatch.setattr("spyglass.overdue.os.kill", lambda pid, number: sent.append((pid, number)))
+    return sent
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """The time, as a list of one: what is heard of the zygote is heard then."""
+    time = [NOW]
+    monkeypatch.setattr("spyglass.generation.time.monotonic", lambda: time[0])
+    return time

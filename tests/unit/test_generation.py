@@ -10,14 +10,6 @@ from spyglass.scoreboard import CALL_SINCE, DRAIN, OPEN, SERVED
 from .breeding import NOW
 
 
-@pytest.fixture
-def killed(monkeypatch):
-    """What would have been sent: (pid, signal), in order."""
-    sent = []
-    monkeypatch.setattr("spyglass.overdue.os.kill", lambda pid, number: sent.append((pid, number)))
-    return sent
-
-
 def test_who_is_told_to_abort_has_time_for_its_last_words(breed, killed):
     """Whatever wakes the Master meanwhile: the worker's own obedience to the order to drain is one of those things."""
     it = breed(request_timeout=10)
@@ -34,14 +26,6 @@ def test_who_is_told_to_abort_has_time_for_its_last_words(breed, killed):
 
 
 # Deaths, and forks that fail
-
-
-@pytest.fixture
-def clock(monkeypatch):
-    """The time, as a list of one: what is heard of the zygote is heard then."""
-    time = [NOW]
-    monkeypatch.setattr("spyglass.generation.time.monotonic", lambda: time[0])
-    return time
 
 
 def test_while_forks_fail_the_pauses_grow_and_it_is_told_once(breed, clock):

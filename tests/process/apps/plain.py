@@ -19,6 +19,13 @@ def sleep(seconds):
     return b"slept"
 
 
+def steps(seconds):
+    """So many seconds of its own: a single sleep would be over when it had stood still for that long."""
+    for _ in range(15):
+        time.sleep(float(seconds) / 15)
+    return b"slept"
+
+
 def hang(_):
     time.sleep(3600)
 
@@ -63,7 +70,7 @@ def deafen(_):
 
 
 DOES = {
-    "sleep": sleep, "hang": hang, "pid": pid, "environment": environment, "descriptors": descriptors, "stream": stream, "large": large,
+    "sleep": sleep, "steps": steps, "hang": hang, "pid": pid, "environment": environment, "descriptors": descriptors, "stream": stream, "large": large,
     "deafen": deafen,
 }
 

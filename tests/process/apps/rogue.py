@@ -48,6 +48,7 @@ def shoot(number):
 def hold(seconds):
     """In a C function that keeps the interpreter's lock, as a regular expression gone wild does."""
     ctypes.PyDLL(None).sleep(int(seconds))
+    return b"held"
 
 
 # Descriptors

@@ -1,0 +1,151 @@
+"""Is there progress? systemd is told so only then; and who is stuck without being in a call that takes too long is found, and replaced."""
+
+import itertools
+import os
+import re
+import signal
+import time
+
+import pytest
+
+from .processes import children, workers
+from .visitor import Crowd, Lost, Visitor, visit
+
+EVERY = 1.0  # seconds, as WatchdogSec=
+ASKS = {"WATCHDOG_USEC": str(int(EVERY * 1e6))}
+
+
+def told_at(life):
+    return [when for when, name, value in list(life.run.notes) if (name, value) == ("WATCHDOG", "1")]
+
+
+def longest_silence(life, since, until):
+    whens = [since, *(when for when in told_at(life) if since < when < until), until]
+    return max(later - earlier for earlier, later in itertools.pairwise(whens))
+
+
+def stop(pid):
+    os.kill(pid, signal.SIGSTOP)
+
+
+# systemd's watchdog
+
+
+def test_systemd_is_told_all_the_time_and_not_more_often_than_it_wants(systemd):
+    life = systemd(idle_timeout=60, environ=ASKS)
+    assert visit(life.address).status == 200
+    began = time.monotonic()
+    time.sleep(3 * EVERY)
+    now = time.monotonic()
+    assert longest_silence(life, began, now) < EVERY
+    assert len([when for when in told_at(life) if when > began]) <= 1 + (now - began) / (EVERY / 4)
+
+
+def test_who_did_not_ask_is_not_told(systemd):
+    life = systemd(idle_timeout=0.5, environ={"WATCHDOG_USEC": "1000000", "WATCHDOG_PID": "1"})
+    assert visit(life.address).status == 200
+    life.until_asleep(1)
+    assert life.run.told("WATCHDOG") == []
+
+
+def test_while_the_app_is_loaded_and_while_it_fails(systemd, tmp_path):
+    source = f"import time\ntime.sleep({2 * EVERY})\nimport blgo\n"
+    (tmp_path / "slow.py").write_text(source)
+    life = systemd("slow:app", directory=tmp_path, idle_timeout=60, environ=ASKS)
+    assert visit(life.address).status == 503
+    loaded = time.monotonic()
+    time.sleep(2 * EVERY)
+    assert longest_silence(life, told_at(life)[0], loaded) < EVERY
+    assert longest_silence(life, loaded, time.monotonic()) < EVERY
+
+
+def test_a_stopped_master_tells_nothing(systemd):
+    life = systemd(idle_timeout=60, environ=ASKS)
+    assert visit(life.address).status == 200
+    stop(life.run.pid)
+    began = time.monotonic()
+    with Crowd(life.address, count=2, pause=0.02) as crowd:
+        time.sleep(1.5 * EVERY)
+    assert crowd.lost == []  # its workers need it for nothing
+    assert longest_silence(life, began + 0.1, time.monotonic()) > EVERY
+    life.signal(signal.SIGCONT)
+    life.until(lambda: told_at(life)[-1] > began + EVERY, "it has not gone on")
+    assert visit(life.address).status == 200
+    assert len(life.runs) == 1
+
+
+# Workers that are stuck
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_a_call_that_keeps_the_interpreters_lock_is_ended_like_any_other(systemd, threads):
+    """With threads, nobody in that worker can tell the Master of it; a traceback is written all the same."""
+    life = systemd("rogue:app", idle_timeout=60, workers=2, threads=threads, request_timeout=1)
+    life.until(lambda: visit(life.address).status == 200 and len(workers(life.run.pid)) == 2, "there are not two workers")
+    with life.visitor_under_way("/hold/30") as stuck, Crowd(life.address, count=2, pause=0.01) as crowd:
+        with pytest.raises(Lost, match="closed without an answer|reset"):
+            stuck.answer()
+        life.until(lambda: len(workers(life.run.pid)) == 2, "it was not replaced")
+        count = len(crowd.answers)
+        life.until(lambda: len(crowd.answers) > count + 20, "nobody is served")
+    assert len(crowd.lost) <= 1, crowd.lost  # who may have been woken for in the moment before
+    why = r"a call has been running for 1 s \(request_timeout\)" if threads == 1 else "nothing has been heard of it for 1 s"
+    assert re.search(rf"worker \d+: killed, {why}$", life.log, re.M), life.log
+    assert re.search(r'rogue\.py", line \d+ in hold$', life.log, re.M), life.log
+
+
+def test_one_that_comes_back_in_time_is_not(systemd):
+    life = systemd("rogue:app", idle_timeout=60, workers=1, request_timeout=3)
+    with life.visitor_under_way("/hold/2") as held, Crowd(life.address, count=2, pause=0.01) as crowd:
+        assert held.answer().status == 200
+    assert crowd.lost == []
+    assert "killed" not in life.log
+
+
+def test_when_all_workers_are_stopped_and_somebody_waits_they_are_replaced(systemd):
+    life = systemd(idle_timeout=60, workers=2, request_timeout=1)
+    assert visit(life.address).status == 200
+    life.until(lambda: len(workers(life.run.pid)) == 2, "there are not two workers")
+    before = workers(life.run.pid)
+    for pid in before:
+        stop(pid)
+    answer = visit(life.address)
+    assert answer.status == 200
+    assert answer.seconds < 12
+    assert re.search(rf"worker {before[0]}: killed, nothing has been heard of it", life.log)
+
+
+def test_a_stopped_worker_does_not_keep_the_others_from_leaving(systemd):
+    life = systemd(idle_timeout=0.5, workers=2, request_timeout=1)
+    assert visit(life.address).status == 200
+    life.until(lambda: len(workers(life.run.pid)) == 2, "there are not two workers")
+    stop(workers(life.run.pid)[0])
+    life.until_asleep(1)
+    assert life.run.status == 0
+
+
+def test_a_stopped_zygote_that_cannot_tell_of_deaths_is_replaced_and_systemd_hears_nothing_meanwhile(systemd):
+    life = systemd(idle_timeout=60, workers=1, request_timeout=1, environ=ASKS)
+    assert visit(life.address).status == 200
+    [zygote] = children(life.run.pid)
+    [worker] = workers(life.run.pid)
+    stop(zygote.pid)
+    began = time.monotonic()
+    os.kill(worker, signal.SIGKILL)
+    answer = visit(life.address)
+    assert answer.status == 200
+    assert answer.seconds < 18
+    assert longest_silence(life, began, time.monotonic()) > EVERY
+    assert f"zygote {zygote.pid}: killed, it does not tell that worker {worker} has ended" in life.log
+    assert len(life.runs) == 1
+
+
+def test_who_is_asked_and_answers_stays(systemd):
+    """Kept-alive, and silent for longer than a call may take: an honest worker with nothing to do."""
+    life = systemd(idle_timeout=60, workers=1, request_timeout=0.4, keepalive_timeout=30)
+    with Visitor(life.address) as visitor:
+        assert visitor.ask(keep=True).status == 200
+        before = workers(life.run.pid)
+        time.sleep(2)
+        assert visitor.ask().status == 200
+    assert workers(life.run.pid) == before

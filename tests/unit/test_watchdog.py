@@ -1,0 +1,274 @@
+"""Who is asked, who is ended, and when systemd is told that all is well: the test is the workers, and the clock."""
+
+import os
+import select
+import signal
+import socket
+
+import pytest
+
+from spyglass import scoreboard, watchdog
+from spyglass.scoreboard import ANSWER, CALL_SINCE, DRAINING, HEARD, OPEN, ORDER, STARTING, STATE
+from spyglass.systemd import Listener
+from spyglass.watchdog import Watchdog, interval
+
+from .breeding import NOW, Played
+
+NEVER = float("inf")
+
+
+@pytest.fixture
+def told(monkeypatch):
+    """What systemd was told."""
+    notes = []
+    monkeypatch.setattr(watchdog, "notify", notes.append)
+    return notes
+
+
+class Watched:
+    """A generation of two, watched; `knock()` is somebody who waits in the queue."""
+
+    def __init__(self, seconds=0.0, **settings):
+        self.it = Played(**settings)
+        self.sock = socket.create_server(("127.0.0.1", 0))
+        self.it.shared.listeners.append(Listener(self.sock, "http"))
+        self.dog = Watchdog(seconds, self.it.shared)
+        self.clients = []
+        self.rings()
+
+    def look(self, seconds, serving=True):
+        generation = self.it.generation
+        self.dog.look([generation], generation if serving else None, NOW + seconds)
+        return self.rings()
+
+    def due(self):
+        return min(self.dog.due(), default=NEVER) - NOW
+
+    def rings(self):
+        """How often the bell has rung since it was last looked at."""
+        try:
+            return os.eventfd_read(self.it.shared.bell)
+        except BlockingIOError:
+            return 0
+
+    def knock(self):
+        self.clients.append(socket.create_connection(self.sock.getsockname()))
+        assert select.select([self.sock], [], [], 10)[0]
+
+    def close(self):
+        for sock in (self.sock, *self.clients):
+            sock.close()
+        self.it.close()
+
+
+@pytest.fixture
+def watch():
+    made = []
+
+    def make(*seconds, **settings):
+        made.append(Watched(*seconds, **settings))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+# systemd's question
+
+
+@pytest.mark.parametrize(
+    ("environ", "seconds"),
+    [
+        ({}, 0),
+        ({"WATCHDOG_USEC": "30000000"}, 30),
+        ({"WATCHDOG_USEC": "500000", "WATCHDOG_PID": str(os.getpid())}, 0.5),
+        ({"WATCHDOG_USEC": "500000", "WATCHDOG_PID": str(os.getpid() + 1)}, 0),
+        ({"WATCHDOG_USEC": "soon"}, 0),
+        ({"WATCHDOG_USEC": "-1"}, 0),
+        ({"WATCHDOG_USEC": ""}, 0),
+    ],
+)
+def test_interval(environ, seconds):
+    assert interval(environ) == seconds
+
+
+def test_it_is_told_twice_in_its_time_and_not_at_every_turn(watch, told):
+    watched = watch(20)
+    for seconds, times in ((0, 1), (1, 1), (4.9, 1), (5, 2), (9.9, 2), (10, 3)):
+        watched.look(seconds)
+        assert len(told) == times
+    assert set(told) == {"WATCHDOG=1"}
+    assert watched.due() == 20
+
+
+def test_who_does_not_ask_is_not_told_and_wakes_nobody(watch, told):
+    watched = watch()
+    for seconds in range(0, 1000, 7):
+        assert not watched.look(seconds)
+    assert told == []
+    assert watched.due() == NEVER
+
+
+@pytest.mark.parametrize("serving", [True, False])
+def test_without_workers_the_master_alone_counts(watch, told, serving):
+    """While the app is loaded, or fails, or the workers have died and others are on their way."""
+    watched = watch(20)
+    for number in list(watched.it.generation.workers):
+        watched.it.ended(number, 9)
+    watched.look(0, serving)
+    watched.look(10, serving)
+    assert len(told) == 2
+
+
+# Workers
+
+
+def test_an_idle_worker_is_left_in_peace(watch, killed):
+    watched = watch(request_timeout=10)
+    for seconds in range(0, 1000, 7):
+        assert not watched.look(seconds)
+    assert (killed, watched.due()) == ([], NEVER)
+
+
+def test_who_has_a_connection_and_is_not_heard_of_is_asked_and_then_ended(watch, killed):
+    watched = watch(request_timeout=10)
+    watched.it.cells(0)[OPEN] = 1
+    assert [watched.look(seconds) for seconds in (0, 4.9, 5, 6, 9.9)] == [0, 0, 1, 0, 0]
+    assert killed == []
+    assert watched.due() == 10
+    watched.look(10)
+    assert killed == [(1000, signal.SIGABRT)]
+    assert watched.it.journal.lines == ["worker 1000: killed, nothing has been heard of it for 10 s"]
+    watched.look(10.1)
+    watched.it.generation.end_overdue(NOW + 12.1)
+    assert killed == [(1000, signal.SIGABRT), (1000, signal.SIGKILL)]
+
+
+def test_who_answers_is_asked_again_later(watch, killed):
+    watched = watch(request_timeout=10)
+    cells = watched.it.cells(0)
+    cells[OPEN] = 1
+    asked = 0
+    for seconds in range(100):
+        if watched.look(seconds):
+            asked += 1
+            cells[HEARD] = int((NOW + seconds) * 1e9) + 1
+    assert killed == []
+    assert 15 <= asked <= 20
+
+
+def test_a_call_that_is_known_is_not_our_affair(watch, killed):
+    watched = watch(request_timeout=10)
+    watched.it.cells(0)[OPEN], watched.it.cells(0)[CALL_SINCE] = 1, int(NOW * 1e9)
+    for seconds in range(0, 100, 3):
+        assert not watched.look(seconds)
+    assert (killed, watched.due()) == ([], NEVER)
+
+
+def test_somebody_waits_and_one_of_them_looks(watch, killed):
+    watched = watch(request_timeout=60)
+    watched.knock()
+    assert watched.look(0) == 1
+    watched.it.cells(1)[HEARD] = int(NOW * 1e9)
+    watched.look(9.9)
+    assert killed == []
+    watched.look(10)
+    assert killed == [(1000, signal.SIGABRT)]
+
+
+def test_who_waits_while_nobody_serves_is_waiting_for_the_master(watch, killed):
+    watched = watch(request_timeout=60)
+    watched.knock()
+    for seconds in range(0, 100, 3):
+        assert not watched.look(seconds, serving=False)
+    assert killed == []
+
+
+def test_an_order_has_to_be_answered(watch, killed):
+    watched = watch(request_timeout=60)
+    for number in (0, 1):
+        watched.it.cells(number)[ORDER] = 7
+    watched.it.cells(1)[ANSWER] = 7
+    for seconds in (0, 5, 10):
+        watched.look(seconds)
+    assert killed == [(1000, signal.SIGABRT)]
+
+
+@pytest.mark.parametrize("state", [scoreboard.EMPTY, STARTING, DRAINING])
+def test_who_does_not_accept_owes_nobody_a_look(watch, killed, state):
+    """On the way in the app's own code may run, and on the way out; a limit for that is somebody else's affair."""
+    watched = watch(request_timeout=60)
+    for number in (0, 1):
+        watched.it.cells(number)[STATE], watched.it.cells(number)[ORDER] = state, 7
+    watched.knock()
+    for seconds in range(0, 100, 3):
+        assert not watched.look(seconds)
+    assert killed == []
+
+
+def test_time_in_which_nobody_ran_is_not_held_against_anybody(watch, killed):
+    watched = watch(request_timeout=10)
+    watched.it.cells(0)[OPEN] = 1
+    watched.look(0)
+    watched.look(6)
+    watched.dog.overslept(NOW + 1000)
+    assert watched.look(1000) == 0
+    assert killed == []
+    assert watched.due() == 1005
+
+
+@pytest.mark.parametrize("stuck", [1, 2])
+def test_systemd_is_told_nothing_while_all_are_stuck(watch, told, killed, clock, stuck):
+    watched = watch(4, request_timeout=10)
+    for number in range(stuck):
+        watched.it.cells(number)[OPEN] = 1
+    for seconds in range(40):
+        watched.look(seconds)
+    assert len(killed) == stuck
+    assert len(told) == (40 if stuck == 1 else 10)
+    # One that takes the place of one of them is on its way: that is progress.
+    watched.it.ended(0, 9)
+    watched.it.maintain(now=NOW + 100)
+    assert len(watched.it.spawned()) == 1
+    told.clear()
+    watched.look(101)
+    assert told == ["WATCHDOG=1"]
+
+
+# Zygotes
+
+
+def test_a_zygote_that_does_not_tell_of_a_death_is_ended(watch, killed):
+    watched = watch(request_timeout=10)
+    watched.it.cells(0)[OPEN] = 1
+    watched.look(0)
+    watched.look(5)
+    watched.look(10)
+    generation = watched.it.generation
+    for seconds in (12.1, 13, 17.2, 17.3):
+        generation.end_overdue(NOW + seconds)
+    assert [victim for victim in killed if victim[0] == generation.pid] == [(generation.pid, signal.SIGKILL)]
+    assert watched.it.journal.lines[1:] == ["zygote 1: killed, it does not tell that worker 1000 has ended"]
+
+
+def test_a_zygote_that_does_not_fork_is_ended(watch, killed, clock):
+    generation = (it := watch().it).generation
+    it.ended(0, 9)
+    it.maintain(now=NOW + 100)
+    assert len(it.spawned()) == 1
+    generation.end_overdue(NOW + 104.9)
+    assert killed == []
+    assert min(generation.due(NOW + 104.9)) == NOW + 105
+    generation.end_overdue(NOW + 105)
+    assert killed == [(generation.pid, signal.SIGKILL)]
+
+
+def test_one_that_is_still_loading_the_app_has_its_own_time(watch, killed, clock):
+    it = watch().it
+    it.generation._spoken = False
+    it.ended(0, 9)
+    it.generation._spoken = False
+    it.maintain(now=NOW + 100)
+    it.generation.end_overdue(NOW + 1000)
+    assert killed == []
