@@ -14,7 +14,7 @@ from .visitor import Crowd, Visitor, visit
 
 LIMIT = 2.0  # seconds that may be used, of
 USED = 1.5  # those that are used in steps, some of them before and some after
-STILL = 4.0
+STILL = 3.0
 
 
 @contextmanager
@@ -58,7 +58,6 @@ def test_nobody_is_late_who_had_no_time(systemd, tmp_path):
         life.until_asleep(1)
         assert life.run.status == 0
         assert len(life.runs) == 1
-    assert "stood still for" in call.log or STILL < 5
 
 
 def test_a_worker_alone(systemd):

@@ -31,32 +31,23 @@ def stop(pid):
 # systemd's watchdog
 
 
-def test_systemd_is_told_all_the_time_and_not_more_often_than_it_wants(systemd):
-    life = systemd(idle_timeout=60, environ=ASKS)
-    assert visit(life.address).status == 200
-    began = time.monotonic()
-    time.sleep(3 * EVERY)
+def test_systemd_is_told_all_the_time_and_not_more_often_than_it_wants(systemd, tmp_path):
+    """Of a Master whose app serves, of one whose app is being loaded, and then fails; and not of one who was not asked."""
+    (tmp_path / "slow.py").write_text(f"import time\ntime.sleep({2 * EVERY})\nimport blgo\n")
+    serves = systemd(idle_timeout=60, environ=ASKS)
+    fails = systemd("slow:app", directory=tmp_path, idle_timeout=60, environ=ASKS)
+    unasked = systemd(idle_timeout=60, environ=ASKS | {"WATCHDOG_PID": "1"})
+    with Visitor(fails.address) as visitor:
+        visitor.send()
+        assert [visit(life.address).status for life in (serves, unasked)] == [200, 200]
+        began = time.monotonic()
+        assert visitor.answer().status == 503
+    time.sleep(1.5 * EVERY)
     now = time.monotonic()
-    assert longest_silence(life, began, now) < EVERY
-    assert len([when for when in told_at(life) if when > began]) <= 1 + (now - began) / (EVERY / 4)
-
-
-def test_who_did_not_ask_is_not_told(systemd):
-    life = systemd(idle_timeout=0.5, environ={"WATCHDOG_USEC": "1000000", "WATCHDOG_PID": "1"})
-    assert visit(life.address).status == 200
-    life.until_asleep(1)
-    assert life.run.told("WATCHDOG") == []
-
-
-def test_while_the_app_is_loaded_and_while_it_fails(systemd, tmp_path):
-    source = f"import time\ntime.sleep({2 * EVERY})\nimport blgo\n"
-    (tmp_path / "slow.py").write_text(source)
-    life = systemd("slow:app", directory=tmp_path, idle_timeout=60, environ=ASKS)
-    assert visit(life.address).status == 503
-    loaded = time.monotonic()
-    time.sleep(2 * EVERY)
-    assert longest_silence(life, told_at(life)[0], loaded) < EVERY
-    assert longest_silence(life, loaded, time.monotonic()) < EVERY
+    for life in (serves, fails):
+        assert longest_silence(life, max(began, told_at(life)[0]), now) < EVERY
+        assert len([when for when in told_at(life) if when > began]) <= 1 + (now - began) / (EVERY / 4)
+    assert told_at(unasked) == []
 
 
 def test_a_stopped_master_tells_nothing(systemd):
@@ -81,7 +72,8 @@ def test_a_stopped_master_tells_nothing(systemd):
 def test_a_call_that_keeps_the_interpreters_lock_is_ended_like_any_other(systemd, threads):
     """With threads, nobody in that worker can tell the Master of it; a traceback is written all the same."""
     life = systemd("rogue:app", idle_timeout=60, workers=2, threads=threads, request_timeout=1)
-    life.until(lambda: visit(life.address).status == 200 and len(workers(life.run.pid)) == 2, "there are not two workers")
+    assert visit(life.address).status == 200
+    life.until(lambda: len(workers(life.run.pid)) == 2, "there are not two workers")
     with life.visitor_under_way("/hold/30") as stuck, Crowd(life.address, count=2, pause=0.01) as crowd:
         with pytest.raises(Lost, match="closed without an answer|reset"):
             stuck.answer()
@@ -102,42 +94,33 @@ def test_one_that_comes_back_in_time_is_not(systemd):
     assert "killed" not in life.log
 
 
-def test_when_all_workers_are_stopped_and_somebody_waits_they_are_replaced(systemd):
-    life = systemd(idle_timeout=60, workers=2, request_timeout=1)
-    assert visit(life.address).status == 200
-    life.until(lambda: len(workers(life.run.pid)) == 2, "there are not two workers")
-    before = workers(life.run.pid)
-    for pid in before:
+def test_who_is_stopped_is_replaced_when_somebody_waits_and_when_it_is_to_leave(systemd):
+    """All workers; the zygote, which then does not tell that its worker has been killed; one worker of two, while the others want to leave."""
+    all_workers = systemd(idle_timeout=60, workers=2, request_timeout=1)
+    zygote = systemd(idle_timeout=60, workers=1, request_timeout=1, environ=ASKS)
+    one = systemd(idle_timeout=0.5, workers=2, request_timeout=1)
+    lives = (all_workers, zygote, one)
+    assert [visit(life.address).status for life in lives] == [200] * 3
+    for life, count in zip(lives, (2, 1, 2), strict=True):
+        life.until(lambda life=life, count=count: len(workers(life.run.pid)) == count, "they are not all there")
+    [[before, _], [killed], [silent, _]] = [workers(life.run.pid) for life in lives]
+    [parent] = children(zygote.run.pid)
+    for pid in (*workers(all_workers.run.pid), parent.pid, silent):
         stop(pid)
-    answer = visit(life.address)
-    assert answer.status == 200
-    assert answer.seconds < 12
-    assert re.search(rf"worker {before[0]}: killed, nothing has been heard of it", life.log)
-
-
-def test_a_stopped_worker_does_not_keep_the_others_from_leaving(systemd):
-    life = systemd(idle_timeout=0.5, workers=2, request_timeout=1)
-    assert visit(life.address).status == 200
-    life.until(lambda: len(workers(life.run.pid)) == 2, "there are not two workers")
-    stop(workers(life.run.pid)[0])
-    life.until_asleep(1)
-    assert life.run.status == 0
-
-
-def test_a_stopped_zygote_that_cannot_tell_of_deaths_is_replaced_and_systemd_hears_nothing_meanwhile(systemd):
-    life = systemd(idle_timeout=60, workers=1, request_timeout=1, environ=ASKS)
-    assert visit(life.address).status == 200
-    [zygote] = children(life.run.pid)
-    [worker] = workers(life.run.pid)
-    stop(zygote.pid)
     began = time.monotonic()
-    os.kill(worker, signal.SIGKILL)
-    answer = visit(life.address)
-    assert answer.status == 200
-    assert answer.seconds < 18
-    assert longest_silence(life, began, time.monotonic()) > EVERY
-    assert f"zygote {zygote.pid}: killed, it does not tell that worker {worker} has ended" in life.log
-    assert len(life.runs) == 1
+    os.kill(killed, signal.SIGKILL)
+    with Visitor(zygote.address) as visitor:
+        visitor.send()
+        answer = visit(all_workers.address)
+        assert (answer.status, answer.seconds < 12) == (200, True)
+        one.until_asleep(1)
+        assert visitor.answer().status == 200
+    now = time.monotonic()
+    assert now - began < 18
+    assert longest_silence(zygote, began, now) > EVERY, "all is said to be well"
+    assert re.search(rf"worker {before}: killed, nothing has been heard of it", all_workers.log)
+    assert f"zygote {parent.pid}: killed, it does not tell that worker {killed} has ended" in zygote.log
+    assert (one.run.status, len(one.runs), len(zygote.runs)) == (0, 1, 1)
 
 
 def test_who_is_asked_and_answers_stays(systemd):
