@@ -20,10 +20,10 @@ from machine import Machine, wait_until
 from process.processes import children, workers
 from process.visitor import Crowd, Lost, Visitor, visit
 
-# Beside what TELL does: /eat takes all the memory there is, /daemon leaves a process behind, /deaf one that ignores SIGTERM.
+# Beside what TELL does: /wild matches an expression for years, /eat takes all the memory there is, /daemon leaves a process behind, /deaf one that ignores SIGTERM.
 ROGUE = f"""{TELL}
+import re
 import subprocess
-import time
 
 tell = app
 
@@ -33,6 +33,8 @@ def behind(command):
 def app(environ, start_response):
     environ["wsgi.input"].read()
     what = environ["PATH_INFO"][1:]
+    if what == "wild":
+        re.match("(a+)+$", "a" * 40 + "b")
     if what == "eat":
         full = []
         while True:
@@ -169,6 +171,39 @@ def a_frozen_unit(accidents: Accidents) -> None:
     assert instance.said("warning") == []
 
 
+# Who dies, or does not come to an end
+
+
+def a_dead_zygote(accidents: Accidents) -> None:
+    instance = accidents.make("zygote", keepalive_timeout=20)
+    with Load(instance) as load:
+        load.flows()
+        [zygote] = children(master(instance))
+        before = workers(master(instance))
+        os.kill(zygote.pid, signal.SIGKILL)
+        wait_until(lambda: not set(before) & instance.processes(), 20, "the old generation has left")
+        load.flows()
+    assert load.lost == []
+    assert {answer.status for answer in load.answers} == {200}
+    assert (len(load.lives()), instance.state()["NRestarts"]) == (1, "0")
+    assert "the zygote was killed by SIGKILL" in log(instance)
+
+
+def a_call_that_does_not_end(accidents: Accidents) -> None:
+    """With what every thread was doing in the journal; the second of them keeps the interpreter's lock, so nothing in its worker runs."""
+    instance = accidents.make("endless", request_timeout=1, threads=2)
+    for target, why in (("/sleep/60", "a call has been running for 1 s"), ("/wild", "nothing has been heard of it for 1 s")):
+        with pytest.raises(Lost, match="closed without an answer|reset"):
+            visit(instance.unix, target)
+        assert visit(instance.unix).status == 200
+        said = log(instance)
+        assert why in said
+        assert re.search(r'^  File "/srv/apps/endless/app.py", line \d+ in app$', said, re.MULTILINE), said
+        assert re.search(r"^Thread 0x", said, re.MULTILINE), said
+    assert said.count("Fatal Python error: Aborted") == 2
+    until_workers(instance, 2)
+
+
 # What runs out
 
 
@@ -268,6 +303,7 @@ def goes_with_it(instance: Instance, what: str, at_most: float) -> None:
 
 ACCIDENTS = [
     *(a_master_that_stands_still, a_master_that_goes_round_in_circles, an_app_that_takes_its_time, an_app_that_fails, a_frozen_unit),
+    *(a_dead_zygote, a_call_that_does_not_end),
     *(no_memory, no_processes, no_room_for_temporary_files, a_process_that_outlives_it, one_that_ignores_to_be_told),
 ]
 
