@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from instance import Instance
 from machine import Address, Machine
+from process.visitor import visit
 
 # Tells who it is. What is compiled after the first line, it notices.
 WHO = """\
@@ -178,6 +180,29 @@ def test_a_mistake_in_the_settings_is_answered_told_and_mended_without_systemctl
     assert mended["MainPID"] == service["MainPID"]
     two.wait_until(lambda: two.state("spyglass@wrong.service")["StatusText"].startswith("awake: 2 workers"), what="it is awake")
     two.systemctl("stop", "spyglass@wrong.socket")
+
+
+LEAKS = """kept = []
+
+def app(environ, start_response):
+    kept.append(b"x" * (1 << 20))
+    start_response("200 OK", [])
+    return [b"kept"]
+"""
+
+
+def test_max_memory_can_be_seen_to_in_the_sandbox(two: Machine) -> None:
+    """The Master reads what the kernel shows of its workers to one who may trace them (proc(5)): the same user, in the same namespaces."""
+    leaky = Instance(two, "leaky", LEAKS, settings={"max_memory": "60M", "workers": 1, "idle_timeout": 20}).start()
+
+    def replaced() -> list[str]:
+        assert visit(leaky.unix).text == "kept"
+        return re.findall(r"worker \d+ recycled after \d+ requests: its memory had grown to (\d+) MiB", "\n".join(leaky.said("info")))
+
+    [size, *_] = two.wait_until(replaced, 30, "it is replaced")
+    assert int(size) > 60
+    assert leaky.said("warning") == []
+    two.systemctl("stop", leaky.socket)
 
 
 # What `systemd-analyze security` may say of a unit at most; docs/sandbox.md tells how the options were chosen.
