@@ -111,16 +111,24 @@ class Watch:
                 if left:
                     self.ledger.complain(site.name, "temporary files", f"a {role} to which nobody is connected has {left} open")
         if not site.steady:
-            site.machine.wait_until(lambda: self._checked(site) or site.instance.asleep(), site.idle + SETTLES, "it is asleep")
+            self._checked(site)
+            site.machine.wait_until(site.instance.asleep, site.idle + SETTLES, "it is asleep")
             self.asleep += 1
             self.traces(site)
         site.rounds += 1
 
     def _checked(self, site: Site) -> None:
-        """A health check, of an app that is awake: it does not put off the leaving. (Of one that has just left, it wakes the next.)"""
-        if site.settings.get("idle_ignore") and site.roles():
+        """Health checks do not put off the leaving of who is awake. (One that comes as it leaves wakes the next.)"""
+        there = site.of_role("master")
+        if not site.settings.get("idle_ignore") or not there:
+            return
+
+        def left() -> bool:
             with suppress(Failure):
                 site.visit("health")
+            return there != site.of_role("master")
+
+        site.machine.wait_until(left, site.idle + 10, "it has left, while only health checks came")
 
     def traces(self, site: Site) -> None:
         """Of one that is asleep, on disk."""
