@@ -34,6 +34,8 @@ PROXY_FIELDS = frozenset(
 )
 # What is longer is not kept for next time: idle connections must not cost much memory.
 _REMEMBERED = 4096  # bytes of a head
+# With these it is not the fields alone that say what is to be done.
+_CHANGING = {"HTTP_TRANSFER_ENCODING", "HTTP_EXPECT"}
 
 
 class Limits:
@@ -90,6 +92,8 @@ class RequestReader:
         self._last: Request | None = None
         # And its fields apart, for when only the target is another.
         self._section = b""
+        self._version = b""
+        self._keep_alive = False
         self._fields: dict[str, str] = {}
         self._is_first = True
 
@@ -192,18 +196,19 @@ class RequestReader:
     def _parse(self, head: bytes) -> Request:
         line, _, section = head.partition(b"\r\n")
         method, target, version = _request_line(line)
-        if section == self._section:
-            fields = self._fields
-        else:
-            fields = self._heads.parse(section, version, self._limits.max_fields)
-            # A chunked body changes them, and so may a length of many digits.
-            if len(head) <= _REMEMBERED and "HTTP_TRANSFER_ENCODING" not in fields and len(fields.get("CONTENT_LENGTH", "")) < 16:
-                self._section, self._fields = section, fields
+        known = section == self._section and version == self._version
+        fields = self._fields if known else self._heads.parse(section, version, self._limits.max_fields)
         request = Request(method.decode("latin-1"), target.decode("latin-1"), (1, 0) if version == b"HTTP/1.0" else (1, 1), fields)
         authority = parse_target(request)
+        if known and authority is None:
+            request.keep_alive = self._keep_alive
+            return request
         _check_host(request, authority)
         _persistence(request)
         _expectation(request)
+        # A chunked body changes them, and so may a length of many digits.
+        if not known and len(head) <= _REMEMBERED and _CHANGING.isdisjoint(fields) and len(fields.get("CONTENT_LENGTH", "")) < 16:
+            self._section, self._version, self._fields, self._keep_alive = section, version, fields, request.keep_alive
         return request
 
     def _too_large(self, head: bytes) -> None:

@@ -375,3 +375,28 @@ def test_the_same_fields_with_a_body_are_looked_at_once():
     assert [request.fields["CONTENT_LENGTH"] for request in chunked] == ["1", "2"]
     zeros = [each.next(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %s3\r\n\r\nabc" % (b"0" * 20)) for _ in range(2)]
     assert [request.fields["CONTENT_LENGTH"] for request in zeros] == ["3", "3"]
+
+
+SAME = b"Host: a\r\nConnection: keep-alive\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (b"GET /a HTTP/1.1\r\n" + SAME, b"GET /b HTTP/1.0\r\n" + SAME),
+        (b"GET /a HTTP/1.0\r\n\r\n", b"GET /b HTTP/1.0\r\n\r\n"),
+        (b"GET /a HTTP/1.1\r\n" + SAME, b"GET http://b/ HTTP/1.1\r\n" + SAME),
+        (b"GET http://b/ HTTP/1.1\r\n" + SAME, b"GET /a HTTP/1.1\r\n" + SAME),
+        (b"GET /a HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n\r\n", b"POST /b HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n\r\n"),
+        (b"GET /a HTTP/1.1\r\n" + SAME, b"HEAD /a HTTP/1.1\r\n" + SAME),
+    ],
+)
+def test_what_was_said_with_the_same_fields_means_what_it_means_alone(first, second):
+    for order in ([first, second], [second, first], [first, second, first, second]):
+        assert converse(order)[0] == [single(each) for each in order]
+
+
+@pytest.mark.parametrize("second", [b"GET /b HTTP/1.1\r\n\r\n", b"GET /b HTTP/1.1\r\nConnection: keep-alive\r\n\r\n"])
+def test_fields_that_were_good_in_an_older_version_are_looked_at_again(second):
+    first = second.replace(b"1.1", b"1.0")
+    assert converse([first, second])[1] == 400
