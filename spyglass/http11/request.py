@@ -34,8 +34,6 @@ PROXY_FIELDS = frozenset(
 )
 # What is longer is not kept for next time: idle connections must not cost much memory.
 _REMEMBERED = 4096  # bytes of a head
-# With these it is not the fields alone that say what is to be done.
-_CHANGING = {"HTTP_TRANSFER_ENCODING", "HTTP_EXPECT"}
 
 
 class Limits:
@@ -206,8 +204,7 @@ class RequestReader:
         _check_host(request, authority)
         _persistence(request)
         _expectation(request)
-        # A chunked body changes them, and so may a length of many digits.
-        if not known and len(head) <= _REMEMBERED and _CHANGING.isdisjoint(fields) and len(fields.get("CONTENT_LENGTH", "")) < 16:
+        if not known and len(head) <= _REMEMBERED and _means_the_same_again(fields):
             self._section, self._version, self._fields, self._keep_alive = section, version, fields, request.keep_alive
         return request
 
@@ -265,6 +262,11 @@ class RequestReader:
             self.pending.body.close()
         self.pending = None
         self.buffer = b""
+
+
+def _means_the_same_again(fields: dict[str, str]) -> bool:
+    """Whether there is nothing in them that reading the request changes: a chunked body becomes a length, as may one of many digits."""
+    return "HTTP_TRANSFER_ENCODING" not in fields and "HTTP_EXPECT" not in fields and len(fields.get("CONTENT_LENGTH", "")) < 16
 
 
 def _no_body(request: Request) -> bool:

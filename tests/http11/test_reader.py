@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spyglass.config import Config
+from spyglass.http11 import head as head_module
 from spyglass.http11.head import ENVIRON_KEYS, HeadParser
 from spyglass.http11.request import Limits, RequestReader
 
@@ -400,3 +401,15 @@ def test_what_was_said_with_the_same_fields_means_what_it_means_alone(first, sec
 def test_fields_that_were_good_in_an_older_version_are_looked_at_again(second):
     first = second.replace(b"1.1", b"1.0")
     assert converse([first, second])[1] == 400
+
+
+def test_lines_that_all_browsers_say_are_known_and_nobodys_own():
+    secret = "a6f1c0"
+    for number in range(2000):
+        fields = [f"Accept: text/{number}", f"Cookie: session={secret}", f"X-Token: {secret}{number}", f"Authorization: Bearer {secret}"]
+        assert field_values(request(*fields))["HTTP_ACCEPT"] == f"text/{number}"
+        assert len(head_module._LINES) <= 512
+    assert not any(secret in line for line in head_module._LINES)
+    # The same line twice is two values, whether it is known or not.
+    for _ in range(2):
+        assert field_values(request("Accept: a", "Accept: a"))["HTTP_ACCEPT"] == "a, a"
