@@ -5,6 +5,7 @@ give or take a few milliseconds: before the decision to leave, in the middle of 
 """
 
 import random
+import statistics
 import threading
 import time
 import zlib
@@ -226,6 +227,14 @@ class Hammer:
             thread.start()
         for thread in threads:
             thread.join()
+
+
+def waited(waits):
+    """What is to be said of so many waits (list of float, seconds, sorted)."""
+    return (
+        f"waited {milliseconds(statistics.median(waits))} (median), {milliseconds(waits[-len(waits) // 100])} (99 %), "
+        f"{milliseconds(waits[-1])} (longest)"
+    )
 
 
 def milliseconds(seconds):

@@ -23,7 +23,7 @@ import time
 import pytest
 
 from .processes import cpu_seconds, until, workers
-from .visitor import Lost, Visitor, visit
+from .visitor import Regulars, Visitor, visit
 
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close() sends a reset
 THREADS = 4
@@ -82,51 +82,25 @@ def serve(systemd):
     return start
 
 
-class Regular:
-    """Asks again and again on one kept-alive connection, and takes the time."""
-
-    def __init__(self, address):
-        self.seconds = []
-        self.lost = []
-        self._home = threading.Event()
-        self._thread = threading.Thread(target=self._ask, args=(address,), daemon=True)
-
-    def _ask(self, address):
-        try:
-            with Visitor(address) as visitor:
-                while not self._home.wait(0.003):
-                    began = time.monotonic()
-                    assert visitor.ask(keep=True).body == b"hello"
-                    self.seconds.append(time.monotonic() - began)
-        except (Lost, AssertionError, OSError) as error:
-            self.lost.append(error)
-
-    def __enter__(self):
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._home.set()
-        self._thread.join()
-
-
 def endure(life, worker, abuse):
     """The regular beside `abuse`, and what is left when it is over."""
     before = Footprint(worker)
-    with Regular(life.address) as regular:
-        life.until(lambda: len(regular.seconds) > 20 or regular.lost, "the regular is not served")
+    with Regulars(life.address, count=1, pause=0.003) as regular:
+        life.until(lambda: len(regular.answers) > 20 or regular.lost, "the regular is not served")
         with contextlib.closing(abuse) as steps:
             next(steps)
-            regular.seconds.clear()
+            regular.answers.clear()
             ends = time.monotonic() + LASTS
             while time.monotonic() < ends and not regular.lost:
                 next(steps, None)
                 time.sleep(0.002)
             # One that began under the worst of it counts as well.
-            enough = len(regular.seconds) + 2
-            life.until(lambda: len(regular.seconds) >= enough or regular.lost, "the regular is not served beside it", 30)
+            enough = len(regular.answers) + 2
+            life.until(lambda: len(regular.answers) >= enough or regular.lost, "the regular is not served beside it", 30)
     assert not regular.lost, (regular.lost, life.story())
-    seconds = sorted(regular.seconds)
+    assert {answer.body for answer in regular.answers} == {b"hello"}
+    assert not regular.told_to_close
+    seconds = sorted(answer.seconds for answer in regular.answers)
     usually = statistics.quantiles(seconds, n=10)[-1]
     pace = f"{len(seconds)} answers, nine of ten in {usually * 1000:.1f} ms, all in {seconds[-1] * 1000:.1f} ms"
     assert usually < USUALLY, pace

@@ -1,52 +1,20 @@
 """Monitoring does not keep an app awake, and loses nothing when it leaves: polls that come more often than idle_timeout."""
 
-import threading
 import time
 
 import pytest
 
-from .visitor import Crowd, Lost, Visitor, visit
+from .visitor import Crowd, Regulars, Visitor, visit
 
 IDLE = 0.6
 POLL = IDLE / 6
-
-
-class Monitor:
-    """Asks for `target` every `POLL` seconds, on one connection for as long as it is kept (or each time on another), until told to stop."""
-
-    def __init__(self, address, target="/health", *, keep):
-        self.lost = []
-        self.answers = []
-        self.told_to_close = 0
-        self._address, self._target, self._keep = address, target, keep
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-
-    def _watch(self):
-        try:
-            while not self._over.wait(POLL):
-                with Visitor(self._address) as visitor:
-                    while not (answer := visitor.ask(self._target, keep=self._keep)).closing and not self._over.wait(POLL):
-                        self.answers.append(answer)
-                    self.answers.append(answer)
-                    self.told_to_close += self._keep and answer.closing
-        except Lost as error:
-            self.lost.append(error)
-
-    def __enter__(self):
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._over.set()
-        self._thread.join()
 
 
 @pytest.mark.parametrize("keep", [False, True], ids=["each on its own connection", "on a kept-alive one"])
 def test_polls_do_not_keep_it_awake(systemd, keep):
     """Each wakes it anew, for idle_timeout; that nobody can know beforehand."""
     life = systemd(idle_timeout=IDLE, idle_ignore="/health", workers=2)
-    with Monitor(life.address, keep=keep) as monitor:
+    with (Regulars if keep else Crowd)(life.address, "/health", count=1, pause=POLL) as monitor:
         life.until(lambda: len(life.runs) == 3, "it does not leave", 15)
     assert monitor.lost == []
     assert {answer.status for answer in monitor.answers} == {200}
@@ -62,7 +30,7 @@ def test_polls_do_not_keep_it_awake(systemd, keep):
 
 def test_whoever_else_comes_does_and_quiet_is_counted_from_there(systemd):
     life = systemd(idle_timeout=IDLE, idle_ignore="/health", workers=2)
-    with Monitor(life.address, keep=True) as monitor:
+    with Regulars(life.address, "/health", count=1, pause=POLL) as monitor:
         life.until(lambda: monitor.answers, "not awake")
         for _ in range(2):
             time.sleep(IDLE * 0.6)  # what is tested is that this much quiet is not enough
@@ -107,7 +75,7 @@ def test_a_listener_for_monitoring_alone(systemd):
 def test_who_polls_all_the_time_is_never_lost_at_the_edge(systemd):
     """Many monitors: in the moment of leaving there is nearly always one, and it is left nevertheless."""
     life = systemd(idle_timeout=0.5, keepalive_timeout=0.45, idle_ignore="agent:none, /health", workers=2)
-    with Crowd(life.address, "/health", count=3, pause=0.02) as crowd, Monitor(life.address, keep=True) as kept:
+    with Crowd(life.address, "/health", count=3, pause=0.02) as crowd, Regulars(life.address, "/health", count=1, pause=POLL) as kept:
         life.until(lambda: len(life.runs) >= 5, "it does not leave", 20)
     assert crowd.lost == kept.lost == []
     assert crowd.statuses() == {200}

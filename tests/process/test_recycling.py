@@ -9,7 +9,7 @@ import time
 
 from .fake_systemd import APPS
 from .processes import workers
-from .visitor import Crowd, Lost, Visitor, visit
+from .visitor import Crowd, Regulars, visit
 
 LEAKS = """
 import os
@@ -19,39 +19,6 @@ def app(environ, start_response):
     start_response("200 OK", [("Content-Length", "0")])
     return []
 """
-
-
-class Regulars:
-    """`count` visitors with kept-alive connections who ask without end until told to go home; what they got, and lost."""
-
-    def __init__(self, address, target="/", count=4):
-        self.answers = []
-        self.lost = []
-        self.told_to_close = 0
-        self._address, self._target = address, target
-        self._home = threading.Event()
-        self._threads = [threading.Thread(target=self._stay, daemon=True) for _ in range(count)]
-
-    def _stay(self):
-        try:
-            while not self._home.is_set():
-                with Visitor(self._address) as visitor:
-                    while not (answer := visitor.ask(self._target, keep=not self._home.is_set())).closing:
-                        self.answers.append(answer)
-                    self.answers.append(answer)
-                    self.told_to_close += not self._home.is_set()
-        except Lost as error:
-            self.lost.append(error)
-
-    def __enter__(self):
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._home.set()
-        for thread in self._threads:
-            thread.join()
 
 
 class Watch:

@@ -5,6 +5,7 @@ all is an exception with that in its name.
 """
 
 import http.client
+import itertools
 import socket
 import threading
 import time
@@ -16,14 +17,15 @@ class Lost(AssertionError):
     """A request that got no whole answer, on a connection that `began` (monotonic) then and `ended` then.
 
     `silence` (seconds) is what the visitor let pass before it was sent: since before it connected, or since the answer before. `sent`
-    (bool) tells whether all of it was.
+    (bool) tells whether all of it was, `after` (Answer or None) is what had been answered on the same connection before it.
     """
 
-    def __init__(self, what, began, silence, sent):
+    def __init__(self, what, began, silence, sent, after):
         self.began = began
         self.ended = time.monotonic()
         self.silence = silence
         self.sent = sent
+        self.after = after
         super().__init__(f"{what}; {self.ended - began:.3f} s after it came, and it was silent for {silence:.3f} s before it asked")
 
 
@@ -54,6 +56,7 @@ class Visitor:
         self._began = self._asked = self._heard = time.monotonic()
         self._silence = 0.0
         self._sent = False
+        self._last = None
         self.sock = socket.socket(_family(address))
         self._patience = patience
         self.sock.settimeout(patience)
@@ -66,7 +69,7 @@ class Visitor:
 
     def _lost(self, how, error):
         self.sock.close()
-        raise Lost(f"{how}: {error!r}", self._began, self._silence, self._sent) from error
+        raise Lost(f"{how}: {error!r}", self._began, self._silence, self._sent, self._last) from error
 
     def __enter__(self):
         return self
@@ -118,7 +121,8 @@ class Visitor:
         finally:
             response.close()
         self._heard = time.monotonic()
-        return Answer(response, body, self._asked)
+        self._last = Answer(response, body, self._asked)
+        return self._last
 
     def _pieces(self, response, pause):
         time.sleep(pause)
@@ -162,21 +166,25 @@ def visit(address, target="/", *, method="GET", patience=PATIENCE):
 
 
 class Crowd:
-    """`count` visitors who come one after the other, each on its own, until told to go home; keeps what they got."""
+    """`count` visitors at a time, who come again and again, `pause` seconds (float) apart, until told to go home; keeps what they got."""
 
     def __init__(self, address, target="/", count=4, pause=0.0):
         self.answers = []
         self.lost = []
-        self.count = count
-        self._home = threading.Event()
-        self._threads = [threading.Thread(target=self._come_and_go, args=(address, target, pause), daemon=True) for _ in range(count)]
+        self.address, self.target, self.count, self.pause = address, target, count, pause
+        self.home = threading.Event()
+        self._threads = [threading.Thread(target=self._come_and_go, daemon=True) for _ in range(count)]
 
-    def _come_and_go(self, address, target, pause):
-        while not self._home.wait(pause):
+    def _come_and_go(self):
+        while not self.home.wait(self.pause):
             try:
-                self.answers.append(visit(address, target))
+                self.come()
             except Lost as error:
                 self.lost.append(error)
+
+    def come(self):
+        """One of them, once: here on a connection for one request."""
+        self.answers.append(visit(self.address, self.target))
 
     def __enter__(self):
         for thread in self._threads:
@@ -184,9 +192,30 @@ class Crowd:
         return self
 
     def __exit__(self, *_):
-        self._home.set()
+        self.home.set()
         for thread in self._threads:
             thread.join()
 
     def statuses(self):
         return {answer.status for answer in self.answers}
+
+
+class Regulars(Crowd):
+    """They keep their connections, and come on another when they were told to close, `told_to_close` times; any other end is a loss."""
+
+    told_to_close = 0
+
+    def targets(self):
+        return itertools.repeat(self.target)
+
+    def come(self):
+        with Visitor(self.address) as visitor:
+            for target in self.targets():
+                answer = visitor.ask(target, keep=True)
+                self.answers.append(answer)
+                if answer.closing:
+                    self.told_to_close += 1
+                    assert visitor.until_closed() == b""
+                    return
+                if self.home.wait(self.pause):
+                    return

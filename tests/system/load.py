@@ -2,60 +2,20 @@
 
 from __future__ import annotations
 
-import threading
+import itertools
 import time
-from typing import Any
+from collections.abc import Iterator
 
 from instance import Instance, lives, worker
-from process.visitor import Answer, Crowd, Lost, Visitor
+from process import visitor
+from process.visitor import Answer, Crowd, Lost
 
 
-class Regulars:
-    """`count` visitors who keep their connection and ask again and again, until they are told to close; then on a new one.
+class Regulars(visitor.Regulars):
+    """Each asks for its worker first, and then for `target`: so it is known whose work was lost."""
 
-    Each asks for its worker first, and then for `target`: so it is known whose work was lost. `told` counts the connections that
-    ended as they should, with Connection: close on an answer and nothing after it.
-    """
-
-    def __init__(self, address: Any, target: str, count: int, pause: float) -> None:
-        self.answers: list[Answer] = []
-        self.lost: list[tuple[int, Lost]] = []  # the worker's pid, or 0 where it was not known yet
-        self.told = 0
-        self.count = count
-        self._home = threading.Event()
-        self._threads = [threading.Thread(target=self._come, args=(address, target, pause), daemon=True) for _ in range(count)]
-
-    def _come(self, address: Any, target: str, pause: float) -> None:
-        while not self._home.is_set():
-            pid = 0
-            try:
-                with Visitor(address) as visitor:
-                    asked = self._ask(visitor, "/")
-                    pid = worker(asked)
-                    while not asked.closing:
-                        self._home.wait(pause)
-                        asked = self._ask(visitor, target, keep=not self._home.is_set())
-                    assert visitor.until_closed() == b""
-                    self.told += not self._home.is_set()
-            except Lost as error:
-                self.lost.append((pid, error))
-
-    def _ask(self, visitor: Visitor, target: str, keep: bool = True) -> Answer:
-        began = time.monotonic()
-        answer = visitor.ask(target, keep=keep)
-        answer.began, answer.seconds = began, answer.ended - began  # of this exchange, not of the connection
-        self.answers.append(answer)
-        return answer
-
-    def __enter__(self) -> Regulars:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._home.set()
-        for thread in self._threads:
-            thread.join()
+    def targets(self) -> Iterator[str]:
+        return itertools.chain(["/"], itertools.repeat(self.target))
 
 
 class Load:
@@ -88,7 +48,8 @@ class Load:
     @property
     def lost(self) -> list[tuple[int, Lost]]:
         """Who got no whole answer, each with the worker that had taken it, or 0 where nobody knows."""
-        return [lost for each in self.regulars for lost in each.lost] + [(0, error) for each in self.crowds for error in each.lost]
+        lost = [error for each in (*self.regulars, *self.crowds) for error in each.lost]
+        return [(worker(error.after) if error.after else 0, error) for error in lost]
 
     @property
     def count(self) -> int:
@@ -97,7 +58,8 @@ class Load:
 
     @property
     def told(self) -> int:
-        return sum(each.told for each in self.regulars)
+        """How many connections have ended as they should, with Connection: close on an answer and nothing after it."""
+        return sum(each.told_to_close for each in self.regulars)
 
     def lives(self) -> set[str]:
         return lives(self.answers)

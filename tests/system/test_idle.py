@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-import threading
 import time
 from collections.abc import Iterator
 
 import pytest
 from instance import Instance, life, lives
 from machine import Machine
-from process.visitor import Answer, Lost, Visitor, visit
+from process.visitor import Regulars, visit
 
 IDLE = 2.0
 POLL = 0.3
@@ -42,35 +41,6 @@ RemoveOnStop=yes
 """
 
 
-class Monitor:
-    """Asks every `POLL` seconds, on the connection that it has, or on a new one when it was told to close."""
-
-    def __init__(self, address: object, target: str) -> None:
-        self.answers: list[Answer] = []
-        self.lost: list[Lost] = []
-        self._address, self._target = address, target
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-
-    def _watch(self) -> None:
-        while not self._over.wait(POLL):
-            try:
-                with Visitor(self._address) as visitor:
-                    self.answers.append(visitor.ask(self._target, keep=True))
-                    while not self.answers[-1].closing and not self._over.wait(POLL):
-                        self.answers.append(visitor.ask(self._target, keep=True))
-            except Lost as error:
-                self.lost.append(error)
-
-    def __enter__(self) -> Monitor:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
-
-
 def left(instance: Instance) -> list[float]:
     """When it has left, and before that when it was awake, so often as it did: differences, seconds."""
     records = [(int(record["__MONOTONIC_TIMESTAMP"]) / 1e6, record["MESSAGE"]) for record in instance.machine.records(instance.service)]
@@ -91,7 +61,7 @@ def watched(machine: Machine) -> Iterator[Instance]:
 def test_monitoring_does_not_keep_it_awake(watched: Instance) -> None:
     machine = watched.machine
     with machine.network():
-        health, metrics = Monitor(watched.unix, "/health"), Monitor(("127.0.0.1", METRICS), "/any")
+        health, metrics = (Regulars(address, target, count=1, pause=POLL) for address, target in ((watched.unix, "/health"), (("127.0.0.1", METRICS), "/any")))
         with health, metrics:
             first = life(visit(watched.unix))
             machine.wait_until(lambda: {first} < lives(health.answers), 15, what="it has left, and was woken again")

@@ -508,9 +508,8 @@ def test_what_is_cut_there_is_given_back_as_well(stage):
     assert str(piece) == "the client has gone"
 
 
-def test_a_piece_sent_home_while_the_sentinel_makes_up_its_mind_stays_known_as_a_long_call(stage):
-    """It has seen the call twice on the table of its home, which then gave the lead away; the new leader sent the next piece home."""
-    each = with_a_follower(stage)
+def sent_home_meanwhile(each):
+    """A call that the sentinel has seen twice, and by now is made at its home, and another that is on the table in its place."""
     call, other = Call(1), Call(2)
 
     def changes():
@@ -528,6 +527,13 @@ def test_a_piece_sent_home_while_the_sentinel_makes_up_its_mind_stays_known_as_a
     each.call(call)
     each.sentinel.look()
     each.sentinel.look()
+    return call, other
+
+
+def test_a_piece_sent_home_while_the_sentinel_makes_up_its_mind_stays_known_as_a_long_call(stage):
+    """It has seen the call twice on the table of its home, which then gave the lead away; the new leader sent the next piece home."""
+    each = with_a_follower(stage)
+    call, other = sent_home_meanwhile(each)
     assert call in each.crew._long
     other.give()
     assert each.led.result() == b"piece"
@@ -541,23 +547,7 @@ def test_the_same_with_somebody_free_to_take_the_lead(stage):
     each.led.ask(each.crew._start_hand)
     each.led.result()
     each.settle()
-    call, other = Call(1), Call(2)
-
-    def changes():
-        call.give()
-        assert each.led.result() == b"piece"
-        each.led.ask(each.crew.resign)
-        assert each.led.result() is Demoted
-        each.led.taken()
-        each.settle()
-        each.call(call)
-        assert each.led.result() is ELSEWHERE
-        each.call(other)
-
-    each.crew.before = changes
-    each.call(call)
-    each.sentinel.look()
-    each.sentinel.look()
+    call, other = sent_home_meanwhile(each)
     each.led.taken()
     assert set(each.crew._long) == {call, other}
     other.give()
