@@ -117,6 +117,8 @@ class Connection(Sender):
         if self._exchange is not None or self._final:
             if not self._pump():
                 return
+            if self._reader.buffer and self._out and not self._flush():
+                return
             answered = 1
         elif self._out and not self._flush():
             return

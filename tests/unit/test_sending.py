@@ -6,6 +6,7 @@ import pytest
 
 from spyglass import scoreboard
 from spyglass.worker import loop as loop_module
+from spyglass.worker.crew import ELSEWHERE
 
 from .working import GET, ONE, Closing, echo, receive
 
@@ -97,6 +98,27 @@ def test_what_is_left_of_a_long_pipeline_keeps_its_order(two):
     second.sendall(b"".join(GET % number for number in range(50, 60)))
     assert worker.answers(second, 10) == [b"/%d" % number for number in range(50, 60)]
     assert worker.answers(first, 50) == [b"/%d" % number for number in range(50)]
+
+
+def test_what_comes_back_from_another_thread_is_not_overtaken_by_the_next_of_its_pipeline(two, monkeypatch):
+    worker, *others = two()
+    first, crew = worker.client(GET % 0), worker.loop.crew
+    assert worker.answers(first, 1) == [b"/0"]
+    made = []
+
+    def elsewhere(exchange, work):
+        made.append((exchange, work()))
+        return ELSEWHERE
+
+    with monkeypatch.context() as patched:
+        patched.setattr(crew, "call", elsewhere)
+        first.sendall(GET % 3 + GET % 4)
+        worker.until(lambda: made)
+    crew.returned.extend(made)
+    for number, client in enumerate(others, start=5):
+        client.sendall(GET % number)
+    worker.turns(1)
+    assert worker.answers(first, 2) == [b"/3", b"/4"]
 
 
 def test_what_write_sends_comes_after_what_is_held(two):
