@@ -5,6 +5,10 @@ import pytest
 _EDGES = pytest.StashKey()
 
 
+def pytest_addoption(parser):
+    parser.addoption("--schedules", type=int, default=40, help="so many for each crew of tests/unit/test_schedules.py")
+
+
 @pytest.fixture(scope="session")
 def edges(request):
     """Lines to be told at the end of the run."""
