@@ -93,6 +93,7 @@ class Answerer:
         self._doors = doors
         self._page = page
         self._accept_after = 0.0
+        self._cut_at: float | None = None
         self._visitors: dict[int, _Visitor] = {}
         self._deadlines = Deadlines([header_timeout, 2.0])
 
@@ -177,10 +178,10 @@ class Answerer:
 
     def due(self) -> float | None:
         """When `expire()` is to be called next (monotonic seconds), or None."""
-        due = self._deadlines.next()
+        due = [when for when in (self._deadlines.next(), self._cut_at if self._visitors else None) if when is not None]
         if time.monotonic() < self._accept_after:
-            return self._accept_after if due is None else min(due, self._accept_after)
-        return due
+            due.append(self._accept_after)
+        return min(due, default=None)
 
     def expire(self, now: float) -> None:
         for visitor, kind in self._deadlines.expired(now):
@@ -189,12 +190,21 @@ class Answerer:
                 self._send(visitor, refusal(408, text, http_date(time.gmtime()), head_only=head_only))
             else:
                 self._close(visitor)
+        if self._cut_at is not None and now >= self._cut_at:
+            self.close()
 
     def abandon(self) -> None:
         """In a forked child: the visitors are the parent's."""
         for visitor in self._visitors.values():
             visitor.sock.close()
         self._visitors.clear()
+
+    def drain(self, by: float) -> None:
+        """Go on with those who are asking, until `by` (monotonic seconds), and with nobody who has not said anything."""
+        self._cut_at = by
+        for visitor in list(self._visitors.values()):
+            if visitor.deadline == _HEAD and not visitor.head:
+                self._close(visitor)
 
     def close(self) -> None:
         for visitor in list(self._visitors.values()):

@@ -87,7 +87,7 @@ class Master:
         from spyglass.watchdog import Watchdog, interval
 
         self._watchdog = Watchdog(interval(os.environ), self._shared)
-        while self._exit_status is None or self._generations():
+        while self._exit_status is None or self._generations() or (self._answerer is not None and self._answerer.open):
             self.turn()
         return self._exit_status
 
@@ -201,6 +201,8 @@ class Master:
             self._log.info(f"{name} again: stopping at once")
             for generation in self._generations():
                 generation.kill()
+            if self._answerer is not None:
+                self._answerer.close()
 
     def _dump_tracebacks(self) -> None:
         import faulthandler
@@ -467,7 +469,7 @@ class Master:
             self._retired.append(self._serving)
             self._serving = None
         if self._answerer is not None:
-            self._answerer.close()
+            self._answerer.drain(time.monotonic() + self._config.graceful_timeout)
         # Last: who hears of it, and comes then, is for the next Master.
         notify("STOPPING=1", f"EXTEND_TIMEOUT_USEC={int(seconds * 1e6)}")
 

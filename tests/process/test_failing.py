@@ -7,6 +7,7 @@ is served by the Master that is there, with nothing restarted.
 
 import pathlib
 import re
+import signal
 import threading
 
 import pytest
@@ -236,3 +237,31 @@ def mend_configuration(file: pathlib.Path, life):
     file.write_text("idle_timeout = 0.5\n")
     assert "Spyglass is awake" in visit(life.address).text
     assert len(life.runs) == 1
+
+
+def test_told_to_stop_it_still_answers_those_who_are_asking(systemd, app):
+    app.write_text("import blgo\n")
+    life = systemd("app:app", directory=app.parent, idle_timeout=60)
+    with Visitor(life.address) as early, Visitor(life.address) as silent, Visitor(life.address) as slow:
+        check_answers([early.ask()])
+        slow.sock.sendall(b"GET / HTTP/1.1\r\n")
+        check_answers([visit(life.address)])  # those before have been accepted by now
+        life.signal(signal.SIGTERM)
+        life.until(lambda: life.run.told("STOPPING"), "it does not stop")
+        assert silent.until_closed() == b""
+        assert life.run.ended is None
+        slow.sock.sendall(b"Host: test\r\n\r\n")
+        check_answers([slow.answer()], 5)
+    life.until(lambda: life.run.ended, "it has not left", 5)
+    assert life.run.status == 0
+
+
+def test_told_to_stop_it_does_not_wait_for_ever(systemd, app):
+    app.write_text("import blgo\n")
+    life = systemd("app:app", directory=app.parent, idle_timeout=60, graceful_timeout=0.5)
+    with Visitor(life.address) as slow:
+        slow.sock.sendall(b"GET / HTTP/1.1\r\n")
+        check_answers([visit(life.address)])
+        life.signal(signal.SIGTERM)
+        life.until(lambda: life.run.ended, "it has not left", 5)
+    assert life.run.status == 0
