@@ -2,7 +2,7 @@
 
 systemd (or the lookout) starts it with the listening sockets. It never imports the app, so nothing an app does can hurt it: a zygote
 forked from it loads the app and forks the workers. Two generations may live side by side, `serving` and `loading`; what is neither
-any more is `retired` until its last process has gone. When there is nobody to serve, the Master answers 503 itself (`trouble`).
+any more is `retired` until its last process has gone. When there is nobody to serve, the Master answers 503 itself (`failing`).
 
 Leaving without losing anybody: what waits in the kernel's queue is safe, systemd polls it the moment we are dead; what a worker has
 accepted is ours. So: stop accepting (quiesce), ask what is held, look at the queue again, and only then leave. STOPPING=1 cannot
@@ -28,14 +28,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from spyglass.failing import Answerer, Trouble
+    from spyglass.failing import Failing
     from spyglass.log import Log
     from spyglass.systemd import Listener
     from spyglass.watchdog import Watchdog
 
 _SLOTS = 1024  # two generations of the most workers there can be, and those on their way out
 _MOST_WORKERS = 256
-_HOLD = 0.7  # seconds a visitor may wait for a new try at a broken app; then the 503
 _WHO = 0.1  # seconds for whoever came in the moment of leaving to say what they want, which may be nothing that counts
 _STATUS_EVERY = 5.0  # seconds between two looks while somebody is there, so that `systemctl status` is not old news
 _LATE = 1.0  # seconds that a wake-up may be late on a machine that has a lot to do
@@ -65,12 +64,7 @@ class Master:
         self._hear_until = 0.0  # who came in the moment of leaving is heard before another try
         self._order = scoreboard.SERVE
         self._orders = 0
-        # Failing
-        self._trouble: Trouble | None = None
-        self._answerer: Answerer | None = None
-        self._failures = 0  # in a row
-        self._logged = ""  # the failure that stands in the journal already
-        self._hold_until: float | None = None
+        self._failing: Failing | None = None  # since the first failure: a wake that goes well does not pay for it
         # Ending, and what systemd was told
         self._exit_status: int | None = None
         self._ready = False
@@ -87,7 +81,7 @@ class Master:
         from spyglass.watchdog import Watchdog, interval
 
         self._watchdog = Watchdog(interval(os.environ), self._shared)
-        while self._exit_status is None or self._generations() or (self._answerer is not None and self._answerer.open):
+        while self._exit_status is None or self._generations() or (self._failing is not None and self._failing.open):
             self.turn()
         return self._exit_status
 
@@ -99,12 +93,8 @@ class Master:
         now = self._looked = time.monotonic()
         if patience is not None and now > began + patience + _LATE:
             self._overslept(now - began, now)
-        if self._answerer is not None:
-            if (self._answerer.due() or now) < now:
-                # Before anybody is sent away for being late: all of us may have stood still (SIGSTOP), between the look and the clock, or
-                # while waiting, which is over then without a look (PEP 475). What came meanwhile is there.
-                self._doors.wait(0)
-            self._answerer.expire(now)
+        if self._failing is not None:
+            self._failing.expire(now)
         for generation in self._generations():
             generation.end_overdue(now)
             generation.end_late(now)
@@ -113,8 +103,8 @@ class Master:
                 self._look_at_loading(self._loading, now)
             if self._serving is not None:
                 self._look_at_serving(self._serving, now)
-            elif self._trouble is not None:
-                self._look_at_failing(now)
+            elif self._failing is not None and self._failing.trouble is not None:
+                self._look_at_failing(self._failing, now)
         self._retired = [generation for generation in self._retired if not generation.gone]
         if self._watchdog is not None:
             self._watchdog.look(self._generations(), self._serving, now)
@@ -131,7 +121,7 @@ class Master:
 
     def _due(self, now: float) -> list[float | None]:
         """When something is due, as far as it can be known at `now`; what is past has been looked at."""
-        due: list[float | None] = [self._hold_until, self._answerer.due() if self._answerer is not None else None]
+        due = self._failing.due() if self._failing is not None else []
         for generation in self._generations():
             due += generation.due(now)
         due += self._watchdog.due() if self._watchdog is not None else []
@@ -143,8 +133,8 @@ class Master:
             if self._serving is not None:
                 due += [self._leave_at(self._serving.holders(), now)]
                 due += [self._serving.streak.respawn_at, self._hear_until, now + _STATUS_EVERY]
-            elif self._trouble is not None:
-                due.append(self._failing_leave_at(now))
+            elif self._failing is not None and self._failing.trouble is not None:
+                due.append(self._failing_leave_at(self._failing, now))
         return due
 
     def _watch_listeners(self, watching: bool) -> None:
@@ -201,8 +191,8 @@ class Master:
             self._log.info(f"{name} again: stopping at once")
             for generation in self._generations():
                 generation.kill()
-            if self._answerer is not None:
-                self._answerer.close()
+            if self._failing is not None:
+                self._failing.close()
 
     def _dump_tracebacks(self) -> None:
         import faulthandler
@@ -239,7 +229,7 @@ class Master:
         if self._serving is None:
             self._config = config
         try:
-            self._loading = Generation(config, self._shared, self._doors, self._log, retry=bool(self._failures))
+            self._loading = Generation(config, self._shared, self._doors, self._log, retry=self._failures > 0)
             self._loading.start(self._become_child)
         except OSError as error:  # no descriptor, no process, no memory to be had: as with an app that cannot be loaded, later perhaps
             self._loading = None
@@ -263,8 +253,8 @@ class Master:
         for generation in self._generations():
             if generation is not self._loading:
                 generation.disown()
-        if self._answerer is not None:
-            self._answerer.abandon()
+        if self._failing is not None:
+            self._failing.abandon()
 
     def _look_at_loading(self, generation: Generation, now: float) -> None:
         if generation.accepting:
@@ -287,7 +277,9 @@ class Master:
             self._retired.append(self._serving)
         else:
             self._log.info(f"awake after {seconds:.2f} s: {generation.config.app or 'the welcome page'}")
-        self._loading, self._serving, self._trouble, self._hold_until = None, generation, None, None
+        self._loading, self._serving = None, generation
+        if self._failing is not None:
+            self._failing.make_way()
         self._config = generation.config
         self._since = now
         self._watch_listeners(False)
@@ -312,13 +304,13 @@ class Master:
             self._order = scoreboard.SERVE
             if self._loading is None:
                 self._load()
-                self._failures += 1
+                self._know_failing().count += 1
             return
         slots = generation.holders()
         if not generation.pid and self._loading is None and now >= generation.streak.respawn_at:
             self._load()
-        if self._failures and (generation.served or any(slot.served for slot in slots)):
-            self._failures, self._logged = 0, ""
+        if self._failing is not None and (generation.served or any(slot.served for slot in slots)):
+            self._failing.forget()
         generation.maintain(now, self._order)
         if self._order > scoreboard.SERVE:
             self._look_at_quiesced(generation, slots, now)
@@ -330,7 +322,7 @@ class Master:
             self._give_order(generation, self._orders)
 
     def _leave_at(self, slots: list[fleet.Slot], now: float) -> float | None:
-        if self._loading is not None or self._retired or (self._answerer is not None and self._answerer.open):
+        if self._loading is not None or self._retired or (self._failing is not None and self._failing.open):
             return None
         since = max(self._since, self._serving.activity) if self._serving is not None else self._since
         return fleet.leave_at(slots, since, now, self._config.idle_timeout)
@@ -387,69 +379,52 @@ class Master:
 
     def _fail(self, error: LoadError, began: float) -> None:
         """A try that began at `began` (wall clock) has failed. If a generation serves, it goes on; if not, the Master answers."""
-        from spyglass.failing import Answerer, Trouble  # a wake that goes well does not pay for these
-        from spyglass.loader import candidates
-
         now = time.monotonic()
-        self._failures += 1
-        self._report(error)
+        failing = self._know_failing()
+        failing.report("reload failed, the old generation goes on" if self._serving is not None else "failing", error)
         if self._serving is not None:
-            self._serving.streak.respawn_at = now + fleet.retry_pause(self._failures)
+            self._serving.streak.respawn_at = now + fleet.retry_pause(failing.count)
             return
-        error.files += [path for path in [self._config.file, *candidates(self._config)] if path]
-        self._trouble = Trouble(error, self._failures, began, now)
+        failing.stand_in(error, self._config, began, now)
         self._order = scoreboard.SERVE
-        self._hold_until = None
-        if self._answerer is None:
-            self._answerer = Answerer(self._doors, self._page, self._config.header_timeout)
         self._watch_listeners(True)
         self._say_ready()
 
-    def _report(self, error: LoadError) -> None:
-        what = "reload failed, the old generation goes on" if self._serving is not None else "failing"
-        if self._logged == error.summary:
-            self._log.info(f"still {what}: {error.summary}")
-            return
-        self._logged = error.summary
-        self._log.error(f"{what}: {error.summary}" + (f"\n{error.details}" if error.details and not error.told else ""))
+    def _know_failing(self) -> Failing:
+        if self._failing is None:
+            from spyglass.failing import Failing
 
-    def _page(self) -> tuple[str, int]:
-        if self._trouble is None:
-            return "", 1
-        error = self._trouble.error
-        wait = max(1, round(self._trouble.retry_at - time.monotonic()))
-        return (f"{error.summary}\n\n{error.details}" if self._config.debug else ""), wait
+            self._failing = Failing(self._doors, self._log)
+        return self._failing
+
+    @property
+    def _failures(self) -> int:
+        """In a row."""
+        return self._failing.count if self._failing is not None else 0
 
     def _meet_visitors(self) -> None:
         """Somebody waits in a listener's queue while no worker is to accept."""
-        if self._trouble is None or self._serving is not None or self._answerer is None:
+        failing = self._failing
+        if failing is None or failing.trouble is None or self._serving is not None:
             return  # quiescing: the look that follows sees it
         now = time.monotonic()
-        if self._loading is None and self._trouble.may_retry(now):
+        if self._loading is None and failing.trouble.may_retry(now):
             self._load()
             if self._loading is not None:
-                # Perhaps it works this time, and whoever asked for it need not see an error at all.
-                self._hold_until = now + min(_HOLD, self._config.start_timeout)
+                failing.hold(now, self._config.start_timeout)
                 self._watch_listeners(False)
                 return
-        for listener in self._listeners:
-            self._answerer.accept(listener)
+        failing.accept(self._listeners)
 
-    def _look_at_failing(self, now: float) -> None:
-        assert self._answerer is not None
-        if self._hold_until is not None and now >= self._hold_until:
-            self._hold_until = None
-        self._watch_listeners(self._hold_until is None and not self._answerer.full)
-        when = self._failing_leave_at(now)
+    def _look_at_failing(self, failing: Failing, now: float) -> None:
+        self._watch_listeners(failing.wants_more(now))
+        when = self._failing_leave_at(failing, now)
         if when is not None and now >= when and not self._somebody_waits():
-            self._log.info(f"leaving after {self._config.idle_timeout:g} s without a visitor; still broken: {self._logged}")
+            self._log.info(f"leaving after {self._config.idle_timeout:g} s without a visitor; still broken: {failing}")
             self._stop(EX_CONFIG)
 
-    def _failing_leave_at(self, now: float) -> float | None:
-        assert self._answerer is not None
-        if self._loading is not None or not self._config.idle_timeout:
-            return None
-        return (now if self._answerer.open else self._answerer.activity) + self._config.idle_timeout
+    def _failing_leave_at(self, failing: Failing, now: float) -> float | None:
+        return failing.leave_at(now) if self._loading is None else None
 
     # Leaving
 
@@ -459,7 +434,6 @@ class Master:
         graceful = max((generation.config.graceful_timeout for generation in self._generations()), default=self._config.graceful_timeout)
         seconds = graceful + 2 * scoreboard.KILL_AFTER + 5
         self._watch_listeners(False)
-        self._hold_until = None
         if self._loading is not None:
             # It has accepted nothing yet: whoever waits, waits in the queue.
             self._discard(self._loading)
@@ -468,8 +442,8 @@ class Master:
             self._serving.drain()
             self._retired.append(self._serving)
             self._serving = None
-        if self._answerer is not None:
-            self._answerer.drain(time.monotonic() + self._config.graceful_timeout)
+        if self._failing is not None:
+            self._failing.drain(time.monotonic() + self._config.graceful_timeout)
         # Last: who hears of it, and comes then, is for the next Master.
         notify("STOPPING=1", f"EXTEND_TIMEOUT_USEC={int(seconds * 1e6)}")
 
@@ -487,7 +461,8 @@ class Master:
             return f"leaving: {count(held, 'connection')} to finish" if held else "leaving"
         if self._serving is None:
             loading = f"waking: loading {self._config.app or 'the welcome page'}"
-            return loading if self._trouble is None else f"failing: {self._trouble.error.summary}"
+            trouble = self._failing.trouble if self._failing is not None else None
+            return loading if trouble is None else f"failing: {trouble.error.summary}"
         slots = self._serving.holders()
         held = sum(slot.open for slot in slots)
         served = self._serving.served + sum(slot.served for slot in slots)
