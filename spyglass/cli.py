@@ -17,11 +17,13 @@ _USAGE = """\
 usage: spyglass serve [APP] [--name NAME | --config FILE] [--SETTING VALUE ...]
        spyglass lookout [APP] [--bind ADDRESS ...] [--name NAME | --config FILE] [--SETTING VALUE ...]
        spyglass check [APP] [--name NAME | --config FILE] [--SETTING VALUE ...]
+       spyglass reload [NAME]
        spyglass --version | --help
 
 serve    what the systemd unit runs: serve APP on the sockets that systemd passes in
 lookout  where there is no systemd: hold the sockets, and run serve while somebody is there
 check    read the configuration and load APP as serve would, say what is wrong with them, and serve nothing
+reload   load the app called NAME anew beside itself, if it is awake, and say how that went
 
 APP is module:callable, module, or the path of a .py or .wsgi file; without it, the welcome page is served.
 
@@ -41,7 +43,7 @@ class Arguments:
         self.options: dict[str, str] = {}
         self.file: str | None = None
         self.binds: list[str] = []
-
+        self.name: str | None = None  # of the app to reload
 
     def again(self) -> list[str]:
         """The command line, less the command and its addresses."""
@@ -64,7 +66,7 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.command == "help":
         print(usage())
         return 0
-    return {"serve": _serve, "lookout": _lookout, "check": _check}[arguments.command](arguments)
+    return {"serve": _serve, "lookout": _lookout, "check": _check, "reload": _reload}[arguments.command](arguments)
 
 
 def _refuse(error: StartError, argv: list[str]) -> int:
@@ -123,6 +125,16 @@ def _check(arguments: Arguments) -> int:
     return check(settings, Log("check", LEVELS[settings.log_level], journal=stderr_is_journal(os.environ)))
 
 
+def _reload(arguments: Arguments) -> int:
+    from spyglass.reload import reload, reload_unit
+
+    try:
+        return reload(os.environ) if arguments.name is None else reload_unit(arguments.name)
+    except StartError as error:
+        print(f"spyglass: {error}", file=sys.stderr)
+        return error.exit_status
+
+
 def parse(argv: list[str]) -> Arguments:
     """Understand a command line. Raises UsageError, or ConfigError for a --name that cannot be one."""
     arguments = Arguments()
@@ -134,7 +146,7 @@ def parse(argv: list[str]) -> Arguments:
     if first in ("--version", "version"):
         arguments.command = "version"
         return arguments
-    if first not in ("serve", "lookout", "check"):
+    if first not in ("serve", "lookout", "check", "reload"):
         raise UsageError(f"unknown command {first!r}; 'spyglass --help' lists them")
     arguments.command = first
     while rest:
@@ -142,7 +154,11 @@ def parse(argv: list[str]) -> Arguments:
         if word in ("--help", "-h"):
             arguments.command = "help"
             return arguments
-        if word.startswith("-") and len(word) > 1:
+        if first == "reload":
+            if word.startswith("-") or arguments.name is not None:
+                raise UsageError("reload takes the NAME of one app and no options")
+            arguments.name = word
+        elif word.startswith("-") and len(word) > 1:
             _option(arguments, word, rest)
         elif "app" in arguments.options:
             raise UsageError(f"more than one app: {arguments.options['app']!r} and {word!r}")
@@ -190,5 +206,6 @@ def usage() -> str:
         lines.append(f"\n{head}")
         text = f"{setting.meaning} ({setting.kind}; default {config.default_text(setting)})"
         lines += textwrap.wrap(text, 92, initial_indent=" " * 8, subsequent_indent=" " * 8)
-    lines.append("\nExit status: 0 idle or asked to stop, 78 configuration or app broken, 2 wrong usage, 1 a bug.")
+    lines.append("\nExit status: 0 idle or asked to stop, 78 configuration or app broken, 2 wrong usage, 1 a bug;")
+    lines.append("of reload: 0 the new one serves, 78 it cannot, 69 there is no Master, or it is leaving.")
     return "\n".join(lines)

@@ -16,10 +16,10 @@ class Doors:
         self._epoll = select.epoll()
         self._doors: dict[int, Callable[[], None]] = {}
 
-    def open(self, fd: int, callback: Callable[[], None]) -> None:
+    def open(self, fd: int, callback: Callable[[], None], events: int = select.EPOLLIN) -> None:
         """Call `callback` whenever `fd` is readable or has ended."""
         self._doors[fd] = callback
-        self._epoll.register(fd, select.EPOLLIN)
+        self._epoll.register(fd, events)
 
     def close(self, fd: int) -> None:
         """Look no more. To be called before the descriptor is closed: its number may be somebody else's right after."""

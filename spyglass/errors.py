@@ -12,6 +12,10 @@ EX_CONFIG = 78
 """Exit status for configuration or an app that fails (sysexits.h; the units name it in RestartPreventExitStatus=)."""
 
 
+EX_UNAVAILABLE = 69
+"""Exit status of a command that has not been done because nobody is there to do it (sysexits.h)."""
+
+
 class StartError(Exception):
     """Something the administrator can mend keeps the server from starting; the text is one line that says what to do."""
 

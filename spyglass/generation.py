@@ -57,7 +57,6 @@ class Generation(Overdue):
         self._recycle_at = 0.0  # not before
         self._weigh_at = 0.0
         self._doors = doors
-        self._draining = False
         self._followed: set[int] = set()  # pidfds, of workers whose zygote has gone
         self._channel, self._far_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._fd = self._channel.fileno()
@@ -77,7 +76,7 @@ class Generation(Overdue):
                 become_child()
                 self._channel.close()
                 self._shared.leave_the_line()
-                zygote.Zygote(self.config, self._shared, number, self._far_end, self._log.child("zygote")).run(self._first)
+                zygote.Zygote(self.config, self._shared, number, self._far_end, log.child("zygote")).run(self._first)
             except Exception as error:
                 # Further up are the Master's own: taken there for an error of its fork, it made a worker into a second Master.
                 log.exception(blame(error), error)
@@ -149,7 +148,7 @@ class Generation(Overdue):
                 old.order(scoreboard.RETIRE)
                 self._shared.ring()
                 self._handover = None
-        elif now >= self._recycle_at and self._complete:
+        elif now >= self._recycle_at and self.complete:
             self._weigh(now)
             slot = fleet.worn_out(self.slots(), self.config.max_memory)
             if slot is not None:
@@ -159,7 +158,7 @@ class Generation(Overdue):
                 self._handover = old, self._spawn(now, order)
 
     @property
-    def _complete(self) -> bool:
+    def complete(self) -> bool:
         """Nobody is missing, on the way in or on the way out."""
         return len(self.workers) == self.wanted and all(worker.accepting and not worker.draining for worker in self.workers.values())
 
@@ -179,16 +178,38 @@ class Generation(Overdue):
             except OSError:
                 return  # no descriptor is left, or no memory: at the next look there may be
 
+    def order(self, order: int) -> None:
+        """Give all workers `order` (see scoreboard.py)."""
+        news = False
+        for worker in self.workers.values():
+            news = news or worker.cells[scoreboard.ORDER] != order
+            worker.order(order)
+        if news:
+            self._shared.ring()
+
+    def obeys(self, order: int) -> bool:
+        """True when all workers have answered `order`, or a stricter one."""
+        return all(worker.cells[scoreboard.ANSWER] in (order, scoreboard.DRAIN) for worker in self.workers.values())
+
+    def retire(self) -> None:
+        """Tell all to finish, however long that takes, and leave."""
+        self.order(scoreboard.RETIRE)
+        self._end_work()
+
     def drain(self) -> None:
-        """Tell all to finish and leave; the end of the channel tells the zygote that there will be no more work."""
+        """Tell all to finish in graceful_timeout, and leave."""
         now = time.monotonic()
-        self._draining = True
         if self.leave_by is None:
             # The zygote is the last to leave, and may have something to do then as well.
             self.leave_by = now + self.config.graceful_timeout + 2 * scoreboard.KILL_AFTER
         for worker in self.workers.values():
             self._drain_one(worker, now)
         self._shared.ring()
+        self._end_work()
+
+    def _end_work(self) -> None:
+        """The end of the channel tells the zygote that there will be no more to fork."""
+        self._draining = True
         if self._fd >= 0:
             try:
                 self._channel.shutdown(socket.SHUT_WR)
@@ -219,9 +240,7 @@ class Generation(Overdue):
             except BlockingIOError:
                 return
             if message is None:
-                self._doors.close(self._fd)
-                self._channel.close()
-                self._fd = -1
+                self._hang_up()
                 return
             self._spoken = True
             kind, *facts = message
@@ -235,6 +254,12 @@ class Generation(Overdue):
                 self._worker_died(*facts)
             else:
                 self._worker_not_born(*facts)
+
+    def _hang_up(self) -> None:
+        if self._fd >= 0:
+            self._doors.close(self._fd)
+            self._channel.close()
+            self._fd = -1
 
     def _worker_born(self, number: int, pid: int) -> None:
         worker = self.workers[number]

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _STOP = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
 _PASSED_ON = (*_STOP, signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGUSR2)
+_SYSTEMDS = ("NOTIFY_SOCKET", "LISTEN_PIDFDID", "INVOCATION_ID")  # meant for us, or for whoever has started the shell we run in
 _FAST = 1.0  # a Master that fails within this many seconds is not started again at once
 _LONGEST_PAUSE = 10.0
 
@@ -212,7 +213,7 @@ class Lookout:
         high = [_move_up(fd, FIRST_FD + count) for fd in spare]
         for index, fd in enumerate(high):
             os.dup2(fd, FIRST_FD + index, inheritable=True)
-        environ = {name: value for name, value in os.environ.items() if name not in ("NOTIFY_SOCKET", "LISTEN_PIDFDID")}
+        environ = {name: value for name, value in os.environ.items() if name not in _SYSTEMDS}
         environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(count), LISTEN_FDNAMES=":".join(["http"] * count))
         # -P: what lies in the working directory must not be taken for a module of ours or of the standard library.
         command = [sys.executable, "-P", "-m", "spyglass", "serve", *self._arguments]

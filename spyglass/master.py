@@ -17,7 +17,7 @@ import time
 from spyglass import fleet, log, scoreboard
 from spyglass.config import Config
 from spyglass.doors import Doors
-from spyglass.errors import EX_CONFIG, ConfigError, LoadError
+from spyglass.errors import EX_CONFIG, EX_UNAVAILABLE, ConfigError, LoadError
 from spyglass.generation import Generation, count
 from spyglass.lean import signal, signal_name
 from spyglass.shared import Shared
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from spyglass.failing import Failing
     from spyglass.log import Log
+    from spyglass.reloading import Reloads
     from spyglass.systemd import Listener
     from spyglass.watchdog import Watchdog
 
@@ -38,6 +39,7 @@ _MOST_WORKERS = 256
 _WHO = 0.1  # seconds for whoever came in the moment of leaving to say what they want, which may be nothing that counts
 _STATUS_EVERY = 5.0  # seconds between two looks while somebody is there, so that `systemctl status` is not old news
 _LATE = 1.0  # seconds that a wake-up may be late on a machine that has a lot to do
+_LEAVING = "it is leaving; the next start will load what is there then"
 _STOP = (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT)
 _SIGNALS = (*_STOP, signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGUSR2, signal.SIGCHLD)
 
@@ -59,11 +61,12 @@ class Master:
         self._loading: Generation | None = None
         self._serving: Generation | None = None
         self._retired: list[Generation] = []
+        self._reloads: Reloads | None = None  # when the first generation is on its way
         # Being quiet
         self._since = 0.0  # quiet is counted from here at the earliest
         self._hear_until = 0.0  # who came in the moment of leaving is heard before another try
         self._order = scoreboard.SERVE
-        self._orders = 0
+        self._orders = scoreboard.HOLD
         self._failing: Failing | None = None  # since the first failure: a wake that goes well does not pay for it
         # Ending, and what systemd was told
         self._exit_status: int | None = None
@@ -81,6 +84,7 @@ class Master:
         from spyglass.watchdog import Watchdog, interval
 
         self._watchdog = Watchdog(interval(os.environ), self._shared)
+        self._open_desk()
         while self._exit_status is None or self._generations() or (self._failing is not None and self._failing.open):
             self.turn()
         return self._exit_status
@@ -109,6 +113,8 @@ class Master:
         if self._watchdog is not None:
             self._watchdog.look(self._generations(), self._serving, now)
         self._tell(now)
+        if self._reloads is not None:
+            self._reloads.turn(now)
 
     def _overslept(self, seconds: float, now: float) -> None:
         """Woken too late, after so many seconds: stopped (SIGSTOP, a frozen control group, a halted machine), and perhaps not alone."""
@@ -122,6 +128,7 @@ class Master:
     def _due(self, now: float) -> list[float | None]:
         """When something is due, as far as it can be known at `now`; what is past has been looked at."""
         due = self._failing.due() if self._failing is not None else []
+        due.append(self._reloads.due() if self._reloads is not None else None)
         for generation in self._generations():
             due += generation.due(now)
         due += self._watchdog.due() if self._watchdog is not None else []
@@ -162,7 +169,7 @@ class Master:
             elif number in _STOP:
                 self._told_to_stop(number)
             elif number == signal.SIGHUP:
-                self._reload()
+                self._reload("SIGHUP")
             elif number == signal.SIGUSR2:
                 self._dump_tracebacks()
             elif self._serving is not None:
@@ -203,10 +210,19 @@ class Master:
                 worker.kill(signal.SIGUSR2)
                 time.sleep(0.02)  # faulthandler writes piece by piece: at the same time, they could not be read
 
-    def _reload(self) -> None:
+    def _open_desk(self) -> None:
+        from spyglass.reloading import Reloads  # the zygote is on its way already
+
+        self._reloads = Reloads(self._doors, self._log, lambda: self._reload("reload"))
+
+    def _reload(self, who: str) -> None:
+        """Load another generation because somebody wants it; a second time before it is there: start anew, with what is there now."""
+        assert self._reloads is not None
+        self._reloads.begin(ready=self._ready and self._exit_status is None)
         if self._exit_status is not None:
+            self._reloads.end(EX_UNAVAILABLE, _LEAVING)
             return
-        self._log.info("SIGHUP: loading another generation")
+        self._log.info(f"{who}: loading another generation")
         if self._loading is not None:
             self._discard(self._loading)
             self._loading = None
@@ -236,8 +252,8 @@ class Master:
             self._fail(LoadError(f"cannot start a process for the app: {error.strerror}"), time.time())
             return
         # Now, not when it has loaded: it then forks at once, without asking.
-        self._loading.maintain(self._loading.started, self._order)
-        if not self._ready:
+        self._loading.maintain(self._loading.started, self._first_order)
+        if not self._ready or (self._reloads is not None and self._reloads.under_way):
             notify(f"EXTEND_TIMEOUT_USEC={int((config.start_timeout + 10) * 1e6)}")
 
     def _check_ignored(self, config: Config) -> None:
@@ -255,9 +271,14 @@ class Master:
                 generation.disown()
         if self._failing is not None:
             self._failing.abandon()
+        if self._reloads is not None:
+            self._reloads.abandon()
 
     def _look_at_loading(self, generation: Generation, now: float) -> None:
-        if generation.accepting:
+        # Where nobody serves, visitors wait for the first worker. Beside others there is time to wait for all, and no reason to let
+        # visitors try what is not known to live.
+        there = generation.accepting if self._serving is None else generation.complete
+        if there:
             self._promote(generation, now)
         elif generation.last_words is not None:
             self._give_up(generation, LoadError(*generation.last_words))
@@ -266,14 +287,23 @@ class Master:
         elif now >= generation.started + generation.config.start_timeout:
             self._give_up(generation, generation.late())
         else:
-            generation.maintain(now, self._order)
+            generation.maintain(now, self._first_order)
+
+    @property
+    def _first_order(self) -> int:
+        """What workers of a generation that loads begin with."""
+        return scoreboard.SERVE if self._serving is None else scoreboard.HOLD
 
     def _promote(self, generation: Generation, now: float) -> None:
-        """The workers of `generation` accept: it serves from now on, whoever served before drains."""
+        """The workers of `generation` are there: it serves from now on, whoever served before finishes and leaves."""
         seconds = now - generation.started
+        generation.order(scoreboard.SERVE)
+        if self._reloads is not None:
+            self._reloads.take_over(generation, self._serving)
         if self._serving is not None:
             self._log.info(f"another generation has taken over after {seconds:.2f} s; the old one drains")
-            self._serving.drain()
+            # However long that takes: nobody waits for it.
+            self._serving.retire()
             self._retired.append(self._serving)
         else:
             self._log.info(f"awake after {seconds:.2f} s: {generation.config.app or 'the welcome page'}")
@@ -281,7 +311,7 @@ class Master:
         if self._failing is not None:
             self._failing.make_way()
         self._config = generation.config
-        self._since = now
+        self._since, self._order = now, scoreboard.SERVE
         self._watch_listeners(False)
         self._say_ready()
 
@@ -339,9 +369,7 @@ class Master:
 
     def _give_order(self, generation: Generation, order: int) -> None:
         self._order = order
-        for worker in generation.workers.values():
-            worker.order(order)
-        self._shared.ring()
+        generation.order(order)
         # While the workers look away we do: whoever comes now makes them look again at once.
         self._watch_listeners(order > scoreboard.SERVE)
 
@@ -381,14 +409,21 @@ class Master:
         """A try that began at `began` (wall clock) has failed. If a generation serves, it goes on; if not, the Master answers."""
         now = time.monotonic()
         failing = self._know_failing()
-        failing.report("reload failed, the old generation goes on" if self._serving is not None else "failing", error)
-        if self._serving is not None:
+        what = "failing"
+        if self._serving is not None and self._reloads is not None and self._reloads.under_way:
+            what = "the old generation goes on"
+            self._log.error(f"reload failed, {what}: {error}" + (f"\n{error.details}" if error.details else ""))
+        else:
+            failing.report(what if self._serving is None else "the zygote is not replaced, its workers go on", error)
+        if self._serving is None:
+            failing.stand_in(error, self._config, began, now)
+            self._order = scoreboard.SERVE
+            self._watch_listeners(True)
+            self._say_ready()
+        elif not self._serving.pid:
             self._serving.streak.respawn_at = now + fleet.retry_pause(failing.count)
-            return
-        failing.stand_in(error, self._config, began, now)
-        self._order = scoreboard.SERVE
-        self._watch_listeners(True)
-        self._say_ready()
+        if self._reloads is not None:
+            self._reloads.end(EX_CONFIG, f"{what}: {error}")
 
     def _know_failing(self) -> Failing:
         if self._failing is None:
@@ -438,12 +473,15 @@ class Master:
             # It has accepted nothing yet: whoever waits, waits in the queue.
             self._discard(self._loading)
             self._loading = None
+        for generation in self._generations():
+            generation.drain()
         if self._serving is not None:
-            self._serving.drain()
             self._retired.append(self._serving)
             self._serving = None
         if self._failing is not None:
             self._failing.drain(time.monotonic() + self._config.graceful_timeout)
+        if self._reloads is not None:
+            self._reloads.end(EX_UNAVAILABLE, _LEAVING, ready=False)
         # Last: who hears of it, and comes then, is for the next Master.
         notify("STOPPING=1", f"EXTEND_TIMEOUT_USEC={int(seconds * 1e6)}")
 
@@ -469,5 +507,7 @@ class Master:
         when = None if any(slot.busy for slot in slots) else self._leave_at(slots, now)
         quiet = fleet.why_awake(slots) if when is None else f"; quiet, leaves in {max(0.0, when - now):.0f} s"
         reload = "; loading another generation" if self._loading is not None else ""
+        if self._reloads is not None and self._reloads.failure:
+            reload = f"; reload failed: {self._reloads.failure}"
         workers = count(len(self._serving.workers), "worker")
         return f"awake: {workers}, {count(held, 'connection')}, {count(served, 'request')} served{quiet}{reload}"

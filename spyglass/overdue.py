@@ -35,6 +35,7 @@ class Overdue:
         self.started = time.monotonic()
         self.awake_since = 0.0  # monotonic: what lies before is not held against a call
         self._number: int | None = None  # of the zygote's slot
+        self._draining = False  # there is nothing more to fork
         self._spoken = False  # whether the zygote has ever told anything
         self._zygote_killed = False
         self._first = first
@@ -84,9 +85,11 @@ class Overdue:
                 worker.late = worker.killed = True
                 self._tell_late(f"worker {worker.pid}", leaving)
                 worker.kill(signal.SIGKILL)
+        if self._draining and self.leave_by is None and not self.workers:
+            self.leave_by = now + self.config.graceful_timeout + scoreboard.KILL_AFTER  # retired: the time of the zygote begins
         if self.leave_by is not None and now >= self.leave_by and self.pid and self._number is not None:
             self._tell_late(f"zygote {self.pid}", self._shared.board.slot(self._number)[scoreboard.STATE] == scoreboard.LEAVING)
-            self.leave_by = None
+            self.leave_by = _NEVER
             os.kill(self.pid, signal.SIGKILL)
 
     def _tell_late(self, who: str, leaving: bool) -> None:

@@ -41,6 +41,7 @@ _CELLS = 24  # a slot fills cache lines, so that two workers never write to the 
 EMPTY, STARTING, ACCEPTING, DRAINING, LEAVING = range(5)  # the last: all is done but what the app does at its exit
 
 SERVE = 0
+HOLD = 1  # be ready and accept nothing yet; numbers above it ask who leaves, see above
 # Serve, but keep no connection for another request: only such are there as do not put off the leaving. Takes effect without the bell.
 PART = -1
 # Finish what was accepted and leave; the lower, the stricter.

@@ -63,6 +63,7 @@ class Loop(Reception):
             import spyglass.worker.greeting  # noqa: F401
         self.write_timeout = config.write_timeout
         self.cutting = False
+        self._stay_until = 0.0  # when it leaves although the app holds it
         self.crew = Crew(config.threads, slot, log) if config.threads > 1 else Solo(slot)
         self._graceful = config.graceful_timeout
         self._warned: set[str] = set()
@@ -153,10 +154,11 @@ class Loop(Reception):
         self.retire()
 
     def retire(self) -> None:
-        """The same, and cut nothing: nobody waits for the worker to be gone."""
+        """The same, and cut nothing: nobody waits for the worker to be gone. Only the app may not hold it for longer than that."""
         if self.draining:
             return
         self.draining = True
+        self._stay_until = monotonic() + self._graceful
         self._slot[scoreboard.STATE] = scoreboard.DRAINING
         self._consider_listening()
         for connection in list(self._connections.values()):
@@ -234,6 +236,8 @@ class Loop(Reception):
             over = self._cut_after + (_LAST_WORDS if self.cutting else 0.0)
             over = min(over, monotonic() + _LATE)  # often enough to notice that it has stood still
             due = min(due, over) if due is not None else over
+        if self.draining and not self._open:
+            due = min(due, self._stay_until) if due is not None else self._stay_until
         for when in (self._accept_after, self._room_after):
             if when:
                 due = min(due, when) if due is not None else when
@@ -285,7 +289,7 @@ class Loop(Reception):
         Calls that still run in other threads have some more, to come back, and so has the app, to end what was cut.
         """
         if not self._open:
-            return not self._slot[scoreboard.HOLDS] or (bool(self._cut_after) and monotonic() >= self._cut_after)
+            return not self._slot[scoreboard.HOLDS] or monotonic() >= self._stay_until
         return self.cutting and monotonic() >= self._cut_after + _LAST_WORDS
 
     # What connections ask for

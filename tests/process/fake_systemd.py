@@ -18,9 +18,11 @@ import select
 import signal
 import socket
 import struct
+import subprocess
 import sys
 import threading
 import time
+import uuid
 
 from .processes import members, until
 from .visitor import Visitor
@@ -59,7 +61,8 @@ def server_environ(pycache):
 
     Byte code goes to `pycache`: with none a wake would compile everything again, and in the tree it would be litter.
     """
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("SPYGLASS_", "LISTEN_", "NOTIFY_", "PYTEST_"))}
+    foreign = ("SPYGLASS_", "LISTEN_", "NOTIFY_", "PYTEST_", "INVOCATION_ID", "MAINPID")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     kept.pop("PYTHONDONTWRITEBYTECODE", None)
     return kept | {"PYTHONPATH": str(ROOT), "PYTHONPYCACHEPREFIX": str(pycache)}
 
@@ -128,6 +131,7 @@ class FakeSystemd:
         self.runs = []
         self.complaints = []
         self._marks = itertools.count()
+        self._commands = []
         self.log_path = place / "log"
         self._argv = spyglass("serve", *([app] if app else []), *arguments, *options(settings))
         self._log = os.open(self.log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC)
@@ -138,6 +142,7 @@ class FakeSystemd:
         self._notify.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         self._notify.bind(f"\0spyglass-test-{os.getpid()}-{id(self):x}")
         self._environ = server_environ(pycache) | {
+            "INVOCATION_ID": uuid.uuid4().hex,
             "NOTIFY_SOCKET": "@" + self._notify.getsockname()[1:].decode(),
             "LISTEN_FDS": str(len(self._sockets)),
             "LISTEN_FDNAMES": ":".join(["http"] * len(self._sockets)),
@@ -186,6 +191,12 @@ class FakeSystemd:
         for process in members(self.run.pid):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process.pid, number)
+
+    def reload(self):
+        """`systemctl reload`: what ExecReload= of the unit runs, under way, as another process of it."""
+        environ = self._environ | {"MAINPID": str(self.run.pid)}
+        self._commands.append(subprocess.Popen(spyglass("reload"), env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
+        return self._commands[-1]
 
     def until(self, condition, what, timeout=10.0):
         until(condition, lambda: f"{what}\n{self.story()}", timeout)
@@ -312,6 +323,9 @@ class FakeSystemd:
         os.eventfd_write(self._control, 1)
         self._thread.join()
         story = self.story()
+        for command in self._commands:
+            with command:
+                command.kill()
         for sock in (*self._sockets, self._notify):
             sock.close()
         os.close(self._control)

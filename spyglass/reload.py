@@ -1,0 +1,85 @@
+"""`spyglass reload`: has the Master load another generation, waits for what becomes of it, and says so.
+
+It is what the unit has as ExecReload=, and runs as another process of the unit, in the same sandbox. `spyglass reload NAME` is for people:
+it asks systemd for that, and says why it failed.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import subprocess
+import sys
+
+from spyglass.config import file_for
+from spyglass.errors import EX_UNAVAILABLE, UsageError
+from spyglass.log import Log, stderr_is_journal
+from spyglass.reloading import desk_addresses
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def reload(environ: Mapping[str, str]) -> int:
+    """Ask the Master that `environ` names (MAINPID, systemd.exec(5)); returns 0 when the new generation serves.
+
+    Waits as long as the Master needs, which gives up after start_timeout and tells systemd to wait as long for us. Raises UsageError.
+    """
+    pid = environ.get("MAINPID", "")
+    if not pid:
+        raise UsageError("reload: MAINPID is not set, as it is for ExecReload=; give the app's NAME, or use 'systemctl reload UNIT'")
+    log = Log("reload", journal=stderr_is_journal(environ))
+    status, why = _ask(desk_addresses(environ, pid), pid)
+    if status:
+        log.error(f"failed: {why}")
+    return status
+
+
+def _ask(addresses: list[str], pid: str) -> tuple[int, str]:
+    """An exit status, and why it is not 0."""
+    why = "nobody"
+    for address in addresses:
+        with socket.socket(socket.AF_UNIX) as desk:
+            try:
+                desk.connect(address)
+            except OSError as error:
+                why = f"the Master, pid {pid}, cannot be asked: {error.strerror}"
+                continue
+            _, uid, _ = struct.unpack("iII", desk.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+            if os.geteuid() not in (0, uid):
+                why = "another user listens in the place of the Master"
+                continue
+            status, _, why = _hear(desk).partition(" ")
+            return (int(status), why.rstrip()) if status else (EX_UNAVAILABLE, "the Master has ended")
+    return EX_UNAVAILABLE, why
+
+
+def _hear(desk: socket.socket) -> str:
+    said = b""
+    try:
+        while piece := desk.recv(65536):
+            said += piece
+    except ConnectionError:
+        pass  # it ended before it had taken us in
+    return said.decode(errors="replace")
+
+
+def reload_unit(name: str) -> int:
+    """Have systemd reload the app `name` if it is awake; asleep, the next visitor wakes it with what is there then. Returns an exit status.
+
+    Raises ConfigError for what cannot be a name.
+    """
+    file_for(name)
+    unit = f"spyglass@{name}.service"
+    try:
+        done = subprocess.run(["systemctl", "try-reload-or-restart", unit], check=False)  # noqa: S603, S607, of our own words
+        if done.returncode:
+            show = ["systemctl", "show", "--property=StatusText", "--value", unit]
+            said = subprocess.run(show, check=False, capture_output=True, text=True).stdout.strip()  # noqa: S603, as above
+            print(f"spyglass: {name} is {said}" if said else f"spyglass: {name} was not reloaded", file=sys.stderr)
+        return done.returncode
+    except FileNotFoundError:
+        print("spyglass: there is no systemctl; where there is no systemd, send SIGHUP to the lookout", file=sys.stderr)
+        return EX_UNAVAILABLE

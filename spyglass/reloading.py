@@ -1,0 +1,148 @@
+"""Reloading, on the Master's side: who has asked for another generation, what systemd is told meanwhile, and who is told how it ended.
+
+At the desk, a listening socket, `spyglass reload` asks by connecting, and waits for one line: an exit status and a reason. It is an
+abstract unix socket (unix(7)): nothing has to be writable for it, the sandbox of the unit leaves it alone, it cannot be left behind, and
+its end is the Master's. What else there is cannot be had in there: with ProtectProc= and PrivateUsers= a process sees nothing of the
+Master's in /proc, and a signal says neither who sent it nor how it went.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+import time
+
+from spyglass import scoreboard
+from spyglass.lean import Listening, socket
+from spyglass.systemd import notify
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from spyglass.doors import Doors
+    from spyglass.generation import Generation
+    from spyglass.log import Log
+
+_HANDOVER = 1.0  # seconds that the old workers have to stop accepting; one that is busy with its only thread cannot say so
+
+
+def desk_addresses(environ: Mapping[str, str], pid: str) -> list[str]:
+    """Where the Master of this unit may be asked; it is at the first that can be had.
+
+    The first has the unit's INVOCATION_ID in it (systemd.exec(5)), which all its processes know and which nobody knows before they
+    have started: so nobody else can have taken the name. The `pid` is that of a Master that something else than systemd has started.
+    """
+    return [f"\0spyglass/reload/{name}" for name in (environ.get("INVOCATION_ID"), pid) if name]
+
+
+class Reloads:
+    """`ask()` is called when somebody at the desk wants another generation; `doors` is where the Master waits.
+
+    `under_way` (bool): a generation that somebody has asked for is being loaded. `failure` (str): why the last one came to nothing, or "".
+    """
+
+    def __init__(self, doors: Doors, log: Log, ask: Callable[[], None]) -> None:
+        self.under_way = False
+        self.failure = ""
+        self._ask = ask
+        self._told_systemd = False
+        self._outcome: tuple[int, str] | None = None
+        self._handover: tuple[Generation, Generation | None, float] | None = None
+        self._arrived: list[socket.socket] = []
+        self._waiting: list[socket.socket] = []
+        self._desk = Listening(socket.AF_UNIX)
+        try:
+            self._desk.bind(desk_addresses(os.environ, str(os.getpid()))[0])
+            self._desk.listen()
+        except OSError as error:
+            log.warning(f"`spyglass reload` will not reach this Master, SIGHUP does: {error.strerror}")
+            return
+        self._desk.setblocking(False)
+        # Edge-triggered: should there be no descriptor for who comes, that must not keep the Master busy.
+        doors.open(self._desk.fileno(), self._meet, select.EPOLLIN | select.EPOLLET)
+
+    def _meet(self) -> None:
+        while True:
+            try:
+                sock, _ = self._desk.accept()
+            except OSError:
+                break
+            if _is_ours(sock):
+                sock.setblocking(False)
+                self._arrived.append(sock)
+            else:
+                sock.close()
+        if self._arrived:
+            self._ask()
+
+    def begin(self, *, ready: bool) -> None:
+        """Another generation is about to be loaded for those who wait; `ready` (bool): systemd has been told that we are there."""
+        # Who waits for nothing but the end of the handover has got what was asked for; what comes now may fail. For the others it is
+        # what they wait for.
+        if self._handover is not None:
+            self.end()
+        self.tell()
+        self._waiting += self._arrived
+        self._arrived = []
+        self.under_way, self.failure = True, ""
+        if ready:
+            self._told_systemd = True
+            notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+
+    def take_over(self, new: Generation, old: Generation | None) -> None:
+        """`new` has been told to accept, and `old` that it is not to any more. It is when both do that the reload is over."""
+        if self.under_way:
+            self._handover = new, old, time.monotonic() + _HANDOVER
+
+    def end(self, status: int = 0, why: str = "", *, ready: bool = True) -> None:
+        """The reload that is under way, if there is one, has ended; with another `status` (int) than 0 it has failed.
+
+        `ready` (bool): the service goes on.
+        """
+        if self.under_way:
+            self.under_way, self.failure, self._handover = False, why, None
+            self._outcome = status, why
+            self._told_systemd = self._told_systemd and ready
+
+    def due(self) -> float | None:
+        return self._handover[2] if self._handover is not None else None
+
+    def turn(self, now: float) -> None:
+        """Look at what is under way, and tell what is known by now."""
+        if self._handover is not None:
+            new, old, by = self._handover
+            if now >= by or (new.obeys(scoreboard.SERVE) and (old is None or old.obeys(scoreboard.RETIRE))):
+                self.end()
+        self.tell()
+
+    def tell(self) -> None:
+        """Tell systemd and those at the desk how it ended, if it has."""
+        if self._outcome is None:
+            return
+        status, why = self._outcome
+        self._outcome = None
+        if self._told_systemd:
+            # First: when the command that systemd waits for has ended, it is either "ready" or "reloading" (sd_notify(3)).
+            notify("READY=1")
+        self._told_systemd = False
+        for sock in self._waiting:
+            try:
+                sock.send(f"{status} {why}\n".encode(errors="replace"))
+            except OSError:
+                pass  # it did not wait
+            sock.close()
+        self._waiting.clear()
+
+    def abandon(self) -> None:
+        """In a forked child: who waits must see the Master's end, not the end of all that came from it."""
+        self._desk.close()
+        for sock in self._arrived + self._waiting:
+            sock.close()
+
+
+def _is_ours(sock: socket.socket) -> bool:
+    """Whether root or the Master's own user asks: those who may also send it a signal (unix(7), SO_PEERCRED: pid, uid, gid)."""
+    credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+    return int.from_bytes(credentials[4:8], sys.byteorder) in (0, os.geteuid())
