@@ -14,6 +14,7 @@ from spyglass import fleet, scoreboard, zygote
 from spyglass.errors import LoadError, blame
 from spyglass.fleet import Slot, Streak
 from spyglass.lean import signal, signal_name, socket
+from spyglass.log import LEVELS
 from spyglass.members import Worker, read_slot
 from spyglass.overdue import Overdue
 
@@ -76,6 +77,7 @@ class Generation(Overdue):
                 become_child()
                 self._channel.close()
                 self._shared.leave_the_line()
+                log.set_level(LEVELS[self.config.log_level])
                 zygote.Zygote(self.config, self._shared, number, self._far_end, log.child("zygote")).run(self._first)
             except Exception as error:
                 # Further up are the Master's own: taken there for an error of its fork, it made a worker into a second Master.

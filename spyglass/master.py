@@ -239,11 +239,10 @@ class Master:
         except ConfigError as error:
             self._fail(LoadError(str(error), files=[error.file] if error.file else []), time.time())
             return
-        self._log.set_level(log.LEVELS[config.log_level])
         if config.idle_ignore:
             self._check_ignored(config)
         if self._serving is None:
-            self._config = config
+            self._go_by(config)
         try:
             self._loading = Generation(config, self._shared, self._doors, self._log, retry=self._failures > 0)
             self._loading.start(self._become_child)
@@ -262,6 +261,10 @@ class Master:
         names = [listener.name for listener in self._listeners]
         for entry in unknown_listeners(config.idle_ignore, names):
             self._log.warning(f"idle_ignore: no listener is called that, {entry!r}; FileDescriptorName= is {', '.join(sorted(set(names)))}")
+
+    def _go_by(self, config: Config) -> None:
+        self._config = config
+        self._log.set_level(log.LEVELS[config.log_level])
 
     def _become_child(self) -> None:
         self._doors.abandon()
@@ -310,7 +313,7 @@ class Master:
         self._loading, self._serving = None, generation
         if self._failing is not None:
             self._failing.make_way()
-        self._config = generation.config
+        self._go_by(generation.config)
         self._since, self._order = now, scoreboard.SERVE
         self._watch_listeners(False)
         self._say_ready()

@@ -158,6 +158,16 @@ def test_a_configuration_that_cannot_be_read_leaves_everything_as_it_was(site):
     assert "failing" not in here.life.log
 
 
+def test_settings_that_never_served_have_no_effect(site):
+    here = site(idle_timeout=0.6)
+    here.configure(log_level="debug", idle_timeout=60.0, keepalive_timeout=5)
+    here.write("another", "import blgo\n")
+    assert said(here.life.reload())[0] == 78
+    here.life.until_asleep(1)
+    assert "leaving after 0.6 s" in here.life.log
+    assert "worker" not in here.life.log, "that is for debug"
+
+
 def test_new_settings_have_their_effect(site):
     here = site()
     here.configure(log_level="debug", idle_timeout=0.7, workers=3)
