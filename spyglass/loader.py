@@ -30,6 +30,11 @@ def prepare(config: Config) -> None:
         os.chdir(config.directory)
     except OSError as error:
         raise LoadError(f"directory {config.directory!r}: {error.strerror}") from None
+    # The Master has looked into its path before there was an app to load, perhaps long ago; what was no directory then is remembered as
+    # such (sys.path_importer_cache), while for one the import system sees by itself that it has changed.
+    for path, finder in list(sys.path_importer_cache.items()):
+        if finder is None and os.path.isdir(path):
+            del sys.path_importer_cache[path]
     here = os.getcwd()
     if here not in sys.path:
         sys.path.insert(0, here)

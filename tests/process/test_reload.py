@@ -5,6 +5,7 @@ untouched. Apps are written anew under the eyes of a crowd that loses nothing.
 """
 
 import os
+import pathlib
 import re
 import signal
 import sys
@@ -189,6 +190,24 @@ def test_the_zygote_of_the_new_one_is_killed(site):
     status, output = said(command)
     assert (status, "was killed by SIGKILL while it was being loaded" in output) == (78, True)
     assert here.text() == "first"
+
+
+def test_new_code_packages_and_paths_are_found(site, systemd, tmp_path):
+    """Whatever the Master had in its own path, or looked for in vain, before there was an app to load."""
+    late, early = tmp_path / "late", tmp_path / "early"
+    early.mkdir()
+    (tmp_path / "app.py").write_text(APP % "first")
+    life = systemd("app", directory=tmp_path, idle_timeout=60, environ={"PYTHONPATH": f"{pathlib.Path(__file__).parents[2]}:{early}:{late}"})
+    assert visit(life.address).text == "first"
+    late.mkdir()
+    (late / "later.py").write_text("")
+    (early / "sooner.py").write_text("WORD = 'one'\n")
+    (tmp_path / "app.py").write_text("import later, sooner\n" + (APP % "second").replace('b"second"', "sooner.WORD.encode()"))
+    assert said(life.reload()) == (0, "")
+    assert visit(life.address).text == "one"
+    (early / "sooner.py").write_text("WORD = 'another'\n")
+    assert said(life.reload()) == (0, "")
+    assert visit(life.address).text == "another"
 
 
 def make_venv(place, word):
