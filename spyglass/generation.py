@@ -355,6 +355,7 @@ class Generation(Overdue):
     def zygote_ended(self, status: int) -> None:
         """The zygote was reaped with wait status `status`; whatever it still had to say is heard first."""
         self.hear()
+        self._hang_up()  # it may not have ended for us: what the app has forked, and not executed, still holds the other end
         self.pid = 0
         self._give_back_number()
         if not self.accepting:

@@ -400,3 +400,26 @@ def test_a_stop_cuts_what_a_reload_does_not(site):
         here.life.signal(signal.SIGTERM)
         here.life.until(lambda: here.life.run.ended, "it waits for the old one", 5)
     assert here.life.run.status == 0
+
+
+def descriptors(pid):
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def test_nothing_is_left_in_the_master(site):
+    """Not even where an app has forked a process that lives on with all descriptors it was forked with."""
+    here = site()
+    fork = "import os, time\nif not os.fork():\n    open('child', 'w').write(str(os.getpid()))\n    time.sleep(3600)\n"
+    counts, forked = [], []
+    child = here.code.with_name("child")
+    for number in range(4):
+        here.write(f"version {number}", fork)
+        assert said(here.life.reload()) == (0, "")
+        here.life.until(lambda: len(children(here.life.run.pid)) == 1, "the old generation is still there")
+        here.life.until(lambda: child.exists() and child.read_text(), "it has not forked")
+        forked.append(int(child.read_text()))
+        child.unlink()
+        counts.append(descriptors(here.life.run.pid))
+        here.life.until(lambda: descriptors(here.life.run.pid) == counts[0], f"there are more and more: {counts}")
+    for pid in forked:
+        os.kill(pid, signal.SIGKILL)
