@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from spyglass.log import Log
     from spyglass.shared import Shared
 
+_LATE = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2)  # meant for the Master, or said already, but sent to all by systemctl
 _WEIGH_EVERY = 5.0  # seconds between two looks at the memory of the workers
 _NEVER = float("inf")
 _RECYCLE_AGAIN = 5.0  # seconds until the next try when a replacement has not lived
@@ -297,7 +298,7 @@ class Generation(Overdue):
         slot = worker.slot()
         # A second SIGTERM (systemd tells all of the group, and we tell the worker) may find the interpreter on its way out, its
         # handlers already taken back. By then everything is finished, the app's atexit functions included.
-        if worker.draining and status in (0, signal.SIGTERM) and not slot.open:
+        if worker.draining and status in (0, *_LATE) and not slot.open:
             if worker.recycled:
                 self._log.info(f"worker {pid} recycled after {count(slot.served, 'request')}: {worker.recycled}")
             else:

@@ -87,7 +87,8 @@ def test_what_has_not_ended_after_graceful_timeout_is_cut(systemd):
     assert life.run.left_behind == []
 
 
-def test_told_to_stop_while_the_app_loads_it_leaves_at_once_and_the_visitor_waits_for_the_next(systemd, tmp_path):
+@pytest.mark.parametrize("everybody", [False, True], ids=["the Master", "the whole group"])
+def test_told_to_stop_while_the_app_loads_it_leaves_at_once_and_the_visitor_waits_for_the_next(systemd, tmp_path, everybody):
     app = tmp_path / "app.py"
     app.write_text("import time\ntime.sleep(3600)\n")
     life = systemd("app", directory=tmp_path, idle_timeout=60)
@@ -95,9 +96,10 @@ def test_told_to_stop_while_the_app_loads_it_leaves_at_once_and_the_visitor_wait
         early.send()
         life.until(lambda: life.run.told("STATUS"), "not loading")
         app.write_text("def app(environ, start_response):\n    start_response('200 OK', [])\n    return [b'mended']\n")
-        life.signal(signal.SIGTERM)
+        (life.signal_all if everybody else life.signal)(signal.SIGTERM)
         assert early.answer().text == "mended"
     assert [run.status for run in life.runs] == [0, None]
+    assert "error" not in life.log
 
 
 def test_stopping_the_whole_group_under_load_loses_nothing(systemd):
@@ -122,6 +124,7 @@ import atexit, os, signal, time
 @atexit.register
 def clear_away():
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     os.mkdir(f"clearing-{os.getpid()}")
     time.sleep(10)
 def app(environ, start_response):
@@ -130,7 +133,8 @@ def app(environ, start_response):
 """
 
 
-def test_a_worker_that_is_told_again_on_its_way_out_is_no_error(systemd, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+def test_a_worker_that_is_told_again_on_its_way_out_is_no_error(systemd, tmp_path, number):
     """systemd tells the whole group, and the Master its workers."""
     (tmp_path / "app.py").write_text(SLOW_TO_CLEAR_AWAY)
     life = systemd("app", directory=tmp_path, idle_timeout=60, workers=1)
@@ -140,7 +144,7 @@ def test_a_worker_that_is_told_again_on_its_way_out_is_no_error(systemd, tmp_pat
     [zygote] = children(life.run.pid)
     for pid in (worker, zygote.pid):
         life.until((tmp_path / f"clearing-{pid}").exists, "it does not leave")
-        os.kill(pid, signal.SIGTERM)
+        os.kill(pid, number)
     life.until_asleep(1)
     assert life.run.status == 0
     assert "error" not in life.log
