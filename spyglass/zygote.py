@@ -145,6 +145,9 @@ class Zygote:
         # Nothing made while loading is garbage worth looking for, and what survives is never to be looked at again: the
         # collector's marks would copy every shared page.
         gc.disable()
+        # Until there is an app nothing is lost with us. One that hangs when it is imported would not notice the Master's death, and keep
+        # systemd, and who comes meanwhile, waiting for as long as a stop may take.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         if not self._load():
             return
         gc.freeze()
