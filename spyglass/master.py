@@ -412,12 +412,10 @@ class Master:
         """A try that began at `began` (wall clock) has failed. If a generation serves, it goes on; if not, the Master answers."""
         now = time.monotonic()
         failing = self._know_failing()
-        what = "failing"
         if self._serving is not None and self._reloads is not None and self._reloads.under_way:
-            what = "the old generation goes on"
-            self._log.error(f"reload failed, {what}: {error}" + (f"\n{error.details}" if error.details else ""))
+            self._log.error(f"reload failed, the old generation goes on: {error}" + (f"\n{error.details}" if error.details else ""))
         else:
-            failing.report(what if self._serving is None else "the zygote is not replaced, its workers go on", error)
+            failing.report("failing" if self._serving is None else "the zygote is not replaced, its workers go on", error)
         if self._serving is None:
             failing.stand_in(error, self._config, began, now)
             self._order = scoreboard.SERVE
@@ -426,7 +424,7 @@ class Master:
         elif not self._serving.pid:
             self._serving.streak.respawn_at = now + fleet.retry_pause(failing.count)
         if self._reloads is not None:
-            self._reloads.end(EX_CONFIG, f"{what}: {error}")
+            self._reloads.end(EX_CONFIG, error.summary)
 
     def _know_failing(self) -> Failing:
         if self._failing is None:

@@ -7,10 +7,12 @@ it asks systemd for that, and says why it failed.
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import struct
 import subprocess
 import sys
+import time
 
 from spyglass.config import file_for
 from spyglass.errors import EX_UNAVAILABLE, UsageError
@@ -20,6 +22,11 @@ from spyglass.reloading import desk_addresses
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from types import FrameType
+
+_LATER = 1.0  # seconds after the Master that we may be told to stop
+_STOP = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+_MASTERS = (signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGUSR2)
 
 
 def reload(environ: Mapping[str, str]) -> int:
@@ -31,7 +38,22 @@ def reload(environ: Mapping[str, str]) -> int:
     if not pid:
         raise UsageError("reload: MAINPID is not set, as it is for ExecReload=; give the app's NAME, or use 'systemctl reload UNIT'")
     log = Log("reload", journal=stderr_is_journal(environ))
+    # What systemd, or `systemctl kill`, sends to all processes of the unit is the Master's to act on, and it tells us at once. We must not
+    # die of it: the unit that is stopped would be shown as failed (Result=signal).
+    stops: list[int] = []
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        if number in _STOP:
+            stops.append(number)
+
+    for number in (*_STOP, *_MASTERS):
+        signal.signal(number, note)
     status, why = _ask(desk_addresses(environ, pid), pid)
+    by = time.monotonic() + _LATER
+    while status == EX_UNAVAILABLE and not stops and time.monotonic() < by:
+        time.sleep(0.01)
+    if status == EX_UNAVAILABLE and stops:
+        return 0  # systemd has cancelled the reload when it was told to stop, and any other status would be a failure of the unit
     if status:
         log.error(f"failed: {why}")
     return status

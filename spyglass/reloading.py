@@ -84,15 +84,18 @@ class Reloads:
         if self._handover is not None:
             self.end()
         self.tell()
+        # Who runs the command for ExecReload= knows. Told again it would, from 253 on, wait for READY=1 also when the command has ended;
+        # should we have died meanwhile, until its patience ends.
+        if ready and not self._arrived:
+            self._told_systemd = True
+            notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
         self._waiting += self._arrived
         self._arrived = []
         self.under_way, self.failure = True, ""
-        if ready:
-            self._told_systemd = True
-            notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def take_over(self, new: Generation, old: Generation | None) -> None:
         """`new` has been told to accept, and `old` that it is not to any more. It is when both do that the reload is over."""
+        self.failure = ""
         if self.under_way:
             self._handover = new, old, time.monotonic() + _HANDOVER
 
@@ -124,7 +127,6 @@ class Reloads:
         status, why = self._outcome
         self._outcome = None
         if self._told_systemd:
-            # First: when the command that systemd waits for has ended, it is either "ready" or "reloading" (sd_notify(3)).
             notify("READY=1")
         self._told_systemd = False
         for sock in self._waiting:
