@@ -111,7 +111,7 @@ class Generation(Overdue):
                 self._drain_one(worker, now)
             self._shared.ring()
         elif self.pid and not self._draining and now >= self.streak.respawn_at:
-            for _ in range(min(wanted - len(there), self._room)):
+            for _ in range(min(wanted - len(there), self._room, self._shared.board.free)):
                 self._spawn(now, order)
 
     @property
@@ -151,7 +151,7 @@ class Generation(Overdue):
                 old.order(scoreboard.RETIRE)
                 self._shared.ring()
                 self._handover = None
-        elif now >= self._recycle_at and self.complete:
+        elif now >= self._recycle_at and self.complete and self._shared.board.free:
             self._weigh(now)
             slot = fleet.worn_out(self.slots(), self.config.max_memory)
             if slot is not None:

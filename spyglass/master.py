@@ -239,6 +239,9 @@ class Master:
         except ConfigError as error:
             self._fail(LoadError(str(error), files=[error.file] if error.file else []), time.time())
             return
+        if self._shared.board.free <= config.workers:  # the zygote has one, too
+            self._fail(LoadError("too many workers of earlier generations still have somebody to serve"), time.time())
+            return
         if config.idle_ignore:
             self._check_ignored(config)
         if self._serving is None:

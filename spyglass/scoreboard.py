@@ -63,6 +63,11 @@ class Scoreboard:
         """The cells of slot `number`, to be indexed with the names above."""
         return self._cells[number * _CELLS : (number + 1) * _CELLS]
 
+    @property
+    def free(self) -> int:
+        """In the Master: how many slots may be taken."""
+        return len(self._free)
+
     def take(self) -> int:
         """In the Master: a free slot for a worker that is about to be forked, all its cells 0."""
         number = self._free.pop()

@@ -4,8 +4,8 @@ The command that systemd runs for `systemctl reload` says how it went; whatever 
 untouched. Apps are written anew under the eyes of a crowd that loses nothing.
 """
 
+import contextlib
 import os
-import pathlib
 import re
 import signal
 import sys
@@ -13,6 +13,7 @@ import time
 
 import pytest
 
+from .fake_systemd import ROOT
 from .processes import children, look_at, workers
 from .visitor import Crowd, Visitor, visit
 
@@ -46,13 +47,13 @@ TRACEBACK = re.compile(r"Traceback \(most recent call last\):$|^Fatal Python err
 class Site:
     """An app with a file of settings, both to be written anew."""
 
-    def __init__(self, systemd, place, **settings):
+    def __init__(self, systemd, place, environ=None, **settings):
         self.code = place / "app.py"
         self.file = place / "site.toml"
         self.settings = {"app": "app", "directory": str(place), "idle_timeout": 60, "workers": 2} | settings
         self.write("first")
         self.configure()
-        self.life = systemd(None, arguments=["--config", str(self.file)])
+        self.life = systemd(None, arguments=["--config", str(self.file)], environ=environ)
 
     def write(self, text, more=""):
         """Never of the size it had: byte code is told from its source by time, in seconds, and size."""
@@ -68,8 +69,15 @@ class Site:
         return visit(self.life.address).text
 
     def complete(self):
-        self.life.until(lambda: len(workers(self.life.run.pid)) == self.settings["workers"], "not all workers are there")
-        return workers(self.life.run.pid)
+        """The pids of all workers, when they are there."""
+        found = []
+
+        def look():
+            found[:] = workers(self.life.run.pid)
+            return len(found) == self.settings["workers"]
+
+        self.life.until(look, "not all workers are there")
+        return found
 
     def settled(self):
         """Nobody is there any more but one generation."""
@@ -200,7 +208,7 @@ def test_new_code_packages_and_paths_are_found(site, systemd, tmp_path):
     late, early = tmp_path / "late", tmp_path / "early"
     early.mkdir()
     (tmp_path / "app.py").write_text(APP % "first")
-    life = systemd("app", directory=tmp_path, idle_timeout=60, environ={"PYTHONPATH": f"{pathlib.Path(__file__).parents[2]}:{early}:{late}"})
+    life = systemd("app", directory=tmp_path, idle_timeout=60, environ={"PYTHONPATH": f"{ROOT}:{early}:{late}"})
     assert visit(life.address).text == "first"
     late.mkdir()
     (late / "later.py").write_text("")
@@ -322,7 +330,7 @@ def test_while_failing_it_is_another_try(systemd, tmp_path):
 
 
 def test_while_it_asks_its_workers_whether_to_leave_it_stays(site):
-    here = site(idle_timeout=0.5, workers=1)
+    here = site(idle_timeout=1.0, workers=1)
     [worker] = here.complete()
     os.kill(worker, signal.SIGSTOP)  # it cannot answer
     here.life.until(lambda: re.search("leaves in 0 s", here.status()), "it is not quiet")
@@ -401,6 +409,27 @@ def test_a_stop_cuts_what_a_reload_does_not(site):
         here.life.signal(signal.SIGTERM)
         here.life.until(lambda: here.life.run.ended, "it waits for the old one", 5)
     assert here.life.run.status == 0
+
+
+def test_there_is_an_end_to_old_generations_that_go_on(site, tmp_path):
+    """Each waits for somebody; the scoreboard has room for so many workers. (For a handful here.)"""
+    (tmp_path / "sitecustomize.py").write_text("import spyglass.master\nspyglass.master._SLOTS = 7\n")
+    here = site(environ={"PYTHONPATH": f"{tmp_path}:{ROOT}"})
+    with contextlib.ExitStack() as visitors:
+        while True:
+            visitors.enter_context(here.life.visitor_under_way("/30"))
+            here.write("another")
+            status, output = said(here.life.reload())
+            if status:
+                break
+        assert (status, output) == (78, "error: failed: too many workers of earlier generations still have somebody to serve\n")
+        assert here.text() in ("first", "another")
+        assert len(children(here.life.run.pid)) > 1
+        for worker in set(workers(here.life.run.pid)):
+            os.kill(worker, signal.SIGKILL)
+    here.settled()
+    assert said(here.life.reload()) == (0, "")
+    assert here.text() == "another"
 
 
 def descriptors(pid):
