@@ -415,7 +415,8 @@ class Master:
         """A try that began at `began` (wall clock) has failed. If a generation serves, it goes on; if not, the Master answers."""
         now = time.monotonic()
         failing = self._know_failing()
-        if self._serving is not None and self._reloads is not None and self._reloads.under_way:
+        ended = self._reloads if self._loading is None else None  # else what has failed is not what somebody waits for
+        if self._serving is not None and ended is not None and ended.under_way:
             self._log.error(f"reload failed, the old generation goes on: {error}" + (f"\n{error.details}" if error.details else ""))
         else:
             failing.report("failing" if self._serving is None else "the zygote is not replaced, its workers go on", error)
@@ -426,8 +427,8 @@ class Master:
             self._say_ready()
         elif not self._serving.pid:
             self._serving.streak.respawn_at = now + fleet.retry_pause(failing.count)
-        if self._reloads is not None:
-            self._reloads.end(EX_CONFIG, error.summary)
+        if ended is not None:
+            ended.end(EX_CONFIG, error.summary)
 
     def _know_failing(self) -> Failing:
         if self._failing is None:

@@ -52,18 +52,18 @@ class Reloads:
         self._handover: tuple[Generation, Generation | None, float] | None = None
         self._arrived: list[socket.socket] = []
         self._waiting: list[socket.socket] = []
-        self._desk = Listening(socket.AF_UNIX)
+        self._desk: Listening | None
         try:
-            self._desk.bind(desk_addresses(os.environ, str(os.getpid()))[0])
-            self._desk.listen()
+            self._desk = _listen(desk_addresses(os.environ, str(os.getpid()))[0])
         except OSError as error:
+            self._desk = None
             log.warning(f"`spyglass reload` will not reach this Master, SIGHUP does: {error.strerror}")
             return
-        self._desk.setblocking(False)
         # Edge-triggered: should there be no descriptor for who comes, that must not keep the Master busy.
         doors.open(self._desk.fileno(), self._meet, select.EPOLLIN | select.EPOLLET)
 
     def _meet(self) -> None:
+        assert self._desk is not None
         while True:
             try:
                 sock, _ = self._desk.accept()
@@ -139,9 +139,22 @@ class Reloads:
 
     def abandon(self) -> None:
         """In a forked child: who waits must see the Master's end, not the end of all that came from it."""
-        self._desk.close()
+        if self._desk is not None:
+            self._desk.close()
         for sock in self._arrived + self._waiting:
             sock.close()
+
+
+def _listen(address: str) -> Listening:
+    sock = Listening(socket.AF_UNIX)
+    try:
+        sock.bind(address)
+        sock.listen()
+    except OSError:
+        sock.close()
+        raise
+    sock.setblocking(False)
+    return sock
 
 
 def _is_ours(sock: socket.socket) -> bool:

@@ -329,6 +329,24 @@ def test_while_failing_it_is_another_try(systemd, tmp_path):
     assert crowd.statuses() == {200, 503}
 
 
+def test_the_old_one_breaks_meanwhile(site):
+    """Then the Master answers, and the new one takes over from it."""
+    here = site(workers=1)
+    assert said(here.life.reload()) == (0, "")  # one that has not served anybody yet
+    here.write("second", "while not pathlib.Path('go').exists(): time.sleep(0.01)\n")
+    command = here.life.reload()
+    here.life.until_logged("reload: loading another generation")
+    for deaths in range(1, 4):
+        [victim] = here.complete()
+        os.kill(victim, signal.SIGKILL)
+        here.life.until(lambda deaths=deaths: here.life.log.count("was killed by SIGKILL") == deaths, "it lives")
+    here.life.until_logged("failing: the workers die as soon as they are started")
+    assert visit(here.life.address).status == 503
+    here.code.with_name("go").touch()
+    assert said(command) == (0, "")
+    assert here.text() == "second"
+
+
 def test_while_it_asks_its_workers_whether_to_leave_it_stays(site):
     here = site(idle_timeout=1.0, workers=1)
     [worker] = here.complete()
