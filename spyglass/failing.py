@@ -67,6 +67,10 @@ class Failing:
             self._log.info(f"still {what}: {error.summary}")
             return
         self._logged = error.summary
+        self.tell(what, error)
+
+    def tell(self, what: str, error: LoadError) -> None:
+        """The same for one that somebody has asked for, while others serve: it is told in full, and is not the first of many."""
         self._log.error(f"{what}: {error.summary}" + (f"\n{error.details}" if error.details and not error.told else ""))
 
     def stand_in(self, error: LoadError, config: Config, began: float, now: float) -> None:

@@ -417,7 +417,7 @@ class Master:
         failing = self._know_failing()
         ended = self._reloads if self._loading is None else None  # else what has failed is not what somebody waits for
         if self._serving is not None and ended is not None and ended.under_way:
-            self._log.error(f"reload failed, the old generation goes on: {error}" + (f"\n{error.details}" if error.details else ""))
+            failing.tell("reload failed, the old generation goes on", error)
         else:
             failing.report("failing" if self._serving is None else "the zygote is not replaced, its workers go on", error)
         if self._serving is None:

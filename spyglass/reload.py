@@ -61,13 +61,13 @@ def reload(environ: Mapping[str, str]) -> int:
 
 def _ask(addresses: list[str], pid: str) -> tuple[int, str]:
     """An exit status, and why it is not 0."""
-    why = "nobody"
+    why = ""
     for address in addresses:
         with socket.socket(socket.AF_UNIX) as desk:
             try:
                 desk.connect(address)
             except OSError as error:
-                why = f"the Master, pid {pid}, cannot be asked: {error.strerror}"
+                why = why or f"the Master, pid {pid}, cannot be asked: {error.strerror}"
                 continue
             _, uid, _ = struct.unpack("iII", desk.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
             if os.geteuid() not in (0, uid):

@@ -420,6 +420,18 @@ def test_it_finishes_what_it_has_accepted_however_long_that_takes(site):
     assert "cutting" not in here.life.log
 
 
+def test_it_is_not_held_by_the_app_for_ever(site):
+    """stay_awake() in a thread that never ends: each reload would leave a generation behind."""
+    here = site(graceful_timeout=0.3)
+    hold = "import threading, spyglass\nheld = spyglass.stay_awake()\nos.register_at_fork(after_in_child=held.__enter__)\n"
+    for number in range(2):
+        here.write(f"version {number}", hold)
+        assert said(here.life.reload()) == (0, "")
+        assert here.text() == f"version {number}"
+        here.settled()
+    assert here.life.log.count("though the app wants to stay awake") == 2  # the workers of the first of these two
+
+
 def test_a_stop_cuts_what_a_reload_does_not(site):
     here = site(graceful_timeout=0.3)
     with here.life.visitor_under_way("/30"):

@@ -11,7 +11,10 @@ DEAR = {
 }
 MASTER = "import spyglass.cli, spyglass.systemd, spyglass.master"
 WORKER = f"{MASTER}; from spyglass.parser import import_worker; import_worker(); import spyglass.loader, spyglass.welcome"
-SERVER_ONLY = {"httptools", "spyglass.worker", "spyglass.wsgi", "spyglass.http11", "spyglass.loader", "spyglass.failing", "systemd"}
+SERVER_ONLY = {
+    *("httptools", "spyglass.worker", "spyglass.wsgi", "spyglass.http11", "spyglass.loader", "spyglass.failing", "systemd"),
+    *("spyglass.reload", "spyglass.reloading"),
+}
 
 
 def imported(code):

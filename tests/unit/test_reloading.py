@@ -1,0 +1,222 @@
+"""The desk at which `spyglass reload` asks: who may, who is told what, and whom the command believes."""
+
+import os
+import socket
+import struct
+
+import pytest
+
+from spyglass import cli, reload, reloading, scoreboard
+from spyglass.doors import Doors
+from spyglass.errors import ConfigError, UsageError
+from spyglass.log import Log
+from spyglass.reloading import Reloads, desk_addresses
+
+LIFE = "0123456789abcdef"
+
+
+class Generation:
+    """As far as a handover goes: whether its workers have answered an order."""
+
+    def __init__(self, *orders):
+        self.orders = orders
+
+    def obeys(self, order):
+        return order in self.orders
+
+
+@pytest.fixture
+def environ(monkeypatch):
+    life = f"{LIFE}-{os.getpid()}"
+    monkeypatch.setenv("INVOCATION_ID", life)
+    monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
+    return {"INVOCATION_ID": life, "MAINPID": str(os.getpid())}
+
+
+@pytest.fixture
+def desk(environ):
+    """A Reloads, with `asked` (int) and `turn()`, which waits for what happens at the desk."""
+    doors = Doors()
+
+    def ask():
+        made.asked += 1
+        made.begin(ready=True)
+
+    made = Reloads(doors, Log("master"), ask)
+    made.asked = 0
+    made.knock = lambda: doors.wait(0.1)
+    yield made
+    made.abandon()
+    doors.abandon()
+
+
+def come(environ):
+    visitor = socket.socket(socket.AF_UNIX)
+    visitor.settimeout(5)
+    visitor.connect(desk_addresses(environ, environ["MAINPID"])[0])
+    return visitor
+
+
+def heard(visitor):
+    with visitor:
+        return visitor.makefile().read()
+
+
+def test_the_address_is_that_of_this_life_of_the_unit_or_of_this_process():
+    assert desk_addresses({"INVOCATION_ID": "a"}, "12") == ["\0spyglass/reload/a", "\0spyglass/reload/12"]
+    assert desk_addresses({}, "12") == ["\0spyglass/reload/12"]
+
+
+def test_everybody_who_waits_is_told_the_outcome_of_the_newest(desk, environ):
+    first = come(environ)
+    desk.knock()
+    second, third = come(environ), come(environ)
+    desk.knock()
+    assert desk.asked == 2  # the two came together
+    desk.end(78, "boom")
+    desk.tell()
+    assert [heard(each) for each in (first, second, third)] == ["78 boom\n"] * 3
+
+
+def test_it_is_over_when_the_new_accept_and_the_old_do_not_any_more(desk, environ):
+    visitor = come(environ)
+    desk.knock()
+    new, old = Generation(), Generation()
+    desk.take_over(new, old)
+    for orders in [((), ()), ((scoreboard.SERVE,), ()), ((), (scoreboard.RETIRE,))]:
+        new.orders, old.orders = orders
+        desk.turn(0.0)
+        assert desk.under_way
+    new.orders, old.orders = (scoreboard.SERVE,), (scoreboard.RETIRE,)
+    desk.turn(0.0)
+    assert heard(visitor) == "0 \n"
+
+
+def test_who_cannot_say_so_is_not_waited_for_without_end(desk, environ):
+    visitor = come(environ)
+    desk.knock()
+    desk.take_over(Generation(), Generation())
+    desk.turn(desk.due())
+    assert heard(visitor) == "0 \n"
+
+
+def test_who_comes_during_the_handover_has_asked_for_another(desk, environ):
+    first = come(environ)
+    desk.knock()
+    desk.take_over(Generation(), Generation())
+    second = come(environ)
+    desk.knock()
+    assert heard(first) == "0 \n"
+    desk.end(78, "boom")
+    desk.tell()
+    assert heard(second) == "78 boom\n"
+
+
+def test_why_the_last_one_failed_is_known_until_another_serves(desk):
+    desk.begin(ready=True)
+    desk.end(78, "boom")
+    assert desk.failure == "boom"
+    desk.take_over(Generation(), None)
+    assert desk.failure == ""
+
+
+def test_who_has_gone_is_not_missed(desk, environ):
+    come(environ).close()
+    desk.knock()
+    desk.end()
+    desk.tell()
+
+
+class Peer:
+    def __init__(self, uid):
+        self.uid = uid
+
+    def getsockopt(self, *_):
+        return struct.pack("iII", 1, self.uid, 1)
+
+
+@pytest.mark.parametrize(("uid", "ours"), [(0, True), (1000, True), (1001, False), (65534, False)])
+def test_only_root_and_the_masters_own_user_may_ask(monkeypatch, uid, ours):
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert reloading._is_ours(Peer(uid)) is ours
+
+
+def test_another_user_is_sent_away(desk, environ, monkeypatch):
+    monkeypatch.setattr(reloading, "_is_ours", lambda sock: False)
+    visitor = come(environ)
+    desk.knock()
+    assert heard(visitor) == ""
+    assert desk.asked == 0
+
+
+def test_a_name_that_is_taken_is_no_end(desk, capfd):
+    """Nor is anything else that keeps a socket from listening."""
+    doors = Doors()
+    another = Reloads(doors, Log("master"), lambda: None)
+    assert "will not reach this Master, SIGHUP does: Address already in use" in capfd.readouterr().err
+    another.begin(ready=True)
+    another.end()
+    another.turn(0.0)
+    another.abandon()
+    doors.abandon()
+
+
+# The command
+
+
+@pytest.fixture(autouse=True)
+def signals(monkeypatch):
+    """They are those of a process of its own."""
+    monkeypatch.setattr(reload.signal, "signal", lambda number, handler: None)
+    monkeypatch.setattr(reload, "_LATER", 0.0)
+
+
+def test_a_listener_of_another_user_is_not_believed(desk, environ, monkeypatch, capfd):
+    real = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: real + 1)
+    assert reload.reload(environ) == 69
+    assert "another user listens in the place of the Master" in capfd.readouterr().err
+
+
+def test_where_nobody_listens_it_says_so(capfd):
+    assert reload.reload({"MAINPID": "1", "INVOCATION_ID": "nobody"}) == 69
+    assert "the Master, pid 1, cannot be asked: Connection refused" in capfd.readouterr().err
+
+
+def test_without_a_main_pid_it_cannot_be_meant():
+    with pytest.raises(UsageError, match="MAINPID is not set"):
+        reload.reload({})
+
+
+@pytest.mark.parametrize(("words", "name"), [(["reload"], None), (["reload", "blog"], "blog")])
+def test_the_command_line(words, name):
+    arguments = cli.parse(words)
+    assert (arguments.command, arguments.name) == ("reload", name)
+
+
+@pytest.mark.parametrize("words", [["reload", "a", "b"], ["reload", "--name", "a"], ["reload", "--workers=2"], ["reload", "-x"]])
+def test_it_takes_one_name_and_no_options(words):
+    with pytest.raises(UsageError, match="takes the NAME of one app and no options"):
+        cli.parse(words)
+
+
+def test_a_name_that_no_unit_could_have():
+    with pytest.raises(ConfigError):
+        reload.reload_unit("A")
+
+
+@pytest.mark.parametrize(("status", "said", "line"), [(0, "", ""), (1, "awake: x; reload failed: boom", "spyglass: blog is awake: x; reload failed: boom\n"), (1, "", "spyglass: blog was not reloaded\n")])
+def test_by_its_name_systemd_is_asked(tmp_path, monkeypatch, capfd, status, said, line):
+    systemctl = tmp_path / "systemctl"
+    systemctl.write_text(f"#!/bin/sh\necho \"$*\" >>{tmp_path}/asked\nif [ $1 = show ]; then echo '{said}'; else exit {status}; fi\n")
+    systemctl.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert reload.reload_unit("blog") == status
+    assert (tmp_path / "asked").read_text().splitlines()[0] == "try-reload-or-restart spyglass@blog.service"
+    assert capfd.readouterr().err == line
+
+
+def test_without_systemd_it_says_what_to_do(monkeypatch, capfd):
+    monkeypatch.setenv("PATH", "/nonexistent")
+    assert reload.reload_unit("blog") == 69
+    assert "send SIGHUP to the lookout" in capfd.readouterr().err
