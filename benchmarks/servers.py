@@ -23,7 +23,8 @@ ENVIRONMENT = {"PATH": f"{BIN}:/usr/bin:/bin", "HOME": "/nonexistent", "LANG": "
 
 # Two workers each, the app in the working directory; otherwise what each takes for granted. {app} is MODULE:CALLABLE.
 SPYGLASS = [str(BIN / "spyglass"), "serve", "{app}"]
-UWSGI = [str(BIN / "uwsgi"), "--master", "--workers=2", "--need-app", "--protocol=http", "--wsgi={app}"]
+# It does not look for the environment it is in.
+UWSGI = [str(BIN / "uwsgi"), f"--virtualenv={sys.prefix}", "--master", "--workers=2", "--need-app", "--protocol=http", "--wsgi={app}"]
 GUNICORN = [str(BIN / "gunicorn"), "--workers=2", "{app}"]
 
 

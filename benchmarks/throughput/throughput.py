@@ -26,7 +26,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from servers import BIN, ENVIRONMENT, PATIENCE  # noqa: E402
+from servers import BIN, ENVIRONMENT, PATIENCE, UWSGI  # noqa: E402
 
 APPS = HERE.parent / "apps"
 PYTHON = str(BIN / "python")
@@ -37,7 +37,7 @@ SERVERS = {
     "granian": [str(BIN / "granian"), "--interface=wsgi", "--workers=1", "--no-ws", "--blocking-threads=4", "--host=127.0.0.1", "--port={port}", "{app}"],
     "waitress": [str(BIN / "waitress-serve"), "--listen=127.0.0.1:{port}", "--threads=4", "{app}"],
     "cheroot": [PYTHON, str(HERE / "serve.py"), "cheroot", "{app}", "{port}"],
-    "uWSGI": [str(BIN / "uwsgi"), "--http11-socket=127.0.0.1:{port}", "--wsgi={app}", "--enable-threads", "--threads=4", "--disable-logging", "--need-app"],
+    "uWSGI": [*UWSGI[:2], "--http11-socket=127.0.0.1:{port}", "--wsgi={app}", "--enable-threads", "--threads=4", "--disable-logging", "--need-app"],
     "gunicorn gthread": [str(BIN / "gunicorn"), "--bind=127.0.0.1:{port}", "--workers=1", "--worker-class=gthread", "--threads=4", "{app}"],
     "gunicorn sync": [str(BIN / "gunicorn"), "--bind=127.0.0.1:{port}", "--workers=1", "{app}"],
 }
