@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import time
 
 from spyglass import fleet, scoreboard
@@ -141,9 +142,23 @@ class Overdue:
         """Says what has not been done within start_timeout; the first time, where that hangs is left in the journal, by faulthandler."""
         worker = next((worker for worker in self.workers.values() if worker.starting), None)
         if self._first and (self.pid or worker is not None):
-            os.kill(self.pid if worker is None else worker.pid, signal.SIGABRT)
-            time.sleep(0.05)
+            _abort_and_wait(self.pid if worker is None else worker.pid)
         within = f"within {self.config.start_timeout:g} s (start_timeout)"
         if worker is not None and self.config.preload:
             return LoadError(f"no worker was ready {within}: a function that the app has called after the fork does not return")
         return LoadError(f"the app was not loaded {within}")
+
+
+def _abort_and_wait(pid: int) -> None:
+    """Tell it to abort, and wait until it has had its last words; but not for long, if it does not hear."""
+    try:
+        fd = os.pidfd_open(pid)
+    except OSError:
+        return
+    try:
+        os.kill(pid, signal.SIGABRT)
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        poll.poll(_LAST_WORDS * 1000)
+    finally:
+        os.close(fd)

@@ -1,6 +1,7 @@
 """What is done to workers that are stuck, and to a generation whose workers die: the test is the zygote, and the workers."""
 
 import signal
+import subprocess
 
 import pytest
 
@@ -90,3 +91,14 @@ def test_what_others_answer_meanwhile_counts(breed, clock):
         it.born(victim)
     it.ended(1, 11)
     assert it.generation.hopeless(clock[0]) == ""
+
+
+def test_who_hangs_while_loading_has_time_for_its_last_words_too(breed):
+    """On a busy machine it takes some until it is even heard that it should speak them."""
+    it = breed()
+    with subprocess.Popen(["sh", "-c", "trap 'sleep 0.3; echo words; exit' ABRT; echo ready; while :; do sleep 0.01; done"], stdout=subprocess.PIPE) as child:
+        assert child.stdout.readline() == b"ready\n"
+        it.generation.pid = child.pid
+        it.generation.late()
+        assert child.poll() is not None
+        assert child.stdout.read() == b"words\n"
