@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from ledger import CROSSED, LOSS
 from scene import Scene
-from sites import STAYS_AWAKE, WATCHDOG, WATCHED, Site
+from sites import WATCHDOG, Site
 from wire import Failure
 
 UNAVAILABLE = frozenset({"status 503"})
@@ -186,6 +186,12 @@ def hang(scene: Scene) -> None:
         permit.pids = harm(scene, "hang")
 
 
+def compute(scene: Scene) -> None:
+    """A call that never ends and lets nobody else have the interpreter: all that its worker holds waits, and goes with it."""
+    with scene.company(), scene.leaving(), scene.permits(LOSS, pids=frozenset()) as permit:
+        permit.pids = harm(scene, "compute")
+
+
 def grow(scene: Scene) -> None:
     """Memory that an app never gives back."""
     with scene.leaving():
@@ -256,6 +262,16 @@ def freeze(*roles: str) -> Callable[[Scene], None]:
                 scene.site.kill(pid, signal.SIGCONT)
 
     return disturbance
+
+
+def hang_worker(scene: Scene) -> None:
+    """SIGSTOP to a worker, and no SIGCONT: the Master notices, at the latest when somebody has waited for request_timeout."""
+    with scene.company(), scene.leaving():
+        victim = scene.one("worker")
+        if victim:
+            with scene.loses([victim]):
+                scene.site.kill(victim, signal.SIGSTOP)
+                scene.until_gone(victim, "the stopped worker", 20 + scene.site.settings["request_timeout"])
 
 
 def hang_master(scene: Scene) -> None:
@@ -362,6 +378,7 @@ DISTURBANCES: dict[str, Disturbance] = {
     "os._exit": Disturbance(harmful("exit")),
     "abort": Disturbance(harmful("abort"), 0.5),
     "a call that hangs": Disturbance(hang),
+    "a call that computes": Disturbance(compute, 0.5),
     "memory grows": Disturbance(grow, 2, only=lambda site: bool(site.settings.get("max_memory"))),
     "TERM to a worker": Disturbance(ask_to_leave),
     "kill -9 worker": Disturbance(kill_worker, 2),
@@ -376,6 +393,7 @@ DISTURBANCES: dict[str, Disturbance] = {
     "STOP zygote": Disturbance(freeze("zygote"), 0.5),
     "STOP Master": Disturbance(freeze("master")),
     "STOP everybody": Disturbance(freeze("master", "zygote", "worker")),
-    "STOP Master for good": Disturbance(hang_master, 1, ends_master=True, only=lambda site: WATCHED),
-    "work in the background": Disturbance(work_in_the_background, 1, only=lambda site: STAYS_AWAKE and not site.steady),
+    "STOP worker for good": Disturbance(hang_worker, 0.5),
+    "STOP Master for good": Disturbance(hang_master, 1, ends_master=True),
+    "work in the background": Disturbance(work_in_the_background, 1, only=lambda site: not site.steady),
 }

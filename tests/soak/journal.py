@@ -24,17 +24,25 @@ EXPECTED = [
     r"(GET|POST|HEAD) \S+: Too many open files",
     r"cannot have threads: Too many open files",
     r"(GET|POST|HEAD) \S+: the app raised OSError",  # it has no descriptors
+    r"worker N: killed, nothing has been heard of it for N s",
     # systemd
     r"Failed to start spyglass@\w+\.service - .*",  # its Master was killed before it was awake
     r"Stopping .*, but it can still be activated by:",
     r"spyglass@\w+\.service: (Main|Control) process exited, .*",
     # "protocol": by a signal that ends a process as if it wanted to (SIGHUP), before Spyglass has begun to heed it.
     r"spyglass@\w+\.service: Failed with result '(signal|exit-code|core-dump|resources|protocol)'\.",
+    r"spyglass@\w+\.service: (Watchdog timeout \(limit Ns\)!|Failed with result 'watchdog'\.)",
     r"spyglass@\w+\.service: Killing process N \(.*\) with signal SIG\w+\.",
     r"spyglass@\w+\.service: Unit cannot be reloaded because it is inactive\.",
     r"spyglass@\w+\.service: Failed to (set up|run|spawn) .*No space left on device",
 ]
 _EXPECTED = re.compile("|".join(f"(?:{each})" for each in EXPECTED), re.DOTALL)
+# A pattern, and the disturbances that explain it: as often as those, and no oftener.
+ACCOUNTED = {
+    r"service: Watchdog timeout": ["STOP Master for good"],
+    r"worker \d+: killed, nothing has been heard": ["STOP worker for good", "a call that computes"],
+    r"worker \d+: killed, a call has been running": ["a call that hangs", "a call that computes"],
+}
 # The lines of a traceback, and of what faulthandler says, belong to the line before.
 _ROLE = re.compile("^(master|zygote|worker|child): ")
 _CONTINUED = re.compile(r"^( |Traceback |Fatal Python error|Current thread|Thread |Extension modules|$|\w+(Error|Exit|Exception)?: |<)")

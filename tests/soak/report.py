@@ -57,6 +57,10 @@ class Report:
             ledger.complain("", "journal", f"{times} x {kind}")
         for kind, lines in journal.floods(self.records).items():
             ledger.complain("", "journal", f"{lines} lines in one second: {kind}")
+        for pattern, names in journal.ACCOUNTED.items():
+            said, done = journal.count(self.records, pattern), sum(done.name in names for done in ledger.done)
+            if said > done:
+                ledger.complain("", "journal", f"{said} x {pattern}, but only {done} x {' or '.join(names)}")
         for entry in ledger.entries:
             if not entry.failure and entry.wait > PATIENT:
                 ledger.complain(

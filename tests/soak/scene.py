@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import signal
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -58,6 +59,14 @@ class Scene:
     def one(self, role: str) -> int | None:
         pids = self.site.of_role(role)
         return self.dice.choice(pids) if pids else None
+
+    def until_gone(self, victim: int, what: str, seconds: float) -> None:
+        """Waits until somebody has ended a process that is stopped (host pid); goes on with it if nobody has."""
+        gone = f"{what} is ended"
+        try:
+            self.machine.wait_until(lambda: victim not in self.site.roles() or self.site.over.is_set(), seconds, gone)
+        finally:
+            self.site.kill(victim, signal.SIGCONT)
 
     @contextmanager
     def company(self) -> Iterator[None]:

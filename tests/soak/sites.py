@@ -22,15 +22,9 @@ from machine import REPOSITORY, Machine
 from visitors import KINDS, Caller
 from wire import STATIC, Answer, Failure, Request, Wire, check
 
-import spyglass
-from spyglass.config import SETTINGS
-
 UNIT = (REPOSITORY / "packaging/systemd/spyglass@.service").read_text()
 REPORTS = "ExecReload=/bin/kill" not in UNIT  # whether `systemctl reload` tells how it went
-WATCHED = "WatchdogSec=" in UNIT
 WATCHDOG = 8  # seconds, so that a run sees more of it than of the unit's own
-IGNORES = "idle_ignore" in SETTINGS
-STAYS_AWAKE = hasattr(spyglass, "stay_awake")
 
 APPS = Path(__file__).with_name("apps")
 SETTLES = 40.0  # seconds until all that a disturbance has set going is over: graceful_timeout and systemd's own delays
@@ -122,8 +116,7 @@ class Site:
     def start(self) -> None:
         self.machine.copy(APPS / "deeds.py", str(Path(self.instance.code).with_name("deeds.py")))
         self.machine.write(str(Path(self.instance.code).with_name("static")), STATIC.decode())
-        if WATCHED:
-            self.machine.write(f"/etc/systemd/system/{self.instance.service}.d/soak.conf", f"[Service]\nWatchdogSec={WATCHDOG}\n")
+        self.machine.write(f"/etc/systemd/system/{self.instance.service}.d/soak.conf", f"[Service]\nWatchdogSec={WATCHDOG}\n")
         self.instance.start()
         self.listening = self.instance.unbroken()
 

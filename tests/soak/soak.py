@@ -41,7 +41,7 @@ from machine import PREFIX, Machine, boot, installed, package
 from machinewide import DEB, WHOLE_MACHINE
 from report import Report
 from scene import Scene, Whole
-from sites import IGNORES, Site, rhythm
+from sites import Site, rhythm
 from visitors import KINDS, Caller
 from watch import Watch
 
@@ -52,7 +52,7 @@ APP_EVERY, MACHINE_EVERY = 8.0, 25.0
 APPS: dict[str, dict[str, Any]] = {
     # Its Master lives as long as the run: what grows, grows there.
     "steady": dict(port=9001, steady=True, workers=2, threads=4, idle_timeout=0),
-    "usual": dict(port=9002, workers=2, threads=4, idle_timeout=2, **({"idle_ignore": ["/health"]} if IGNORES else {})),
+    "usual": dict(port=9002, workers=2, threads=4, idle_timeout=2, idle_ignore=["/health"]),
     "alone": dict(port=9003, workers=1, threads=1, idle_timeout=1.5, visitors=3),
     "flask": dict(port=9004, framework="flasked", venv=VENV, workers=2, threads=4, idle_timeout=3),
     "recycled": dict(port=9005, workers=3, threads=4, idle_timeout=3, max_requests=60, max_memory="64M"),

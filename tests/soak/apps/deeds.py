@@ -9,6 +9,7 @@ lost when a worker is killed, and whether a visit that got no answer was ever be
 
 import hashlib
 import os
+import re
 import signal
 import threading
 import time
@@ -85,6 +86,8 @@ def harm(visit, query):
         os.kill(os.getpid(), signal.SIGTERM)
     elif how == "hang":
         time.sleep(3600)
+    elif how == "compute":
+        re.match("(a*)*b", "a" * 40)
     elif how == "stay":
         threading.Thread(target=work, args=(visit, float(query["seconds"]))).start()
     elif how == "grow":
