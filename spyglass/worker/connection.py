@@ -134,7 +134,7 @@ class Connection(Sender):
                 self._refuse(507, "no room for the request body")
                 return
             if request is None:
-                if len(data) == _RECEIVE_HEAD and reader.pending is not None:
+                if len(data) == _RECEIVE_HEAD and reader.pending is not None and reader.bulky:
                     # A body has begun, and there is more of it already.
                     data = self._receive_on()
                     if data:
