@@ -271,12 +271,13 @@ class Crew:
     @property
     def crowded(self) -> bool:
         """True when the leader is the home of somebody, and there is or could be one who is not."""
-        return self._leader.bound > 0 and self.ample
+        return self._leader.bound > 0 and (bool(self._free) or len(self._hands) < self._most)
 
     @property
     def ample(self) -> bool:
         """True when somebody would take the lead if the leader's next call was a long one."""
-        return bool(self._free) or len(self._hands) < self._most
+        # Who is only to be started then needs `threading`, which is the leader's to import, see heard().
+        return bool(self._free) or (len(self._hands) < self._most and "threading" in sys.modules)
 
     def resign(self) -> None:
         """Give the lead to one who is nobody's home (Demoted), or start one who will be there the next time."""

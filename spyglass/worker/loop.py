@@ -339,8 +339,13 @@ class Loop(Reception):
             self._let_go()
 
     def _let_go(self) -> None:
+        if not self._held:
+            return
+        late = max(0.0, monotonic() - self._held_until)
         while self._held:
-            self._held.popleft().let_go()
+            connection = self._held.popleft()
+            connection.let_go()
+            connection.due += late  # it is not the client who has let time go by
 
     def forget(self, connection: Connection) -> None:
         """It is about to be closed; `exit()` follows when its end is complete."""

@@ -6,6 +6,7 @@ the app's end when they are told to.
 
 import gc
 import os
+import sys
 import threading
 import time
 import types
@@ -791,6 +792,16 @@ def test_what_a_cut_call_would_have_sent_is_not_kept(kind):
         gc.enable()
         if kind is Crew:
             os.close(crew.bell)
+
+
+def test_nobody_is_counted_on_who_could_not_be_started(monkeypatch):
+    """The leader imports what a thread is made with; one that is in a long call cannot."""
+    crew = Crew(2, Scoreboard(1).slot(0), Journal())
+    assert crew.ample
+    with monkeypatch.context() as without:
+        without.delitem(sys.modules, "threading")
+        assert not crew.ample
+    os.close(crew.bell)
 
 
 def test_one_thread_needs_no_crew():

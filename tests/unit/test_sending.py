@@ -1,6 +1,7 @@
 """Small answers of one turn leave together: who is held, until when, and that nobody is forgotten."""
 
 import re
+import time
 
 import pytest
 
@@ -206,6 +207,21 @@ def test_a_client_that_takes_nothing_gets_the_rest_when_it_does(two):
         worker.answers(second, 1)
         count += 1
     assert worker.answers(first, count) == [b"/1"] * count
+
+
+def test_time_for_which_an_answer_was_held_is_not_held_against_its_client(two):
+    def app(environ, start_response):
+        if environ["PATH_INFO"] == "/4":
+            time.sleep(0.6)  # and nobody takes the lead
+        return echo(environ, start_response)
+
+    worker, first, second = two(app, keepalive_timeout=0.5)
+    first.sendall(GET % 3)
+    second.sendall(GET % 4)
+    worker.turns(3)
+    first.sendall(GET % 5)
+    assert worker.answers(first, 2) == [b"/3", b"/5"]
+    assert worker.answers(second, 1) == [b"/4"]
 
 
 def test_the_access_log_counts_what_was_held(two, capfd):
