@@ -17,7 +17,7 @@ EXPECTED = [
     r"worker N exited with status N after .*",
     r"worker N: killed, a call has been running for N s \(request_timeout\)",
     r"the zygote was killed by SIG\w+; its workers go on until others have taken over",
-    r"(reload failed, the old generation goes on|failing): .*",
+    r"(reload failed, the old generation goes on|failing|the zygote is not replaced, its workers go on|failed): .*",
     r"cannot fork a worker: Resource temporarily unavailable",
     r"cannot accept on .*: Too many open files; trying again in N s",
     r"request body: temporary file: (No space left on device|Too many open files)",
@@ -33,6 +33,7 @@ EXPECTED = [
     r"spyglass@\w+\.service: Failed with result '(signal|exit-code|core-dump|resources|protocol)'\.",
     r"spyglass@\w+\.service: (Watchdog timeout \(limit Ns\)!|Failed with result 'watchdog'\.)",
     r"spyglass@\w+\.service: Killing process N \(.*\) with signal SIG\w+\.",
+    r"Reload failed for spyglass@\w+\.service - .*",
     r"spyglass@\w+\.service: Unit cannot be reloaded because it is inactive\.",
     r"spyglass@\w+\.service: Failed to (set up|run|spawn) .*No space left on device",
 ]
@@ -44,7 +45,7 @@ ACCOUNTED = {
     r"worker \d+: killed, a call has been running": ["a call that hangs", "a call that computes"],
 }
 # The lines of a traceback, and of what faulthandler says, belong to the line before.
-_ROLE = re.compile("^(master|zygote|worker|child): ")
+_ROLE = re.compile("^(master|zygote|worker|child|reload): ")
 _CONTINUED = re.compile(r"^( |Traceback |Fatal Python error|Current thread|Thread |Extension modules|$|\w+(Error|Exit|Exception)?: |<)")
 
 

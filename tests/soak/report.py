@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -57,6 +57,8 @@ class Report:
             ledger.complain("", "journal", f"{times} x {kind}")
         for kind, lines in journal.floods(self.records).items():
             ledger.complain("", "journal", f"{lines} lines in one second: {kind}")
+        for text in self._outdated():
+            ledger.complain("", "old code", text)
         for pattern, names in journal.ACCOUNTED.items():
             said, done = journal.count(self.records, pattern), sum(done.name in names for done in ledger.done)
             if said > done:
@@ -68,6 +70,18 @@ class Report:
                 )
         for text in beyond_what_was_open(ledger, (record["MESSAGE"] for record in self.records)):
             ledger.complain("", "more than was open", text)
+
+    def _outdated(self) -> Iterator[str]:
+        """Answers of old code to who came after `systemctl reload` had said that the new one serves.
+
+        A worker whose only thread is busy cannot stop accepting at once, and is not waited for.
+        """
+        for site in self.sites:
+            if site.threads > 1:
+                for entry in self.ledger.entries:
+                    due = max((version for when, version in site.deployed if when < entry.began), default=0)
+                    if entry.site == site.name and entry.life and entry.version < due and entry.since == entry.began:
+                        yield f"{entry.site}, {entry.kind} at {self.ledger.at(entry.began)}: version {entry.version} instead of {due}"
 
     def keep(self, directory: Path) -> None:
         """Everything, for who wants to know what happened: the journal and the requests, with the times of the run."""

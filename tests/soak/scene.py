@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import signal
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import Any
 
 from ledger import CROSSED, LOSS, Ledger
 from machine import Machine
-from sites import REPORTS, Site
+from sites import Site
 
 
 @dataclass
@@ -37,8 +38,9 @@ class Scene:
     def reload(self, *, fails: bool = False) -> None:
         """`systemctl reload` of an app that is awake, and told how it went."""
         status = self.systemctl("reload", check=False)
-        if REPORTS:
-            assert bool(status) is fails, f"systemctl reload exited {status}, and the reload {'failed' if fails else 'did not fail'}"
+        assert bool(status) is fails, f"systemctl reload exited {status}; that it fails: {fails}"
+        if not fails:
+            self.site.deployed.append((time.monotonic(), self.site.version))
 
     def permits(self, kinds: Iterable[str], after: float = 0.0, **more: Any) -> Any:
         return self.ledger.permitted(self.name, self.site.name, kinds, after, **more)
@@ -70,7 +72,7 @@ class Scene:
 
     @contextmanager
     def company(self) -> Iterator[None]:
-        """Somebody comes often enough that the app cannot fall asleep."""
+        """Somebody has been served, and comes again often enough that the app cannot fall asleep."""
         home = threading.Event()
 
         def come() -> None:
@@ -78,6 +80,7 @@ class Scene:
                 self.site.serves()
 
         with self.site.busy(), self.machine.network():
+            self.site.mended()
             companion = threading.Thread(target=come, daemon=True)
             companion.start()
             try:

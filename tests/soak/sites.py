@@ -18,12 +18,10 @@ from typing import Any
 
 from instance import Instance
 from ledger import Ledger
-from machine import REPOSITORY, Machine
+from machine import Machine
 from visitors import KINDS, Caller
 from wire import STATIC, Answer, Failure, Request, Wire, check
 
-UNIT = (REPOSITORY / "packaging/systemd/spyglass@.service").read_text()
-REPORTS = "ExecReload=/bin/kill" not in UNIT  # whether `systemctl reload` tells how it went
 WATCHDOG = 8  # seconds, so that a run sees more of it than of the unit's own
 
 APPS = Path(__file__).with_name("apps")
@@ -52,6 +50,7 @@ class Site:
         self.visitors = visitors
         self.settings = DEFAULTS | settings
         self.version = 0
+        self.deployed: list[tuple[float, int]] = []  # when a reload had succeeded, and of which version of the code
         self.instance = Instance(machine, name, source=self.source(), port=port, settings=self.settings)
         self.lock = threading.RLock()  # one disturbance, or one look, at a time
         self.over = threading.Event()
