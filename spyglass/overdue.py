@@ -84,6 +84,7 @@ class Overdue:
                 worker.leave_by = now + self.config.graceful_timeout  # of its own accord, or to be recycled: nothing was to be cut
             if worker.leave_by is not None and now >= worker.leave_by and not worker.late:
                 worker.late = worker.killed = True
+                worker.kill_at = now
                 self._tell_late(f"worker {worker.pid}", leaving)
                 worker.kill(signal.SIGKILL)
         if self._draining and self.leave_by is None and not self.workers:

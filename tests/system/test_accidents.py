@@ -13,15 +13,16 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
-from instance import TELL, Instance, life
+from instance import TELL, Instance, life, worker
 from limits import limited
 from load import Load
 from machine import Machine, wait_until
 from process.processes import children, workers
 from process.visitor import Crowd, Lost, Visitor, visit
 
-# Beside what TELL does: /wild matches an expression for years, /eat takes all the memory there is, /daemon leaves a process behind, /deaf one that ignores SIGTERM.
+# Beside what TELL does: /pool and /fork make processes, /wild matches an expression for years, /eat takes all the memory there is, /daemon leaves a process behind, /deaf one that ignores SIGTERM.
 ROGUE = f"""{TELL}
+import multiprocessing
 import re
 import subprocess
 
@@ -33,6 +34,11 @@ def behind(command):
 def app(environ, start_response):
     environ["wsgi.input"].read()
     what = environ["PATH_INFO"][1:]
+    if what == "pool":
+        with multiprocessing.get_context("fork").Pool(2) as pool:
+            assert pool.map(abs, [-1, 2, -3]) == [1, 2, 3]
+    if what == "fork":
+        os.fork()
     if what == "wild":
         re.match("(a+)+$", "a" * 40 + "b")
     if what == "eat":
@@ -204,6 +210,21 @@ def a_call_that_does_not_end(accidents: Accidents) -> None:
     until_workers(instance, 2)
 
 
+def processes_of_its_own(accidents: Accidents) -> None:
+    """A pool, which is told to end; and a fork whose author has forgotten which of the two he is."""
+    instance = accidents.make("forks", workers=1)
+    before = until_workers(instance, 1)
+    for _ in range(3):
+        assert visit(instance.unix, "/pool").status == 200
+    assert instance.said("warning") == []
+    first = visit(instance.unix, "/fork")
+    wait_until(lambda: len(instance.said("warning")) == 1, 10, "it is told")
+    assert "came back from its request, and is ended" in instance.said("warning")[0]
+    assert worker(first) == worker(visit(instance.unix))
+    assert until_workers(instance, 1) == before
+    assert len(instance.processes()) == 3
+
+
 # What runs out
 
 
@@ -303,7 +324,7 @@ def goes_with_it(instance: Instance, what: str, at_most: float) -> None:
 
 ACCIDENTS = [
     *(a_master_that_stands_still, a_master_that_goes_round_in_circles, an_app_that_takes_its_time, an_app_that_fails, a_frozen_unit),
-    *(a_dead_zygote, a_call_that_does_not_end),
+    *(a_dead_zygote, a_call_that_does_not_end, processes_of_its_own),
     *(no_memory, no_processes, no_room_for_temporary_files, a_process_that_outlives_it, one_that_ignores_to_be_told),
 ]
 

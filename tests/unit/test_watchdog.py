@@ -272,3 +272,14 @@ def test_one_that_is_still_loading_the_app_has_its_own_time(watch, killed, clock
     it.maintain(now=NOW + 100)
     it.generation.end_overdue(NOW + 1000)
     assert killed == []
+
+
+def test_nor_does_one_stay_that_does_not_tell_that_a_late_one_has_ended(watch, killed):
+    generation = watch(graceful_timeout=10).it.generation
+    generation.workers[0].leave_by = NOW + 10
+    for seconds in (9.9, 10, 10.1, 14.9):
+        generation.end_late(NOW + seconds)
+        generation.end_overdue(NOW + seconds)
+    assert {victim for victim, _ in killed} == {1000}
+    generation.end_overdue(NOW + 15)
+    assert (generation.pid, signal.SIGKILL) in killed
