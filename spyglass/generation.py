@@ -67,11 +67,18 @@ class Generation(Overdue):
         """Fork the zygote. In the child `become_child` lets go of what is the Master's; the child, and its workers, end in here."""
         self._far_end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
         self._number = number = self._shared.board.take()
+        # systemctl sends these to all processes: until the child has handlers of its own, and lets them come (signals.py), it
+        # would die of them.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU))
+        pid = -1
         try:
             pid = os.fork()
         except OSError:
             self._give_back_number()
             raise
+        finally:
+            if pid:
+                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         if not pid:
             log = self._log.child("child")
             try:
