@@ -18,6 +18,7 @@ EXPECTED = [
     r"worker N: killed, a call has been running for N s \(request_timeout\)",
     r"the zygote was killed by SIG\w+; its workers go on until others have taken over",
     r"(reload failed, the old generation goes on|failing|the zygote is not replaced, its workers go on|failed): .*",
+    r"a worker cannot begin to work: .*",  # broken code, without preloading
     r"cannot fork a worker: Resource temporarily unavailable",
     r"cannot accept on .*: Too many open files; trying again in N s",
     r"request body: temporary file: (No space left on device|Too many open files)",
@@ -42,7 +43,7 @@ _EXPECTED = re.compile("|".join(f"(?:{each})" for each in EXPECTED), re.DOTALL)
 ACCOUNTED = {
     r"service: Watchdog timeout": ["STOP Master for good"],
     r"worker \d+: killed, nothing has been heard": ["STOP worker for good", "a call that computes"],
-    r"worker \d+: killed, a call has been running": ["a call that hangs", "a call that computes"],
+    r"worker \d+: killed, a call has been running": ["a call that hangs", "a call that computes", "STOP worker for good"],
 }
 # The lines of a traceback, and of what faulthandler says, belong to the line before.
 _ROLE = re.compile("^(master|zygote|worker|child|reload): ")
