@@ -89,7 +89,8 @@ def kill_master(scene: Scene) -> None:
     with scene.leaving():
         victim = scene.one("master")
         if victim:
-            scene.site.kill(victim)
+            with scene.loses_what_the_master_has(victim):
+                scene.site.kill(victim)
 
 
 def kill_everybody(scene: Scene) -> None:

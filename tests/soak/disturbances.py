@@ -8,6 +8,7 @@ machinewide.py.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -136,6 +137,7 @@ def broken_deploy(scene: Scene) -> None:
         finally:
             site.deploy()
         site.mended()
+        site.broken_until = time.monotonic()
 
 
 def broken_settings(scene: Scene) -> None:
@@ -148,6 +150,7 @@ def broken_settings(scene: Scene) -> None:
         finally:
             site.configure()
         site.mended()
+        site.broken_until = time.monotonic()
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,6 +54,11 @@ class Scene:
         """Workers leave in an orderly way, during the block and for a while: kept-alive connections end between two requests."""
         with self.permits(CROSSED, after=25):
             yield
+
+    def loses_what_the_master_has(self, master: int) -> Any:
+        """The same for a Master (host pid): until lately it may have answered for a broken app, and still wait for the rest of a head."""
+        lately = time.monotonic() < self.site.broken_until + self.site.header_timeout + 2
+        return self.loses([master]) if lately else nullcontext()
 
     def wait(self, least: float, most: float) -> None:
         self.site.over.wait(self.dice.uniform(least, most))

@@ -52,6 +52,7 @@ class Site:
         self.version = 0
         self.deployed: list[tuple[float, int]] = []  # when a reload had succeeded, and of which version of the code
         self.instance = Instance(machine, name, source=self.source(), port=port, settings=self.settings)
+        self.broken_until = 0.0  # when a Master answered for it last
         self.lock = threading.RLock()  # one disturbance, or one look, at a time
         self.over = threading.Event()
         self.rounds = 0  # of the rhythm: how often it was left alone until it was asleep, or looked at
