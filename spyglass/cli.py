@@ -13,6 +13,8 @@ from spyglass import config
 from spyglass.errors import ConfigError, ListenerError, StartError, UsageError
 from spyglass.log import LEVELS, Log, stderr_is_journal
 
+_SERVERS = ("serve", "lookout", "check", "reload")  # all else an administrator types, and is looked up off the wake path
+
 _USAGE = """\
 usage: spyglass serve [APP] [--name NAME | --config FILE] [--SETTING VALUE ...]
        spyglass lookout [APP] [--bind ADDRESS ...] [--name NAME | --config FILE] [--SETTING VALUE ...]
@@ -54,6 +56,11 @@ class Arguments:
 def main(argv: list[str] | None = None) -> int:
     """Run a command line (default: the process's own); returns the exit status."""
     argv = sys.argv[1:] if argv is None else argv
+    if argv and argv[0] not in _SERVERS:
+        from spyglass.admin import commands
+
+        if argv[0] in commands.COMMANDS:
+            return commands.run(argv)
     try:
         arguments = parse(argv)
     except StartError as error:
@@ -146,7 +153,7 @@ def parse(argv: list[str]) -> Arguments:
     if first in ("--version", "version"):
         arguments.command = "version"
         return arguments
-    if first not in ("serve", "lookout", "check", "reload"):
+    if first not in _SERVERS:
         raise UsageError(f"unknown command {first!r}; 'spyglass --help' lists them")
     arguments.command = first
     while rest:

@@ -1,0 +1,1 @@
+"""What an administrator types. Nothing in here is on the wake path."""

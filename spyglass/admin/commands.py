@@ -1,0 +1,68 @@
+"""The administrator's commands: which there are, and a command line to one of them.
+
+Each is a module of this package with HELP (one line), `arguments(parser)`, which says what it takes, and `run(options)`, which does
+it and returns the exit status.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from typing import TYPE_CHECKING, NoReturn, Protocol, cast
+
+from spyglass.errors import StartError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+COMMANDS: tuple[str, ...] = ()
+
+
+class Command(Protocol):
+    HELP: str
+
+    def arguments(self, parser: argparse.ArgumentParser) -> None: ...
+
+    def run(self, options: argparse.Namespace) -> int: ...
+
+
+def command(name: str) -> Command:
+    return cast(Command, importlib.import_module(f"spyglass.admin.{name}"))
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as all commands do."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}; '{self.prog} --help' says more")
+
+
+def parser(name: str) -> argparse.ArgumentParser:
+    """What the command called `name` takes."""
+    module = command(name)
+    made = _Parser(prog=f"spyglass {name}", description=module.HELP, allow_abbrev=False)
+    module.arguments(made)
+    return made
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run a command line whose first word is one of COMMANDS; returns the exit status."""
+    try:
+        return command(argv[0]).run(parser(argv[0]).parse_args(argv[1:]))
+    except StartError as error:
+        for line in (str(error), *getattr(error, "also", ())):
+            print(f"spyglass: {line}", file=sys.stderr)
+        return error.exit_status
+    except BrokenPipeError:
+        # Whoever reads has seen enough (`spyglass list | head`). The interpreter flushes at its end, and must not complain of it either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return 130
+
+
+def overview() -> str:
+    """One line for each command, for `spyglass --help`."""
+    return "\n".join(f"{name:<9}{command(name).HELP}" for name in COMMANDS)
