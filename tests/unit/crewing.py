@@ -132,7 +132,7 @@ class Crewed(Worker):
         found = {
             "connections": loop._connections, "queued": loop._again, "held": loop._held, "passed": loop._passed, "open": self.slot[OPEN],
             "returned": crew.returned, "deadlines": loop.deadlines.next() is not None, "a call": self.slot[CALL_SINCE],
-            "descriptors": max(0, descriptors() - self._descriptors), "bodies": [body for body in self.app.bodies if body.closed != 1],
+            "descriptors": descriptors() - self._descriptors, "bodies": [body for body in self.app.bodies if body.closed != 1],
         }  # fmt: skip
         if crew.bell >= 0:
             with crew._lock:
