@@ -16,8 +16,9 @@ PATIENCE = 20.0  # seconds until a request counts as unanswered
 class Lost(AssertionError):
     """A request that got no whole answer, on a connection that `began` (monotonic) then and `ended` then.
 
-    `silence` (seconds) is what the visitor let pass before it was sent: since before it connected, or since the answer before. `sent`
-    (bool) tells whether all of it was, `after` (Answer or None) is what had been answered on the same connection before it.
+    `silence` (seconds) is what the visitor let pass before it was sent: since before it connected, or since the answer before, by the
+    app's own clock where it tells: a machine may let a visitor lie for long before he hears of his answer, and the server cannot know.
+    `sent` (bool) tells whether all of it was, `after` (Answer or None) is what had been answered on the same connection before it.
     """
 
     def __init__(self, what, began, silence, sent, after):
@@ -26,7 +27,8 @@ class Lost(AssertionError):
         self.silence = silence
         self.sent = sent
         self.after = after
-        super().__init__(f"{what}; {self.ended - began:.3f} s after it came, and it was silent for {silence:.3f} s before it asked")
+        last = f", after an answer {after.seconds:.3f} s after it had been asked for" if after else ""
+        super().__init__(f"{what}; {self.ended - began:.3f} s after it came, and it was silent for {silence:.3f} s before it asked{last}")
 
 
 class Answer:
@@ -120,8 +122,8 @@ class Visitor:
             self._lost("cut", error)
         finally:
             response.close()
-        self._heard = time.monotonic()
         self._last = Answer(response, body, self._asked)
+        self._heard = float(self._last.fields.get("x-answered", self._last.ended))
         return self._last
 
     def _pieces(self, response, pause):
@@ -132,7 +134,7 @@ class Visitor:
 
     @property
     def silent_for(self):
-        """Seconds since the last answer."""
+        """Seconds since the last answer, at most."""
         return time.monotonic() - self._heard
 
     @property

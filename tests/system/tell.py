@@ -20,11 +20,11 @@ def stream(text, seconds):
 def app(environ, start_response):
     what, _, number = environ["PATH_INFO"][1:].partition("/")
     text = f"{os.environ['INVOCATION_ID']} {os.getpid()}".encode()
-    start_response("200 OK", [("Content-Type", "text/plain")])
-    if what == "stream":
-        return stream(text, float(number))
     if what == "sleep":
         time.sleep(float(number))
+    start_response("200 OK", [("Content-Type", "text/plain"), ("X-Answered", str(time.monotonic()))])
+    if what == "stream":
+        return stream(text, float(number))
     if what == "upload":
         text += b" %d" % zlib.crc32(environ["wsgi.input"].read())
     if what == "large":

@@ -80,5 +80,5 @@ def app(environ, start_response):
         pathlib.Path(environ["QUERY_STRING"]).touch()
     what, _, argument = environ["PATH_INFO"][1:].partition("/")
     result = upload(environ["wsgi.input"]) if what == "upload" else DOES.get(what, lambda _: b"hello")(argument)
-    start_response("200 OK", [("Content-Type", "text/plain")])
+    start_response("200 OK", [("Content-Type", "text/plain"), ("X-Answered", str(time.monotonic()))])
     return [result] if isinstance(result, bytes) else result
