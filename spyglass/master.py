@@ -4,9 +4,7 @@ systemd (or the lookout) starts it with the listening sockets. It never imports 
 forked from it loads the app and forks the workers. Two generations may live side by side, `serving` and `loading`; what is neither
 any more is `retired` until its last process has gone. When there is nobody to serve, the Master answers 503 itself (`failing`).
 
-Leaving without losing anybody: what waits in the kernel's queue is safe, systemd polls it the moment we are dead; what a worker has
-accepted is ours. So: stop accepting (quiesce), ask what is held, look at the queue again, and only then leave. STOPPING=1 cannot
-be taken back (sd_notify(3)), so it is said after the decision and never before.
+Nobody is lost to the leaving (quiet.py). STOPPING=1 cannot be taken back (sd_notify(3)), so it is said after the decision and never before.
 """
 
 from __future__ import annotations
@@ -30,13 +28,13 @@ if TYPE_CHECKING:
 
     from spyglass.failing import Failing
     from spyglass.log import Log
+    from spyglass.quiet import Quiet
     from spyglass.reloading import Reloads
     from spyglass.systemd import Listener
     from spyglass.watchdog import Watchdog
 
 _SLOTS = 1024  # two generations of the most workers there can be, and those on their way out
 _MOST_WORKERS = 256
-_WHO = 0.1  # seconds for whoever came in the moment of leaving to say what they want, which may be nothing that counts
 _STATUS_EVERY = 5.0  # seconds between two looks while somebody is there, so that `systemctl status` is not old news
 _LATE = 1.0  # seconds that a wake-up may be late on a machine that has a lot to do
 _LEAVING = "it is leaving; the next start will load what is there then"
@@ -62,11 +60,7 @@ class Master:
         self._serving: Generation | None = None
         self._retired: list[Generation] = []
         self._reloads: Reloads | None = None  # when the first generation is on its way
-        # Being quiet
-        self._since = 0.0  # quiet is counted from here at the earliest
-        self._hear_until = 0.0  # who came in the moment of leaving is heard before another try
-        self._order = scoreboard.SERVE
-        self._orders = scoreboard.HOLD
+        self._quiet: Quiet  # likewise
         self._failing: Failing | None = None  # since the first failure: a wake that goes well does not pay for it
         # Ending, and what systemd was told
         self._exit_status: int | None = None
@@ -80,14 +74,20 @@ class Master:
         self._doors.open(self._shared.poke, self._shared.hear)
         self._load()
         self._tell(time.monotonic())
-        # Not before: the zygote is on its way by now.
-        from spyglass.watchdog import Watchdog, interval
-
-        self._watchdog = Watchdog(interval(os.environ), self._shared)
-        self._open_desk()
+        self._get_ready()
         while self._exit_status is None or self._generations() or (self._failing is not None and self._failing.open):
             self.turn()
         return self._exit_status
+
+    def _get_ready(self) -> None:
+        """The rest, when the zygote is on its way."""
+        from spyglass.quiet import Quiet
+        from spyglass.reloading import Reloads
+        from spyglass.watchdog import Watchdog, interval
+
+        self._quiet = Quiet(self._listeners, self._log, self._watch_listeners)
+        self._watchdog = Watchdog(interval(os.environ), self._shared)
+        self._reloads = Reloads(self._doors, self._log, lambda: self._reload("reload"))
 
     def turn(self) -> None:
         """Wait once, hear what there is, look at everything, act."""
@@ -138,8 +138,8 @@ class Master:
             if self._loading is not None:
                 due += [self._loading.started + self._loading.config.start_timeout, self._loading.streak.respawn_at]
             if self._serving is not None:
-                due += [self._leave_at(self._serving.holders(), now)]
-                due += [self._serving.streak.respawn_at, self._hear_until, now + _STATUS_EVERY]
+                due += [self._leave_at(self._serving, self._serving.holders(), now)]
+                due += [self._serving.streak.respawn_at, self._quiet.hear_until, now + _STATUS_EVERY]
             elif self._failing is not None and self._failing.trouble is not None:
                 due.append(self._failing_leave_at(self._failing, now))
         return due
@@ -210,11 +210,6 @@ class Master:
                 worker.kill(signal.SIGUSR2)
                 time.sleep(0.02)  # faulthandler writes piece by piece: at the same time, they could not be read
 
-    def _open_desk(self) -> None:
-        from spyglass.reloading import Reloads  # the zygote is on its way already
-
-        self._reloads = Reloads(self._doors, self._log, lambda: self._reload("reload"))
-
     def _reload(self, who: str) -> None:
         """Load another generation because somebody wants it; a second time before it is there: start anew, with what is there now."""
         assert self._reloads is not None
@@ -226,8 +221,8 @@ class Master:
         if self._loading is not None:
             self._discard(self._loading)
             self._loading = None
-        if self._serving is not None and self._order != scoreboard.SERVE:
-            self._give_order(self._serving, scoreboard.SERVE)
+        if self._serving is not None:
+            self._quiet.resume(self._serving)
         self._load()
 
     # Waking
@@ -317,8 +312,7 @@ class Master:
         if self._failing is not None:
             self._failing.make_way()
         self._go_by(generation.config)
-        self._since, self._order = now, scoreboard.SERVE
-        self._watch_listeners(False)
+        self._quiet.begin(now)
         self._say_ready()
 
     def _say_ready(self) -> None:
@@ -336,8 +330,8 @@ class Master:
             return
         if generation.gone:
             # Somebody has killed all of it. An accident, unless it happens again before a request was answered.
+            self._quiet.resume(generation)
             self._serving = None
-            self._order = scoreboard.SERVE
             if self._loading is None:
                 self._load()
                 self._know_failing().count += 1
@@ -347,57 +341,17 @@ class Master:
             self._load()
         if self._failing is not None and (generation.served or any(slot.served for slot in slots)):
             self._failing.forget()
-        generation.maintain(now, self._order)
-        if self._order > scoreboard.SERVE:
-            self._look_at_quiesced(generation, slots, now)
-        elif not self._time_to_leave(slots, now):
-            if self._order == scoreboard.PART:
-                self._give_order(generation, scoreboard.SERVE)
-        elif now >= self._hear_until and not (self._config.idle_ignore and self._somebody_parts(generation)):
-            self._orders += 1
-            self._give_order(generation, self._orders)
-
-    def _leave_at(self, slots: list[fleet.Slot], now: float) -> float | None:
-        if self._loading is not None or self._retired or (self._failing is not None and self._failing.open):
-            return None
-        since = max(self._since, self._serving.activity) if self._serving is not None else self._since
-        return fleet.leave_at(slots, since, now, self._config.idle_timeout)
-
-    def _time_to_leave(self, slots: list[fleet.Slot], now: float) -> bool:
-        when = self._leave_at(slots, now)
-        return when is not None and now >= when
-
-    def _somebody_parts(self, generation: Generation) -> bool:
-        """True while connections are open, though none puts off the leaving: they are not kept for long, and the last to go tells."""
-        if self._order != scoreboard.PART and any(slot.open for slot in generation.slots()):
-            self._give_order(generation, scoreboard.PART)
-        return any(slot.open for slot in generation.slots())  # once more: who went before it could read the order has told nobody
-
-    def _give_order(self, generation: Generation, order: int) -> None:
-        self._order = order
-        generation.order(order)
-        # While the workers look away we do: whoever comes now makes them look again at once.
-        self._watch_listeners(order > scoreboard.SERVE)
-
-    def _look_at_quiesced(self, generation: Generation, slots: list[fleet.Slot], now: float) -> None:
-        time_to_leave = self._time_to_leave(slots, now)
-        if not time_to_leave or self._somebody_waits() or any(slot.open for slot in slots):
-            self._log.debug("somebody came: staying")
-            if time_to_leave and self._config.idle_ignore:
-                # They may be of those who do not count: how long it has been quiet remains as it is.
-                self._hear_until = now + _WHO
-                self._give_order(generation, scoreboard.PART)
-            else:
-                self._since = now
-                self._give_order(generation, scoreboard.SERVE)
-        elif fleet.quiesced(generation.slots(), self._order) and not any(slot.open or slot.busy for slot in generation.holders()):
-            # From here on nobody accepts; who connects now waits in the queue and wakes the next Master.
+        generation.maintain(now, self._quiet.order)
+        when = self._leave_at(generation, slots, now)
+        if self._quiet.over(generation, slots, when is not None and now >= when, now):
             counts = " that counts" if self._config.idle_ignore else ""
             self._log.info(f"leaving after {self._config.idle_timeout:g} s without a connection{counts}")
             self._stop(0)
 
-    def _somebody_waits(self) -> bool:
-        return somebody_waits(self._listeners)
+    def _leave_at(self, generation: Generation, slots: list[fleet.Slot], now: float) -> float | None:
+        if self._loading is not None or self._retired or (self._failing is not None and self._failing.open):
+            return None
+        return self._quiet.leave_at(generation, slots, now)
 
     # Failing
 
@@ -422,7 +376,6 @@ class Master:
             failing.report("failing" if self._serving is None else "the zygote is not replaced, its workers go on", error)
         if self._serving is None:
             failing.stand_in(error, self._config, began, now)
-            self._order = scoreboard.SERVE
             self._watch_listeners(True)
             self._say_ready()
         elif not self._serving.pid:
@@ -459,7 +412,7 @@ class Master:
     def _look_at_failing(self, failing: Failing, now: float) -> None:
         self._watch_listeners(failing.wants_more(now))
         when = self._failing_leave_at(failing, now)
-        if when is not None and now >= when and not self._somebody_waits():
+        if when is not None and now >= when and not somebody_waits(self._listeners):
             self._log.info(f"leaving after {self._config.idle_timeout:g} s without a visitor; still broken: {failing}")
             self._stop(EX_CONFIG)
 
@@ -509,7 +462,7 @@ class Master:
         slots = self._serving.holders()
         held = sum(slot.open for slot in slots)
         served = self._serving.served + sum(slot.served for slot in slots)
-        when = None if any(slot.busy for slot in slots) else self._leave_at(slots, now)
+        when = None if any(slot.busy for slot in slots) else self._leave_at(self._serving, slots, now)
         quiet = fleet.why_awake(slots) if when is None else f"; quiet, leaves in {max(0.0, when - now):.0f} s"
         reload = "; loading another generation" if self._loading is not None else ""
         if self._reloads is not None and self._reloads.failure:
