@@ -13,13 +13,14 @@ import sys
 import time
 
 from spyglass import zygote
-from spyglass.config import SETTINGS, shown
+from spyglass.config import SETTINGS
 from spyglass.errors import EX_CONFIG, LoadError
 from spyglass.generation import how_it_ended
 from spyglass.inherited import Found, Look, remedy
 from spyglass.lean import signal, socket
 from spyglass.loader import module_of
 from spyglass.shared import Shared
+from spyglass.wording import shown
 from spyglass.zygote import Watch, Zygote
 
 TYPE_CHECKING = False

@@ -182,8 +182,10 @@ def _option(arguments: Arguments, word: str, rest: list[str]) -> None:
     elif name.startswith("--no-") and isinstance(config.SETTINGS.get(name[5:].replace("-", "_")), config.Flag) and not equals:
         setting, value = config.SETTINGS[name[5:].replace("-", "_")], "false"
     elif setting is None and name not in ("--bind", "--name", "--config"):
+        from spyglass.wording import hint
+
         known = {entry.option: None for entry in config.SETTINGS.values()} | {"--bind": None, "--name": None, "--config": None}
-        raise UsageError(f"unknown option {name!r}{config.hint(name, known)}")
+        raise UsageError(f"unknown option {name!r}{hint(name, known)}")
     elif not equals:
         if not rest:
             raise UsageError(f"{name} needs a value")
@@ -204,6 +206,8 @@ def usage() -> str:
     """The help text, made from the table of settings."""
     import textwrap
 
+    from spyglass.wording import default_text
+
     lines = [_USAGE.rstrip("\n")]
     for setting in config.SETTINGS.values():
         if isinstance(setting, config.Flag):
@@ -211,7 +215,7 @@ def usage() -> str:
         else:
             head = f"  {setting.option} {'TEXT' if setting.kind == 'text' else 'VALUE'}"
         lines.append(f"\n{head}")
-        text = f"{setting.meaning} ({setting.kind}; default {config.default_text(setting)})"
+        text = f"{setting.meaning} ({setting.kind}; default {default_text(setting)})"
         lines += textwrap.wrap(text, 92, initial_indent=" " * 8, subsequent_indent=" " * 8)
     lines.append("\nExit status: 0 idle or asked to stop, 78 configuration or app broken, 2 wrong usage, 1 a bug;")
     lines.append("of reload: 0 the new one serves, 78 it cannot, 69 there is no Master, or it is leaving.")

@@ -176,7 +176,7 @@ class Count(Setting):
         return self.check(int(text))
 
 
-_UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
 class Size(Count):
@@ -190,8 +190,8 @@ class Size(Count):
 
     def parse(self, text: str) -> object:
         number, unit = text, 1
-        if text[-1:].upper() in _UNITS:
-            number, unit = text[:-1], _UNITS[text[-1].upper()]
+        if text[-1:].upper() in UNITS:
+            number, unit = text[:-1], UNITS[text[-1].upper()]
         if not (number.isascii() and number.isdigit()):
             raise ValueError(f"expected a {self.kind}")
         return self.check(int(number) * unit)
@@ -283,25 +283,37 @@ def load(file: str | None, environ: Mapping[str, str], options: Mapping[str, str
 
 
 def _load(file: str | None, environ: Mapping[str, str], options: Mapping[str, str]) -> Config:
+    text, table = ("", {}) if file is None else _read_toml(file)
     values: dict[str, object] = {}
     places: dict[str, str] = {}
     faults: list[str] = []
-    for place, name, value in _entries(file, environ, options):
+
+    def place(name: str) -> str:
+        from spyglass.wording import place_in  # only where it is told of, for that is a search
+
+        return places[name] or place_in(file or "", text, name)
+
+    for origin, name, value in _entries(table, environ, options):
+        places[name] = origin
+        setting = SETTINGS.get(name)
+        if setting is None:
+            from spyglass.wording import hint
+
+            faults.append(f"{place(name)}: unknown setting {name!r}{hint(name, SETTINGS)}")
+            continue
         try:
-            setting = _find(name, place)
-            places[name] = place
             values[name] = setting.parse(value) if isinstance(value, _Word) else setting.check(value)
-        except ConfigError as error:
-            faults.append(str(error))
         except ValueError as error:
+            from spyglass.wording import shown
+
             expected, *entry = error.args  # of a list, the entry that is wrong
-            faults.append(f"{place}: {name}: {expected}, not {shown(entry[0] if entry else value)}")
+            faults.append(f"{place(name)}: {name}: {expected}, not {shown(entry[0] if entry else value)}")
     if faults:
         raise ConfigError(faults[0], also=faults[1:])
     config = Config(values, file)
     if config.idle_timeout and config.keepalive_timeout >= config.idle_timeout:
         raise ConfigError(
-            f"{places['keepalive_timeout']}: keepalive_timeout: {config.keepalive_timeout:g} s must be shorter than "
+            f"{place('keepalive_timeout')}: keepalive_timeout: {config.keepalive_timeout:g} s must be shorter than "
             f"idle_timeout, {config.idle_timeout:g} s, or a kept-alive connection would always hold off the leaving"
         )
     return config
@@ -311,12 +323,10 @@ class _Word(str):
     """A value that came as text from the environment or the command line, not typed by TOML."""
 
 
-def _entries(file: str | None, environ: Mapping[str, str], options: Mapping[str, str]) -> Iterator[tuple[str, str, object]]:
-    """Where something is set, the name of it, which may be of no setting, and to what."""
-    if file is not None:
-        text, table = _read_toml(file)
-        for name, value in table.items():
-            yield _place(file, text, name), name, value
+def _entries(table: Mapping[str, object], environ: Mapping[str, str], options: Mapping[str, str]) -> Iterator[tuple[str, str, object]]:
+    """Where something is set ("" in the file), the name of it, which may be of no setting, and to what."""
+    for name, value in table.items():
+        yield "", name, value
     for variable, word in environ.items():
         if variable.startswith(PREFIX):
             yield variable, variable[len(PREFIX) :].lower(), _Word(word)
@@ -336,54 +346,9 @@ def _read_toml(file: str) -> tuple[str, dict[str, object]]:
     except UnicodeDecodeError as error:
         raise ConfigError(f"{file}: not UTF-8 at byte {error.start}") from None
     except tomllib.TOMLDecodeError as error:
-        message, _, position = str(error).partition(" (at line ")
-        line = position.partition(",")[0]
-        place = f"{file}:{line}" if line.isdigit() else f"{file}:{text.rstrip().count(chr(10)) + 1}"
-        raise ConfigError(f"{place}: not TOML: {message.removesuffix(' (at end of document)')}") from None
+        from spyglass.wording import not_toml
 
-
-def _place(file: str, text: str, name: str) -> str:
-    # tomllib keeps no line numbers for values; the first line that begins with the name is where it stands.
-    for number, line in enumerate(text.split("\n"), 1):
-        key = line.strip().removeprefix("[").partition("=")[0].strip(" \t]").strip("\"'")
-        if key == name or key.startswith(name + "."):
-            return f"{file}:{number}"
-    return file
-
-
-def _find(name: str, place: str) -> Setting:
-    setting = SETTINGS.get(name)
-    if setting is None:
-        raise ConfigError(f"{place}: unknown setting {name!r}{hint(name, SETTINGS)}")
-    return setting
-
-
-def hint(name: str, known: Mapping[str, object]) -> str:
-    """", did you mean 'workers'?", or "" when nothing is near."""
-    import difflib  # only who mistypes pays for it
-
-    near = difflib.get_close_matches(name, known, 1)
-    return f", did you mean {near[0]!r}?" if near else ""
-
-
-def shown(value: object, most: int = 60) -> str:
-    """A value as the file would have it, or nearly, in `most` characters at the most."""
-    value = list(value) if isinstance(value, tuple) else value
-    text = repr(str(value)) if isinstance(value, str) else repr(value).lower() if isinstance(value, bool) else repr(value)
-    return text if len(text) <= most else text[: most - 3] + "..."
-
-
-def default_text(setting: Setting) -> str:
-    """The default, as the file would have it."""
-    value = setting.default
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(setting, Size) and isinstance(value, int) and value:
-        unit = next(unit for unit in "GMK" if value % _UNITS[unit] == 0)
-        return f"{value // _UNITS[unit]}{unit}"
-    if isinstance(value, tuple):
-        return ", ".join(value) or "none"
-    return f"{value:g}" if isinstance(value, float) else str(value) or "none"
+        raise ConfigError(not_toml(file, text, str(error))) from None
 
 
 def file_for(name: str) -> str:

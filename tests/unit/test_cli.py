@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from spyglass import __version__, cli, config
 from spyglass.errors import ConfigError, StartError, UsageError
+from spyglass.wording import default_text
 
 
 @pytest.mark.parametrize(
@@ -129,7 +130,7 @@ def test_every_setting_is_in_the_help_with_its_meaning_and_default():
     text = " ".join(cli.usage().split())
     for setting in config.SETTINGS.values():
         assert f" {setting.option}" in text
-        assert f"{setting.meaning} ({setting.kind}; default {config.default_text(setting)})" in text
+        assert f"{setting.meaning} ({setting.kind}; default {default_text(setting)})" in text
     for flag in ("--no-preload", "--no-debug"):
         assert flag in text
 

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from spyglass import config
 from spyglass.config import SETTINGS, Config, load
 from spyglass.errors import EX_CONFIG, ConfigError
+from spyglass.wording import default_text
 
 SECONDS = "expected a number of seconds"
 ACCESS_LOG = 'expected true, false, "combined", "json", or a format'
@@ -142,7 +143,7 @@ def test_defaults():
 @pytest.mark.parametrize("name", SETTINGS)
 def test_the_shown_default_means_the_default(name):
     setting = SETTINGS[name]
-    shown = config.default_text(setting)
+    shown = default_text(setting)
     assert setting.parse("" if shown == "none" else shown) == setting.default
 
 

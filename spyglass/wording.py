@@ -1,0 +1,58 @@
+"""Settings as people read and write them: their defaults, and what is said of a mistake, and where that stands.
+
+Apart from the table of settings because that is on the wake path: who makes no mistake does not pay for this.
+"""
+
+from __future__ import annotations
+
+import difflib
+
+from spyglass.config import UNITS, Setting, Size
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def place_in(file: str, text: str, name: str) -> str:
+    """The line of `file`, which holds `text`, in which something called `name` is set: "blog.toml:3", or the file alone."""
+    # tomllib keeps no line numbers for values; the first line that begins with the name is where it stands.
+    for number, line in enumerate(text.split("\n"), 1):
+        key = line.strip().removeprefix("[").partition("=")[0].strip(" \t]").strip("\"'")
+        if key == name or key.startswith(name + "."):
+            return f"{file}:{number}"
+    return file
+
+
+def not_toml(file: str, text: str, error: str) -> str:
+    """One line for what tomllib says (TOMLDecodeError) of `file`, which holds `text`."""
+    message, _, position = error.partition(" (at line ")
+    line = position.partition(",")[0]
+    place = f"{file}:{line}" if line.isdigit() else f"{file}:{text.rstrip().count(chr(10)) + 1}"
+    return f"{place}: not TOML: {message.removesuffix(' (at end of document)')}"
+
+
+def hint(name: str, known: Mapping[str, object]) -> str:
+    """", did you mean 'workers'?", or "" when nothing is near."""
+    near = difflib.get_close_matches(name, known, 1)
+    return f", did you mean {near[0]!r}?" if near else ""
+
+
+def shown(value: object, most: int = 60) -> str:
+    """A value as the file would have it, or nearly, in `most` characters at the most."""
+    value = list(value) if isinstance(value, tuple) else value
+    text = repr(str(value)) if isinstance(value, str) else repr(value).lower() if isinstance(value, bool) else repr(value)
+    return text if len(text) <= most else text[: most - 3] + "..."
+
+
+def default_text(setting: Setting) -> str:
+    """The default, as the file would have it."""
+    value = setting.default
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(setting, Size) and isinstance(value, int) and value:
+        unit = next(unit for unit in "GMK" if value % UNITS[unit] == 0)
+        return f"{value // UNITS[unit]}{unit}"
+    if isinstance(value, tuple):
+        return ", ".join(value) or "none"
+    return f"{value:g}" if isinstance(value, float) else str(value) or "none"
