@@ -36,6 +36,9 @@ APP is module:callable, module, or the path of a .py or .wsgi file; without it, 
 Settings, each also as NAME = VALUE in the TOML file and as SPYGLASS_NAME in the environment; the command line is the strongest:
 """
 
+_UNITS = """
+Settings of the units, only in the TOML file; 'spyglass apply' has the units follow:"""
+
 
 class Arguments:
     """What a command line says: the command, the values of the settings, the file, the addresses."""
@@ -122,7 +125,7 @@ def _lookout(arguments: Arguments) -> int:
 
 def _check(arguments: Arguments) -> int:
     try:
-        settings = config.load(arguments.file, os.environ, arguments.options)
+        settings = config.load(arguments.file, os.environ, arguments.options, units=True)
     except ConfigError as error:
         for line in (str(error), *error.also):
             print(f"spyglass: {line}", file=sys.stderr)
@@ -190,6 +193,10 @@ def _option(arguments: Arguments, word: str, rest: list[str]) -> None:
         if not rest:
             raise UsageError(f"{name} needs a value")
         value = rest.pop(0)
+    if isinstance(setting, config.Unit):
+        from spyglass.wording import only_in_the_file
+
+        raise UsageError(f"{name}: {only_in_the_file(setting.name)}")
     if setting is not None:
         arguments.options[setting.name] = value
     elif name == "--bind":
@@ -202,6 +209,14 @@ def _option(arguments: Arguments, word: str, rest: list[str]) -> None:
         arguments.file = config.file_for(value) if name == "--name" else value
 
 
+def _head(setting: config.Setting) -> str:
+    if isinstance(setting, config.Unit):
+        return setting.name
+    if isinstance(setting, config.Flag):
+        return f"{setting.option}, --no-{setting.option[2:]}"
+    return f"{setting.option} {'TEXT' if setting.kind == 'text' else 'VALUE'}"
+
+
 def usage() -> str:
     """The help text, made from the table of settings."""
     import textwrap
@@ -209,12 +224,12 @@ def usage() -> str:
     from spyglass.wording import default_text
 
     lines = [_USAGE.rstrip("\n")]
+    units = False
     for setting in config.SETTINGS.values():
-        if isinstance(setting, config.Flag):
-            head = f"  {setting.option}, --no-{setting.option[2:]}"
-        else:
-            head = f"  {setting.option} {'TEXT' if setting.kind == 'text' else 'VALUE'}"
-        lines.append(f"\n{head}")
+        if isinstance(setting, config.Unit) and not units:
+            units = True
+            lines.append(_UNITS)
+        lines.append(f"\n  {_head(setting)}")
         text = f"{setting.meaning} ({setting.kind}; default {default_text(setting)})"
         lines += textwrap.wrap(text, 92, initial_indent=" " * 8, subsequent_indent=" " * 8)
     lines.append("\nExit status: 0 idle or asked to stop, 78 configuration or app broken, 2 wrong usage, 1 a bug;")

@@ -3,6 +3,8 @@
 A setting comes from the TOML file, from SPYGLASS_NAME in the environment, or from --name on the command line; the later is the
 stronger. They are read once into a frozen Config that is passed down. Help text and documentation are made from the same table.
 
+Some are for the units, not for the server: `spyglass apply` makes drop-ins of them. They stand in the same file, and a wake passes them by.
+
 argparse and dataclasses would each add a third of a bare interpreter's start to every wake, hence the few lines of our own.
 """
 
@@ -15,6 +17,7 @@ from spyglass.errors import ConfigError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from typing import Any
 
 PREFIX = "SPYGLASS_"
 DIRECTORY = "/etc/spyglass"
@@ -222,6 +225,23 @@ class Seconds(Setting):
         return self.check(float(text))
 
 
+class Unit(Setting):
+    """What `spyglass apply` makes the units from; only in the file. The server has no use for it, and does not look at the value."""
+
+    def __init__(self, default: object, kind: str, meaning: str, instead: str = "") -> None:
+        super().__init__(default, meaning)
+        self.kind = kind
+        self.instead = instead  # what there is without it, in words
+
+    def __get__(self, config: Config, owner: type | None = None) -> Any:
+        return config.values[self.name]
+
+    def check(self, value: object) -> object:
+        from spyglass.unit_settings import check
+
+        return check(self.name, value)
+
+
 class Config:
     """What was configured; frozen. `values` is read through the attributes, `file` is the TOML file's path or None."""
 
@@ -259,6 +279,20 @@ class Config:
     log_level = Choice("info", ("error", "warning", "info", "debug"), "what is logged; debug tells the life of each connection")
     debug = Flag(False, "show tracebacks to visitors; never in public")
 
+    listen = Unit(
+        (), 'port, "address:port", "[v6]:port", path, { path, group, mode }; or a list', "where visitors come", "/run/spyglass/NAME.sock"
+    )
+    user = Unit("", "text", "who the app is; without it, somebody who exists only while it is awake", "spyglass-NAME")
+    environment = Unit({}, "table of texts", "variables for the app; no secrets, for every user of the machine can read them")
+    environment_file = Unit((), "path, or a list", "files of variables, which only root need be able to read; relative to `directory`")
+    credentials = Unit({}, "table of NAME = PATH, or a list of names", "secrets, which the app finds as files in $CREDENTIALS_DIRECTORY")
+    memory_high = Unit(0, Size.kind, "beyond this all of the app's processes together are slowed down and their memory reclaimed; 0: never")
+    memory_max = Unit(0, Size.kind, "beyond this one of the app's processes is killed; 0: never")
+    cpu_quota = Unit("", '"50%" of one processor', "most processor time that all of the app's processes get together; 200%: two")
+    writable = Unit((), "path, or a list", "where the app may write, beside its state and cache directories; relative to `directory`")
+    network = Unit(True, Flag.kind, "false: the app can be visited, but reaches nothing itself, only unix sockets")
+    allow_jit = Unit(True, Flag.kind, "false: memory is never writable and executable, which JIT compilers and some C extensions need")
+
     def __init__(self, values: Mapping[str, object] | None = None, file: str | None = None) -> None:
         self.values = {name: setting.default for name, setting in SETTINGS.items()} | dict(values or {})
         self.file = file
@@ -270,19 +304,20 @@ class Config:
 SETTINGS: dict[str, Setting] = {name: entry for name, entry in vars(Config).items() if isinstance(entry, Setting)}
 
 
-def load(file: str | None, environ: Mapping[str, str], options: Mapping[str, str]) -> Config:
+def load(file: str | None, environ: Mapping[str, str], options: Mapping[str, str], units: bool = False) -> Config:
     """Read the settings from `file` (path of a TOML file, or None), then `environ`, then `options` (setting name to text).
 
-    Raises ConfigError, one line that names the place and the setting, for anything unknown, mistyped or contradictory.
+    Those for the units are checked, and in the Config, if `units` is true; else they have their defaults there. Raises ConfigError,
+    one line that names the place and the setting, for anything unknown, mistyped or contradictory.
     """
     try:
-        return _load(file, environ, options)
+        return _load(file, environ, options, units)
     except ConfigError as error:
         error.file = file
         raise
 
 
-def _load(file: str | None, environ: Mapping[str, str], options: Mapping[str, str]) -> Config:
+def _load(file: str | None, environ: Mapping[str, str], options: Mapping[str, str], units: bool) -> Config:
     text, table = ("", {}) if file is None else _read_toml(file)
     values: dict[str, object] = {}
     places: dict[str, str] = {}
@@ -296,18 +331,16 @@ def _load(file: str | None, environ: Mapping[str, str], options: Mapping[str, st
     for origin, name, value in _entries(table, environ, options):
         places[name] = origin
         setting = SETTINGS.get(name)
-        if setting is None:
-            from spyglass.wording import hint
-
-            faults.append(f"{place(name)}: unknown setting {name!r}{hint(name, SETTINGS)}")
+        if isinstance(setting, Unit) and not origin and not units:
             continue
         try:
+            if setting is None or (isinstance(setting, Unit) and origin):
+                raise LookupError
             values[name] = setting.parse(value) if isinstance(value, _Word) else setting.check(value)
-        except ValueError as error:
-            from spyglass.wording import shown
+        except (LookupError, ValueError) as error:
+            from spyglass.wording import fault
 
-            expected, *entry = error.args  # of a list, the entry that is wrong
-            faults.append(f"{place(name)}: {name}: {expected}, not {shown(entry[0] if entry else value)}")
+            faults.append(f"{place(name)}: {fault(name, value, error)}")
     if faults:
         raise ConfigError(faults[0], also=faults[1:])
     config = Config(values, file)

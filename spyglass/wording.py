@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 
-from spyglass.config import UNITS, Setting, Size
+from spyglass.config import SETTINGS, UNITS, Setting, Size, Unit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,9 +32,21 @@ def not_toml(file: str, text: str, error: str) -> str:
     return f"{place}: not TOML: {message.removesuffix(' (at end of document)')}"
 
 
+def fault(name: str, value: object, error: Exception) -> str:
+    """What is wrong with `name` set to `value`: it cannot be set there (LookupError), or not to that (ValueError)."""
+    if isinstance(error, LookupError):
+        return only_in_the_file(name) if name in SETTINGS else f"unknown setting {name!r}{hint(name, SETTINGS)}"
+    expected, *entry = error.args  # of a list, the entry that is wrong
+    return f"{name}: {expected}, not {shown(entry[0] if entry else value)}"
+
+
+def only_in_the_file(name: str) -> str:
+    return f"{name} is for the units: set it in the TOML file, and 'spyglass apply' has them follow"
+
+
 def hint(name: str, known: Mapping[str, object]) -> str:
     """", did you mean 'workers'?", or "" when nothing is near."""
-    near = difflib.get_close_matches(name, known, 1)
+    near = difflib.get_close_matches(name, known, 1, cutoff=0.65)  # at the usual 0.6, "server" is near "user"
     return f", did you mean {near[0]!r}?" if near else ""
 
 
@@ -48,11 +60,13 @@ def shown(value: object, most: int = 60) -> str:
 def default_text(setting: Setting) -> str:
     """The default, as the file would have it."""
     value = setting.default
+    if isinstance(setting, Unit) and setting.instead:
+        return setting.instead
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(setting, Size) and isinstance(value, int) and value:
         unit = next(unit for unit in "GMK" if value % UNITS[unit] == 0)
         return f"{value // UNITS[unit]}{unit}"
-    if isinstance(value, tuple):
+    if isinstance(value, tuple | dict):
         return ", ".join(value) or "none"
     return f"{value:g}" if isinstance(value, float) else str(value) or "none"

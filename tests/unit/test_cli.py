@@ -84,6 +84,8 @@ ONE_FILE = "--name and --config each name the one file; give one of them once"
         ("serve -workers 2", "unknown option '-workers', did you mean '--workers'?"),
         ("serve --", "unknown option '--'"),
         ("serve --zzz=1", "unknown option '--zzz'"),
+        ("serve --listen 8001", "--listen: listen is for the units: set it in the TOML file, and 'spyglass apply' has them follow"),
+        ("lookout --memory-max=1G", "--memory-max: memory_max is for the units: set it in the TOML file, and 'spyglass apply' has them follow"),
         ("serve --no-workers", "unknown option '--no-workers', did you mean '--workers'?"),
         ("serve --no-preload=1", "unknown option '--no-preload', did you mean '--preload'?"),
         ("serve --workers", "--workers needs a value"),
@@ -129,7 +131,7 @@ def test_any_command_line_is_understood_or_refused_in_one_line(command, rest):
 def test_every_setting_is_in_the_help_with_its_meaning_and_default():
     text = " ".join(cli.usage().split())
     for setting in config.SETTINGS.values():
-        assert f" {setting.option}" in text
+        assert f" {setting.name if isinstance(setting, config.Unit) else setting.option}" in text
         assert f"{setting.meaning} ({setting.kind}; default {default_text(setting)})" in text
     for flag in ("--no-preload", "--no-debug"):
         assert flag in text

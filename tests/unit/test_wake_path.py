@@ -38,6 +38,13 @@ def test_what_only_some_apps_ask_for_comes_when_they_do():
     assert "spyglass.awake" not in imported(WORKER)
 
 
+def test_settings_for_the_units_are_passed_by(tmp_path):
+    file = tmp_path / "blog.toml"
+    file.write_text('app = "blog"\nlisten = [8001, { path = "/run/blog.sock" }]\nmemory_max = "1G"\nuser = "blog"\n')
+    new = imported(f"import spyglass.cli; spyglass.cli.config.load({str(file)!r}, {{}}, {{}})")
+    assert {name for name in new if name.startswith("spyglass.")} == {"spyglass.cli", "spyglass.config", "spyglass.errors", "spyglass.log"}
+
+
 def test_an_app_that_imports_httptools_gets_a_whole_one():
     """Ours is brought in without what surrounds it; a C module is initialized once in a process, so theirs shares it and its errors."""
     code = """

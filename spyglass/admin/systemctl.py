@@ -1,0 +1,91 @@
+"""The one place that asks systemd, by systemctl(1), and tells it what to do.
+
+Everything that administrators' commands want to know of units goes through here, so that there is one answer to "what if there is no
+systemd", and one that a test can put in its place.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from typing import TYPE_CHECKING
+
+from spyglass.errors import EX_UNAVAILABLE, StartError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+SYSTEMCTL = "systemctl"
+
+
+class NoSystemdError(StartError):
+    """Nobody is there who could be asked."""
+
+    exit_status = EX_UNAVAILABLE
+
+
+class RefusedError(StartError):
+    """systemd was asked to do something and could not; the text has its words."""
+
+    exit_status = 1
+
+
+def run(*words: str) -> subprocess.CompletedProcess[str]:
+    """Run systemctl with `words` to its end, whatever comes of it. Raises NoSystemdError where it is missing."""
+    argv = [SYSTEMCTL, "--no-pager", "--no-ask-password", *words]
+    try:
+        return subprocess.run(argv, check=False, capture_output=True, text=True, errors="replace")  # noqa: S603, of our own words
+    except FileNotFoundError:
+        raise NoSystemdError("there is no systemctl here: what this command does needs systemd") from None
+
+
+def ask(*words: str) -> str:
+    """What systemctl says. Raises RefusedError when it fails, NoSystemdError when there is nobody to ask."""
+    done = run(*words)
+    if done.returncode == 0:
+        return done.stdout
+    said = " ".join(done.stderr.split()) or f"status {done.returncode}"
+    if "not been booted with systemd" in said or "Failed to connect to bus" in said:
+        raise NoSystemdError("systemd does not run here, or cannot be asked: " + said)
+    raise RefusedError(f"systemctl {' '.join(words)}: {said}")
+
+
+def show(units: Iterable[str], properties: Sequence[str] = ()) -> dict[str, dict[str, str]]:
+    """Properties (all of them, if none are named) of `units` as systemd has them, by the name that was asked for.
+
+    A unit of which there is no file has LoadState=not-found. Units, not patterns: of those only the loaded ones would be found.
+    """
+    names = list(units)
+    if not names:
+        return {}
+    wanted = [f"--property={','.join(properties)}"] if properties else []
+    blocks = ask("show", "--all", *wanted, "--", *names).strip("\n").split("\n\n")
+    return {name: _properties(block) for name, block in zip(names, blocks, strict=True)}
+
+
+def _properties(block: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    name = ""
+    for line in block.splitlines():
+        before, equals, value = line.partition("=")
+        if equals and before.isalnum() and before[:1].isupper():
+            name = before
+            found[name] = value if name not in found else f"{found[name]}\n{value}"
+        elif name:
+            found[name] += f"\n{line}"
+    return found
+
+
+def units(pattern: str) -> list[str]:
+    """The names of all units that match and that systemd has in its memory or finds enabled, sorted: "spyglass@*.socket"."""
+    loaded = ask("list-units", "--all", "--plain", "--no-legend", "--full", "--", pattern)
+    files = ask("list-unit-files", "--no-legend", "--full", "--", pattern)
+    names = {line.split()[0] for line in (*loaded.splitlines(), *files.splitlines()) if line.strip()}
+    return sorted(name for name in names if "@." not in name)
+
+
+def socket_of(name: str) -> str:
+    return f"spyglass@{name}.socket"
+
+
+def service_of(name: str) -> str:
+    return f"spyglass@{name}.service"

@@ -1,0 +1,182 @@
+"""What the settings for the units may be. Checked by whoever makes units of them, or looks at them; a wake never comes here.
+
+Pure: whether a user, a group, a directory or a file is there is asked by `spyglass apply` (spyglass/admin/).
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+from dataclasses import dataclass
+from typing import Any
+
+from spyglass.addresses import packed_ip
+from spyglass.config import Flag, Size
+
+LEAST_MEMORY = 16 << 20
+"""Bytes below which nothing of Python's lives: Master, zygote and one worker of the welcome page take some 20 MiB."""
+
+_ADDRESS = "expected a port (8001), address:port, [v6]:port, an absolute path, or { path = ..., group = ..., mode = ... }"
+_PATHS = "expected a path, or a list of paths"
+_VARIABLES = 'expected a table of variables, { NAME = "text" }'
+_CREDENTIALS = 'expected a table, { NAME = "/path" }, or a list of names'
+
+# systemd.unit(5) knows users and groups by these names (strict mode), or by number; what getpwnam(3) knows is another question.
+_ACCOUNT = re.compile(r"[a-zA-Z_][a-zA-Z0-9_-]{0,30}|[0-9]{1,9}")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_CREDENTIAL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,200}")
+_QUOTA = re.compile(r"[1-9][0-9]{0,4}%")
+# systemd sets these for each service, and Spyglass takes what is in them at its word.
+_OF_SYSTEMD = re.compile(r"(LISTEN_|NOTIFY_|WATCHDOG_|SYSTEMD_).*|MAINPID|INVOCATION_ID|(STATE|CACHE|RUNTIME|LOGS|CREDENTIALS)_DIRECTORY")
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where an app listens: a port of every address (`host` is ""), a port of one, or a unix socket (`path`, with its group and mode)."""
+
+    port: int = 0
+    host: str = ""  # as inet_ntop(3) has it, without brackets
+    path: str = ""
+    group: str = ""
+    mode: str = ""  # octal, as chmod(1) takes it
+
+    @property
+    def stream(self) -> str:
+        """As ListenStream= has it (systemd.socket(5)), and as it stands in the file."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return self.path or (f"{host}:{self.port}" if host else str(self.port))
+
+    def __str__(self) -> str:
+        return self.stream
+
+    def __repr__(self) -> str:
+        return repr(self.stream)
+
+
+def check(name: str, value: object) -> object:
+    """The value of the setting `name` as `spyglass apply` uses it. Raises ValueError with what was expected."""
+    return _CHECKS[name](value)
+
+
+def address(value: object) -> Address:
+    """Where to listen, as one entry of `listen` has it. Raises ValueError."""
+    if isinstance(value, dict):
+        return _unix_socket(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    if not isinstance(value, str):
+        raise ValueError(_ADDRESS, value)
+    path = value.removeprefix("unix:")  # as `--bind` has it
+    if path.startswith("/"):
+        return Address(path=_path(path, _ADDRESS))
+    host, colon, port = value.rpartition(":")
+    if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536) or (colon and not host):
+        raise ValueError(_ADDRESS, value)
+    return Address(int(port), _host(host, value) if colon else "")
+
+
+def _host(text: str, value: str) -> str:
+    in_brackets = text.startswith("[") and text.endswith("]")
+    host = text[1:-1] if in_brackets else text
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    if packed_ip(host) is None or in_brackets != (family == socket.AF_INET6):
+        raise ValueError("expected a numeric address before the port, in brackets if it is IPv6", value)
+    return socket.inet_ntop(family, socket.inet_pton(family, host))
+
+
+def _unix_socket(table: dict[str, Any]) -> Address:
+    path, group, mode = table.get("path"), table.get("group", ""), table.get("mode", "")
+    if set(table) - {"path", "group", "mode"} or not isinstance(path, str) or not path.startswith("/"):
+        raise ValueError(_ADDRESS, table)
+    if not isinstance(group, str) or (group and not _ACCOUNT.fullmatch(group)):
+        raise ValueError("expected the name of a group", group)
+    if isinstance(mode, int):
+        mode = f"{mode:04o}"  # TOML has octal numbers, 0o660
+    if mode and not re.fullmatch(r"0?[0-7]{3}", mode):
+        raise ValueError('expected a mode such as "0660"', mode)
+    return Address(path=_path(path, _ADDRESS), group=group, mode=mode)
+
+
+def _listen(value: object) -> tuple[Address, ...]:
+    entries = value if isinstance(value, list) else [value]
+    if not entries:
+        raise ValueError(_ADDRESS)
+    return tuple(address(entry) for entry in entries)
+
+
+def _path(value: object, expected: str = _PATHS) -> str:
+    # What systemd would split, quote or refuse in a unit is no name for a file that anybody should have to escape.
+    if not isinstance(value, str) or not value or re.search(r"[\x00-\x1f\x7f]", value):
+        raise ValueError(expected, value)
+    if value.startswith("/") and ".." in value.split("/"):
+        raise ValueError("expected a path without ..", value)
+    return value
+
+
+def _paths(value: object) -> tuple[str, ...]:
+    return tuple(_path(entry) for entry in (value if isinstance(value, list) else [value]))
+
+
+def _user(value: object) -> str:
+    if not isinstance(value, str) or (value and not _ACCOUNT.fullmatch(value)):
+        raise ValueError("expected the name of a user", value)
+    if value in ("root", "0"):
+        raise ValueError("expected anybody else: an app that anyone can reach must not be root", value)
+    return value
+
+
+def _environment(value: object) -> dict[str, str]:
+    if not isinstance(value, dict):
+        raise ValueError(_VARIABLES)
+    for name, text in value.items():
+        if not _VARIABLE.fullmatch(name) or isinstance(text, bool) or not isinstance(text, str | int | float) or "\0" in str(text):
+            raise ValueError(_VARIABLES, {name: text})
+        if name.startswith("SPYGLASS_"):
+            raise ValueError("expected no setting of Spyglass: in this file, it is one of its own", name)
+        if _OF_SYSTEMD.fullmatch(name):
+            raise ValueError("expected no variable that systemd sets itself", name)
+    return {name: str(text) for name, text in value.items()}
+
+
+def _credentials(value: object) -> dict[str, str]:
+    """Paths by name; "" where systemd shall look for it (/etc/credstore, systemd.exec(5))."""
+    if isinstance(value, list):
+        pairs = [str(entry).partition("=")[::2] if isinstance(entry, str) else ("", "") for entry in value]
+        if len(dict(pairs)) < len(pairs):
+            raise ValueError("expected each name once")
+    elif isinstance(value, dict):
+        pairs = [(name, path if isinstance(path, str) else "?") for name, path in value.items()]
+    else:
+        raise ValueError(_CREDENTIALS)
+    for name, path in pairs:
+        if not _CREDENTIAL.fullmatch(name) or (path and not path.startswith("/")):
+            raise ValueError(f"{_CREDENTIALS}; a path is absolute", f"{name}={path}" if path else name)
+        if path:
+            _path(path)
+    return {name.strip(): path for name, path in pairs}
+
+
+def _memory(value: object) -> object:
+    return value if value == 0 and not isinstance(value, bool) else Size(0, "", least=LEAST_MEMORY).check(value)
+
+
+def _quota(value: object) -> str:
+    if not isinstance(value, str) or (value and not _QUOTA.fullmatch(value)):
+        raise ValueError('expected a share of one processor, "50%", or of several, "200%"', value)
+    return value
+
+
+_flag = Flag(True, "").check
+_CHECKS = {
+    "listen": _listen,
+    "user": _user,
+    "environment": _environment,
+    "environment_file": _paths,
+    "credentials": _credentials,
+    "memory_high": _memory,
+    "memory_max": _memory,
+    "cpu_quota": _quota,
+    "writable": _paths,
+    "network": _flag,
+    "allow_jit": _flag,
+}
