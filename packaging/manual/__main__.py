@@ -1,0 +1,103 @@
+#!/usr/bin/python3
+"""Makes the man pages, from the one table of settings and what the commands say of themselves.
+
+usage: python3 packaging/manual OUTPUT
+
+OUTPUT then holds spyglass.1, spyglass.toml.5 and spyglass@.service.8. Nothing but the standard library and the spyglass beside this
+directory is needed. What people wrote stands in the pages beside this file, which are mdoc(7) but for words between two @; what is here
+fills those in.
+
+The date of the pages is $SOURCE_DATE_EPOCH, that two builds of one source give the same bytes, or else today.
+"""
+
+from __future__ import annotations
+
+import calendar
+import os
+import re
+import sys
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(1, str(HERE.parents[1]))
+
+import facts  # noqa: E402
+import mdoc  # noqa: E402
+
+from spyglass import __version__, config  # noqa: E402
+
+PAGES = ("spyglass.1", "spyglass.toml.5", "spyglass@.service.8")
+UNIT = HERE.parent / "systemd" / "spyglass@.service"
+
+
+def page(name: str) -> str:
+    """The man page `name`, from what stands beside this file."""
+    source = (HERE / name).read_text("utf-8")
+    known = {command.name: command for command in facts.all_commands()}
+    pieces = re.split(r"^@COMMAND ([a-z-]+)@\n((?:(?!@|\.El).*\n)*)", source, flags=re.MULTILINE)
+    made = pieces[0]
+    for command, prose, rest in zip(pieces[1::3], pieces[2::3], pieces[3::3], strict=True):
+        if command in known:  # the prose may be there before its command
+            made += mdoc.entry(known.pop(command), prose, options=command not in facts.SERVERS) + "\n"
+        made += rest
+    values = {
+        "DATE": _date(),
+        "VERSION": __version__,
+        "SYNOPSIS": "\n".join(mdoc.synopsis(command) for command in facts.all_commands()),
+        "COMMANDS": "\n".join(mdoc.entry(command) for command in known.values()),
+        "OPTIONS": _options(),
+        "SETTINGS": _settings() if name.endswith(".5") else _settings_in_short(),
+        "SANDBOX": _sandbox(),
+    }
+    filled = re.sub(r"@([A-Z]+)@\n?", lambda word: values[word[1]] + ("\n" if word[0].endswith("\n") and values[word[1]] else ""), made)
+    return mdoc.filled(filled)
+
+
+def _date() -> str:
+    made = time.gmtime(int(os.environ.get("SOURCE_DATE_EPOCH", time.time())))
+    return f"{calendar.month_name[made.tm_mon]} {made.tm_mday}, {made.tm_year}"
+
+
+def _options() -> str:
+    """Those of the server's commands that are no settings."""
+    options = {option.flags[0]: option for command in facts.all_commands()[:3] for option in command.options if not option.is_setting}
+    return "\n".join(f".It {mdoc.invocation(option)}\n{mdoc.text(mdoc.sentence(option.help))}" for option in options.values())
+
+
+def _settings_in_short() -> str:
+    return "\n".join(f".It {mdoc.invocation(option)}\n{mdoc.text(mdoc.sentence(option.help))}" for option in facts.settings())
+
+
+def _settings() -> str:
+    lines = []
+    for setting in config.SETTINGS.values():
+        lines += [
+            f".It Ic {mdoc.escape(setting.name)}",
+            mdoc.text(mdoc.sentence(setting.meaning)),
+            ".br",
+            mdoc.text(f"({setting.kind}; default `{config.default_text(setting)}`)"),
+        ]
+    return "\n".join(lines)
+
+
+def _sandbox() -> str:
+    """The lines of the unit from its user on, without their comments."""
+    lines = UNIT.read_text("utf-8").partition("\nDynamicUser=")
+    return "\n".join(mdoc.escape(line) for line in ("DynamicUser=" + lines[2]).splitlines() if line and not line.startswith("#"))
+
+
+def main(argv: list[str]) -> int:
+    if len(argv) != 1 or argv[0].startswith("-"):
+        print(__doc__.partition("\n\n")[2].partition("\n\n")[0], file=sys.stderr)
+        return 2
+    output = Path(argv[0])
+    output.mkdir(parents=True, exist_ok=True)
+    made = {name: page(name) for name in PAGES}
+    for name, content in made.items():
+        (output / name).write_text(content, "utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
