@@ -1,11 +1,11 @@
 #!/usr/bin/python3
-"""Makes the man pages, from the one table of settings and what the commands say of themselves.
+"""Makes the man pages and what bash and zsh complete, from the one table of settings and what the commands say of themselves.
 
 usage: python3 packaging/manual OUTPUT
 
-OUTPUT then holds spyglass.1, spyglass.toml.5 and spyglass@.service.8. Nothing but the standard library and the spyglass beside this
-directory is needed. What people wrote stands in the pages beside this file, which are mdoc(7) but for words between two @; what is here
-fills those in.
+OUTPUT then holds spyglass.1, spyglass.toml.5 and spyglass@.service.8, spyglass.bash (for bash-completion, which looks for it as
+completions/spyglass) and _spyglass (for zsh, in its $fpath). Nothing but the standard library and the spyglass beside this directory is
+needed. What people wrote stands in the files beside this one; what is between two @ there is filled in. The pages are mdoc(7).
 
 The date of the pages is $SOURCE_DATE_EPOCH, that two builds of one source give the same bytes, or else today.
 """
@@ -22,6 +22,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(1, str(HERE.parents[1]))
 
+import completion  # noqa: E402
 import facts  # noqa: E402
 import mdoc  # noqa: E402
 
@@ -93,7 +94,7 @@ def main(argv: list[str]) -> int:
         return 2
     output = Path(argv[0])
     output.mkdir(parents=True, exist_ok=True)
-    made = {name: page(name) for name in PAGES}
+    made = {name: page(name) for name in PAGES} | {"spyglass.bash": completion.bash(), "_spyglass": completion.zsh()}
     for name, content in made.items():
         (output / name).write_text(content, "utf-8")
     return 0

@@ -55,7 +55,8 @@ def _of_the_server(name: str) -> Command:
         raise LookupError(f"the help text of spyglass does not tell of the command {name!r}")
     words = usage[1]
     arguments = [Option([], word, "", optional=True) for word in re.findall(r"\[([A-Z]+)\]", words)]
-    options = [Option([flag], value, _help_of(flag)) for flag, value in re.findall(r"(--[a-z-]+) ([A-Z]+)", words)]
+    found = re.findall(r"(--[a-z-]+) ([A-Z]+)( \.\.\.)?", words)
+    options = [Option([flag], value, _help_of(flag), many=bool(dots)) for flag, value, dots in found]
     if "--SETTING" in words:
         options += settings()
     return Command(name, " ".join(summary[1].split()), arguments, options)

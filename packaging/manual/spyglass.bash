@@ -1,0 +1,68 @@
+# What bash offers behind "spyglass", where bash-completion loads it. Made by packaging/manual.
+
+# The names of the apps that there are.
+_spyglass_apps()
+{
+    local file
+    for file in @DIRECTORY@/*.toml; do
+        file=${file##*/}
+        [[ $file == '*.toml' ]] || printf '%s\n' "${file%.toml}"
+    done
+}
+
+# _spyglass_offer KIND: what a value or argument of this kind may be, "|words" for those words.
+_spyglass_offer()
+{
+    case $1 in
+        app) COMPREPLY=($(compgen -W "$(_spyglass_apps)" -- "$cur")) ;;
+        file) _filedir ;;
+        directory) _filedir -d ;;
+        source) _filedir '@(py|wsgi)' ;;
+        toml) _filedir toml ;;
+        '|'*) COMPREPLY=($(compgen -W "${1#|}" -- "$cur")) ;;
+    esac
+}
+
+_spyglass()
+{
+    local cur prev words cword split
+    _init_completion -s -n : || return
+
+    local command=${words[1]} options='' valued='' kinds=()
+    if ((cword == 1)); then
+        COMPREPLY=($(compgen -W '@COMMANDS@ --help --version' -- "$cur"))
+        return
+    fi
+    # options: all there are; valued: those that take a value; kinds: of the arguments, one each, "..." for more of the last.
+    case $command in
+@OPTIONS@
+        *) return ;;
+    esac
+
+    if [[ $valued == *" $prev "* ]]; then
+        case "$command $prev" in
+@VALUES@
+        esac
+        return
+    fi
+    $split && return
+    if [[ $cur == -* ]]; then
+        COMPREPLY=($(compgen -W "$options --help" -- "$cur"))
+        return
+    fi
+
+    local index=2 argument=0
+    while ((index < cword)); do
+        case ${words[index]} in
+            -*) [[ $valued != *" ${words[index]} "* ]] || ((index++)) ;;
+            *) ((argument++)) ;;
+        esac
+        ((index++))
+    done
+    if ((${#kinds[@]})) && ((argument >= ${#kinds[@]} - 1)) && [[ ${kinds[-1]} == ... ]]; then
+        argument=$((${#kinds[@]} - 2))
+    fi
+    _spyglass_offer "${kinds[argument]-}"
+} && complete -F _spyglass spyglass
+
+# ex: filetype=sh
