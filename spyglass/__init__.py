@@ -1,6 +1,7 @@
 """Spyglass: a preforking WSGI server that lives inside systemd. Asleep, an app costs nothing.
 
-Here is what an app may ask of it: `stay_awake()`. Every wake imports this file, so that comes when it is asked for (PEP 562).
+Here is what an app may ask of it: `stay_awake()` and `last_wake()`. Every wake imports this file, so they come when they are asked for
+(PEP 562).
 """
 
 from __future__ import annotations
@@ -12,9 +13,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from spyglass.awake import stay_awake as stay_awake
+    from spyglass.config import Config
+    from spyglass.shared import Shared
+    from spyglass.woken import last_wake as last_wake
 
 # Of the process that the app runs in, where a server has forked it: its pid, its slot of the scoreboard, and what rings the bell.
 _slot: tuple[int, memoryview[int], Callable[[], None]] | None = None
+# And by what it serves: what all processes share, and the settings.
+_serving: tuple[Shared, Config] | None = None
 
 
 def __getattr__(name: str) -> object:
@@ -23,4 +29,9 @@ def __getattr__(name: str) -> object:
 
         globals()[name] = stay_awake
         return stay_awake
+    if name == "last_wake":
+        from spyglass.woken import last_wake
+
+        globals()[name] = last_wake
+        return last_wake
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -13,6 +13,7 @@ from __future__ import annotations
 import mmap
 import os
 import sys
+import time
 
 import spyglass
 
@@ -55,9 +56,19 @@ class Scoreboard:
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self._memory = mmap.mmap(-1, size * _CELLS * 8)
+        self._memory = mmap.mmap(-1, (size + 1) * _CELLS * 8)
         self._cells = memoryview(self._memory).cast("q")
         self._free = list(range(size - 1, -1, -1))
+
+    def note_accepting(self) -> None:
+        """In a worker that accepts from now on. When two say so at the same time, it is the later one's that stays."""
+        if not self.accepting_since:
+            self._cells[self.size * _CELLS] = time.monotonic_ns()
+
+    @property
+    def accepting_since(self) -> int:
+        """When the first worker of all began to accept (monotonic nanoseconds); 0: none has."""
+        return self._cells[self.size * _CELLS]
 
     def slot(self, number: int) -> memoryview[int]:
         """The cells of slot `number`, to be indexed with the names above."""

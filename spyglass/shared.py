@@ -8,8 +8,10 @@
 from __future__ import annotations
 
 import os
+import time
 
 from spyglass.scoreboard import Scoreboard
+from spyglass.systemd import who_waits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,10 +19,17 @@ if TYPE_CHECKING:
 
 
 class Shared:
-    """`listeners` (list of Listener) and the means by which `slots` (int) workers and the Master reach each other."""
+    """`listeners` (list of Listener) and the means by which `slots` (int) workers and the Master reach each other.
+
+    For last_wake() all know as well `woken_by` (Listener or None), where somebody waited when this was made, `began` (float, monotonic),
+    when that was, and `master` (int), the pid of who made it.
+    """
 
     def __init__(self, listeners: list[Listener], slots: int) -> None:
         self.listeners = listeners
+        self.woken_by = who_waits(listeners)
+        self.began = time.monotonic()
+        self.master = os.getpid()
         self.board = Scoreboard(slots)
         self.bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.poke = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)

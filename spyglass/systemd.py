@@ -37,10 +37,21 @@ class Listener:
 
 def somebody_waits(listeners: Iterable[Listener]) -> bool:
     """Whether there is a connection in any of their queues that nobody has accepted yet."""
+    return bool(_waiting(listeners))
+
+
+def who_waits(listeners: Iterable[Listener]) -> Listener | None:
+    """One in whose queue there is such a connection; None where there is none."""
+    listeners = list(listeners)
+    waiting = {fd for fd, _ in _waiting(listeners)}
+    return next((listener for listener in listeners if listener.fd in waiting), None)
+
+
+def _waiting(listeners: Iterable[Listener]) -> list[tuple[int, int]]:
     poll = select.poll()
     for listener in listeners:
         poll.register(listener.fd, select.POLLIN)
-    return bool(poll.poll(0))
+    return poll.poll(0)
 
 
 def adopt_listeners() -> list[Listener]:

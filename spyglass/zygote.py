@@ -16,6 +16,7 @@ import sys
 from _thread import _count as count_threads
 from time import monotonic
 
+import spyglass
 from spyglass import scoreboard
 from spyglass.errors import LoadError
 from spyglass.lean import signal
@@ -140,6 +141,7 @@ class Zygote:
         faulthandler.register(signal.SIGUSR2, all_threads=True, chain=False)
         hide_from_the_app()
         scoreboard.claim(self._cells, self._shared.ring)
+        spyglass._serving = self._shared, self._config
         self._signals.forget_in_children()
         os.register_at_fork(after_in_child=self._forked)
         # Nothing made while loading is garbage worth looking for, and what survives is never to be looked at again: the

@@ -96,6 +96,7 @@ def work(config: Config, app: App, shared: Shared, number: int, log: Log) -> Non
     obey()
     log.debug(f"accepting, pid {os.getpid()}")  # before others leave because we do, so that the journal has them in this order
     slot[scoreboard.STATE] = scoreboard.ACCEPTING
+    shared.board.note_accepting()
     shared.tell_master()
     try:
         loop.run()
