@@ -26,7 +26,7 @@ import completion  # noqa: E402
 import facts  # noqa: E402
 import mdoc  # noqa: E402
 
-from spyglass import __version__, config  # noqa: E402
+from spyglass import __version__, config, wording  # noqa: E402
 
 PAGES = ("spyglass.1", "spyglass.toml.5", "spyglass@.service.8")
 UNIT = HERE.parent / "systemd" / "spyglass@.service"
@@ -77,7 +77,7 @@ def _settings() -> str:
             f".It Ic {mdoc.escape(setting.name)}",
             mdoc.text(mdoc.sentence(setting.meaning)),
             ".br",
-            mdoc.text(f"({setting.kind}; default `{config.default_text(setting)}`)"),
+            mdoc.text(f"({setting.kind}; default `{wording.default_text(setting)}`)"),
         ]
     return "\n".join(lines)
 

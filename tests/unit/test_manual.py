@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from spyglass import __version__, cli, config
+from spyglass import __version__, cli, config, wording
 from spyglass.admin import commands
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -74,7 +74,7 @@ def test_every_setting_is_told_with_its_type_and_default(made):
     options = shown(made / "spyglass.1")
     for setting in config.SETTINGS.values():
         meaning = " ".join(setting.meaning.replace("`", "").split())[1:]  # it begins with a capital
-        assert f"{meaning}. ({setting.kind}; default {config.default_text(setting)})" in text
+        assert f"{meaning}. ({setting.kind}; default {wording.default_text(setting)})" in text
         assert meaning in options
         assert f" {setting.option} " in options.replace(",", " ")
 
