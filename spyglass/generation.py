@@ -15,7 +15,7 @@ from spyglass.errors import LoadError, blame
 from spyglass.fleet import Slot, Streak
 from spyglass.lean import signal, signal_name, socket
 from spyglass.log import LEVELS
-from spyglass.members import Worker, read_slot
+from spyglass.members import Orphans, Worker, read_slot
 from spyglass.overdue import Overdue
 
 TYPE_CHECKING = False
@@ -59,7 +59,7 @@ class Generation(Overdue):
         self._recycle_at = 0.0  # not before
         self._weigh_at = 0.0
         self._doors = doors
-        self._followed: set[int] = set()  # pidfds, of workers whose zygote has gone
+        self.orphans = Orphans(doors)
         self._channel, self._far_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._fd = self._channel.fileno()
 
@@ -101,8 +101,7 @@ class Generation(Overdue):
     def disown(self) -> None:
         """In the zygote of another generation."""
         self._channel.close()
-        for fd in self._followed:
-            os.close(fd)
+        self.orphans.abandon()
 
     # Doing
 
@@ -175,18 +174,17 @@ class Generation(Overdue):
     def _weigh(self, now: float) -> None:
         if not self.config.max_memory or now < self._weigh_at:
             return
-        from spyglass.memory import share  # who has no limit does not pay for it
-
         self._weigh_at = now + _WEIGH_EVERY
-        for worker in self.workers.values():
-            try:
+        try:
+            from spyglass.memory import share  # who has no limit does not pay for it
+
+            for worker in self.workers.values():
                 worker.memory = share(worker.pid)
-            except PermissionError as error:
-                self._log.warning(f"max_memory has no effect: {error}")
-                self._weigh_at = _NEVER
-                return
-            except OSError:
-                return  # no descriptor is left, or no memory: at the next look there may be
+        except PermissionError as error:
+            self._log.warning(f"max_memory has no effect: {error}")
+            self._weigh_at = _NEVER
+        except OSError:
+            pass  # no descriptor is left, or no memory: at the next look there may be
 
     def order(self, order: int) -> None:
         """Give all workers `order` (see scoreboard.py)."""
@@ -239,6 +237,9 @@ class Generation(Overdue):
             worker.kill(signal.SIGKILL)
         if self.pid:
             os.kill(self.pid, signal.SIGKILL)
+
+    def due(self, now: float) -> list[float]:
+        return [*super().due(now), self.orphans.due]
 
     # Hearing
 
@@ -370,31 +371,15 @@ class Generation(Overdue):
             self._loading_ended(status)
         elif not self._draining:
             self._log.error(f"the zygote {how_it_ended(status)}; its workers go on until others have taken over")
-        # Its workers are init's children now: a pidfd still says when one has ended (pidfd_open(2)).
         for worker in list(self.workers.values()):
-            self._follow(worker)
+            if worker.pid:
+                self.orphans.take(worker, lambda worker: self._remove(worker.number), time.monotonic())
+            else:
+                self._remove(worker.number)
 
     def _loading_ended(self, status: int) -> None:
         if self.last_words is None:
             self.last_words = (f"the app's process {how_it_ended(status)} while it was being loaded", "", [])
-
-    def _follow(self, worker: Worker) -> None:
-        try:
-            fd = os.pidfd_open(worker.pid) if worker.pid else -1
-        except OSError:
-            fd = -1
-        if fd < 0:
-            self._remove(worker.number)
-            return
-
-        def ended() -> None:
-            self._doors.close(fd)
-            self._followed.remove(fd)
-            os.close(fd)
-            self._remove(worker.number)
-
-        self._followed.add(fd)
-        self._doors.open(fd, ended)
 
     @property
     def gone(self) -> bool:

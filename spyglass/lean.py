@@ -53,7 +53,9 @@ class Listening(socket.socket):
 
 
 def signal_name(number: int) -> str:
-    """"SIGTERM"; for messages, so that only who has one to write pays for the import."""
-    from signal import Signals
-
+    """"SIGTERM"; for messages, so that only who has one to write pays for the import. "signal 15" if there is no descriptor for that."""
+    try:
+        from signal import Signals
+    except OSError:
+        return f"signal {number}"
     return Signals(number).name

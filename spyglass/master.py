@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 _SLOTS = 1024  # two generations of the most workers there can be, and those on their way out
 _MOST_WORKERS = 256
 _STATUS_EVERY = 5.0  # seconds between two looks while somebody is there, so that `systemctl status` is not old news
+_UNREAD = 3  # failures in a row are taken for granted when they cannot be counted
 _LATE = 1.0  # seconds that a wake-up may be late on a machine that has a lot to do
 _LEAVING = "it is leaving; the next start will load what is there then"
 _STOP = (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT)
@@ -100,6 +101,7 @@ class Master:
         if self._failing is not None:
             self._failing.expire(now)
         for generation in self._generations():
+            generation.orphans.look(now)
             generation.end_overdue(now)
             generation.end_late(now)
         if self._exit_status is None:
@@ -368,20 +370,30 @@ class Master:
     def _fail(self, error: LoadError, began: float) -> None:
         """A try that began at `began` (wall clock) has failed. If a generation serves, it goes on; if not, the Master answers."""
         now = time.monotonic()
-        failing = self._know_failing()
         ended = self._reloads if self._loading is None else None  # else what has failed is not what somebody waits for
-        if self._serving is not None and ended is not None and ended.under_way:
-            failing.tell("reload failed, the old generation goes on", error)
+        if self._serving is not None:
+            self._fail_beside(self._serving, error, now, asked=ended is not None and ended.under_way)
         else:
-            failing.report("failing" if self._serving is None else "the zygote is not replaced, its workers go on", error)
-        if self._serving is None:
+            failing = self._know_failing()
+            failing.report("failing", error)
             failing.stand_in(error, self._config, began, now)
             self._watch_listeners(True)
             self._say_ready()
-        elif not self._serving.pid:
-            self._serving.streak.respawn_at = now + fleet.retry_pause(failing.count)
         if ended is not None:
             ended.end(EX_CONFIG, error.summary)
+
+    def _fail_beside(self, serving: Generation, error: LoadError, now: float, *, asked: bool) -> None:
+        what = "reload failed, the old generation goes on" if asked else "the zygote is not replaced, its workers go on"
+        try:
+            failing = self._know_failing()
+        except OSError:  # not even a descriptor with which to read our own code for it
+            self._log.error(f"{what}: {error.summary}")
+            tries = _UNREAD
+        else:
+            (failing.tell if asked else failing.report)(what, error)
+            tries = failing.count
+        if not serving.pid:
+            serving.streak.respawn_at = now + fleet.retry_pause(tries)
 
     def _know_failing(self) -> Failing:
         if self._failing is None:

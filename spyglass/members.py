@@ -9,7 +9,13 @@ from spyglass.fleet import Slot
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from spyglass.doors import Doors
     from spyglass.errors import LoadError
+
+_LOOK_AGAIN = 0.5  # seconds until the next try for a descriptor
+_NEVER = float("inf")
 
 
 def read_slot(number: int, cells: memoryview[int]) -> Slot:
@@ -87,3 +93,49 @@ class Worker:
                 os.kill(self.pid, number)
             except ProcessLookupError:
                 pass
+
+
+class Orphans:
+    """Workers whose zygote has gone. They are init's children now: what still says that one has ended is a pidfd (pidfd_open(2)).
+
+    Without a descriptor to be had for it a worker is not given up: nobody could tell it to leave, so it would serve old code for as long
+    as the Master lives, in a slot that is another's. `due` (monotonic seconds): when to look again.
+    """
+
+    def __init__(self, doors: Doors) -> None:
+        self.due = _NEVER
+        self._doors = doors
+        self._unseen: list[tuple[Worker, Callable[[Worker], object]]] = []
+        self._fds: set[int] = set()
+
+    def take(self, worker: Worker, ended: Callable[[Worker], object], now: float) -> None:
+        """`ended(worker)` is called when it has."""
+        try:
+            fd = os.pidfd_open(worker.pid)
+        except ProcessLookupError:
+            ended(worker)
+            return
+        except OSError:
+            self._unseen.append((worker, ended))
+            self.due = now + _LOOK_AGAIN
+            return
+
+        def readable() -> None:
+            self._doors.close(fd)
+            self._fds.remove(fd)
+            os.close(fd)
+            ended(worker)
+
+        self._fds.add(fd)
+        self._doors.open(fd, readable)
+
+    def look(self, now: float) -> None:
+        if now >= self.due:
+            unseen, self._unseen, self.due = self._unseen, [], _NEVER
+            for worker, ended in unseen:
+                self.take(worker, ended, now)
+
+    def abandon(self) -> None:
+        """In a forked child."""
+        for fd in self._fds:
+            os.close(fd)

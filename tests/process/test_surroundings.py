@@ -3,9 +3,14 @@
 import json
 import os
 import re
+import resource
+import signal
+from contextlib import contextmanager
 
-from .processes import cpu_seconds, workers
-from .visitor import Visitor, visit
+import pytest
+
+from .processes import children, cpu_seconds, members, workers
+from .visitor import Crowd, Visitor, visit
 
 OURS = {"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"}
 
@@ -84,3 +89,38 @@ def test_a_failing_master_without_descriptors_waits_calmly_and_recovers(systemd,
         visitor.sock.close()
     assert visit(life.address).status == 503
     assert len(life.runs) == 1, life.story()
+
+
+@contextmanager
+def no_descriptors(pid):
+    """What the process has open it keeps, and it gets no more (getrlimit(2))."""
+    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, before[1]))
+    try:
+        yield
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+
+
+@pytest.mark.parametrize("zygote", [False, True], ids=["reloaded", "zygote killed"])
+def test_a_master_without_descriptors_goes_on_and_recovers(systemd, zygote):
+    """Also when it has never failed before, and so has not even read its own code for that."""
+    life = systemd(idle_timeout=60)
+    with Crowd(life.address, count=2, pause=0.01) as crowd:
+        life.until(lambda: len(workers(life.run.pid)) == 2, "not all workers are there")
+        [old] = children(life.run.pid)
+        before = {old.pid, *workers(life.run.pid)}
+        with no_descriptors(life.run.pid):
+            os.kill(old.pid if zygote else life.run.pid, signal.SIGKILL if zygote else signal.SIGHUP)
+            life.until_logged("the zygote is not replaced, its workers go on: " if zygote else "reload failed, the old generation goes on: ")
+            assert "Too many open files" in life.log
+            came = len(crowd.answers)
+            life.until(lambda: len(crowd.answers) > came + 20, "nobody is served")
+        if not zygote:
+            life.signal(signal.SIGHUP)
+        life.until_logged("another generation has taken over")
+        life.until(lambda: before.isdisjoint(each.pid for each in members(life.run.pid)), "somebody of the old generation is still there")
+    assert crowd.lost == []
+    assert crowd.statuses() == {200}
+    assert len(life.runs) == 1, life.story()
+    assert "Traceback" not in life.log
