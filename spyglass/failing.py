@@ -267,9 +267,8 @@ class Answerer:
         details, wait = self._page()
         page = _PAGE
         if details:
-            import html
-
-            page += f"<pre>{html.escape(details)}</pre>\n"
+            # Not by html.escape(): the visitor may have taken the last descriptor with which it could be imported.
+            page += f"<pre>{details.replace('&', '&amp;').replace('<', '&lt;').replace('>', '&gt;')}</pre>\n"
         return refusal(
             503,
             page,

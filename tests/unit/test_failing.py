@@ -1,8 +1,10 @@
 """The Master's own answers while the app is broken, over real sockets; and when another try is worth while."""
 
+import errno
 import os
 import select
 import socket
+import sys
 import time
 
 import pytest
@@ -154,6 +156,19 @@ def test_a_visitor_gets_a_503_that_says_when_to_come_again(office):
 
 def test_details_are_shown_when_there_are_any_and_cannot_become_markup(office):
     office.details = "ValueError: <script>"
+    assert b"<pre>ValueError: &lt;script&gt;</pre>" in answer_to(office, GET)
+
+
+def test_details_are_shown_without_a_descriptor_to_import_anything_with(office, monkeypatch):
+    """The visitor may have taken the last one, and that must not be the end of the Master."""
+
+    class NoMore:
+        def find_spec(self, *_):
+            raise OSError(errno.EMFILE, "Too many open files")
+
+    office.details = "ValueError: <script>"
+    monkeypatch.delitem(sys.modules, "html", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [NoMore()])
     assert b"<pre>ValueError: &lt;script&gt;</pre>" in answer_to(office, GET)
 
 
