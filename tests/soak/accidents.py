@@ -190,12 +190,16 @@ def no_descriptors(scene: Scene) -> None:
                 scene.wait(0.5, 3)
 
 
-def no_descriptors_for_a_reload(scene: Scene) -> None:
+def no_descriptors_for_the_master(scene: Scene) -> None:
+    """It has none with which to begin another generation: because somebody asks for one, or because a zygote has died."""
     with scene.company(), scene.leaving():
-        master = scene.one("master")
-        if master:
+        master, zygote = scene.one("master"), scene.one("zygote")
+        if master and zygote:
             with limited(master, resource.RLIMIT_NOFILE, 3):
-                scene.hup()
+                if scene.dice.random() < 0.5:
+                    scene.hup()
+                else:
+                    scene.site.kill(zygote)
                 scene.wait(0.5, 2)
 
 

@@ -194,7 +194,7 @@ DISTURBANCES: dict[str, Disturbance] = {
     "kill -9 everybody": Disturbance(accidents.kill_everybody, 1, ends_master=True),
     "reload, kill -9 zygote": Disturbance(accidents.reload_and_kill),
     "no descriptors, worker": Disturbance(accidents.no_descriptors),
-    "no descriptors, Master": Disturbance(accidents.no_descriptors_for_a_reload, 0.5),
+    "no descriptors, Master": Disturbance(accidents.no_descriptors_for_the_master),
     "no processes": Disturbance(accidents.no_processes, 0.5),
     "STOP worker": Disturbance(accidents.freeze("worker")),
     "STOP zygote": Disturbance(accidents.freeze("zygote"), 0.5),

@@ -1,4 +1,4 @@
-"""The journal of a run: its lines at "warning" and graver, by kind, and which of them a disturbance explains."""
+"""The journal of a run: its lines at "warning" and graver, by kind, and which disturbance explains each of them."""
 
 from __future__ import annotations
 
@@ -7,75 +7,108 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
+from ledger import Done
+
 WARNING = 4
 FLOOD = 100  # lines of one kind in one second: somebody does not pause
 
-# What Spyglass and systemd say of what was done to them. Everything else at this priority is a complaint.
-EXPECTED = [
+MANY = 1000
+LATE = 6.0  # seconds: journald may have been stopped, or be on its way back
+# Without preloading it is the workers who meet what is broken.
+BROKEN = dict.fromkeys(("broken code, reload", "broken code, restart"), MANY)
+LEFT_BROKEN = {"broken settings, restart": 1, "broken code, restart": 1}
+# Signals that end a process, some of them as if it wanted to, before Spyglass has begun to heed them.
+EARLY = dict.fromkeys(("several reloads", "reload and restart", "reload, kill -9 zygote", "no descriptors, Master", "USR2"), MANY)
+NO_DESCRIPTORS = {"no descriptors, worker": MANY}
+SOMETHING = None  # so many disturbances may be the reason that it would say nothing to list them
+
+# What Spyglass and systemd say of what was done to them, and what explains it: disturbances of that app at that time, and how many such
+# lines each may bring about. Everything else at this priority is a complaint.
+EXPECTED: dict[str, dict[str, int] | None] = {
     # Spyglass
-    r"worker N was killed by SIG\w+ after .*",
-    r"worker N exited with status N after .*",
-    r"worker N: killed, a call has been running for N s \(request_timeout\)",
-    r"the zygote was killed by SIG\w+; its workers go on until others have taken over",
-    r"(reload failed, the old generation goes on|failing|the zygote is not replaced, its workers go on|failed): .*",
-    r"a worker cannot begin to work: .*",  # broken code, without preloading
-    r"cannot fork a worker: Resource temporarily unavailable",
-    r"cannot accept on .*: Too many open files; trying again in N s",
-    r"request body: temporary file: (No space left on device|Too many open files)",
-    r"(GET|POST|HEAD) \S+: Too many open files",
-    r"cannot have threads: Too many open files",
-    r"(GET|POST|HEAD) \S+: the app raised OSError",  # it has no descriptors
-    r"worker N: killed, nothing has been heard of it for N s",
+    r"worker \d+ was killed by SIGKILL after .*": {"kill -9 worker": 1, "no processes": 1, "kill -9 everybody": MANY},
+    r"worker \d+ was killed by SIGSEGV after .*": {"segfault": 1, **BROKEN},
+    r"worker \d+ was killed by SIGABRT after .*": {"abort": 1},
+    r"worker \d+ exited with status 3 after .*": {"os._exit": 1, **BROKEN},
+    r"worker \d+ exited with status \d+ after .*": BROKEN,
+    r"worker \d+: killed, a call has been running for \d+ s \(request_timeout\)": {
+        "a call that hangs": 1, "a call that computes": 1, "STOP worker for good": 1,
+    },
+    r"worker \d+: killed, nothing has been heard of it for \d+ s": {"STOP worker for good": 1, "a call that computes": 1},
+    r"worker \d+: killed, it was not ready within \d+ s \(start_timeout\)": BROKEN,
+    r"the zygote was killed by (SIGKILL|signal 9); its workers go on until others have taken over": {
+        "kill -9 zygote": 1, "reload, kill -9 zygote": 2, "kill -9 everybody": 1, "no descriptors, Master": 1,
+    },
+    r"reload failed, the old generation goes on: .*": {
+        "broken settings, reload": 1, "reload, kill -9 zygote": 1, "no descriptors, Master": 1, **BROKEN,
+    },
+    r"the zygote is not replaced, its workers go on: .*": {"reload, kill -9 zygote": 1, "no descriptors, Master": MANY},
+    r"failing: .*": {"broken settings, restart": 1, "broken code, restart": MANY},
+    r"failed: .*": SOMETHING,  # says the command: it has been told so by the Master, or that has ended
+    r"a worker cannot begin to work: .*": BROKEN,
+    r"cannot fork a worker: Resource temporarily unavailable": {"no processes": 1},
+    r"cannot accept on .*: Too many open files; trying again in [\d.]+ s": NO_DESCRIPTORS,
+    r"request body: temporary file: Too many open files": NO_DESCRIPTORS,
+    r"request body: temporary file: No space left on device": {"/tmp is full": MANY},
+    r"(GET|POST|HEAD) \S+: Too many open files": NO_DESCRIPTORS,
+    r"(GET|POST|HEAD) \S+: the app raised OSError": NO_DESCRIPTORS,
+    r"cannot have threads: Too many open files": NO_DESCRIPTORS,
+    r"Traceback \(most recent call last\):": NO_DESCRIPTORS,  # by a framework that has a log of its own
     # systemd
-    r"Failed to start spyglass@\w+\.service - .*",  # its Master was killed before it was awake
-    r"Stopping .*, but it can still be activated by:",
-    r"spyglass@\w+\.service: (Main|Control) process exited, .*",
-    # "protocol": by a signal that ends a process as if it wanted to (SIGHUP), before Spyglass has begun to heed it.
-    r"spyglass@\w+\.service: Failed with result '(signal|exit-code|core-dump|resources|protocol)'\.",
-    r"spyglass@\w+\.service: (Watchdog timeout \(limit Ns\)!|Failed with result 'watchdog'\.)",
-    r"spyglass@\w+\.service: Killing process N \(.*\) with signal SIG\w+\.",
-    r"Reload failed for spyglass@\w+\.service - .*",
-    r"spyglass@\w+\.service: Unit cannot be reloaded because it is inactive\.",
-    r"spyglass@\w+\.service: Failed to (set up|run|spawn) .*No space left on device",
-]
-_EXPECTED = re.compile("|".join(f"(?:{each})" for each in EXPECTED), re.DOTALL)
-# A pattern, and the disturbances that explain it: as often as those, and no oftener.
-ACCOUNTED = {
-    r"service: Watchdog timeout": ["STOP Master for good"],
-    r"worker \d+: killed, nothing has been heard": ["STOP worker for good", "a call that computes"],
-    r"worker \d+: killed, a call has been running": ["a call that hangs", "a call that computes", "STOP worker for good"],
+    r"\S+: Watchdog timeout \(limit \d+s\)!": {"STOP Master for good": 1},
+    r"\S+: Failed with result 'watchdog'\.": {"STOP Master for good": 1},
+    r"\S+: Main process exited, code=killed, status=9/KILL": {"kill -9 Master": 1, "kill -9 everybody": 1, "STOP Master for good": 1},
+    r"\S+: Main process exited, code=killed, status=\d+/(HUP|USR2)": EARLY,
+    r"\S+: Main process exited, code=exited, status=78/CONFIG": LEFT_BROKEN,
+    r"\S+: Failed with result 'signal'\.": {"kill -9 Master": 1, "kill -9 everybody": 1},
+    r"\S+: Failed with result 'exit-code'\.": LEFT_BROKEN,
+    r"\S+: Failed with result '(protocol|signal)'\.": EARLY,
+    r"\S+: Failed with result 'resources'\.": {"/tmp is full": MANY},
+    r"Failed to start spyglass@\w+\.service - .*": SOMETHING,  # its Master was killed before it was awake
+    r"Stopping .*, but it can still be activated by:": SOMETHING,
+    r"\S+: Control process exited, .*": SOMETHING,  # a reload that failed; the line of the Master is accounted for
+    r"Reload failed for spyglass@\w+\.service - .*": SOMETHING,
+    r"\S+: Unit cannot be reloaded because it is inactive\.": SOMETHING,
+    r"\S+: Failed to (set up|run|spawn) .*No space left on device": {"/tmp is full": MANY},
 }
 # The lines of a traceback, and of what faulthandler says, belong to the line before.
 _ROLE = re.compile("^(master|zygote|worker|child|reload): ")
-_CONTINUED = re.compile(r"^( |Traceback |Fatal Python error|Current thread|Thread |Extension modules|$|\w+(Error|Exit|Exception)?: |<)")
+_CONTINUED = re.compile(r"^( |Traceback |Fatal Python error|Current thread|Thread |Extension modules|$|[\w.]+(Error|Exit|Exception)(: |$)|<)")
+# Not of the app's, whose are told by a worker or a zygote, with its role in front: the interpreter's own, of what nobody has caught.
+_UNCAUGHT = re.compile(r"Traceback \(most recent call last\):|Exception (ignored )?in ")
 
 
-def kind_of(message: str) -> str:
+def said(record: dict[str, Any]) -> str:
+    """The line, or the first of several, without the role of who says it."""
+    return _ROLE.sub("", record["MESSAGE"].split("\n")[0])
+
+
+def kind_of(record: dict[str, Any]) -> str:
     """The same for all lines that say the same of others."""
-    return re.sub(r"\d+(\.\d+)?", "N", _ROLE.sub("", message.split("\n")[0]))
+    return re.sub(r"\d+(\.\d+)?", "N", said(record))
 
 
-def grave(records: Iterable[dict[str, Any]]) -> list[tuple[str, str]]:
-    """(who, message) of those at warning or graver, without the lines of tracebacks."""
-    found = []
-    for record in records:
-        message = record.get("MESSAGE")
-        if int(record.get("PRIORITY", 6)) <= WARNING and isinstance(message, str) and not _CONTINUED.match(_ROLE.sub("", message)):
-            found.append((_unit(record), message))
-    return found
+def grave(record: dict[str, Any]) -> bool:
+    """At warning or graver, and not a line of a traceback that follows."""
+    return int(record.get("PRIORITY", 6)) <= WARNING and not _CONTINUED.match(said(record))
 
 
-def _unit(record: dict[str, Any]) -> str:
+def unit_of(record: dict[str, Any]) -> str:
     """Whom a line is about: of PID 1's, the unit that it speaks of."""
     return str(record.get("UNIT") or record.get("_SYSTEMD_UNIT") or record.get("SYSLOG_IDENTIFIER", ""))
+
+
+def when(record: dict[str, Any]) -> float:
+    """Monotonic seconds."""
+    return int(record["__MONOTONIC_TIMESTAMP"]) / 1e6
 
 
 def floods(records: Iterable[dict[str, Any]]) -> dict[str, int]:
     """The kinds of lines that came faster than anybody could want to read them, and how many in the worst second."""
     seconds: Counter[tuple[str, int]] = Counter()
     for record in records:
-        if _unit(record).startswith("spyglass") and int(record.get("PRIORITY", 6)) <= WARNING:
-            seconds[kind_of(record["MESSAGE"]), int(record["__MONOTONIC_TIMESTAMP"]) // 1_000_000] += 1
+        if unit_of(record).startswith("spyglass") and int(record.get("PRIORITY", 6)) <= WARNING:
+            seconds[kind_of(record), int(when(record))] += 1
     worst: dict[str, int] = {}
     for (kind, _), lines in seconds.items():
         if lines > FLOOD:
@@ -83,21 +116,49 @@ def floods(records: Iterable[dict[str, Any]]) -> dict[str, int]:
     return worst
 
 
-def kinds(records: Iterable[dict[str, Any]]) -> tuple[Counter[str], Counter[str]]:
-    """How often each kind of line was said: those that disturbances explain, and others."""
+class Accounts:
+    """What explains the lines of EXPECTED, of what was `done`; each as often as it may, and no oftener."""
+
+    def __init__(self, done: Iterable[Done]) -> None:
+        self._done = list(done)
+        self._left = {
+            pattern: [explained.get(each.name, 0) for each in self._done] if explained is not SOMETHING else None
+            for pattern, explained in EXPECTED.items()
+        }
+
+    def explain(self, record: dict[str, Any]) -> bool:
+        return any(re.match(f"{pattern}$", said(record)) and self._take(left, record) for pattern, left in self._left.items())
+
+    def _take(self, left: list[int] | None, record: dict[str, Any]) -> bool:
+        if left is None:
+            return True
+        site = unit_of(record).removeprefix("spyglass@").removesuffix(".service")
+        for index in sorted(range(len(left)), key=lambda index: self._done[index].ended):
+            done = self._done[index]
+            if left[index] and done.site in ("", site) and done.began <= when(record) <= done.ended + LATE:
+                left[index] -= 1
+                return True
+        return False
+
+
+def judge(records: Iterable[dict[str, Any]], done: Iterable[Done]) -> tuple[Counter[str], list[dict[str, Any]]]:
+    """How often each kind of line was said that something explains; and the lines that nothing does."""
+    accounts = Accounts(done)
     expected: Counter[str] = Counter()
-    others: Counter[str] = Counter()
-    for who, message in grave(records):
-        kind = kind_of(message)
-        if not who.startswith("spyglass"):
-            expected[f"({who}) {kind}"] += 1  # Debian's own, in a container
-        elif _EXPECTED.match(kind):
-            expected[kind] += 1
+    unexplained = []
+    for record in records:
+        ours = unit_of(record).startswith("spyglass")
+        if not grave(record) and not (ours and _UNCAUGHT.match(record["MESSAGE"])):
+            continue
+        if not ours:
+            expected[f"({unit_of(record)}) {kind_of(record)}"] += 1  # Debian's own, in a container
+        elif accounts.explain(record):
+            expected[kind_of(record)] += 1
         else:
-            others[kind] += 1
-    return expected, others
+            unexplained.append(record)
+    return expected, unexplained
 
 
 def count(records: Iterable[dict[str, Any]], pattern: str) -> int:
     matches = re.compile(pattern)
-    return sum(bool(matches.search(record["MESSAGE"])) for record in records if isinstance(record.get("MESSAGE"), str))
+    return sum(bool(matches.search(record["MESSAGE"])) for record in records)

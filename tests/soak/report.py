@@ -52,17 +52,14 @@ class Report:
         self.watch = watch
         self.records = [record for record in records if isinstance(record.get("MESSAGE"), str)]  # the others are bytes
         self.unexplained = judge(ledger, {site.name: site.seen() for site in sites})
-        self.expected, others = journal.kinds(self.records)
-        for kind, times in others.items():
-            ledger.complain("", "journal", f"{times} x {kind}")
+        self.expected, others = journal.judge(self.records, ledger.done)
+        for record in others:
+            text = f"{ledger.at(journal.when(record))} {journal.unit_of(record)} {record['MESSAGE'].splitlines()[0]}"
+            ledger.complain("", "journal", f"nothing explains {text}")
         for kind, lines in journal.floods(self.records).items():
             ledger.complain("", "journal", f"{lines} lines in one second: {kind}")
         for text in self._outdated():
             ledger.complain("", "old code", text)
-        for pattern, names in journal.ACCOUNTED.items():
-            said, done = journal.count(self.records, pattern), sum(done.name in names for done in ledger.done)
-            if said > done:
-                ledger.complain("", "journal", f"{said} x {pattern}, but only {done} x {' or '.join(names)}")
         for entry in ledger.entries:
             if not entry.failure and entry.wait > PATIENT:
                 ledger.complain(
@@ -90,7 +87,7 @@ class Report:
             for record in self.records:
                 when = self.ledger.at(int(record["__MONOTONIC_TIMESTAMP"]) / 1e6)
                 unit = record.get("UNIT") or record.get("_SYSTEMD_UNIT") or ""
-                print(when, unit, record.get("_PID"), record["MESSAGE"], file=file)
+                print(when, unit, record.get("_PID"), f"<{record.get('PRIORITY')}>", record["MESSAGE"], file=file)
         with open(directory / "requests", "w") as file:
             for entry in sorted(self.ledger.entries, key=lambda entry: entry.began):
                 times = " ".join(self.ledger.at(when) if when else "-" for when in (entry.began, entry.sent, entry.first, entry.ended))

@@ -2,7 +2,7 @@
 
 import journal
 import pytest
-from ledger import CROSSED, LOSS, Entry, Ledger, Permit, beyond_what_was_open, judge
+from ledger import CROSSED, LOSS, Done, Entry, Ledger, Permit, beyond_what_was_open, judge
 
 WORKER, ANOTHER = 401, 402
 
@@ -77,13 +77,51 @@ def test_a_kill_costs_no_more_connections_than_the_worker_had():
     assert not beyond_what_was_open(ledger, [said.format("3 connections")])
 
 
+KILL = "master: worker 401 was killed by SIGKILL after 2.0 s and 7 requests; 0 connections open"
+WATCHDOG = "spyglass@blog.service: Watchdog timeout (limit 8s)!"
+
+
+def line(message, when=10.5, site="blog", priority=3):
+    return {"_SYSTEMD_UNIT": f"spyglass@{site}.service", "PRIORITY": str(priority), "MESSAGE": message, "__MONOTONIC_TIMESTAMP": f"{when * 1e6:.0f}"}
+
+
+def unexpected(*records, done=()):
+    return [record["MESSAGE"] for record in journal.judge(records, [Done(name, "blog", 10.0, 11.0) for name in done])[1]]
+
+
 def test_a_line_of_the_journal_that_nobody_expects_is_a_complaint():
-    unit = {"_SYSTEMD_UNIT": "spyglass@blog.service"}
-    expected, others = journal.kinds([
-        unit | {"PRIORITY": "3", "MESSAGE": "master: worker 401 was killed by SIGKILL after 2.0 s and 7 requests; 0 connections open"},
-        unit | {"PRIORITY": "6", "MESSAGE": "master: awake after 0.30 s: app:app"},
-        unit | {"PRIORITY": "3", "MESSAGE": "worker: a bug of ours"},
-        unit | {"PRIORITY": "3", "MESSAGE": "worker: Traceback (most recent call last):"},
-    ])  # fmt: skip
-    assert expected.total() == 1
-    assert dict(others) == {"a bug of ours": 1}
+    records = [
+        line("master: awake after 0.30 s: app:app", priority=6),
+        line("worker: a bug of ours"),
+        line("worker: Traceback (most recent call last):"),
+        line("worker: ValueError: why"),
+        line("idle_ignore: no listener is called that", priority=4),
+        line("Traceback (most recent call last):", priority=6),  # the interpreter's own: nobody has caught it
+    ]
+    assert unexpected(*records) == [records[number]["MESSAGE"] for number in (1, 4, 5)]
+
+
+@pytest.mark.parametrize(("record", "done", "explained"), [
+    (line(KILL), ["kill -9 worker"], True),
+    (line(KILL), ["segfault"], False),
+    (line(KILL.replace("SIGKILL", "SIGSEGV")), ["segfault"], True),
+    (line(KILL.replace("SIGKILL", "SIGBUS")), ["segfault", "kill -9 worker"], False),
+    (line(KILL, site="shop"), ["kill -9 worker"], False),
+    (line(KILL, when=9.9), ["kill -9 worker"], False),
+    (line(KILL, when=11 + journal.LATE + 0.1), ["kill -9 worker"], False),
+    (line(WATCHDOG), ["STOP Master for good"], True),
+    (line(WATCHDOG), ["STOP Master"], False),
+])  # fmt: skip
+def test_a_line_is_explained_by_what_was_done_to_that_app_at_that_time(record, done, explained):
+    assert bool(unexpected(record, done=done)) is not explained
+
+
+@pytest.mark.parametrize(("message", "name"), [
+    (KILL, "kill -9 worker"),
+    (WATCHDOG, "STOP Master for good"),
+    ("master: worker 401: killed, a call has been running for 8 s (request_timeout)", "a call that hangs"),
+    ("master: worker 401: killed, nothing has been heard of it for 9 s", "STOP worker for good"),
+])  # fmt: skip
+def test_who_is_killed_once_is_told_of_once(message, name):
+    assert unexpected(line(message), line(message), done=[name]) == [message]
+    assert unexpected(line(message), line(message), done=[name, name]) == []

@@ -166,7 +166,11 @@ class Watch:
         for name, series in (*self.system.items(), *((f"{site}'s Master", series) for (site, _), series in self.masters.items())):
             if series.seconds > MIN_LIFE and series.gain() > STEEP:
                 self.ledger.complain(name, "memory", f"{series.gain() / (1 << 20):.1f} MiB gained in {series.seconds / 60:.0f} minutes")
+        upgrades = sum(done.name == "upgrade" for done in self.ledger.done)
         for site in self.sites:
+            lives = sum(name == site.name for name, _ in self.masters)
+            if site.steady and lives > 1 + upgrades:
+                self.ledger.complain(site.name, "processes", f"it never leaves, and has had {lives} Masters in spite of only {upgrades} upgrades")
             try:
                 listening = site.instance.unbroken()
             except AssertionError as error:
