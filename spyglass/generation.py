@@ -253,7 +253,7 @@ class Generation(Overdue):
             if message is None:
                 self._hang_up()
                 return
-            self._spoken = True
+            self._loaded = min(self._loaded, time.monotonic())
             kind, *facts = message
             if kind == zygote.FAILED:
                 self.last_words = (facts[0], facts[1], facts[2])

@@ -37,7 +37,7 @@ class Overdue:
         self.awake_since = 0.0  # monotonic: what lies before is not held against a call
         self._number: int | None = None  # of the zygote's slot
         self._draining = False  # there is nothing more to fork
-        self._spoken = False  # whether the zygote has ever told anything
+        self._loaded = _NEVER  # monotonic: since when the zygote, which speaks for the first time then, has had nothing to do but fork
         self._zygote_killed = False
         self._first = first
         self._shared = shared
@@ -71,7 +71,7 @@ class Overdue:
                 worker.kill(signal.SIGKILL)
                 if now >= worker.kill_at + _TOLD:
                     self._end_zygote(f"it does not tell that worker {worker.pid} has ended")
-            elif not worker.pid and self._spoken and now >= worker.born + _TOLD:
+            elif not worker.pid and now >= self._forked_by(worker):
                 self._end_zygote("it does not fork")
 
     def end_late(self, now: float) -> None:
@@ -105,8 +105,12 @@ class Overdue:
         if any(worker.end_by is not None or worker.kill_at for worker in self.workers.values()):
             return [*late, now + _LOOK_AGAIN]
         late += [self._late_at(worker) for worker in self.workers.values()]
-        late += [worker.born + _TOLD for worker in self.workers.values() if self._spoken and not worker.pid]
+        late += [self._forked_by(worker) for worker in self.workers.values() if not worker.pid]
         return [*late, fleet.overdue_at(self.slots(), now, self.config.request_timeout, self.awake_since)]
+
+    def _forked_by(self, worker: Worker) -> float:
+        """Workers are asked for before the app is loaded, and no time counts while it is."""
+        return max(worker.born, self._loaded) + _TOLD
 
     def _late_at(self, worker: Worker) -> float:
         return worker.born + self.config.start_timeout if worker.starting else _NEVER
@@ -129,6 +133,7 @@ class Overdue:
     def overslept(self, seconds: float, now: float) -> None:
         """So many seconds before `now` the Master has not run, and perhaps nobody has: they count against nobody."""
         self.started += seconds
+        self._loaded += seconds
         self.awake_since = now
         if self.leave_by is not None:
             self.leave_by += seconds

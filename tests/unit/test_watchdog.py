@@ -265,13 +265,23 @@ def test_a_zygote_that_does_not_fork_is_ended(watch, killed, clock):
 
 
 def test_one_that_is_still_loading_the_app_has_its_own_time(watch, killed, clock):
-    it = watch().it
-    it.generation._spoken = False
-    it.ended(0, 9)
-    it.generation._spoken = False
+    """Workers are asked for before; the time to fork them begins when it is heard of for the first time, by the first of them."""
+    it = watch(start_timeout=600).it
+    for number in (0, 1):
+        it.ended(number, 9)
+    it.generation._loaded = NEVER
     it.maintain(now=NOW + 100)
-    it.generation.end_overdue(NOW + 1000)
+    first, second = it.spawned()
+    it.generation.end_overdue(clock[0] + 500)
     assert killed == []
+    clock[0] += 500
+    it.forked(first)
+    it.generation.end_overdue(clock[0] + 4.9)
+    assert killed == []
+    assert min(it.generation.due(clock[0])) == clock[0] + 5
+    it.generation.end_overdue(clock[0] + 5)
+    assert killed == [(it.generation.pid, signal.SIGKILL)]
+    assert it.generation.workers[second].pid == 0
 
 
 def test_nor_does_one_stay_that_does_not_tell_that_a_late_one_has_ended(watch, killed):
