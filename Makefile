@@ -40,7 +40,7 @@ RUN_PACKAGES := gcc libc6-dev libsystemd-dev pkg-config \
     $(if $(filter-out /usr/bin/%,$(shell command -v $(PYTHON))),,python3 python3-dev python3-venv)
 ROOT_PACKAGES := mmdebstrap debian-archive-keyring
 # Of postgresql the tests use the programs alone, and run a cluster of their own; Debian may make and start another, as it does.
-TEST_PACKAGES := $(ROOT_PACKAGES) systemd-container postgresql bash-completion man-db mandoc zsh
+TEST_PACKAGES := $(ROOT_PACKAGES) systemd-container postgresql bash-completion chromium-headless-shell man-db mandoc zsh
 BENCH_PACKAGES := libev-dev wrk
 
 # $(call install,PACKAGES): apt is asked for nothing when nothing is missing.
