@@ -48,7 +48,8 @@ def page(name: str) -> str:
         "SYNOPSIS": "\n".join(mdoc.synopsis(command) for command in facts.all_commands()),
         "COMMANDS": "\n".join(mdoc.entry(command) for command in known.values()),
         "OPTIONS": _options(),
-        "SETTINGS": _settings() if name.endswith(".5") else _settings_in_short(),
+        "SETTINGS": _settings(facts.of_the_server()) if name.endswith(".5") else _settings_in_short(),
+        "UNITS": _settings(facts.of_the_units()),
         "SANDBOX": _sandbox(),
     }
     filled = re.sub(r"@([A-Z]+)@\n?", lambda word: values[word[1]] + ("\n" if word[0].endswith("\n") and values[word[1]] else ""), made)
@@ -70,9 +71,9 @@ def _settings_in_short() -> str:
     return "\n".join(f".It {mdoc.invocation(option)}\n{mdoc.text(mdoc.sentence(option.help))}" for option in facts.settings())
 
 
-def _settings() -> str:
+def _settings(settings: list[config.Setting]) -> str:
     lines = []
-    for setting in config.SETTINGS.values():
+    for setting in settings:
         lines += [
             f".It Ic {mdoc.escape(setting.name)}",
             mdoc.text(mdoc.sentence(setting.meaning)),

@@ -17,7 +17,10 @@ SERVERS = cli._SERVERS
 
 @dataclass
 class Option:
-    """An option or, where `flags` is empty, an argument: `value` is the name of its value ("" for none), `values` are all there are."""
+    """An option or, where `flags` is empty, an argument: `value` is the name of its value ("" for none), `values` are all there are.
+
+    `is_setting` (bool): it is one of the table of settings, which is told of as a whole.
+    """
 
     flags: list[str]
     value: str
@@ -25,10 +28,7 @@ class Option:
     values: list[str] = field(default_factory=list)
     optional: bool = True
     many: bool = False
-
-    @property
-    def is_setting(self) -> bool:
-        return bool(self.flags) and self.flags[0] in {setting.option for setting in config.SETTINGS.values()}
+    is_setting: bool = False
 
 
 @dataclass
@@ -70,14 +70,22 @@ def _help_of(flag: str) -> str:
 
 
 def settings() -> list[Option]:
-    """All settings that a command line takes."""
-    return [option for setting in config.SETTINGS.values() for option in _options_of(setting)]
+    """All settings that a command line takes: not those of the units."""
+    return [_option_of(setting) for setting in of_the_server()]
 
 
-def _options_of(setting: config.Setting) -> list[Option]:
+def of_the_server() -> list[config.Setting]:
+    return [setting for setting in config.SETTINGS.values() if not isinstance(setting, config.Unit)]
+
+
+def of_the_units() -> list[config.Setting]:
+    return [setting for setting in config.SETTINGS.values() if isinstance(setting, config.Unit)]
+
+
+def _option_of(setting: config.Setting) -> Option:
     if isinstance(setting, config.Flag):
-        return [Option([setting.option, f"--no-{setting.option[2:]}"], "", setting.meaning)]
-    return [Option([setting.option], "VALUE", setting.meaning, known_values(setting))]
+        return Option([setting.option, f"--no-{setting.option[2:]}"], "", setting.meaning, is_setting=True)
+    return Option([setting.option], "VALUE", setting.meaning, known_values(setting), is_setting=True)
 
 
 def known_values(setting: config.Setting) -> list[str]:

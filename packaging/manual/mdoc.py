@@ -118,8 +118,9 @@ def _described(option: Option) -> str:
 
 
 def sentence(words: str) -> str:
-    """With a capital and a full stop, but for what begins with code."""
+    """With a capital and a full stop, but for what begins with code, or a value that is to be explained."""
     words = words.strip()
     if not words:
         return words
-    return (words if words.startswith("`") else words[0].upper() + words[1:]) + ("" if words.endswith((".", "!", "?")) else ".")
+    as_it_is = words.startswith("`") or words.split()[0].endswith(":")
+    return (words if as_it_is else words[0].upper() + words[1:]) + ("" if words.endswith((".", "!", "?")) else ".")

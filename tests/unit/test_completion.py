@@ -18,7 +18,8 @@ __all__ = ["made"]
 
 COMMANDS = {*cli._SERVERS, *commands.COMMANDS}
 FLAGS = [setting for setting in config.SETTINGS.values() if isinstance(setting, config.Flag)]
-OPTIONS = {"--name", "--config", *(f"--no-{flag.option[2:]}" for flag in FLAGS), *(setting.option for setting in config.SETTINGS.values())}
+SETTINGS = [setting for setting in config.SETTINGS.values() if not isinstance(setting, config.Unit)]
+OPTIONS = {"--name", "--config", *(f"--no-{flag.option[2:]}" for flag in FLAGS), *(setting.option for setting in SETTINGS)}
 LEVELS = {"error", "warning", "info", "debug"}
 
 # What is typed, and what is offered then.
