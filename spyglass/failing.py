@@ -44,7 +44,7 @@ _PAGE = """<!doctype html>
 
 
 class Failing:
-    """Of an app that could not be loaded, or whose workers could not live: `count` (int) tries in a row.
+    """Of an app that could not be loaded, or whose workers could not live: `count` (int) tries in a row, `failures` (int) of all.
 
     While nobody else serves, there is `trouble` and the Master answers. Then `hold_until` (monotonic seconds or None) is how long who
     comes is left to wait for a try that has just begun. `doors` is where the Master waits.
@@ -52,6 +52,7 @@ class Failing:
 
     def __init__(self, doors: Doors, log: Log) -> None:
         self.count = 0
+        self.failures = 0
         self.trouble: Trouble | None = None
         self.hold_until: float | None = None
         self._doors = doors

@@ -314,6 +314,8 @@ class Generation(Overdue):
             return
         if worker.late:
             return
+        if worker.kill_at or not worker.killed:  # else it shares the fate of its generation
+            self._shared.board.crashes += 1
         level = self._log.info if worker.killed or not status else self._log.error
         level(
             f"worker {pid} {how_it_ended(status)} after {now - worker.born:.1f} s and {count(slot.served, 'request')}; "

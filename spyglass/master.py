@@ -26,6 +26,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from spyglass.counters import Counters
     from spyglass.failing import Failing
     from spyglass.log import Log
     from spyglass.quiet import Quiet
@@ -35,9 +36,12 @@ if TYPE_CHECKING:
 
 _SLOTS = 1024  # two generations of the most workers there can be, and those on their way out
 _MOST_WORKERS = 256
+_NEVER = float("inf")
+_NOTE_AFTER = 1.0  # seconds after the first worker, when the first visitor has been answered
 _STATUS_EVERY = 5.0  # seconds between two looks while somebody is there, so that `systemctl status` is not old news
 _UNREAD = 3  # failures in a row are taken for granted when they cannot be counted
 _LATE = 1.0  # seconds that a wake-up may be late on a machine that has a lot to do
+_IDLE = "idle"
 _LEAVING = "it is leaving; the next start will load what is there then"
 _STOP = (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT)
 _SIGNALS = (*_STOP, signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGUSR2, signal.SIGCHLD)
@@ -68,6 +72,12 @@ class Master:
         self._ready = False
         self._status = ""
         self._watchdog: Watchdog | None = None
+        # What is to be known when all this is over
+        self._counters: Counters | None = None  # when there is something to write
+        self._note_at = _NEVER
+        self._load_seconds = 0.0
+        self._reloaded = 0  # times
+        self._why = ""  # it leaves
 
     def run(self) -> int:
         """Serve until it is quiet or somebody says stop; returns the exit status."""
@@ -78,6 +88,9 @@ class Master:
         self._get_ready()
         while self._exit_status is None or self._generations() or (self._failing is not None and self._failing.open):
             self.turn()
+        # Whoever came meanwhile waits in the queue for the next Master, and not for a disk that is slow.
+        if self._counters is None or not self._counters.slow:
+            self._note(self._why)
         return self._exit_status
 
     def _get_ready(self) -> None:
@@ -86,7 +99,7 @@ class Master:
         from spyglass.reloading import Reloads
         from spyglass.watchdog import Watchdog, interval
 
-        self._quiet = Quiet(self._listeners, self._log, self._watch_listeners)
+        self._quiet = Quiet(self._listeners, self._log, self._watch_listeners, lambda: self._note(_IDLE))
         self._watchdog = Watchdog(interval(os.environ), self._shared)
         self._reloads = Reloads(self._doors, self._log, lambda: self._reload("reload"))
 
@@ -117,6 +130,8 @@ class Master:
         self._tell(now)
         if self._reloads is not None:
             self._reloads.turn(now)
+        if now >= self._note_at and self._exit_status is None:
+            self._note()
 
     def _overslept(self, seconds: float, now: float) -> None:
         """Woken too late, after so many seconds: stopped (SIGSTOP, a frozen control group, a halted machine), and perhaps not alone."""
@@ -141,7 +156,7 @@ class Master:
                 due += [self._loading.started + self._loading.config.start_timeout, self._loading.streak.respawn_at]
             if self._serving is not None:
                 due += [self._leave_at(self._serving, self._serving.holders(), now)]
-                due += [self._serving.streak.respawn_at, self._quiet.hear_until, now + _STATUS_EVERY]
+                due += [self._serving.streak.respawn_at, self._quiet.hear_until, self._note_at, now + _STATUS_EVERY]
             elif self._failing is not None and self._failing.trouble is not None:
                 due.append(self._failing_leave_at(self._failing, now))
         return due
@@ -195,7 +210,7 @@ class Master:
         name = signal_name(number)
         if self._exit_status is None:
             self._log.info(f"{name}: stopping")
-            self._stop(0)
+            self._stop(0, f"stopped by {name}")
         elif number == signal.SIGINT:
             self._log.info(f"{name} again: stopping at once")
             for generation in self._generations():
@@ -308,9 +323,12 @@ class Master:
             # However long that takes: nobody waits for it.
             self._serving.retire()
             self._retired.append(self._serving)
+            if self._reloads is not None and self._reloads.under_way:
+                self._reloaded += 1
         else:
             self._log.info(f"awake after {seconds:.2f} s: {generation.config.app or 'the welcome page'}")
         self._loading, self._serving = None, generation
+        self._load_seconds = seconds
         if self._failing is not None:
             self._failing.make_way()
         self._go_by(generation.config)
@@ -321,6 +339,8 @@ class Master:
         if not self._ready:
             self._ready = True
             notify("READY=1")
+            if os.environ.get("STATE_DIRECTORY"):
+                self._note_at = time.monotonic() + _NOTE_AFTER
 
     # Awake
 
@@ -348,7 +368,7 @@ class Master:
         if self._quiet.over(generation, slots, when is not None and now >= when, now):
             counts = " that counts" if self._config.idle_ignore else ""
             self._log.info(f"leaving after {self._config.idle_timeout:g} s without a connection{counts}")
-            self._stop(0)
+            self._stop(0, _IDLE)
 
     def _leave_at(self, generation: Generation, slots: list[fleet.Slot], now: float) -> float | None:
         if self._loading is not None or self._retired or (self._failing is not None and self._failing.open):
@@ -375,6 +395,7 @@ class Master:
             self._fail_beside(self._serving, error, now, asked=ended is not None and ended.under_way)
         else:
             failing = self._know_failing()
+            failing.failures += 1
             failing.report("failing", error)
             failing.stand_in(error, self._config, began, now)
             self._watch_listeners(True)
@@ -390,6 +411,7 @@ class Master:
             self._log.error(f"{what}: {error.summary}")
             tries = _UNREAD
         else:
+            failing.failures += 1
             (failing.tell if asked else failing.report)(what, error)
             tries = failing.count
         if not serving.pid:
@@ -426,15 +448,15 @@ class Master:
         when = self._failing_leave_at(failing, now)
         if when is not None and now >= when and not somebody_waits(self._listeners):
             self._log.info(f"leaving after {self._config.idle_timeout:g} s without a visitor; still broken: {failing}")
-            self._stop(EX_CONFIG)
+            self._stop(EX_CONFIG, f"failing: {failing}")
 
     def _failing_leave_at(self, failing: Failing, now: float) -> float | None:
         return failing.leave_at(now) if self._loading is None else None
 
     # Leaving
 
-    def _stop(self, status: int) -> None:
-        self._exit_status = status
+    def _stop(self, status: int, why: str) -> None:
+        self._exit_status, self._why = status, why
         # By then all that is there was told to leave, or is killed.
         graceful = max((generation.config.graceful_timeout for generation in self._generations()), default=self._config.graceful_timeout)
         seconds = graceful + 2 * scoreboard.KILL_AFTER + 5
@@ -455,7 +477,19 @@ class Master:
         # Last: who hears of it, and comes then, is for the next Master.
         notify("STOPPING=1", f"EXTEND_TIMEOUT_USEC={int(seconds * 1e6)}")
 
-    # Telling systemd
+    # Telling who comes later, and systemd
+
+    def _note(self, why: str = "") -> None:
+        """Have what was counted survive us, who leave now because of `why`, or do not."""
+        if not os.environ.get("STATE_DIRECTORY"):
+            return
+        if self._counters is None:
+            from spyglass.counters import Counters  # what a wake does not pay for
+
+            self._counters = Counters(os.environ, self._shared, self._log)
+        workers = [worker for generation in self._generations() for worker in generation.workers.values()]
+        failures = self._failing.failures if self._failing is not None else 0
+        self._note_at = time.monotonic() + self._counters.note(workers, failures, self._reloaded, self._load_seconds, why)
 
     def _tell(self, now: float) -> None:
         status = self._describe(now)

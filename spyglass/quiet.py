@@ -23,10 +23,10 @@ _WHO = 0.1  # seconds for whoever came in the moment of leaving to say what they
 
 class Quiet:
     """Of the generation that serves. `order` (int, see scoreboard.py) is the one that its workers have; `watch(bool)` has the Master watch
-    the listeners, or not.
+    the listeners, or not; `prepare()` is called when it is time to leave, while everybody still accepts: it may take as long as it likes.
     """
 
-    def __init__(self, listeners: list[Listener], log: Log, watch: Callable[[bool], None]) -> None:
+    def __init__(self, listeners: list[Listener], log: Log, watch: Callable[[bool], None], prepare: Callable[[], None]) -> None:
         self.order = scoreboard.SERVE
         self.hear_until = 0.0  # who came in the moment of leaving is heard before another try
         self._orders = scoreboard.HOLD
@@ -34,6 +34,7 @@ class Quiet:
         self._listeners = listeners
         self._log = log
         self._watch = watch
+        self._prepare = prepare
 
     def begin(self, now: float) -> None:
         """Another generation serves from now on."""
@@ -57,6 +58,7 @@ class Quiet:
             if self.order == scoreboard.PART:
                 self._give(generation, scoreboard.SERVE)
         elif now >= self.hear_until and not (generation.config.idle_ignore and self._somebody_parts(generation)):
+            self._prepare()
             self._orders += 1
             self._give(generation, self._orders)
         return False

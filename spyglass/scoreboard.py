@@ -33,6 +33,7 @@ ORDER = 6
 LIMIT = 7  # after so many requests the worker is to be recycled, and tells the Master; 0: never
 # What a worker writes as well.
 HEARD = 9  # when its loop heard the bell last, monotonic nanoseconds: the one sign of life of who has nothing to do
+ERRORS = 11  # of the answers, those with a status of 5xx that were the app's
 IGNORED = 10  # how many of the open ones do not put off the leaving, for nothing but what is ignored (idle_ignore) came by them
 # And what a zygote writes, too.
 HOLDS = 8  # how many times the app wants to stay awake at the moment (awake.py), and
@@ -59,6 +60,8 @@ class Scoreboard:
         self._memory = mmap.mmap(-1, (size + 1) * _CELLS * 8)
         self._cells = memoryview(self._memory).cast("q")
         self._free = list(range(size - 1, -1, -1))
+        # In the Master: what those had done, all together, whose processes have ended; and how many of them had not been told to.
+        self.served = self.errors = self.crashes = 0
 
     def note_accepting(self) -> None:
         """In a worker that accepts from now on. When two say so at the same time, it is the later one's that stays."""
@@ -89,6 +92,8 @@ class Scoreboard:
 
     def give_back(self, number: int) -> None:
         """In the Master: the process of this slot has ended."""
+        self.served += self.slot(number)[SERVED]
+        self.errors += self.slot(number)[ERRORS]
         self._free.insert(0, number)
 
 

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         date: str
 
         def would_keep(self) -> bool: ...
+        def count_error(self) -> None: ...
 
     class Client(Protocol):
         """Its connection. `push()` sends at once and blocks if it must (CutOff); `resume()` takes what `advance()` gave elsewhere."""
@@ -337,6 +338,8 @@ class Exchange:
         if self._fields is None:
             raise AssertionError("the app gave a body before it called start_response()")
         request, server = self._request, self._server
+        if self.status[0] == "5":
+            server.count_error()
         keep_alive = request.keep_alive and server.would_keep()
         self._head = head = make_head(self.status, self._fields, request, server.date, keep_alive, length)
         self.keep_alive = head.keep_alive
@@ -403,6 +406,7 @@ class Exchange:
         server.log.exception(f"{request.method} {request.target}: the app raised {type(error).__name__}", error)
         self._close()
         if self._head is not None:
+            server.count_error()
             raise CutOff(f"the app raised {type(error).__name__} in the middle of its response") from None
         text = "Internal Server Error\n"
         if server.debug:

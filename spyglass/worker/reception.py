@@ -69,6 +69,10 @@ class Reception:
         """False when the worker drains, or has been told to while the app was running."""
         return not self.draining and self._slot[scoreboard.ORDER] >= scoreboard.SERVE
 
+    def count_error(self) -> None:
+        """A response says, or shows by its end, that the app could not do what it was asked for."""
+        self._slot[scoreboard.ERRORS] += 1
+
     @property
     def _told_to_leave(self) -> bool:
         return self.draining or self._slot[scoreboard.ORDER] < scoreboard.PART

@@ -9,6 +9,8 @@ import threading
 
 import pytest
 
+from spyglass import counters
+
 from .fake_systemd import APPS, FakeSystemd
 from .hammer import KEPT, KINDS, MIXES, Hammer, header_timeout, milliseconds, waited
 
@@ -23,9 +25,10 @@ LONGEST_WAIT = 5.0  # seconds; a wake takes a tenth of one
 def hammered(request):
     """All mixes at the same time: they spend it waiting. Each has a server of its own."""
     place, pycache = request.getfixturevalue("tmp_path_factory"), request.getfixturevalue("pycache")
+    states = {name: place.mktemp("state") for name in MIXES}  # of the app, in which a Master keeps its counters
     lives = {
         name: FakeSystemd(
-            place.mktemp(name), pycache, "plain:app", directory=APPS, listeners=LISTENERS,
+            place.mktemp(name), pycache, "plain:app", directory=APPS, listeners=LISTENERS, environ={"STATE_DIRECTORY": str(states[name])},
             idle_timeout=IDLE, keepalive_timeout=IDLE * KEPT, header_timeout=header_timeout(name, IDLE), workers=WORKERS, threads=4,
         )
         for name in MIXES
@@ -36,7 +39,7 @@ def hammered(request):
         thread.start()
     for thread in threads:
         thread.join()
-    yield {name: (lives[name], hammers[name]) for name in MIXES}
+    yield {name: (lives[name], hammers[name], states[name]) for name in MIXES}
     for life in lives.values():
         life.close()
 
@@ -53,7 +56,7 @@ def hammer(life, name):
 
 @pytest.mark.parametrize("name", MIXES)
 def test_nobody_notices_the_edge(hammered, name, edges):
-    life, hammer = hammered[name]
+    life, hammer, state = hammered[name]
     assert hammer.lost == [], life.story()
     life.until_asleep()
     waits = sorted(answer.seconds for answer in hammer.answers)
@@ -76,3 +79,6 @@ def test_nobody_notices_the_edge(hammered, name, edges):
     for run in life.runs:
         assert run.told("READY") == ["1"] == run.told("STOPPING")
         assert run.told_at("READY") < run.told_at("STOPPING")
+    record = counters.read(state)
+    assert (record.wakes, record.why, record.crashes) == (len(life.runs), "idle", 0)
+    assert record.requests >= len(waits)

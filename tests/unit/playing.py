@@ -51,12 +51,16 @@ class Played:
         self.request.keep_alive = keep
         self.pieces, self.spans, self.journal, self.cut = [], [], Journal(), None
         self.app, self.log, self.debug, self.date, self.willing = app, self.journal, debug, DATE, willing
+        self.errors = 0
         self.exchange = Exchange(self, self.request, EnvironMaker(base_environ()).make(self.request), self)
 
     # What a worker, and a connection, do for an exchange
 
     def would_keep(self):
         return self.willing
+
+    def count_error(self):
+        self.errors += 1
 
     def push(self, data):
         self.pieces.append(data)

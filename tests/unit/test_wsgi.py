@@ -298,6 +298,26 @@ def test_nothing_that_an_app_raises_goes_further(error):
         assert error.__name__ in played.cut
 
 
+def test_what_the_app_could_not_do_is_counted():
+    def says(status):
+        def app(environ, start_response):
+            start_response(status, [])
+            return [b""]
+
+        return Played(app).all().errors
+
+    def in_the_middle(environ, start_response):
+        start_response("200 OK", [])
+        yield b"a"
+        raise LookupError
+
+    def at_once(environ, start_response):
+        raise LookupError
+
+    assert [says(status) for status in ("200 OK", "404 Not Found", "500 Oh", "503 Later", "599")] == [0, 0, 1, 1, 1]
+    assert [Played(app).all().errors for app in (in_the_middle, at_once)] == [1, 1]
+
+
 def test_a_500_takes_nothing_of_the_response_it_replaces():
     result = Result([b"", ValueError("secret")])
     played = play(answering(result, ("Content-Length", "999"), ("Set-Cookie", "a=b"), status="201 Created"))

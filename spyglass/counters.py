@@ -1,0 +1,236 @@
+"""What is remembered of an app while it sleeps: how often it woke and how long that took, what it answered, and why it left.
+
+A file in the app's state directory, a line for each fact, written by the Master and read by `spyglass list` and `status`. It is no part of
+a wake or a request: the Master imports this when workers are there, or nobody will be. What the Master does to leave comes after the file
+is written, so that a slow disk holds up the leaving and no visitor.
+
+The directory is the app's own, which may do with it what it likes. So whoever reads takes nothing for granted, and a Master that cannot
+write says so once and goes on. There is no fsync(2): after a power cut the counts of the last seconds are gone, or all of them, and that
+is less than every sleeping disk would pay for it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import time
+
+from spyglass import scoreboard
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from spyglass.log import Log
+    from spyglass.members import Worker
+    from spyglass.scoreboard import Scoreboard
+
+NAME = ".spyglass-counters"
+EVERY = 10.0  # seconds between two writes while it is awake
+SLOW = 0.5  # seconds; a write that takes as long is not to be waited for by whoever waits for the next Master
+_HEAD, _END = "spyglass 1", "end"
+_COUNTS = ("awake", "wakes", "requests", "errors", "failures", "crashes", "reloads")
+_TIMES = ("since", "woke", "wake_ms", "load_ms", "written", "left")
+_LARGEST = 64 << 10  # bytes: of 256 workers and two generations, and then some
+_LONGEST = 200  # letters of a reason
+_MOST = 1 << 53
+KILLED = "killed"  # or its machine: nobody was there to say why
+
+
+class Process:
+    """A worker, as of the last write: `pid`, requests `served`, `errors` among them, connections `open` (int each)."""
+
+    __slots__ = ("errors", "open", "pid", "served")
+
+    def __init__(self, pid: int, served: int, errors: int, open: int) -> None:
+        self.pid = pid
+        self.served = served
+        self.errors = errors
+        self.open = open
+
+
+class Record:
+    """What stands in the file. Counts (int) are of all that was since `since`; that, `woke`, `written` and `left` are wall clock (float).
+
+    `errors` were answered with a status of 5xx, `failures` are tries at loading the app that failed, `crashes` workers that ended without
+    being told to. `wake_ms` is from the start of the process to the first worker that accepted, `load_ms` what the app took of it (of the
+    latest one to be loaded). `left` is when it left last, or the Master before it, and `why`; 0 and "" if it never has. `awake` (0 or 1)
+    says that this is not about a Master that has left, but one that is there, or was killed. `workers` are those of the last write.
+    """
+
+    def __init__(self) -> None:
+        self.awake = 0
+        self.wakes = self.requests = self.errors = self.failures = self.crashes = self.reloads = 0
+        self.since = self.woke = self.wake_ms = self.load_ms = self.written = self.left = 0.0
+        self.why = ""
+        self.workers: list[Process] = []
+
+    def text(self) -> str:
+        """The file's contents."""
+        lines = [_HEAD]
+        lines += [f"{name} {getattr(self, name)}" for name in _COUNTS]
+        lines += [f"{name} {getattr(self, name):.3f}" for name in _TIMES]
+        lines += [f"worker {each.pid} {each.served} {each.errors} {each.open}" for each in self.workers]
+        return "\n".join([*lines, f"why {one_line(self.why)}", _END, ""])
+
+
+def one_line(text: str) -> str:
+    """So much of `text` as is worth remembering, and nothing that could do something to a terminal."""
+    return "".join(letter if letter.isprintable() else " " for letter in text[:_LONGEST])
+
+
+def parse(text: str) -> Record:
+    """What `text` says. Raises ValueError when it is not whole, or not of ours; facts of a later version are passed over."""
+    lines = text.split("\n")
+    if lines[0] != _HEAD or lines[-2:] != [_END, ""]:
+        raise ValueError("not a whole file of ours")
+    record = Record()
+    for line in lines[1:-2]:
+        name, _, value = line.partition(" ")
+        if name in _COUNTS:
+            setattr(record, name, _count(value))
+        elif name in _TIMES:
+            setattr(record, name, _time(value))
+        elif name == "worker":
+            pid, served, errors, open = (_count(number) for number in value.split(" "))
+            record.workers.append(Process(pid, served, errors, open))
+        elif name == "why":
+            record.why = one_line(value)
+    return record
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 17):
+        raise ValueError(f"not a count: {text!r}")
+    return int(text)
+
+
+def _time(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < _MOST:  # nor is it infinite, or no number
+        raise ValueError(f"not a time: {text!r}")
+    return value
+
+
+def read(directory: str) -> Record:
+    """The record in the state directory `directory`.
+
+    Raises FileNotFoundError when there is none, ValueError when it is damaged or not of ours, OSError when it cannot be read. The app may
+    have put anything there: a link is not followed, a pipe not waited for.
+    """
+    fd = os.open(os.path.join(directory, NAME), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY)
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise ValueError("not a regular file")
+        data = os.read(fd, _LARGEST)
+    finally:
+        os.close(fd)
+    return parse(data.decode())
+
+
+def write(directory: str, text: str) -> None:
+    """Put `text` in the place of what was there, as a whole. Raises OSError, and then the old one is still there."""
+    new = os.path.join(directory, NAME + ".new")
+    try:
+        os.unlink(new)  # of a Master that was killed, or the app's: it is not opened, for it may be anything
+    except FileNotFoundError:
+        pass
+    fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        try:
+            data = text.encode("utf-8", "backslashreplace")
+            if os.write(fd, data) != len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # there was room for a part of it (write(2))
+        finally:
+            os.close(fd)
+        os.rename(new, os.path.join(directory, NAME))
+    except OSError:
+        try:
+            os.unlink(new)
+        except OSError:
+            pass
+        raise
+
+
+class Counters:
+    """The Master's side: what it has seen is added to what was there before it, in the STATE_DIRECTORY of `environ` (systemd.exec(5))."""
+
+    def __init__(self, environ: Mapping[str, str], log: Log) -> None:
+        self._directory = environ.get("STATE_DIRECTORY", "").partition(":")[0]
+        self._log = log
+        self._before = Record()
+        self._started = _started()  # monotonic
+        self._woke = time.time() - time.monotonic() + self._started
+        self._told = self._written = ""
+        self.slow = False  # the last write was
+        try:
+            self._before = read(self._directory)
+        except FileNotFoundError:
+            pass
+        except (OSError, ValueError) as error:
+            why = error.strerror if isinstance(error, OSError) else "it is damaged, or not of ours"
+            log.warning(f"what was counted until now is lost, for {os.path.join(self._directory, NAME)} cannot be read: {why}")
+        if self._before.awake:
+            self._before.why, self._before.left = KILLED, self._before.written
+
+    def seen(self, board: Scoreboard, workers: Iterable[Worker], failures: int, reloads: int) -> Record:
+        """What this Master has counted until now, less what note() is told: of the `workers` that there are, and of those before them."""
+        record = Record()
+        for worker in workers:
+            cells = worker.cells
+            record.workers.append(Process(worker.pid, cells[scoreboard.SERVED], cells[scoreboard.ERRORS], cells[scoreboard.OPEN]))
+        record.requests = board.served + sum(each.served for each in record.workers)
+        record.errors = board.errors + sum(each.errors for each in record.workers)
+        record.crashes, record.failures, record.reloads = board.crashes, failures, reloads
+        record.wakes = 1
+        return record
+
+    def note(self, record: Record, ready: float, loading: float, why: str) -> float:
+        """Write down what was `seen()`; returns how many seconds are to pass before the next time.
+
+        `ready` (monotonic, 0: not yet) is when the first worker accepted, `loading` seconds are what the app took, `why` is that it leaves,
+        or "". Nothing is written when there is nothing new, and nothing is ever raised.
+        """
+        self._complete(record, ready, loading)
+        record.awake = 0 if why else 1
+        record.why = why or self._before.why
+        record.left = 0.0 if why else self._before.left
+        news = record.text()
+        if news == self._written:
+            return EVERY
+        record.written = time.time()
+        record.left = record.written if why else record.left
+        began = time.monotonic()
+        try:
+            write(self._directory, record.text())
+            self._written = news
+        except OSError as error:
+            if error.strerror != self._told:
+                self._told = str(error.strerror)
+                self._log.warning(f"what is counted is not kept, for {os.path.join(self._directory, NAME)} cannot be written: {self._told}")
+        took = time.monotonic() - began
+        self.slow = took > SLOW
+        return max(EVERY, 100 * took)  # however slow the disk: all but a hundredth of the time is the Master's
+
+    def _complete(self, record: Record, ready: float, loading: float) -> None:
+        before = self._before
+        for name in _COUNTS[1:]:
+            setattr(record, name, getattr(before, name) + getattr(record, name))
+        record.woke = self._woke
+        record.since = before.since or record.woke
+        record.wake_ms = max(0.0, ready - self._started) * 1000
+        record.load_ms = loading * 1000
+
+
+def _started() -> float:
+    """When this process was made (monotonic seconds), by systemd, before it entered its sandbox; to a tick, mostly of 10 ms."""
+    now = time.monotonic()
+    try:
+        with open("/proc/self/stat", "rb") as stream:
+            ticks = int(stream.read().rpartition(b")")[2].split()[19])
+        # Linux counts them since the boot, sleep included (proc_pid_stat(5), starttime).
+        age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError):
+        return now
+    return now - max(0.0, age)

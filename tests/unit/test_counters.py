@@ -1,0 +1,253 @@
+"""What survives the sleep of an app: the file, whatever has become of it, and what a Master adds to it."""
+
+import os
+import time
+
+import pytest
+
+from spyglass import counters, scoreboard
+from spyglass.counters import NAME, Counters, Record, parse, read, write
+from spyglass.members import Worker
+from spyglass.scoreboard import ERRORS, OPEN, SERVED, Scoreboard
+
+from .working import Journal
+
+FULL = """\
+spyglass 1
+awake 0
+wakes 3
+requests 40
+errors 2
+failures 1
+crashes 1
+reloads 5
+since 1700000000.000
+woke 1700000100.500
+wake_ms 81.250
+load_ms 30.000
+written 1700000200.000
+left 1700000200.000
+worker 123 40 2 1
+why failing: a b
+end
+"""
+
+
+def facts(record):
+    return {name: value for name, value in vars(record).items() if name != "workers"}
+
+
+def test_what_is_written_is_read():
+    record = parse(FULL)
+    assert (record.wakes, record.requests, record.wake_ms, record.why) == (3, 40, 81.25, "failing: a b")
+    assert [(each.pid, each.served, each.errors, each.open) for each in record.workers] == [(123, 40, 2, 1)]
+    assert record.text() == FULL
+
+
+def test_facts_of_a_later_version_are_passed_over():
+    assert facts(parse(FULL.replace("end\n", "mood good\nend\n"))) == facts(parse(FULL))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "\n", "end\n", "spyglass 1", "spyglass 1\nwakes 3\n", FULL[:-1], FULL[:-4], FULL[40:], "\0" * 200, FULL.replace("spyglass 1", "spyglass 2"),
+        FULL.replace("wakes 3", "wakes -3"), FULL.replace("wakes 3", "wakes"), FULL.replace("wakes 3", "wakes ٣"), FULL.replace("wakes 3", "wakes 1e3"),
+        FULL.replace("wakes 3", "wakes " + "9" * 5000), FULL.replace("81.250", "nan"), FULL.replace("81.250", "inf"), FULL.replace("81.250", "-1"),
+        FULL.replace("worker 123 40 2 1", "worker 123 40"), FULL.replace("worker 123 40 2 1", "worker a b c d"),
+    ],
+)  # fmt: skip
+def test_what_is_damaged_is_told_from_what_is_whole(text):
+    with pytest.raises(ValueError, match=r".*"):
+        parse(text)
+
+
+def test_a_reason_is_one_line_and_does_nothing_to_a_terminal():
+    record = Record()
+    record.why = "failing: \x1b[31m\nend\n" + "x" * 1000
+    [why] = [line for line in record.text().split("\n") if line.startswith("why ")]
+    assert why.startswith("why failing:  [31m end xxx")
+    assert len(why) < 210
+    assert parse(FULL.replace("a b", "a\x1bb\x9b\u202e")).why == "failing: a b  "
+
+
+def a_link(path):
+    os.symlink("/etc/passwd", path)
+
+
+def a_pipe(path):
+    os.mkfifo(path)
+
+
+def a_directory(path):
+    os.mkdir(path)
+    os.mkdir(f"{path}/full")
+
+
+def nonsense(path):
+    with open(path, "wb") as stream:
+        stream.write(b"\xff\xfe" * 1000)
+
+
+FOREIGN = [a_link, a_pipe, a_directory, nonsense]
+
+
+@pytest.mark.parametrize("put", FOREIGN)
+def test_what_somebody_else_has_put_there_is_not_read(put, tmp_path):
+    put(str(tmp_path / NAME))
+    with pytest.raises((ValueError, OSError)):
+        read(str(tmp_path))
+
+
+@pytest.mark.parametrize("put", [a_link, a_pipe, nonsense])
+def test_what_lies_in_the_way_is_not_written_through(put, tmp_path):
+    put(str(tmp_path / f"{NAME}.new"))
+    before = os.stat("/etc/passwd").st_mtime_ns
+    write(str(tmp_path), FULL)
+    assert read(str(tmp_path)).text() == FULL
+    assert os.listdir(tmp_path) == [NAME]
+    assert os.stat("/etc/passwd").st_mtime_ns == before
+
+
+def test_what_cannot_be_written_leaves_what_was_there(tmp_path, monkeypatch):
+    write(str(tmp_path), FULL)
+    real = os.write
+    monkeypatch.setattr(os, "write", lambda fd, data: real(fd, data[:10]))
+    with pytest.raises(OSError, match="No space left on device"):
+        write(str(tmp_path), FULL.replace("wakes 3", "wakes 4"))
+    monkeypatch.undo()
+    assert read(str(tmp_path)).wakes == 3
+    assert os.listdir(tmp_path) == [NAME]
+
+
+class Life:
+    """A Master's: its scoreboard has the facts."""
+
+    def __init__(self, directory):
+        self.journal = Journal()
+        self.board = Scoreboard(8)
+        self.workers = []
+        self.counters = Counters({"STATE_DIRECTORY": f"{directory}:/elsewhere"}, self.journal)
+
+    def worker(self, **cells):
+        number = self.board.take()
+        worker = Worker(number, self.board.slot(number), 0.0)
+        worker.pid = 1000 + number
+        self.workers.append(worker)
+        return self.works(worker, **cells)
+
+    def works(self, worker, served=0, errors=0, open=0):
+        worker.cells[SERVED], worker.cells[ERRORS], worker.cells[OPEN] = served, errors, open
+        return worker
+
+    def ends(self, worker):
+        self.workers.remove(worker)
+        self.board.give_back(worker.number)
+
+    def note(self, why="", failures=0, reloads=0, ready=0.0, loading=0.0):
+        return self.counters.note(self.counters.seen(self.board, self.workers, failures, reloads), ready, loading, why)
+
+
+def test_the_dead_are_counted_once_and_their_successors_in_the_same_slot_too(tmp_path):
+    life = Life(tmp_path)
+    first = life.worker(served=5, errors=1)
+    life.worker(served=7)
+    life.ends(first)
+    for _ in range(8):
+        life.ends(life.worker(served=1))
+    life.note()
+    assert (read(str(tmp_path)).requests, read(str(tmp_path)).errors) == (5 + 7 + 8, 1)
+    assert [each.served for each in read(str(tmp_path)).workers] == [7]
+
+
+def test_each_life_adds_to_those_before(tmp_path):
+    for number in (1, 2, 3):
+        life = Life(tmp_path)
+        worker = life.worker(served=10)
+        life.note()
+        # Why it left the last time is known until it leaves again.
+        assert (read(str(tmp_path)).awake, read(str(tmp_path)).why) == (1, "" if number == 1 else "idle")
+        assert bool(read(str(tmp_path)).left) == (number > 1)
+        life.works(worker, served=11, errors=2)
+        life.board.crashes = 1
+        life.note("idle", failures=3, reloads=4)
+        record = read(str(tmp_path))
+        assert (record.wakes, record.requests, record.errors) == (number, 11 * number, 2 * number)
+        assert (record.crashes, record.failures, record.reloads) == (number, 3 * number, 4 * number)
+        assert (record.awake, record.why) == (0, "idle")
+        assert 0 <= time.time() - record.left < 60
+    assert life.journal.lines == []
+
+
+def test_the_next_one_says_of_one_that_was_killed_that_it_was(tmp_path):
+    life = Life(tmp_path)
+    life.note("idle")
+    life = Life(tmp_path)
+    life.note()
+    killed = read(str(tmp_path))
+    life = Life(tmp_path)
+    life.note()
+    record = read(str(tmp_path))
+    assert (record.wakes, record.why, record.left) == (3, counters.KILLED, killed.written)
+
+
+def test_how_long_it_took_is_counted_from_the_start_of_the_process(tmp_path):
+    life = Life(tmp_path)
+    life.note(ready=time.monotonic(), loading=0.25)
+    record = read(str(tmp_path))
+    age = time.time() - record.woke
+    assert record.load_ms == 250
+    assert abs(record.wake_ms / 1000 - age) < 1
+    assert record.since == record.woke
+
+
+def test_nothing_new_is_not_written(tmp_path):
+    life = Life(tmp_path)
+    life.worker(served=1)
+    life.note()
+    (tmp_path / NAME).unlink()
+    assert life.note() == counters.EVERY
+    assert os.listdir(tmp_path) == []
+    life.note("idle")
+    assert os.listdir(tmp_path) == [NAME]
+
+
+def test_a_slow_disk_is_written_to_less_often(tmp_path, monkeypatch):
+    life = Life(tmp_path)
+    assert life.note() == counters.EVERY
+    now = [0.0]
+
+    def slow(_directory, _text):
+        now[0] += 3.0
+
+    monkeypatch.setattr(counters, "write", slow)
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    assert life.note("idle") == 300
+    assert life.counters.slow
+
+
+@pytest.mark.parametrize("put", FOREIGN)
+def test_a_master_survives_what_it_finds_and_says_so_once(put, tmp_path):
+    put(str(tmp_path / NAME))
+    life = Life(tmp_path)
+    for served in range(3):
+        life.worker(served=served)
+        life.note()
+    assert len([line for line in life.journal.lines if "cannot be read" in line]) == 1
+    unwritable = put is a_directory  # all else is simply replaced
+    assert len([line for line in life.journal.lines if "cannot be written" in line]) == unwritable
+    assert unwritable or read(str(tmp_path)).requests == 3
+
+
+def test_without_a_directory_it_goes_on_and_says_so_once(tmp_path):
+    life = Life(tmp_path / "nowhere")
+    for served in range(3):
+        life.worker(served=served)
+        life.note()
+    assert len(life.journal.lines) == 1
+    assert "No such file or directory" in life.journal.lines[0]
+
+
+def test_the_cells_of_a_slot_are_apart():
+    names = ("STATE", "OPEN", "SERVED", "ACTIVITY", "CALL_SINCE", "ANSWER", "ORDER", "LIMIT", "HEARD", "IGNORED", "HOLDS", "ERRORS", "_REASON")
+    assert len({getattr(scoreboard, name) for name in names}) == len(names)
