@@ -48,8 +48,8 @@ class LoadError(Exception):
     """The app could not be loaded.
 
     `summary` (str) is one line such as "ModuleNotFoundError: No module named 'blgo'", `details` (str) the traceback from the
-    app's first frame on, or "", and `files` (list of str) the paths whose change makes another try worth while. `told` (bool) is set
-    when the journal has it all.
+    app's first frame on, and where the sandbox has refused something a line about that, or "", and `files` (list of str) the paths
+    whose change makes another try worth while. `told` (bool) is set when the journal has it all.
     """
 
     told = False

@@ -29,7 +29,7 @@ def prepare(config: Config) -> None:
     try:
         os.chdir(config.directory)
     except OSError as error:
-        raise LoadError(f"directory {config.directory!r}: {error.strerror}") from None
+        raise LoadError(f"directory {config.directory!r}: {error.strerror}", _advice(error)) from None
     # The Master has looked into its path before there was an app to load, perhaps long ago; what was no directory then is remembered as
     # such (sys.path_importer_cache), while for one the import system sees by itself that it has changed.
     for path, finder in list(sys.path_importer_cache.items()):
@@ -53,7 +53,7 @@ def _add_venv(venv: str) -> None:
         with open(settings, encoding="utf-8") as stream:
             entries = dict(_entry(line) for line in stream)
     except OSError as error:
-        raise LoadError(f"venv {venv!r} is not a virtual environment: {settings}: {error.strerror}", files=[settings]) from None
+        raise LoadError(f"venv {venv!r} is not a virtual environment: {settings}: {error.strerror}", _advice(error), [settings]) from None
     # venv and virtualenv write the one or the other.
     theirs = ".".join((entries.get("version") or entries.get("version_info") or "?").split(".")[:2])
     ours = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -246,7 +246,18 @@ def failure(error: BaseException, files: Iterable[str] = (), doing: str = "") ->
         named += _sources(os.getcwd(), error.name)
     watched = [path for path in (*files, *named) if not path.startswith("<")]
     line = f"{doing}: {line}" if doing else line
+    details = f"{details}\n{_advice(error)}".strip("\n")
     return LoadError(line, details, list(dict.fromkeys(os.path.abspath(path) for path in watched)))
+
+
+def _advice(error: BaseException) -> str:
+    from spyglass.refused import advice  # only who has failed pays for it
+
+    try:
+        found = advice(error)
+    except Exception:  # an error of the app's may raise others when it is looked at
+        return ""
+    return f"({found})" if found else ""
 
 
 def _without_us(trace: TracebackType | None) -> TracebackType | None:

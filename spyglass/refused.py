@@ -1,0 +1,184 @@
+"""What an app's error has to do with the sandbox it runs in, and which setting takes the refusal back.
+
+A refusal of the sandbox is an ordinary error, and its traceback says what the app wanted, not why it could not. Whoever has caught one asks
+here, in the very process that met it: only there "may I enter this directory" has the right answer. Never on the wake path, only when
+something has failed. docs/sandbox.md has the same as a table, and what is too rare for a line here.
+"""
+
+from __future__ import annotations
+
+import errno
+import linecache
+import os
+import pwd
+import stat
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_TABLE = "docs/sandbox.md has the table"
+# What libraries say of memory that is written and then executed: numba, cffi, polars, the dynamic linker.
+_JIT_WORDS = ("executable memory", "write+execute", "mprotect", "executable stack")
+_SQLITE_WORDS = ("unable to open database file", "readonly database")
+
+
+def advice(error: BaseException) -> str:
+    """One or two lines that say what would help, "" when the sandbox has nothing to do with it or this process is not in one."""
+    if not _sandboxed():
+        return ""
+    for each in _chain(error):
+        if found := _about(each):
+            return found
+    return ""
+
+
+def _sandboxed() -> bool:
+    """Whether a unit of ours has started this process; only those have a directory of that name (systemd.exec(5), StateDirectory=)."""
+    return "/spyglass/" in os.environ.get("STATE_DIRECTORY", "")
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """The error and those it came from: libraries wrap what the kernel said in errors of their own."""
+    seen: set[int] = set()
+    each: BaseException | None = error
+    while each is not None and id(each) not in seen:
+        seen.add(id(each))
+        yield each
+        each = each.__cause__ or each.__context__
+
+
+def _about(error: BaseException) -> str:
+    text = str(error)
+    if any(words in text for words in _JIT_WORDS) or (isinstance(error, PermissionError) and _raised_by(error, "mmap")):
+        return (
+            "memory that is written and then executed is refused in the sandbox: allow_jit = true, for just-in-time compilers and "
+            "libraries that make code while they run"
+        )
+    if isinstance(error, OSError) and error.errno is not None:
+        return _about_os(error, error.errno)
+    if type(error).__name__ == "OperationalError":
+        return _about_database(text)
+    if isinstance(error, ModuleNotFoundError):
+        return _about_module()
+    if isinstance(error, KeyError) and error.args:
+        return _about_key(error)
+    return ""
+
+
+def _about_os(error: OSError, number: int) -> str:
+    path = error.filename if isinstance(error.filename, str) else ""
+    if number == errno.EROFS:
+        return read_only(path)
+    if number == errno.EACCES and path:
+        return may_not(path)
+    if number == errno.EAFNOSUPPORT:
+        return f"the sandbox has sockets of TCP, UDP and unix; for others: RestrictAddressFamilies= in a drop-in, {_TABLE}"
+    if number in (errno.ENETUNREACH, errno.EADDRNOTAVAIL) and not _has_network():
+        return "the app has no network in its sandbox: network = true gives it one"
+    if number == errno.ENOENT and path.startswith("/dev/"):
+        return f"the sandbox has no devices but /dev/null and its like: PrivateDevices= in a drop-in, {_TABLE}"
+    if number == errno.ENOENT and path.startswith(("/tmp/", "/var/tmp/")):  # noqa: S108, only named
+        return f"the service has a {path[: path.index('tmp') + 3]} of its own, empty at each wake: what others put there it does not see"
+    if number == errno.EPERM:
+        return f"the sandbox refuses what asks for privileges (another owner, priority or namespace, a device, tracing): {_TABLE}"
+    return ""
+
+
+def read_only(path: str) -> str:
+    """What helps whoever may not write to `path` because all of the disk is read-only ("" when it is not known where)."""
+    state = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    folder = os.path.dirname(os.path.abspath(path)) if path else ""
+    what = f'writable = ["{folder}"] opens that directory' if folder else "writable = [...] opens a directory"
+    return f"the disk is read-only in the sandbox: what the app writes belongs to $STATE_DIRECTORY, {state}; {what}"
+
+
+def may_not(path: str) -> str:
+    """What keeps this process from `path` (str), from the root down: the directory that it may not enter, or the file it may not read."""
+    path = os.path.abspath(path)
+    parts = path.split(os.sep)
+    for depth in range(1, len(parts)):
+        folder = os.sep.join(parts[:depth]) or os.sep
+        if not os.access(folder, os.X_OK):
+            return _closed(folder, "enter", "x")
+    folder = os.path.dirname(path)
+    if not os.path.lexists(path):
+        return _closed(folder, "write to", "w")
+    if not os.access(path, os.R_OK):
+        return _closed(path, "read", "rx" if os.path.isdir(path) else "r")
+    return _closed(path if os.path.isdir(path) else folder, "write to", "w")
+
+
+def _closed(path: str, what: str, bits: str) -> str:
+    found = os.stat(path)
+    mode = stat.filemode(found.st_mode)
+    said = f"{user()}, the service's user, may not {what} {path} ({mode}, of {_owner(found.st_uid)})"
+    if bits == "w":
+        return f"{said}: what the app writes belongs to $STATE_DIRECTORY; for files that others share: user = ..., a user who may"
+    return f"{said}: chmod o+{bits} {path}"
+
+
+def user() -> str:
+    """The name of who this process is; the number where there is no libnss-systemd to know a dynamic user."""
+    return _owner(os.geteuid())
+
+
+def _owner(uid: int) -> str:
+    # An owner who is nobody of the sandbox's user namespace looks like 65534, and so does root's file for a dynamic user (PrivateUsers=).
+    if uid == 65534:
+        return "another user"
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"user {uid}"
+
+
+def _about_database(text: str) -> str:
+    if any(words in text for words in _SQLITE_WORDS):
+        return read_only("")
+    if "eer authentication failed" in text or (f'"{user()}"' in text and "does not exist" in text):
+        return f"the app comes to the database as {user()}: make a role of that name, or set user = ... to whom the database knows"
+    if "ermission denied" in text:
+        return f"{user()}, the service's user, may not connect to that socket: SupplementaryGroups= in a drop-in, or user = ..."
+    return ""
+
+
+def _about_module() -> str:
+    if "VIRTUAL_ENV" in os.environ:
+        return ""
+    found = [name for name in ("venv", ".venv") if os.path.isfile(os.path.join(name, "pyvenv.cfg"))]
+    return f'there is a virtual environment in {os.getcwd()}: venv = "{found[0]}" has the app import from it' if found else ""
+
+
+def _about_key(error: KeyError) -> str:
+    if _raised_by(error, "__getitem__", (os.__file__, "<frozen os>")):
+        return (
+            f"{error.args[0]} is not in the service's environment: environment = {{...}} or environment_file, and for what is secret "
+            "credentials, files in $CREDENTIALS_DIRECTORY"
+        )
+    if "uid not found" in str(error.args[0]):
+        return "this machine has no names for the users that systemd makes up: apt install libnss-systemd"
+    return ""
+
+
+def _raised_by(error: BaseException, function: str, files: tuple[str, ...] = ()) -> bool:
+    """Whether the innermost frame of the traceback is of that name in one of `files`; of a C function: whether the line calls it."""
+    trace = error.__traceback__
+    if trace is None:
+        return False
+    while trace.tb_next is not None:
+        trace = trace.tb_next
+    code = trace.tb_frame.f_code
+    if files:
+        return code.co_name == function and code.co_filename in files
+    return f"{function}(" in linecache.getline(code.co_filename, trace.tb_lineno)
+
+
+def _has_network() -> bool:
+    """Whether there is more than loopback, which is all that PrivateNetwork= leaves."""
+    try:
+        with open("/proc/net/dev", encoding="ascii") as stream:
+            names = [line.partition(":")[0].strip() for line in stream if ":" in line]
+    except OSError:
+        return True
+    return names != ["lo"]
