@@ -18,16 +18,18 @@ _SERVERS = ("serve", "lookout", "check", "reload")  # all else an administrator 
 _USAGE = """\
 usage: spyglass serve [APP] [--name NAME | --config FILE] [--SETTING VALUE ...]
        spyglass lookout [APP] [--bind ADDRESS ...] [--name NAME | --config FILE] [--SETTING VALUE ...]
-       spyglass check [APP] [--name NAME | --config FILE] [--SETTING VALUE ...]
+       spyglass check NAME | [APP] [--name NAME | --config FILE] [--SETTING VALUE ...]
        spyglass reload [NAME]
        spyglass --version | --help
 
 serve    what the systemd unit runs: serve APP on the sockets that systemd passes in
 lookout  where there is no systemd: hold the sockets, and run serve while somebody is there
-check    read the configuration and load APP as serve would, say what is wrong with them, and serve nothing
+check    read the configuration and load APP as serve would, say what is wrong with them, and serve nothing; of the app called NAME, as
+         root: in the sandbox of its unit, as its user, and say whether its addresses are free
 reload   load the app called NAME anew beside itself, if it is awake, and say how that went
 
-APP is module:callable, module, or the path of a .py or .wsgi file; without it, the welcome page is served.
+APP is module:callable, module, or the path of a .py or .wsgi file; without it, the welcome page is served. For check, a word of which there
+is an /etc/spyglass/NAME.toml is that app.
 
   --bind ADDRESS    lookout: host:port, [v6]:port, :port or unix:/path; may be given several times (127.0.0.1:4222)
   --name NAME       read /etc/spyglass/NAME.toml
@@ -49,6 +51,7 @@ class Arguments:
         self.file: str | None = None
         self.binds: list[str] = []
         self.name: str | None = None  # of the app to reload
+        self.word = ""  # what stands for the app without --app
 
     def again(self) -> list[str]:
         """The command line, less the command and its addresses."""
@@ -124,6 +127,16 @@ def _lookout(arguments: Arguments) -> int:
 
 
 def _check(arguments: Arguments) -> int:
+    if arguments.word and arguments.file is None:
+        from spyglass.admin import rehearsal
+
+        if rehearsal.is_app(arguments.word):
+            if arguments.options["app"] == arguments.word:
+                del arguments.options["app"]
+            arguments.file = config.file_for(arguments.word)
+            if not (why := rehearsal.unable()):
+                return rehearsal.run(arguments.word, arguments.options)
+            print(f"check: {why}", flush=True)
     try:
         settings = config.load(arguments.file, os.environ, arguments.options, units=True)
     except ConfigError as error:
@@ -173,7 +186,7 @@ def parse(argv: list[str]) -> Arguments:
         elif "app" in arguments.options:
             raise UsageError(f"more than one app: {arguments.options['app']!r} and {word!r}")
         else:
-            arguments.options["app"] = word
+            arguments.options["app"] = arguments.word = word
     return arguments
 
 

@@ -1,0 +1,159 @@
+"""Whether the addresses of an app's socket are free, and who has those that are not.
+
+A socket unit that is active holds them itself. Of one that is not, each address is bound to, as systemd would do it, and given back at
+once; nothing listens there, so nobody can come meanwhile. A path is looked up in the kernel's table: to connect to it would wake whoever
+it belongs to.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import stat
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from spyglass.admin import systemctl
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+PROPERTIES = ("LoadState", "ActiveState", "Result", "Listen", "BindIPv6Only", "FreeBind", "NeedDaemonReload", "UnitFileState")
+
+_LISTENS = "0A"  # TCP_LISTEN in /proc/net/tcp (proc(5)), and so many flags in /proc/net/unix: __SO_ACCEPTCON
+_ACCEPTS = 0x10000
+
+
+def addresses(state: Mapping[str, str]) -> list[str]:
+    """Where a socket unit listens or would, "host:port", "[v6]:port" or a path; `state` is what systemd shows of it (PROPERTIES)."""
+    entries = [line.rpartition(" (") for line in state.get("Listen", "").splitlines()]
+    return [address for address, _, kind in entries if kind == "Stream)"]
+
+
+def taken(state: Mapping[str, str]) -> list[str]:
+    """What keeps a socket unit that is not active from listening, a line for each address."""
+    found = []
+    for address in addresses(state):
+        if address.startswith("/"):
+            why = _path_taken(address)
+        elif address.startswith(("@", "vsock:")):
+            why = ""
+        else:
+            why = _port_taken(address, state)
+        if why:
+            found.append(f"{address}: {why}")
+    return found
+
+
+def _port_taken(address: str, state: Mapping[str, str]) -> str:
+    host, _, port = address.rpartition(":")
+    host, _, scope = host.strip("[]").partition("%")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as systemd: those who have gone hold nothing
+            if family == socket.AF_INET6 and state.get("BindIPv6Only") in ("both", "ipv6-only"):
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(state["BindIPv6Only"] == "ipv6-only"))
+            where = (host, int(port), 0, socket.if_nametoindex(scope) if scope else 0) if family == socket.AF_INET6 else (host, int(port))
+            sock.bind(where)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            return f"taken by {_holder(_tcp_inodes(int(port)))}"
+        if error.errno == errno.EADDRNOTAVAIL:
+            return "" if state.get("FreeBind") == "yes" else "this machine has no such address, and FreeBind= is not set"
+        if error.errno == errno.EAFNOSUPPORT:
+            return "this kernel has no IPv6"
+        return error.strerror or str(error)
+    return ""
+
+
+def _path_taken(path: str) -> str:
+    inodes = _unix_inodes(path)
+    if inodes:
+        return f"taken by {_holder(inodes)}, whose it would be no longer"  # systemd removes what is in its way
+    if os.path.lexists(path) and not _is_socket(path):
+        return "there is a file of that name, which is no socket"
+    return ""
+
+
+def _is_socket(path: str) -> bool:
+    return stat.S_ISSOCK(os.lstat(path).st_mode)
+
+
+def _tcp_inodes(port: int) -> set[str]:
+    return {
+        fields[9]
+        for file in ("/proc/net/tcp", "/proc/net/tcp6")
+        for fields in _table(file)
+        if fields[3] == _LISTENS and int(fields[1].rpartition(":")[2], 16) == port
+    }
+
+
+def _unix_inodes(path: str) -> set[str]:
+    return {fields[6] for fields in _table("/proc/net/unix") if fields[-1] == path and int(fields[3], 16) & _ACCEPTS}
+
+
+def _table(file: str) -> Iterator[list[str]]:
+    try:
+        with open(file, encoding="utf-8", errors="replace") as stream:
+            next(stream)
+            for line in stream:
+                yield line.split()
+    except OSError:
+        return
+
+
+def _holder(inodes: set[str]) -> str:
+    """Who has one of these sockets: the socket unit, or the program and its unit."""
+    wanted = {f"socket:[{inode}]" for inode in inodes}
+    pids = [int(pid) for pid in os.listdir("/proc") if pid.isdigit()]
+    # systemd has the sockets of its units, and so have their services: theirs is the better name.
+    for pid in sorted(pids, key=lambda pid: (pid == 1, pid)):
+        if wanted & _open(pid):
+            return _socket_unit(wanted) or "a socket unit" if pid == 1 else f"{_name(pid)} (pid {pid}{_unit(pid)})"
+    return "somebody"
+
+
+def _socket_unit(wanted: set[str]) -> str:
+    # systemd tells the path or the port of each unit, not the inode; there are few, and one of them it is.
+    listeners: dict[str, set[str]] = {}
+    for line in systemctl.ask("list-sockets", "--no-legend", "--full", "--plain").splitlines():
+        address, unit, *_ = [*line.split(), ""]
+        inodes = _unix_inodes(address) if address.startswith("/") else _tcp_inodes(_port(address))
+        listeners.setdefault(unit, set()).update(f"socket:[{inode}]" for inode in inodes)
+    return next((unit for unit, inodes in listeners.items() if inodes & wanted), "")
+
+
+def _port(address: str) -> int:
+    port = address.rpartition(":")[2]
+    return int(port) if port.isdigit() else -1
+
+
+def _open(pid: int) -> set[str]:
+    folder = f"/proc/{pid}/fd"
+    found = set()
+    try:
+        for fd in os.listdir(folder):
+            with suppress(FileNotFoundError):  # closed meanwhile
+                found.add(os.readlink(f"{folder}/{fd}"))
+    except OSError:  # it has ended, or is not ours to look at
+        pass
+    return found
+
+
+def _name(pid: int) -> str:
+    try:
+        with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as stream:
+            return stream.read().strip()
+    except OSError:
+        return "a process"
+
+
+def _unit(pid: int) -> str:
+    try:
+        with open(f"/proc/{pid}/cgroup", encoding="utf-8") as stream:
+            units = [part for line in stream for part in line.strip().split("/") if part.endswith((".service", ".scope"))]
+    except OSError:
+        units = []
+    return f", {units[-1]}" if units else ""

@@ -1,0 +1,164 @@
+"""`spyglass check NAME`, as root: would the app be served, by systemd, as the user and in the sandbox that its units say?
+
+First what systemd has to say of the units and whether their addresses are free, then the rehearsal of spyglass/check.py inside of the
+sandbox, and where systemd cannot even begin it, why. The app's own service is neither woken nor stopped nor asked.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from spyglass.admin import listening, sandbox, systemctl
+from spyglass.config import file_for
+from spyglass.errors import EX_CONFIG, ConfigError, StartError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+_PROPERTIES = ("LoadState", "LoadError", "FragmentPath", "DropInPaths", "NeedDaemonReload", "User", "DynamicUser")
+
+# Statuses of a command that systemd could not begin (systemd.exec(5), "Process Exit Codes"), and what to look at.
+_STEPS = {
+    200: "cannot enter WorkingDirectory=",
+    203: "cannot run its program",
+    205: "cannot set its limits",
+    213: "cannot set its priority",
+    214: "cannot set its priority",
+    216: "cannot become its group",
+    217: "cannot become its user",
+    219: "cannot be put into its control group",
+    226: "cannot be given its view of the disk: a path that a drop-in names does not exist, most likely",
+    228: "cannot be given its filter of system calls",
+    233: "cannot be given its directory in /run",
+    238: "cannot be given its state directory",
+    239: "cannot be given its cache directory",
+    240: "cannot be given its directory for logs",
+    243: "cannot be given its credentials",
+}
+_PATHS = ("ReadWritePaths", "ReadOnlyPaths", "InaccessiblePaths", "ExecPaths", "NoExecPaths", "BindPaths", "BindReadOnlyPaths")
+
+
+def is_app(word: str) -> bool:
+    """Whether `word` names an app of this machine: there is an /etc/spyglass/NAME.toml."""
+    try:
+        return os.path.exists(file_for(word))
+    except ConfigError:
+        return False
+
+
+def unable() -> str:
+    """Why this process cannot have systemd rehearse, "" if it can."""
+    if os.geteuid() != 0:
+        return f"as {_me()}, not as the service in its sandbox: that takes root"
+    if not os.path.isdir("/run/systemd/system"):  # sd_booted(3)
+        return "as root, not as the service in its sandbox: systemd does not run here"
+    return ""
+
+
+def _me() -> str:
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return f"user {os.geteuid()}"
+
+
+def run(name: str, options: Mapping[str, str]) -> int:
+    """Check the app `name` (str, of an existing file), with `options` (setting to text) as the strongest; prints what comes of it.
+
+    Returns the exit status: 0, EX_CONFIG, or what the rehearsal ended with.
+    """
+    try:
+        return _check(name, [f"--{setting.replace('_', '-')}={value}" for setting, value in options.items()])
+    except StartError as error:
+        print(f"spyglass: {error}", file=sys.stderr)
+        return error.exit_status
+    except KeyboardInterrupt:
+        return 130
+
+
+def _check(name: str, words: Sequence[str]) -> int:
+    service, unit = systemctl.service_of(name), systemctl.socket_of(name)
+    states = systemctl.show([service, unit], [*_PROPERTIES, *listening.PROPERTIES])
+    for each in (service, unit):
+        _refuse_unloaded(each, states[each])
+    status = _addresses(unit, states[unit])
+    state = states[service]
+    paths = [state["FragmentPath"], *state["DropInPaths"].split()]
+    texts = [_read(path) for path in paths]
+    print(f"sandbox: {service}, as {state['User'] or 'root'}{_beside(paths)}", flush=True)
+    ended = sandbox.rehearse(name, texts, words)
+    for line in _explained(service, texts, ended):
+        print(f"spyglass: {line}", file=sys.stderr)
+    return (EX_CONFIG if ended.status is None or ended.status >= 200 else ended.status) or status
+
+
+def _beside(paths: Sequence[str]) -> str:
+    return f", with {', '.join(paths[1:])}" if paths[1:] else ""
+
+
+def _refuse_unloaded(unit: str, state: Mapping[str, str]) -> None:
+    if state["LoadState"] == "loaded":
+        if state["NeedDaemonReload"] == "yes":
+            print(f"warning: {unit} has been changed and systemd does not know yet: systemctl daemon-reload", flush=True)
+        return
+    why = {"not-found": "there is no such unit: is the package installed?", "masked": "it is masked: systemctl unmask"}
+    raise StartError(f"{unit}: {why.get(state['LoadState'], state['LoadError'] or state['LoadState'])}")
+
+
+def _read(path: str) -> str:
+    with open(path, encoding="utf-8", errors="surrogateescape") as stream:
+        return stream.read()
+
+
+def _addresses(unit: str, state: Mapping[str, str]) -> int:
+    where = ", ".join(listening.addresses(state)) or "none"
+    if state["ActiveState"] == "active":
+        print(f"addresses: {where}; {unit} listens", flush=True)
+        return 0
+    taken = listening.taken(state)
+    for line in taken:
+        print(f"spyglass: address {line}", file=sys.stderr, flush=True)
+    if not taken:
+        how = "has failed: systemctl start" if state["ActiveState"] == "failed" else "does not listen yet: systemctl enable --now"
+        print(f"addresses: {where}, free; {unit} {how} {unit}", flush=True)
+    return EX_CONFIG if taken else 0
+
+
+def _explained(service: str, texts: Sequence[str], ended: sandbox.Ended) -> Iterator[str]:
+    """What to say of an end that the rehearsal itself has said nothing about."""
+    if ended.result == "oom-kill":
+        yield "the check was ended for want of memory: memory_max is too small for this app, or the machine is"
+    elif ended.status is None:
+        yield f"the check could not be started, or did not come to its end: {ended.result}"
+    elif ended.status < 200:
+        return
+    else:
+        step = _STEPS.get(ended.status, f"cannot be started, status {ended.status}")
+        yield f"{service} {step}; visitors would wait, while systemd tries once a second"
+    yield from _missing(texts)
+    for line in ended.said:
+        yield f"systemd: {line}"
+
+
+def _missing(texts: Sequence[str]) -> Iterator[str]:
+    """Files that the unit names and that are not there."""
+    for text in texts:
+        for section, key, value in sandbox.lines(text):
+            if section != "Service" or "%" in value:
+                continue
+            if key in ("LoadCredential", "LoadCredentialEncrypted"):
+                name, _, path = value.partition(":")
+                if path.startswith("/") and not os.path.exists(path):
+                    yield f"credential {name}: there is no {path}"
+            elif key == "EnvironmentFile" and value.startswith("/") and not glob.glob(value):
+                yield f"environment_file: there is no {value}"
+            elif key in _PATHS:
+                for path in value.split():
+                    where = path.lstrip("+").partition(":")[0]
+                    if where.startswith("/") and not os.path.exists(where):
+                        yield f"{key}: there is no {where}"

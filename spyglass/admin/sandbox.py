@@ -1,0 +1,258 @@
+"""A rehearsal in the very sandbox of an app: as its user, with its directories, environment, credentials and limits.
+
+The sandbox is made by systemd and by nobody else: the unit of the service, with all its drop-ins, is copied under another name,
+spyglass-check@NAME.service, with a command that serves nothing. The copy lives in /run for as long as the command runs. What is left out
+is what would touch the app itself: the tie to its socket, whatever is done before and after, restarts, the watchdog. systemd-run
+would be shorter, but has no notion of a unit file: each line would have to be translated to a property, and some have none.
+
+The service may be awake meanwhile. Both units have one dynamic user then, and the same directories, which systemd keeps for as long as
+either needs them (systemd.exec(5), DynamicUser=).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from contextlib import contextmanager
+from typing import IO, TYPE_CHECKING
+
+from spyglass.admin import systemctl
+from spyglass.config import file_for
+from spyglass.errors import StartError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from types import FrameType
+
+UNITS = "/run/systemd/system"
+
+# What is left of a service when its command ends by itself and nobody waits for it. The last assignment wins.
+_LIFE = """\
+Type=oneshot
+ExitType=main
+Restart=no
+RemainAfterExit=no
+SuccessExitStatus=
+WatchdogSec=0
+NotifyAccess=none
+TimeoutStartSec=infinity
+TimeoutStopSec=5
+# The directory is the service's too, which may be awake.
+RuntimeDirectoryPreserve=yes
+StandardInput=null
+"""
+_DROPPED = re.compile(r"Exec|Sockets$|RuntimeMaxSec$|RestartForceExitStatus$|FileDescriptorStore|OpenFile$|PIDFile$|BusName$")
+_KEPT_OF_UNIT = ("JoinsNamespaceOf",)  # part of the sandbox though it is written elsewhere
+
+
+class SandboxError(StartError):
+    """The sandbox cannot be tried; the text says why."""
+
+
+Line = tuple[str, str, str]  # section, name, value
+
+
+def lines(text: str) -> Iterator[Line]:
+    """The assignments of a unit file, continued lines joined as systemd does (systemd.syntax(7))."""
+    section, begun = "", ""
+    for line in text.splitlines():
+        if line.lstrip().startswith(("#", ";")) or not (begun or line.strip()):
+            continue
+        if line.endswith("\\"):
+            begun += line[:-1] + " "
+            continue
+        whole, begun = (begun + line).strip(), ""
+        if whole.startswith("[") and whole.endswith("]"):
+            section = whole[1:-1]
+        elif "=" in whole:
+            name, _, value = whole.partition("=")
+            yield section, name.strip(), value.strip()
+
+
+def copy(name: str, texts: Iterable[str], words: Sequence[str] = ()) -> str:
+    """The service of the app `name`, of which `texts` are the file and its drop-ins in order, as one that only checks.
+
+    `words` are added to the command. Raises SandboxError when the command is not one of ours.
+    """
+    unit = ["Description=Check of the app %i", "StartLimitIntervalSec=0"]
+    service, command = [], ""
+    for text in texts:
+        for section, key, value in lines(text):
+            if section == "Unit" and key in _KEPT_OF_UNIT:
+                unit.append(f"{key}={value}")
+            elif section == "Service" and key == "ExecStart":
+                command = value
+            elif section == "Service" and not _DROPPED.match(key):
+                service.append(f"{key}={_as_the_service(value, name)}")
+    checks, found = re.subn(r"(?<=\s)serve(?=\s|$)", "check", command, count=1)
+    if not found:
+        raise SandboxError(f"{systemctl.service_of(name)} does not run Spyglass: ExecStart={command}")
+    command = " ".join([_as_the_service(checks, name), *map(_quoted, words)])
+    return "\n".join(["[Unit]", *unit, "", "[Service]", *service, f"ExecStart={command}", _LIFE])
+
+
+def _as_the_service(value: str, name: str) -> str:
+    """Specifiers that would be others in a unit of another name (systemd.unit(5))."""
+    theirs = {"%n": systemctl.service_of(name), "%N": f"spyglass@{name}"} | dict.fromkeys(("%p", "%P", "%j", "%J"), "spyglass")
+    return re.sub("%.", lambda found: theirs.get(found[0], found[0]), value)
+
+
+def _quoted(word: str) -> str:
+    """As a unit file has it: quotes are undone first, then specifiers, and variables when it is run (systemd.service(5))."""
+    safe = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789%$-_=./:,@+*"
+    escaped = "".join(chr(byte) if byte in safe else f"\\x{byte:02x}" for byte in os.fsencode(word))
+    return '"' + escaped.replace("%", "%%").replace("$", "$$") + '"'
+
+
+class Ended:
+    """How a rehearsal ended: `status` is its exit status, or None when it never ran, or did not end by itself.
+
+    `result` is systemd's word for that ("exit-code", "signal", "oom-kill"), `said` what systemd says, a line each.
+    """
+
+    def __init__(self, status: int | None, result: str = "success", said: Sequence[str] = ()) -> None:
+        self.status = status
+        self.result = result
+        self.said = list(said)
+
+
+def rehearse(name: str, texts: Iterable[str], words: Sequence[str]) -> Ended:
+    """Run `spyglass check` where the app `name` would run, and pass on what it says. Leaves nothing behind, also when it is interrupted."""
+    text = copy(name, texts, words)
+    unit = f"spyglass-check@{name}.service"
+    path = os.path.join(UNITS, unit)
+    with _alone(name), _told_to_end(), _pipes(name) as pipes:
+        out, err = pipes
+        try:
+            systemctl.run("stop", unit)  # one whose command was killed
+            systemctl.run("reset-failed", unit)
+            with open(path, "w", encoding="utf-8") as stream:
+                stream.write(f"{text}StandardOutput=file:{out}\nStandardError=file:{err}\n")
+            return _run(unit, pipes)
+        finally:
+            systemctl.run("stop", unit)
+            if os.path.exists(path):
+                os.unlink(path)
+            systemctl.run("reset-failed", unit)  # a failed one would stay in systemd's memory, and be what the next is
+
+
+@contextmanager
+def _told_to_end() -> Iterator[None]:
+    """SIGTERM, and SIGHUP from a terminal that is closed, end us as ^C does: after the unit."""
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        for each in before:
+            signal.signal(each, signal.SIG_IGN)  # what is left to do is done once
+        sys.exit(128 + number)
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _run(unit: str, pipes: dict[str, int]) -> Ended:
+    argv = [systemctl.SYSTEMCTL, "--no-ask-password", "--quiet", "start", unit]
+    # A session of its own: ^C is for us, and we stop the unit, which systemctl would leave running.
+    with tempfile.TemporaryFile("w+") as words:
+        job = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=words, stderr=words, start_new_session=True)  # noqa: S603
+        try:
+            _pump(job, pipes)
+        finally:
+            job.terminate()
+            job.wait()
+        if job.returncode == 0:
+            return Ended(0)
+        words.seek(0)
+        state = systemctl.show([unit], ["Result", "ExecMainCode", "ExecMainStatus", "InvocationID"])[unit]
+        if state["Result"] == "exit-code" and int(state["ExecMainStatus"]) < 200:
+            return Ended(int(state["ExecMainStatus"]), "exit-code")
+        said = _journal(state.get("InvocationID", "")) or [line for line in words.read().splitlines() if line][:1]
+        status = int(state["ExecMainStatus"]) if state["Result"] == "exit-code" else None
+        return Ended(status, state["Result"], said)
+
+
+def _journal(invocation: str) -> list[str]:
+    """What systemd and its children have to complain of."""
+    if not invocation:
+        return []
+    argv = ["journalctl", "--quiet", "--no-pager", "--output=cat", "--priority=warning"]
+    match = [f"INVOCATION_ID={invocation}", "+", f"_SYSTEMD_INVOCATION_ID={invocation}"]
+    try:
+        subprocess.run(["journalctl", "--sync"], check=False, capture_output=True)  # noqa: S607
+        done = subprocess.run([*argv, *match], check=False, capture_output=True, text=True, errors="replace")  # noqa: S603
+    except FileNotFoundError:
+        return []
+    told = [line for line in done.stdout.splitlines() if "Main process exited" not in line and "Failed with result" not in line]
+    return list(dict.fromkeys(told))
+
+
+@contextmanager
+def _alone(name: str) -> Iterator[None]:
+    """One rehearsal of an app at a time: they have one unit."""
+    with open(file_for(name), "rb") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"waiting: {name} is being checked by somebody else", flush=True)
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def _pipes(name: str) -> Iterator[dict[str, int]]:
+    """Two named pipes for a unit's output and errors, path to descriptor, in this order. systemd opens them as root, before all else."""
+    folder = f"/run/spyglass-check@{name}"
+    shutil.rmtree(folder, ignore_errors=True)  # of one who was killed
+    os.mkdir(folder, 0o700)
+    pipes: dict[str, int] = {}
+    try:
+        for kind in ("out", "err"):
+            path = os.path.join(folder, kind)
+            os.mkfifo(path, 0o600)
+            # For writing too, or its end would be seen before anybody has begun (fifo(7)).
+            pipes[path] = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        yield pipes
+    finally:
+        for fd in pipes.values():
+            os.close(fd)
+        shutil.rmtree(folder)
+
+
+def _pump(job: subprocess.Popen[bytes], pipes: dict[str, int]) -> None:
+    """Pass on what comes until the job has ended."""
+    out, err = pipes.values()
+    targets = {out: sys.stdout.buffer, err: sys.stderr.buffer}
+    sys.stdout.flush()
+    poll = select.poll()
+    for fd in targets:
+        poll.register(fd, select.POLLIN)
+    ended = os.pidfd_open(job.pid)
+    poll.register(ended, select.POLLIN)
+    try:
+        while True:
+            ready = [fd for fd, _ in poll.poll()]
+            for fd in targets:
+                _pass_on(fd, targets[fd])
+            if ended in ready:
+                return
+    finally:
+        os.close(ended)
+
+
+def _pass_on(fd: int, target: IO[bytes]) -> None:
+    try:
+        while piece := os.read(fd, 65536):
+            target.write(piece)
+            target.flush()
+    except BlockingIOError:
+        return

@@ -1,0 +1,211 @@
+"""`spyglass check NAME`: in the sandbox of the app's own unit, whatever the app itself does meanwhile, and nothing is left of it."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+
+import pytest
+from instance import Instance
+from machine import Machine
+from process.visitor import visit
+
+WHO = """\
+import os, pwd, sys
+print("who:", pwd.getpwuid(os.getuid()).pw_name, os.getcwd(), os.environ.get("SECRET"), flush=True)
+if "check" in sys.argv and os.path.exists("/srv/apps/hold"):
+    import time
+    print("held", flush=True)
+    while os.path.exists("/srv/apps/hold"):
+        time.sleep(0.05)
+path = os.environ["STATE_DIRECTORY"] + "/kept"
+
+def app(environ, start_response):
+    with open(path, "a") as kept:  # by the user that it is, in the directory that it has
+        kept.write("x")
+    start_response("200 OK", [])
+    return [f"{os.getuid()} {os.stat(path).st_uid} {len(open(path).read())} {sorted(os.listdir('/dev/shm'))} {os.getpid()}".encode()]
+"""
+
+
+Check = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="module")
+def check(machine: Machine) -> Check:
+    return lambda name, *words, **more: machine.run("spyglass", "check", name, *words, check=False, **more)
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left(machine: Machine) -> Iterator[None]:
+    yield
+    assert traces(machine) == ""
+
+
+def traces(machine: Machine) -> str:
+    """Of a check: its unit, in a file or in systemd's memory, its pipes, its processes."""
+    units = machine.systemctl("list-units", "--all", "--plain", "--no-legend", "spyglass-check*")
+    files = machine.run("find", "/run", "/tmp", "-xdev", "-name", "*spyglass-check*").stdout
+    return units + files + "".join(process.unit for process in machine.processes("spyglass-check*"))
+
+
+@pytest.fixture(scope="module")
+def who(machine: Machine) -> Iterator[Instance]:
+    """Listens, and asleep."""
+    instance = Instance(machine, "who", WHO, settings={"idle_timeout": 1})
+    machine.write(f"/etc/systemd/system/{instance.service}.d/more.conf", "[Service]\nEnvironment=SECRET=%i-%N\n")
+    machine.write(f"/etc/spyglass/{instance.name}.env", "UNUSED=1\n", 0o600)
+    yield instance.start()
+    machine.systemctl("stop", instance.socket)
+
+
+def test_as_the_services_user_in_its_sandbox_and_nobody_wakes(machine: Machine, who: Instance, check: Check) -> None:
+    before = who.state()
+    done = check("who")
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert lines[0] == "addresses: /run/spyglass/who.sock; spyglass@who.socket listens"
+    assert lines[1].startswith("sandbox: spyglass@who.service, as spyglass-who, with /etc/systemd/system/spyglass@who.service.d/more.conf")
+    # Specifiers of the drop-in are those of the service.
+    assert "who: spyglass-who /srv/apps/who who-spyglass@who" in lines
+    assert lines[-2].startswith("app: app:app, loaded in ")
+    assert lines[-1] == "preload: true, which suits this app"
+    assert who.asleep()
+    after = who.state()
+    assert [after[each] for each in ("InvocationID", "NRestarts", "Result")] == [before[each] for each in ("InvocationID", "NRestarts", "Result")]
+
+
+def test_while_the_app_is_awake(machine: Machine, who: Instance, check: Check) -> None:
+    """They have one user and one state directory: what the check gives back when it ends is still the app's."""
+    with machine.connect("/run/spyglass/who.sock"):  # keeps it awake
+        uid, owner, length, *_ = visit(who.unix).text.split()
+        assert uid == owner
+        main, invocation = (who.state()[each] for each in ("MainPID", "InvocationID"))
+        for _ in range(2):
+            assert check("who").returncode == 0
+        again = visit(who.unix).text.split()
+        assert again[:3] == [uid, uid, str(int(length) + 1)]
+        assert [who.state()[each] for each in ("MainPID", "InvocationID")] == [main, invocation]
+    machine.wait_until(who.asleep, what="it sleeps")
+    assert who.state()["Result"] == "success"
+
+
+def test_an_app_that_wakes_and_leaves_while_it_is_checked(machine: Machine, who: Instance) -> None:
+    machine.write("/srv/apps/hold", "")
+    checking = machine.popen("spyglass", "check", "who", stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    assert checking.stdout is not None
+    assert "held\n" in iter(checking.stdout.readline, "")
+    uid, owner, *_ = visit(who.unix).text.split()
+    assert uid == owner
+    machine.wait_until(who.asleep, what="it sleeps")
+    uid_again, owner_again, *_ = visit(who.unix).text.split()
+    assert (uid_again, owner_again) == (uid, uid), "the check holds on to the user, who is the same"
+    machine.run("rm", "/srv/apps/hold")
+    said, _ = checking.communicate(timeout=30)
+    assert checking.returncode == 0, said
+    assert visit(who.unix).text.split()[0] == uid
+    machine.wait_until(who.asleep, what="it sleeps")
+
+
+def test_what_the_check_says_comes_at_once_and_whoever_interrupts_it_is_obeyed(machine: Machine, who: Instance) -> None:
+    for number, status in ((signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGKILL, None)):
+        machine.write("/srv/apps/hold", "")
+        checking = machine.popen("sh", "-c", "echo $$; exec spyglass check who", stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        assert checking.stdout is not None
+        pid = checking.stdout.readline().strip()
+        assert "held\n" in iter(checking.stdout.readline, "")
+        machine.run("kill", f"-{number:d}", pid)
+        said, _ = checking.communicate(timeout=30)
+        assert "Traceback" not in said
+        if status is not None:
+            assert checking.returncode == status, said
+            assert traces(machine) == ""
+    # Whoever was killed has left everything behind. The next one clears it away, and is not disturbed by it.
+    assert traces(machine) != ""
+    machine.run("rm", "/srv/apps/hold")
+    assert machine.run("spyglass", "check", "who").returncode == 0
+
+
+BROKEN = {
+    "a read-only disk": ("open('/srv/apps/broken/x', 'w')\n", {}, 'writable = ["/srv/apps/broken"] opens that directory'),
+    "code made at run time": ("import mmap\nmmap.mmap(-1, 4096, prot=7)\n", {}, "allow_jit = true"),
+    "an address family": ("import socket\nsocket.if_nameindex()\n", {}, "RestrictAddressFamilies="),
+    "a privilege": ("import os\nos.nice(1)\n", {}, "docs/sandbox.md has the table"),
+    "a variable": ("import os\nos.environ['SECRET_KEY']\n", {}, "SECRET_KEY is not in the service's environment"),
+    "a home directory": ("", {"directory": "/home/ada/blog"}, "may not enter /home/ada (drwx------, of another user): chmod o+x /home/ada"),
+    "an environment": ("", {"venv": "/home/ada/venv"}, "may not enter /home/ada (drwx------"),
+    "a setting": ("", {"workers": 0}, "workers: expected a whole number from 1 to 256, not 0"),
+    "a crash": ("import os\nos.kill(os.getpid(), 11)\n", {}, "the app's process was killed by SIGSEGV while it was being loaded"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_what_the_sandbox_would_refuse(machine: Machine, check: Check, name: str) -> None:
+    machine.run("install", "-d", "-m", "700", "-o", "daemon", "/home/ada")
+    machine.run("mkdir", "-p", "/home/ada/blog")
+    source, settings, said = BROKEN[name]
+    Instance(machine, "broken", source, settings=settings).write()
+    done = check("broken")
+    assert (done.returncode, said in done.stderr) == (78, True), done.stderr
+    assert done.stdout.startswith("addresses: /run/spyglass/broken.sock, free; spyglass@broken.socket does not listen yet")
+
+
+# What systemd stumbles over before there is a process to say anything.
+UNITS = {
+    "a credential": ("LoadCredential=key:/etc/missing", ["cannot be given its credentials", "credential key: there is no /etc/missing"]),
+    "a path": ("ReadWritePaths=/srv/missing", ["cannot be given its view of the disk", "ReadWritePaths: there is no /srv/missing"]),
+    "a user": ("DynamicUser=no\nUser=missing", ["cannot become its user"]),
+    "a program": ("ExecStart=\nExecStart=/usr/bin/missing serve --name %i", ["cannot run its program"]),
+    "an environment file": ("EnvironmentFile=/etc/missing", ["environment_file: there is no /etc/missing"]),
+    "another program": ("ExecStart=\nExecStart=/bin/true", ["does not run Spyglass: ExecStart=/bin/true"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_what_systemd_would_stumble_over(machine: Machine, check: Check, name: str) -> None:
+    line, expected = UNITS[name]
+    instance = Instance(machine, "broken", "def app(environ, start_response): ...\n").write()
+    machine.write(f"/etc/systemd/system/{instance.service}.d/more.conf", f"[Service]\n{line}\n")
+    machine.systemctl("daemon-reload")
+    done = check("broken")
+    machine.run("rm", "-r", f"/etc/systemd/system/{instance.service}.d")
+    machine.systemctl("daemon-reload")
+    assert done.returncode == 78
+    for each in expected:
+        assert each in done.stderr
+
+
+def test_addresses(machine: Machine, who: Instance, check: Check) -> None:
+    # Two apps with one port: the one that listens, and wakes nobody by being asked.
+    first = Instance(machine, "first", WHO, port=8071).write()
+    second = Instance(machine, "second", WHO, port=8071).write()
+    machine.systemctl("daemon-reload")
+    assert "addresses: /run/spyglass/second.sock, 127.0.0.1:8071, free; spyglass@second.socket does not listen yet" in check("second").stdout
+    machine.systemctl("start", first.socket)
+    done = check("second")
+    assert done.returncode == 78
+    assert done.stderr == "spyglass: address 127.0.0.1:8071: taken by spyglass@first.socket\n"
+    assert first.asleep()
+    visit(first.unix)
+    assert re.search(r"8071: taken by \S+ \(pid \d+, spyglass@first\.service\)", check("second").stderr)
+    assert check("first").returncode == 0
+    machine.systemctl("stop", first.socket)
+    assert not second.processes()
+
+
+def test_whoever_may_not_is_told_what_is_checked_instead(machine: Machine, who: Instance, check: Check) -> None:
+    done = check("who", user="www-data", env={"STATE_DIRECTORY": "/tmp"})
+    assert done.stdout.splitlines()[0] == "check: as www-data, not as the service in its sandbox: that takes root"
+    assert "who: www-data /srv/apps/who None" in done.stdout
+    assert done.returncode == 0
+
+
+def test_a_name_is_an_app_where_there_is_a_file_of_that_name(machine: Machine, who: Instance, check: Check) -> None:
+    assert "No module named 'whoever'" in check("whoever").stderr
+    assert check("who", "--workers", "0").stderr == "spyglass: --workers: workers: expected a whole number from 1 to 256, not '0'\n"
+    assert check("who", "--no-such").returncode == 2
+    assert 'app = \'app:who and "$HOME" %i\'' in check("who", '--app=app:who and "$HOME" %i').stdout
+    # A module of that name is meant by an app in it.
+    assert check("who:app", "--directory", "/srv/apps/who").stdout.startswith("configuration: no file; app = 'who:app'")

@@ -1,0 +1,78 @@
+"""The copy of a service that only checks: what stays of its unit, what goes, and how its command is changed."""
+
+import shlex
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spyglass.admin import sandbox
+
+UNIT = """\
+# A comment
+[Unit]
+Description=x
+Requires=spyglass@%i.socket
+JoinsNamespaceOf=other.service
+[Service]
+Type=notify
+ExecStart=/usr/bin/spyglass serve --name %i
+ExecReload=/usr/bin/spyglass reload
+WatchdogSec=30
+User=spyglass-%i
+Environment=HOME=%S/spyglass/%i UNIT=%n \\
+; between
+    NAME=%p 100%%n
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+def lines(text):
+    return [line for line in text.splitlines() if line and not line.startswith("#")]
+
+
+def last(text, key):
+    return [line for line in lines(text) if line.startswith(f"{key}=")][-1]
+
+
+def test_what_stays_and_what_goes():
+    made = sandbox.copy("blog", [UNIT])
+    unit, service = made.split("[Service]")
+    assert lines(unit) == ["[Unit]", "Description=Check of the app %i", "StartLimitIntervalSec=0", "JoinsNamespaceOf=other.service"]
+    assert "User=spyglass-%i" in lines(service)
+    assert "Environment=HOME=%S/spyglass/%i UNIT=spyglass@blog.service      NAME=spyglass 100%%n" in lines(service)
+    assert [line for line in lines(made) if line.startswith("Exec")] == ["ExecStart=/usr/bin/spyglass check --name %i"]
+    assert last(made, "Type") == "Type=oneshot"
+    assert last(made, "WatchdogSec") == "WatchdogSec=0"
+    assert "WantedBy" not in made
+
+
+def test_a_drop_in_is_the_stronger():
+    drop_in = "[Service]\nUser=\nUser=blog\nExecStartPre=/bin/migrate\nExecStart=\nExecStart=/srv/venv/bin/spyglass serve --name %i\nSockets=x.socket\n"
+    made = sandbox.copy("blog", [UNIT, drop_in])
+    assert last(made, "User") == "User=blog"
+    assert [line for line in lines(made) if line.startswith("Exec")] == ["ExecStart=/srv/venv/bin/spyglass check --name %i"]
+    assert "Sockets" not in made
+
+
+def test_a_path_with_the_word_in_it_is_left_alone():
+    made = sandbox.copy("blog", ["[Service]\nExecStart=/srv/serve/bin/spyglass serve --name %i --app serve\n"])
+    assert last(made, "ExecStart") == "ExecStart=/srv/serve/bin/spyglass check --name %i --app serve"
+
+
+def test_what_is_none_of_ours_is_not_run():
+    with pytest.raises(sandbox.SandboxError, match="does not run Spyglass: ExecStart=/usr/bin/gunicorn x"):
+        sandbox.copy("blog", ["[Service]\nExecStart=/usr/bin/gunicorn x\n"])
+
+
+@given(st.text(st.characters(blacklist_characters="\0", blacklist_categories=["Cs"])))
+def test_words_come_through_as_they_are(word):
+    made = sandbox.copy("blog", [UNIT], [word])
+    said = last(made, "ExecStart").removeprefix("ExecStart=/usr/bin/spyglass check --name %i ")
+    assert said.isascii()
+    # systemd undoes quotes and escapes, then %% and $$.
+    [plain] = shlex.split(said.replace("\\x", "@@x")) if "\\x" not in word else [said[1:-1].replace("\\x", "@@x")]
+    plain = plain.replace("%%", "%").replace("$$", "$")
+    parts = plain.split("@@x")
+    assert parts[0].encode() + b"".join(bytes([int(part[:2], 16)]) + part[2:].encode() for part in parts[1:]) == word.encode()
