@@ -44,12 +44,14 @@ for number, fd in enumerate(fds, 3):
     os.dup2(fd, number)
     os.close(fd)
 os.environ |= {"LISTEN_FDS": str(len(fds)), "LISTEN_PID": str(os.getpid())}
-os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
+os.execv(sys.argv[2], sys.argv[2:])
 """
+# The tree's own, unless a command is named: what is installed is sent the same cases (debian/tests).
+COMMAND = os.environ.get("WIRE_COMMAND", "").split() or [sys.executable, "-m", "spyglass"]
 
 
 def command(settings):
-    return ["-m", "spyglass", "serve", "apps:app", "--directory", str(HERE), "--workers", "1", *settings]
+    return [*COMMAND, "serve", "apps:app", "--directory", str(HERE), "--workers", "1", *settings]
 
 
 class Server:
