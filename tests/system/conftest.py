@@ -62,12 +62,14 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         if not shutil.which(program):
             pytest.exit(f"tests/system boots machines and needs {program}: make test installs it", 1)
     try:
-        if wanted & {"deb_layers", "clean_machine"}:
+        if wanted & {"deb_layers", "clean_machine", "judges"}:
             subprocess.run(["make", "--silent", "-C", str(REPOSITORY), "deb", f"RELEASES={' '.join(RELEASES)}"], check=True)
         for release in RELEASES:
             root("tests", release)
             if "clean_machine" in wanted:
                 root("clean", release)
+            if "judges" in wanted:
+                root("judges", release)
     except (OSError, RuntimeError, subprocess.CalledProcessError) as error:
         pytest.exit(f"what tests/system boots could not be made: {error}", 1)
 
