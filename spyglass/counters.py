@@ -17,6 +17,7 @@ import stat
 import time
 
 from spyglass import scoreboard
+from spyglass.woken import began
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from spyglass.log import Log
     from spyglass.members import Worker
-    from spyglass.scoreboard import Scoreboard
+    from spyglass.shared import Shared
 
 NAME = ".spyglass-counters"
 EVERY = 10.0  # seconds between two writes while it is awake
@@ -53,17 +54,18 @@ class Process:
 class Record:
     """What stands in the file. Counts (int) are of all that was since `since`; that, `woke`, `written` and `left` are wall clock (float).
 
-    `errors` were answered with a status of 5xx, `failures` are tries at loading the app that failed, `crashes` workers that ended without
-    being told to. `wake_ms` is from the start of the process to the first worker that accepted, `load_ms` what the app took of it (of the
-    latest one to be loaded). `left` is when it left last, or the Master before it, and `why`; 0 and "" if it never has. `awake` (0 or 1)
-    says that this is not about a Master that has left, but one that is there, or was killed. `workers` are those of the last write.
+    `by` is the listener at which somebody woke it, as in last_wake(). `errors` of the requests were answered with a status of 5xx, or cut
+    short; `failures` are tries at loading the app that failed, `crashes` workers that ended without being told to. `wake_ms` is from the
+    start of the process to the first worker that accepted, `load_ms` what the app took of it (of the latest one to be loaded). `left` is
+    when it left last, or the Master before it, and `why`; 0 and "" if it never has. `awake` (0 or 1) says that this is not about a Master
+    that has left, but one that is there, or was killed. `workers` are those of the last write.
     """
 
     def __init__(self) -> None:
         self.awake = 0
         self.wakes = self.requests = self.errors = self.failures = self.crashes = self.reloads = 0
         self.since = self.woke = self.wake_ms = self.load_ms = self.written = self.left = 0.0
-        self.why = ""
+        self.why = self.by = ""
         self.workers: list[Process] = []
 
     def text(self) -> str:
@@ -72,7 +74,7 @@ class Record:
         lines += [f"{name} {getattr(self, name)}" for name in _COUNTS]
         lines += [f"{name} {getattr(self, name):.3f}" for name in _TIMES]
         lines += [f"worker {each.pid} {each.served} {each.errors} {each.open}" for each in self.workers]
-        return "\n".join([*lines, f"why {one_line(self.why)}", _END, ""])
+        return "\n".join([*lines, f"by {one_line(self.by)}", f"why {one_line(self.why)}", _END, ""])
 
 
 def one_line(text: str) -> str:
@@ -95,8 +97,8 @@ def parse(text: str) -> Record:
         elif name == "worker":
             pid, served, errors, open = (_count(number) for number in value.split(" "))
             record.workers.append(Process(pid, served, errors, open))
-        elif name == "why":
-            record.why = one_line(value)
+        elif name in ("by", "why"):
+            setattr(record, name, one_line(value))
     return record
 
 
@@ -156,12 +158,14 @@ def write(directory: str, text: str) -> None:
 class Counters:
     """The Master's side: what it has seen is added to what was there before it, in the STATE_DIRECTORY of `environ` (systemd.exec(5))."""
 
-    def __init__(self, environ: Mapping[str, str], log: Log) -> None:
+    def __init__(self, environ: Mapping[str, str], shared: Shared, log: Log) -> None:
         self._directory = environ.get("STATE_DIRECTORY", "").partition(":")[0]
         self._log = log
         self._before = Record()
-        self._started = _started()  # monotonic
+        self._board = shared.board
+        self._started = began(shared)
         self._woke = time.time() - time.monotonic() + self._started
+        self._by = str(shared.woken_by) if shared.woken_by is not None else ""
         self._told = self._written = ""
         self.slow = False  # the last write was
         try:
@@ -174,25 +178,13 @@ class Counters:
         if self._before.awake:
             self._before.why, self._before.left = KILLED, self._before.written
 
-    def seen(self, board: Scoreboard, workers: Iterable[Worker], failures: int, reloads: int) -> Record:
-        """What this Master has counted until now, less what note() is told: of the `workers` that there are, and of those before them."""
-        record = Record()
-        for worker in workers:
-            cells = worker.cells
-            record.workers.append(Process(worker.pid, cells[scoreboard.SERVED], cells[scoreboard.ERRORS], cells[scoreboard.OPEN]))
-        record.requests = board.served + sum(each.served for each in record.workers)
-        record.errors = board.errors + sum(each.errors for each in record.workers)
-        record.crashes, record.failures, record.reloads = board.crashes, failures, reloads
-        record.wakes = 1
-        return record
+    def note(self, workers: Iterable[Worker], failures: int, reloads: int, loading: float, why: str) -> float:
+        """Write down what this Master has counted; returns how many seconds are to pass before the next time.
 
-    def note(self, record: Record, ready: float, loading: float, why: str) -> float:
-        """Write down what was `seen()`; returns how many seconds are to pass before the next time.
-
-        `ready` (monotonic, 0: not yet) is when the first worker accepted, `loading` seconds are what the app took, `why` is that it leaves,
-        or "". Nothing is written when there is nothing new, and nothing is ever raised.
+        `workers` are those that there are, of those before them the scoreboard knows; `loading` seconds are what the app took, `why` is
+        that the Master leaves, or "". Nothing is written when there is nothing new, and nothing is ever raised.
         """
-        self._complete(record, ready, loading)
+        record = self._record(workers, failures, reloads, loading)
         record.awake = 0 if why else 1
         record.why = why or self._before.why
         record.left = 0.0 if why else self._before.left
@@ -213,24 +205,18 @@ class Counters:
         self.slow = took > SLOW
         return max(EVERY, 100 * took)  # however slow the disk: all but a hundredth of the time is the Master's
 
-    def _complete(self, record: Record, ready: float, loading: float) -> None:
-        before = self._before
-        for name in _COUNTS[1:]:
-            setattr(record, name, getattr(before, name) + getattr(record, name))
-        record.woke = self._woke
+    def _record(self, workers: Iterable[Worker], failures: int, reloads: int, loading: float) -> Record:
+        before, record, board = self._before, Record(), self._board
+        for worker in workers:
+            cells = worker.cells
+            record.workers.append(Process(worker.pid, cells[scoreboard.SERVED], cells[scoreboard.ERRORS], cells[scoreboard.OPEN]))
+        record.wakes = before.wakes + 1
+        record.requests = before.requests + board.served + sum(each.served for each in record.workers)
+        record.errors = before.errors + board.errors + sum(each.errors for each in record.workers)
+        record.crashes = before.crashes + board.crashes
+        record.failures, record.reloads = before.failures + failures, before.reloads + reloads
+        record.woke, record.by = self._woke, self._by
         record.since = before.since or record.woke
-        record.wake_ms = max(0.0, ready - self._started) * 1000
+        record.wake_ms = max(0.0, board.accepting_since / 1e6 - self._started * 1e3) if board.accepting_since else 0.0
         record.load_ms = loading * 1000
-
-
-def _started() -> float:
-    """When this process was made (monotonic seconds), by systemd, before it entered its sandbox; to a tick, mostly of 10 ms."""
-    now = time.monotonic()
-    try:
-        with open("/proc/self/stat", "rb") as stream:
-            ticks = int(stream.read().rpartition(b")")[2].split()[19])
-        # Linux counts them since the boot, sleep included (proc_pid_stat(5), starttime).
-        age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
-    except (OSError, ValueError, IndexError):
-        return now
-    return now - max(0.0, age)
+        return record

@@ -55,13 +55,13 @@ def last_wake() -> Wake | None:
     first = shared.board.accepting_since
     if not first:
         return None
-    began = _began(shared)
+    started = began(shared)
     name = os.path.basename(config.file or "")
     return Wake(
         name.removesuffix(".toml") if config.file and os.path.dirname(config.file) == _directory() else "",
         str(shared.woken_by) if shared.woken_by is not None else "",
-        time.time() - time.monotonic() + began,
-        max(0.0, first / 1e9 - began),
+        time.time() - time.monotonic() + started,
+        max(0.0, first / 1e9 - started),
     )
 
 
@@ -71,7 +71,7 @@ def _directory() -> str:
     return DIRECTORY
 
 
-def _began(shared: Shared) -> float:
+def began(shared: Shared) -> float:
     """When the Master's process was made (monotonic seconds); where that cannot be read, when its first line of ours ran."""
     try:
         with open(f"/proc/{shared.master}/stat", "rb") as stream:

@@ -92,7 +92,7 @@ def test_where_the_kernel_tells_nothing_it_began_with_our_first_line(served):
     shared.master = 0  # there is no such process
     shared.board.note_accepting()
     assert spyglass.last_wake().seconds == pytest.approx(shared.board.accepting_since / 1e9 - shared.began)
-    assert woken._began(shared) == shared.began
+    assert woken.began(shared) == shared.began
 
 
 def test_in_a_fork_there_is_none(served):
