@@ -153,6 +153,7 @@ def test_what_cannot_serve_leaves_the_old_one_untouched(site, name):
         here.write("mended")
         assert said(here.life.reload()) == (0, "")
         assert here.text() == "mended"
+        here.life.until(lambda: crowd.answers[-1].text == "mended", "the crowd has not come since")
     assert crowd.lost == []
     assert {answer.text for answer in crowd.answers} == {"first", "mended"}
     assert "reload failed" not in here.status()
