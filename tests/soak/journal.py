@@ -35,7 +35,7 @@ EXPECTED: dict[str, dict[str, int] | None] = {
         "a call that hangs": 1, "a call that computes": 1, "STOP worker for good": 1,
     },
     r"worker \d+: killed, nothing has been heard of it for \d+ s": {"STOP worker for good": 1, "a call that computes": 1},
-    r"worker \d+: killed, it was not ready within \d+ s \(start_timeout\)": BROKEN,
+    r"worker \d+: killed, it was not ready within \d+ s \(start_timeout\)": {"STOP worker for good": 1, **BROKEN},
     r"the zygote was killed by (SIGKILL|signal 9); its workers go on until others have taken over": {
         "kill -9 zygote": 1, "reload, kill -9 zygote": 2, "kill -9 everybody": 1, "no descriptors, Master": 1,
     },
@@ -43,7 +43,7 @@ EXPECTED: dict[str, dict[str, int] | None] = {
         "broken settings, reload": 1, "reload, kill -9 zygote": 1, "no descriptors, Master": 1, **BROKEN,
     },
     r"the zygote is not replaced, its workers go on: .*": {"reload, kill -9 zygote": 1, "no descriptors, Master": MANY},
-    r"failing: .*": {"broken settings, restart": 1, "broken code, restart": MANY},
+    r"failing: .*": {"broken settings, restart": MANY, "broken code, restart": MANY},
     r"failed: .*": SOMETHING,  # says the command: it has been told so by the Master, or that has ended
     r"a worker cannot begin to work: .*": BROKEN,
     r"cannot fork a worker: Resource temporarily unavailable": {"no processes": 1},
