@@ -72,6 +72,11 @@ check: .venv/.dev ## ruff and mypy
 	@.venv/bin/ruff check .
 	@.venv/bin/mypy
 
+docs: .venv/.dev ## the documentation as a site, in dist/site (its settings.md and commands.md are made anew first)
+	@.venv/bin/python packaging/manual --reference docs
+	@NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs --quiet build --strict
+	@echo "dist/site/index.html"
+
 deb: $(RELEASES:%=dist/%/.built) ## Debian packages for RELEASES, in dist
 
 shell: dist/$(RELEASE)/.built test-packages ## root's shell in a booted Debian RELEASE=trixie with the package installed
@@ -104,7 +109,7 @@ clean: ## remove what was made in the clone
 distclean: clean ## and the Debian roots
 	$(SUDO) rm -rf '$(ROOTS_CACHE)'/{build,clean,tests}-* '$(ROOTS_CACHE)'/httptools-* '$(BENCH)' '$(FUZZ)' '$(CRASHES)'
 
-.PHONY: help run venv test check deb shell roots fuzz soak bench-wake bench-memory bench-throughput bench-packages clean distclean run-packages root-packages test-packages
+.PHONY: help run venv test check docs deb shell roots fuzz soak bench-wake bench-memory bench-throughput bench-packages clean distclean run-packages root-packages test-packages
 
 run-packages:
 	$(call install,$(RUN_PACKAGES))
@@ -124,7 +129,7 @@ bench-packages:
 
 .venv/.dev: .venv/.run
 	@echo "Adding to .venv what the tests need"
-	@.venv/bin/pip install --quiet --disable-pip-version-check --use-pep517 --editable '.[dev]'
+	@.venv/bin/pip install --quiet --disable-pip-version-check --use-pep517 --editable '.[dev,docs]'
 	@touch $@
 
 $(BENCH)/.rivals: benchmarks/rivals.txt | run-packages bench-packages

@@ -2,10 +2,12 @@
 """Makes the man pages and what bash and zsh complete, from the one table of settings and what the commands say of themselves.
 
 usage: python3 packaging/manual OUTPUT
+       python3 packaging/manual --reference DOCS
 
 OUTPUT then holds spyglass.1, spyglass.toml.5 and spyglass@.service.8, spyglass.bash (for bash-completion, which looks for it as
-completions/spyglass) and _spyglass (for zsh, in its $fpath). Nothing but the standard library and the spyglass beside this directory is
-needed. What people wrote stands in the files beside this one; what is between two @ there is filled in. The pages are mdoc(7).
+completions/spyglass) and _spyglass (for zsh, in its $fpath). DOCS gets settings.md and commands.md of the documentation. Nothing but
+the standard library and the spyglass beside this directory is needed. What people wrote stands in the files beside this one; what is
+between two @ there is filled in. The man pages are mdoc(7).
 
 The date of the pages is $SOURCE_DATE_EPOCH, that two builds of one source give the same bytes, or else today.
 """
@@ -25,6 +27,7 @@ sys.path.insert(1, str(HERE.parents[1]))
 import completion  # noqa: E402
 import facts  # noqa: E402
 import mdoc  # noqa: E402
+import reference  # noqa: E402
 
 from spyglass import __version__, config, wording  # noqa: E402
 
@@ -89,13 +92,18 @@ def _sandbox() -> str:
     return "\n".join(mdoc.escape(line) for line in ("DynamicUser=" + lines[2]).splitlines() if line and not line.startswith("#"))
 
 
+def _manual() -> dict[str, str]:
+    return {name: page(name) for name in PAGES} | {"spyglass.bash": completion.bash(), "_spyglass": completion.zsh()}
+
+
 def main(argv: list[str]) -> int:
-    if len(argv) != 1 or argv[0].startswith("-"):
+    words = argv[1:] if argv[:1] == ["--reference"] else argv
+    if len(words) != 1 or words[0].startswith("-"):
         print(__doc__.partition("\n\n")[2].partition("\n\n")[0], file=sys.stderr)
         return 2
-    output = Path(argv[0])
+    output = Path(words[0])
+    made = _manual() if words is argv else reference.pages()
     output.mkdir(parents=True, exist_ok=True)
-    made = {name: page(name) for name in PAGES} | {"spyglass.bash": completion.bash(), "_spyglass": completion.zsh()}
     for name, content in made.items():
         (output / name).write_text(content, "utf-8")
     return 0

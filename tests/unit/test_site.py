@@ -1,0 +1,75 @@
+"""The documentation: what is made of the code is up to date, every link leads somewhere, and the site fetches nothing of anybody else's."""
+
+import html.parser
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+PAGES = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "README.md", *DOCS.rglob("*.md")))
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The site, built as `make docs` builds it: the least complaint is an error."""
+    site = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "--quiet", "build", "--strict", "--site-dir", site]
+    environ = os.environ | {"NO_MKDOCS_2_WARNING": "1", "PYTHONWARNINGS": "default"}
+    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=100)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    return site
+
+
+@pytest.mark.parametrize("name", ["settings.md", "commands.md"])
+def test_what_is_made_of_the_code_is_up_to_date(tmp_path, name):
+    subprocess.run([sys.executable, "-B", ROOT / "packaging" / "manual", "--reference", tmp_path], check=True, timeout=60)
+    assert (DOCS / name).read_text() == (tmp_path / name).read_text(), "run `make docs`, and commit what it has changed"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_link_leads_somewhere(page):
+    """Also where the pages are read as they lie, and in the README, which is no part of the site."""
+    path = ROOT / page
+    text = re.sub(r"^    .*$", "", path.read_text(), flags=re.MULTILINE)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if not re.match(r"https?://|#", target):
+            assert (path.parent / target.partition("#")[0]).is_file(), target
+
+
+class Fetched(html.parser.HTMLParser):
+    """What a browser fetches for a page, without being asked by anybody."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.links = []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        self.links += [attributes[name] for name in ("src", "data", "poster") if attributes.get(name)]
+        if tag == "link" and attributes.get("rel") not in ("canonical", "next", "prev"):
+            self.links.append(attributes["href"])
+
+
+def test_nothing_is_fetched_from_elsewhere(site):
+    pages = sorted(site.rglob("*.html"))
+    assert len(pages) > 10
+    for page in pages:
+        fetched = Fetched(page.read_text()).links
+        assert fetched
+        for link in fetched:
+            assert not re.match(r"(https?:)?//", link), f"{page.name}: {link}"
+            assert (page.parent / link.partition("?")[0].partition("#")[0]).exists() or link.startswith("data:") or page.name == "404.html"
+    for sheet in site.rglob("*.css"):
+        assert not re.search(r"(url\(|@import\s*)['\"]?(https?:)?//", sheet.read_text())
+
+
+def test_every_picture_says_what_is_to_be_seen(site):
+    for page in site.rglob("*.html"):
+        for picture in re.findall(r"<img[^>]*>", page.read_text()):
+            assert re.search(r'alt="[^"]{10,}"|alt="logo"', picture), picture
