@@ -68,7 +68,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             root("tests", release)
             if "clean_machine" in wanted:
                 root("clean", release)
-            if "judges" in wanted:
+            if wanted & {"judges", "judges_machine"}:
                 root("judges", release)
     except (OSError, RuntimeError, subprocess.CalledProcessError) as error:
         pytest.exit(f"what tests/system boots could not be made: {error}", 1)

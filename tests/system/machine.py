@@ -385,10 +385,10 @@ def package(release: str) -> Path:
     return found[0]
 
 
-def installed(release: str, layer: Path) -> list[Path]:
-    """Layers of a machine with the package in it. `layer`, an empty directory, takes what dpkg changes in the root of the
-    tests; dpkg runs where no systemd does, so nothing is started, and once, not at every boot."""
-    below = root("tests", release)
+def installed(release: str, layer: Path, kind: str = "tests") -> list[Path]:
+    """Layers of a machine with the package in it. `layer`, an empty directory, takes what dpkg changes in the root of that
+    kind; dpkg runs where no systemd does, so nothing is started, and once, not at every boot."""
+    below = root(kind, release)
     with tempfile.TemporaryDirectory(prefix=f"{PREFIX}-{os.getpid()}-") as directory:
         # No --install-recommends nor network: the root has what the package depends on, or this fails aloud.
         script = """

@@ -1,0 +1,102 @@
+"""Two builds of one source give the same bytes: make deb's, and one under circumstances as different as can be had.
+
+The second is made by another user in another directory whose files were written in another order, on a machine of another name, 400
+days later, in another time zone, with another umask, locale, home and number of jobs. What it leaves when it has cleaned up is the
+source that it was given.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from conftest import RELEASES
+from machine import REPOSITORY, package
+
+# The kernel keeps one clock for all, so the C library is told what to say of it.
+CLOCK = r"""
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <time.h>
+#include <unistd.h>
+#define LATER (400L * 24 * 60 * 60)
+int clock_gettime(clockid_t clock, struct timespec *now) {
+    int result = syscall(SYS_clock_gettime, clock, now);
+    if (result == 0 && clock == CLOCK_REALTIME)
+        now->tv_sec += LATER;
+    return result;
+}
+time_t time(time_t *kept) {
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    if (kept)
+        *kept = now.tv_sec;
+    return now.tv_sec;
+}
+int gettimeofday(struct timeval *restrict now, void *restrict zone) {
+    struct timespec found;
+    clock_gettime(CLOCK_REALTIME, &found);
+    now->tv_sec = found.tv_sec;
+    now->tv_usec = found.tv_nsec / 1000;
+    return 0;
+}
+"""
+# Is run in the directory of the source, and given the build as its arguments.
+OTHERWISE = r"""
+printf '%s' "$CLOCK" >/tmp/clock.c
+gcc -shared -fPIC -o /usr/lib/clock.so /tmp/clock.c
+elsewhere=/var/tmp/another/place
+mkdir -p "$elsewhere/home"
+cd ..
+find spyglass | sort -r | tar -c --no-recursion --files-from=- | tar -C "$elsewhere" -x --no-same-owner
+chown -R 1234:1234 "$elsewhere"
+cd "$elsewhere/spyglass"
+hostname elsewhere
+umask 027
+before=$(date +%Y)
+export LD_PRELOAD=/usr/lib/clock.so TZ=XYZ-13:37 LANG=C LC_ALL=C HOME="$elsewhere/home" USER=somebody DEB_BUILD_OPTIONS=parallel=3 CAPTURED=environment
+test "$(date +%Y)" -gt "$before"
+setpriv --reuid 1234 --regid 1234 --clear-groups "$@" --post-clean
+unset LD_PRELOAD
+diff --recursive /build/spyglass .
+cp ../spyglass*_* /build
+"""
+
+
+@pytest.fixture(scope="module")
+def rebuilt(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Path]]:
+    """rebuilt(release) -> a directory with what the other build has made; those of all releases run beside each other."""
+    again = {release: tmp_path_factory.mktemp(f"again-{release}") for release in RELEASES}
+    script = ["unshare", "--uts", "env", f"CLOCK={CLOCK}", "sh", "-euc", OTHERWISE, "otherwise"]
+    builds = {
+        release: subprocess.Popen(
+            [str(REPOSITORY / "packaging/deb"), release, str(output), *script],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ | {"PYTHON": sys.executable},
+        )
+        for release, output in again.items()
+    }  # fmt: skip
+
+    def wait(release: str) -> Path:
+        said, _ = builds[release].communicate()
+        assert builds[release].returncode == 0, said
+        return again[release]
+
+    yield wait
+    for build in builds.values():
+        build.kill()
+        build.wait()
+
+
+@pytest.mark.timeout(400)
+def test_two_builds_are_equal(release: str, deb_layers: object, rebuilt: Callable[[str], Path]) -> None:
+    first, second = (
+        {path.name: path.read_bytes() for kind in ("*.deb", "*.dsc", "*.tar.xz") for path in directory.glob(kind)}
+        for directory in (package(release).parent, rebuilt(release))
+    )
+    assert sorted(first) == sorted(second)
+    assert len(first) == 4  # the package, its debugging symbols, and the source in two files
+    assert [name for name in first if first[name] != second[name]] == []
