@@ -158,7 +158,7 @@ class Master:
                 due += [self._leave_at(self._serving, self._serving.holders(), now)]
                 due += [self._serving.streak.respawn_at, self._quiet.hear_until, self._note_at, now + _STATUS_EVERY]
             elif self._failing is not None and self._failing.trouble is not None:
-                due.append(self._failing_leave_at(self._failing, now))
+                due += [self._failing_leave_at(self._failing, now), self._note_at]
         return due
 
     def _watch_listeners(self, watching: bool) -> None:
