@@ -17,7 +17,7 @@ from spyglass.errors import StartError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-COMMANDS: tuple[str, ...] = ()
+COMMANDS: tuple[str, ...] = ("list", "status")
 
 
 class Command(Protocol):

@@ -1,0 +1,112 @@
+"""The settings of an app that are not as they are by default, and where each of them comes from: as its service has them."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from spyglass import cli, config
+from spyglass.errors import StartError
+from spyglass.wording import place_in, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_WORDS = re.compile(r"argv\[\]=(.*?) ; ")
+
+
+@dataclass
+class Setting:
+    name: str
+    value: str  # as the file would have it
+    place: str  # "/etc/spyglass/blog.toml:4", "SPYGLASS_WORKERS (Environment=)", "--workers (ExecStart=)"
+
+
+@dataclass
+class Settings:
+    """`faults` are what is wrong with them, `hidden` the files that cannot be read."""
+
+    differing: list[Setting] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+    hidden: list[str] = field(default_factory=list)
+
+
+def settings(service: Mapping[str, str]) -> Settings:
+    """Of the app whose service has these properties (ExecStart, Environment, EnvironmentFiles)."""
+    found = Settings()
+    environ, places = environment(service, found.hidden)
+    try:
+        arguments = cli.parse(command_line(service))
+        whole = config.load(arguments.file, environ, arguments.options, units=True)
+    except StartError as error:
+        found.faults = [str(error), *getattr(error, "also", ())]
+        return found
+    text = ""
+    if arguments.file is not None:
+        with open(arguments.file, encoding="utf-8", errors="replace") as stream:
+            text = stream.read()
+    for name, value in whole.values.items():
+        if value == config.SETTINGS[name].default:
+            continue
+        variable = f"{config.PREFIX}{name.upper()}"
+        if name in arguments.options:
+            place = f"{config.SETTINGS[name].option} (ExecStart=)"
+        elif variable in environ:
+            place = f"{variable} ({places[variable]})"
+        elif arguments.file is not None and (line := place_in(arguments.file, text, name)) != arguments.file:
+            place = line
+        else:
+            place = "follows from another"  # keepalive_timeout, of a short idle_timeout
+        plain = int(value) if isinstance(value, float) and value.is_integer() else value
+        found.differing.append(Setting(name, shown(plain), place))
+    return found
+
+
+def command_line(service: Mapping[str, str]) -> list[str]:
+    """What `spyglass` is started with: "serve", "--name", "blog"."""
+    match = _WORDS.search(service.get("ExecStart", ""))
+    words = match[1].split() if match else []
+    return words[words.index("serve") :] if "serve" in words else ["serve"]
+
+
+def environment(service: Mapping[str, str], hidden: list[str]) -> tuple[dict[str, str], dict[str, str]]:
+    """The variables of the unit that are settings, and where each of them comes from; files that cannot be read are added to `hidden`."""
+    found: dict[str, str] = {}
+    places: dict[str, str] = {}
+
+    def take(words: list[str], place: str) -> None:
+        for word in words:
+            name, equals, value = word.partition("=")
+            if equals and name.startswith(config.PREFIX):
+                found[name], places[name] = value, place
+
+    try:
+        take(shlex.split(service.get("Environment", "")), "Environment=")
+    except ValueError:
+        hidden.append("Environment=")
+    for line in service.get("EnvironmentFiles", "").split("\n"):
+        path = line.rpartition(" (")[0]
+        if path:
+            try:
+                with open(path, encoding="utf-8", errors="replace") as stream:
+                    take(variables(stream.read()), path)
+            except FileNotFoundError:
+                pass
+            except OSError as error:
+                hidden.append(f"{path}: {error.strerror}")
+    return found, places
+
+
+def variables(text: str) -> list[str]:
+    """The assignments in a file for EnvironmentFile=, without quotes, comments and what is no assignment (systemd.exec(5))."""
+    found = []
+    for line in text.replace("\\\n", "").split("\n"):
+        name, equals, value = line.strip().partition("=")
+        if equals and not name.startswith(("#", ";")):
+            value = value.strip()
+            if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
+                value = value[1:-1]
+            found.append(f"{name.strip()}={value}")
+    return found

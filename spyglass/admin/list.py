@@ -1,0 +1,84 @@
+"""`spyglass list`: every app of the machine in a line, whether it is awake or not; none is woken by it."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from spyglass.admin import table, views
+from spyglass.admin.table import Column
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+
+    from spyglass.admin.views import View
+
+HELP = "show every app: asleep, awake, failing or off, where it listens, when it woke and why it left; wakes none"
+
+_COLUMNS = (
+    Column("NAME", least=10), Column("STATE"), Column("ADDRESS", least=7), Column("WORKERS", "WRK", right=True),
+    Column("REQUESTS", "REQ", right=True), Column("MEMORY", "MEM", right=True), Column("LAST WAKE", "WOKE", right=True),
+    Column("TOOK", right=True), Column("LEFT", least=7),
+)  # fmt: skip
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="for programs: all that is known; docs/looking.md has the keys")
+
+
+def run(options: argparse.Namespace) -> int:
+    table.prepare()
+    found = everybody()
+    if options.json:
+        print(json.dumps([view.facts() for view in found], indent=2))
+        return 0
+    if not found:
+        print("there is no app on this machine; 'spyglass new' makes one")
+        return 0
+    coloured = table.is_coloured(sys.stdout, os.environ)
+    for line in render(found, table.room(sys.stdout, os.environ), coloured=coloured):
+        print(line)
+    if hidden := unread(found):
+        sys.stdout.flush()
+        print(hidden, file=sys.stderr)
+    return 0
+
+
+def everybody() -> list[View]:
+    """All apps, and the default one where somebody has asked for it."""
+    found = views.look([*views.names(), views.DEFAULT])
+    *apps, default = found
+    return found if default.state != views.OFF or default.facts()["enabled"] else apps
+
+
+def render(found: Sequence[View], most: int | None, *, coloured: bool = False, now: float | None = None) -> list[str]:
+    """The table, in lines of `most` letters."""
+    return table.lines(_COLUMNS, [_row(view, now) for view in found], most, coloured=coloured, kind=1)
+
+
+def _row(view: View, now: float | None) -> list[str]:
+    return [
+        view.name, view.state, where(view), table.number(view.workers), table.number(view.counted("requests")), table.size(view.memory),
+        table.ago(view.woke, now), table.took(view.wake_ms), view.trouble or view.why or table.UNKNOWN,
+    ]  # fmt: skip
+
+
+def where(view: View) -> str:
+    """Its address in a word: "unix" is the socket that every app has by itself, /run/spyglass/NAME.sock."""
+    usual = f"/run/spyglass/{view.name}.sock"
+    short = ["unix" if each == usual else each.replace("[::]:", "*:").replace("0.0.0.0:", "*:") for each in view.addresses]
+    more = f" +{len(short) - 2}" if len(short) > 2 else ""
+    return " ".join(short[:2]) + more if short else table.UNKNOWN
+
+
+def unread(found: Sequence[View]) -> str:
+    """Why some of it is not known, or ""."""
+    hidden = [view for view in found if view.unread]
+    if not hidden:
+        return ""
+    if os.geteuid() and all("Permission denied" in view.unread for view in hidden):
+        return "-: only root may read what is counted"
+    return "\n".join(f"{view.name}: {view.unread}" for view in hidden)

@@ -1,0 +1,264 @@
+"""`spyglass status NAME`: all that can be known of one app without waking it."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from spyglass.admin import journal, table, views
+from spyglass.admin.differing import settings
+from spyglass.admin.table import Column, ago, local, paint
+from spyglass.counters import one_line
+from spyglass.errors import ConfigError
+from spyglass.memory import share
+
+if TYPE_CHECKING:
+    import argparse
+
+    from spyglass.admin.differing import Settings
+    from spyglass.admin.journal import Entry, Traceback
+    from spyglass.admin.views import View
+
+HELP = "show one app in depth: units, workers, settings, the last lines of the journal and the last traceback; wakes nobody"
+
+_STATUS = {views.FAILING: 1, views.OFF: 3}
+_UNKNOWN = 4
+_MORE = (
+    *("FragmentPath", "DropInPaths", "ExecStart", "Environment", "EnvironmentFiles", "SocketUser", "SocketGroup", "SocketMode", "User"),
+    *("MemoryHigh", "MemoryMax", "NeedDaemonReload"),
+)
+_SEARCHED = 2000  # entries of the journal in which the last traceback is looked for
+_PROCESSES = (
+    Column("PID", right=True), Column("IS"), Column("REQUESTS", right=True), Column("ERRORS", right=True), Column("OPEN", right=True),
+    Column("MEMORY", right=True),
+)  # fmt: skip
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME", help="an app, as in 'spyglass list'")
+    parser.add_argument("--json", action="store_true", help="for programs; docs/looking.md has the keys")
+    parser.add_argument("-n", "--lines", type=int, default=10, metavar="N", help="of the journal (default 10)")
+    parser.epilog = "exit status: 0 asleep or awake, 1 failing, 3 off, 4 there is no such app"
+
+
+def run(options: argparse.Namespace) -> int:
+    table.prepare()
+    name = options.name.removeprefix("spyglass@").removesuffix(".service").removesuffix(".socket")
+    if name != views.DEFAULT and not views.is_name(name) and name not in views.names():
+        raise NoSuchAppError(f"there is no app {name!r}; 'spyglass list' shows those that there are")
+    [view] = views.look([name], (*views.PROPERTIES, *_MORE))
+    if name != views.DEFAULT and view.state == views.OFF and name not in views.names():
+        raise NoSuchAppError(f"there is no app {name!r}; 'spyglass list' shows those that there are")
+    report = Report(view, max(0, options.lines))
+    if options.json:
+        print(json.dumps(report.facts(), indent=2))
+    else:
+        for line in report.lines(table.is_coloured(sys.stdout, os.environ)):
+            print(line)
+    return _STATUS.get(view.state, 0)
+
+
+class NoSuchAppError(ConfigError):
+    exit_status = _UNKNOWN  # as that of `systemctl status` for a unit that there is not
+
+
+@dataclass
+class Process:
+    """One of a service; what cannot be known of it is None. `what` is "master", "zygote", "worker", or "process" where it is not known."""
+
+    pid: int
+    what: str
+    requests: int | None = None
+    errors: int | None = None
+    open: int | None = None
+    memory: int | None = None  # bytes
+
+
+class Report:
+    """What there is to say of the app that is seen in `view`, and `count` (int) lines of its journal."""
+
+    def __init__(self, view: View, count: int) -> None:
+        self.view = view
+        self.settings: Settings = settings(view.service)
+        self.processes = processes(view)
+        self.silence = ""  # why the journal says nothing
+        self.entries: list[Entry] = []
+        self.traceback: Traceback | None = None
+        unit = views.units_of(view.name)[1]
+        try:
+            searched = journal.entries(unit, max(_SEARCHED, count))
+            self.entries = searched[len(searched) - count :]
+            # What an access log, say, has pushed out of those is found by how grave it is.
+            grave = [] if len(searched) < _SEARCHED else journal.entries(unit, _SEARCHED, "--priority=err")
+            self.traceback = journal.last_traceback(searched) or journal.last_traceback(grave)
+        except journal.JournalError as error:
+            self.silence = str(error)
+
+    def facts(self) -> dict[str, object]:
+        """The keys of `spyglass list --json`, and more."""
+        view, last = self.view, self.traceback
+        return view.facts() | {
+            "socket": _unit(view.socket),
+            "service": _unit(view.service),
+            "processes": [vars(process) for process in self.processes],
+            "settings": [vars(setting) for setting in self.settings.differing],
+            "settings_faults": self.settings.faults,
+            "traceback": last and vars(last) | {"when": views.iso(last.when)},
+            "journal": [vars(each) | {"when": views.iso(each.when)} for each in self.entries],
+            "unread": [text for text in (view.unread, *self.settings.hidden, self.silence) if text],
+        }
+
+    def lines(self, coloured: bool) -> list[str]:
+        """The same for people."""
+        view = self.view
+        made = [f"{paint(view.name, 'title', coloured)}: {paint(view.state, view.state, coloured)}{_since(view)}"]
+        made += [f"  {title:<10}{text}" for title, text in self._head()]
+        made += self._processes(coloured)
+        made += self._settings(coloured)
+        if self.traceback is not None:
+            last = self.traceback
+            made += ["", paint(f"The last traceback, of {local(last.when)} ({ago(last.when)}), pid {last.pid}", "title", coloured)]
+            made += [f"  {line}" for line in (*([last.title] if last.title else []), *last.lines)]
+        if self.entries or self.silence:
+            made += ["", paint("Journal", "title", coloured)]
+            made += [f"  {local(each.when)} [{each.pid}] {each.text}" for each in self.entries]
+            made += [f"  {self.silence}"] if self.silence else []
+        return made
+
+    def _head(self) -> list[tuple[str, str]]:
+        view = self.view
+        found = [("says", view.status or view.trouble), ("listens", _listens(view))]
+        found += [("socket", _state(view.socket)), ("service", _state(view.service))]
+        if view.memory is not None:
+            found.append(("memory", table.size(view.memory) + _limits(view.service)))
+        if view.woke:
+            found.append(("last wake", _wake(view)))
+        if view.why:
+            found.append(("last left", f"{view.why}{f', {local(view.left)} ({ago(view.left)})' if view.left else ''}"))
+        found.append(("counted", view.unread or _counted(view)))
+        for unit in (view.socket, view.service):
+            found += [("drop-in", path) for path in unit.get("DropInPaths", "").split()]
+            if unit.get("NeedDaemonReload") == "yes":
+                found.append(("changed", f"{unit['Id']} on disk, but systemd has not read it: systemctl daemon-reload"))
+        return [(title, text) for title, text in found if text]
+
+    def _processes(self, coloured: bool) -> list[str]:
+        if not self.processes:
+            return []
+        record = self.view.record
+        noted = f", as of {ago(record.written)}" if record is not None and record.awake else ""
+        rows = [
+            [str(each.pid), each.what, *(table.number(count) for count in (each.requests, each.errors, each.open)), table.size(each.memory)]
+            for each in self.processes
+        ]
+        made = table.lines(_PROCESSES, rows, coloured=coloured)
+        return ["", paint(f"Processes{noted}", "title", coloured), *(f"  {line}" for line in made)]
+
+    def _settings(self, coloured: bool) -> list[str]:
+        found = self.settings
+        made = [f"  {fault}" for fault in (*found.faults, *(f"{path}: not looked at" for path in found.hidden))]
+        if found.differing:
+            wide = [max(len(text) for text in texts) for texts in zip(*((each.name, each.value) for each in found.differing), strict=True)]
+            made += [f"  {each.name:<{wide[0]}} = {each.value:<{wide[1]}}  {each.place}" for each in found.differing]
+        return ["", paint("Settings, where they are not the default", "title", coloured), *made] if made else []
+
+
+def processes(view: View) -> list[Process]:
+    """Those of its service: of workers, what the Master has noted of them; of all, what they take (bytes), where that can be read."""
+    noted = {each.pid: each for each in view.record.workers} if view.record is not None and view.record.awake else {}
+    master = int(view.service.get("MainPID") or 0)
+    found: list[Process] = []
+    for pid in views.members(view.service):
+        try:
+            parent = _parent(pid)
+            memory: int | None = share(pid)
+        except PermissionError:
+            memory = None
+        except OSError:
+            continue
+        worker = noted.get(pid)
+        found.append(Process(pid, "worker" if worker is not None else _what(pid, parent, master, found), memory=memory))
+        if worker is not None:
+            found[-1].requests, found[-1].errors, found[-1].open = worker.served, worker.errors, worker.open
+    return found
+
+
+def _what(pid: int, parent: int, master: int, found: list[Process]) -> str:
+    if master in (pid, parent):
+        return "master" if pid == master else "zygote"
+    # Nobody has noted it, or we may not read that.
+    return "worker" if any(each.pid == parent and each.what == "zygote" for each in found) else "process"
+
+
+def _parent(pid: int) -> int:
+    with open(f"/proc/{pid}/stat", "rb") as stream:
+        return int(stream.read().rpartition(b")")[2].split()[1])
+
+
+# In words
+
+
+def _since(view: View) -> str:
+    unit = view.service if view.service.get("ActiveState") not in ("inactive", None) else view.socket
+    when = _changed(unit)
+    return f" since {local(when)} ({ago(when)})" if when else ""
+
+
+def _changed(unit: views.Properties) -> float | None:
+    monotonic = int(unit.get("StateChangeTimestampMonotonic") or 0) / 1e6
+    return time.time() - time.monotonic() + monotonic if monotonic else None
+
+
+def _state(unit: views.Properties) -> str:
+    parts = [f"{unit.get('ActiveState')} ({unit.get('SubState')})", unit.get("UnitFileState", "")]
+    if unit.get("Result", "success") != "success":
+        parts.append(f"result {unit['Result']}" + (f", {views.ending(unit)}" if unit.get("ExecMainStatus", "0") != "0" else ""))
+    if unit.get("NRestarts", "0") != "0":
+        parts.append(f"restarted by systemd {unit['NRestarts']} times")
+    when = _changed(unit)
+    return f"{unit.get('Id')}: {', '.join(part for part in parts if part)}" + (f", since {local(when)}" if when else "")
+
+
+def _listens(view: View) -> str:
+    access = " ".join(view.socket.get(name) or "root" for name in ("SocketUser", "SocketGroup")) + f" {view.socket.get('SocketMode', '')}"
+    return ", ".join(f"{each} ({access.rstrip()})" if each.startswith("/") else each for each in view.addresses)
+
+
+def _limits(service: views.Properties) -> str:
+    limits = [
+        f"{title} {table.size(int(value))}"
+        for title, name in (("high", "MemoryHigh"), ("max", "MemoryMax"))
+        if (value := service.get(name, "")).isdigit() and int(value) < 1 << 62
+    ]
+    return f" ({', '.join(limits)})" if limits else ""
+
+
+def _wake(view: View) -> str:
+    record = view.record
+    loading = f", of which the app {table.took(record.load_ms)} to load" if record is not None and record.load_ms else ""
+    by = f", woken at {record.by}" if record is not None and record.by else ""
+    return f"{local(view.woke)} ({ago(view.woke)}){f', took {table.took(view.wake_ms)}' if view.wake_ms else ''}{loading}{by}"
+
+
+def _counted(view: View) -> str:
+    record = view.record
+    if record is None:
+        return "nothing yet"
+    names = ("wakes", "requests", "errors", "failures", "crashes", "reloads")
+    counts = ", ".join(f"{getattr(record, name)} {name if getattr(record, name) != 1 else _one(name)}" for name in names)
+    return one_line(f"{counts}, since {local(record.since)}")
+
+
+def _one(name: str) -> str:
+    return name.removesuffix("es") if name == "crashes" else name.removesuffix("s")
+
+
+def _unit(unit: views.Properties) -> dict[str, object]:
+    return {
+        "id": unit.get("Id"), "active": unit.get("ActiveState"), "sub": unit.get("SubState"), "result": unit.get("Result"),
+        "enabled": unit.get("UnitFileState"), "since": views.iso(_changed(unit)), "drop_ins": unit.get("DropInPaths", "").split(),
+    }  # fmt: skip

@@ -1,0 +1,328 @@
+"""`spyglass list` and `status`: what is made of the words of systemctl and journalctl, and how that is shown."""
+
+import json
+import os
+import subprocess
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from spyglass import counters
+from spyglass.admin import commands, differing, systemctl, table, views
+from spyglass.admin import list as listing
+from spyglass.admin.table import Column
+from spyglass.admin.views import ASLEEP, AWAKE, FAILING, LEAVING, OFF, WAKING
+
+LISTENING = {"LoadState": "loaded", "ActiveState": "active", "SubState": "listening", "Result": "success", "Listen": "/run/spyglass/blog.sock (Stream)"}
+DEAD = {"LoadState": "loaded", "ActiveState": "inactive", "SubState": "dead", "Result": "success", "StateDirectory": "spyglass/blog"}
+ACTIVE = DEAD | {"ActiveState": "active", "SubState": "running", "StatusText": "awake: 2 workers, 1 connection, 35 requests served"}
+STOPPED = LISTENING | {"ActiveState": "inactive", "SubState": "dead"}
+FAILED = DEAD | {"ActiveState": "failed", "SubState": "failed", "Result": "exit-code", "ExecMainCode": "1"}
+STATES = [
+    ("asleep", LISTENING, DEAD, ASLEEP, ""),
+    ("awake", LISTENING, ACTIVE, AWAKE, ""),
+    ("awake, without its socket", STOPPED, ACTIVE, AWAKE, ""),
+    ("reloading", LISTENING, ACTIVE | {"ActiveState": "reloading"}, AWAKE, ""),
+    ("has said nothing yet", LISTENING, ACTIVE | {"StatusText": ""}, AWAKE, ""),
+    ("waking", LISTENING, DEAD | {"ActiveState": "activating", "SubState": "start"}, WAKING, ""),
+    ("waking again", LISTENING, ACTIVE | {"StatusText": "waking: loading app:app"}, WAKING, ""),
+    ("leaving", LISTENING, ACTIVE | {"StatusText": "leaving: 1 connection to finish"}, LEAVING, ""),
+    ("stopping", LISTENING, ACTIVE | {"ActiveState": "deactivating"}, LEAVING, ""),
+    ("failing", LISTENING, ACTIVE | {"StatusText": "failing: KeyError: 'a: b'"}, FAILING, "KeyError: 'a: b'"),
+    ("has failed, broken", LISTENING, FAILED | {"ExecMainStatus": "78", "StatusText": "leaving"}, FAILING, views.BROKEN),
+    ("was not started", LISTENING, FAILED | {"ExecMainStatus": "217"}, FAILING, "it ended: status 217"),
+    ("was killed", LISTENING, FAILED | {"Result": "signal", "ExecMainCode": "2", "ExecMainStatus": "9"}, FAILING, "it ended: killed by SIGKILL"),
+    ("hung", LISTENING, FAILED | {"Result": "watchdog"}, FAILING, "it ended: watchdog"),
+    (
+        "is started again and again", LISTENING, FAILED | {"ActiveState": "activating", "SubState": "auto-restart", "ExecMainStatus": "203"}, FAILING,
+        "it ended (status 203) and is started again",
+    ),
+    (
+        "refuses everybody", LISTENING | {"ActiveState": "failed", "Result": "trigger-limit-hit"}, DEAD, FAILING,
+        "its socket has failed (trigger-limit-hit): nobody is let in",
+    ),
+    ("off", STOPPED, DEAD, OFF, ""),
+    ("off, and was broken", STOPPED, FAILED | {"ExecMainStatus": "78"}, OFF, ""),
+    ("masked", STOPPED | {"LoadState": "masked", "Id": "spyglass@blog.socket"}, DEAD, OFF, "spyglass@blog.socket: masked"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("socket", "service", "state", "trouble"), [case[1:] for case in STATES], ids=[case[0] for case in STATES])
+def test_the_state_of_an_app(socket, service, state, trouble):
+    assert views.state(socket, service) == (state, trouble)
+
+
+@pytest.fixture
+def machine(monkeypatch, tmp_path):
+    """machine(NAME=(socket, service)): systemd has these; its state directories are in `.states`."""
+    monkeypatch.setattr(views, "_STATE", str(tmp_path))
+    monkeypatch.setattr(views.config, "DIRECTORY", str(tmp_path / "etc"))
+    asked = []
+
+    def new(**apps):
+        def show(units, properties):
+            asked.append(list(units))
+            every = {}
+            for unit in units:
+                name = unit.partition("@")[2].rpartition(".")[0]
+                socket, service = apps.get(name, (STOPPED, DEAD))
+                every[unit] = {"Id": unit} | (socket if unit.endswith(".socket") else service | {"StateDirectory": f"spyglass/{name}"})
+            return every
+
+        monkeypatch.setattr(systemctl, "show", show)
+        monkeypatch.setattr(systemctl, "units", lambda pattern: [systemctl.socket_of(name) for name in apps])
+        return SimpleNamespace(states=tmp_path / "spyglass", etc=tmp_path / "etc", asked=asked)
+
+    return new
+
+
+def keep(states, name, **facts):
+    record = counters.Record()
+    for fact, value in facts.items():
+        setattr(record, fact, value)
+    (states / name).mkdir(parents=True)
+    (states / name / counters.NAME).write_text(record.text())
+
+
+def test_systemd_is_asked_once_for_all(machine):
+    here = machine(**{f"app{number}": (LISTENING, DEAD) for number in range(100)})
+    (here.etc).mkdir()
+    for name in ("app1", "only-a-file", "Not_A-Name"):
+        (here.etc / f"{name}.toml").write_text("")
+    names = views.names()
+    assert names == sorted({f"app{number}" for number in range(100)} | {"only-a-file"})
+    assert len(views.look(names)) == 101
+    assert len(here.asked) == 1
+
+
+def test_what_is_known_of_an_app_that_sleeps(machine):
+    here = machine(blog=(LISTENING, DEAD))
+    keep(here.states, "blog", wakes=3, requests=40, woke=1_700_000_000.0, wake_ms=81.25, left=1_700_000_100.0, why="idle")
+    [view] = views.look(["blog"])
+    assert (view.state, view.woke, view.wake_ms, view.left, view.why) == (ASLEEP, 1_700_000_000, 81.25, 1_700_000_100, "idle")
+    assert view.facts() == {
+        "name": "blog", "state": "asleep", "trouble": None, "status": None, "enabled": False, "addresses": ["/run/spyglass/blog.sock"],
+        "workers": None, "memory": None, "wakes": 3, "requests": 40, "errors": 0, "failures": 0, "crashes": 0, "reloads": 0,
+        "counted_since": None, "woke": "2023-11-14T22:13:20Z", "wake_ms": 81.2, "load_ms": None, "left": "2023-11-14T22:15:00Z", "why_left": "idle",
+    }  # fmt: skip
+
+
+def test_systemd_knows_of_a_wake_from_the_connection_on(machine):
+    here = machine(blog=(LISTENING, ACTIVE | {"InactiveExitTimestampMonotonic": "5000000", "ActiveEnterTimestampMonotonic": "5100000"}))
+    keep(here.states, "blog", awake=1, wakes=1, woke=1.0, wake_ms=81.25, why="idle", left=1_700_000_000.0)
+    [view] = views.look(["blog"])
+    assert view.wake_ms == pytest.approx(100)
+    assert view.woke == pytest.approx(time.time() - time.monotonic() + 5.1, abs=1)
+    assert (view.left, view.why, view.workers) == (1_700_000_000, "idle", 2)
+
+
+def test_one_that_was_killed_has_not_said_why(machine):
+    here = machine(blog=(LISTENING, DEAD), other=(LISTENING, FAILED | {"Result": "signal", "ExecMainCode": "2", "ExecMainStatus": "9"}))
+    keep(here.states, "blog", awake=1, why="idle", left=1.0)
+    keep(here.states, "other", awake=1, why="idle", left=1.0)
+    (here.states / "other").chmod(0o755)
+    killed, other = views.look(["blog", "other"])
+    assert (killed.why, killed.left) == (counters.KILLED, None)
+    assert other.trouble == "it ended: killed by SIGKILL"
+
+
+def test_why_a_broken_one_could_not_be_loaded(machine):
+    here = machine(blog=(LISTENING, FAILED | {"ExecMainStatus": "78"}))
+    [view] = views.look(["blog"])
+    assert view.trouble == views.BROKEN
+    keep(here.states, "blog", why="failing: KeyError: 'a: b'", left=1.0)
+    [view] = views.look(["blog"])
+    assert view.trouble == "KeyError: 'a: b'"
+
+
+def test_what_is_damaged_is_told_and_what_never_was_is_nothing(machine):
+    here = machine(blog=(LISTENING, DEAD), new=(LISTENING, DEAD))
+    keep(here.states, "blog")
+    (here.states / "blog" / counters.NAME).write_text("spyglass 1\nwak")
+    damaged, new = views.look(["blog", "new"])
+    assert (damaged.counted("requests"), new.counted("requests")) == (None, 0)
+    assert "is damaged" in damaged.unread
+    assert listing.unread([damaged, new]) == f"blog: {damaged.unread}"
+
+
+@pytest.mark.parametrize(
+    ("current", "bytes"), [("1048576", 1 << 20), ("[not set]", None), ("18446744073709551615", None), ("", None)]
+)
+def test_memory_as_the_kernel_counts_it(current, bytes):
+    assert views.memory({"MemoryCurrent": current, "ControlGroup": "/nowhere"}) == bytes
+
+
+# Tables
+
+
+def seen(name, state=ASLEEP, addresses=(), **facts):
+    view = views.View(name, {}, {}, state=state, addresses=list(addresses) or [f"/run/spyglass/{name}.sock"])
+    view.record = counters.Record()
+    view.record.requests = facts.pop("requests", 0)
+    for fact, value in facts.items():
+        setattr(view, fact, value)
+    return view
+
+
+NOW = 1_700_000_000.0
+APPS = [
+    seen("blog", AWAKE, service={"StatusText": "awake: 2 workers, 0 connections"}, requests=1234, memory=35 << 20, woke=NOW - 200, wake_ms=81.3),
+    seen("a-very-long-name-of-it", ASLEEP, ["127.0.0.1:8001", "[::1]:8001", "/run/x.sock"], woke=NOW - 3 * 86400, wake_ms=812, why="idle"),
+    seen("broken", FAILING, ["[::]:4222"], trouble="ModuleNotFoundError: No module named 'blgo'", woke=NOW - 5),
+    seen("gone", OFF),
+]
+
+
+def test_the_table_as_it_is_read():
+    assert listing.render(APPS, None, now=NOW) == """\
+NAME                    STATE    ADDRESS                       WORKERS  REQUESTS  MEMORY  LAST WAKE    TOOK  LEFT
+blog                    awake    unix                                2      1234  35 MiB  3 min ago   81 ms  -
+a-very-long-name-of-it  asleep   127.0.0.1:8001 [::1]:8001 +1        -         0       -    3 d ago  812 ms  idle
+broken                  failing  *:4222                              -         0       -    5 s ago       -  ModuleNotFoundError: No module named 'blgo'
+gone                    off      unix                                -         0       -          -       -  -
+""".splitlines()
+
+
+@pytest.mark.parametrize("most", [80, 90, 100, 120, 200])
+def test_the_table_fits(most):
+    lines = listing.render(APPS, most, now=NOW)
+    assert max(len(line) for line in lines) <= most
+    assert len({line.index(state) for line, state in zip(lines, ("STATE", "awake", "asleep", "failing", "off"), strict=True)}) == 1
+    # Whatever gives way, these can be told.
+    for line, words in zip(lines[1:], (("blog", "1234", "35 MiB", "81 ms"), ("a-very-lo", "idle"), ("broken",), ("gone",)), strict=True):
+        assert [word for word in words if word not in line] == []
+
+
+def test_colours_take_no_room():
+    plain, coloured = listing.render(APPS, 100, now=NOW), listing.render(APPS, 100, coloured=True, now=NOW)
+    for code in ("1;31", "32", "2", "1"):
+        coloured = [line.replace(f"\033[{code}m", "") for line in coloured]
+    assert [line.replace("\033[m", "").rstrip() for line in coloured] == plain
+
+
+@pytest.mark.parametrize(
+    ("terminal", "environ", "coloured"),
+    [(True, {}, True), (False, {}, False), (True, {"NO_COLOR": "1"}, False), (True, {"NO_COLOR": ""}, True), (True, {"TERM": "dumb"}, False)],
+)
+def test_colour_is_for_terminals_and_for_who_wants_it(terminal, environ, coloured):
+    assert table.is_coloured(SimpleNamespace(isatty=lambda: terminal), environ) == coloured
+
+
+def test_a_file_has_all_the_room_there_is():
+    assert table.room(SimpleNamespace(isatty=lambda: False), {}) is None
+
+
+def test_a_table_that_cannot_fit_is_whole_in_what_counts():
+    columns = [Column("NAME", least=4), Column("COUNT", right=True)]
+    assert table.lines(columns, [["something long", "123456"]], 5) == ["NAME   COUNT", "som…  123456"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0 s ago"), (-5, "0 s ago"), (59, "59 s ago"), (60, "1 min ago"), (7199, "119 min ago"), (7200, "2 h ago"), (86400 * 2, "2 d ago")],
+)
+def test_how_long_ago(seconds, text):
+    assert table.ago(NOW - seconds, NOW) == text
+
+
+# Settings
+
+
+def unit(argv="/usr/bin/spyglass serve --name blog", environment="", files=""):
+    return {"ExecStart": f"{{ path=/usr/bin/spyglass ; argv[]={argv} ; ignore_errors=no ; start_time=[n/a] }}", "Environment": environment, "EnvironmentFiles": files}
+
+
+def test_each_setting_that_is_not_the_default_and_where_it_comes_from(tmp_path):
+    (tmp_path / "blog.toml").write_text("# one\napp = 'blog:app'\nworkers = 2\nidle_timeout = 4\nlisten = 8001\n")
+    (tmp_path / "blog.env").write_text("# a comment\nSPYGLASS_DEBUG=true\nSECRET=no\nSPYGLASS_ACCESS_LOG='combined'\n")
+    file, variables = tmp_path / "blog.toml", tmp_path / "blog.env"
+    found = differing.settings(
+        unit(f"/usr/bin/spyglass serve --config {file} --threads=1", 'HOME=/x "SPYGLASS_WORKERS=5"', f"{variables} (ignore_errors=yes)\n/nowhere (ignore_errors=yes)")
+    )
+    assert {each.name: (each.value, each.place) for each in found.differing} == {
+        "app": ("'blog:app'", f"{file}:2"),
+        "workers": ("5", "SPYGLASS_WORKERS (Environment=)"),
+        "threads": ("1", "--threads (ExecStart=)"),
+        "idle_timeout": ("4", f"{file}:4"),
+        "keepalive_timeout": ("2", "follows from another"),
+        "access_log": ("'combined'", f"SPYGLASS_ACCESS_LOG ({variables})"),
+        "debug": ("true", f"SPYGLASS_DEBUG ({variables})"),
+        "listen": ("['8001']", f"{file}:5"),
+    }
+    assert (found.faults, found.hidden) == ([], [])
+
+
+def test_settings_that_are_wrong_are_told(tmp_path):
+    (tmp_path / "blog.toml").write_text("wrokers = 2\nthreads = 0\n")
+    found = differing.settings(unit(f"/usr/bin/spyglass serve --config {tmp_path / 'blog.toml'}"))
+    assert [fault.partition(": ")[2][:20] for fault in found.faults] == ["unknown setting 'wro", "threads: expected a "]
+
+
+# The commands
+
+
+def test_programs_get_json_and_nothing_else(machine, capsys):
+    machine(blog=(LISTENING, DEAD))
+    assert commands.run(["list", "--json"]) == 0
+    [app] = json.loads(capsys.readouterr().out)
+    assert app["name"] == "blog"
+
+
+def test_the_default_app_is_shown_when_somebody_has_asked_for_it(machine, capsys, monkeypatch):
+    machine(blog=(LISTENING, DEAD))
+    real = systemctl.show
+    monkeypatch.setattr(systemctl, "show", lambda units, properties: real(units, properties) | {"spyglass.socket": LISTENING | {"Listen": "[::]:4222 (Stream)"}})
+    assert commands.run(["list"]) == 0
+    assert capsys.readouterr().out.split("\n")[2].split()[:3] == ["_default", "asleep", "*:4222"]
+
+
+def test_where_there_is_no_app_that_is_said(machine, capsys):
+    machine()
+    assert commands.run(["list"]) == 0
+    assert capsys.readouterr().out.startswith("there is no app")
+
+
+@pytest.mark.parametrize(
+    ("socket", "service", "status"),
+    [(LISTENING, DEAD, 0), (LISTENING, ACTIVE, 0), (STOPPED, DEAD, 3), (LISTENING, FAILED | {"ExecMainStatus": "78"}, 1)],
+)
+def test_the_exit_status_says_how_it_is(machine, socket, service, status, capsys, monkeypatch):
+    machine(blog=(socket, service))
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: SimpleNamespace(stdout="", stderr="", returncode=0))
+    assert commands.run(["status", "blog"]) == status
+    assert commands.run(["status", "spyglass@blog.service"]) == status
+    assert capsys.readouterr().out.startswith("blog: ")
+
+
+@pytest.mark.parametrize("name", ["nobody", "No Name", "../etc"])
+def test_there_is_no_such_app(machine, capsys, name):
+    machine()
+    assert commands.run(["status", name]) == 4
+    assert "there is no app" in capsys.readouterr().err
+
+
+def test_its_processes(monkeypatch):
+    view = seen("blog", AWAKE, service={"MainPID": "10"})
+    view.record.awake, view.record.workers = 1, [counters.Process(12, 5, 1, 2)]
+    parents = {10: 1, 11: 10, 12: 11, 13: 11, 14: 13}
+    from spyglass.admin import status
+
+    monkeypatch.setattr(views, "members", lambda _service: sorted(parents))
+    monkeypatch.setattr(status, "_parent", parents.__getitem__)
+    monkeypatch.setattr(status, "share", lambda pid: pid << 20)
+    found = {each.pid: (each.what, each.requests, each.memory) for each in status.processes(view)}
+    assert found == {
+        10: ("master", None, 10 << 20), 11: ("zygote", None, 11 << 20), 12: ("worker", 5, 12 << 20), 13: ("worker", None, 13 << 20),
+        14: ("process", None, 14 << 20),
+    }  # fmt: skip
+
+
+def test_pids_of_a_control_group(monkeypatch, tmp_path):
+    (tmp_path / "a.service" / "inner").mkdir(parents=True)
+    (tmp_path / "a.service" / "cgroup.procs").write_text("7\n3\n")
+    (tmp_path / "a.service" / "inner" / "cgroup.procs").write_text("5\n")
+    monkeypatch.setattr(views, "_CGROUPS", ("/nowhere", str(tmp_path)))
+    assert views.members({"ControlGroup": "/a.service"}) == [3, 5, 7]
+    assert views.members({"ControlGroup": ""}) == []
+    assert os.path.exists(tmp_path)
