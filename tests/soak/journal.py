@@ -52,6 +52,7 @@ EXPECTED: dict[str, dict[str, int] | None] = {
     r"request body: temporary file: No space left on device": {"/tmp is full": MANY},
     r"(GET|POST|HEAD) \S+: Too many open files": NO_DESCRIPTORS,
     r"(GET|POST|HEAD) \S+: the app raised OSError": NO_DESCRIPTORS,
+    r"what is counted is not kept, for \S+ cannot be written: Too many open files": {"no descriptors, Master": 1},
     r"cannot have threads: Too many open files": NO_DESCRIPTORS,
     r"Traceback \(most recent call last\):": NO_DESCRIPTORS,  # by a framework that has a log of its own
     # systemd

@@ -152,6 +152,9 @@ class Ledger:
         seconds = when - self.began
         return f"{int(seconds // 60)}:{seconds % 60:05.2f}"
 
+    def told(self, complaint: Complaint) -> str:
+        return f"{self.at(complaint.when)} {complaint.site or 'machine'}, {complaint.about}: {complaint.text}"
+
     def meanwhile(self, entry: Entry) -> list[str]:
         """What was going on at its site, or everywhere, while it was under way."""
         return [

@@ -208,6 +208,5 @@ class Report:
                 f"{entry.detail.splitlines()[0]}\n      meanwhile: {'; '.join(self.ledger.meanwhile(entry)) or 'nothing'}"
             )
         lines.append(f"COMPLAINTS: {len(self.ledger.complaints)}")
-        for complaint in self.ledger.complaints[:SHOWN]:
-            lines.append(f"  {self.ledger.at(complaint.when)} {complaint.site or 'machine'}, {complaint.about}: {complaint.text}")
+        lines += [f"  {self.ledger.told(complaint)}" for complaint in self.ledger.complaints[:SHOWN]]
         return "\n".join(lines)

@@ -138,14 +138,16 @@ class Soak:
         """Waits until it is over, and tells from time to time that it still lives."""
         self.ledger.began = time.monotonic()
         ends = self.ledger.began + self.seconds
+        told = 0
         while (left := ends - time.monotonic()) > 0:
             time.sleep(min(left, 60))
-            entries = list(self.ledger.entries)
+            entries, complaints = list(self.ledger.entries), list(self.ledger.complaints)
             failed = sum(bool(entry.failure) for entry in entries)
             print(
                 f"{self.ledger.at(time.monotonic())}: {len(entries)} requests, {failed} failed, {len(self.ledger.done)} disturbances, "
-                f"{len(self.ledger.complaints)} complaints", flush=True,
+                f"{len(complaints)} complaints", *map(self.ledger.told, complaints[told:]), sep="\n  ", flush=True,
             )  # fmt: skip
+            told = len(complaints)
 
     def _end(self) -> None:
         """Disturbances end first, then visits; then everything falls asleep."""
