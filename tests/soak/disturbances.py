@@ -99,11 +99,16 @@ CRASH, HANG = "import ctypes\nctypes.string_at(0)\n", "import time\ntime.sleep(3
 DIES = "import os\nos.register_at_fork(after_in_child=lambda: os._exit(3))\n"
 
 
+def broken_code(scene: Scene) -> str:
+    """Of all kinds, at random. Who dies as soon as it is forked does so only where the fork comes after the import."""
+    return scene.dice.choice([SYNTAX, MODULE, EXIT, CRASH, HANG, *([DIES] if scene.site.settings.get("preload", True) else [])])
+
+
 def broken_reload(scene: Scene) -> None:
     """Broken code is reloaded: who has served goes on to, and nobody notices. Then it is mended, and reloaded."""
     with scene.company(), scene.leaving():
         try:
-            scene.site.deploy(scene.dice.choice([SYNTAX, MODULE, EXIT, CRASH, HANG, DIES]))
+            scene.site.deploy(broken_code(scene))
             scene.reload(fails=True)
             scene.wait(1, 5)
         finally:
@@ -128,7 +133,7 @@ def broken_settings_reload(scene: Scene) -> None:
 def broken_deploy(scene: Scene) -> None:
     """Broken code is started: everybody is told to come again, until it is mended; nothing else is done."""
     site = scene.site
-    how = scene.dice.choice([SYNTAX, MODULE, EXIT, CRASH, HANG, DIES])
+    how = broken_code(scene)
     with site.busy(), scene.permits(BROKEN, after=1), scene.leaving():
         try:
             site.deploy(how)
