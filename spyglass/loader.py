@@ -40,11 +40,16 @@ def prepare(config: Config) -> None:
         sys.path.insert(0, here)
     if config.venv:
         _add_venv(config.venv)
-    cache = os.environ.get("CACHE_DIRECTORY", "").partition(":")[0]
-    if cache and sys.pycache_prefix is None:
+    if sys.pycache_prefix is None and (cache := _cache()):
         # In the unit's sandbox the app's own directory is read-only: without a cache each wake would compile it again.
-        sys.pycache_prefix = os.path.join(cache, "pycache")
+        sys.pycache_prefix = cache
         sys.dont_write_bytecode = False
+
+
+def _cache() -> str:
+    """Where byte code goes, "" where systemd gives us no directory for it."""
+    directory = os.environ.get("CACHE_DIRECTORY", "").partition(":")[0]
+    return os.path.join(directory, "pycache") if directory else ""
 
 
 def _add_venv(venv: str) -> None:
@@ -246,8 +251,28 @@ def failure(error: BaseException, files: Iterable[str] = (), doing: str = "") ->
         named += _sources(os.getcwd(), error.name)
     watched = [path for path in (*files, *named) if not path.startswith("<")]
     line = f"{doing}: {line}" if doing else line
+    if error.__traceback__ is not None and _is_damaged(error.__traceback__):
+        line = f"{line}: byte code was damaged; {_forget_byte_code()}"
     details = f"{details}\n{_advice(error)}".strip("\n")
     return LoadError(line, details, list(dict.fromkeys(os.path.abspath(path) for path in watched)))
+
+
+def _is_damaged(trace: TracebackType) -> bool:
+    """Whether the error is one of reading byte code. Python looks at the head of such a file, and believes the rest."""
+    while trace.tb_next is not None:
+        trace = trace.tb_next
+    code = trace.tb_frame.f_code
+    return code.co_name == "_compile_bytecode" and code.co_filename.startswith("<frozen importlib")
+
+
+def _forget_byte_code() -> str:
+    # A crash of the machine can leave such a file, and nobody would ever write it anew, for its head is right.
+    if sys.pycache_prefix is None or sys.pycache_prefix != _cache():
+        return "remove the __pycache__ of that module"
+    import shutil
+
+    shutil.rmtree(sys.pycache_prefix, ignore_errors=True)
+    return f"{sys.pycache_prefix} has been removed, and the next try compiles it anew"
 
 
 def _advice(error: BaseException) -> str:

@@ -335,3 +335,26 @@ def test_byte_code_goes_to_the_unit_s_cache_directory(tree, tmp_path):
     got = attempt(tree, app="only", environ=environ)
     assert (got["cache"], got["write"]) == (str(tmp_path / "pycache"), True)
     assert list((tmp_path / "pycache").rglob("only.*.pyc"))
+
+
+@pytest.mark.parametrize("damage", [lambda code: code[:40], lambda code: code[:16] + bytes(len(code) - 16)], ids=["cut", "zeros"])
+@pytest.mark.parametrize("victim", ["neighbour", "only"])
+def test_byte_code_that_is_damaged_is_made_anew(tree, tmp_path, damage, victim):
+    """Its head is right, so Python believes it, at each try."""
+    environ = {"CACHE_DIRECTORY": str(tmp_path)}
+    (tree / "uses.py").write_text("import neighbour\nfrom only import app\n")
+    assert attempt(tree, environ=environ, app="uses")["app"] == "app"
+    [file] = (tmp_path / "pycache").rglob(f"{victim}.*.pyc")
+    file.write_bytes(damage(file.read_bytes()))
+    summary = attempt(tree, environ=environ, app="uses")["summary"]
+    assert summary.endswith(f": byte code was damaged; {tmp_path}/pycache has been removed, and the next try compiles it anew"), summary
+    assert attempt(tree, environ=environ, app="uses")["app"] == "app"
+
+
+def test_damaged_byte_code_elsewhere_is_left_to_its_owner(tree, tmp_path):
+    environ = {"PYTHONPYCACHEPREFIX": str(tmp_path / "mine"), "PYTHONDONTWRITEBYTECODE": "", "CACHE_DIRECTORY": str(tmp_path)}
+    assert attempt(tree, environ=environ, app="only")["app"] == "app"
+    [file] = (tmp_path / "mine").rglob("only.*.pyc")
+    file.write_bytes(file.read_bytes()[:40])
+    assert attempt(tree, environ=environ, app="only")["summary"].endswith(": byte code was damaged; remove the __pycache__ of that module")
+    assert file.exists()
