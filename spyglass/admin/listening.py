@@ -36,17 +36,18 @@ def taken(state: Mapping[str, str]) -> list[str]:
     found = []
     for address in addresses(state):
         if address.startswith("/"):
-            why = _path_taken(address)
+            why = path_taken(address)
         elif address.startswith(("@", "vsock:")):
             why = ""
         else:
-            why = _port_taken(address, state)
+            why = port_taken(address, state)
         if why:
             found.append(f"{address}: {why}")
     return found
 
 
-def _port_taken(address: str, state: Mapping[str, str]) -> str:
+def port_taken(address: str, state: Mapping[str, str]) -> str:
+    """Why "host:port" or "[v6]:port" cannot be listened on, "" when it can; what `state` has of PROPERTIES matters."""
     host, _, port = address.rpartition(":")
     host, _, scope = host.strip("[]").partition("%")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -59,7 +60,7 @@ def _port_taken(address: str, state: Mapping[str, str]) -> str:
             sock.bind(where)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            return f"taken by {_holder(_tcp_inodes(int(port)))}"
+            return f"taken by {holder(tcp_inodes(int(port)))}"
         if error.errno == errno.EADDRNOTAVAIL:
             return "" if state.get("FreeBind") == "yes" else "this machine has no such address, and FreeBind= is not set"
         if error.errno == errno.EAFNOSUPPORT:
@@ -68,10 +69,11 @@ def _port_taken(address: str, state: Mapping[str, str]) -> str:
     return ""
 
 
-def _path_taken(path: str) -> str:
-    inodes = _unix_inodes(path)
+def path_taken(path: str) -> str:
+    """Why a unix socket cannot be made at `path`, "" when it can."""
+    inodes = unix_inodes(path)
     if inodes:
-        return f"taken by {_holder(inodes)}, whose it would be no longer"  # systemd removes what is in its way
+        return f"taken by {holder(inodes)}, whose it would be no longer"  # systemd removes what is in its way
     if os.path.lexists(path) and not _is_socket(path):
         return "there is a file of that name, which is no socket"
     return ""
@@ -81,7 +83,8 @@ def _is_socket(path: str) -> bool:
     return stat.S_ISSOCK(os.lstat(path).st_mode)
 
 
-def _tcp_inodes(port: int) -> set[str]:
+def tcp_inodes(port: int) -> set[str]:
+    """Of those who listen on `port`."""
     return {
         fields[9]
         for file in ("/proc/net/tcp", "/proc/net/tcp6")
@@ -90,7 +93,7 @@ def _tcp_inodes(port: int) -> set[str]:
     }
 
 
-def _unix_inodes(path: str) -> set[str]:
+def unix_inodes(path: str) -> set[str]:
     return {fields[6] for fields in _table("/proc/net/unix") if fields[-1] == path and int(fields[3], 16) & _ACCEPTS}
 
 
@@ -104,13 +107,13 @@ def _table(file: str) -> Iterator[list[str]]:
         return
 
 
-def _holder(inodes: set[str]) -> str:
+def holder(inodes: set[str]) -> str:
     """Who has one of these sockets: the socket unit, or the program and its unit."""
     wanted = {f"socket:[{inode}]" for inode in inodes}
     pids = [int(pid) for pid in os.listdir("/proc") if pid.isdigit()]
     # systemd has the sockets of its units, and so have their services: theirs is the better name.
     for pid in sorted(pids, key=lambda pid: (pid == 1, pid)):
-        if wanted & _open(pid):
+        if wanted & sockets_of(pid):
             return _socket_unit(wanted) or "a socket unit" if pid == 1 else f"{_name(pid)} (pid {pid}{_unit(pid)})"
     return "somebody"
 
@@ -120,7 +123,7 @@ def _socket_unit(wanted: set[str]) -> str:
     listeners: dict[str, set[str]] = {}
     for line in systemctl.ask("list-sockets", "--no-legend", "--full", "--plain").splitlines():
         address, unit, *_ = [*line.split(), ""]
-        inodes = _unix_inodes(address) if address.startswith("/") else _tcp_inodes(_port(address))
+        inodes = unix_inodes(address) if address.startswith("/") else tcp_inodes(_port(address))
         listeners.setdefault(unit, set()).update(f"socket:[{inode}]" for inode in inodes)
     return next((unit for unit, inodes in listeners.items() if inodes & wanted), "")
 
@@ -130,7 +133,8 @@ def _port(address: str) -> int:
     return int(port) if port.isdigit() else -1
 
 
-def _open(pid: int) -> set[str]:
+def sockets_of(pid: int) -> set[str]:
+    """What /proc has the descriptors of a process point to: "socket:[INODE]" and others; nothing if it is not ours to look at."""
     folder = f"/proc/{pid}/fd"
     found = set()
     try:
