@@ -26,6 +26,7 @@ _ACCOUNT = re.compile(r"[a-zA-Z_][a-zA-Z0-9_-]{0,30}|[0-9]{1,9}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _CREDENTIAL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,200}")
 _QUOTA = re.compile(r"[1-9][0-9]{0,4}%")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # systemd takes tabs and newlines in a variable, and no other of these
 # systemd sets these for each service, and Spyglass takes what is in them at its word.
 _OF_SYSTEMD = re.compile(r"(LISTEN_|NOTIFY_|WATCHDOG_|SYSTEMD_).*|MAINPID|INVOCATION_ID|(STATE|CACHE|RUNTIME|LOGS|CREDENTIALS)_DIRECTORY")
 
@@ -106,7 +107,7 @@ def _listen(value: object) -> tuple[Address, ...]:
 
 def _path(value: object, expected: str = _PATHS) -> str:
     # What systemd would split, quote or refuse in a unit is no name for a file that anybody should have to escape.
-    if not isinstance(value, str) or not value or re.search(r"[\x00-\x1f\x7f]", value):
+    if not isinstance(value, str) or not value or re.search(r"[\x00-\x1f\x7f\"'\\]", value):
         raise ValueError(expected, value)
     if value.startswith("/") and ".." in value.split("/"):
         raise ValueError("expected a path without ..", value)
@@ -129,7 +130,7 @@ def _environment(value: object) -> dict[str, str]:
     if not isinstance(value, dict):
         raise ValueError(_VARIABLES)
     for name, text in value.items():
-        if not _VARIABLE.fullmatch(name) or isinstance(text, bool) or not isinstance(text, str | int | float) or "\0" in str(text):
+        if not _VARIABLE.fullmatch(name) or isinstance(text, bool) or not isinstance(text, str | int | float) or _CONTROL.search(str(text)):
             raise ValueError(_VARIABLES, {name: text})
         if name.startswith("SPYGLASS_"):
             raise ValueError("expected no setting of Spyglass: in this file, it is one of its own", name)

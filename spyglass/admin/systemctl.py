@@ -83,6 +83,12 @@ def units(pattern: str) -> list[str]:
     return sorted(name for name in names if "@." not in name)
 
 
+def verify(units: Iterable[str]) -> list[str]:
+    """What systemd would complain of if it read these units as their files are now, in lines; not only about these (systemd-analyze(1))."""
+    argv = ["systemd-analyze", "verify", "--man=no", "--", *units]
+    return subprocess.run(argv, check=False, capture_output=True, text=True, errors="replace").stderr.splitlines()  # noqa: S603, as above
+
+
 def socket_of(name: str) -> str:
     return f"spyglass@{name}.socket"
 

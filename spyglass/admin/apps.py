@@ -1,0 +1,178 @@
+"""The apps of this machine: a file each in /etc/spyglass, read and looked through before anything is made of it.
+
+What is wrong with an app is said in lines that begin with the place, "/etc/spyglass/blog.toml:4: listen: ...", all of them at once: an
+administrator mends a file once, not line by line.
+"""
+
+from __future__ import annotations
+
+import glob
+import grp
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from spyglass import config as settings
+from spyglass.admin import reach, taken, units
+from spyglass.admin.program import Program, program_for
+from spyglass.errors import ConfigError
+from spyglass.wording import place_in
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from spyglass.config import Config
+    from spyglass.unit_settings import Address
+
+
+@dataclass
+class App:
+    """One file: the app's `name`, its settings, the Spyglass that runs it. `faults` are lines; with any, nothing is made of it."""
+
+    name: str
+    file: str
+    config: Config = field(default_factory=settings.Config)
+    program: Program = field(default_factory=Program)
+    faults: list[str] = field(default_factory=list)
+
+    @property
+    def base(self) -> str:
+        return units.base_of(self.name, self.config)
+
+    @property
+    def addresses(self) -> tuple[Address, ...]:
+        """Where it listens, or would if it said nothing else."""
+        from spyglass.unit_settings import Address
+
+        return self.config.listen or (Address(path=f"/run/spyglass/{self.name}.sock"),)
+
+    def fault(self, setting: str, text: str) -> None:
+        self.faults.append(f"{place_in(self.file, _text(self.file), setting)}: {setting}: {text}")
+
+
+def _text(file: str) -> str:
+    try:
+        with open(file, encoding="utf-8", errors="replace") as stream:
+            return stream.read()
+    except OSError:
+        return ""
+
+
+def names() -> list[str]:
+    """Of all files in /etc/spyglass, as they are called, whether or not that can be an app's name."""
+    found = glob.glob("*.toml", root_dir=settings.DIRECTORY)
+    return sorted(name.removesuffix(".toml") for name in found)
+
+
+def read(name: str) -> App:
+    """The app called `name`. What is wrong with its file is in `faults`, and then its settings are the defaults."""
+    try:
+        app = App(name, settings.file_for(name))
+    except ConfigError as error:
+        file = os.path.join(settings.DIRECTORY, f"{name}.toml")
+        return App(name, file, faults=[f"{file}: no name for an app: {str(error).partition(': ')[2]}"])
+    try:
+        app.config = settings.load(app.file, {}, {}, units=True)
+    except ConfigError as error:
+        app.faults = [str(error), *error.also]
+    return app
+
+
+# Looking through
+
+
+def examine(app: App, others: Iterable[App], free: Iterable[Address] = ()) -> None:
+    """Fills in `app.program` and `app.faults`. `free`: addresses that are the app's already, or will be free when it wants them."""
+    if app.faults:
+        return
+    _examine_addresses(app, others, free)
+    try:
+        who = reach.account(app.config.user)
+    except KeyError:
+        app.fault("user", f"there is no user {app.config.user!r}; a new one: adduser --system --group {app.config.user}")
+        who = reach.account("")
+    _examine_code(app, who)
+    _examine_secrets(app)
+    _examine_writable(app, who)
+    if 0 < app.config.memory_max < app.config.memory_high:
+        app.fault("memory_max", "must not be below memory_high, or the app's processes are killed before they are slowed down")
+
+
+def _examine_addresses(app: App, others: Iterable[App], free: Iterable[Address]) -> None:
+    for index, address in enumerate(app.addresses):
+        if any(_at_once(address, other) for other in app.addresses[:index]):
+            app.fault("listen", f"{address} is taken by another entry of the list")
+            continue
+        rival = next((other for other in others if other is not app and any(taken.clash(address, each) for each in other.addresses)), None)
+        if rival is not None:
+            app.fault("listen", f"{address} is an address of {rival.name}, too ({rival.file})")
+        elif not any(taken.clash(address, each) for each in free) and (why := taken.in_the_way(address)):
+            app.fault("listen", f"{address}: {why}")
+        if address.group and not _is_group(address.group):
+            app.fault("listen", f"there is no group {address.group!r}")
+    if len({(address.group, address.mode) for address in app.addresses if address.path}) > 1:
+        app.fault("listen", "all unix sockets of an app have one group and one mode: systemd keeps them for the unit as a whole")
+
+
+def _at_once(one: Address, other: Address) -> bool:
+    """Whether one app cannot have both: [::] and an IPv4 address of the same port it can."""
+    apart = {"::", one.host, other.host} == {one.host, other.host} and "." in one.host + other.host
+    return taken.clash(one, other) and not apart
+
+
+def _is_group(name: str) -> bool:
+    try:
+        return bool(grp.getgrgid(int(name)) if name.isdigit() else grp.getgrnam(name))
+    except KeyError:
+        return False
+
+
+def _examine_code(app: App, who: reach.Account) -> None:
+    named = app.config.directory != settings.Config().directory
+    if named and not os.path.isdir(app.base):
+        app.fault("directory", f"{app.base} is not a directory")
+        return
+    wanted = [(app.file, os.R_OK, "app"), *([(app.base, os.R_OK | os.X_OK, "directory")] if named else [])]
+    if app.config.venv:
+        venv = os.path.normpath(os.path.join(app.base, app.config.venv))
+        try:
+            app.program = program_for(venv)
+        except ConfigError as error:
+            app.fault("venv", str(error))
+            return
+        wanted.append((os.path.join(venv, "pyvenv.cfg"), os.R_OK, "venv"))
+        if app.program.command:
+            wanted += [(os.path.realpath(app.program.python), os.X_OK, "venv"), (app.program.command, os.R_OK | os.X_OK, "venv")]
+    closed = reach.out_of_reach(who, [(path, mode) for path, mode, _ in wanted])
+    for path, _, setting in wanted:
+        if path in closed:
+            app.fault(setting, _closed(path, closed[path], who))
+
+
+def _closed(path: str, where: str, who: reach.Account) -> str:
+    them = who.named or "the user that the app has while it is awake"
+    to_them = f"is closed to {them} (mode {os.stat(where).st_mode & 0o7777:04o})"
+    if where == path:
+        return f"{path} {to_them}: chmod o+rX {path}"
+    return f"{path} is out of reach, for {where} {to_them}: put it somewhere else, or open the way (chmod o+x {where})"
+
+
+def _examine_secrets(app: App) -> None:
+    for path in app.config.environment_file:
+        if not os.path.isfile(os.path.join(app.base, path)):
+            app.fault("environment_file", f"{os.path.join(app.base, path)} is not a file")
+    for name, path in app.config.credentials.items():
+        if path and not os.path.exists(path):
+            app.fault("credentials", f"{name}: {path} does not exist")
+        elif not path and not (units.in_store(name) or units.in_store(name, ".encrypted")):
+            app.fault("credentials", f"{name}: not in {units.CREDENTIAL_STORES[0]}, nor where else systemd looks; give a path")
+
+
+def _examine_writable(app: App, who: reach.Account) -> None:
+    paths = [os.path.join(app.base, path) for path in app.config.writable]
+    there = [path for path in paths if os.path.exists(path)]
+    for path in set(paths) - set(there):
+        app.fault("writable", f"{path} does not exist")  # and systemd would not start the service
+    for path in reach.out_of_reach(who, [(path, os.W_OK) for path in there]):
+        nobody = "without a `user` the app is nobody whom files could belong to: name one who may write there"
+        app.fault("writable", f"{path}: {f'{who.named} may not write there' if who.named else nobody}")

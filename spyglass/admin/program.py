@@ -1,0 +1,82 @@
+"""Which Spyglass runs an app: the package's, or the one in the app's own virtual environment.
+
+An environment that is made by the Python the package runs on, or by another of the same version, only lends its packages. One for another
+version cannot: what is compiled in it fits no other interpreter. Then the Spyglass that is installed there is what the unit starts, at
+`apply` time and by name, so that no wake pays for finding out. Nothing of an environment is run here: it may belong to somebody
+whom root had better not run programs of.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import sys
+from dataclasses import dataclass
+
+from spyglass import __version__
+from spyglass.errors import ConfigError
+
+PACKAGED = "/usr/bin/spyglass"
+PACKAGED_PYTHON = "/usr/bin/python3"
+
+
+@dataclass(frozen=True)
+class Program:
+    """`command` is a path, "" for the one in the template; `python` what it runs on; `version` is Spyglass's, if it is not ours."""
+
+    command: str = ""
+    python: str = PACKAGED_PYTHON
+    version: str = ""
+
+
+def program_for(venv: str) -> Program:
+    """What runs an app whose virtual environment is at `venv` (an absolute path). Raises ConfigError with what to install."""
+    settings = _settings(venv)
+    python = os.path.join(venv, "bin", "python")
+    if not os.path.exists(python):
+        where = f", {os.readlink(python)}," if os.path.islink(python) else ""
+        raise ConfigError(f"the Python{where} of the virtual environment {venv} is not there (any more): make it anew")
+    if os.path.realpath(python) == os.path.realpath(PACKAGED_PYTHON):
+        return Program()
+    # venv writes the one, virtualenv and uv the other.
+    theirs = ".".join((settings.get("version") or settings.get("version_info") or "?").split(".")[:2])
+    command = os.path.join(venv, "bin", "spyglass")
+    if os.access(command, os.X_OK):
+        return Program(command, python, _version(venv))
+    if theirs == packaged_version() and os.path.isdir(os.path.join(venv, "lib", f"python{theirs}", "site-packages")):
+        return Program()
+    raise ConfigError(
+        f"{venv} is for Python {theirs}, the package's Spyglass runs on {packaged_version()}, and there is none in it; "
+        f"install it there: {_install(venv)}"
+    )
+
+
+def _settings(venv: str) -> dict[str, str]:
+    path = os.path.join(venv, "pyvenv.cfg")
+    try:
+        with open(path, encoding="utf-8", errors="replace") as stream:
+            pairs = [line.partition("=")[::2] for line in stream]
+    except OSError as error:
+        raise ConfigError(f"{venv} is not a virtual environment: {path}: {error.strerror}") from None
+    return {key.strip(): value.strip() for key, value in pairs}
+
+
+def packaged_version() -> str:
+    """"3.11": of the Python that /usr/bin/spyglass runs on, which need not be ours."""
+    real = os.path.realpath(PACKAGED_PYTHON)
+    named = os.path.basename(real).removeprefix("python")
+    if real == os.path.realpath(sys.executable) or "." not in named:
+        return f"{sys.version_info.major}.{sys.version_info.minor}"
+    return named
+
+
+def _version(venv: str) -> str:
+    found = glob.glob(os.path.join(glob.escape(venv), "lib", "python3*", "site-packages", "spyglass-*.dist-info"))
+    version = os.path.basename(found[0]).removeprefix("spyglass-").removesuffix(".dist-info") if found else ""
+    return "" if version == __version__ else version
+
+
+def _install(venv: str) -> str:
+    if os.path.exists(os.path.join(venv, "bin", "pip")):
+        return f"{venv}/bin/pip install spyglass=={__version__}"
+    return f"uv pip install --python {venv} spyglass=={__version__}"

@@ -1,0 +1,69 @@
+"""What the service's user can get at: asked of the kernel by a process that is that user, for modes alone do not tell (ACLs, groups)."""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+# The first of those that systemd gives to services (systemd.exec(5), DynamicUser=); nobody's files belong to it.
+_DYNAMIC = 61184
+
+
+@dataclass(frozen=True)
+class Account:
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+    named: str = ""
+
+
+def account(user: str) -> Account:
+    """Whom `user` names, "" for the one that exists only while an app is awake. Raises KeyError when there is no such user."""
+    if not user:
+        return Account(_DYNAMIC, _DYNAMIC, ())
+    found = pwd.getpwuid(int(user)) if user.isdigit() else pwd.getpwnam(user)
+    return Account(found.pw_uid, found.pw_gid, tuple(os.getgrouplist(found.pw_name, found.pw_gid)), found.pw_name)
+
+
+def out_of_reach(who: Account, wanted: Iterable[tuple[str, int]]) -> dict[str, str]:
+    """Of `wanted`, paths with what is to be done there (os.R_OK...), those that `who` may not, and the part of the path that is closed.
+
+    Only root can be somebody else: for all others, everything is within reach.
+    """
+    if os.geteuid() != 0:
+        return {}
+    near, far = os.pipe()
+    pid = os.fork()
+    if not pid:
+        status = 1
+        try:
+            os.setgroups(list(who.groups))
+            os.setresgid(who.gid, who.gid, who.gid)
+            os.setresuid(who.uid, who.uid, who.uid)
+            closed = {path: _closed(path) for path, mode in wanted if not os.access(path, mode)}
+            with os.fdopen(far, "w") as stream:
+                json.dump(closed, stream)
+            status = 0
+        finally:
+            os._exit(status)
+    os.close(far)
+    with os.fdopen(near) as stream:
+        said = stream.read()
+    os.waitpid(pid, 0)
+    found: dict[str, str] = json.loads(said or "{}")
+    return found
+
+
+def _closed(path: str) -> str:
+    """The first directory on the way, links followed, that cannot be gone through; the path itself if all of them can."""
+    real = os.path.realpath(path)
+    for way in (path, real):
+        parts = way.split("/")
+        for depth in range(2, len(parts)):
+            parent = "/".join(parts[:depth])
+            if not os.access(parent, os.X_OK):
+                return parent
+    return path

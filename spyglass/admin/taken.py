@@ -1,0 +1,75 @@
+"""Whether an address that is asked for can be had: what systemd would say at the start of a socket, said before."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from spyglass import unit_settings
+from spyglass.admin import listening
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from spyglass.unit_settings import Address
+
+_LONGEST_PATH = 107  # bytes of sockaddr_un.sun_path, unix(7)
+_PRIVILEGED = 1024
+
+
+def clash(one: Address, other: Address) -> bool:
+    """Whether two apps cannot both have these: the same, or one of them takes every address of the port."""
+    if one.path or other.path:
+        return one.path == other.path
+    if one.port != other.port:
+        return False
+    if one.host == other.host or not one.host or not other.host or "::" in (one.host, other.host):
+        return True
+    return "0.0.0.0" in (one.host, other.host) and ":" not in one.host + other.host  # noqa: S104, nothing is bound
+
+
+def in_the_way(address: Address) -> str:
+    """Why nobody could listen there now: one line, or "" when somebody could. Of no use for an address that is one's own already."""
+    if address.path:
+        return _impossible(address.path) or listening.path_taken(address.path)
+    if address.port < _PRIVILEGED and os.geteuid() != 0:
+        return ""  # we may not try it; systemd may
+    if address.host:
+        return listening.port_taken(address.stream, {})
+    # A port alone is IPv6 and IPv4 in one, and IPv4 where there is no IPv6, as with systemd.
+    has_ipv6 = os.path.exists("/proc/net/if_inet6")
+    every = "[::]" if has_ipv6 else "0.0.0.0"  # noqa: S104, as above
+    return listening.port_taken(f"{every}:{address.port}", {"BindIPv6Only": "both"})
+
+
+def _impossible(path: str) -> str:
+    if len(os.fsencode(path)) > _LONGEST_PATH:
+        return f"its path is longer than the {_LONGEST_PATH} bytes that a unix socket's may have"
+    parent = os.path.dirname(path)
+    while not os.path.lexists(parent):
+        parent = os.path.dirname(parent)  # what is missing, systemd makes
+    return "" if os.path.isdir(parent) else f"{parent} is not a directory"
+
+
+def is_deaf(addresses: Iterable[Address], systemd: int = 1) -> bool:
+    """Whether systemd does not listen on one of these, which a unit of its has: it closes all when it reads others there.
+
+    A service that is awake listens on them as long as it lives, so it matters who does. Only root can see that; to others nobody is deaf.
+    """
+    held = listening.sockets_of(systemd)
+    for address in addresses:
+        inodes = listening.unix_inodes(address.path) if address.path else listening.tcp_inodes(address.port)
+        if held and not held & {f"socket:[{inode}]" for inode in inodes}:
+            return True
+    return False
+
+
+def addresses_of(state: Mapping[str, str]) -> list[Address]:
+    """What a socket unit listens on, as far as `listen` could say it; `state` is what systemd shows of it, `Listen` at least."""
+    found = []
+    for text in listening.addresses(state):
+        try:
+            found.append(unit_settings.address(text))
+        except ValueError:
+            pass  # an abstract socket, one of a network interface
+    return found

@@ -1,0 +1,89 @@
+"""Which Spyglass runs an app, by what lies in its virtual environment; and nothing of it is run to find out."""
+
+import os
+import sys
+
+import pytest
+
+from spyglass import __version__
+from spyglass.admin import program
+from spyglass.admin.program import PACKAGED_PYTHON, Program, program_for
+from spyglass.errors import ConfigError
+
+OURS = program.packaged_version()
+
+
+@pytest.fixture
+def venv(tmp_path):
+    def make(python=PACKAGED_PYTHON, version=f"version = {OURS}.1", spyglass="", pip=False):
+        (tmp_path / "bin").mkdir()
+        (tmp_path / "bin" / "python").symlink_to(python)
+        (tmp_path / "pyvenv.cfg").write_text(f"home = /usr/bin\n{version}\n")
+        site = tmp_path / "lib" / f"python{version.partition('= ')[2].rpartition('.')[0]}" / "site-packages"
+        site.mkdir(parents=True)
+        if spyglass:
+            (tmp_path / "bin" / "spyglass").write_text("#!/bin/sh\nexit 1\n")
+            (tmp_path / "bin" / "spyglass").chmod(0o755)
+            (site / f"spyglass-{spyglass}.dist-info").mkdir()
+        if pip:
+            (tmp_path / "bin" / "pip").touch()
+        return str(tmp_path)
+
+    return make
+
+
+@pytest.fixture
+def another(tmp_path_factory):
+    """An interpreter that is not the machine's."""
+    path = tmp_path_factory.mktemp("python") / "python3"
+    path.touch()
+    return str(path)
+
+
+def test_the_machine_s_own_python(venv):
+    assert program_for(venv()) == Program()
+
+
+def test_the_machine_s_own_python_with_a_spyglass_in_the_environment(venv):
+    assert program_for(venv(spyglass="0.0.1")) == Program()
+
+
+@pytest.mark.parametrize("key", ["version", "version_info"])
+def test_another_of_the_same_version_lends_its_packages(venv, another, key):
+    assert program_for(venv(another, f"{key} = {OURS}.1")) == Program()
+
+
+@pytest.mark.parametrize(("version", "shown"), [(__version__, ""), ("99.1", "99.1")])
+def test_another_python_with_a_spyglass(venv, another, version, shown):
+    path = venv(another, "version = 3.99.0", spyglass=version)
+    assert program_for(path) == Program(f"{path}/bin/spyglass", f"{path}/bin/python", shown)
+
+
+@pytest.mark.parametrize(("pip", "install"), [(True, "{}/bin/pip install spyglass=={}"), (False, "uv pip install --python {} spyglass=={}")])
+def test_another_python_without_one(venv, another, pip, install):
+    path = venv(another, "version_info = 3.99.0.final.0", pip=pip)
+    with pytest.raises(ConfigError) as caught:
+        program_for(path)
+    assert str(caught.value) == (
+        f"{path} is for Python 3.99, the package's Spyglass runs on {OURS}, and there is none in it; install it there: {install.format(path, __version__)}"
+    )
+
+
+def test_a_python_that_is_gone(venv):
+    path = venv("/proc/none")
+    with pytest.raises(ConfigError, match=f"^the Python, /proc/none, of the virtual environment {path} is not there"):
+        program_for(path)
+
+
+def test_no_environment(tmp_path):
+    with pytest.raises(ConfigError, match=f"^{tmp_path} is not a virtual environment: {tmp_path}/pyvenv.cfg: No such file"):
+        program_for(str(tmp_path))
+
+
+def test_the_package_s_python_is_asked_by_its_name_unless_it_is_ours(monkeypatch, tmp_path):
+    (tmp_path / "python3.97").touch()
+    (tmp_path / "python3").symlink_to("python3.97")
+    monkeypatch.setattr(program, "PACKAGED_PYTHON", str(tmp_path / "python3"))
+    assert program.packaged_version() == "3.97"
+    monkeypatch.setattr(program, "PACKAGED_PYTHON", os.path.realpath(sys.executable))
+    assert program.packaged_version() == f"{sys.version_info.major}.{sys.version_info.minor}"

@@ -1,0 +1,110 @@
+"""Which addresses can be had, and who has the others. Real sockets: the kernel's word is the one that counts."""
+
+import os
+import socket
+
+import pytest
+
+from spyglass.admin import reach, taken
+from spyglass.unit_settings import address
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "clash"),
+    [
+        (8001, 8001, True),
+        (8001, 8002, False),
+        (8001, "127.0.0.1:8001", True),
+        (8001, "[::1]:8001", True),
+        ("127.0.0.1:8001", "[::1]:8001", False),
+        ("127.0.0.1:8001", "127.0.0.2:8001", False),
+        ("0.0.0.0:8001", "127.0.0.1:8001", True),
+        ("0.0.0.0:8001", "[::1]:8001", False),
+        ("[::]:8001", "127.0.0.1:8001", True),
+        ("/run/a.sock", "/run/a.sock", True),
+        ("/run/a.sock", "/run/b.sock", False),
+        ("/run/a.sock", 8001, False),
+    ],
+)
+def test_who_cannot_have_both(one, other, clash):
+    assert taken.clash(address(one), address(other)) is taken.clash(address(other), address(one)) is clash
+
+
+def test_a_port_that_somebody_has():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with open(f"/proc/{os.getpid()}/comm", encoding="utf-8") as stream:
+            name = stream.read().strip()
+        for text in (f"127.0.0.1:{port}", f"0.0.0.0:{port}", port):
+            assert taken.in_the_way(address(text)).startswith(f"taken by {name} (pid {os.getpid()}")
+        assert not taken.is_deaf([address(port)], os.getpid())
+        assert taken.is_deaf([address(port)], os.getppid())  # it is held by somebody else
+    assert taken.in_the_way(address(port)) == ""
+    assert taken.is_deaf([address(port)], os.getpid())
+
+
+def test_a_port_that_is_only_closing_can_be_had():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", port)):
+            server.accept()[0].close()
+    assert taken.in_the_way(address(f"127.0.0.1:{port}")) == ""
+
+
+def test_an_address_of_another_machine():
+    assert taken.in_the_way(address("192.0.2.1:8001")) == "this machine has no such address, and FreeBind= is not set"
+
+
+def test_paths(tmp_path):
+    def why(name):
+        return taken.in_the_way(address(str(tmp_path / name)))
+
+    (tmp_path / "file").touch()
+    assert why("new.sock") == why("not/there/yet.sock") == ""
+    assert why("file") == "there is a file of that name, which is no socket"
+    assert why("file/a.sock") == f"{tmp_path}/file is not a directory"
+    assert why("x" * 100) == "its path is longer than the 107 bytes that a unix socket's may have"
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "a.sock"))
+        assert why("a.sock") == ""  # left behind by somebody who has gone, or so it seems; systemd replaces it
+        server.listen()
+        assert why("a.sock").startswith("taken by ")
+        assert not taken.is_deaf([address(str(tmp_path / "a.sock"))], os.getpid())
+    assert taken.is_deaf([address(str(tmp_path / "a.sock"))], os.getpid())
+
+
+def test_what_a_unit_listens_on():
+    shown = {"Listen": "[::]:8001 (Stream)\n/run/a.sock (Stream)\n@b (Stream)\n127.0.0.1:5 (Datagram)"}
+    assert taken.addresses_of(shown) == [address("[::]:8001"), address("/run/a.sock")]
+    assert taken.addresses_of({}) == taken.addresses_of({"Listen": ""}) == []
+
+
+# What a user can get at
+
+
+def test_whom_a_name_means():
+    root = reach.account("root")
+    assert (root.uid, root.gid, root.named, reach.account("0")) == (0, 0, "root", root)
+    assert reach.account("").uid >= 61184
+    with pytest.raises(KeyError):
+        reach.account("nobody-knows")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+def test_what_is_out_of_reach(tmp_path):
+    for directory in (tmp_path, *tmp_path.parents):
+        if directory.stat().st_uid == os.geteuid() and directory.is_relative_to(tmp_path.parents[1]):
+            directory.chmod(0o755)
+    closed, shut = tmp_path / "closed", tmp_path / "open" / "shut"
+    for path, mode in ((closed / "a", 0o644), (shut, 0o600), (tmp_path / "open" / "b", 0o644)):
+        path.parent.mkdir(exist_ok=True)
+        path.touch(mode)
+    closed.chmod(0o700)
+    (tmp_path / "link").symlink_to(closed / "a")
+    paths = [str(path) for path in (closed / "a", shut, tmp_path / "open" / "b", tmp_path / "link", tmp_path / "none")]
+    who = reach.account("")
+    assert reach.out_of_reach(who, [(path, os.R_OK) for path in paths]) == {
+        paths[0]: str(closed), paths[1]: paths[1], paths[3]: str(closed), paths[4]: paths[4],
+    }
+    assert reach.out_of_reach(who, [(paths[2], os.W_OK)]) == {paths[2]: paths[2]}
+    assert reach.out_of_reach(reach.account("root"), [(path, os.R_OK) for path in paths[:4]]) == {}

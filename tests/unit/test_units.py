@@ -1,0 +1,132 @@
+"""Drop-ins: what systemd is told for each setting, and how it is known whether somebody has edited one."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spyglass import unit_settings
+from spyglass.admin import units
+from spyglass.config import SETTINGS, Config, Unit
+
+SOCKET = "/etc/systemd/system/spyglass@blog.socket.d/10-spyglass.conf"
+SERVICE = "/etc/systemd/system/spyglass@blog.service.d/10-spyglass.conf"
+
+
+def config(**given):
+    names = ("app", "directory", "venv")
+    return Config({name: value if name in names else unit_settings.check(name, value) for name, value in given.items()})
+
+
+@pytest.mark.parametrize(
+    ("listen", "lines"),
+    [
+        (8001, ["ListenStream=8001", "BindIPv6Only=both"]),
+        (["127.0.0.1:8001", "[::1]:8001"], ["ListenStream=127.0.0.1:8001", "ListenStream=[::1]:8001"]),
+        (["0.0.0.0:80", "[::]:80"], ["ListenStream=0.0.0.0:80", "ListenStream=[::]:80", "BindIPv6Only=ipv6-only"]),
+        ("[::]:80", ["ListenStream=[::]:80"]),
+        ("/run/100%.sock", ["ListenStream=/run/100%%.sock"]),
+        ({"path": "/run/a.sock", "group": "caddy", "mode": "0600"}, ["ListenStream=/run/a.sock", "SocketGroup=caddy", "SocketMode=0600"]),
+        (["/run/a", {"path": "/run/b", "mode": 0o660}], ["ListenStream=/run/a", "ListenStream=/run/b", "SocketMode=0660"]),
+    ],
+)
+def test_the_socket(listen, lines):
+    made = units.drop_ins("blog", config(listen=listen))
+    assert made[SERVICE] == ""
+    assert made[SOCKET].partition("\n\n")[2].splitlines() == ["[Socket]", "ListenStream=", *lines]
+
+
+NAMED = ["ProtectSystem=strict", "ProtectHome=read-only", "PrivateTmp=yes", "RemoveIPC=yes", "NoNewPrivileges=yes", "RestrictSUIDSGID=yes"]
+
+
+@pytest.mark.parametrize(
+    ("given", "lines"),
+    [
+        ({"user": "www-data"}, ["DynamicUser=no", "User=www-data", *NAMED]),
+        ({"environment": {"A": "b", "N": 2}}, ['Environment="A=b"', 'Environment="N=2"']),
+        ({"environment": {"A": 'a "b"\n\\n\t50% $HOME é'}}, ['Environment="A=a \\"b\\"\\n\\\\n\\t50%% $HOME é"']),
+        ({"environment_file": [".env", "/etc/a.env"]}, ["EnvironmentFile=/srv/blog/.env", "EnvironmentFile=/etc/a.env"]),
+        ({"credentials": {"db": "/etc/db%", "key": ""}}, ["LoadCredential=db:/etc/db%%", "LoadCredential=key"]),
+        ({"memory_high": "256M", "memory_max": 1 << 30, "cpu_quota": "50%"}, ["MemoryHigh=268435456", "MemoryMax=1073741824", "CPUQuota=50%"]),
+        ({"writable": ["media", "/srv/my files"]}, ['ReadWritePaths="/srv/blog/media"', 'ReadWritePaths="/srv/my files"']),
+        ({"network": False, "allow_jit": False}, ["PrivateNetwork=yes", "MemoryDenyWriteExecute=yes"]),
+    ],
+)
+def test_the_service(given, lines):
+    made = units.drop_ins("blog", config(directory="/srv/blog", **given))
+    assert made[SOCKET] == ""
+    assert made[SERVICE].partition("\n\n")[2].splitlines() == ["[Service]", *lines]
+
+
+EXAMPLES = {
+    **dict(listen=8001, user="blog", environment={"A": "b"}, environment_file=".env", credentials=["a"], writable=["media"]),
+    **dict(memory_high="1G", memory_max="1G", cpu_quota="50%", network=False, allow_jit=False),
+}
+
+
+@pytest.mark.parametrize("name", [name for name, setting in SETTINGS.items() if isinstance(setting, Unit)])
+def test_no_setting_is_without_effect(name):
+    assert any(units.drop_ins("blog", config(**{name: EXAMPLES[name]})).values())
+
+
+def test_an_app_that_asks_for_nothing_has_no_drop_ins():
+    assert units.drop_ins("blog", Config()) == {SOCKET: "", SERVICE: ""}
+
+
+@pytest.mark.parametrize(("venv", "word"), [("/srv/blog/venv", "/srv/blog/venv/bin/spyglass"), ("/srv/my blog/venv", '"/srv/my blog/venv/bin/spyglass"')])
+def test_another_spyglass(venv, word):
+    text = units.drop_ins("blog", Config(), f"{venv}/bin/spyglass")[SERVICE]
+    assert text.splitlines()[-4:] == ["ExecStart=", f"ExecStart={word} serve --name %i", "ExecReload=", f"ExecReload={word} reload"]
+
+
+def test_relative_paths_without_a_directory_are_where_the_service_starts():
+    assert "EnvironmentFile=/var/lib/spyglass/blog/env" in units.drop_ins("blog", config(environment_file="env"))[SERVICE]
+
+
+def test_a_credential_that_is_only_there_encrypted(tmp_path, monkeypatch):
+    monkeypatch.setattr(units, "CREDENTIAL_STORES", (str(tmp_path / "credstore"),))
+    for store, name in (("credstore", "plain"), ("credstore.encrypted", "secret")):
+        (tmp_path / store).mkdir()
+        (tmp_path / store / name).touch()
+    lines = units.service_lines(config(credentials=["plain", "secret"]), "/")
+    assert lines == ["LoadCredential=plain", "LoadCredentialEncrypted=secret"]
+
+
+# Whether somebody has edited it
+
+
+def test_it_says_from_what_it_was_made_and_where_to_put_what_has_no_setting():
+    head = units.drop_ins("blog", config(listen=8001))[SOCKET].splitlines()[:2]
+    assert head == [
+        "# Made by `spyglass apply` from /etc/spyglass/blog.toml: change it there, and apply again.",
+        "# What has no setting there goes into a drop-in of your own, which counts for more: systemctl edit spyglass@blog.socket",
+    ]
+
+
+TEXT = units.drop_ins("blog", config(listen=[8001, "/run/é.sock"]))[SOCKET]
+
+
+def test_what_is_untouched():
+    assert units.is_untouched(TEXT)
+    assert units.is_ours(TEXT)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("8001", "8002"), ("\n\n", "\n"), ("\n\n", "\n# mine\n"), ("change it there", "or not"), ("# digest: ", "# digest: 0"), ("# digest", "# was"), (TEXT, "")],
+)
+def test_what_is_not(old, new):
+    assert not units.is_untouched(TEXT.replace(old, new))
+    assert not units.is_untouched(TEXT + "ListenStream=8003\n")
+
+
+def test_what_somebody_else_made():
+    for text in ("[Socket]\nListenStream=8001\n", "", "# Mine, not made by `spyglass apply`\n"):
+        assert not units.is_ours(text)
+        assert not units.is_untouched(text)
+
+
+@given(st.dictionaries(st.from_regex(r"\A[A-Z_]{1,3}\Z"), st.text(st.characters(exclude_categories=["Cs", "Cc"]) | st.sampled_from("\n\t%\"'\\")), min_size=1))
+def test_whatever_a_variable_holds_stays_on_its_line(variables):
+    text = units.drop_ins("blog", config(environment=variables))[SERVICE]
+    assert len(text.partition("\n\n")[2].split("\n")) == 1 + len(variables) + 1
+    assert units.is_untouched(text)
