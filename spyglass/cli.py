@@ -20,6 +20,7 @@ usage: spyglass serve [APP] [--name NAME | --config FILE] [--SETTING VALUE ...]
        spyglass lookout [APP] [--bind ADDRESS ...] [--name NAME | --config FILE] [--SETTING VALUE ...]
        spyglass check NAME | [APP] [--name NAME | --config FILE] [--SETTING VALUE ...]
        spyglass reload [NAME]
+       spyglass {commands} ...
        spyglass --version | --help
 
 serve    what the systemd unit runs: serve APP on the sockets that systemd passes in
@@ -27,6 +28,7 @@ lookout  where there is no systemd: hold the sockets, and run serve while somebo
 check    read the configuration and load APP as serve would, say what is wrong with them, and serve nothing; of the app called NAME, as
          root: in the sandbox of its unit, as its user, and say whether its addresses are free
 reload   load the app called NAME anew beside itself, if it is awake, and say how that went
+{overview}
 
 APP is module:callable, module, or the path of a .py or .wsgi file; without it, the welcome page is served. For check, a word of which there
 is an /etc/spyglass/NAME.toml is that app.
@@ -234,9 +236,10 @@ def usage() -> str:
     """The help text, made from the table of settings."""
     import textwrap
 
+    from spyglass.admin.commands import COMMANDS, overview
     from spyglass.wording import default_text
 
-    lines = [_USAGE.rstrip("\n")]
+    lines = [_USAGE.rstrip("\n").format(commands=" | ".join(COMMANDS), overview=overview())]
     units = False
     for setting in config.SETTINGS.values():
         if isinstance(setting, config.Unit) and not units:

@@ -1,0 +1,303 @@
+"""`spyglass apply`: each file in /etc/spyglass becomes what systemd knows of that app.
+
+Nothing is written before everything has been looked through and what is about to change has been shown. What then fails is taken back,
+file by file and socket by socket, and where even that fails, it is said what is how. Run twice, it has nothing to do.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sys
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from spyglass import config
+from spyglass.admin import apps, files, systemctl, taken, units
+from spyglass.admin.systemctl import RefusedError, service_of, socket_of
+from spyglass.errors import ConfigError, StartError
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterable
+
+    from spyglass.admin.apps import App
+
+HELP = "have systemd follow what stands in /etc/spyglass: make the units' drop-ins, show what changes, and listen"
+
+_PROPERTIES = ("LoadState", "ActiveState", "UnitFileState", "NeedDaemonReload", "Listen")
+
+
+class ApplyError(StartError):
+    """It was begun and could not be done; the text says what is how now."""
+
+    exit_status = 1
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("names", nargs="*", metavar="NAME", help="an app, /etc/spyglass/NAME.toml; without any, all there are")
+    parser.add_argument("-n", "--dry-run", action="store_true", help="only show what would change")
+
+
+def run(options: argparse.Namespace) -> int:
+    names = list(dict.fromkeys(options.names)) or apps.names()
+    if not names:
+        print(f"nothing to do: there is no app in {config.DIRECTORY}; 'spyglass new' makes one")
+        return 0
+    if not options.dry_run and os.geteuid() != 0:
+        raise ConfigError("only root may change units: sudo spyglass apply, or --dry-run to see what would change")
+    with _alone():
+        steps = _look(names)
+        if not any(step.work for step in steps):
+            print("nothing to do")
+            return 0
+        files.show(line for step in steps for line in files.difference(step.changes))
+        if options.dry_run:
+            _tell(steps, "would be ")
+            return 0
+        sys.stdout.flush()
+        _Doing(steps).run()
+        _tell(steps, "")
+    return 0
+
+
+class _alone:
+    """One at a time: the second waits, and finds what the first has made."""
+
+    def __enter__(self) -> None:
+        try:
+            self._fd = os.open(config.DIRECTORY, os.O_RDONLY | os.O_DIRECTORY)
+        except OSError as error:
+            raise ConfigError(f"{config.DIRECTORY}: {error.strerror}") from None
+        fcntl.flock(self._fd, fcntl.LOCK_EX)
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._fd)
+
+
+# What is there, and what there should be
+
+
+@dataclass
+class Step:
+    """What is to be done for one app. `changes` are texts by path, of the drop-ins that differ, `before` what stands there now."""
+
+    app: App
+    socket: dict[str, str]  # properties
+    service: dict[str, str]
+    changes: dict[str, str] = field(default_factory=dict)
+    before: dict[str, str] = field(default_factory=dict)
+    rest: bool = False  # of the service's drop-in more than the limits changes
+    moves: bool = False  # its socket listens, and not where it should or not as it should
+
+    @property
+    def name(self) -> str:
+        return self.app.name
+
+    @property
+    def listens(self) -> bool:
+        return self.socket["ActiveState"] == "active"
+
+    @property
+    def starts(self) -> bool:
+        return not self.listens and not self.is_masked
+
+    @property
+    def enables(self) -> bool:
+        return self.socket["UnitFileState"] != "enabled" and not self.is_masked
+
+    @property
+    def is_masked(self) -> bool:
+        return self.socket["LoadState"] == "masked"
+
+    @property
+    def restarts(self) -> bool:
+        """Its service is awake, and its unit says something else now. A socket that moves takes it along anyway."""
+        return self.rest and not self.moves and self.service["ActiveState"] in ("active", "activating", "reloading")
+
+    @property
+    def work(self) -> bool:
+        return bool(self.changes) or self.moves or self.starts or self.enables or "yes" in (
+            self.socket["NeedDaemonReload"],
+            self.service["NeedDaemonReload"],
+        )
+
+
+def _look(names: list[str]) -> list[Step]:
+    """What is to be done for these apps. Raises ConfigError with all that is wrong with any of them."""
+    known = {name: apps.read(name) for name in dict.fromkeys([*names, *apps.names()])}
+    valid = [name for name in names if not known[name].faults]
+    shown = systemctl.show([unit for name in valid for unit in (socket_of(name), service_of(name))], _PROPERTIES)
+    steps = [Step(known[name], shown[socket_of(name)], shown[service_of(name)]) for name in valid]
+    # Whose addresses change in this run leaves the old ones to whoever wants them.
+    free = [each for step in steps if step.listens for each in taken.addresses_of(step.socket)]
+    for step in steps:
+        apps.examine(step.app, known.values(), free)
+        if not step.app.faults:
+            _compare(step)
+    faults = [line for name in names for line in known[name].faults]
+    if faults:
+        raise ConfigError(faults[0], also=[*faults[1:], "nothing was changed"])
+    return steps
+
+
+def _compare(step: Step) -> None:
+    app = step.app
+    if step.socket["LoadState"] == "not-found":
+        app.faults.append(f"{app.file}: systemd knows no {socket_of(app.name)}: is the package installed?")
+        return
+    for path, text in units.drop_ins(app.name, app.config, app.program.command).items():
+        there = files.read(path)
+        if there and not units.is_untouched(there):
+            app.faults.append(_edited(path, units.is_ours(there)))
+        elif there != text:
+            step.changes[path] = text
+            step.before[path] = there
+    socket, service = units.path_of(socket_of(app.name)), units.path_of(service_of(app.name))
+    # Limits are followed by a service that runs, as soon as systemd has read them.
+    step.rest = _lines(step.before.get(service, ""), units.LIMITS) != _lines(step.changes.get(service, ""), units.LIMITS)
+    step.moves = step.listens and (
+        _lines(step.before.get(socket, "")) != _lines(step.changes.get(socket, "")) or taken.is_deaf(taken.addresses_of(step.socket))
+    )
+
+
+def _edited(path: str, ours: bool) -> str:
+    what = "has been edited since it was made" if ours else "was not made by 'spyglass apply'"
+    unit = os.path.basename(os.path.dirname(path)).removesuffix(".d")
+    return f"{path}: {what}: move its lines to a drop-in of your own (systemctl edit {unit}) or to the TOML file, then delete it"
+
+
+def _lines(text: str, less: tuple[str, ...] = ()) -> list[str]:
+    """What counts in a drop-in."""
+    return [line for line in text.splitlines() if line and line[0] not in "#[" and line.partition("=")[0] not in less]
+
+
+# Doing it
+
+
+class _Doing:
+    """Writes, has systemd read and follow, and takes everything back if it cannot."""
+
+    def __init__(self, steps: list[Step]) -> None:
+        self._steps = [step for step in steps if step.work]
+        self._written: list[tuple[str, str]] = []  # path, and what was there
+        self._touched: list[str] = []  # sockets that have been told something
+
+    def run(self) -> None:
+        try:
+            self._write()
+            self._verify()
+            self._follow()
+        except BaseException as error:
+            self._take_back(error)
+            raise
+
+    def _write(self) -> None:
+        for step in self._steps:
+            for path, text in step.changes.items():
+                self._written.append((path, step.before[path]))
+                try:
+                    files.write(path, text)
+                except OSError as error:
+                    raise ApplyError(f"{path}: cannot be written: {error.strerror}") from None
+
+    def _verify(self) -> None:
+        """systemd reads them as it would, and says what it does not understand; nothing of it counts yet."""
+        changed = [step.name for step in self._steps if step.changes]
+        if not changed:
+            return
+        said = systemctl.verify(unit for name in changed for unit in (socket_of(name), service_of(name)))
+        paths = [path for path, _ in self._written]
+        complaints = [line for line in said if any(path in line for path in paths)]  # others are of others
+        if complaints:
+            raise ApplyError(f"systemd does not understand what was made: {complaints[0]}")
+
+    def _follow(self) -> None:
+        """From daemon-reload on nobody listens for a socket whose addresses have changed, hence nothing between the two."""
+        moving = [socket_of(step.name) for step in self._steps if step.moves]
+        starting = [socket_of(step.name) for step in self._steps if step.starts]
+        self._touched = [*moving, *starting]
+        systemctl.ask("daemon-reload")
+        if len(moving) > 1:
+            systemctl.ask("stop", *moving)  # one may want what another has
+            systemctl.ask("start", *moving)
+        elif moving:
+            systemctl.ask("restart", *moving)
+        self._mend_the_deaf()
+        if starting:
+            systemctl.ask("start", *starting)
+        if enabling := [socket_of(step.name) for step in self._steps if step.enables]:
+            systemctl.ask("enable", *enabling)
+        if restarting := [service_of(step.name) for step in self._steps if step.restarts]:
+            systemctl.ask("try-restart", *restarting)
+
+    def _mend_the_deaf(self) -> None:
+        """A drop-in of the administrator's own may have changed addresses, too, and systemd reads everything."""
+        listening = [socket_of(step.name) for step in self._steps if step.listens and not step.moves]
+        for name, properties in systemctl.show(listening, ["Listen"]).items():
+            if taken.is_deaf(taken.addresses_of(properties)):
+                self._touched.append(name)
+                systemctl.ask("restart", name)
+
+    def _take_back(self, error: BaseException) -> None:
+        """Raises ApplyError in place of what has gone wrong."""
+        done: list[str] = []
+        for path, text in reversed(self._written):
+            try:
+                files.write(path, text)
+            except OSError as second:
+                done.append(f"{path} could not be put back: {second.strerror}")
+        if self._touched:
+            done += self._listen_as_before()
+        why = str(error) or "interrupted"
+        if not isinstance(error, Exception) and not isinstance(error, KeyboardInterrupt):
+            return
+        raise ApplyError(f"{why}; {'; '.join(done) if done else 'everything is as it was'}") from error
+
+    def _listen_as_before(self) -> list[str]:
+        """Has the sockets that listened before listen again, and the others not; what could not be done."""
+        before = {socket_of(step.name): step.listens for step in self._steps}
+        lines = []
+        for words in (
+            ["daemon-reload"],
+            ["stop", *self._touched],
+            ["start", *(name for name in self._touched if before[name])],
+            ["disable", *(socket_of(step.name) for step in self._steps if step.enables)],
+        ):
+            if words == ["daemon-reload"] or len(words) > 1:
+                try:
+                    systemctl.ask(*words)
+                except RefusedError as second:
+                    lines.append(str(second))
+        return lines
+
+
+# Telling
+
+
+def _tell(steps: Iterable[Step], be: str) -> None:
+    for step in steps:
+        if not step.work:
+            continue
+        where = ", ".join(str(each) if each.path or each.host else f"port {each}" for each in step.app.addresses)
+        deeds = ", ".join(_deeds(step, be)) or f"{be}read anew"
+        print(f"{step.name}: {deeds}; {'would listen' if be else 'listens'} on {where}")
+        if step.app.program.version:
+            print(f"{step.name}: runs on the Spyglass of its environment, {step.app.program.version}, which is not the package's version")
+        if step.is_masked:
+            print(f"{step.name}: its socket is masked, and stays so: systemctl unmask {socket_of(step.name)}")
+
+
+def _deeds(step: Step, be: str) -> list[str]:
+    deeds = []
+    if step.changes:
+        deeds.append(f"{be}written")
+    if step.enables:
+        deeds.append(f"{be}enabled")
+    if step.starts:
+        deeds.append(f"{be}started")
+    if step.moves:
+        deeds.append(f"{be}restarted, for its addresses have changed")
+    if step.restarts:
+        deeds.append(f"{be}restarted, for its service has changed (requests under way are finished first)")
+    return deeds

@@ -1,0 +1,144 @@
+"""`spyglass new`: writes /etc/spyglass/NAME.toml, with what one is likely to change next as comments in it. Nothing else is touched."""
+
+from __future__ import annotations
+
+import os
+import textwrap
+from typing import TYPE_CHECKING
+
+from spyglass import config
+from spyglass.admin import files, guess
+from spyglass.config import SETTINGS
+from spyglass.errors import ConfigError, UsageError
+from spyglass.unit_settings import address
+from spyglass.wording import default_text
+
+if TYPE_CHECKING:
+    import argparse
+
+HELP = "write the file of a new app, /etc/spyglass/NAME.toml, with comments that say what else can be set"
+
+# What one is likely to change next, with an example where the default says nothing.
+_LIKELY = {
+    "listen": '["127.0.0.1:8001", "[::1]:8001"]',
+    "workers": "",
+    "threads": "",
+    "idle_timeout": "",
+    "request_timeout": "",
+    "max_body": '"1G"',
+    "access_log": "",
+    "environment": '{ NAME = "text" }',
+    "credentials": '{ password = "/etc/spyglass/NAME.password" }',
+    "memory_max": '"500M"',
+    "user": '"NAME"',
+    "writable": '["media"]',
+}
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME", help="what the app is called: 1 to 22 of a-z, 0-9, - and _")
+    parser.add_argument("directory", nargs="?", default=".", metavar="DIRECTORY", help="where its code is (default: here)")
+    parser.add_argument("--app", help="module:callable, module, or the path of a .py or .wsgi file (default: what lies there)")
+    parser.add_argument("--venv", help="its virtual environment (default: venv or .venv in DIRECTORY)")
+    parser.add_argument("--listen", action="append", metavar="ADDRESS", help="port, address:port, [v6]:port or path; any number of times")
+    parser.add_argument("--user", help="who it is, instead of somebody who exists only while it is awake")
+
+
+def run(options: argparse.Namespace) -> int:
+    file = _file(options.name)
+    directory = os.path.abspath(options.directory)
+    if not os.path.isdir(directory):
+        raise ConfigError(f"{directory} is not a directory")
+    values: dict[str, object] = {"app": options.app or _guess(directory), "directory": directory}
+    if venv := options.venv if options.venv is not None else guess.venv_in(directory):
+        values["venv"] = venv
+    if options.listen:
+        values["listen"] = [_listen(word) for word in options.listen]
+    if options.user:
+        values["user"] = options.user
+    for setting, value in values.items():
+        try:
+            SETTINGS[setting].check(value)
+        except ValueError as error:
+            raise UsageError(f"--{setting}: {error.args[0]}, not {value!r}") from None
+    _write(file, text(options.name, values))
+    print(f"{file} is written; the app is {values['app']}{', its environment ' + venv if venv else ''}")
+    print(f"Next: spyglass check {options.name}, then spyglass apply {options.name}")
+    return 0
+
+
+def _file(name: str) -> str:
+    try:
+        file = config.file_for(name)
+    except ConfigError as error:
+        raise UsageError(f"{name!r} cannot be an app's name: {str(error).partition(': ')[2]}") from None
+    if os.path.lexists(file):
+        raise ConfigError(f"there is {file} already: change it, or take another name")
+    return file
+
+
+def _listen(word: str) -> object:
+    try:
+        found = address(word)
+    except ValueError as error:
+        raise UsageError(f"--listen: {error.args[0]}, not {word!r}") from None
+    return found.port if not found.host and found.port else str(found)
+
+
+def _guess(directory: str) -> str:
+    found = guess.apps_in(directory)
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise UsageError(f"which one is it? {' or '.join(f'--app {app}' for app in found)}")
+    raise UsageError(f"no wsgi.py, app.py or manage.py in {directory} tells what the app is: say so with --app MODULE:CALLABLE")
+
+
+def _write(file: str, content: str) -> None:
+    try:
+        files.write(file, content, new=True)
+    except FileExistsError:
+        raise ConfigError(f"there is {file} already: change it, or take another name") from None
+    except OSError as error:
+        sudo = "" if os.geteuid() == 0 else "; only root may write there: sudo spyglass new"
+        raise ConfigError(f"{file}: cannot be written: {error.strerror}{sudo}") from None
+
+
+# The file
+
+
+def text(name: str, values: dict[str, object]) -> str:
+    """A TOML file with these values, and what is likely to be changed next as comments. Raises ConfigError for a value that is none."""
+    lines = [
+        f"# The app {name}: how it is served, and what `spyglass apply {name}` tells systemd of it.",
+        "# All settings there are: spyglass --help. After a change: spyglass apply, and, for an app that",
+        "# is awake, spyglass reload.",
+        "",
+    ]
+    lines += [f"{setting} = {toml(value)}" for setting, value in values.items()]
+    for setting, example in _LIKELY.items():
+        if setting not in values:
+            shown = example.replace("NAME.", f"{name}.").replace('"NAME"', f'"{name}"') or default_text(SETTINGS[setting])
+            lines += ["", *_comment(setting), f"# {setting} = {shown}"]
+    return "\n".join(lines) + "\n"
+
+
+def _comment(setting: str) -> list[str]:
+    entry = SETTINGS[setting]
+    default = default_text(entry)
+    said = f"{entry.meaning}; without it: {default}" if setting == "listen" else entry.meaning
+    said = said[0].upper() + said[1:] + "."
+    return [f"# {line}" for line in textwrap.wrap(said, 96)]
+
+
+def toml(value: object) -> str:
+    """A text, a whole number, or a list of these, as TOML has them (toml.io, basic strings)."""
+    if isinstance(value, list):
+        return f"[{', '.join(toml(each) for each in value)}]" if len(value) != 1 else toml(value[0])
+    if isinstance(value, int):
+        return str(value)
+    escaped = "".join(_ESCAPES.get(letter) or (letter if letter.isprintable() else f"\\U{ord(letter):08X}") for letter in str(value))
+    return f'"{escaped}"'
+
+
+_ESCAPES = {'"': '\\"', "\\": "\\\\"}

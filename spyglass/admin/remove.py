@@ -1,0 +1,96 @@
+"""`spyglass remove`: systemd forgets an app. What people have written stays, its file included, unless --purge says otherwise."""
+
+from __future__ import annotations
+
+import glob
+import os
+from typing import TYPE_CHECKING
+
+from spyglass import config
+from spyglass.admin import files, systemctl, units
+from spyglass.admin.systemctl import RefusedError, service_of, socket_of
+from spyglass.errors import ConfigError
+
+if TYPE_CHECKING:
+    import argparse
+
+HELP = "stop an app, and have systemd forget it; its file and what it has stored stay, unless --purge is given"
+
+# Where systemd keeps what StateDirectory= and CacheDirectory= name, first for a user of one's own, then behind a link for DynamicUser=.
+_STORED = ("/var/lib/spyglass", "/var/lib/private/spyglass", "/var/cache/spyglass", "/var/cache/private/spyglass")
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("names", nargs="+", metavar="NAME", help="an app")
+    parser.add_argument("--purge", action="store_true", help="delete its file, its secrets in NAME.env, and all that it has stored, too")
+
+
+def run(options: argparse.Namespace) -> int:
+    names = list(dict.fromkeys(options.names))
+    paths = {name: config.file_for(name) for name in names}
+    if os.geteuid() != 0:
+        raise ConfigError("only root may do that: sudo spyglass remove")
+    properties = systemctl.show([unit for name in names for unit in (socket_of(name), service_of(name))], ["ActiveState", "UnitFileState"])
+    for name in names:
+        here = [*_drop_ins(name), *_left(name, paths[name])]
+        socket, service = properties[socket_of(name)], properties[service_of(name)]
+        idle = socket["ActiveState"] == service["ActiveState"] == "inactive"
+        if not here and idle and socket["UnitFileState"] != "enabled":
+            raise ConfigError(f"nothing is known of an app {name!r}")
+    for name in names:
+        _remove(name)
+        if options.purge:
+            _purge(name, paths[name])
+        _tell(name, _left(name, paths[name]))
+    return 0
+
+
+def _remove(name: str) -> None:
+    """The socket first, or the next visitor would start what has just been stopped."""
+    systemctl.ask("disable", "--now", socket_of(name))
+    systemctl.ask("stop", service_of(name))
+    for path in _drop_ins(name):
+        if units.is_untouched(files.read(path)):
+            files.write(path, "")
+    systemctl.ask("daemon-reload")
+    # One that has failed would be shown until the next boot; one that has not is not known any more, which is as well.
+    systemctl.run("reset-failed", socket_of(name), service_of(name))
+
+
+def _drop_ins(name: str) -> list[str]:
+    paths = (units.path_of(unit) for unit in (socket_of(name), service_of(name)))
+    return [path for path in paths if os.path.lexists(path)]
+
+
+def _purge(name: str, file: str) -> None:
+    doomed = [path for path in (file, _secrets(name)) if os.path.lexists(path)]
+    stored = _stored(name)
+    print(f"{name}: deleting {', '.join([*doomed, *stored]) or 'nothing'}", flush=True)
+    if stored:
+        try:
+            # systemd knows where it has put what, with whichever user.
+            systemctl.ask("clean", "--what=state", "--what=cache", service_of(name))
+        except RefusedError as error:
+            print(f"{name}: {error}")
+    for path in doomed:
+        os.unlink(path)
+
+
+def _secrets(name: str) -> str:
+    return os.path.join(config.DIRECTORY, f"{name}.env")  # EnvironmentFile= of the template
+
+
+def _stored(name: str) -> list[str]:
+    return [path for path in (os.path.join(directory, name) for directory in _STORED) if os.path.lexists(path)]
+
+
+def _left(name: str, file: str) -> list[str]:
+    """What there is of the app outside of systemd: files of the administrator's, and what it has stored."""
+    written = [path for path in (file, _secrets(name)) if os.path.lexists(path)]
+    for unit in (socket_of(name), service_of(name)):
+        written += sorted(glob.glob(os.path.join(units.DIRECTORY, f"{unit}.d", "*")))
+    return written + _stored(name)
+
+
+def _tell(name: str, left: list[str]) -> None:
+    print(f"{name}: stopped and removed; {'left: ' + ', '.join(left) if left else 'nothing is left'}")

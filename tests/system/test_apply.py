@@ -1,0 +1,283 @@
+"""`spyglass new`, `apply`, `remove`, as an administrator types them: from a directory of code to an address that answers, and back.
+
+One machine for all; each test has an app of its own name and port, and the first is the whole way.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from typing import Any
+
+import pytest
+from instance import TELL
+from machine import Machine
+from process.visitor import Crowd, visit
+
+SYSTEMD = "/etc/systemd/system"
+# Tells what it has been given.
+SEES = """\
+import json, os, socket, sys
+
+def app(environ, start_response):
+    seen = {"uid": os.getuid(), "python": sys.executable, "argv": sys.orig_argv, "environ": dict(os.environ)}
+    credentials = os.environ.get("CREDENTIALS_DIRECTORY", "")
+    seen["credentials"] = {name: open(os.path.join(credentials, name)).read() for name in os.listdir(credentials)} if credentials else {}
+    for name, path in (("media", "media/new"), ("beside", "new")):
+        try:
+            open(os.path.join(os.path.dirname(__file__), path), "w").close()
+            seen[name] = True
+        except OSError as error:
+            seen[name] = error.strerror
+    seen["interfaces"] = sorted(line.split(":")[0].strip() for line in open("/proc/net/dev").readlines()[2:])
+    start_response("200 OK", [("Content-Type", "application/json")])
+    return [json.dumps(seen).encode()]
+"""
+
+
+def spyglass(machine: Machine, *words: str, status: int = 0) -> subprocess.CompletedProcess[str]:
+    done = machine.run("spyglass", *words, check=False)
+    assert done.returncode == status, done.stdout + done.stderr
+    return done
+
+
+def curl(machine: Machine, *words: str) -> str:
+    return machine.run("curl", "--silent", "--show-error", "--fail", "--max-time", "30", *words).stdout
+
+
+def furnish(machine: Machine, name: str, source: str, settings: str) -> None:
+    machine.write(f"/srv/{name}/app.py", source)
+    machine.write(f"/etc/spyglass/{name}.toml", f'app = "app"\ndirectory = "/srv/{name}"\n{settings}')
+
+
+def drop_ins(machine: Machine, name: str) -> dict[str, str]:
+    """What there is of ours, by unit, with the time at which it was written."""
+    found = machine.run("find", SYSTEMD, "-path", f"*/spyglass@{name}.*.d/10-spyglass.conf", "-printf", "%h %T@ %i\\n").stdout
+    return {line.split()[0].rpartition("/")[2]: line for line in found.splitlines()}
+
+
+def test_the_whole_way(machine: Machine) -> None:
+    machine.write("/srv/blog/blog/wsgi.py", "from flask import Flask\napplication = Flask(__name__)\napplication.get('/')(lambda: 'a blog\\n')\n")
+    machine.run("ln", "-s", "/srv/venv", "/srv/blog/.venv")
+    said = spyglass(machine, "new", "blog", "/srv/blog", "--listen", "8001").stdout
+    assert said == (
+        "/etc/spyglass/blog.toml is written; the app is blog.wsgi:application, its environment .venv\n"
+        "Next: spyglass check blog, then spyglass apply blog\n"
+    )
+    assert "blog.wsgi:application, loaded in" in spyglass(machine, "check", "--name", "blog").stdout
+    said = spyglass(machine, "apply", "--dry-run").stdout
+    assert "+ListenStream=8001\n" in said
+    assert drop_ins(machine, "blog") == {}
+    said = spyglass(machine, "apply", "blog").stdout
+    assert "+ListenStream=8001\n" in said
+    assert "\033" not in said
+    assert said.endswith("\nblog: written, enabled, started; listens on port 8001\n")
+    assert machine.processes("spyglass@blog") == []
+    for address in ("127.0.0.1:8001", "[::1]:8001"):
+        assert curl(machine, address) == "a blog\n"
+
+    # Again, and nothing happens to anything.
+    written, listening = drop_ins(machine, "blog"), machine.state("spyglass@blog.socket")["InvocationID"]
+    assert list(written) == ["spyglass@blog.socket.d"]
+    assert spyglass(machine, "apply").stdout == "nothing to do\n"
+    assert (drop_ins(machine, "blog"), machine.state("spyglass@blog.socket")["InvocationID"]) == (written, listening)
+
+    said = spyglass(machine, "remove", "blog").stdout
+    assert said.startswith("blog: stopped and removed; left: /etc/spyglass/blog.toml, /var/lib/spyglass/blog, ")
+    assert machine.run("find", SYSTEMD, "-name", "*blog*").stdout == ""
+    assert machine.systemctl("list-units", "--all", "--no-legend", "spyglass@blog.*") == ""
+    assert "Connection refused" in visit_refused(machine, 8001)
+
+    # The file is there yet, so it can be taken up again; until it is not.
+    spyglass(machine, "apply", "blog")
+    assert curl(machine, "localhost:8001") == "a blog\n"
+    said = spyglass(machine, "remove", "--purge", "blog").stdout
+    assert said.startswith("blog: deleting /etc/spyglass/blog.toml, /var/lib/spyglass/blog, ")
+    assert said.endswith("blog: stopped and removed; nothing is left\n")
+    places = ("/etc", "/var/lib", "/var/cache", "/run/spyglass")
+    assert machine.run("find", *places, "-name", "*blog*", "-not", "-path", "*python*", check=False).stdout == ""
+
+
+def visit_refused(machine: Machine, port: int) -> str:
+    return machine.run("curl", "--silent", "--verbose", f"127.0.0.1:{port}", check=False).stderr
+
+
+def test_addresses_change_and_limits_come_under_load(machine: Machine) -> None:
+    furnish(machine, "busy", TELL, "listen = 8011\nidle_timeout = 60\n")
+    spyglass(machine, "apply", "busy")
+    with machine.network():
+        life = visit(("127.0.0.1", 8011)).text.split()[0]
+        with Crowd(("127.0.0.1", 8011), "/sleep/0.05", count=4) as crowd, Crowd(("127.0.0.1", 8011), "/sleep/1", count=2) as slow:
+            # Limits: at once, for those who are there, and nobody notices.
+            furnish(machine, "busy", TELL, 'listen = 8011\nidle_timeout = 60\nmemory_max = "300M"\ncpu_quota = "150%"\n')
+            assert "busy: written; listens" in spyglass(machine, "apply", "busy").stdout
+            state = machine.state("spyglass@busy.service")
+            assert (state["InvocationID"], state["MemoryMax"]) == (life, str(300 << 20))
+            assert float(state["CPUQuotaPerSecUSec"].removesuffix("s")) == 1.5
+            # The service: another life, and nobody is lost.
+            furnish(machine, "busy", TELL, 'listen = 8011\nidle_timeout = 60\nmemory_max = "300M"\nallow_jit = false\n')
+            assert "restarted, for its service has changed" in spyglass(machine, "apply", "busy").stdout
+            assert (crowd.lost, slow.lost) == ([], [])
+            machine.wait_until(lambda: len({answer.text.split()[0] for answer in list(crowd.answers)}) == 2, 20, "the next life answers")
+            # Addresses: what had been accepted is answered; who knocks while systemd changes them is sent away, not left hanging.
+            furnish(machine, "busy", TELL, 'listen = ["127.0.0.1:8011", "127.0.0.1:8012", "/run/spyglass/busy.sock"]\nidle_timeout = 60\n')
+            done = spyglass(machine, "apply", "busy").stdout
+            assert done.endswith("; listens on 127.0.0.1:8011, 127.0.0.1:8012, /run/spyglass/busy.sock\n")
+            for address in (("127.0.0.1", 8011), ("127.0.0.1", 8012), machine.path("/run/spyglass/busy.sock")):
+                assert visit(address).status == 200
+            since = len(crowd.answers)
+            machine.wait_until(lambda: len(crowd.answers) > since + 10, 20, "they are served as before")
+    assert [lost for lost in (*crowd.lost, *slow.lost) if not re.match("refused|reset|not connected|no answer|closed", str(lost))] == []
+    assert spyglass(machine, "apply").stdout == "nothing to do\n"
+    spyglass(machine, "remove", "--purge", "busy")
+
+
+def ask(machine: Machine, port: int) -> dict[str, Any]:
+    answer: dict[str, Any] = json.loads(curl(machine, f"127.0.0.1:{port}"))
+    return answer
+
+
+def test_what_the_units_were_told_the_app_sees(machine: Machine) -> None:
+    machine.run("useradd", "--system", "sees")
+    machine.run("install", "-d", "-o", "sees", "/srv/sees/media")
+    machine.write("/srv/sees/.env", "FROM_FILE='a b'\n", 0o600)
+    machine.write("/root/password", "secret", 0o600)
+    machine.write("/etc/credstore/key", "stored", 0o600)
+    furnish(
+        machine,
+        "sees",
+        SEES,
+        'listen = "127.0.0.1:8021"\nuser = "sees"\nenvironment_file = ".env"\nwritable = ["media"]\nnetwork = false\n'
+        'credentials = { password = "/root/password", key = "" }\n'
+        "[environment]\nQUOTED = 'a \"b\" \\ 50% $HOME é'\nLINES = \"one\\ntwo\"\n",
+    )
+    spyglass(machine, "apply", "sees")
+    seen = ask(machine, 8021)
+    assert seen["uid"] == int(machine.run("id", "-u", "sees").stdout)
+    assert seen["credentials"] == {"password": "secret", "key": "stored"}
+    given = {name: seen["environ"][name] for name in ("FROM_FILE", "QUOTED", "LINES")}
+    assert given == {"FROM_FILE": "a b", "QUOTED": 'a "b" \\ 50% $HOME é', "LINES": "one\ntwo"}
+    assert (seen["media"], seen["beside"]) == (True, "Read-only file system")
+    assert seen["interfaces"] == ["lo"]
+    units = ("spyglass@sees.socket", "spyglass@sees.service")
+    verified = machine.run("systemd-analyze", "verify", "--man=no", *units)
+    assert (verified.stdout, verified.stderr) == ("", "")
+    rated = machine.run("systemd-analyze", "security", "--no-pager", units[1]).stdout
+    assert float(re.search(r"exposure level for \S+: ([\d.]+)", rated)[1]) <= 1.5  # type: ignore[index]
+    spyglass(machine, "remove", "--purge", "sees")
+
+
+def test_another_python_brings_its_own_spyglass(machine: Machine) -> None:
+    """A Python of its own is one that was copied: a venv's is a link otherwise, and then it is the machine's."""
+    furnish(machine, "alien", SEES, 'listen = 8031\nvenv = "venv"\n')
+    machine.run("python3", "-m", "venv", "--copies", "--without-pip", "/srv/alien/venv")
+    machine.run("sed", "-i", "s/^version = .*/version = 3.99.1/", "/srv/alien/venv/pyvenv.cfg")
+    version = spyglass(machine, "--version").stdout.split()[1]
+    said = spyglass(machine, "apply", "alien", status=78).stderr
+    assert said.startswith("spyglass: /etc/spyglass/alien.toml:4: venv: /srv/alien/venv is for Python 3.99, the package's Spyglass runs on ")
+    assert f"; install it there: uv pip install --python /srv/alien/venv spyglass=={version}\n" in said
+
+    script = """
+        cd /srv/alien/venv
+        sed -i "s/^version = .*/version = $(python3 -c 'import platform; print(platform.python_version())')/" pyvenv.cfg
+        cp -rL /usr/lib/python3/dist-packages/spyglass /usr/lib/python3/dist-packages/systemd lib/python3*/site-packages
+        sed '1s,.*,#!/srv/alien/venv/bin/python,' /usr/bin/spyglass >bin/spyglass
+        chmod +x bin/spyglass
+    """
+    machine.run("sh", "-euc", script)
+    assert "+ExecStart=/srv/alien/venv/bin/spyglass serve --name %i\n" in spyglass(machine, "apply", "alien").stdout
+    seen = ask(machine, 8031)
+    assert seen["python"] == "/srv/alien/venv/bin/python"
+    assert seen["argv"] == ["/srv/alien/venv/bin/python", "/srv/alien/venv/bin/spyglass", "serve", "--name", "alien"]
+    spyglass(machine, "reload", "alien")
+    assert ask(machine, 8031)["python"] == seen["python"]
+    spyglass(machine, "remove", "--purge", "alien")
+
+
+def test_who_cannot_be_reached_is_told_of_before_somebody_visits(machine: Machine) -> None:
+    furnish(machine, "far", TELL, "listen = 8041\n")
+    machine.run("chmod", "700", "/srv/far")
+    assert "far.toml:2: directory: /srv/far is closed to the user" in spyglass(machine, "apply", "far", status=78).stderr
+    machine.run("chmod", "755", "/srv/far")
+    machine.run("chmod", "600", "/etc/spyglass/far.toml")
+    assert "far.toml is closed to the user" in spyglass(machine, "apply", "far", status=78).stderr
+    machine.run("rm", "/etc/spyglass/far.toml")
+
+
+def test_what_cannot_be_is_not_begun(machine: Machine) -> None:
+    """A port of somebody else's, TOML that is none, a drop-in that somebody has edited: nothing changes for anybody."""
+    machine.systemctl("start", "spyglass.socket")
+    furnish(machine, "good", TELL, "listen = 8051\n")
+    spyglass(machine, "apply", "good")
+    before = drop_ins(machine, "good")
+    furnish(machine, "good", TELL, "listen = 8052\n")
+    furnish(machine, "wrong", TELL, "listen = 4222\n")
+    machine.write("/etc/spyglass/broken.toml", "listen = \n")
+    said = spyglass(machine, "apply", status=78)
+    assert said.stdout == ""
+    assert said.stderr.splitlines() == [
+        "spyglass: /etc/spyglass/broken.toml:1: not TOML: Invalid value",
+        "spyglass: /etc/spyglass/wrong.toml:3: listen: 4222: taken by spyglass.socket",
+        "spyglass: nothing was changed",
+    ]
+    assert drop_ins(machine, "good") == before
+    assert curl(machine, "localhost:8051")
+    machine.run("rm", "/etc/spyglass/broken.toml", "/etc/spyglass/wrong.toml")
+    machine.systemctl("stop", "spyglass.socket")
+
+    edited = f"{SYSTEMD}/spyglass@good.socket.d/10-spyglass.conf"
+    machine.run("sh", "-c", f"echo ListenStream=8053 >>{edited}")
+    said = spyglass(machine, "apply", "good", status=78)
+    assert f"{edited}: has been edited since it was made" in said.stderr
+    assert machine.read(edited).endswith("ListenStream=8053\n")
+    machine.run("rm", edited)
+    spyglass(machine, "apply", "good")
+    assert curl(machine, "localhost:8052")
+    spyglass(machine, "remove", "--purge", "good")
+
+
+def test_what_systemd_cannot_do_is_taken_back(machine: Machine) -> None:
+    """No socket can be made in /proc, which nobody sees before systemd tries."""
+    furnish(machine, "back", TELL, "listen = 8061\nidle_timeout = 60\n")
+    spyglass(machine, "apply", "back")
+    assert curl(machine, "localhost:8061")
+    before = machine.read(f"{SYSTEMD}/spyglass@back.socket.d/10-spyglass.conf")
+    furnish(machine, "back", TELL, 'listen = [8061, "/proc/back.sock"]\nnetwork = false\n')
+    furnish(machine, "fine", TELL, "listen = 8062\n")
+    said = spyglass(machine, "apply", "back", "fine", status=1).stderr
+    assert "spyglass@back.socket" in said
+    assert said.endswith("; everything is as it was\n")
+    assert machine.read(f"{SYSTEMD}/spyglass@back.socket.d/10-spyglass.conf") == before
+    assert list(drop_ins(machine, "back")) == ["spyglass@back.socket.d"]
+    assert drop_ins(machine, "fine") == {}
+    assert curl(machine, "localhost:8061")
+    assert machine.state("spyglass@fine.socket")["ActiveState"] == "inactive"
+    spyglass(machine, "remove", "--purge", "back", "fine")
+
+
+@pytest.mark.parametrize("how", ["a drop-in of one's own", "killed half way"])
+def test_what_systemd_no_longer_listens_on_is_heard_again(machine: Machine, how: str) -> None:
+    """systemd closes a socket whose addresses have changed as soon as it reads the units, and calls it "active (listening)" all the same."""
+    furnish(machine, "deaf", TELL, "listen = 8071\n")
+    spyglass(machine, "apply", "deaf")
+    if how == "killed half way":
+        path = f"{SYSTEMD}/spyglass@deaf.socket.d/10-spyglass.conf"
+        furnish(machine, "deaf", TELL, "listen = 8072\n")
+        old = machine.read(path)
+        spyglass(machine, "apply", "deaf")
+        machine.write(path, old)
+        furnish(machine, "deaf", TELL, "listen = 8071\n")
+        port = 8071
+    else:
+        machine.write(f"{SYSTEMD}/spyglass@deaf.socket.d/own.conf", "[Socket]\nListenStream=127.0.0.1:8073\n")
+        port = 8073
+        assert curl(machine, "localhost:8071")  # who is awake listens on, for now
+    machine.systemctl("daemon-reload")
+    assert machine.state("spyglass@deaf.socket")["ActiveState"] == "active"
+    assert "restarted, for its addresses have changed" in spyglass(machine, "apply", "deaf").stdout
+    assert curl(machine, f"localhost:{port}")
+    assert spyglass(machine, "apply").stdout == "nothing to do\n"
+    spyglass(machine, "remove", "--purge", "deaf")
+    machine.run("rm", "-rf", f"{SYSTEMD}/spyglass@deaf.socket.d")
+    machine.systemctl("daemon-reload")

@@ -1,0 +1,340 @@
+"""`spyglass apply` and `remove` against a systemd that is made up: what it is told and in which order, and what is left when it fails."""
+
+import os
+import socket
+import subprocess
+
+import pytest
+
+from spyglass import config
+from spyglass.admin import apps, commands, reach, systemctl, taken, units
+
+
+class FakeSystemd:
+    """Knows units by their state, and does what it is told, unless that is in `fails`."""
+
+    def __init__(self):
+        self.told = []
+        self.active = set()
+        self.enabled = set()
+        self.fails = set()
+        self.complaints = []
+        self.missing = False
+
+    def run(self, *words):
+        verb, names = words[0], [word for word in words[1:] if not word.startswith("-")]
+        if verb == "show":
+            return subprocess.CompletedProcess(words, 0, "\n".join(map(self._shown, names)), "")
+        self.told.append(" ".join(words))
+        if self.told[-1] in self.fails:
+            return subprocess.CompletedProcess(words, 1, "", "it could not\nbe done\n")
+        if verb in ("start", "restart"):
+            self.active |= set(names)
+        elif verb == "stop" or "--now" in words:
+            self.active -= set(names)
+        if verb == "enable":
+            self.enabled |= set(names)
+        elif verb == "disable":
+            self.enabled -= set(names)
+        return subprocess.CompletedProcess(words, 0, "", "")
+
+    def _shown(self, name):
+        states = ("active" if name in self.active else "inactive", "enabled" if name in self.enabled else "disabled")
+        load = "not-found" if self.missing else "loaded"
+        return "LoadState={}\nActiveState={}\nUnitFileState={}\nNeedDaemonReload=no\nListen=\n".format(load, *states)
+
+
+@pytest.fixture
+def systemd(tmp_path, monkeypatch):
+    fake = FakeSystemd()
+    for directory in ("etc", "systemd", "srv"):
+        (tmp_path / directory).mkdir()
+    monkeypatch.setattr(config, "DIRECTORY", str(tmp_path / "etc"))
+    monkeypatch.setattr(units, "DIRECTORY", str(tmp_path / "systemd"))
+    monkeypatch.setattr(systemctl, "run", fake.run)
+    monkeypatch.setattr(systemctl, "verify", lambda units: fake.complaints)
+    monkeypatch.setattr(reach, "out_of_reach", lambda who, wanted: {})
+    monkeypatch.setattr(taken, "in_the_way", lambda address: "")
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    return fake
+
+
+@pytest.fixture
+def files(tmp_path):
+    def write(**texts):
+        for name, text in texts.items():
+            (tmp_path / "etc" / f"{name}.toml").write_text(text)
+
+    return write
+
+
+def drop_ins(tmp_path):
+    return {path.parent.name.removesuffix(".d"): path.read_text() for path in sorted((tmp_path / "systemd").glob("*/*"))}
+
+
+def apply(*argv):
+    return commands.run(["apply", *argv])
+
+
+A, B = "spyglass@a.socket", "spyglass@b.socket"
+
+
+def test_new_apps(systemd, files, tmp_path, capsys):
+    files(a="listen = 8001\n", b='cpu_quota = "50%"\n')
+    assert apply() == 0
+    assert systemd.told == ["daemon-reload", f"start {A} {B}", f"enable {A} {B}"]
+    assert list(drop_ins(tmp_path)) == [A, "spyglass@b.service"]
+    said = capsys.readouterr().out
+    assert "+ListenStream=8001\n" in said
+    assert "+CPUQuota=50%\n" in said
+    assert said.endswith(
+        "a: written, enabled, started; listens on port 8001\nb: written, enabled, started; listens on /run/spyglass/b.sock\n"
+    )
+
+
+def test_a_second_time_there_is_nothing_to_do(systemd, files, capsys):
+    files(a="listen = 8001\n")
+    apply()
+    systemd.told.clear()
+    capsys.readouterr()
+    assert apply("a", "a") == 0
+    assert capsys.readouterr().out == "nothing to do\n"
+    assert systemd.told == []
+
+
+def test_without_any_app(systemd, capsys):
+    assert apply() == 0
+    assert "nothing to do: there is no app" in capsys.readouterr().out
+
+
+def test_a_dry_run_does_nothing(systemd, files, tmp_path, capsys):
+    files(a="listen = 8001\n")
+    assert apply("--dry-run") == 0
+    assert "+ListenStream=8001\n" in (said := capsys.readouterr().out)
+    assert said.endswith("a: would be written, would be enabled, would be started; would listen on port 8001\n")
+    assert (systemd.told, drop_ins(tmp_path)) == ([], {})
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [
+        ("listen = 8001", "listen = 8002", [f"restart {A}"]),
+        ("", "listen = 8002", [f"restart {A}"]),
+        ("listen = 8001", "", [f"restart {A}"]),
+        ("listen = 8001", 'listen = 8001\nmemory_max = "1G"\ncpu_quota = "50%"', []),
+        ("", "network = false", ["try-restart spyglass@a.service"]),
+        ('memory_max = "1G"\nnetwork = false', "network = false", []),
+        ("network = false", "", ["try-restart spyglass@a.service"]),
+        ("listen = 8001", "listen = 8002\nnetwork = false", [f"restart {A}"]),
+        ("listen = 8001", "workers = 3\nlisten = 8001", None),
+    ],
+)
+def test_only_what_has_changed_is_told(systemd, files, before, after, told):
+    files(a=f"{before}\n")
+    apply()
+    systemd.active.add("spyglass@a.service")
+    systemd.told.clear()
+    files(a=f"{after}\n")
+    assert apply() == 0
+    assert systemd.told == ([] if told is None else ["daemon-reload", *told])
+
+
+def test_who_sleeps_is_not_restarted(systemd, files):
+    files(a="")
+    apply()
+    systemd.told.clear()
+    files(a="network = false\n")
+    apply()
+    assert systemd.told == ["daemon-reload"]
+
+
+def test_two_apps_may_change_places(systemd, files):
+    files(a="listen = 8001\n", b="listen = 8002\n")
+    apply()
+    systemd.told.clear()
+    files(a="listen = 8002\n", b="listen = 8001\n")
+    assert apply() == 0
+    assert systemd.told == ["daemon-reload", f"stop {A} {B}", f"start {A} {B}"]
+
+
+def test_a_socket_that_has_lost_its_descriptors_is_restarted(systemd, files, monkeypatch):
+    files(a="listen = 8001\n")
+    apply()
+    systemd.told.clear()
+    deaf = iter([True, False])
+    monkeypatch.setattr(taken, "is_deaf", lambda addresses: next(deaf))
+    assert apply() == 0
+    assert systemd.told == ["daemon-reload", f"restart {A}"]
+
+
+# What is refused
+
+
+def refused(capsys, *argv):
+    assert apply(*argv) == 78
+    return capsys.readouterr().err.splitlines()
+
+
+def test_with_one_wrong_file_nothing_is_changed_for_any(systemd, files, tmp_path, capsys):
+    files(a="listen = 8001\n", b="listen = 0\nmemory_max = 3\n", c="listen", Bad="")
+    etc = tmp_path / "etc"
+    said = refused(capsys)
+    assert [line.partition(": ")[2].partition(": ")[0] for line in said[:-1]] == [str(etc / "Bad.toml"), f"{etc}/b.toml:1", f"{etc}/b.toml:2", f"{etc}/c.toml:1"]
+    assert said[-1] == "spyglass: nothing was changed"
+    assert (systemd.told, drop_ins(tmp_path)) == ([], {})
+    # Who is named is not stopped by the mistakes of others.
+    assert apply("a") == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('directory = "/proc/none"', "directory: /proc/none is not a directory"),
+        ('venv = "/proc/none"', "venv: /proc/none is not a virtual environment: /proc/none/pyvenv.cfg: No such file or directory"),
+        ('user = "nobody-knows"', "user: there is no user 'nobody-knows'; a new one: adduser --system --group nobody-knows"),
+        ('listen = { path = "/run/x", group = "nobody-knows" }', "listen: there is no group 'nobody-knows'"),
+        ('listen = [{ path = "/run/x", mode = "0600" }, "/run/y"]', "listen: all unix sockets of an app have one group and one mode: systemd keeps them for the unit as a whole"),
+        ('listen = [8001, "127.0.0.1:8001"]', "listen: 127.0.0.1:8001 is taken by another entry of the list"),
+        ("listen = 7000", "listen: 7000 is an address of other, too ({}/other.toml)"),
+        ('environment_file = "/proc/none"', "environment_file: /proc/none is not a file"),
+        ('credentials = { db = "/proc/none" }', "credentials: db: /proc/none does not exist"),
+        ('credentials = ["nobody-knows"]', "credentials: nobody-knows: not in /etc/credstore, nor where else systemd looks; give a path"),
+        ('writable = "/proc/none"', "writable: /proc/none does not exist"),
+        ('memory_max = "100M"\nmemory_high = "200M"', "memory_max: must not be below memory_high, or the app's processes are killed before they are slowed down"),
+    ],
+)
+def test_nonsense(systemd, files, tmp_path, capsys, text, says):
+    files(a=f"{text}\n", other='listen = "127.0.0.1:7000"\n')
+    etc = tmp_path / "etc"
+    assert refused(capsys, "a") == [f"spyglass: {etc}/a.toml:1: {says.format(etc)}", "spyglass: nothing was changed"]
+    assert (systemd.told, drop_ins(tmp_path)) == ([], {})
+
+
+def test_one_app_may_have_both_families_apart(systemd, files):
+    files(a='listen = ["[::]:8001", "0.0.0.0:8001"]\n')
+    assert apply() == 0
+
+
+def test_an_address_that_is_in_use(systemd, files, tmp_path, capsys, monkeypatch):
+    monkeypatch.undo()
+    monkeypatch.setattr(config, "DIRECTORY", str(tmp_path / "etc"))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        files(a=f"listen = {port}\n")
+        app = apps.read("a")
+        apps.examine(app, [app])
+    assert app.faults[0].startswith(f"{tmp_path}/etc/a.toml:1: listen: {port}: taken by ")
+
+
+def test_without_the_package(systemd, files, capsys):
+    systemd.missing = True
+    files(a="")
+    assert "systemd knows no spyglass@a.socket: is the package installed?" in refused(capsys)[0]
+
+
+@pytest.mark.parametrize(("how", "what"), [("edited", "has been edited since it was made"), ("made", "was not made by 'spyglass apply'")])
+def test_what_somebody_else_has_written_stays(systemd, files, tmp_path, capsys, how, what):
+    files(a="listen = 8001\n")
+    apply()
+    path = tmp_path / "systemd" / f"{A}.d" / units.FILE
+    text = path.read_text() + "Backlog=10\n" if how == "edited" else "[Socket]\nBacklog=10\n"
+    path.write_text(text)
+    files(a="listen = 8002\n")
+    capsys.readouterr()
+    said = refused(capsys)
+    assert said[0] == (
+        f"spyglass: {path}: {what}: move its lines to a drop-in of your own (systemctl edit {A}) or to the TOML file, then delete it"
+    )
+    assert path.read_text() == text
+    assert commands.run(["remove", "a"]) == 0
+    assert path.read_text() == text
+    assert str(path) in capsys.readouterr().out
+
+
+def test_only_root_may(systemd, files, capsys, monkeypatch):
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    files(a="")
+    assert refused(capsys) == ["spyglass: only root may change units: sudo spyglass apply, or --dry-run to see what would change"]
+    assert apply("--dry-run") == 0
+
+
+# What fails half way
+
+
+@pytest.mark.parametrize("at", ["write", "verify", "daemon-reload", f"restart {A}", f"start {B}", f"enable {B}"])
+def test_what_fails_is_taken_back(systemd, files, tmp_path, capsys, monkeypatch, at):
+    files(a="listen = 8001\n")
+    apply()
+    before = drop_ins(tmp_path)
+    files(a="listen = 8002\n", b="listen = 8003\nnetwork = false\n")
+    why = f"systemctl {at}: it could not be done"
+    if at == "write":
+        really, full = os.replace, iter([False, True])
+
+        def replace(source, target):
+            if next(full, False):
+                raise OSError(28, "No space left on device")
+            really(source, target)
+
+        monkeypatch.setattr(os, "replace", replace)
+        why = f"{units.path_of(B)}: cannot be written: No space left on device"
+    elif at == "verify":
+        systemd.complaints = ["something of somebody else", f"{units.path_of(A)}:7: Unknown key"]
+        why = f"systemd does not understand what was made: {units.path_of(A)}:7: Unknown key"
+    systemd.fails = {at}
+    systemd.told.clear()
+    capsys.readouterr()
+    assert apply() == 1
+    left = "" if at != "daemon-reload" else "systemctl daemon-reload: it could not be done"
+    assert capsys.readouterr().err == f"spyglass: {why}; {left or 'everything is as it was'}\n"
+    assert drop_ins(tmp_path) == before
+    assert (systemd.active, systemd.enabled) == ({A}, {A})
+    if at in ("write", "verify"):
+        assert systemd.told == []
+
+
+def test_who_interrupts_finds_everything_as_it_was(systemd, files, tmp_path, monkeypatch, capsys):
+    files(a="listen = 8001\n")
+
+    def interrupted(units):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(systemctl, "verify", interrupted)
+    assert apply() == 1
+    assert capsys.readouterr().err == "spyglass: interrupted; everything is as it was\n"
+    assert drop_ins(tmp_path) == {}
+
+
+# Removing
+
+
+def test_removing(systemd, files, tmp_path, capsys):
+    files(a="listen = 8001\nnetwork = false\n")
+    apply()
+    systemd.told.clear()
+    capsys.readouterr()
+    assert commands.run(["remove", "a"]) == 0
+    assert systemd.told == [f"disable --now {A}", "stop spyglass@a.service", "daemon-reload", f"reset-failed {A} spyglass@a.service"]
+    assert drop_ins(tmp_path) == {}
+    assert list((tmp_path / "systemd").iterdir()) == []
+    assert capsys.readouterr().out == f"a: stopped and removed; left: {tmp_path}/etc/a.toml\n"
+
+
+def test_purging(systemd, files, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("spyglass.admin.remove._STORED", (str(tmp_path / "srv"),))
+    files(a="")
+    (tmp_path / "srv" / "a").mkdir()
+    (tmp_path / "etc" / "a.env").touch()
+    assert commands.run(["remove", "--purge", "a"]) == 0
+    assert systemd.told[-1] == "clean --what=state --what=cache spyglass@a.service"
+    etc = tmp_path / "etc"
+    assert capsys.readouterr().out.splitlines()[0] == f"a: deleting {etc}/a.toml, {etc}/a.env, {tmp_path}/srv/a"
+    assert list(etc.iterdir()) == []
+
+
+def test_what_is_not_there_cannot_be_removed(systemd, files, capsys):
+    files(a="")
+    assert commands.run(["remove", "a", "nobody"]) == 78
+    assert capsys.readouterr().err == "spyglass: nothing is known of an app 'nobody'\n"
+    assert systemd.told == []
+    assert commands.run(["remove", "../x"]) == 78
