@@ -129,9 +129,11 @@ def test_an_upgrade_restarts_who_is_awake_and_wakes_nobody(installed: Machine) -
 def test_removal_stops_everything_and_purging_leaves_nothing(clean_machine: Machine) -> None:
     before = files(clean_machine)
     install(clean_machine)
-    clean_machine.write("/etc/spyglass/blog.toml", "workers = 1\n")
+    settings = 'workers = 1\nlisten = ["/run/spyglass/blog.sock"]\ncpu_quota = "200%"\n'
+    clean_machine.write("/etc/spyglass/blog.toml", settings)
     sockets = ("spyglass.socket", "spyglass@blog.socket")
-    clean_machine.systemctl("enable", "--now", *sockets)
+    clean_machine.systemctl("enable", "--now", sockets[0])
+    clean_machine.run("spyglass", "apply")
     welcome(clean_machine)
     clean_machine.run("curl", "--silent", "--max-time", "30", "--unix-socket", "/run/spyglass/blog.sock", "localhost")
     assert clean_machine.state("spyglass@blog.service")["ActiveState"] == "active"
@@ -141,7 +143,7 @@ def test_removal_stops_everything_and_purging_leaves_nothing(clean_machine: Mach
     for unit in (*sockets, "spyglass.service", "spyglass@blog.service"):
         assert clean_machine.state(unit)["ActiveState"] == "inactive"
     # What an administrator has written is no business of a removal, nor of a purge.
-    assert clean_machine.read("/etc/spyglass/blog.toml") == "workers = 1\n"
+    assert clean_machine.read("/etc/spyglass/blog.toml") == settings
 
     clean_machine.run("rm", "/etc/spyglass/blog.toml")
     apt(clean_machine, "purge", "spyglass")
