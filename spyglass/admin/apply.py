@@ -47,7 +47,9 @@ def run(options: argparse.Namespace) -> int:
     if not options.dry_run and os.geteuid() != 0:
         raise ConfigError("only root may change units: sudo spyglass apply, or --dry-run to see what would change")
     with _alone():
-        steps = _look(names)
+        steps, faults = plan(names)
+        if faults:
+            raise ConfigError(faults[0], also=[*faults[1:], "nothing was changed"])
         if not any(step.work for step in steps):
             print("nothing to do")
             return 0
@@ -123,8 +125,8 @@ class Step:
         )
 
 
-def _look(names: list[str]) -> list[Step]:
-    """What is to be done for these apps. Raises ConfigError with all that is wrong with any of them."""
+def plan(names: list[str]) -> tuple[list[Step], list[str]]:
+    """What is to be done for those of these apps whose files can be read, and all that is wrong with any of them, in lines."""
     known = {name: apps.read(name) for name in dict.fromkeys([*names, *apps.names()])}
     valid = [name for name in names if not known[name].faults]
     shown = systemctl.show([unit for name in valid for unit in (socket_of(name), service_of(name))], _PROPERTIES)
@@ -135,10 +137,7 @@ def _look(names: list[str]) -> list[Step]:
         apps.examine(step.app, known.values(), free)
         if not step.app.faults:
             _compare(step)
-    faults = [line for name in names for line in known[name].faults]
-    if faults:
-        raise ConfigError(faults[0], also=[*faults[1:], "nothing was changed"])
-    return steps
+    return steps, [line for name in names for line in known[name].faults]
 
 
 def _compare(step: Step) -> None:

@@ -1,7 +1,8 @@
 """`spyglass check NAME`, as root: would the app be served, by systemd, as the user and in the sandbox that its units say?
 
-First what systemd has to say of the units and whether their addresses are free, then the rehearsal of spyglass/check.py inside of the
-sandbox, and where systemd cannot even begin it, why. The app's own service is neither woken nor stopped nor asked.
+First what `spyglass apply` would refuse, what systemd has to say of the units and whether their addresses are free, then the rehearsal of
+spyglass/check.py inside of the sandbox, and where systemd cannot even begin it, why. The units are taken as they will be when they
+follow the app's file, whether or not they do already. The app's own service is neither woken nor stopped nor asked.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from spyglass.admin import listening, sandbox, systemctl
+from spyglass.admin import apply, listening, sandbox, systemctl, units
 from spyglass.config import file_for
 from spyglass.errors import EX_CONFIG, ConfigError, StartError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+
+    from spyglass.admin.apps import App
 
 _PROPERTIES = ("LoadState", "LoadError", "FragmentPath", "DropInPaths", "NeedDaemonReload", "User", "DynamicUser")
 
@@ -86,15 +89,33 @@ def _check(name: str, words: Sequence[str]) -> int:
     states = systemctl.show([service, unit], [*_PROPERTIES, *listening.PROPERTIES])
     for each in (service, unit):
         _refuse_unloaded(each, states[each])
-    status = _addresses(unit, states[unit])
-    state = states[service]
-    paths = [state["FragmentPath"], *state["DropInPaths"].split()]
-    texts = [_read(path) for path in paths]
-    print(f"sandbox: {service}, as {state['User'] or 'root'}{_beside(paths)}", flush=True)
-    ended = sandbox.rehearse(name, texts, words)
-    for line in _explained(service, texts, ended):
+    steps, faults = apply.plan([name])
+    if not steps:
+        faults = []  # the file itself is wrong: the rehearsal will say so
+    for line in faults:
+        print(f"spyglass: {line}", file=sys.stderr, flush=True)
+    due = {} if faults or not steps else steps[0].changes
+    if due:
+        print(f"units: as 'spyglass apply {name}' would make them; they do not follow {file_for(name)} yet", flush=True)
+    status = _due_addresses(unit, steps[0].app) if units.path_of(unit) in due else _addresses(unit, states[unit], name)
+    texts = _texts(states[service], units.path_of(service), due)
+    user = steps[0].app.config.user or f"spyglass-{name}" if units.path_of(service) in due else states[service]["User"] or "root"
+    print(f"sandbox: {service}, as {user}{_beside(list(texts))}", flush=True)
+    ended = sandbox.rehearse(name, texts.values(), words)
+    for line in _explained(service, list(texts.values()), ended):
         print(f"spyglass: {line}", file=sys.stderr)
-    return (EX_CONFIG if ended.status is None or ended.status >= 200 else ended.status) or status
+    if ended.status is None or ended.status >= 200 or faults:
+        return EX_CONFIG
+    return ended.status or status
+
+
+def _texts(state: Mapping[str, str], ours: str, due: Mapping[str, str]) -> dict[str, str]:
+    """The service's file and its drop-ins, in the order in which they count; `ours` is the path of the one that `spyglass apply` makes."""
+    unit, *drop_ins = [state["FragmentPath"], *state["DropInPaths"].split()]
+    if ours in due:
+        drop_ins = sorted({*drop_ins, ours}, key=os.path.basename)
+    texts = {path: due[path] if path in due else _read(path) for path in (unit, *drop_ins)}
+    return {path: text for path, text in texts.items() if text}
 
 
 def _beside(paths: Sequence[str]) -> str:
@@ -115,7 +136,12 @@ def _read(path: str) -> str:
         return stream.read()
 
 
-def _addresses(unit: str, state: Mapping[str, str]) -> int:
+def _due_addresses(unit: str, app: App) -> int:
+    print(f"addresses: {', '.join(map(str, app.addresses))}, free; {unit} does not listen there yet", flush=True)
+    return 0
+
+
+def _addresses(unit: str, state: Mapping[str, str], name: str) -> int:
     where = ", ".join(listening.addresses(state)) or "none"
     if state["ActiveState"] == "active":
         print(f"addresses: {where}; {unit} listens", flush=True)
@@ -124,8 +150,8 @@ def _addresses(unit: str, state: Mapping[str, str]) -> int:
     for line in taken:
         print(f"spyglass: address {line}", file=sys.stderr, flush=True)
     if not taken:
-        how = "has failed: systemctl start" if state["ActiveState"] == "failed" else "does not listen yet: systemctl enable --now"
-        print(f"addresses: {where}, free; {unit} {how} {unit}", flush=True)
+        how = "has failed" if state["ActiveState"] == "failed" else "does not listen yet"
+        print(f"addresses: {where}, free; {unit} {how}: spyglass apply {name}", flush=True)
     return EX_CONFIG if taken else 0
 
 

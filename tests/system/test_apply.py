@@ -65,7 +65,12 @@ def test_the_whole_way(machine: Machine) -> None:
         "/etc/spyglass/blog.toml is written; the app is blog.wsgi:application, its environment .venv\n"
         "Next: spyglass check blog, then spyglass apply blog\n"
     )
-    assert "blog.wsgi:application, loaded in" in spyglass(machine, "check", "--name", "blog").stdout
+    said = spyglass(machine, "check", "blog").stdout
+    assert said.startswith(
+        "units: as 'spyglass apply blog' would make them; they do not follow /etc/spyglass/blog.toml yet\n"
+        "addresses: 8001, free; spyglass@blog.socket does not listen there yet\n"
+    )
+    assert "\napp: blog.wsgi:application, loaded in" in said
     said = spyglass(machine, "apply", "--dry-run").stdout
     assert "+ListenStream=8001\n" in said
     assert drop_ins(machine, "blog") == {}
@@ -152,7 +157,12 @@ def test_what_the_units_were_told_the_app_sees(machine: Machine) -> None:
         'credentials = { password = "/root/password", key = "" }\n'
         "[environment]\nQUOTED = 'a \"b\" \\ 50% $HOME é'\nLINES = \"one\\ntwo\"\n",
     )
+    before = spyglass(machine, "check", "sees").stdout
+    assert "sandbox: spyglass@sees.service, as sees, with /etc/systemd/system/spyglass@sees.service.d/10-spyglass.conf\n" in before
+    assert drop_ins(machine, "sees") == {}
     spyglass(machine, "apply", "sees")
+    assert "sandbox: spyglass@sees.service, as sees, with" in (after := spyglass(machine, "check", "sees").stdout)
+    assert "units:" not in after
     seen = ask(machine, 8021)
     assert seen["uid"] == int(machine.run("id", "-u", "sees").stdout)
     assert seen["credentials"] == {"password": "secret", "key": "stored"}
@@ -199,6 +209,7 @@ def test_who_cannot_be_reached_is_told_of_before_somebody_visits(machine: Machin
     furnish(machine, "far", TELL, "listen = 8041\n")
     machine.run("chmod", "700", "/srv/far")
     assert "far.toml:2: directory: /srv/far is closed to the user" in spyglass(machine, "apply", "far", status=78).stderr
+    assert "far.toml:2: directory: /srv/far is closed to the user" in spyglass(machine, "check", "far", status=78).stderr
     machine.run("chmod", "755", "/srv/far")
     machine.run("chmod", "600", "/etc/spyglass/far.toml")
     assert "far.toml is closed to the user" in spyglass(machine, "apply", "far", status=78).stderr
