@@ -65,7 +65,9 @@ run: .venv/.run ## serve APP=module:callable (or a welcome page) on BIND=0.0.0.0
 venv: .venv/.run ## .venv with the project and its command
 
 test: .venv/.dev test-packages ## everything: check, build the packages, run all tests, the ones on real systemds included
-	@$(MAKE) check deb roots
+	@$(MAKE) check
+	@$(MAKE) --jobs=$(words $(RELEASES)) deb
+	@$(MAKE) roots
 	@$(AS_ROOT) .venv/bin/python -m pytest -p no:cacheprovider $(TESTS)
 
 check: .venv/.dev ## ruff and mypy
@@ -83,7 +85,7 @@ shell: dist/$(RELEASE)/.built test-packages ## root's shell in a booted Debian R
 	@$(AS_ROOT) .venv/bin/python tests/system/machine.py $(RELEASE)
 
 roots: .venv/.run root-packages ## the Debian roots that tests boot
-	@for release in $(RELEASES); do for kind in clean tests; do \
+	@for release in $(RELEASES); do for kind in clean tests judges; do \
 	    $(AS_ROOT) packaging/root $$kind $$release >/dev/null || exit 1; done; done
 
 bench-wake: $(BENCH)/.made ## how long a sleeping app's first visitor waits, beside uWSGI, gunicorn and bare Python (ROUNDS=30)
@@ -107,7 +109,7 @@ clean: ## remove what was made in the clone
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 distclean: clean ## and the Debian roots
-	$(SUDO) rm -rf '$(ROOTS_CACHE)'/{build,clean,tests}-* '$(ROOTS_CACHE)'/httptools-* '$(BENCH)' '$(FUZZ)' '$(CRASHES)'
+	$(SUDO) rm -rf '$(ROOTS_CACHE)'/{build,clean,tests,judges}-* '$(ROOTS_CACHE)'/httptools-* '$(BENCH)' '$(FUZZ)' '$(CRASHES)'
 
 .PHONY: help run venv test check docs deb shell roots fuzz soak bench-wake bench-memory bench-throughput bench-packages clean distclean run-packages root-packages test-packages
 
@@ -138,8 +140,8 @@ $(BENCH)/.rivals: benchmarks/rivals.txt | run-packages bench-packages
 	@$(BENCH)/bin/pip install --quiet --disable-pip-version-check --requirement benchmarks/rivals.txt
 	@touch $@
 
-SOURCES := $(shell find spyglass packaging debian -type f -not -path '*/__pycache__/*' -not -path '*/.*_cache/*') \
-    $(wildcard pyproject.toml README.md CHANGELOG.md LICENSE)
+SOURCES := $(shell find spyglass packaging debian docs tests/http11 tests/process/wire -type f -not -path '*/__pycache__/*' -not -path '*/.*_cache/*') \
+    $(wildcard tests/conftest.py tests/process/__init__.py pyproject.toml README.md CHANGELOG.md LICENSE)
 
 dist/%/.built: $(SOURCES) | .venv/.run root-packages
 	@echo "Building the package for $*"
