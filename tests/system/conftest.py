@@ -62,13 +62,14 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         if not shutil.which(program):
             pytest.exit(f"tests/system boots machines and needs {program}: make test installs it", 1)
     try:
-        if wanted & {"deb_layers", "clean_machine", "judges"}:
+        judges = {"judges", "judges_machine"}
+        if wanted & {"deb_layers", "clean_machine", "installed_machine", *judges}:
             subprocess.run(["make", "--silent", "-C", str(REPOSITORY), "deb", f"RELEASES={' '.join(RELEASES)}"], check=True)
         for release in RELEASES:
             root("tests", release)
             if "clean_machine" in wanted:
                 root("clean", release)
-            if wanted & {"judges", "judges_machine"}:
+            if wanted & judges:
                 root("judges", release)
     except (OSError, RuntimeError, subprocess.CalledProcessError) as error:
         pytest.exit(f"what tests/system boots could not be made: {error}", 1)
