@@ -5,6 +5,7 @@ As piuparts does it: every path on the disk, with its owner and mode, and the co
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 
 import pytest
@@ -27,6 +28,14 @@ def everything(machine: Machine) -> set[str]:
     hashed = machine.run("sh", "-c", "find /etc -xdev -type f -exec sha256sum {} +").stdout
     states = machine.run("find", "/run", "/tmp", "-iname", "*spyglass*").stdout
     return {line for line in (listed + hashed + states).splitlines() if not line.startswith(NOT_OURS)}
+
+
+def applied(machine: Machine, instance: Instance) -> str:
+    """A drop-in as `spyglass apply` makes it; returns its path."""
+    head, body = f"# Made by `spyglass apply` from {instance.configuration}\n", "\n[Service]\nMemoryMax=1G\n"
+    path = f"/etc/systemd/system/{instance.service}.d/10-spyglass.conf"
+    machine.write(path, f"{head}# digest: {hashlib.sha256((head + body).encode()).hexdigest()[:16]}\n{body}")
+    return path
 
 
 def paths(lines: set[str]) -> set[str]:
@@ -108,6 +117,7 @@ def test_removal(used: dict[str, Instance], installed_machine: Machine) -> None:
 
 def test_a_purge_leaves_nothing(used: dict[str, Instance], installed_machine: Machine, before: dict[str, set[str]]) -> None:
     machine = installed_machine
+    applied(machine, used["awake"])
     machine.run("dpkg", "--purge", "spyglass")
     assert status(machine) in ("", "not-installed ")
     assert machine.processes() == []
@@ -123,11 +133,14 @@ def test_a_purge_leaves_nothing(used: dict[str, Instance], installed_machine: Ma
     assert paths(after - before[machine.release]) <= SYSTEMDS
 
 
-def test_what_an_app_has_stored_is_kept(used: dict[str, Instance], installed_machine: Machine) -> None:
+def test_what_people_have_made_is_kept(used: dict[str, Instance], installed_machine: Machine) -> None:
     machine = installed_machine
+    edited = applied(machine, used["awake"])
+    machine.run("sed", "-i", "s/1G/2G/", edited)
     store = "/var/lib/private/spyglass/awake/board.sqlite"
     machine.write(store, "precious")
     machine.run("dpkg", "--purge", "spyglass")
     assert machine.read(store) == "precious"
     assert machine.run("ls", "/var/lib/private/spyglass").stdout == "awake\n"
+    assert "2G" in machine.read(edited)
     install(machine, version(machine))
