@@ -291,7 +291,7 @@ class Config:
     cpu_quota = Unit("", '"50%" of one processor', "most processor time that all of the app's processes get together; 200%: two")
     writable = Unit((), "path, or a list", "where the app may write, beside its state and cache directories; relative to `directory`")
     network = Unit(True, Flag.kind, "false: the app can be visited, but reaches nothing itself, only unix sockets")
-    allow_jit = Unit(True, Flag.kind, "false: memory is never writable and executable, which JIT compilers and some C extensions need")
+    allow_jit = Unit(False, Flag.kind, "true: memory may be written and then executed, which numba, polars, Node.js and Java need")
 
     def __init__(self, values: Mapping[str, object] | None = None, file: str | None = None) -> None:
         self.values = {name: setting.default for name, setting in SETTINGS.items()} | dict(values or {})

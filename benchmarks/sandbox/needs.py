@@ -221,7 +221,6 @@ NEEDS: dict[str, Callable[[], object]] = {
     "process pool, spawn": lambda: pool("spawn"),
     "semaphores and shared memory in /dev/shm": shared,
     "ctypes callback": callback,
-    "writable and executable memory (a JIT)": jit,
     "memfd, pidfd, inotify, eventfd": watching,
     "limits and machine facts in /proc": limits,
     "syslog": system_log,
@@ -243,6 +242,7 @@ REFUSED: dict[str, Callable[[], object]] = {
     "kernel log": lambda: Path("/dev/kmsg").read_bytes(),
     "a device (/dev/fuse)": lambda: Path("/dev/fuse").read_bytes(),
     "set the clock": lambda: call("clock_settime", 0, (ctypes.c_long * 2)(0, 0)),
+    "writable and executable memory (a JIT)": jit,
     "a setuid file": lambda: (STATE / "s").touch() or (STATE / "s").chmod(0o4755),
 }
 

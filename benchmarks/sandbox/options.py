@@ -101,7 +101,7 @@ WITHOUT: Sets = {
 } | {
     "- " + line.partition("=")[0]: less(line)
     for line in SHIPPED
-    if line.startswith(("Capab", "Lock", "Private", "Protect", "Restrict", "SystemCallArch"))
+    if line.startswith(("Capab", "Lock", "Memory", "Private", "Protect", "Restrict", "SystemCallArch"))
 }
 
 # And with one thing more, or in another way.
@@ -116,7 +116,6 @@ WITH: Sets = {
     "+ ProtectHostname": [*SHIPPED, "ProtectHostname=yes"],
     "+ PrivateIPC": [*SHIPPED, "PrivateIPC=yes"],
     "+ ProcSubset=pid": [*SHIPPED, "ProcSubset=pid"],
-    "+ MemoryDenyWriteExecute": [*SHIPPED, "MemoryDenyWriteExecute=yes"],
     "+ AF_NETLINK": [*SHIPPED, "RestrictAddressFamilies=AF_NETLINK"],
     "+ PrivateNetwork": [*SHIPPED, "PrivateNetwork=yes"],
     "+ RuntimeDirectory": [*SHIPPED, "RuntimeDirectory={name}"],
@@ -143,10 +142,7 @@ SETS: Sets = {
     "PrivateDevices, ProtectControlGroups, ProtectProc (shipped)": SHIPPED,
     "PrivateDevices, ProtectKernelLogs, ProtectControlGroups": [*FREE, DEVICES, LOGS, GROUPS],
     "PrivateDevices, ProtectKernelLogs, ProtectProc": [*FREE, DEVICES, LOGS, PROC],
-    "ProtectHome, ProtectKernelLogs, ProtectControlGroups, ProtectProc, MemoryDenyWriteExecute": [
-        *FREE,
-        *(HOME, LOGS, GROUPS, PROC, "MemoryDenyWriteExecute=yes"),
-    ],
+    "ProtectHome, ProtectKernelLogs, ProtectControlGroups, ProtectProc": [*FREE, HOME, LOGS, GROUPS, PROC],
     "all of these": [*FREE, DEVICES, HOME, LOGS, GROUPS, PROC],
     "and ProtectKernelTunables": [*FREE, DEVICES, HOME, LOGS, GROUPS, PROC, TUNABLES],
     "the same, @system-service for the list of denials": [

@@ -56,7 +56,7 @@ def toml(tmp_path):
         ('writable = "media"', ("media",)),
         ('writable = ["media", "/srv/shared"]', ("media", "/srv/shared")),
         ("network = false", False),
-        ("allow_jit = false", False),
+        ("allow_jit = true", True),
     ],
 )
 def test_from_the_file(toml, line, value):
