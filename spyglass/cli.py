@@ -147,7 +147,10 @@ def _check(arguments: Arguments) -> int:
         return error.exit_status
     from spyglass.check import check
 
-    return check(settings, Log("check", LEVELS[settings.log_level], journal=stderr_is_journal(os.environ)))
+    status = check(settings, Log("check", LEVELS[settings.log_level], journal=stderr_is_journal(os.environ)))
+    if status and arguments.word and arguments.file is None and arguments.word.isidentifier():
+        print(f"(a module, for there is no app called {arguments.word}: no {config.DIRECTORY}/{arguments.word}.toml)", file=sys.stderr)
+    return status
 
 
 def _reload(arguments: Arguments) -> int:

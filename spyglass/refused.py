@@ -74,7 +74,7 @@ def _about_os(error: OSError, number: int) -> str:
         return may_not(path)
     if number == errno.EAFNOSUPPORT:
         return f"the sandbox has sockets of TCP, UDP and unix; for others: RestrictAddressFamilies= in a drop-in, {_TABLE}"
-    if number in (errno.ENETUNREACH, errno.EADDRNOTAVAIL) and not _has_network():
+    if number in (errno.ENETUNREACH, errno.ECONNREFUSED) and not _has_network():
         return "the app has no network in its sandbox: network = true gives it one"
     if number == errno.ENOENT and path.startswith("/dev/"):
         return f"the sandbox has no devices but /dev/null and its like: PrivateDevices= in a drop-in, {_TABLE}"

@@ -203,7 +203,10 @@ def test_whoever_may_not_is_told_what_is_checked_instead(machine: Machine, who: 
 
 
 def test_a_name_is_an_app_where_there_is_a_file_of_that_name(machine: Machine, who: Instance, check: Check) -> None:
-    assert "No module named 'whoever'" in check("whoever").stderr
+    assert check("whoever").stderr.splitlines() == [
+        "spyglass: ModuleNotFoundError: No module named 'whoever'",
+        "(a module, for there is no app called whoever: no /etc/spyglass/whoever.toml)",
+    ]
     assert check("who", "--workers", "0").stderr == "spyglass: --workers: workers: expected a whole number from 1 to 256, not '0'\n"
     assert check("who", "--no-such").returncode == 2
     assert 'app = \'app:who and "$HOME" %i\'' in check("who", '--app=app:who and "$HOME" %i').stdout

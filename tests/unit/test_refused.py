@@ -87,6 +87,15 @@ def test_outside_of_a_sandbox_nothing_is_to_blame(monkeypatch):
     assert refused.advice(OSError(errno.EROFS, "", "/srv/x")) == ""
 
 
+@pytest.mark.parametrize("number", [errno.ENETUNREACH, errno.ECONNREFUSED])
+def test_without_a_network(number, monkeypatch):
+    error = OSError(number, "")
+    monkeypatch.setattr(refused, "_has_network", lambda: True)
+    assert refused.advice(error) == ""
+    monkeypatch.setattr(refused, "_has_network", lambda: False)
+    assert "network = true" in refused.advice(error)
+
+
 def test_a_virtual_environment_that_nobody_has_named(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("VIRTUAL_ENV", raising=False)
