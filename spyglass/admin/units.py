@@ -121,8 +121,8 @@ def service_lines(config: Config, base: str, command: str = "") -> list[str]:
     lines += [f'ReadWritePaths="{_plain(os.path.join(base, path))}"' for path in config.writable]
     if not config.network:
         lines.append("PrivateNetwork=yes")
-    if not config.allow_jit:
-        lines.append("MemoryDenyWriteExecute=yes")
+    if config.allow_jit:
+        lines.append("MemoryDenyWriteExecute=no")
     return lines
 
 

@@ -121,7 +121,7 @@ def test_addresses_change_and_limits_come_under_load(machine: Machine) -> None:
             assert (state["InvocationID"], state["MemoryMax"]) == (life, str(300 << 20))
             assert float(state["CPUQuotaPerSecUSec"].removesuffix("s")) == 1.5
             # The service: another life, and nobody is lost.
-            furnish(machine, "busy", TELL, 'listen = 8011\nidle_timeout = 60\nmemory_max = "300M"\nallow_jit = false\n')
+            furnish(machine, "busy", TELL, 'listen = 8011\nidle_timeout = 60\nmemory_max = "300M"\nallow_jit = true\n')
             assert "restarted, for its service has changed" in spyglass(machine, "apply", "busy").stdout
             assert (crowd.lost, slow.lost) == ([], [])
             machine.wait_until(lambda: len({answer.text.split()[0] for answer in list(crowd.answers)}) == 2, 20, "the next life answers")

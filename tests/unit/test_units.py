@@ -48,7 +48,7 @@ NAMED = ["ProtectSystem=strict", "ProtectHome=read-only", "PrivateTmp=yes", "Rem
         ({"credentials": {"db": "/etc/db%", "key": ""}}, ["LoadCredential=db:/etc/db%%", "LoadCredential=key"]),
         ({"memory_high": "256M", "memory_max": 1 << 30, "cpu_quota": "50%"}, ["MemoryHigh=268435456", "MemoryMax=1073741824", "CPUQuota=50%"]),
         ({"writable": ["media", "/srv/my files"]}, ['ReadWritePaths="/srv/blog/media"', 'ReadWritePaths="/srv/my files"']),
-        ({"network": False, "allow_jit": False}, ["PrivateNetwork=yes", "MemoryDenyWriteExecute=yes"]),
+        ({"network": False, "allow_jit": True}, ["PrivateNetwork=yes", "MemoryDenyWriteExecute=no"]),
     ],
 )
 def test_the_service(given, lines):
@@ -59,7 +59,7 @@ def test_the_service(given, lines):
 
 EXAMPLES = {
     **dict(listen=8001, user="blog", environment={"A": "b"}, environment_file=".env", credentials=["a"], writable=["media"]),
-    **dict(memory_high="1G", memory_max="1G", cpu_quota="50%", network=False, allow_jit=False),
+    **dict(memory_high="1G", memory_max="1G", cpu_quota="50%", network=False, allow_jit=True),
 }
 
 
