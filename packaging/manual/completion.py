@@ -20,6 +20,7 @@ _ZSH = {
     "directory": "_files -/",
     "source": '_files -g "*.(py|wsgi)"',
     "toml": '_files -g "*.toml"',
+    "app or source": '{ _spyglass_apps; _files -g "*.(py|wsgi)" }',
 }
 
 
@@ -27,6 +28,8 @@ def _kind(command: Command, option: Option) -> str:
     """What its value is: one of the above, "|" and all words that it may be, or ""."""
     if option.values:
         return "|" + " ".join(option.values)
+    if " | " in option.value:
+        return "app or source"
     kind = next((_KINDS[word] for word in (*option.flags, option.value) if word in _KINDS), "")
     return "" if kind == "app" and command.name == "new" else kind  # what there is already is what a new one cannot be called
 

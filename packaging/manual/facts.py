@@ -54,7 +54,9 @@ def _of_the_server(name: str) -> Command:
     if usage is None or summary is None:
         raise LookupError(f"the help text of spyglass does not tell of the command {name!r}")
     words = usage[1]
-    arguments = [Option([], word, "", optional=True) for word in re.findall(r"\[([A-Z]+)\]", words)]
+    arguments = [Option([], word, "", optional=True) for word in re.findall(r"(?:[A-Z]+ \| )?\[[A-Z]+\]", words)]
+    for each in arguments:
+        each.value = re.sub(r"[][]", "", each.value)
     found = re.findall(r"(--[a-z-]+) ([A-Z]+)( \.\.\.)?", words)
     options = [Option([flag], value, _help_of(flag), many=bool(dots)) for flag, value, dots in found]
     if "--SETTING" in words:

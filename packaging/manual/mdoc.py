@@ -64,7 +64,7 @@ def synopsis(command: Command) -> str:
     """The line of SYNOPSIS; settings are told of together."""
     parts = [".Nm", f".Cm {command.name}"]
     for each in command.arguments:
-        shown = f"Ar {argument(each.value)}" + (" ..." if each.many else "")
+        shown = _named(each) + (" ..." if each.many else "")
         parts.append(f".Op {shown}" if each.optional else f".{shown}")
     for option in command.options:
         if not option.is_setting:
@@ -72,6 +72,11 @@ def synopsis(command: Command) -> str:
     if any(option.is_setting for option in command.options):
         parts.append(r".Op Fl \-SETTING Ar VALUE ...")
     return "\n".join(parts)
+
+
+def _named(each: Option) -> str:
+    """An argument, which may be of one kind or another."""
+    return " | ".join(f"Ar {argument(word)}" for word in each.value.split(" | "))
 
 
 def invocation(option: Option, *, short: bool = False) -> str:
@@ -94,7 +99,7 @@ def filled(page: str) -> str:
 
 def entry(command: Command, prose: str = "", *, options: bool = True) -> str:
     """The command in a list of them: what it is for, `prose` (mdoc), and what can be said to it, with or without its options."""
-    names = " ".join(f"Oo Ar {argument(each.value)} Oc" if each.optional else f"Ar {argument(each.value)}" for each in command.arguments)
+    names = " ".join(f"Oo {_named(each)} Oc" if each.optional else _named(each) for each in command.arguments)
     lines = [f".It Cm {command.name} {names}".rstrip(), text(sentence(command.help))]
     if prose.strip():
         lines += [prose.strip()]
@@ -103,7 +108,7 @@ def entry(command: Command, prose: str = "", *, options: bool = True) -> str:
     if told or explained:
         lines.append(".Bl -tag -width Ds")
         for each in explained:
-            lines += [f".It Ar {argument(each.value)}", text(_described(each))]
+            lines += [f".It {_named(each)}", text(_described(each))]
         for option in told:
             lines += [f".It {invocation(option)}", text(_described(option))]
         lines.append(".El")

@@ -19,6 +19,10 @@ _spyglass_offer()
         directory) _filedir -d ;;
         source) _filedir '@(py|wsgi)' ;;
         toml) _filedir toml ;;
+        'app or source')
+            _filedir '@(py|wsgi)'
+            COMPREPLY+=($(compgen -W "$(_spyglass_apps)" -- "$cur"))
+            ;;
         '|'*) COMPREPLY=($(compgen -W "${1#|}" -- "$cur")) ;;
     esac
 }

@@ -39,6 +39,8 @@ QUESTIONS = {
     "serve --workers 2 ": {"hello.py", "site.wsgi", "pages/"},
     "serve hello.py ": set(),
     "lookout --bind :80 --b": {"--bind", "--body-memory", "--body-timeout"},
+    "check ": {"hello.py", "site.wsgi", "pages/", "blog", "shop"},
+    "check --workers 1 b": {"blog"},
     "reload ": {"blog", "shop"},
     "reload b": {"blog"},
     "nonsense ": set(),
