@@ -39,7 +39,7 @@ def _line(line: str) -> str:
 
 def _prose(words: str) -> str:
     # A hyphen is one between words, and a minus where it may be copied into a shell.
-    return re.sub(r"(^|(?<=[ (=\[,]))(-)", r"\\-", words.replace("\\", r"\e")).replace("--", r"\-\-").replace(r"\--", r"\-\-")
+    return re.sub(r"(?<!\w)-+", lambda dashes: r"\-" * len(dashes[0]), words.replace("\\", r"\e"))
 
 
 def escape(words: str) -> str:
@@ -64,8 +64,7 @@ def synopsis(command: Command) -> str:
     """The line of SYNOPSIS; settings are told of together."""
     parts = [".Nm", f".Cm {command.name}"]
     for each in command.arguments:
-        shown = _named(each) + (" ..." if each.many else "")
-        parts.append(f".Op {shown}" if each.optional else f".{shown}")
+        parts.append(f".Op {_named(each)}" if each.optional else f".{_named(each)}")
     for option in command.options:
         if not option.is_setting:
             parts.append(f".{'Op ' if option.optional else ''}{invocation(option, short=True)}" + (" ..." if option.many else ""))
@@ -76,7 +75,7 @@ def synopsis(command: Command) -> str:
 
 def _named(each: Option) -> str:
     """An argument, which may be of one kind or another."""
-    return " | ".join(f"Ar {argument(word)}" for word in each.value.split(" | "))
+    return " | ".join(f"Ar {argument(word)}" for word in each.value.split(" | ")) + (" ..." if each.many else "")
 
 
 def invocation(option: Option, *, short: bool = False) -> str:
@@ -127,5 +126,5 @@ def sentence(words: str) -> str:
     words = words.strip()
     if not words:
         return words
-    as_it_is = words.startswith("`") or words.split()[0].endswith(":")
+    as_it_is = re.match(r"`|\S*[:/_]", words)
     return (words if as_it_is else words[0].upper() + words[1:]) + ("" if words.endswith((".", "!", "?")) else ".")

@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from process.chromium import Chromium
 
 ROOT = pathlib.Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -67,6 +68,17 @@ def test_nothing_is_fetched_from_elsewhere(site):
             assert (page.parent / link.partition("?")[0].partition("#")[0]).exists() or link.startswith("data:") or page.name == "404.html"
     for sheet in site.rglob("*.css"):
         assert not re.search(r"(url\(|@import\s*)['\"]?(https?:)?//", sheet.read_text())
+
+
+def test_a_browser_asks_nobody_else(site, tmp_path):
+    chromium = Chromium(tmp_path)
+    try:
+        for page in ("index.html", "how-it-works.html"):
+            chromium.open(f"file://{site / page}")
+            assert len(chromium.requests) > 3
+            assert [url for url in chromium.requests if not url.startswith(f"file://{site}/")] == []
+    finally:
+        chromium.end()
 
 
 def test_every_picture_says_what_is_to_be_seen(site):
