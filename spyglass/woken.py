@@ -17,6 +17,8 @@ import spyglass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from spyglass.shared import Shared
 
 
@@ -60,7 +62,7 @@ def last_wake() -> Wake | None:
     return Wake(
         name.removesuffix(".toml") if config.file and os.path.dirname(config.file) == _directory() else "",
         str(shared.woken_by) if shared.woken_by is not None else "",
-        time.time() - time.monotonic() + started,
+        _ahead(time.time) + started,
         max(0.0, first / 1e9 - started),
     )
 
@@ -78,7 +80,16 @@ def began(shared: Shared) -> float:
             # The name of the program, in brackets, may hold anything; starttime is the twentieth field behind it (proc_pid_stat(5)).
             ticks = int(stream.read().rpartition(b")")[2].split()[19])
         # It is counted since the boot, and goes on while the machine is suspended; all of ours does not.
-        age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+        started = ticks / os.sysconf("SC_CLK_TCK") - _ahead(lambda: time.clock_gettime(time.CLOCK_BOOTTIME))
     except (OSError, ValueError, IndexError):
         return shared.began
-    return min(shared.began, time.monotonic() - age)
+    return min(shared.began, started)
+
+
+def _ahead(clock: Callable[[], float]) -> float:
+    """By how many seconds `clock` is ahead of the monotonic one; looked at again if much has passed between two looks."""
+    for _ in range(10):
+        before, there, after = time.monotonic(), clock(), time.monotonic()
+        if after - before < 0.001:
+            break
+    return there - (before + after) / 2

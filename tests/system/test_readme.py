@@ -13,6 +13,7 @@ def test_the_default_app(machine: Machine) -> None:
     said = do(machine, blocks(README, "An app under systemd")[0])
     assert said.startswith("HTTP/1.1 200 OK\r\n")
     assert "Spyglass is awake" in said
+    assert "somebody connected to <code>[::]:4222</code>" in said
 
 
 @pytest.mark.parametrize(

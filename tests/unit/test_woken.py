@@ -95,6 +95,21 @@ def test_where_the_kernel_tells_nothing_it_began_with_our_first_line(served):
     assert woken.began(shared) == shared.began
 
 
+def test_a_look_at_two_clocks_that_was_interrupted_counts_for_nothing(monkeypatch):
+    now = [100.0]
+
+    def interrupted(seconds):
+        def clock():
+            now[0] += seconds.pop(0) if seconds else 0.0
+            return now[0] + 7
+
+        return clock
+
+    monkeypatch.setattr(woken.time, "monotonic", lambda: now[0])
+    assert woken._ahead(interrupted([3.0, 0.5])) == 7
+    assert 7 <= woken._ahead(interrupted([0.25] * 50)) <= 7.25  # again and again: somewhere between
+
+
 def test_in_a_fork_there_is_none(served):
     served().board.note_accepting()
     pid = os.fork()
