@@ -204,7 +204,7 @@ def test_code_is_compiled_once_and_again_where_that_is_damaged(machine: Machine)
     checked = byte_code(machine)
     assert [path for path in checked if "/pycache/srv/apps/cached/app." in path]
     assert len([path for path in checked if "/pycache/srv/venv/lib/" in path and "/flask/" in path]) > 10
-    instance.start()
+    machine.systemctl("start", instance.socket)  # its code is not written again
     for _ in range(2):
         assert visit(instance.unix).status == 200
         machine.wait_until(instance.asleep, what="it sleeps")
@@ -215,7 +215,8 @@ def test_code_is_compiled_once_and_again_where_that_is_damaged(machine: Machine)
     assert visit(instance.unix).status == 503
     assert any("byte code was damaged" in line for line in instance.said("err"))
     machine.wait_until(lambda: visit(instance.unix).status == 200, 30, "it is served")
-    assert byte_code(machine).keys() == written.keys()
+    # What Spyglass itself has imported meanwhile may differ, for it has told of a failure.
+    assert {path for path in byte_code(machine) if "/srv/" in path} == {path for path in written if "/srv/" in path}
     machine.systemctl("stop", instance.socket)
 
 
