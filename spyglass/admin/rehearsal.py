@@ -185,6 +185,6 @@ def _missing(texts: Sequence[str]) -> Iterator[str]:
                 yield f"environment_file: there is no {value}"
             elif key in _PATHS:
                 for path in value.split():
-                    where = path.lstrip("+").partition(":")[0]
+                    where = path.strip('"').lstrip("+").partition(":")[0]
                     if where.startswith("/") and not os.path.exists(where):
                         yield f"{key}: there is no {where}"

@@ -107,38 +107,28 @@ def app(environ, start_response):
     return [json.dumps(told).encode()]
 """
 CLOSED = {"jit": "PermissionError", "write": "OSError", "tcp": "ok", "database": "ok", "user": "spyglass-tries"}
-# docs/sandbox.md: what `spyglass apply` makes of the fields.
-FIELDS = {
-    "none": ("", {}),
-    "allow_jit": ("MemoryDenyWriteExecute=no", {"jit": "ok"}),
-    "writable": ("ReadWritePaths=/srv/media", {"write": "ok"}),
-    "network": ("PrivateNetwork=yes", {"tcp": "ConnectionRefusedError"}),
-    "user": (
-        "DynamicUser=no\nUser=games\nProtectSystem=strict\nProtectHome=read-only\nPrivateTmp=yes\nRemoveIPC=yes\nNoNewPrivileges=yes\nRestrictSUIDSGID=yes",
-        {"user": "games"},
-    ),
+FIELDS: dict[str, tuple[dict[str, object], dict[str, str]]] = {
+    "none": ({}, {}),
+    "allow_jit": ({"allow_jit": True}, {"jit": "ok"}),
+    "writable": ({"writable": ["/srv/media"]}, {"write": "ok"}),
+    "network": ({"network": False}, {"tcp": "ConnectionRefusedError"}),
+    "user": ({"user": "games"}, {"user": "games"}),
 }
 
 
 @pytest.mark.parametrize("field", FIELDS)
 def test_each_field_opens_its_door_and_no_other(surroundings: Machine, field: str) -> None:
-    lines, opened = FIELDS[field]
-    instance = Instance(surroundings, "tries", TRIES, port=8070)
-    drop_in(instance, lines)
+    settings, opened = FIELDS[field]
+    instance = Instance(surroundings, "tries", TRIES, settings={"listen": 8070} | settings).write()
     surroundings.run("install", "-d", "-m", "1777", "/srv/media")
-    instance.start()
+    surroundings.run("spyglass", "apply", "tries")
     # By the port, which an app without a network of its own is visited on all the same.
     with surroundings.http(8070) as client:
         client.request("GET", "/")
         assert json.loads(client.getresponse().read()) == CLOSED | opened
     assert exposure(surroundings, instance.service) <= EXPOSURE
-    surroundings.systemctl("stop", instance.socket)
+    surroundings.run("spyglass", "remove", "tries")
     assert instance.said("warning") == []
-
-
-def drop_in(instance: Instance, lines: str) -> None:
-    instance.machine.write(f"/etc/systemd/system/{instance.service}.d/field.conf", f"[Service]\n{lines}\n")
-    instance.machine.systemctl("daemon-reload")
 
 
 SECRETIVE = """\
@@ -151,6 +141,13 @@ def app(environ, start_response):
     start_response("200 OK", [])
     return [json.dumps(told).encode()]
 """
+
+
+def secretive(machine: Machine, name: str) -> Instance:
+    settings = {"venv": "/srv/venv", "idle_timeout": 1, "credentials": [f"key=/etc/spyglass/{name}.key"]}
+    return Instance(machine, name, SECRETIVE, settings=settings).write()
+
+
 # What systemd sets for each service, and what the unit does.
 ENVIRONMENT = {
     *("CACHE_DIRECTORY", "CREDENTIALS_DIRECTORY", "HOME", "INVOCATION_ID", "JOURNAL_STREAM", "LANG", "LC_CTYPE", "LOGNAME"),
@@ -159,10 +156,9 @@ ENVIRONMENT = {
 
 
 def test_a_secret_is_the_apps_alone_and_none_is_in_its_environment(machine: Machine) -> None:
-    instance = Instance(machine, "secretive", SECRETIVE, settings={"venv": "/srv/venv", "idle_timeout": 2})
+    instance = secretive(machine, "secretive")
     machine.write("/etc/spyglass/secretive.key", "open sesame", 0o600)
-    drop_in(instance, "LoadCredential=key:/etc/spyglass/secretive.key")
-    instance.start()
+    machine.run("spyglass", "apply", "secretive")
     told = json.loads(visit(instance.unix).text)
     assert (told["key"], told["user"]) == ("open sesame", "spyglass-secretive")
     assert set(told["environment"]) - ENVIRONMENT == set()
@@ -170,13 +166,14 @@ def test_a_secret_is_the_apps_alone_and_none_is_in_its_environment(machine: Mach
         assert machine.run("cat", "/run/credentials/spyglass@secretive.service/key", user=user, check=False).returncode != 0
     for process in machine.processes("spyglass@secretive"):
         assert "open sesame" not in machine.run("cat", f"/proc/{process.pid}/environ").stdout
-    machine.systemctl("stop", instance.socket)
+    machine.run("spyglass", "remove", instance.name)
 
 
 def test_a_secret_that_is_missing_keeps_visitors_waiting_until_it_is_there(machine: Machine) -> None:
-    instance = Instance(machine, "missing", SECRETIVE, settings={"venv": "/srv/venv"})
-    drop_in(instance, "LoadCredential=key:/etc/spyglass/missing.key")
-    instance.start()
+    instance = secretive(machine, "missing")
+    machine.write("/etc/spyglass/missing.key", "found", 0o600)
+    machine.run("spyglass", "apply", "missing")
+    machine.run("rm", "/etc/spyglass/missing.key")
     with Visitor(instance.unix) as visitor:
         visitor.send()
 
@@ -188,23 +185,22 @@ def test_a_secret_that_is_missing_keeps_visitors_waiting_until_it_is_there(machi
         assert machine.state(instance.socket)["ActiveState"] == "active"
         assert any("CREDENTIALS" in line for line in instance.said("err"))
         said = machine.run("spyglass", "check", "missing", check=False)
-        assert (said.returncode, "credential key: there is no /etc/spyglass/missing.key" in said.stderr) == (78, True)
+        assert (said.returncode, "/etc/spyglass/missing.key" in said.stderr) == (78, True), said.stderr
         machine.write("/etc/spyglass/missing.key", "found", 0o600)
         assert json.loads(visitor.answer().text)["key"] == "found"
-    machine.systemctl("stop", instance.socket)
+    machine.run("spyglass", "remove", instance.name)
 
 
 def test_code_is_compiled_once_and_again_where_that_is_damaged(machine: Machine) -> None:
     """The app and its environment elsewhere are read-only. The files of the cache say whether they were written again."""
-    instance = Instance(machine, "cached", SECRETIVE, settings={"venv": "/srv/venv", "idle_timeout": 0.5}).write()
+    instance = secretive(machine, "cached")
     machine.write("/etc/spyglass/cached.key", "x", 0o600)
-    drop_in(instance, "LoadCredential=key:/etc/spyglass/cached.key")
     # The administrator's check is the first to compile, and in the cache of the service.
     assert machine.run("spyglass", "check", "cached").returncode == 0
     checked = byte_code(machine)
     assert [path for path in checked if "/pycache/srv/apps/cached/app." in path]
     assert len([path for path in checked if "/pycache/srv/venv/lib/" in path and "/flask/" in path]) > 10
-    machine.systemctl("start", instance.socket)  # its code is not written again
+    machine.run("spyglass", "apply", "cached")
     for _ in range(2):
         assert visit(instance.unix).status == 200
         machine.wait_until(instance.asleep, what="it sleeps")
@@ -217,7 +213,7 @@ def test_code_is_compiled_once_and_again_where_that_is_damaged(machine: Machine)
     machine.wait_until(lambda: visit(instance.unix).status == 200, 30, "it is served")
     # What Spyglass itself has imported meanwhile may differ, for it has told of a failure.
     assert {path for path in byte_code(machine) if "/srv/" in path} == {path for path in written if "/srv/" in path}
-    machine.systemctl("stop", instance.socket)
+    machine.run("spyglass", "remove", instance.name)
 
 
 def byte_code(machine: Machine) -> dict[str, str]:
