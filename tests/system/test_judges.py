@@ -28,8 +28,9 @@ def built(machine: Machine, what: str) -> str:
     return f"{BUILT}/{found.name}"
 
 
+@pytest.mark.timeout(300)
 def test_lintian_has_nothing_to_say(judges: Machine) -> None:
-    said = judges.run("lintian", *EVERYTHING, "--fail-on", ANYTHING, "--allow-root", built(judges, "*.changes"), check=False, timeout=110)
+    said = judges.run("lintian", *EVERYTHING, "--fail-on", ANYTHING, "--allow-root", built(judges, "*.changes"), check=False, timeout=280)
     assert said.stdout + said.stderr == ""
     assert said.returncode == 0
 
@@ -43,10 +44,11 @@ def test_every_override_has_its_reason() -> None:
             before = line
 
 
+@pytest.mark.timeout(900)
 def test_the_tests_of_the_package(judges: Machine) -> None:
     """autopkgtest takes the machine that it runs on as the one that may be broken: it has no other to isolate a test in."""
     found = judges.run(
         "autopkgtest", "--ignore-restrictions=isolation-container", built(judges, "*.dsc"), built(judges, "spyglass_*.deb"), "--", "null",
-        check=False, timeout=600,
+        check=False, timeout=880,
     )  # fmt: skip
     assert found.returncode == 0, found.stdout + found.stderr
