@@ -156,7 +156,10 @@ def write(directory: str, text: str) -> None:
 
 
 class Counters:
-    """The Master's side: what it has seen is added to what was there before it, in the STATE_DIRECTORY of `environ` (systemd.exec(5))."""
+    """The Master's side: what it has seen is added to what was there before it, in the STATE_DIRECTORY of `environ` (systemd.exec(5)).
+
+    Raises OSError when there is no descriptor with which to read that: it is still there, and can be read later.
+    """
 
     def __init__(self, environ: Mapping[str, str], shared: Shared, log: Log) -> None:
         self._directory = environ.get("STATE_DIRECTORY", "").partition(":")[0]
@@ -173,6 +176,8 @@ class Counters:
         except FileNotFoundError:
             pass
         except (OSError, ValueError) as error:
+            if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+                raise
             why = error.strerror if isinstance(error, OSError) else "it is damaged, or not of ours"
             log.warning(f"what was counted until now is lost, for {os.path.join(self._directory, NAME)} cannot be read: {why}")
         if self._before.awake:

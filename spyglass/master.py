@@ -484,9 +484,13 @@ class Master:
         if not os.environ.get("STATE_DIRECTORY"):
             return
         if self._counters is None:
-            from spyglass.counters import Counters  # what a wake does not pay for
+            try:
+                from spyglass.counters import Counters  # what a wake does not pay for
 
-            self._counters = Counters(os.environ, self._shared, self._log)
+                self._counters = Counters(os.environ, self._shared, self._log)
+            except OSError:  # without a descriptor to read it with; to begin from nothing would be to lose what was counted before
+                self._note_at = time.monotonic() + _NOTE_AFTER
+                return
         workers = [worker for generation in self._generations() for worker in generation.workers.values()]
         failures = self._failing.failures if self._failing is not None else 0
         self._note_at = time.monotonic() + self._counters.note(workers, failures, self._reloaded, self._load_seconds, why)

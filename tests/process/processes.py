@@ -4,7 +4,9 @@ A session is what a control group is to systemd: whatever a Master starts belong
 """
 
 import os
+import resource
 import time
+from contextlib import contextmanager
 
 
 class Process:
@@ -56,6 +58,17 @@ def workers(master):
 def cpu_seconds(pid):
     process = look_at(pid)
     return process.ticks / os.sysconf("SC_CLK_TCK") if process else 0.0
+
+
+@contextmanager
+def no_descriptors(pid):
+    """What the process has open it keeps, and it gets no more (getrlimit(2))."""
+    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, before[1]))
+    try:
+        yield
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
 
 
 def until(condition, what, timeout=10.0):

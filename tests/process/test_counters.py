@@ -9,7 +9,7 @@ import pytest
 from spyglass import counters
 
 from .fake_systemd import ROOT
-from .processes import workers
+from .processes import no_descriptors, workers
 from .visitor import Visitor, visit
 
 APP = """
@@ -63,6 +63,22 @@ def test_what_is_counted_survives_the_sleep(counted, state):
     assert 0 < record.load_ms <= record.wake_ms <= took * 1000 + 100
     assert os.stat(state / counters.NAME).st_mode & 0o777 == 0o600
     assert os.listdir(state) == [counters.NAME]
+
+
+def test_a_master_without_descriptors_forgets_nothing(counted, state):
+    """It has none for its own code, nor to read what was counted before it; to begin again from nothing would be to forget that."""
+    life = counted(idle_timeout=60)
+    for number in (1, 2):
+        visit(life.address)
+        with no_descriptors(life.run.pid):
+            began = time.monotonic()
+            life.until(lambda began=began: time.monotonic() > began + 1.5, "time stands still")  # it wants to write by then
+        life.signal(signal.SIGTERM)
+        life.until_asleep(number)
+        record = counters.read(state)
+        assert (record.wakes, record.requests, record.why) == (number, number, "stopped by SIGTERM")
+    assert "Traceback" not in life.log, life.log
+
 
 
 def test_while_it_is_awake_it_can_be_seen(counted, state):

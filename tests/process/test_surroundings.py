@@ -3,13 +3,11 @@
 import json
 import os
 import re
-import resource
 import signal
-from contextlib import contextmanager
 
 import pytest
 
-from .processes import children, cpu_seconds, members, workers
+from .processes import children, cpu_seconds, members, no_descriptors, workers
 from .visitor import Crowd, Visitor, visit
 
 OURS = {"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"}
@@ -89,17 +87,6 @@ def test_a_failing_master_without_descriptors_waits_calmly_and_recovers(systemd,
         visitor.sock.close()
     assert visit(life.address).status == 503
     assert len(life.runs) == 1, life.story()
-
-
-@contextmanager
-def no_descriptors(pid):
-    """What the process has open it keeps, and it gets no more (getrlimit(2))."""
-    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-    resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, before[1]))
-    try:
-        yield
-    finally:
-        resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
 
 
 @pytest.mark.parametrize("zygote", [False, True], ids=["reloaded", "zygote killed"])

@@ -1,5 +1,6 @@
 """What survives the sleep of an app: the file, whatever has become of it, and what a Master adds to it."""
 
+import errno
 import os
 import time
 from types import SimpleNamespace
@@ -243,6 +244,20 @@ def test_a_master_survives_what_it_finds_and_says_so_once(put, tmp_path):
     unwritable = put is a_directory  # all else is simply replaced
     assert len([line for line in life.journal.lines if "cannot be written" in line]) == unwritable
     assert unwritable or read(str(tmp_path)).requests == 3
+
+
+def test_without_a_descriptor_what_was_there_is_not_taken_for_lost(tmp_path, monkeypatch):
+    write(str(tmp_path), FULL)
+
+    def no_more(*_):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(counters, "read", no_more)
+    with pytest.raises(OSError, match="Too many open files"):
+        Life(tmp_path)
+    monkeypatch.undo()
+    Life(tmp_path).note("idle")
+    assert read(str(tmp_path)).wakes == 4
 
 
 def test_without_a_directory_it_goes_on_and_says_so_once(tmp_path):
