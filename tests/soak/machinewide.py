@@ -37,11 +37,20 @@ def journald_stops_reading(whole: Whole) -> None:
         whole.machine.run("kill", "-CONT", str(pid))
 
 
+def _leave_no_room(whole: Whole) -> None:
+    """Less than is used by now is refused (tmpfs(5)), and it may be more than a moment ago."""
+
+    def done() -> bool:
+        used = whole.machine.run("df", "--output=used", "/tmp").stdout.split()[-1]
+        return whole.machine.run("mount", "-o", f"remount,size={int(used) + 4}k", "/tmp", check=False).returncode == 0
+
+    whole.machine.wait_until(done, 10, "/tmp has no more room than it needs")
+
+
 def tmp_is_full(whole: Whole) -> None:
     """Bodies that need a temporary file are refused, all others go on. A unit that wakes just then gets no /tmp of its own: it waits."""
     with whole.permits({"status 507"}, after=1, big=True):
-        used = whole.machine.run("df", "--output=used", "/tmp").stdout.split()[-1]
-        whole.machine.run("mount", "-o", f"remount,size={int(used) + 4}k", "/tmp")
+        _leave_no_room(whole)
         try:
             whole.wait(1, 5)
         finally:
