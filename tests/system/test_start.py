@@ -23,8 +23,8 @@ def test_five_minutes(machine: Machine) -> None:
     assert "Hello from Flask\n" in do(machine, apply)
     assert machine.state("spyglass@hello.socket")["UnitFileState"] == "enabled"
 
-    for block in blocks(START, "Look at it"):
-        assert "awake" in do(machine, block)
+    [look] = blocks(START, "Look at it")
+    assert do(machine, look).count("awake") >= 2
 
     [change] = blocks(START, "Change it")
     assert do(machine, change).endswith("Hello again from Flask\n")
