@@ -79,9 +79,18 @@ def main(argv: list[str] | None = None) -> int:
         print(f"spyglass {__version__}")
         return 0
     if arguments.command == "help":
-        print(usage())
-        return 0
+        return _help()
     return {"serve": _serve, "lookout": _lookout, "check": _check, "reload": _reload}[arguments.command](arguments)
+
+
+def _help() -> int:
+    from spyglass.admin.commands import seen_enough
+
+    try:
+        print(usage(), flush=True)
+    except BrokenPipeError:
+        return seen_enough()
+    return 0
 
 
 def _refuse(error: StartError, argv: list[str]) -> int:

@@ -50,17 +50,23 @@ def parser(name: str) -> argparse.ArgumentParser:
 def run(argv: Sequence[str]) -> int:
     """Run a command line whose first word is one of COMMANDS; returns the exit status."""
     try:
-        return command(argv[0]).run(parser(argv[0]).parse_args(argv[1:]))
+        status = command(argv[0]).run(parser(argv[0]).parse_args(argv[1:]))
+        sys.stdout.flush()  # here, and not when the interpreter ends: whoever should read may have gone
+        return status
     except StartError as error:
         for line in (str(error), *getattr(error, "also", ())):
             print(f"spyglass: {line}", file=sys.stderr)
         return error.exit_status
     except BrokenPipeError:
-        # Whoever reads has seen enough (`spyglass list | head`). The interpreter flushes at its end, and must not complain of it either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return seen_enough()
     except KeyboardInterrupt:
         return 130
+
+
+def seen_enough() -> int:
+    """Whoever reads has gone (`spyglass list | head`). The interpreter flushes at its end, and must not complain of it either."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
 
 
 def overview() -> str:

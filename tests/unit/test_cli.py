@@ -179,6 +179,15 @@ def test_what_cannot_start_ends_with_one_line_and_its_status(words, status, out,
     assert (done.returncode, done.stdout, done.stderr) == (status, out, err)
 
 
+@pytest.mark.parametrize("words", ["--help", "apply --dry-run"])
+def test_whoever_has_read_enough_hears_no_complaint(words):
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as stream:
+        done = subprocess.run([sys.executable, "-m", "spyglass", *words.split()], stdout=stream, stderr=subprocess.PIPE, text=True, timeout=30)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_a_port_that_is_taken_is_named_with_the_way_out():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
