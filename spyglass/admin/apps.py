@@ -154,7 +154,9 @@ def _closed(path: str, where: str, who: reach.Account) -> str:
     to_them = f"is closed to {them} (mode {os.stat(where).st_mode & 0o7777:04o})"
     if where == path:
         return f"{path} {to_them}: chmod o+rX {path}"
-    return f"{path} is out of reach, for {where} {to_them}: put it somewhere else, or open the way (chmod o+x {where})"
+    # Nobody should be talked into opening root's own directory, in which uv and pyenv put the Pythons that root installs.
+    way = "" if where == "/root" else f", or open the way (chmod o+x {where})"
+    return f"{path} is out of reach, for {where} {to_them}: put it somewhere else{way}"
 
 
 def _examine_secrets(app: App) -> None:
