@@ -41,6 +41,7 @@ def check(machine: Machine) -> Check:
 @pytest.fixture(autouse=True)
 def nothing_is_left(machine: Machine) -> Iterator[None]:
     yield
+    machine.run("rm", "-f", "/srv/apps/hold")
     assert traces(machine) == ""
 
 
@@ -112,7 +113,9 @@ def test_an_app_that_wakes_and_leaves_while_it_is_checked(machine: Machine, who:
 def test_what_the_check_says_comes_at_once_and_whoever_interrupts_it_is_obeyed(machine: Machine, who: Instance) -> None:
     for number, status in ((signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGKILL, None)):
         machine.write("/srv/apps/hold", "")
-        checking = machine.popen("sh", "-c", "echo $$; exec spyglass check who", stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        # Whoever runs us in the background has us ignore SIGINT, and everybody that we start.
+        run = "echo $$; exec env --default-signal=INT spyglass check who"
+        checking = machine.popen("sh", "-c", run, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         assert checking.stdout is not None
         pid = checking.stdout.readline().strip()
         assert "held\n" in iter(checking.stdout.readline, "")
