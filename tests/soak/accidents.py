@@ -82,7 +82,8 @@ def kill_zygote(scene: Scene) -> None:
     with scene.leaving():
         victim = scene.one("zygote")
         if victim:
-            scene.site.kill(victim)
+            with scene.told_to_come_again():
+                scene.site.kill(victim)
 
 
 def kill_master(scene: Scene) -> None:
@@ -103,8 +104,9 @@ def reload_and_kill(scene: Scene) -> None:
     with scene.leaving():
         scene.hup()
         scene.wait(0, 0.3)
-        for victim in scene.dice.sample(zygotes := scene.site.of_role("zygote"), scene.dice.randint(0, len(zygotes))):
-            scene.site.kill(victim)
+        with scene.told_to_come_again():
+            for victim in scene.dice.sample(zygotes := scene.site.of_role("zygote"), scene.dice.randint(0, len(zygotes))):
+                scene.site.kill(victim)
 
 
 def freeze(*roles: str) -> Callable[[Scene], None]:

@@ -29,6 +29,9 @@ EXPECTED: dict[str, dict[str, int] | None] = {
     r"worker \d+ was killed by SIGKILL after .*": {"kill -9 worker": 1, "no processes": 1, "kill -9 everybody": MANY},
     r"worker \d+ was killed by SIGSEGV after .*": {"segfault": 1, **BROKEN},
     r"worker \d+ was killed by SIGABRT after .*": {"abort": 1},
+    # One that loads the app itself, and for a reload: `systemctl restart` ends it, and who hears of it first says so.
+    r"worker \d+ was killed by SIGTERM after \S+ s and 0 requests; 0 connections open": {"reload and restart": MANY},
+    r"reload failed, the old generation goes on: the app's process was killed by SIGTERM .*": {"reload and restart": 1},
     r"worker \d+ exited with status 3 after .*": {"os._exit": 1, **BROKEN},
     r"worker \d+ exited with status \d+ after .*": BROKEN,
     r"worker \d+: killed, a call has been running for \d+ s \(request_timeout\)": {
@@ -43,6 +46,7 @@ EXPECTED: dict[str, dict[str, int] | None] = {
         "broken settings, reload": 1, "reload, kill -9 zygote": 1, "no descriptors, Master": 1, **BROKEN,
     },
     r"the zygote is not replaced, its workers go on: .*": {"reload, kill -9 zygote": 1, "no descriptors, Master": MANY},
+    r"failing: the app's process was killed by SIGKILL while it was being loaded": {"kill -9 zygote": 1, "reload, kill -9 zygote": 2},
     r"failing: .*": {"broken settings, restart": MANY, "broken code, restart": MANY},
     r"failed: .*": SOMETHING,  # says the command: it has been told so by the Master, or that has ended
     r"a worker cannot begin to work: .*": BROKEN,

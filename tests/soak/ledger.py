@@ -22,6 +22,8 @@ LOSS = frozenset({"reset", "no answer", "cut"})
 # A kept-alive connection may end between two requests when its worker leaves; a request that crosses the end is not begun, and is
 # the client's to send again (RFC 9112 9.3.1). Only where something makes workers leave, and never after the app has seen it.
 CROSSED = frozenset({"crossed"})
+# Behind the last answer of its connection, or after the time for which one is kept: nobody's fault, if it has not been begun.
+UNASKED = {"left over": "an answer with Connection: close", "too late": "a visitor who came after keepalive_timeout"}
 FOREVER = float("inf")
 
 
@@ -171,8 +173,8 @@ def judge(ledger: Ledger, seen: dict[str, dict[str, int]]) -> list[Entry]:
         if not entry.failure:
             continue
         begun_by = seen.get(entry.site, {}).get(entry.visit, 0)
-        if entry.failure == "left over" and not begun_by:
-            continue  # behind the last answer of its connection, and not begun
+        if entry.failure in UNASKED and not begun_by:
+            continue
         if entry.failure in CROSSED and begun_by:
             entry.failure = "no answer"  # it was begun: no mere crossing
         pid = begun_by or entry.pid

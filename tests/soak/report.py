@@ -9,7 +9,7 @@ from statistics import median
 from typing import Any
 
 import journal
-from ledger import Entry, Ledger, beyond_what_was_open, judge
+from ledger import UNASKED, Entry, Ledger, beyond_what_was_open, judge
 from sites import Site
 from watch import MIN_LIFE, Watch
 
@@ -127,7 +127,7 @@ class Report:
     def _explanation(self, entry: Entry) -> str:
         if entry.permit is not None:
             return entry.permit.why
-        return "an answer with Connection: close" if entry.failure == "left over" and entry not in self.unexplained else "NOTHING"
+        return UNASKED[entry.failure] if entry.failure in UNASKED and entry not in self.unexplained else "NOTHING"
 
     def _sites(self) -> str:
         rows: list[Sequence[Any]] = [("apps", "requests", "lives", "wakes", "asleep", "generations", "workers died", "recycled", "failing")]

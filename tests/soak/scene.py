@@ -60,6 +60,17 @@ class Scene:
         lately = time.monotonic() < self.site.broken_until + self.site.header_timeout + 2
         return self.loses([master]) if lately else nullcontext()
 
+    @contextmanager
+    def told_to_come_again(self) -> Iterator[None]:
+        """A zygote is killed in the block. While an app wakes nobody else is there yet: who waits gets 503, as from any that cannot be loaded."""
+        if self.site.of_role("worker"):
+            yield
+            return
+        with self.site.busy(), self.permits({"status 503"}, after=1):
+            yield
+            self.site.mended()
+            self.site.broken_until = time.monotonic()
+
     def wait(self, least: float, most: float) -> None:
         self.site.over.wait(self.dice.uniform(least, most))
 

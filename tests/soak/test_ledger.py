@@ -60,6 +60,11 @@ def test_what_stands_behind_the_last_answer_must_not_be_begun():
     assert unexplained(failed("left over"), seen={"v": WORKER})
 
 
+def test_who_comes_too_late_for_a_connection_may_find_it_closed_and_nothing_begun():
+    assert not unexplained(failed("too late"))
+    assert unexplained(failed("too late"), seen={"v": WORKER})
+
+
 def test_a_permit_for_large_bodies_or_long_calls_is_for_no_others():
     full = Permit("/tmp is full", None, frozenset({"status 507"}), 9.0, 20.0, big=True)
     assert unexplained(failed("status 507"), full)

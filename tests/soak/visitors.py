@@ -88,15 +88,20 @@ class Caller:
                 return self.take(wire, request, entry, read)
             except Failure as failure:
                 if wire.answers and failure.kind in ("reset", "no answer"):
-                    failure.kind = "crossed"  # with the end of the connection; the ledger knows whether that may be
+                    # With the end of the connection; the ledger knows whether that may be.
+                    failure.kind = "too late" if self.late(wire, entry.began) else "crossed"
                 raise
+
+    def late(self, wire: Wire, when: float) -> bool:
+        """The machine was too busy to let us come back in time: nobody was bound to keep the connection for so long."""
+        return bool(wire.made) and when >= wire.made + self.site.keepalive
 
     def take(self, wire: Wire, request: Request, entry: Entry, read: Callable[[Any], Iterator[bytes]] | None = None) -> Answer:
         answer = wire.answer(request.method, read)
         entry.first = answer.first
         check(request, answer)
         entry.pid, entry.life, entry.version = answer.pid, answer.life, answer.version
-        wire.pid = answer.pid
+        wire.pid, wire.made = answer.pid, answer.made
         if wire.closing:
             wire.until_closed()
         return answer
@@ -124,8 +129,8 @@ def kept_alive(caller: Caller) -> None:
             request = caller.echo()
             if wire.answers and wire.heard():
                 # Closed meanwhile. Nothing was asked, but it may only happen where something makes workers leave.
-                with caller.noted(wire, request):
-                    raise Failure("crossed", "closed between two requests")
+                with caller.noted(wire, request) as entry:
+                    raise Failure("too late" if caller.late(wire, entry.began) else "crossed", "closed between two requests")
             caller.exchange(wire, request)
             if wire.closing:
                 return
@@ -148,9 +153,12 @@ def pipelined(caller: Caller) -> None:
     requests[-1].keep = False
     with caller.wire() as wire:
         failed: Failure | None = None
+        began = 0.0
         for number, request in enumerate(requests):
             try:
                 with caller.noted(wire, request) as entry:
+                    began = began or entry.began
+                    entry.since = began  # it was sent with the first
                     if failed:
                         raise failed
                     if wire.closing:

@@ -96,6 +96,7 @@ class Answer:
     life: str = ""  # the first line of the app's answer
     pid: int = 0
     version: int = 0
+    made: float = 0.0  # when the app did, monotonic: on a busy machine much may happen until we hear of it
 
     @property
     def closing(self) -> bool:
@@ -113,6 +114,7 @@ class Wire:
         self.number = 0
         self.answers = 0
         self.answered = 0.0  # when the last answer was complete, monotonic
+        self.made = 0.0  # when the app has made the last answer
         self.pid = 0  # the worker that has it, when known
         self.closing = False  # the last answer was announced as the last
 
@@ -240,8 +242,8 @@ def check(request: Request, answer: Answer) -> None:
         return
     line, _, rest = answer.body.partition(b"\n")
     words = line.decode(errors="replace").split()
-    if len(words) != 5 or words[0] != request.visit or rest != filler(request.visit, int(request.query.get("size", 0))):
+    if len(words) != 6 or words[0] != request.visit or rest != filler(request.visit, int(request.query.get("size", 0))):
         raise Failure("mixed up", f"{line[:100]!r} and {len(rest)} bytes for {request.visit}")
     if words[4] != hashlib.sha256(request.body).hexdigest():
         raise Failure("mixed up", f"the body arrived as another one: {len(request.body)} bytes")
-    answer.life, answer.pid, answer.version = words[1], int(words[2]), int(words[3])
+    answer.life, answer.pid, answer.version, answer.made = words[1], int(words[2]), int(words[3]), float(words[5])
