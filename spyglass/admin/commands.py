@@ -17,7 +17,7 @@ from spyglass.errors import StartError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-COMMANDS: tuple[str, ...] = ("new", "apply", "remove", "list", "status")
+COMMANDS: tuple[str, ...] = ("new", "apply", "remove", "list", "status", "doctor")
 
 
 class Command(Protocol):

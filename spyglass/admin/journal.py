@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _START = re.compile(r"((?:\w+: )?)(Traceback \(most recent call last\):|Fatal Python error: .*)$")
 _CHAINED = ("During handling of the above exception", "The above exception was the direct cause")
 _DUMP = ("Current thread 0x", "Thread 0x", "Extension modules:", "Python runtime state:", "<")
+_FIELDS = "--output-fields=MESSAGE,PRIORITY,_PID"
 _TOGETHER = 0.05  # seconds between two lines that were written as one: a message of an exception may have several
 
 
@@ -49,7 +50,7 @@ class Traceback:
 
 def entries(unit: str, most: int, *words: str) -> list[Entry]:
     """The last `most` entries of `unit`, oldest first; `words` are further options. Raises JournalError."""
-    argv = ["journalctl", "--unit", unit, "--lines", str(most), "--output", "json", "--all", "--no-pager", *words]
+    argv = ["journalctl", "--unit", unit, "--lines", str(most), "--output", "json", "--all", "--no-pager", _FIELDS, *words]
     try:
         done = subprocess.run(argv, check=False, capture_output=True, text=True, errors="replace")  # noqa: S603, of our own words
     except FileNotFoundError:

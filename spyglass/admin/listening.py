@@ -31,6 +31,19 @@ def addresses(state: Mapping[str, str]) -> list[str]:
     return [address for address, _, kind in entries if kind == "Stream)"]
 
 
+def deaf(state: Mapping[str, str]) -> list[str]:
+    """Those addresses of an active socket unit on which nobody listens: systemd closes all of them when it reads that they are others."""
+    found = []
+    for address in addresses(state):
+        if address.startswith("/"):
+            listens = bool(unix_inodes(address))
+        else:
+            listens = not address.rpartition(":")[2].isdigit() or bool(tcp_inodes(_port(address)))
+        if not listens:
+            found.append(address)
+    return found
+
+
 def taken(state: Mapping[str, str]) -> list[str]:
     """What keeps a socket unit that is not active from listening, a line for each address."""
     found = []

@@ -13,7 +13,6 @@ from spyglass.admin import journal, table, views
 from spyglass.admin.differing import settings
 from spyglass.admin.table import Column, ago, local, paint
 from spyglass.counters import one_line
-from spyglass.errors import ConfigError
 from spyglass.memory import share
 
 if TYPE_CHECKING:
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
 HELP = "show one app in depth: units, workers, settings, the last lines of the journal and the last traceback; wakes nobody"
 
 _STATUS = {views.FAILING: 1, views.OFF: 3}
-_UNKNOWN = 4
 _MORE = (
     *("FragmentPath", "DropInPaths", "ExecStart", "Environment", "EnvironmentFiles", "SocketUser", "SocketGroup", "SocketMode", "User"),
     *("MemoryHigh", "MemoryMax", "NeedDaemonReload"),
@@ -49,10 +47,10 @@ def run(options: argparse.Namespace) -> int:
     table.prepare()
     name = options.name.removeprefix("spyglass@").removesuffix(".service").removesuffix(".socket")
     if name != views.DEFAULT and not views.is_name(name) and name not in views.names():
-        raise NoSuchAppError(f"there is no app {name!r}; 'spyglass list' shows those that there are")
+        raise views.NoSuchAppError(name)
     [view] = views.look([name], (*views.PROPERTIES, *_MORE))
     if name != views.DEFAULT and view.state == views.OFF and name not in views.names():
-        raise NoSuchAppError(f"there is no app {name!r}; 'spyglass list' shows those that there are")
+        raise views.NoSuchAppError(name)
     report = Report(view, max(0, options.lines))
     if options.json:
         print(json.dumps(report.facts(), indent=2))
@@ -60,10 +58,6 @@ def run(options: argparse.Namespace) -> int:
         for line in report.lines(table.is_coloured(sys.stdout, os.environ)):
             print(line)
     return _STATUS.get(view.state, 0)
-
-
-class NoSuchAppError(ConfigError):
-    exit_status = _UNKNOWN  # as that of `systemctl status` for a unit that there is not
 
 
 @dataclass

@@ -104,6 +104,13 @@ def iso(when: float | None) -> str | None:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(when)) if when else None
 
 
+class NoSuchAppError(ConfigError):
+    exit_status = 4  # as that of `systemctl status` for a unit that there is not
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is no app {name!r}; 'spyglass list' shows those that there are")
+
+
 # Asking
 
 

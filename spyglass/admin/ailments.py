@@ -1,0 +1,215 @@
+"""What is wrong with the machine, or with what an app is made of, rather than with its units: what systemd does not show."""
+
+from __future__ import annotations
+
+import glob
+import importlib.util
+import os
+import shlex
+import sys
+from typing import TYPE_CHECKING
+
+import spyglass
+from spyglass import config
+from spyglass.admin import apps, files, listening, taken, units, views
+from spyglass.admin.program import packaged_version
+from spyglass.admin.traps import FEWEST_WAITING, Finding, Properties
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from spyglass.admin.apps import App
+    from spyglass.admin.views import View
+
+MACHINE = "machine"
+_NSSWITCH = "/etc/nsswitch.conf"
+_LIBRARIES = ("/lib/*/libnss_systemd.so.2", "/lib64/libnss_systemd.so.2", "/usr/lib/libnss_systemd.so.2")
+_SOMAXCONN = "/proc/sys/net/core/somaxconn"
+_JOURNAL = "/var/log/journal"
+_CACHE, _STATE = "/var/cache", "/var/lib"
+
+
+# The machine
+
+
+def of_the_machine(services: Iterable[Properties]) -> list[Finding]:
+    """What concerns all apps; `services` are theirs, as systemd shows them."""
+    dynamic = any(service.get("DynamicUser") == "yes" for service in services)
+    return [*(_nss() if dynamic else []), *_somaxconn(), *_byte_code(), *_room(), *_journal(), *_names()]
+
+
+def _nss() -> list[Finding]:
+    """Users that systemd makes up are known to getpwuid(3) by nss-systemd(8) alone."""
+    try:
+        with open(_NSSWITCH, encoding="utf-8", errors="replace") as stream:
+            named = any(line.startswith("passwd:") and "systemd" in line.split() for line in stream)
+    except OSError:
+        named = False
+    there = any(glob.glob(pattern) for pattern in _LIBRARIES)
+    if named and there:
+        return []
+    why = "the users of apps have no names: Python's getpass.getuser() and pwd.getpwuid() fail in them"
+    if there:
+        cure = [f"sed -i 's/^passwd:.*/& systemd/; s/^group:.*/& systemd/' {_NSSWITCH}"]
+        return [Finding(MACHINE, f"{_NSSWITCH} does not name systemd for passwd", why, cure, grave=False)]
+    return [Finding(MACHINE, "libnss-systemd is not installed", why, ["apt-get install -y libnss-systemd"], grave=False)]
+
+
+def _somaxconn() -> list[Finding]:
+    try:
+        with open(_SOMAXCONN) as stream:
+            most = int(stream.read())
+    except (OSError, ValueError):
+        return []
+    if most >= FEWEST_WAITING:
+        return []
+    why = "no more may wait at a socket while its app loads, whatever Backlog= says: others are refused, or late"
+    cure = [
+        "echo net.core.somaxconn=4096 >/etc/sysctl.d/60-spyglass.conf", "sysctl --quiet --load=/etc/sysctl.d/60-spyglass.conf",
+        "systemctl restart 'spyglass*.socket'",
+    ]  # fmt: skip
+    return [Finding(MACHINE, f"net.core.somaxconn is {most}", why, cure)]
+
+
+def _byte_code() -> list[Finding]:
+    """Of our own: the package has it made when it is installed, and no service may write there."""
+    specs = [importlib.util.find_spec(f"spyglass.{name}") for name in ("cli", "master", "worker.loop", "wsgi")]
+    missing = [spec.cached for spec in specs if spec is not None and spec.cached and not os.path.exists(spec.cached)]
+    if not missing:
+        return []
+    directory = os.path.dirname(spyglass.__file__)
+    packaged = directory.startswith("/usr/lib/python3/")
+    cure = "py3compile -p spyglass" if packaged else f"{shlex.quote(sys.executable)} -m compileall -q {shlex.quote(directory)}"
+    return [Finding(MACHINE, f"Spyglass has no byte code: no {missing[0]}", "it is compiled anew at each wake of each app", [cure])]
+
+
+def _room() -> list[Finding]:
+    """Where services keep byte code and counters."""
+    found = []
+    for path in (_CACHE, _STATE):
+        try:
+            status = os.statvfs(path)
+        except OSError:
+            continue
+        full = not status.f_bavail or (status.f_files and not status.f_favail)
+        if full or status.f_flag & os.ST_RDONLY:
+            why = "byte code cannot be kept, so apps wake slowly, and what they and their Masters write cannot either"
+            found.append(Finding(MACHINE, f"{path} is {'full' if full else 'read-only'}", why, [f"df -h {path}; df -i {path}"]))
+    return found
+
+
+def _journal() -> list[Finding]:
+    if os.path.isdir(_JOURNAL) or not os.path.isdir("/run/log/journal"):
+        return []
+    why = "why an app failed is forgotten at the next boot"
+    cure = [f"mkdir -p {_JOURNAL}", f"systemd-tmpfiles --create --prefix {_JOURNAL}", "journalctl --flush"]
+    return [Finding(MACHINE, "the journal is kept in memory only", why, cure, grave=False)]
+
+
+def _names() -> list[Finding]:
+    files = sorted(glob.glob(os.path.join(config.DIRECTORY, "*.toml")))
+    why = "a name has 1 to 22 of a-z, 0-9, - and _, the first a letter or digit, for it must fit a user's"
+    return [
+        Finding(MACHINE, f"{path} is of no app: that is no name for one", why, [f"mv {shlex.quote(path)} {config.DIRECTORY}/NAME.toml"])
+        for path in files
+        if not views.is_name(os.path.basename(path)[:-5])
+    ]
+
+
+# An app
+
+
+def of_the_app(view: View, others: Mapping[str, App]) -> list[Finding]:
+    """What is wrong with what an app is made of; `others` are all apps that have a file of settings."""
+    findings = [*_deaf(view.name, view.socket), *_cache(view)]
+    if view.name in others:
+        findings += [*_file(others[view.name], view, others), *_applied(others[view.name], view)]
+    return findings
+
+
+def _deaf(name: str, socket: Properties) -> list[Finding]:
+    deaf = listening.deaf(socket)
+    if not deaf and taken.is_deaf(taken.addresses_of(socket)):
+        deaf = listening.addresses(socket)  # but for its service, as long as that is awake
+    if not deaf or socket.get("ActiveState") != "active":
+        return []
+    why = "systemd has read that its addresses are others, and closed those that there were: until it is restarted everybody is refused"
+    return [Finding(name, f"{socket['Id']} is active, but nobody listens on {', '.join(deaf)}", why, [f"systemctl restart {socket['Id']}"])]
+
+
+def _file(app: App, view: View, others: Mapping[str, App]) -> list[Finding]:
+    """What `spyglass apply` would not take."""
+    if any("Permission denied" in fault for fault in app.faults):
+        return []  # to us, who are not root
+    if os.geteuid() == 0 and not app.faults:
+        active = view.socket.get("ActiveState") == "active"
+        apps.examine(app, others.values(), taken.addresses_of(view.socket) if active else ())
+    findings = []
+    for fault in app.faults:
+        mended = f"chmod o+r {app.file}" if f"{app.file} is closed to " in fault else f"${{EDITOR:-nano}} {app.file}"
+        findings.append(Finding(app.name, fault, "the app cannot be loaded, or its units not be made: visitors get a 503", [mended]))
+    return [*findings, *([] if findings else _venv(app))]
+
+
+def _venv(app: App) -> list[Finding]:
+    """After an upgrade of the system an environment is one of the Python that was there before, though its links lead to the new one."""
+    venv = os.path.normpath(os.path.join(app.base, app.config.venv))
+    if not app.config.venv or os.access(os.path.join(venv, "bin", "spyglass"), os.X_OK):
+        return []
+    try:
+        with open(os.path.join(venv, "pyvenv.cfg"), encoding="utf-8", errors="replace") as stream:
+            entries = {key.strip(): value.strip() for key, _, value in (line.partition("=") for line in stream)}
+    except OSError:
+        return []
+    theirs = ".".join((entries.get("version") or entries.get("version_info") or "?").split(".")[:2])
+    if theirs == packaged_version():
+        return []
+    requirements = shlex.quote(os.path.join(os.path.dirname(venv), "requirements.txt"))
+    cure = [f"/usr/bin/python3 -m venv --clear {shlex.quote(venv)}", f"{shlex.quote(venv)}/bin/pip install -r {requirements}"]
+    what = f"{venv} is for Python {theirs}, and Spyglass runs on {packaged_version()}"
+    return [Finding(app.name, what, "the app cannot be loaded, and visitors get a 503", cure)]
+
+
+def _applied(app: App, view: View) -> list[Finding]:
+    """Whether its units are what the file says."""
+    if app.faults or not (view.socket.get("ActiveState") == "active" or view.socket.get("UnitFileState") == "enabled"):
+        return []
+    findings = []
+    for path, text in units.drop_ins(app.name, app.config, app.program.command).items():
+        there = files.read(path)
+        if there and not units.is_untouched(there):
+            why = "'spyglass apply' does not touch what others have written, so the file of settings does not count here"
+            cure = [f"${{EDITOR:-nano}} {path}"]
+            findings.append(Finding(app.name, f"{path} is not as 'spyglass apply' has made it", why, cure, grave=False))
+        elif there != text:
+            why = "the app listens, or runs, as the file said before"
+            findings.append(Finding(app.name, f"{app.file} has changed since it was applied", why, [f"spyglass apply {app.name}"]))
+            break
+    return findings
+
+
+def left_over(names: Iterable[str]) -> list[Finding]:
+    """Drop-ins that `spyglass apply` has made for apps that are none of `names`, those with a file."""
+    found: dict[str, str] = {}
+    for path in sorted(glob.glob(units.path_of("spyglass@*"))):
+        name = os.path.basename(os.path.dirname(path)).removeprefix("spyglass@").removesuffix(".d").rpartition(".")[0]
+        if name not in names and units.is_ours(files.read(path)):
+            found[name] = path
+    why = "an app of that name, made anew, would begin with them"
+    return [
+        Finding(name, f"{path} is left over: there is no {config.DIRECTORY}/{name}.toml", why, [f"spyglass remove {name}"])
+        for name, path in found.items()
+    ]
+
+
+def _cache(view: View) -> list[Finding]:
+    """Nothing is kept of an app that has been awake: somebody else owns the place, as a rule, after a change of its user."""
+    directory = view.service.get("CacheDirectory", "").split()
+    path = os.path.join(_CACHE, *directory[:1])
+    if not directory or not view.counted("requests") or not os.path.isdir(path):
+        return []
+    if any(files for _, _, files in os.walk(os.path.join(path, "pycache"))):
+        return []
+    why = "it is compiled anew at each wake; without the directory systemd makes another, for the right user"
+    cure = [f"rm -rf {shlex.quote(os.path.realpath(path))}"]
+    return [Finding(view.name, f"{path} holds no byte code, though the app has been awake", why, cure, grave=False)]

@@ -1,0 +1,70 @@
+"""`spyglass doctor`: what on this machine breaks what Spyglass promises, why that matters, and the commands that mend it."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from spyglass.admin import ailments, apps, table, traps, views
+from spyglass.admin.table import paint
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+
+    from spyglass.admin.traps import Finding
+
+HELP = "look for what breaks the promises: units, sockets that have failed, the machine; say why and how to mend it"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("names", metavar="NAME", nargs="*", help="look at these apps only, and at the machine")
+    parser.add_argument("--json", action="store_true", help="for programs; docs/looking.md has the keys")
+    parser.epilog = "exit status: 0 nothing is wrong (what is only worth knowing does not count), 1 something is, 4 there is no such app"
+
+
+def run(options: argparse.Namespace) -> int:
+    table.prepare()
+    findings = examine(options.names)
+    if options.json:
+        print(json.dumps([vars(finding) for finding in findings], indent=2))
+    else:
+        for line in render(findings, coloured=table.is_coloured(sys.stdout, os.environ)):
+            print(line)
+    return 1 if any(finding.grave for finding in findings) else 0
+
+
+def examine(wanted: Sequence[str] = ()) -> list[Finding]:
+    """All that is wrong, the machine first, then app by app; what is grave before what is not."""
+    names = views.names()
+    for name in wanted:
+        if name not in names:
+            raise views.NoSuchAppError(name)
+    found = views.look([*(wanted or names), views.DEFAULT], dict.fromkeys((*views.PROPERTIES, *traps.PROPERTIES)))
+    if found[-1].socket.get("LoadState") != "loaded":
+        found.pop()
+    known = {name: apps.read(name) for name in apps.names()}
+    findings = ailments.of_the_machine([view.service for view in found])
+    for view in found:
+        own = [*traps.examine(view.name, view.socket, view.service), *ailments.of_the_app(view, known)]
+        findings += sorted(own, key=lambda finding: not finding.grave)
+    return [*findings, *([] if wanted else ailments.left_over(known))]
+
+
+def render(findings: Sequence[Finding], *, coloured: bool = False) -> list[str]:
+    """For people."""
+    lines = []
+    for finding in findings:
+        lines.append(paint(f"{finding.where}: {finding.what}", "fault" if finding.grave else "hint", coloured))
+        lines.append(f"    {finding.why}")
+        lines += [f"      $ {command}" for command in finding.cure]
+        lines.append("")
+    grave = sum(finding.grave for finding in findings)
+    if not findings:
+        return ["nothing wrong"]
+    rest = len(findings) - grave
+    noted = f"{rest} worth knowing" if rest else ""
+    wrong = f"{grave} {'thing' if grave == 1 else 'things'} wrong" if grave else "nothing wrong"
+    return [*lines, ", ".join(part for part in (wrong, noted) if part)]

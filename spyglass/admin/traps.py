@@ -1,0 +1,231 @@
+"""What in an app's units, or in their state, breaks what Spyglass promises: rules over what systemd shows of them, and no more.
+
+Each of them was seen to do harm on a real systemd; the reasons stand in the comments of the units (packaging/systemd/). The unit files
+say what is right, these rules what is not: whatever else an administrator changes is his own affair.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from spyglass.admin import listening, unit_files
+from spyglass.admin.views import BROKEN, ending
+
+Properties = Mapping[str, str]
+
+PROPERTIES = (
+    *("Id", "LoadState", "ActiveState", "SubState", "Result", "UnitFileState", "FragmentPath", "DropInPaths", "NeedDaemonReload", "Listen"),
+    *("Type", "NotifyAccess", "ExitType", "RemainAfterExit", "Restart", "RestartPreventExitStatus", "KillMode", "KillSignal", "OOMPolicy"),
+    *("WatchdogSignal", "StartLimitIntervalUSec", "StartLimitBurst", "Requires", "WantedBy", "RequiredBy", "UpheldBy", "LimitNOFILESoft"),
+    *("DynamicUser", "User", "RuntimeDirectory", "RuntimeDirectoryPreserve", "CacheDirectory", "StateDirectory", "ExecMainStatus"),
+    *("ExecMainCode", "ExecStart", "Environment", "EnvironmentFiles", "StatusText"),
+    *("Accept", "FlushPending", "ReusePort", "Backlog", "Triggers", "TriggerLimitIntervalUSec", "TriggerLimitBurst"),
+)
+FEWEST_WAITING = 1024  # connections: fewer are soon there while an app loads, and the rest is refused or waits for seconds
+_SLOWEST = 100.0  # starts in a second that a trigger limit must let through: a service that is asked for while it leaves is started again
+
+
+@dataclass
+class Finding:
+    """Something that is not as it should be. `what` and `why` are for people, `cure` (list of str) is for a shell.
+
+    `grave`: something does not work, or will not; else it is worth knowing and no more.
+    """
+
+    where: str  # the app's name, or "machine"
+    what: str
+    why: str
+    cure: list[str] = field(default_factory=list)
+    grave: bool = True
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Of the setting `key`: `bad(value)` says whether what systemd shows of it breaks something, `why` what."""
+
+    key: str
+    bad: Callable[[str], bool]
+    why: str
+    grave: bool = True
+
+    def value(self, unit: Properties) -> str:
+        return unit.get(_SHOWN.get(self.key, self.key), "")
+
+
+def _one_of(*values: str) -> Callable[[str], bool]:
+    return lambda value: value in values
+
+
+def _none_of(*values: str) -> Callable[[str], bool]:
+    return lambda value: value not in values
+
+
+def _below(value: str, least: int) -> bool:
+    return value.isdigit() and int(value) < least
+
+
+_IN_VAIN = "and visitors wait in vain"
+SERVICE = (
+    Rule("Restart", _one_of("always", "on-success"), "an app that leaves is started again at once though nobody is there: it never sleeps"),
+    Rule("RemainAfterExit", _one_of("yes"), f"an app that has left counts as being there: nobody looks at its socket, {_IN_VAIN}"),
+    Rule("ExitType", _one_of("cgroup"), f"until the last process that is left behind has ended nobody looks at the socket, {_IN_VAIN}"),
+    Rule("Type", _none_of("notify", "notify-reload"), "systemd does not hear when the app is ready, nor that it needs more time"),
+    Rule("NotifyAccess", _one_of("none"), "systemd does not hear when the app is ready, and ends it when its patience ends"),
+    Rule("KillMode", _one_of("mixed"), "when the Master dies its workers are killed at once, and the requests that they have accepted"),
+    Rule("KillMode", _one_of("process", "none"), "when the Master dies its workers live on beside those of the next one"),
+    Rule("KillSignal", _none_of("15", "2", "3"), "a stop does not let requests under way come to their end"),
+    Rule("WatchdogSignal", _none_of("15"), "a Master that hangs takes the requests that its workers have accepted with it"),
+    Rule("OOMPolicy", _one_of("stop", "kill"), "one worker that is killed for its memory ends all of the app"),
+    Rule("StartLimitIntervalSec", _none_of("0"), "a service that is started too often fails its socket for good: everybody is refused"),
+    Rule("RestartPreventExitStatus", lambda value: "78" not in value.split(), "an app that is broken is started again though nobody asks"),
+    Rule("LimitNOFILE", lambda value: _below(value, 2048), "a worker may have 1,000 connections, and the app its files", grave=False),
+)
+SOCKET = (
+    Rule("Accept", _one_of("yes"), "systemd starts a service of another name for each connection, which cannot serve it"),
+    Rule("FlushPending", _one_of("yes"), "who comes in the moment in which the app leaves is thrown away"),
+    Rule("ReusePort", _one_of("yes"), "another program on the same port is not noticed, and gets a part of the visitors"),
+    Rule("Backlog", lambda value: _below(value, FEWEST_WAITING), "no more may wait while the app loads: others are refused, or late"),
+)
+_SHOWN = {"StartLimitIntervalSec": "StartLimitIntervalUSec", "LimitNOFILE": "LimitNOFILESoft"}  # where systemd says it in another name
+_MUST_BE = re.compile(r"(Condition|Assert)\w+$|ExecCondition$|Requires$|Requisite$|BindsTo$")
+_SPANS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def seconds(span: str) -> float:
+    """A span of time as systemctl shows it: "1min 30s", "500ms", "0", "infinity"."""
+    if span == "infinity":
+        return float("inf")
+    return sum(float(number) * _SPANS.get(unit or "us", 1.0) for number, unit in re.findall(r"([\d.]+)([a-z]*)", span))
+
+
+def examine(name: str, socket: Properties, service: Properties) -> list[Finding]:
+    """What is wrong with the units of the app `name`, as systemd shows them (PROPERTIES)."""
+    return _Examination(name, socket, service).findings
+
+
+class _Examination:
+    def __init__(self, name: str, socket: Properties, service: Properties) -> None:
+        self.findings: list[Finding] = []
+        self._name, self._socket, self._service = name, socket, service
+        self._state()
+        self._trouble()
+        for unit, rules in ((service, SERVICE), (socket, SOCKET)):
+            if unit.get("LoadState") == "loaded":
+                self._replaced(unit)
+                for rule in rules:
+                    if rule.bad(rule.value(unit)):
+                        self._setting(unit, f"{rule.key}={rule.value(unit)}", rule.why, rule.key, grave=rule.grave)
+                self._conditions(unit)
+        if socket.get("LoadState") == "loaded":
+            self._triggers()
+        if service.get("LoadState") == "loaded":
+            self._dependencies()
+            self._directories()
+
+    def _add(self, what: str, why: str, cure: list[str], *, grave: bool = True) -> None:
+        self.findings.append(Finding(self._name, what, why, cure, grave))
+
+    def _setting(self, unit: Properties, what: str, why: str, *keys: str, grave: bool = True) -> None:
+        """The cure is to take what says so away, and have systemd follow: a socket that listens only does when it is restarted."""
+        cure = unit_files.take_away(unit, *keys)
+        self._add(f"{unit['Id']}: {what}", why, [*cure, *self._follow(unit is self._socket)] if cure else [], grave=grave)
+
+    def _follow(self, again: bool) -> list[str]:
+        restart = [f"systemctl restart {self._socket['Id']}"] if again and self._socket.get("ActiveState") == "active" else []
+        return ["systemctl daemon-reload", *restart]
+
+    # What the units say
+
+    def _replaced(self, unit: Properties) -> None:
+        if unit_files.is_replaced(unit):
+            why = "it does not follow when the package changes; what one wants to change goes into a drop-in (systemctl edit)"
+            self._setting(unit, f"{unit['FragmentPath']} stands in the place of the package's unit", why, grave=False)
+
+    def _conditions(self, unit: Properties) -> None:
+        """What must be there for the unit to start: where it is not, the connection that waits triggers it again and again."""
+        own = [line for line in unit_files.lines(unit) if line.file.startswith(unit_files.ETC) and line.file != unit.get("FragmentPath")]
+        for key in dict.fromkeys(line.key for line in own if _MUST_BE.match(line.key)):
+            values = [line.value for line in own if line.key == key and line.value and line.value != self._socket.get("Id")]
+            if values:
+                why = "where that is not met nothing is started, the visitor who waits is the next try, and soon the socket has failed"
+                self._setting(unit, f"{key}={' '.join(values)}", why, key)
+
+    def _triggers(self) -> None:
+        socket = self._socket
+        interval, burst = seconds(socket.get("TriggerLimitIntervalUSec", "0")), int(socket.get("TriggerLimitBurst") or 0)
+        if interval and burst and burst / interval < _SLOWEST:
+            what = f"TriggerLimitBurst={burst} in TriggerLimitIntervalSec={socket['TriggerLimitIntervalUSec']}"
+            why = "a busy app that is asked for while it leaves is started as often as that, and then the socket fails for good"
+            self._setting(socket, what, why, "TriggerLimitIntervalSec", "TriggerLimitBurst")
+        if socket.get("Accept") != "yes" and socket.get("Triggers") != self._service.get("Id"):
+            why = "who comes starts something else than the app"
+            self._setting(socket, f"it starts {socket.get('Triggers') or 'nothing'}", why, "Service")
+
+    def _dependencies(self) -> None:
+        service, socket = self._service["Id"], self._socket.get("Id", "")
+        for key in ("WantedBy", "RequiredBy", "UpheldBy"):
+            if self._service.get(key):
+                again = " and whenever it has left" if key == "UpheldBy" else ""
+                why = f"the app is started with that{again}, though nobody asks for it"
+                self._add(f"{service}: {key}={self._service[key]}", why, [f"systemctl disable {service}", "systemctl daemon-reload"])
+        if socket and socket not in self._service.get("Requires", "").split():
+            why = "a stop of the socket leaves the app with a socket of its own, and a restart of it fails while the app is awake"
+            self._setting(self._service, f"it does not require {socket}", why)
+
+    def _directories(self) -> None:
+        service = self._service
+        for directory in service.get("RuntimeDirectory", "").split():
+            inside = [address for address in listening.addresses(self._socket) if address.startswith(f"/run/{directory}/")]
+            if inside and service.get("RuntimeDirectoryPreserve") != "yes":
+                why = f"systemd removes that directory when the app leaves, and with it {inside[0]}: nobody finds it any more"
+                self._setting(service, f"RuntimeDirectory={directory}", why, "RuntimeDirectory")
+                if self.findings[-1].cure and self._socket.get("ActiveState") == "active":
+                    self.findings[-1].cure.append(f"systemctl restart {self._socket['Id']}")  # it may be gone already
+        if not service.get("CacheDirectory"):
+            why = "there is no place for byte code: code that is read-only is compiled anew at each wake"
+            self._setting(service, "no CacheDirectory=", why, "CacheDirectory", grave=False)
+        if service.get("DynamicUser") == "yes" and not service.get("User"):
+            why = "all apps without one are the same user, and each may read what the others have stored"
+            self._setting(service, "DynamicUser=yes, but no User=", why, "User")
+
+    # How they are
+
+    def _state(self) -> None:
+        socket, service = self._socket, self._service
+        if service.get("LoadState") not in ("loaded", None):
+            masked = service["LoadState"] == "masked"
+            why = "it cannot be started, and the next visitor makes systemd fail the socket for good"
+            cure = f"systemctl unmask {service['Id']}" if masked else f"systemd-analyze verify {service['Id']}"
+            self._add(f"{service['Id']} {'is masked' if masked else 'cannot be loaded: ' + service['LoadState']}", why, [cure])
+        if "yes" in (socket.get("NeedDaemonReload"), service.get("NeedDaemonReload")):
+            why = "systemd goes by what it has read; a socket that listens must be restarted together with the reading"
+            self._add(f"the units of {self._name} have changed on disk", why, self._follow(socket.get("NeedDaemonReload") == "yes"))
+        enabled, active = socket.get("UnitFileState"), socket.get("ActiveState")
+        if active in ("active", "failed") and enabled == "disabled":
+            why = "after the next boot nobody listens"
+            self._add(f"{socket['Id']} listens, but is not enabled", why, [f"systemctl enable {socket['Id']}"], grave=False)
+        elif active not in ("active", "failed") and enabled in ("enabled", "enabled-runtime"):
+            why = "nobody listens until the next boot"
+            self._add(f"{socket['Id']} is enabled, but stopped", why, [f"systemctl start {socket['Id']}"], grave=False)
+
+    def _trouble(self) -> None:
+        socket, service = self._socket, self._service
+        failed = service.get("ActiveState") == "failed"
+        if socket.get("ActiveState") == "failed":
+            cure = [*([f"systemctl reset-failed {service['Id']}"] if failed else []), f"systemctl restart {socket['Id']}"]
+            why = _RESULTS.get(socket.get("Result", ""), f"journalctl -u {socket['Id']} tells why")
+            self._add(f"{socket['Id']} has failed ({socket.get('Result')}): everybody is refused", why, cure)
+        if failed or service.get("SubState") == "auto-restart":
+            broken = service.get("ExecMainStatus") == "78"
+            what = f"{service['Id']}: {BROKEN}" if broken else f"{service['Id']} ended: {ending(service)}"
+            why = "visitors get a 503 until it is mended, which is tried by the next one" if broken else "the next visitor is the next try"
+            self._add(what, why, [f"spyglass status {self._name}"], grave=False)
+
+
+_RESULTS = {
+    "trigger-limit-hit": "it was triggered too often: its service could not even be begun, or left at once and accepted nobody",
+    "service-start-limit-hit": "its service was started too often",
+    "resources": "it could not listen, for somebody else did, or its service could not be loaded; when that has gone, this is enough",
+}

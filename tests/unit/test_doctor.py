@@ -1,0 +1,397 @@
+"""`spyglass doctor`: each rule by itself, over what systemd shows of a unit, and the commands that mend what it finds."""
+
+import json
+import os
+import subprocess
+from types import SimpleNamespace
+
+import pytest
+
+from spyglass import counters
+from spyglass.admin import ailments, apps, commands, doctor, files, listening, systemctl, taken, traps, unit_files, units, views
+from spyglass.admin.program import packaged_version
+from spyglass.admin.traps import Finding, examine, seconds
+
+SOCKET = {
+    "Id": "spyglass@blog.socket", "LoadState": "loaded", "ActiveState": "active", "SubState": "listening", "Result": "success",
+    "UnitFileState": "enabled", "FragmentPath": "/usr/lib/systemd/system/spyglass@.socket", "DropInPaths": "", "NeedDaemonReload": "no",
+    "Listen": "/run/spyglass/blog.sock (Stream)", "Accept": "no", "FlushPending": "no", "ReusePort": "no", "Backlog": "2147483647",
+    "Triggers": "spyglass@blog.service", "TriggerLimitIntervalUSec": "1s", "TriggerLimitBurst": "300",
+}  # fmt: skip
+SERVICE = {
+    "Id": "spyglass@blog.service", "LoadState": "loaded", "ActiveState": "inactive", "SubState": "dead", "Result": "success",
+    "UnitFileState": "static", "FragmentPath": "/usr/lib/systemd/system/spyglass@.service", "DropInPaths": "", "NeedDaemonReload": "no",
+    "Type": "notify", "NotifyAccess": "main", "ExitType": "main", "RemainAfterExit": "no", "Restart": "on-failure",
+    "RestartPreventExitStatus": "78", "KillMode": "control-group", "KillSignal": "15", "WatchdogSignal": "15", "OOMPolicy": "continue",
+    "StartLimitIntervalUSec": "0", "Requires": "spyglass@blog.socket system-spyglass.slice sysinit.target", "WantedBy": "", "RequiredBy": "",
+    "UpheldBy": "", "LimitNOFILESoft": "65536", "DynamicUser": "yes", "User": "spyglass-blog", "RuntimeDirectory": "",
+    "RuntimeDirectoryPreserve": "no", "CacheDirectory": "spyglass/blog", "StateDirectory": "spyglass/blog", "ExecMainStatus": "0",
+}  # fmt: skip
+# What an administrator has written, what systemd shows then, and what is said of it.
+SERVICE_TRAPS = [
+    ("Restart=always", {"Restart": "always"}, "Restart=always"),
+    ("RemainAfterExit=yes", {"RemainAfterExit": "yes"}, "RemainAfterExit=yes"),
+    ("ExitType=cgroup", {"ExitType": "cgroup"}, "ExitType=cgroup"),
+    ("Type=simple", {"Type": "simple"}, "Type=simple"),
+    ("NotifyAccess=none", {"NotifyAccess": "none"}, "NotifyAccess=none"),
+    ("KillMode=mixed", {"KillMode": "mixed"}, "KillMode=mixed"),
+    ("KillMode=process", {"KillMode": "process"}, "KillMode=process"),
+    ("KillSignal=SIGKILL", {"KillSignal": "9"}, "KillSignal=9"),
+    ("WatchdogSignal=SIGABRT", {"WatchdogSignal": "6"}, "WatchdogSignal=6"),
+    ("OOMPolicy=stop", {"OOMPolicy": "stop"}, "OOMPolicy=stop"),
+    ("StartLimitIntervalSec=10", {"StartLimitIntervalUSec": "10s"}, "StartLimitIntervalSec=10s"),
+    ("RestartPreventExitStatus=", {"RestartPreventExitStatus": ""}, "RestartPreventExitStatus="),
+    ("LimitNOFILE=1024", {"LimitNOFILESoft": "1024"}, "LimitNOFILE=1024"),
+    ("RuntimeDirectory=spyglass", {"RuntimeDirectory": "spyglass"}, "RuntimeDirectory=spyglass"),
+    ("CacheDirectory=", {"CacheDirectory": ""}, "no CacheDirectory="),
+    ("User=", {"User": ""}, "DynamicUser=yes, but no User="),
+    ("ConditionPathExists=/srv/blog", {}, "ConditionPathExists=/srv/blog"),
+    ("AssertPathExists = /srv/blog", {}, "AssertPathExists=/srv/blog"),
+    ("ExecCondition=/bin/false", {}, "ExecCondition=/bin/false"),
+    ("Requires=postgresql.service", {}, "Requires=postgresql.service"),
+    ("BindsTo=postgresql.service", {}, "BindsTo=postgresql.service"),
+]
+SOCKET_TRAPS = [
+    ("Accept=yes", {"Accept": "yes", "Triggers": ""}, "Accept=yes"),
+    ("FlushPending=yes", {"FlushPending": "yes"}, "FlushPending=yes"),
+    ("ReusePort=yes", {"ReusePort": "yes"}, "ReusePort=yes"),
+    ("Backlog=10", {"Backlog": "10"}, "Backlog=10"),
+    ("TriggerLimitBurst=20", {"TriggerLimitBurst": "20"}, "TriggerLimitBurst=20 in TriggerLimitIntervalSec=1s"),
+    ("Service=other.service", {"Triggers": "other.service"}, "it starts other.service"),
+    ("ConditionHost=elsewhere", {}, "ConditionHost=elsewhere"),
+]
+CASES = [*(("service", *trap) for trap in SERVICE_TRAPS), *(("socket", *trap) for trap in SOCKET_TRAPS)]
+
+
+@pytest.fixture
+def etc(monkeypatch, tmp_path):
+    """A directory of an administrator's."""
+    monkeypatch.setattr(unit_files, "ETC", (f"{tmp_path}/",))
+    return tmp_path
+
+
+def test_nothing_is_wrong_with_what_the_package_brings():
+    assert examine("blog", SOCKET, SERVICE) == []
+    awake = SERVICE | {"ActiveState": "active", "SubState": "running"}
+    assert examine("blog", SOCKET | {"SubState": "running"}, awake) == []
+    assert examine("blog", SOCKET | {"ActiveState": "inactive", "UnitFileState": "disabled"}, SERVICE) == []
+
+
+@pytest.mark.parametrize(
+    "harmless",
+    [
+        {"Restart": "no"}, {"Restart": "on-abnormal"}, {"KillSignal": "2"}, {"RestartPreventExitStatus": "78 99"}, {"Type": "notify-reload"},
+        {"NotifyAccess": "all"}, {"RuntimeDirectory": "spyglass/blog"}, {"RuntimeDirectory": "spyglass", "RuntimeDirectoryPreserve": "yes"},
+        {"DynamicUser": "no", "User": "www-data"}, {"OOMPolicy": "continue"},
+    ],
+)  # fmt: skip
+def test_what_does_no_harm_is_the_administrators_affair(harmless):
+    assert examine("blog", SOCKET, SERVICE | harmless) == []
+
+
+@pytest.mark.parametrize("harmless", [{"TriggerLimitIntervalUSec": "0"}, {"TriggerLimitBurst": "0"}, {"TriggerLimitIntervalUSec": "500ms"}, {"Backlog": "4096"}])
+def test_and_so_with_a_socket(harmless):
+    assert examine("blog", SOCKET | harmless, SERVICE) == []
+
+
+@pytest.mark.parametrize(("unit", "written", "shown", "what"), CASES, ids=[f"{case[0]}: {case[1]}" for case in CASES])
+def test_each_trap_is_found_and_its_cure_takes_it_away_and_nothing_else(etc, unit, written, shown, what):
+    drop_in = etc / "override.conf"
+    drop_in.write_text(f"# of ours\n[Unit]\nDescription=ours\n  {written}\n[Install]\n")
+    changed = shown | {"DropInPaths": str(drop_in)}
+    socket, service = (SOCKET | changed, SERVICE) if unit == "socket" else (SOCKET, SERVICE | changed)
+    [finding] = examine("blog", socket, service)
+    assert finding.what == f"spyglass@blog.{unit}: {what}"
+    assert finding.where == "blog"
+    assert finding.why
+    [take, reload, *restart] = finding.cure
+    assert reload == "systemctl daemon-reload"
+    restarts = unit == "socket" or "RuntimeDirectory" in written
+    assert restart == (["systemctl restart spyglass@blog.socket"] if restarts else [])
+    subprocess.run(take, shell=True, check=True)
+    assert drop_in.read_text() == "# of ours\n[Unit]\nDescription=ours\n[Install]\n"
+
+
+def test_a_socket_that_does_not_listen_is_not_started_by_a_cure(etc):
+    (etc / "a.conf").write_text("[Socket]\nFlushPending=yes\n")
+    [finding] = examine("blog", SOCKET | {"FlushPending": "yes", "DropInPaths": str(etc / "a.conf"), "ActiveState": "inactive", "UnitFileState": "disabled"}, SERVICE)
+    assert finding.cure[1:] == ["systemctl daemon-reload"]
+
+
+def test_what_goes_over_several_lines_is_not_cut_in_two(etc):
+    (etc / "a.conf").write_text("[Unit]\nRequires=a.service \\\n  b.service\n")
+    [finding] = examine("blog", SOCKET, SERVICE | {"DropInPaths": str(etc / "a.conf")})
+    assert finding.what.endswith("Requires=a.service  b.service")
+    assert finding.cure[0] == f"${{EDITOR:-nano}} {etc / 'a.conf'}"
+
+
+def test_a_unit_that_stands_in_the_place_of_the_packages_goes_as_a_whole(etc):
+    (etc / "spyglass@.service").write_text("[Service]\nType=simple\n")
+    found = examine("blog", SOCKET, SERVICE | {"Type": "simple", "FragmentPath": str(etc / "spyglass@.service")})
+    assert [finding.grave for finding in found] == [False, True]
+    for finding in found:
+        assert finding.cure == [f"mv {etc}/spyglass@.service {etc}/spyglass@.service.off", "systemctl daemon-reload"]
+
+
+@pytest.mark.parametrize("key", ["WantedBy", "RequiredBy", "UpheldBy"])
+def test_a_service_that_is_started_though_nobody_asks(key):
+    [finding] = examine("blog", SOCKET, SERVICE | {key: "multi-user.target"})
+    assert finding.what == f"spyglass@blog.service: {key}=multi-user.target"
+    assert finding.cure[0] == "systemctl disable spyglass@blog.service"
+
+
+def test_a_failed_socket():
+    [finding] = examine("blog", SOCKET | {"ActiveState": "failed", "Result": "trigger-limit-hit"}, SERVICE)
+    assert "has failed (trigger-limit-hit)" in finding.what
+    assert finding.cure == ["systemctl restart spyglass@blog.socket"]
+    failed = SERVICE | {"ActiveState": "failed", "Result": "exit-code", "ExecMainStatus": "217"}
+    found = examine("blog", SOCKET | {"ActiveState": "failed", "Result": "service-start-limit-hit"}, failed)
+    assert found[0].cure == ["systemctl reset-failed spyglass@blog.service", "systemctl restart spyglass@blog.socket"]
+    assert [finding.grave for finding in found] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("socket", "service", "cure"),
+    [
+        ({}, {"LoadState": "masked"}, ["systemctl unmask spyglass@blog.service"]),
+        ({}, {"LoadState": "bad-setting"}, ["systemd-analyze verify spyglass@blog.service"]),
+        ({}, {"NeedDaemonReload": "yes"}, ["systemctl daemon-reload"]),
+        ({"NeedDaemonReload": "yes"}, {}, ["systemctl daemon-reload", "systemctl restart spyglass@blog.socket"]),
+        ({"UnitFileState": "disabled"}, {}, ["systemctl enable spyglass@blog.socket"]),
+        ({"ActiveState": "inactive"}, {}, ["systemctl start spyglass@blog.socket"]),
+        ({}, {"ActiveState": "failed", "Result": "exit-code", "ExecMainStatus": "78"}, ["spyglass status blog"]),
+    ],
+)
+def test_how_they_are(socket, service, cure):
+    [finding] = examine("blog", SOCKET | socket, SERVICE | service)
+    assert finding.cure == cure
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("1s", 1), ("500ms", 0.5), ("1min 30s", 90), ("2h", 7200), ("0", 0), ("", 0), ("infinity", float("inf")), ("10us", 1e-5)]
+)
+def test_spans_of_time(text, value):
+    assert seconds(text) == pytest.approx(value)
+
+
+def test_unit_files_are_read_as_systemd_reads_them():
+    found = unit_files.parse("[Unit]\n#A=1\n;B=2\nC = 3 \n[Service]\nD=4\\\n# between\n 5\nE=\nnonsense\n")
+    assert [(line.section, line.key, line.value, line.plain) for line in found] == [
+        ("Unit", "C", "3", True), ("Service", "D", "4 5", False), ("Service", "E", "", True),
+    ]  # fmt: skip
+
+
+# The machine
+
+
+@pytest.fixture
+def places(monkeypatch, tmp_path):
+    """Where the machine's own things are looked for; nothing is wrong with any."""
+    files = {"_NSSWITCH": "passwd: files systemd\n", "_SOMAXCONN": "4096\n"}
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+        monkeypatch.setattr(ailments, name, str(tmp_path / name))
+    (tmp_path / "libnss_systemd.so.2").touch()
+    monkeypatch.setattr(ailments, "_LIBRARIES", (str(tmp_path / "libnss*"),))
+    monkeypatch.setattr(ailments, "_JOURNAL", str(tmp_path))
+    monkeypatch.setattr(ailments.config, "DIRECTORY", str(tmp_path / "etc"))
+    monkeypatch.setattr(ailments, "_byte_code", list)
+    monkeypatch.setattr(ailments, "_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(ailments, "_STATE", str(tmp_path))
+    monkeypatch.setattr(ailments, "_room", list)
+    (tmp_path / "etc").mkdir()
+    return tmp_path
+
+
+def test_nothing_is_wrong_with_a_good_machine(places):
+    assert ailments.of_the_machine([SERVICE]) == []
+
+
+def test_users_without_names(places):
+    (places / "_NSSWITCH").write_text("passwd: files\n")
+    [finding] = ailments.of_the_machine([SERVICE])
+    assert (finding.grave, "does not name systemd" in finding.what) == (False, True)
+    subprocess.run(finding.cure[0], shell=True, check=True)
+    assert ailments.of_the_machine([SERVICE]) == []
+    (places / "libnss_systemd.so.2").unlink()
+    [finding] = ailments.of_the_machine([SERVICE])
+    assert finding.cure == ["apt-get install -y libnss-systemd"]
+    assert ailments.of_the_machine([SERVICE | {"DynamicUser": "no"}]) == []
+
+
+def test_a_queue_that_the_kernel_keeps_short(places):
+    (places / "_SOMAXCONN").write_text("128\n")
+    [finding] = ailments.of_the_machine([SERVICE])
+    assert (finding.what, finding.grave) == ("net.core.somaxconn is 128", True)
+
+
+def test_a_file_that_is_of_no_app(places):
+    (places / "etc" / "My App.toml").write_text("")
+    [finding] = ailments.of_the_machine([SERVICE])
+    assert "My App.toml is of no app" in finding.what
+
+
+def test_our_own_byte_code(monkeypatch):
+    monkeypatch.setattr(ailments.importlib.util, "find_spec", lambda name: SimpleNamespace(cached=f"/nowhere/{name}.pyc"))
+    [finding] = ailments._byte_code()
+    assert "compileall" in finding.cure[0] or "py3compile" in finding.cure[0]
+
+
+# What an app is made of
+
+
+def view(**service):
+    return views.View("blog", SOCKET, SERVICE | service)
+
+
+@pytest.fixture
+def settings(places, monkeypatch):
+    """settings(text): what is found when blog.toml says that."""
+    file = places / "etc" / "blog.toml"
+    monkeypatch.setattr(listening, "deaf", lambda _state: [])
+    monkeypatch.setattr(taken, "is_deaf", lambda _addresses: False)
+    monkeypatch.setattr(apps, "examine", lambda app, others, free: None)  # is what test_apps.py is about
+    monkeypatch.setattr(units, "DIRECTORY", str(places / "systemd"))
+
+    def write(text):
+        file.write_text(text)
+        return ailments.of_the_app(view(), {"blog": apps.read("blog")})
+
+    return write
+
+
+def test_nothing_is_wrong_with_a_good_app(settings):
+    assert settings("workers = 3\n") == []
+
+
+def test_settings_that_are_wrong(settings, places):
+    found = settings("wrokers = 3\nlisten = -1\n")
+    assert [finding.what.removeprefix(str(places)).partition(": ")[0] for finding in found] == ["/etc/blog.toml:1", "/etc/blog.toml:2"]
+
+
+def test_an_environment_of_another_python(settings, places):
+    venv = places / "venv"
+    (venv / "bin").mkdir(parents=True)
+    (venv / "pyvenv.cfg").write_text("version = 3.2.1\n")
+    [finding] = settings(f'venv = "{venv}"\n')
+    assert finding.what == f"{venv} is for Python 3.2, and Spyglass runs on {packaged_version()}"
+    assert finding.cure[0] == f"/usr/bin/python3 -m venv --clear {venv}"
+    (venv / "bin" / "spyglass").touch(mode=0o755)  # then that is what serves it
+    assert settings(f'venv = "{venv}"\n') == []
+
+
+def test_settings_that_have_changed_since_they_were_applied(settings, places):
+    assert [finding.cure for finding in settings("listen = 8001\n")] == [["spyglass apply blog"]]
+    for path, text in units.drop_ins("blog", apps.read("blog").config).items():
+        files.write(path, text)
+    assert settings("listen = 8001\n") == []
+    [finding] = settings("listen = 8002\n")
+    assert finding.what == f"{places}/etc/blog.toml has changed since it was applied"
+    # What is off is not what somebody relies on.
+    off = views.View("blog", SOCKET | {"ActiveState": "inactive", "UnitFileState": "disabled"}, SERVICE)
+    assert ailments.of_the_app(off, {"blog": apps.read("blog")}) == []
+
+
+def test_drop_ins_that_somebody_has_edited(settings):
+    settings("listen = 8001\n")
+    for path, text in units.drop_ins("blog", apps.read("blog").config).items():
+        files.write(path, text and text + "Backlog=3\n")
+    [finding] = settings("listen = 8001\n")
+    assert (finding.grave, finding.what.endswith("is not as 'spyglass apply' has made it")) == (False, True)
+
+
+def test_drop_ins_of_apps_that_are_no_more(settings):
+    settings("listen = 8001\n")
+    for path, text in units.drop_ins("blog", apps.read("blog").config).items():
+        files.write(path, text)
+    assert ailments.left_over(["blog"]) == []
+    [finding] = ailments.left_over([])
+    assert finding.cure == ["spyglass remove blog"]
+    files.write(units.path_of("spyglass@blog.socket"), "[Socket]\n")
+    assert ailments.left_over([]) == []
+
+
+def test_a_cache_that_stays_empty(places, settings):
+    (places / "cache" / "spyglass" / "blog" / "pycache").mkdir(parents=True)
+    seen = view()
+    assert ailments.of_the_app(seen, {}) == []
+    seen.record = counters.Record()
+    seen.record.requests = 5
+    [finding] = ailments.of_the_app(seen, {})
+    assert (finding.grave, finding.cure) == (False, [f"rm -rf {places}/cache/spyglass/blog"])
+    (places / "cache" / "spyglass" / "blog" / "pycache" / "a.pyc").touch()
+    assert ailments.of_the_app(seen, {}) == []
+
+
+def test_an_active_socket_on_which_nobody_listens(monkeypatch):
+    listens = {"/run/spyglass/blog.sock": {"1"}}
+    monkeypatch.setattr(listening, "unix_inodes", lambda path: listens.get(path, set()))
+    monkeypatch.setattr(listening, "tcp_inodes", lambda port: {"2"} if port == 8001 else set())
+    assert listening.deaf(SOCKET) == []
+    assert listening.deaf(SOCKET | {"Listen": "[::1]:8001 (Stream)\n@abstract (Stream)"}) == []
+    assert listening.deaf(SOCKET | {"Listen": "127.0.0.1:8002 (Stream)\n/run/x.sock (Stream)"}) == ["127.0.0.1:8002", "/run/x.sock"]
+
+
+def test_nor_by_systemd_while_the_service_still_does(monkeypatch):
+    monkeypatch.setattr(listening, "deaf", lambda _state: [])
+    monkeypatch.setattr(taken, "is_deaf", lambda _addresses: True)
+    [finding] = ailments.of_the_app(view(), {})
+    assert finding.what == "spyglass@blog.socket is active, but nobody listens on /run/spyglass/blog.sock"
+    monkeypatch.setattr(taken, "is_deaf", lambda _addresses: False)
+    assert ailments.of_the_app(view(), {}) == []
+
+
+# The command
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    def new(findings):
+        monkeypatch.setattr(doctor, "examine", lambda wanted: findings)
+
+    return new
+
+
+GRAVE = Finding("blog", "something is wrong", "it matters", ["mend it", "and again"])
+NOTED = Finding("machine", "something is so", "it may matter", [], grave=False)
+
+
+@pytest.mark.parametrize(
+    ("findings", "status", "last"),
+    [
+        ([], 0, "nothing wrong"), ([NOTED], 0, "nothing wrong, 1 worth knowing"), ([GRAVE], 1, "1 thing wrong"),
+        ([GRAVE, GRAVE, NOTED], 1, "2 things wrong, 1 worth knowing"),
+    ],
+)  # fmt: skip
+def test_the_exit_status_is_about_what_is_grave(machine, findings, status, last, capsys):
+    machine(findings)
+    assert commands.run(["doctor"]) == status
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == last
+    assert ("      $ mend it" in lines) == (GRAVE in findings)
+
+
+def test_programs_get_json(machine, capsys):
+    machine([GRAVE])
+    assert commands.run(["doctor", "--json"]) == 1
+    assert json.loads(capsys.readouterr().out) == [
+        {"where": "blog", "what": "something is wrong", "why": "it matters", "cure": ["mend it", "and again"], "grave": True}
+    ]
+
+
+def test_all_is_asked_at_once(places, monkeypatch, capsys):
+    asked = []
+
+    def show(units, properties):
+        asked.append(units)
+        return {unit: (SOCKET if unit.endswith("socket") else SERVICE) | {"Id": unit, "Listen": "", "Triggers": unit.replace("socket", "service"),
+                       "Requires": unit.replace("service", "socket")} for unit in units}  # fmt: skip
+
+    monkeypatch.setattr(systemctl, "show", show)
+    monkeypatch.setattr(systemctl, "units", lambda _pattern: ["spyglass@blog.socket", "spyglass@shop.socket"])
+    assert commands.run(["doctor"]) == 0
+    assert capsys.readouterr().out == "nothing wrong\n"
+    assert len(asked) == 1
+    assert commands.run(["doctor", "nobody"]) == 4
+    assert os.path.exists(places)
+    assert set(traps.PROPERTIES) >= {"Restart", "Triggers"}
