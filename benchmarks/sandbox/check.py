@@ -80,7 +80,7 @@ def ask(machine: Machine, address: Address) -> dict[str, dict[str, str]]:
 
 def complaints(machine: Machine) -> Iterator[str]:
     names = [unit.name.replace("@.", "@app.") for unit in sorted(UNITS.iterdir())]
-    done = machine.run("systemd-analyze", "verify", *names, check=False)
+    done = machine.run("systemd-analyze", "verify", "--man=no", *names, check=False)
     if done.returncode or done.stdout or done.stderr:
         yield f"systemd-analyze verify: {done.returncode} {done.stdout}{done.stderr}"
     for name, address in ADDRESSES.items():
