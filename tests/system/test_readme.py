@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 from machine import Machine
-from typed import blocks, do, page
+from typed import Page, do
 
-README = page("README.md")
+README = Page("README.md")
 
 
 def test_the_default_app(machine: Machine) -> None:
-    said = do(machine, blocks(README, "An app under systemd")[0])
+    said = do(machine, README.typed("An app under systemd"))
     assert said.startswith("HTTP/1.1 200 OK\r\n")
     assert "Spyglass is awake" in said
     assert "somebody connected to <code>[::]:4222</code>" in said
@@ -22,7 +22,7 @@ def test_the_default_app(machine: Machine) -> None:
     ids=["Flask", "Django"],
 )
 def test_an_app(machine: Machine, framework: str, name: str, says: str) -> None:
-    script = blocks(README, framework)[0]
+    script = README.typed(framework)
     assert says in do(machine, script)
     assert machine.state(f"spyglass@{name}.socket")["UnitFileState"] == "enabled"
     # Again from sleep, whatever the first wake left behind.

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from machine import Machine
-from typed import blocks, do, page
+from typed import Page, do
 
-START = page("docs/start.md")
+START = Page("docs/start.md")
 
 
 def test_five_minutes(machine: Machine) -> None:
-    _, first_look, leave = blocks(START, "The package")
+    _, first_look, leave = START.scripts("The package")
     assert "Spyglass is awake" in do(machine, first_look)
     do(machine, leave)
     assert machine.state("spyglass.service")["ActiveState"] == "inactive"
 
-    make, new, check, apply = blocks(START, "An app")
+    make, new, check, apply = START.scripts("An app")
     do(machine, make)
     said = do(machine, new)
     assert 'app = "app:app"' in said
@@ -23,13 +23,13 @@ def test_five_minutes(machine: Machine) -> None:
     assert "Hello from Flask\n" in do(machine, apply)
     assert machine.state("spyglass@hello.socket")["UnitFileState"] == "enabled"
 
-    [look] = blocks(START, "Look at it")
+    [look] = START.scripts("Look at it")
     assert do(machine, look).count("awake") >= 2
 
-    [change] = blocks(START, "Change it")
+    [change] = START.scripts("Change it")
     assert do(machine, change).endswith("Hello again from Flask\n")
 
-    [remove] = blocks(START, "Take it away")
+    [remove] = START.scripts("Take it away")
     do(machine, remove)
     assert machine.state("spyglass@hello.socket")["ActiveState"] == "inactive"
     assert machine.state("spyglass@hello.socket")["UnitFileState"] == "disabled"

@@ -1,11 +1,15 @@
-"""What a page of the documentation tells people to type, taken from there and typed, but for what needs a network."""
+"""What a page of the documentation tells people to type, and to write into files, taken from there and done, but for what needs a network.
+
+A block of code is indented by four. It is the text of a file when the line above it ends with the file's path (an absolute one, in backticks)
+and a colon, and is added to that file when that line says so; everything else is what people type, or are shown.
+"""
 
 from __future__ import annotations
 
-import itertools
 import re
 import textwrap
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from machine import REPOSITORY, Machine
 
@@ -14,38 +18,78 @@ _INSTALLS = {
     r"apt install (python3-venv|\./\S+)\n": "",
     r"python3 -m venv venv && venv/bin/pip install \w+\n": "ln -s /srv/venv venv\n",
 }
+_FILE = re.compile(r".*`(/[^`\s]+)`:$")
 
 
-def page(name: str) -> str:
-    return (REPOSITORY / name).read_text("utf-8")
+@dataclass(frozen=True)
+class Block:
+    heading: str  # that it stands below, "" before the first
+    text: str
+    path: str = ""  # of the file whose text it is
+    adds: bool = False  # to what is there
+
+    @property
+    def script(self) -> str:
+        """What has the same effect when it is typed."""
+        if not self.path:
+            return _offline(self.text)
+        return f"cat {'>>' if self.adds else '>'}{self.path} <<'END OF FILE'\n{self.text}END OF FILE\n"
 
 
-def blocks(text: str, heading: str) -> list[str]:
-    """The blocks of code below a heading, as scripts."""
-    lines = iter(text.splitlines())
-    next(line for line in lines if line.startswith("#") and line.lstrip("#") == f" {heading}")
-    below = list(itertools.takewhile(lambda line: not line.startswith("#"), lines))
-    return [_offline(textwrap.dedent("\n".join(block)).strip() + "\n") for block in _indented(below)]
+class Page:
+    """README.md, docs/guides/nginx.md: by its path in the repository."""
+
+    def __init__(self, name: str) -> None:
+        self.blocks = list(_blocks((REPOSITORY / name).read_text("utf-8")))
+
+    def below(self, heading: str) -> list[Block]:
+        """The blocks of a section, without those below a heading within it."""
+        found = [block for block in self.blocks if block.heading == heading]
+        assert found, f"no block of code below {heading!r}"
+        return found
+
+    def scripts(self, heading: str) -> list[str]:
+        """One for each block below a heading."""
+        return [block.script for block in self.below(heading)]
+
+    def script(self, *headings: str) -> str:
+        """All that is below these headings, one after the other, as if it were typed into one shell."""
+        return "".join(block.script for heading in headings for block in self.below(heading))
+
+    def typed(self, heading: str) -> str:
+        """The first of them that makes no file."""
+        return next(block.script for block in self.below(heading) if not block.path)
+
+    def files(self, heading: str) -> dict[str, str]:
+        """Those below a heading: text by path."""
+        return {block.path: block.text for block in self.below(heading) if block.path}
+
+    def found(self, text: str) -> str:
+        """The one block that has `text` in it."""
+        [block] = [block for block in self.blocks if text in block.text]
+        return block.text
 
 
-def _indented(lines: list[str]) -> Iterator[list[str]]:
-    for is_code, group in itertools.groupby(_with_gaps(lines), lambda line: line.startswith("    ")):
-        if is_code:
-            yield list(group)
-
-
-def _with_gaps(lines: list[str]) -> Iterator[str]:
-    """An empty line between two lines of code is one of code."""
-    for index, line in enumerate(lines):
-        after = next((later for later in lines[index:] if later), "")
-        before = next((earlier for earlier in reversed(lines[:index]) if earlier), "")
-        yield "    " if not line and after.startswith("    ") and before.startswith("    ") else line
+def _blocks(whole: str) -> Iterator[Block]:
+    heading, above, block = "", "", list[str]()
+    for line in [*whole.splitlines(), "end"]:
+        if line.startswith("    ") or (block and not line):
+            block.append(line)
+            continue
+        if block:
+            named = _FILE.match(above)
+            text = textwrap.dedent("\n".join(block)).strip() + "\n"
+            yield Block(heading, text, named[1] if named else "", bool(re.search(r"\badd\b", above, re.I)))
+            block = []
+        if line.startswith("#"):
+            heading = line.lstrip("#").strip()
+        above = line or above
 
 
 def _offline(script: str) -> str:
     for install, instead in _INSTALLS.items():
         script = re.sub(install, instead, script)
-    assert "pip" not in script
+    assert "pip install" not in script
     return script
 
 
