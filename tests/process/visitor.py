@@ -54,6 +54,8 @@ class Answer:
 class Visitor:
     """A connection to `address`: a path for a unix socket, else host and port."""
 
+    host = "test"
+
     def __init__(self, address, patience=PATIENCE):
         self._began = self._asked = self._heard = time.monotonic()
         self._silence = 0.0
@@ -63,11 +65,15 @@ class Visitor:
         self._patience = patience
         self.sock.settimeout(patience)
         try:
-            self.sock.connect(address)
+            self.connect(address)
         except ConnectionRefusedError as error:
             self._lost("refused", error)
         except OSError as error:
             self._lost("not connected", error)
+
+    def connect(self, address):
+        """For whoever has more to do before the first request: TLS, say."""
+        self.sock.connect(address)
 
     def _lost(self, how, error):
         self.sock.close()
@@ -96,7 +102,7 @@ class Visitor:
             self._asked = time.monotonic()
         self._sent = False
         try:
-            self.sock.sendall(f"{method} {target} HTTP/1.1\r\nHost: test\r\n{fields}\r\n".encode())
+            self.sock.sendall(f"{method} {target} HTTP/1.1\r\nHost: {self.host}\r\n{fields}\r\n".encode())
             self._silence = time.monotonic() - self._heard
             for piece in body:
                 time.sleep(pause)
@@ -170,6 +176,8 @@ def visit(address, target="/", *, method="GET", patience=PATIENCE):
 class Crowd:
     """`count` visitors at a time, who come again and again, `pause` seconds (float) apart, until told to go home; keeps what they got."""
 
+    visitor = Visitor
+
     def __init__(self, address, target="/", count=4, pause=0.0):
         self.answers = []
         self.lost = []
@@ -186,7 +194,8 @@ class Crowd:
 
     def come(self):
         """One of them, once: here on a connection for one request."""
-        self.answers.append(visit(self.address, self.target))
+        with self.visitor(self.address) as visitor:
+            self.answers.append(visitor.ask(self.target))
 
     def __enter__(self):
         for thread in self._threads:
@@ -211,7 +220,7 @@ class Regulars(Crowd):
         return itertools.repeat(self.target)
 
     def come(self):
-        with Visitor(self.address) as visitor:
+        with self.visitor(self.address) as visitor:
             for target in self.targets():
                 answer = visitor.ask(target, keep=True)
                 self.answers.append(answer)
