@@ -29,6 +29,8 @@ EXPECTED: dict[str, dict[str, int] | None] = {
     r"worker \d+ was killed by SIGKILL after .*": {"kill -9 worker": 1, "no processes": 1, "kill -9 everybody": MANY},
     r"worker \d+ was killed by SIGSEGV after .*": {"segfault": 1, **BROKEN},
     r"worker \d+ was killed by SIGABRT after .*": {"abort": 1},
+    # As it leaves: threads that end need a library of the C compiler's, and there is no descriptor to load it with.
+    r"worker \d+ was killed by SIGABRT after .*; 0 connections open": {"no descriptors, worker": 1},
     # One that loads the app itself, and for a reload: `systemctl restart` ends it, and who hears of it first says so.
     r"worker \d+ was killed by SIGTERM after \S+ s and 0 requests; 0 connections open": {"reload and restart": MANY},
     r"reload failed, the old generation goes on: the app's process was killed by SIGTERM .*": {"reload and restart": 1},
