@@ -189,10 +189,10 @@ class Master:
                 self._reload("SIGHUP")
             elif number == signal.SIGUSR2:
                 self._dump_tracebacks()
-            elif self._serving is not None:
-                wanted = self._serving.wanted + (1 if number == signal.SIGTTIN else -1)
-                self._serving.wanted = max(1, min(_MOST_WORKERS, wanted))
-                self._log.info(f"{signal_name(number)}: {count(self._serving.wanted, 'worker')} from now on")
+            elif generation := self._serving or self._loading:
+                wanted = generation.wanted + (1 if number == signal.SIGTTIN else -1)
+                generation.wanted = max(1, min(_MOST_WORKERS, wanted))
+                self._log.info(f"{signal_name(number)}: {count(generation.wanted, 'worker')} from now on")
 
     def _reap(self) -> None:
         while True:

@@ -167,6 +167,25 @@ def test_ttin_and_ttou_change_the_number_of_workers(systemd):
     assert crowd.statuses() == {200}
 
 
+def test_who_wakes_can_be_told_of_more_workers(systemd, tmp_path):
+    """Else one who asks for one more, and then for one less, might have one less than before."""
+    (tmp_path / "app.py").write_text(
+        "import pathlib, time\nwhile not pathlib.Path('go').exists():\n    time.sleep(0.01)\n"
+        "def app(environ, start_response):\n    start_response('200 OK', [])\n    return [b'hello']\n"
+    )
+    life = systemd("app", directory=tmp_path, idle_timeout=60, workers=2)
+    with Visitor(life.address) as early:
+        early.send()
+        life.until(lambda: life.runs and any("waking" in status for status in life.run.told("STATUS")), "it does not wake")
+        life.signal(signal.SIGTTIN)
+        life.until_logged("SIGTTIN: 3 workers from now on")
+        (tmp_path / "go").touch()
+        assert early.answer().text == "hello"
+    life.until(lambda: len(workers(life.run.pid)) == 3, "there are not three workers")
+    life.signal(signal.SIGTTOU)
+    life.until(lambda: len(workers(life.run.pid)) == 2, "there are not two workers")
+
+
 def test_hup_loads_the_app_afresh_beside_the_old_one(systemd, tmp_path):
     app = tmp_path / "app.py"
     source = (
