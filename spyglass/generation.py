@@ -273,7 +273,9 @@ class Generation(Overdue):
             self._fd = -1
 
     def _worker_born(self, number: int, pid: int) -> None:
-        worker = self.workers[number]
+        worker = self.workers.get(number)
+        if worker is None or worker.pid:
+            return  # told by both
         worker.pid = pid
         worker.born = time.monotonic()
         if worker.killed:
@@ -369,9 +371,9 @@ class Generation(Overdue):
         self._hang_up()  # it may not have ended for us: what the app has forked, and not executed, still holds the other end
         self.pid = 0
         self._give_back_number()
-        if not self.accepting:
-            self._loading_ended(status)
-        elif not self._draining:
+        # Also where some accept: one that loads beside another waits for all of them, and nobody is there to fork the others.
+        self._loading_ended(status)
+        if self.accepting and not self._draining:
             self._log.error(f"the zygote {how_it_ended(status)}; its workers go on until others have taken over")
         for worker in list(self.workers.values()):
             if worker.pid:

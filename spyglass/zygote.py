@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 # Both ways the messages are tuples of plain values; marshal is built in, and both ends are the same interpreter.
 SPAWN = "spawn"  # slot
 FAILED = "failed"  # summary, details, files
-SPAWNED = "spawned"  # slot, pid
+SPAWNED = "spawned"  # slot, pid; by the zygote, and by the worker itself
 UNFIT = "unfit"  # slot, whether it was loading, summary, details, files: why a worker, which says so itself, cannot begin to work
 DIED = "died"  # slot, pid, wait status
 CANNOT = "cannot"  # slot, why: the fork failed
@@ -249,6 +249,9 @@ class Zygote:
         return None
 
     def _become_worker(self, slot: int) -> None:
+        # The zygote says so, too, and may have been killed before it could. A worker of which nobody has heard could not be told to leave.
+        if not send(self._channel, SPAWNED, slot, os.getpid()):
+            os._exit(0)
         scoreboard.claim(self._shared.board.slot(slot), self._shared.ring)
         log = self._log.child("worker")
         if self._app is None:

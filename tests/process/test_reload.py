@@ -14,7 +14,7 @@ import time
 import pytest
 
 from .fake_systemd import ROOT
-from .processes import children, look_at, workers
+from .processes import children, look_at, members, workers
 from .visitor import Crowd, Visitor, visit
 
 APP = """
@@ -201,6 +201,16 @@ def test_the_zygote_of_the_new_one_is_killed(site):
     os.kill(new, signal.SIGKILL)
     status, output = said(command)
     assert (status, "was killed by SIGKILL while it was being loaded" in output) == (78, True)
+    assert here.text() == "first"
+
+
+def test_a_worker_whose_zygote_is_killed_as_it_forks_is_not_left_behind(site):
+    """Nobody has heard of it: it would serve what could not take over, in a slot of the scoreboard that is another's."""
+    here = site()
+    before = {each.pid for each in members(here.life.run.pid)}
+    here.write("another", "import os\nos.register_at_fork(after_in_parent=lambda: os.kill(os.getpid(), 9))\n")
+    assert said(here.life.reload())[0] == 78
+    here.life.until(lambda: {each.pid for each in members(here.life.run.pid)} == before, "somebody is left of what could not take over")
     assert here.text() == "first"
 
 
