@@ -5,6 +5,7 @@ Both run on a booted machine of the release, which has them installed, and neith
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -52,3 +53,4 @@ def test_the_tests_of_the_package(judges: Machine) -> None:
         check=False, timeout=880,
     )  # fmt: skip
     assert found.returncode == 0, found.stdout + found.stderr
+    assert re.findall(r"^(\w+) +PASS$", found.stdout, re.MULTILINE) == ["wire", "units"]  # none was skipped

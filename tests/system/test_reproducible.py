@@ -67,7 +67,8 @@ cp ../spyglass*_* /build
 """
 
 
-@pytest.fixture(scope="module")
+# Not of the module: between the releases pytest goes to others.
+@pytest.fixture(scope="session")
 def rebuilt(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Path]]:
     """rebuilt(release) -> a directory with what the other build has made; those of all releases run beside each other."""
     again = {release: tmp_path_factory.mktemp(f"again-{release}") for release in RELEASES}
@@ -88,7 +89,7 @@ def rebuilt(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str]
     yield wait
     for build in builds.values():
         build.kill()
-        build.wait()
+        build.communicate()
 
 
 @pytest.mark.timeout(400)

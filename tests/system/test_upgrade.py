@@ -11,7 +11,7 @@ from load import Load
 from machine import Machine, boot, root
 from process.hammer import milliseconds
 from process.visitor import Answer, Crowd, visit
-from versions import deb, install, newer, status, version
+from versions import deb, install, newer, status, stranger, version
 
 SOURCE = TELL.replace('("X-Answered"', '("X-Version", __import__("spyglass").__version__), ("X-Answered"')
 STEADY = {"workers": 2, "idle_timeout": 60}
@@ -24,6 +24,7 @@ def installed_machine(release: str) -> Iterator[Machine]:
     with boot(release, root("tests", release)) as machine:
         install(machine, version(machine))
         deb(machine, newer(machine))
+        deb(machine, stranger(machine))
         yield machine
 
 
@@ -45,13 +46,16 @@ def never_woken(instance: Instance) -> bool:
 
 
 def test_under_load(installed_machine: Machine, edges: list[str]) -> None:
-    """Up, the same again, and down again; beside those who keep an app awake, somebody wakes another again and again."""
+    """Up, the same again, and down again; beside those who keep an app awake, somebody wakes another again and again.
+
+    A Master that comes upon a part of another version ends before its time, as from a mistake of ours; nobody may notice that either.
+    """
     machine = installed_machine
     steady = Instance(machine, "steady", SOURCE, port=8100, settings=STEADY).start()
     restless = Instance(machine, "restless", SOURCE, settings=RESTLESS).start()
     sleeper = asleep(machine, "sleeper")
     listening = [instance.unbroken() for instance in (steady, restless, sleeper)]
-    steps = [newer(machine), newer(machine), version(machine)]
+    steps = [stranger(machine), stranger(machine), version(machine)]
     with ExitStack() as stack:
         load = stack.enter_context(Load(steady))
         waker = stack.enter_context(Crowd(restless.unix, count=1, pause=0.3))
@@ -71,10 +75,9 @@ def test_under_load(installed_machine: Machine, edges: list[str]) -> None:
     assert load.lost == []
     assert waker.lost == []
     assert {answer.status for answer in answers} == {200}
-    assert len(load.lives()) == len(steps) + 1
+    assert len(load.lives()) > len(steps)
     assert never_woken(sleeper)
     assert [instance.unbroken() for instance in (steady, restless, sleeper)] == listening
-    assert steady.said("warning") == []
 
 
 POLICY = "/usr/sbin/policy-rc.d"

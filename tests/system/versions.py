@@ -1,7 +1,7 @@
 """The package under other versions, and dpkg with them, on a machine.
 
-Of a version that is made here no module goes together with one of another: a process that has begun as one version and imports a part
-of another fails at it, as it would if what the one expects of the other had changed.
+Of a `stranger` no module goes together with one of another version: a process that has begun as one version and imports a part of
+another fails at it, as it would if what the one expects of the other had changed.
 """
 
 from __future__ import annotations
@@ -31,16 +31,21 @@ def deb(machine: Machine, number: str) -> str:
         sed -i "s/^Version: .*/Version: $2/" "$made/root/DEBIAN/control"
         cd "$made/root/usr/lib/python3/dist-packages/spyglass"
         sed -i "s/^__version__ = .*/__version__ = \\"$2\\"/" __init__.py
-        find . -name "*.py" | while read -r module; do echo "$4" >>"$module"; done
+        [ -z "$4" ] || find . -name "*.py" | while read -r module; do echo "$4" >>"$module"; done
         dpkg-deb --root-owner-group -Znone --build "$made/root" "$3" >/dev/null
         rm -r "$made"
     """
-    machine.run("sh", "-euc", script, "repack", deb(machine, version(machine)), number, path, NOT_ALIKE.format(number))
+    not_alike = NOT_ALIKE.format(number) if number == stranger(machine) else ""
+    machine.run("sh", "-euc", script, "repack", deb(machine, version(machine)), number, path, not_alike)
     return path
 
 
 def newer(machine: Machine) -> str:
     return version(machine).replace("~", ".1~")
+
+
+def stranger(machine: Machine) -> str:
+    return version(machine).replace("~", ".2~")
 
 
 def install(machine: Machine, number: str, *options: str) -> str:
