@@ -246,7 +246,19 @@ class Zygote:
             return slot
         self._workers[pid] = slot
         send(self._channel, SPAWNED, slot, pid)
+        if "threading" not in sys.modules:
+            self._learn_threads()
         return None
+
+    @staticmethod
+    def _learn_threads() -> None:
+        """The first worker, for which somebody waits, goes without, and learns it after its first answer. Of the others the first call
+        may be a long one, from which nobody could take the lead before that.
+        """
+        try:
+            import threading  # noqa: F401
+        except OSError:
+            pass  # no descriptor is left
 
     def _become_worker(self, slot: int) -> None:
         # The zygote says so, too, and may have been killed before it could. A worker of which nobody has heard could not be told to leave.

@@ -3,6 +3,7 @@
 What came while the app was at work lies in the socket and is read before any deadline is held against the client.
 """
 
+import contextlib
 import os
 import signal
 import threading
@@ -10,7 +11,7 @@ import threading
 import pytest
 
 from .processes import workers
-from .visitor import Visitor
+from .visitor import Visitor, visit
 
 SHORT = 0.3  # seconds: the deadline that passes in the meantime
 LONG = 1.0  # seconds: the call of the app that keeps the only worker busy
@@ -88,3 +89,24 @@ def test_an_answer_that_waits_for_others_does_not_wait_for_a_long_one(systemd):
             slow.sock.recv(1)
         slow.sock.setblocking(True)
         assert slow.answer().text == "slept"
+
+
+def test_the_very_first_call_of_a_worker_may_be_a_long_one(systemd, tmp_path):
+    """Also where the app has no use for `threading`, with which the thread that takes the lead is made. The first worker of a wake alone has
+    had no time to learn it.
+    """
+    (tmp_path / "app.py").write_text(
+        "import os, sys, time\nasked = []\ndef app(environ, start_response):\n    asked.append('threading' in sys.modules)\n"
+        "    time.sleep(0.2)\n    start_response('200 OK', [])\n    return [f'{os.getpid()} {asked[0]}'.encode()]\n"
+    )
+    life = systemd("app", directory=tmp_path, idle_timeout=60, workers=3, threads=2)
+    first = visit(life.address).text.split()[0]
+    life.until(lambda: len(workers(life.run.pid)) == 3, "there are not three workers")
+    heard = {}
+    while len(heard) < 3:  # more at a time than one of them can serve
+        with contextlib.ExitStack() as stack:
+            visitors = [stack.enter_context(Visitor(life.address)) for _ in range(6)]
+            for visitor in visitors:
+                visitor.send()
+            heard.update(visitor.answer().text.split() for visitor in visitors)
+    assert {known for pid, known in heard.items() if pid != first} == {"True"}
