@@ -99,6 +99,8 @@ class Master:
         from spyglass.reloading import Reloads
         from spyglass.watchdog import Watchdog, interval
 
+        if os.environ.get("STATE_DIRECTORY"):
+            import spyglass.counters  # noqa: F401, not when it is needed: an upgrade may have put another version in its place by then
         self._quiet = Quiet(self._listeners, self._log, self._watch_listeners, lambda: self._note(_IDLE))
         self._watchdog = Watchdog(interval(os.environ), self._shared)
         self._reloads = Reloads(self._doors, self._log, lambda: self._reload("reload"))
