@@ -90,11 +90,11 @@ def test_what_has_not_ended_after_graceful_timeout_is_cut(systemd):
 @pytest.mark.parametrize("everybody", [False, True], ids=["the Master", "the whole group"])
 def test_told_to_stop_while_the_app_loads_it_leaves_at_once_and_the_visitor_waits_for_the_next(systemd, tmp_path, everybody):
     app = tmp_path / "app.py"
-    app.write_text("import time\ntime.sleep(3600)\n")
+    app.write_text("import pathlib, time\npathlib.Path('hangs').touch()\ntime.sleep(3600)\n")
     life = systemd("app", directory=tmp_path, idle_timeout=60)
     with Visitor(life.address) as early:
         early.send()
-        life.until(lambda: life.run.told("STATUS"), "not loading")
+        life.until((tmp_path / "hangs").exists, "not loading")
         app.write_text("def app(environ, start_response):\n    start_response('200 OK', [])\n    return [b'mended']\n")
         (life.signal_all if everybody else life.signal)(signal.SIGTERM)
         assert early.answer().text == "mended"
