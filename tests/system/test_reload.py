@@ -195,6 +195,7 @@ def test_what_cannot_serve_is_told_and_the_old_one_goes_on(machine: Machine) -> 
     here = site(machine, "failures", start_timeout=2)
     here.drop_in("TimeoutStartSec=1")
     visit(here.unix)
+    wait_until(lambda: len(here.processes()) == 4, 10, "the second worker is there, too")
     there, pid = here.processes(), here.state()["MainPID"]
     with Crowd(here.unix, count=2, pause=0.01) as crowd:
         for name, (more, reason, traced) in FAILURES.items():
