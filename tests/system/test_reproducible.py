@@ -88,8 +88,9 @@ def rebuilt(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str]
 
     yield wait
     for build in builds.values():
-        build.kill()
-        build.communicate()
+        if build.returncode is None:  # nobody has waited for it
+            build.kill()
+            build.communicate()
 
 
 @pytest.mark.timeout(400)
