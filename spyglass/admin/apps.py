@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from spyglass import config as settings
-from spyglass.admin import reach, taken, units
+from spyglass.admin import files, reach, taken, units
 from spyglass.admin.program import Program, program_for
 from spyglass.errors import ConfigError
 from spyglass.wording import place_in
@@ -47,15 +47,7 @@ class App:
         return self.config.listen or (Address(path=f"/run/spyglass/{self.name}.sock"),)
 
     def fault(self, setting: str, text: str) -> None:
-        self.faults.append(f"{place_in(self.file, _text(self.file), setting)}: {setting}: {text}")
-
-
-def _text(file: str) -> str:
-    try:
-        with open(file, encoding="utf-8", errors="replace") as stream:
-            return stream.read()
-    except OSError:
-        return ""
+        self.faults.append(f"{place_in(self.file, files.glance(self.file), setting)}: {setting}: {text}")
 
 
 def names() -> list[str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from spyglass import cli, config
+from spyglass.admin import files
 from spyglass.errors import StartError
 from spyglass.wording import place_in, shown
 
@@ -43,10 +44,7 @@ def settings(service: Mapping[str, str]) -> Settings:
     except StartError as error:
         found.faults = [str(error), *getattr(error, "also", ())]
         return found
-    text = ""
-    if arguments.file is not None:
-        with open(arguments.file, encoding="utf-8", errors="replace") as stream:
-            text = stream.read()
+    text = files.glance(arguments.file) if arguments.file is not None else ""
     for name, value in whole.values.items():
         if value == config.SETTINGS[name].default:
             continue

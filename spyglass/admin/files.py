@@ -8,6 +8,8 @@ import sys
 import tempfile
 from typing import TYPE_CHECKING
 
+from spyglass.admin.table import is_coloured
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import TextIO
@@ -22,6 +24,15 @@ def read(path: str) -> str:
         with open(path, encoding="utf-8", errors="surrogateescape") as stream:
             return stream.read()
     except FileNotFoundError:
+        return ""
+
+
+def glance(path: str, most: int = -1) -> str:
+    """What people may read of the file, `most` letters of it; "" when it cannot be read."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as stream:
+            return stream.read(most)
+    except OSError:
         return ""
 
 
@@ -85,9 +96,9 @@ def difference(wanted: Mapping[str, str]) -> list[str]:
 
 
 def show(lines: Iterable[str], stream: TextIO | None = None) -> None:
-    """Print a diff, in colours if somebody looks at a terminal who has not said no to them (no-color.org)."""
+    """Print a diff, in colours where they are wanted."""
     stream = stream or sys.stdout
-    colours = stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    colours = is_coloured(stream, os.environ)
     for line in lines:
         colour = _BOLD if line.startswith(("+++", "---")) else _COLOURS.get(line[:1], "")
         print(f"{colour}{line}{_PLAIN}" if colours and colour else line, file=stream)

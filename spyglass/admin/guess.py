@@ -7,8 +7,11 @@ import glob
 import os
 import re
 
+from spyglass.admin import files
+
 _NAMES = ("application", "app")  # what a module that is named alone is asked for
 _FACTORIES = ("create_app", "make_app")
+_MOST = 1 << 20  # letters of a source
 _FILES = ("wsgi.py", "app.py", "application.py", "main.py")
 _SETTINGS = re.compile(r"""DJANGO_SETTINGS_MODULE['"]\s*,\s*['"]([\w.]+)\.settings""")
 
@@ -33,7 +36,7 @@ def apps_in(directory: str) -> list[str]:
 
 def _django(directory: str) -> str:
     """The project that manage.py names."""
-    found = _SETTINGS.search(_read(os.path.join(directory, "manage.py")))
+    found = _SETTINGS.search(files.glance(os.path.join(directory, "manage.py"), _MOST))
     if found and os.path.isfile(os.path.join(directory, *found[1].split("."), "wsgi.py")):
         return f"{found[1]}.wsgi:application"
     return ""
@@ -42,7 +45,7 @@ def _django(directory: str) -> str:
 def _app_in(directory: str, file: str) -> str:
     module = file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
     try:
-        tree = ast.parse(_read(os.path.join(directory, file)))
+        tree = ast.parse(files.glance(os.path.join(directory, file), _MOST))
     except (SyntaxError, ValueError):
         return ""
     made = _top_level(tree)
@@ -63,11 +66,3 @@ def _top_level(tree: ast.Module) -> set[str]:
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
             names |= {target.id for target in targets if isinstance(target, ast.Name)}
     return names
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as stream:
-            return stream.read(1 << 20)
-    except OSError:
-        return ""
