@@ -12,7 +12,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from spyglass.admin import apply, listening, sandbox, systemctl, units
+from spyglass.admin import apply, files, listening, sandbox, systemctl, unit_files, units
 from spyglass.config import file_for
 from spyglass.errors import EX_CONFIG, ConfigError, StartError
 
@@ -114,7 +114,7 @@ def _texts(state: Mapping[str, str], ours: str, due: Mapping[str, str]) -> dict[
     unit, *drop_ins = [state["FragmentPath"], *state["DropInPaths"].split()]
     if ours in due:
         drop_ins = sorted({*drop_ins, ours}, key=os.path.basename)
-    texts = {path: due[path] if path in due else _read(path) for path in (unit, *drop_ins)}
+    texts = {path: due[path] if path in due else files.read(path) for path in (unit, *drop_ins)}
     return {path: text for path, text in texts.items() if text}
 
 
@@ -129,11 +129,6 @@ def _refuse_unloaded(unit: str, state: Mapping[str, str]) -> None:
         return
     why = {"not-found": "there is no such unit: is the package installed?", "masked": "it is masked: systemctl unmask"}
     raise StartError(f"{unit}: {why.get(state['LoadState'], state['LoadError'] or state['LoadState'])}")
-
-
-def _read(path: str) -> str:
-    with open(path, encoding="utf-8", errors="surrogateescape") as stream:
-        return stream.read()
 
 
 def _due_addresses(unit: str, app: App) -> int:
@@ -174,8 +169,9 @@ def _explained(service: str, texts: Sequence[str], ended: sandbox.Ended) -> Iter
 def _missing(texts: Sequence[str]) -> Iterator[str]:
     """Files that the unit names and that are not there."""
     for text in texts:
-        for section, key, value in sandbox.lines(text):
-            if section != "Service" or "%" in value:
+        for line in unit_files.parse(text):
+            key, value = line.key, line.written
+            if line.section != "Service" or "%" in value:
                 continue
             if key in ("LoadCredential", "LoadCredentialEncrypted"):
                 name, _, path = value.partition(":")

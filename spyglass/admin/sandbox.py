@@ -23,7 +23,7 @@ import tempfile
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING
 
-from spyglass.admin import systemctl
+from spyglass.admin import systemctl, unit_files
 from spyglass.config import file_for
 from spyglass.errors import StartError
 
@@ -56,26 +56,6 @@ class SandboxError(StartError):
     """The sandbox cannot be tried; the text says why."""
 
 
-Line = tuple[str, str, str]  # section, name, value
-
-
-def lines(text: str) -> Iterator[Line]:
-    """The assignments of a unit file, continued lines joined as systemd does (systemd.syntax(7))."""
-    section, begun = "", ""
-    for line in text.splitlines():
-        if line.lstrip().startswith(("#", ";")) or not (begun or line.strip()):
-            continue
-        if line.endswith("\\"):
-            begun += line[:-1] + " "
-            continue
-        whole, begun = (begun + line).strip(), ""
-        if whole.startswith("[") and whole.endswith("]"):
-            section = whole[1:-1]
-        elif "=" in whole:
-            name, _, value = whole.partition("=")
-            yield section, name.strip(), value.strip()
-
-
 def copy(name: str, texts: Iterable[str], words: Sequence[str] = ()) -> str:
     """The service of the app `name`, of which `texts` are the file and its drop-ins in order, as one that only checks.
 
@@ -84,13 +64,13 @@ def copy(name: str, texts: Iterable[str], words: Sequence[str] = ()) -> str:
     unit = ["Description=Check of the app %i", "StartLimitIntervalSec=0"]
     service, command = [], ""
     for text in texts:
-        for section, key, value in lines(text):
-            if section == "Unit" and key in _KEPT_OF_UNIT:
-                unit.append(f"{key}={value}")
-            elif section == "Service" and key == "ExecStart":
-                command = value
-            elif section == "Service" and not _DROPPED.match(key):
-                service.append(f"{key}={_as_the_service(value, name)}")
+        for line in unit_files.parse(text):
+            if line.section == "Unit" and line.key in _KEPT_OF_UNIT:
+                unit.append(f"{line.key}={line.written}")
+            elif line.section == "Service" and line.key == "ExecStart":
+                command = line.written
+            elif line.section == "Service" and not _DROPPED.match(line.key):
+                service.append(f"{line.key}={_as_the_service(line.written, name)}")
     checks, found = re.subn(r"(?<=\s)serve(?=\s|$)", "check", command, count=1)
     if not found:
         raise SandboxError(f"{systemctl.service_of(name)} does not run Spyglass: ExecStart={command}")

@@ -6,6 +6,8 @@ import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from spyglass.admin import files
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -14,47 +16,43 @@ ETC = ("/etc/", "/run/")  # what an administrator may change; the rest is a pack
 
 @dataclass
 class Line:
-    """An assignment. `plain` (bool): it is one line of its file."""
+    """An assignment. `plain` (bool): it is one line of its file. `written`: its value with the indentation of continued lines."""
 
     file: str
     section: str
     key: str
     value: str
     plain: bool = True
+    written: str = ""
 
 
 def parse(text: str, file: str = "") -> list[Line]:
     """The assignments in a unit file, in order (systemd.syntax(7))."""
     found = []
-    section, begun, pieces = "", "", 0
+    section = ""
+    pieces: list[str] = []
     for line in text.split("\n"):
-        line = line.strip()
-        if begun and line.startswith(("#", ";")):
+        if line.lstrip().startswith(("#", ";")):
+            continue  # also between continued lines
+        if line.rstrip().endswith("\\"):
+            pieces.append(line.rstrip()[:-1])
             continue
-        if line.endswith("\\"):
-            begun, pieces = f"{begun}{line[:-1]} ", pieces + 1
-            continue
-        whole, plain = begun + line, pieces == 0
-        begun, pieces = "", 0
+        pieces.append(line)
+        whole, written, plain = " ".join(piece.lstrip() for piece in pieces).strip(), " ".join(pieces), len(pieces) == 1
+        pieces = []
         if whole.startswith("[") and whole.endswith("]"):
             section = whole[1:-1]
-        elif whole and not whole.startswith(("#", ";")):
-            key, equals, value = whole.partition("=")
-            if equals:
-                found.append(Line(file, section, key.strip(), value.strip(), plain))
+            continue
+        key, equals, value = whole.partition("=")
+        if equals:
+            found.append(Line(file, section, key.strip(), value.strip(), plain, written.partition("=")[2].strip()))
     return found
 
 
 def lines(unit: Mapping[str, str]) -> list[Line]:
     """Those of all files of a unit (FragmentPath, DropInPaths), in the order in which they count; what cannot be read is left out."""
-    found = []
-    for path in [unit.get("FragmentPath", ""), *unit.get("DropInPaths", "").split()]:
-        try:
-            with open(path, encoding="utf-8", errors="replace") as stream:
-                found += parse(stream.read(), path)
-        except OSError:
-            pass
-    return found
+    paths = [unit.get("FragmentPath", ""), *unit.get("DropInPaths", "").split()]
+    return [line for path in paths for line in parse(files.glance(path), path)]
 
 
 def is_replaced(unit: Mapping[str, str]) -> bool:
