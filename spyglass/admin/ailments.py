@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import spyglass
 from spyglass import config
 from spyglass.admin import apps, files, listening, taken, units, views
-from spyglass.admin.program import packaged_version
+from spyglass.admin.program import packaged_version, version_in
 from spyglass.admin.traps import FEWEST_WAITING, Finding, Properties
+from spyglass.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -107,12 +108,12 @@ def _journal() -> list[Finding]:
 
 
 def _names() -> list[Finding]:
-    files = sorted(glob.glob(os.path.join(config.DIRECTORY, "*.toml")))
+    paths = {name: os.path.join(config.DIRECTORY, f"{name}.toml") for name in apps.names()}
     why = "a name has 1 to 22 of a-z, 0-9, - and _, the first a letter or digit, for it must fit a user's"
     return [
         Finding(MACHINE, f"{path} is of no app: that is no name for one", why, [f"mv {shlex.quote(path)} {config.DIRECTORY}/NAME.toml"])
-        for path in files
-        if not views.is_name(os.path.basename(path)[:-5])
+        for name, path in paths.items()
+        if not views.is_name(name)
     ]
 
 
@@ -157,11 +158,9 @@ def _venv(app: App) -> list[Finding]:
     if not app.config.venv or os.access(os.path.join(venv, "bin", "spyglass"), os.X_OK):
         return []
     try:
-        with open(os.path.join(venv, "pyvenv.cfg"), encoding="utf-8", errors="replace") as stream:
-            entries = {key.strip(): value.strip() for key, _, value in (line.partition("=") for line in stream)}
-    except OSError:
+        theirs = version_in(venv)
+    except ConfigError:
         return []
-    theirs = ".".join((entries.get("version") or entries.get("version_info") or "?").split(".")[:2])
     if theirs == packaged_version():
         return []
     requirements = shlex.quote(os.path.join(os.path.dirname(venv), "requirements.txt"))

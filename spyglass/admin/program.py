@@ -31,15 +31,13 @@ class Program:
 
 def program_for(venv: str) -> Program:
     """What runs an app whose virtual environment is at `venv` (an absolute path). Raises ConfigError with what to install."""
-    settings = _settings(venv)
+    theirs = version_in(venv)
     python = os.path.join(venv, "bin", "python")
     if not os.path.exists(python):
         where = f", {os.readlink(python)}," if os.path.islink(python) else ""
         raise ConfigError(f"the Python{where} of the virtual environment {venv} is not there (any more): make it anew")
     if os.path.realpath(python) == os.path.realpath(PACKAGED_PYTHON):
         return Program()
-    # venv writes the one, virtualenv and uv the other.
-    theirs = ".".join((settings.get("version") or settings.get("version_info") or "?").split(".")[:2])
     command = os.path.join(venv, "bin", "spyglass")
     if os.access(command, os.X_OK):
         return Program(command, python, _version(venv))
@@ -51,14 +49,17 @@ def program_for(venv: str) -> Program:
     )
 
 
-def _settings(venv: str) -> dict[str, str]:
+def version_in(venv: str) -> str:
+    """"3.11": of the Python that a virtual environment says it was made for, "?" if it does not say. Raises ConfigError if it is none."""
     path = os.path.join(venv, "pyvenv.cfg")
     try:
         with open(path, encoding="utf-8", errors="replace") as stream:
             pairs = [line.partition("=")[::2] for line in stream]
     except OSError as error:
         raise ConfigError(f"{venv} is not a virtual environment: {path}: {error.strerror}") from None
-    return {key.strip(): value.strip() for key, value in pairs}
+    settings = {key.strip(): value.strip() for key, value in pairs}
+    # venv writes the one, virtualenv and uv the other.
+    return ".".join((settings.get("version") or settings.get("version_info") or "?").split(".")[:2])
 
 
 def packaged_version() -> str:

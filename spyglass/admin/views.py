@@ -5,14 +5,13 @@ Nothing here connects to a socket, for that is what wakes. What an ordinary user
 
 from __future__ import annotations
 
-import glob
 import os
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from spyglass import config, counters
-from spyglass.admin import listening, systemctl
+from spyglass.admin import apps, listening, systemctl
 from spyglass.errors import ConfigError
 from spyglass.memory import share
 
@@ -123,7 +122,7 @@ def units_of(name: str) -> tuple[str, str]:
 
 def names() -> list[str]:
     """All apps there are: with a file of settings, or units that systemd knows, or both."""
-    found = {name for path in glob.glob(os.path.join(config.DIRECTORY, "*.toml")) if is_name(name := os.path.basename(path)[:-5])}
+    found = {name for name in apps.names() if is_name(name)}
     for unit in systemctl.units("spyglass@*.s[oe]*"):
         found.add(unit.partition("@")[2].rpartition(".")[0])
     return sorted(found)
