@@ -100,7 +100,8 @@ class Master:
         from spyglass.watchdog import Watchdog, interval
 
         if os.environ.get("STATE_DIRECTORY"):
-            import spyglass.counters  # noqa: F401, not when it is needed: an upgrade may have put another version in its place by then
+            # Not when it is needed: an upgrade may have put another version in its place by then.
+            import spyglass.counters  # noqa: F401
         self._quiet = Quiet(self._listeners, self._log, self._watch_listeners, lambda: self._note(_IDLE))
         self._watchdog = Watchdog(interval(os.environ), self._shared)
         self._reloads = Reloads(self._doors, self._log, lambda: self._reload("reload"))
@@ -487,7 +488,7 @@ class Master:
             return
         if self._counters is None:
             try:
-                from spyglass.counters import Counters  # what a wake does not pay for
+                from spyglass.counters import Counters
 
                 self._counters = Counters(os.environ, self._shared, self._log)
             except OSError:  # without a descriptor to read it with; to begin from nothing would be to lose what was counted before
