@@ -97,6 +97,14 @@ def awake(installed_machine: Machine) -> Iterator[Instance]:
     machine.systemctl("stop", instance.socket)
 
 
+def configured(awake: Instance) -> None:
+    """What dpkg has begun it ends, and the app runs what has come."""
+    machine = awake.machine
+    machine.run("dpkg", "--configure", "--pending")
+    assert status(machine) == f"installed {newer(machine)}"
+    machine.wait_until(lambda: runs(visit(awake.unix)) == expected(newer(machine)), 30, "it runs what was configured")
+
+
 def test_interrupted_between_files_and_scripts(awake: Instance) -> None:
     """dpkg may be busy with a thousand other packages there, or have been killed: who comes meanwhile is served."""
     machine = awake.machine
@@ -107,9 +115,7 @@ def test_interrupted_between_files_and_scripts(awake: Instance) -> None:
     assert never_woken(sleeper)
     assert runs(visit(sleeper.unix)) == expected(newer(machine))
     assert life(visit(awake.unix)) == before
-    machine.run("dpkg", "--configure", "--pending")
-    assert status(machine) == f"installed {newer(machine)}"
-    machine.wait_until(lambda: runs(visit(awake.unix)) == expected(newer(machine)), 30, "it runs what was configured")
+    configured(awake)
 
 
 def test_killed_amid_the_scripts(awake: Instance) -> None:
@@ -122,9 +128,7 @@ def test_killed_amid_the_scripts(awake: Instance) -> None:
     assert status(machine) == f"half-configured {newer(machine)}"
     assert life(visit(awake.unix)) == before
     machine.run("rm", POLICY)
-    machine.run("dpkg", "--configure", "--pending")
-    assert status(machine) == f"installed {newer(machine)}"
-    machine.wait_until(lambda: runs(visit(awake.unix)) == expected(newer(machine)), 30, "it runs what was configured")
+    configured(awake)
 
 
 def test_a_policy_that_forbids_it_is_heeded(awake: Instance) -> None:
