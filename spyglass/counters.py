@@ -16,7 +16,7 @@ import os
 import stat
 import time
 
-from spyglass import scoreboard
+from spyglass import printable, scoreboard
 from spyglass.woken import began
 
 TYPE_CHECKING = False
@@ -79,7 +79,7 @@ class Record:
 
 def one_line(text: str) -> str:
     """So much of `text` as is worth remembering, and nothing that could do something to a terminal."""
-    return "".join(letter if letter.isprintable() else " " for letter in text[:_LONGEST])
+    return printable.one_line(text, _LONGEST)
 
 
 def parse(text: str) -> Record:

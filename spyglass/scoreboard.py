@@ -16,6 +16,7 @@ import sys
 import time
 
 import spyglass
+from spyglass.printable import one_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -113,5 +114,4 @@ def write_reason(cells: memoryview[int], reason: str) -> None:
 
 def read_reason(cells: memoryview[int]) -> str:
     """What was written, in one line."""
-    text = cells[_REASON : _REASON + _WORDS].tobytes().rstrip(b"\0").decode("utf-8", "ignore")
-    return "".join(letter if letter.isprintable() else " " for letter in text)
+    return one_line(cells[_REASON : _REASON + _WORDS].tobytes().rstrip(b"\0").decode("utf-8", "ignore"))
