@@ -7,6 +7,7 @@ Whoever catches one needs no table: it says its line and pays its price.
 from __future__ import annotations
 
 import errno
+import os
 
 EX_CONFIG = 78
 """Exit status for configuration or an app that fails (sysexits.h; the units name it in RestartPreventExitStatus=)."""
@@ -82,3 +83,15 @@ def blame(error: BaseException) -> str:
     if isinstance(error, RobbedError) or (isinstance(error, OSError) and error.errno in (errno.EBADF, errno.ENOTSOCK)):
         return "a descriptor of ours is gone, closed by the app as it seems"
     return "a bug of ours"
+
+
+def one_line(error: BaseException) -> str:
+    """`error` and the line of code that raised it, as one printable line: its text may hold what a client has sent."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    place = f" ({os.path.basename(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno})" if trace is not None else ""
+    return f"{type(error).__name__}: {ascii(str(error))[:_LONGEST]}{place}"
+
+
+_LONGEST = 200  # characters

@@ -100,13 +100,19 @@ class ChunkedDecoder:
 
     def _line(self, buffer: bytes, at: int) -> bytes | None:
         end = buffer.find(b"\n", at)
-        line = buffer[at : end - 1] if end >= 0 else buffer[at:].removesuffix(b"\r")
+        whole = buffer[at:end] if end >= 0 else buffer[at:]
+        line = whole.removesuffix(b"\r")
         limit = _LINE if self._state == SIZE else self._max_head
+        # In the order in which the bytes come: a body gets the same answer however it was cut.
+        if b"\r" in line[:limit] or b"\0" in line[:limit]:
+            raise RequestError(400, "a line of a chunked body does not end in CRLF")
         if len(line) > limit:
             raise RequestError(400 if self._state == SIZE else 431, "line too long in a chunked body")
-        if b"\r" in line or b"\0" in line or (end >= 0 and buffer[end - 1 : end] != b"\r") or end == at:
+        if end < 0:
+            return None
+        if line == whole:
             raise RequestError(400, "a line of a chunked body does not end in CRLF")
-        return line if end >= 0 else None
+        return line
 
     def _size(self, line: bytes) -> None:
         digits, semicolon, extensions = line.partition(b";")

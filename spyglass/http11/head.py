@@ -5,6 +5,7 @@ from __future__ import annotations
 import httptools
 
 from spyglass.errors import RequestError
+from spyglass.http11.chunked import CONTROLS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,7 +35,6 @@ class HeadParser:
     """
 
     def __init__(self) -> None:
-        self._parser: httptools.HttpRequestParser | None = None
         self.known: dict[bytes, Request] = {}
 
     def remember(self, head: bytes, request: Request) -> None:
@@ -47,34 +47,50 @@ class HeadParser:
     def parse(self, section: bytes, version: bytes, max_fields: int) -> dict[str, str]:
         """The fields of `section`, what stands between the request line and the empty line, as PEP 3333 wants them. Raises RequestError."""
         lines = section.decode("latin-1").split("\r\n") if section else []
-        if len(lines) > max_fields:
-            raise RequestError(431, f"more than {max_fields} header fields")
-        judged = section
-        if b"\t" in section:
-            # OWS, RFC 9110 5.6.3; llhttp knows the space alone where it looks into a value.
-            judged = b"\r\n".join(line.rstrip(b" \t") for line in section.split(b"\r\n"))
-        parser, self._parser = self._parser or httptools.HttpRequestParser(None), None
+        check_controls(section, len(lines) - 1 if lines else 0)
+        if b"\t" in section or len(lines) > max_fields:
+            check_folds(b"\r\n" + section)  # before the lines lose their blanks: one that has nothing else would end the head
+            if len(lines) > max_fields:
+                raise RequestError(431, f"more than {max_fields} header fields")
+            # OWS, RFC 9110 5.6.3; llhttp knows the space alone where it looks into a value. What it judges is what is cut below.
+            lines = [line.rstrip(" \t") for line in lines]
+            section = "\r\n".join(lines).encode("latin-1")
         try:
-            # Bare CR, bare LF and folded fields (RFC 9112 2.2, 5.2), where two readers of one message part ways, are refused in here, too.
-            parser.feed_data(b"%b%b\r\n\r\n" % (_ANY_LINE, judged) if judged else _ANY_LINE + b"\r\n")
-        except httptools.HttpParserUpgrade:
-            return _cut(lines)  # an offer we do not take up (RFC 9110 7.8); the parser stands in another protocol now
+            _judge(b"%b%b\r\n\r\n" % (_ANY_LINE, section) if section else _ANY_LINE + b"\r\n")
         except httptools.HttpParserError as error:
+            check_folds(b"\r\n" + section)
             raise _refusal(error, _cut(lines), version) from None
-        fields = _cut(lines)
-        if _parser_stands(fields):
-            self._parser = parser
-        return fields
+        return _cut(lines)
 
 
-def _parser_stands(fields: dict[str, str]) -> bool:
-    """True when llhttp stands where a new head may begin, and waits neither for a body nor for the end of the connection."""
-    # One by one, here and elsewhere: isdisjoint() goes through all the fields, which takes ten times as long.
-    if "CONTENT_LENGTH" in fields or "HTTP_TRANSFER_ENCODING" in fields:
-        return False
-    # It takes Proxy-Connection for Connection.
-    connection = fields.get("HTTP_CONNECTION")
-    return "HTTP_PROXY_CONNECTION" not in fields and (connection is None or connection.lower() == "keep-alive")
+def _judge(head: bytes) -> None:
+    """Return if llhttp takes `head` for one. Raises HttpParserError, or RequestError.
+
+    By a parser of its own: after some heads one stands elsewhere than where the next may begin (in a body, in another protocol, behind
+    the last message of a connection), and only llhttp knows which they are. A new one costs half a microsecond.
+    """
+    try:
+        httptools.HttpRequestParser(None).feed_data(head)
+    except httptools.HttpParserUpgrade as offer:
+        # We do not take it up (RFC 9110 7.8). But llhttp looks at nothing behind the head that makes it.
+        if offer.args != (len(head),):
+            raise RequestError(400, "a head ends within the head") from None
+
+
+def check_controls(text: bytes, ends: int) -> None:
+    """Raise RequestError unless `text` holds `ends` CRLF, and no other control character but tabs.
+
+    RFC 9112 2.2: a bare CR or LF is where two readers of one message part ways. RFC 9110 5.5 has NUL and the others. llhttp refuses them
+    as well, but must not be alone to decide where a line ends, and a head that is still on its way cannot be given to it.
+    """
+    if len(text) - len(text.translate(None, CONTROLS)) != 2 * ends:
+        raise RequestError(400, "a bare CR or LF, or another control character, in the head")
+
+
+def check_folds(text: bytes) -> None:
+    """Raise RequestError if a line in `text` is folded into the next: two readers part ways there, too (RFC 9112 2.2 and 5.2)."""
+    if b"\r\n " in text or b"\r\n\t" in text:
+        raise RequestError(400, "folded header field")
 
 
 def _refusal(error: httptools.HttpParserError, fields: dict[str, str], version: bytes) -> RequestError:

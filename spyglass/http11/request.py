@@ -13,7 +13,7 @@ from __future__ import annotations
 from spyglass.errors import RequestError
 from spyglass.http11.body import Body
 from spyglass.http11.chunked import ChunkedDecoder, is_token
-from spyglass.http11.head import HeadParser, check_coding
+from spyglass.http11.head import HeadParser, check_coding, check_controls, check_folds
 from spyglass.http11.target import parse_target, valid_host
 from spyglass.lean import lru_cache
 
@@ -27,6 +27,8 @@ METHODS = frozenset(
     b"ACL REPORT MKACTIVITY CHECKOUT MERGE BASELINE-CONTROL CHECKIN LABEL MKWORKSPACE UNCHECKOUT UPDATE VERSION-CONTROL ORDERPATCH "
     b"MKREDIRECTREF UPDATEREDIRECTREF MKCALENDAR LINK UNLINK M-SEARCH NOTIFY SUBSCRIBE UNSUBSCRIBE PURGE".split()
 )
+_LONGEST_METHOD = 32  # bytes; RFC 9112 3 wants 501 for a longer one than any that is known, and the longest of those has 17
+_HTTP = b"HTTP/"
 # By these a proxy before us speaks for others; whether it may, see forwarded.py.
 PROXY_FIELDS = frozenset(
     ["HTTP_FORWARDED"]
@@ -174,30 +176,43 @@ class RequestReader:
         if not end:
             self._check_partial(buffer)
             return None
+        if len(head) + 4 > self._limits.max_head:
+            self._check_partial(buffer)
         self._searched = 0
         self.buffer = rest
-        if len(head) + 4 > self._limits.max_head:
-            self._too_large(head)
         return head
 
     def _check_partial(self, buffer: bytes) -> None:
-        if len(buffer) > self._limits.max_head:
-            self._too_large(buffer)
-        # A head that can no longer become a good one is refused now; its sender may be waiting for the answer. Only what is new is
-        # looked at, or a head that comes byte by byte would cost the square of its length.
-        start = max(0, self._searched - 3)
+        """Raise RequestError for the beginning of a head if no head that begins so could be a good one; its sender may be waiting.
+
+        In the order in which the bytes come: a head gets the same answer however it was cut. Only what is new is looked at, or a head
+        that comes byte by byte would cost the square of its length.
+        """
+        searched, most = self._searched, self._limits.max_head
+        if buffer.find(b"\r\n", 0, searched) < 0:
+            line, end, _ = buffer[:most].partition(b"\r\n")
+            if end:
+                _check_target(*_request_line(line))
+            elif line.removesuffix(b"\r"):
+                _check_start(line)
+        start = max(0, searched - 3)
         if buffer[start : start + 1] == b"\n" and start:
             start -= 1
-        _check_lines(buffer[start:].removesuffix(b"\r"))
+        new = buffer[start:most].removesuffix(b"\r")
+        check_controls(new, new.count(b"\r\n"))
+        check_folds(new)
+        if len(buffer) > most:
+            if buffer.find(b"\r\n", 0, most) < 0:
+                raise RequestError(414, f"request line longer than {most} bytes")
+            raise RequestError(431, f"request head larger than {most} bytes")
         self._searched = len(buffer)
 
     def _parse(self, head: bytes) -> Request:
         line, _, section = head.partition(b"\r\n")
         method, target, version = _request_line(line)
+        request, authority = _check_target(method, target, version)
         known = section == self._section and version == self._version
-        fields = self._fields if known else self._heads.parse(section, version, self._limits.max_fields)
-        request = Request(method.decode("latin-1"), target.decode("latin-1"), (1, 0) if version == b"HTTP/1.0" else (1, 1), fields)
-        authority = parse_target(request)
+        request.fields = fields = self._fields if known else self._heads.parse(section, version, self._limits.max_fields)
         if known and authority is None:
             request.keep_alive = self._keep_alive
             return request
@@ -207,12 +222,6 @@ class RequestReader:
         if not known and len(head) <= _REMEMBERED and _means_the_same_again(fields):
             self._section, self._version, self._fields, self._keep_alive = section, version, fields, request.keep_alive
         return request
-
-    def _too_large(self, head: bytes) -> None:
-        line = head.find(b"\r\n")
-        if line < 0 or line > self._limits.max_head:
-            raise RequestError(414, f"request line longer than {self._limits.max_head} bytes")
-        raise RequestError(431, f"request head larger than {self._limits.max_head} bytes")
 
     def _expect_body(self, request: Request) -> bool:
         """Set up what RFC 9112 6.3 says about the body; False when there is none."""
@@ -225,6 +234,8 @@ class RequestReader:
         elif length is None:
             return _no_body(request)
         else:
+            if not (length.isascii() and length.isdigit()):
+                raise RequestError(400, "bad Content-Length")  # RFC 9110 8.6; llhttp says so, too, but here is where it is used
             if len(length) > 15:
                 # More digits than any body has bytes, unless they are zeros; int(), ours or the app's, would refuse some thousands of them.
                 length = request.fields["CONTENT_LENGTH"] = length.lstrip("0") or "0"
@@ -285,15 +296,6 @@ def _skip_empty_lines(buffer: bytes) -> bytes:
     return buffer[end:] if 2 * buffer.count(b"\r\n", 0, end) == end else buffer
 
 
-def _check_lines(head: bytes) -> None:
-    # RFC 9112 2.2 and 5.2: a bare CR or LF, or a line folded into the next, is where two readers of one message part ways.
-    ends = head.count(b"\r\n")
-    if head.count(b"\n") != ends or head.count(b"\r") != ends:
-        raise RequestError(400, "a line of the head does not end in CRLF")
-    if b"\r\n " in head or b"\r\n\t" in head:
-        raise RequestError(400, "folded header field")
-
-
 def _check_host(request: Request, authority: str | None) -> None:
     # RFC 9112 3.2: exactly one Host in HTTP/1.1, a valid one, and an absolute-form target's authority stands above it.
     host = request.fields.get("HTTP_HOST")
@@ -309,14 +311,34 @@ def _check_host(request: Request, authority: str | None) -> None:
 def _request_line(line: bytes) -> list[bytes]:
     """method SP request-target SP HTTP-version, RFC 9112 3; one space each, and none of the leniencies it permits."""
     parts = line.split(b" ")
+    if len(parts) == 3 and parts[0] in METHODS and parts[2] in (b"HTTP/1.1", b"HTTP/1.0"):
+        return parts
+    _check_start(line)
+    check_controls(line, 0)
     if len(parts) != 3:
         raise RequestError(400, "bad request line")
-    method, _, version = parts
-    if version not in (b"HTTP/1.1", b"HTTP/1.0"):
-        _check_version(version)
-    if method not in METHODS:
-        raise RequestError(501 if is_token(method) else 400, "unknown method")
+    _check_version(parts[2])
+    if parts[0] not in METHODS:
+        raise RequestError(501, "unknown method")
     return parts
+
+
+def _check_start(line: bytes) -> None:
+    """Raise RequestError if no request line begins with `line`: TLS, SSH, a line of another protocol."""
+    method = line[: _LONGEST_METHOD + 1].partition(b" ")[0]
+    if not is_token(method):
+        raise RequestError(400, "bad request line")
+    if len(method) > _LONGEST_METHOD:
+        raise RequestError(501, f"method longer than {_LONGEST_METHOD} bytes")
+    _, *parts = line.removesuffix(b"\r").split(b" ", 3)
+    if len(parts) > 2 or (len(parts) == 2 and not (_HTTP.startswith(parts[1]) or (parts[1].startswith(_HTTP) and len(parts[1]) <= 8))):
+        raise RequestError(400, "bad request line")
+
+
+def _check_target(method: bytes, target: bytes, version: bytes) -> tuple[Request, str | None]:
+    """The request that its line tells of, and the authority in its target. Raises RequestError."""
+    request = Request(method.decode("latin-1"), target.decode("latin-1"), (1, 0) if version == b"HTTP/1.0" else (1, 1), {})
+    return request, parse_target(request)
 
 
 def _check_version(version: bytes) -> None:

@@ -17,7 +17,7 @@ import sys
 from time import monotonic
 
 from spyglass.deadlines import BODY, HEAD, IDLE, LAST_CALL, LINGER
-from spyglass.errors import RequestError
+from spyglass.errors import RequestError, blame, one_line
 from spyglass.http11.refusal import refusal
 from spyglass.http11.request import RequestReader
 from spyglass.lean import socket
@@ -133,6 +133,9 @@ class Connection(Sender):
                 self._loop.log.error(f"request body: temporary file: {error.strerror}")
                 self._refuse(507, "no room for the request body")
                 return
+            except Exception as error:
+                self._misread(error)
+                return
             if request is None:
                 if len(data) == _RECEIVE_HEAD and reader.pending is not None and reader.bulky:
                     # A body has begun, and there is more of it already.
@@ -146,6 +149,9 @@ class Connection(Sender):
                 # What only some requests need is imported by them, and that takes a descriptor.
                 self._loop.log.error(f"{request.method} {request.target}: {error.strerror}")
                 self._refuse(503, "out of resources")
+                return
+            except Exception as error:
+                self._misread(error)
                 return
             if not self._pump():
                 return
@@ -314,6 +320,11 @@ class Connection(Sender):
             self._record_refusal(status, len(self._out.partition(b"\r\n\r\n")[2]))
         self._pump()
 
+    def _misread(self, error: Exception) -> None:
+        """What the client has sent makes our own code fail. That costs this connection, not the worker and all the others."""
+        self._loop.log.error(f"{self}: {blame(error)} while reading a request: {one_line(error)}")
+        self._refuse(400, "the request cannot be read")
+
     def _end(self) -> None:
         """The last answer is out. A client that announced the end (Connection: close) sends no more; for another we linger."""
         if self._at_end or (self._announced and not self._reader.buffer and not self._sends_on()):
@@ -456,7 +467,7 @@ class Connection(Sender):
                 return self._environs.client(request)
             address: str = self._constant()["REMOTE_ADDR"]
             return address
-        except OSError:  # no descriptor is left to import with what knows proxies
+        except Exception:  # no descriptor is left to import with what knows proxies, or this request is one that was misread
             return ""
 
     def _reset_on_close(self) -> None:
