@@ -26,6 +26,9 @@ _HARMLESS = {
 # The transfer codings there are beside chunked (RFC 9112 7.2, 12.3) or were once. A request that ends in one of them has no length,
 # which must be 400 (6.3), though none of them is spoken here; what a name means that nobody knows is 501 (6.1).
 _CODINGS = {"compress", "deflate", "gzip", "identity", "x-compress", "x-gzip"}
+# No lists (RFC 9110 5.3). What stands before us, and routes, lets in or filters by one of them, may look at the first or the last of two,
+# and the app would see another request than it has judged.
+_SINGLE = {"HTTP_HOST", "CONTENT_LENGTH", "CONTENT_TYPE", "HTTP_CONTENT_RANGE", "HTTP_AUTHORIZATION", "HTTP_PROXY_AUTHORIZATION"}
 _PRINTABLE = bytes(range(0x20, 0x7F))
 
 
@@ -154,7 +157,7 @@ def _cut(lines: list[str]) -> dict[str, str]:
 
 
 def _combine(key: str, first: str, second: str) -> str:
-    if key in ("HTTP_HOST", "CONTENT_LENGTH"):
+    if key in _SINGLE:
         raise RequestError(400, f"more than one {key.removeprefix('HTTP_').replace('_', '-').title()} field")
     # RFC 9110 5.3: a list; RFC 6265 5.4 has its own separator.
     return f"{first}; {second}" if key == "HTTP_COOKIE" else f"{first}, {second}"

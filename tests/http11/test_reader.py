@@ -98,6 +98,13 @@ def test_values_and_repeated_fields(lines, key, value):
     assert field_values(request(*lines))[key] == value
 
 
+@pytest.mark.parametrize("second", ["", "a/b", "c/d"])
+@pytest.mark.parametrize("name", ["Host", "Content-Length", "Content-Type", "Content-Range", "Authorization", "Proxy-Authorization", "content-type", "AUTHORIZATION"])
+def test_two_of_what_there_can_be_one_of(name, second):
+    """RFC 9110 5.3. A filter before us may have looked at either of them."""
+    assert refused(request(f"{name}: 1", "X: y", f"{name.title()}: {second}", body=b"a")) == 400
+
+
 @pytest.mark.parametrize("line", ["X: " + "y" * 60_000, "X" * 60_000 + ": y", "Connection: close, " + "x" * 60_000])
 def test_a_large_head_is_not_kept(line):
     """An idle connection costs little, whatever was said on it; so do names that somebody has made up."""
@@ -227,12 +234,38 @@ def test_limits(what, data, limits, status):
 
 
 @pytest.mark.parametrize(
-    "data",
-    [b"GET / HTTP/1.1\nHost: a", b"GET / HTTP/1.1\r\nA: b\r\n c", b"GET / HTTP/1.1\r\nA: b\rc", b"\n", b"\r\r", b"GET /\0\r\n\r\n"],
+    ("data", "status"),
+    [
+        *((data, 400) for data in (b"GET / HTTP/1.1\nHost: a", b"GET / HTTP/1.1\r\nA: b\r\n c", b"GET / HTTP/1.1\r\nA: b\rc", b"\n", b"\r\r")),
+        # Another protocol: TLS, SSH, SOCKS, RDP, Redis, a PROXY header where there is to be none, and what netcat gets from a cat on the keys
+        *((data, 400) for data in (b"\x16\x03\x01", b"SSH-2.0-OpenSSH_9.2p1\r\n", b"\x05\x01\0", b"\x03\0\0", b"*1\r\n$4\r\n", b"\r\n\r\n\0\r\nQUIT\n")),
+        *((data, 400) for data in (b"PROXY TCP4 1.2.3.4 5.6", b"{", b" GET", b"GE\xe9", b"\xef\xbb\xbfGET", b"G\0E\0T\0", b"HTTP/1.1 200", b"GET\r\n")),
+        # NUL and the other controls, wherever they are
+        *((data, 400) for data in (b"\0", b"G\0", b"GET /\0", b"GET / \0", b"GET /\x1b", b"GET /\x7f", b"GET / HTTP/1.1\r\nA\0", b"GET / HTTP/1.1\r\nA: \x01")),
+        # What is behind the target is no version, or there is more
+        *((data, 400) for data in (b"GET / FTP", b"GET / http", b"GET / HTTP/1.1x", b"GET / HTTP/1.1 ", b"GET / a b", b"DESCRIBE rtsp://a/ RTSP/1.0\r\n")),
+        # A line that is complete is judged, whether its head is or not
+        *((data, 400) for data in (b"GET /\r\n", b"GET a HTTP/1.1\r\n", b"GET /# HTTP/1.1\r\n", b"GET /\xff HTTP/1.1\r\n", b"GET / HTTP/1.\r\n")),
+        *((b"GET / HTTP/2.0\r\n", 505), (b"PRI * HTTP/2.0\r\n", 505), (b"BREW / HTTP/1.1\r\n", 501), (b"CONNECT a:1 HTTP/1.1\r\n", 501)),
+        # RFC 9112 3: longer than any method that is implemented
+        *((b"X" * 33, 501), (b"X" * 33 + b"\0", 501), (b"X" * 33 + b" / HTTP/1.1\r\n", 501), (b"X" * 100_000, 501)),
+    ],
 )
-def test_what_can_no_longer_become_good_is_refused_at_once(data):
-    """Its sender may wait for the answer before it sends the rest."""
-    assert refused(data) == 400
+def test_what_can_no_longer_become_good_is_refused_at_once(data, status):
+    """Its sender may wait for the answer before it sends the rest, or never send any."""
+    assert refused(data) == status
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        *(b"", b"\r", b"\r\n", b"\r\n\r", b"G", b"X" * 32, b"GET ", b"GET /", b"GET / ", b"GET / H", b"GET / HTTP/1.1", b"GET / HTTP/1.1\r"),
+        *(b"PRI * HTTP/2.0", b"PRI * HTTP/2.0\r", b"BREW /", b"OPTIONS *", b"GET http://", b"GET / HTTP/1.1\r\nA", b"GET / HTTP/1.1\r\nA:\t\r"),
+    ],
+)
+def test_what_may_yet_become_one_is_waited_for(data):
+    assert converse([data])[:2] == ([], None)
+    assert converse([data[at : at + 1] for at in range(len(data))])[:2] == ([], None)
 
 
 # However it was cut

@@ -52,7 +52,7 @@ CASES = [
     Case("request line without end", "RFC 9110 15.5.15", b"GET /" + b"a" * HEAD * 3, refused(414)),
     Case("query beyond the limit", "RFC 9110 15.5.15", get("/?" + "a" * HEAD), refused(414)),
     Case("absolute-form beyond the limit", "RFC 9110 15.5.15", get("http://a/" + "a" * HEAD), refused(414)),
-    Case("method without end", "RFC 9112 3", b"A" * HEAD * 3, refused(400, 414, 501)),
+    Case("method without end", "RFC 9112 3", b"A" * HEAD * 3, refused(501)),
     # Fields
     Case("just as many fields as allowed", "DESIGN 9", fields(FIELDS), ok(HTTP_X_18="y")),
     Case("one field more", "RFC 6585 5", fields(FIELDS + 1), refused(431)),

@@ -39,7 +39,12 @@ CASES = [
     Case("method in mixed case", "RFC 9110 9.1", get(method="Get"), refused(501)),
     Case("a known method and more", "RFC 9110 9.1", get(method="GETS"), refused(501)),
     Case("the start of a known method", "RFC 9110 9.1", get(method="GE"), refused(501)),
-    Case("long unknown method", "RFC 9112 3", get(method="X" * 300), refused(501, 400)),
+    Case("long unknown method", "RFC 9112 3", get(method="X" * 300), refused(501)),
+    Case("longest unknown method", "RFC 9112 3", get(method="X" * 32), refused(501)),
+    Case("NUL, and nothing more comes", "RFC 9112 2.2", b"GET /\0", BAD),
+    Case("TLS ClientHello, and nothing more comes", "RFC 9112 2.2", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", BAD),
+    Case("SSH, and nothing more comes", "RFC 9112 2.2", b"SSH-2.0-OpenSSH_9.2p1\r\n", BAD),
+    Case("method that does not end, and nothing more comes", "RFC 9112 3", b"X" * 40, refused(501)),
     *(
         Case(f"{character!r} in the method", "RFC 9110 5.6.2", get(method=f"GE{character}T"), BAD)
         for character in '"(),/:;<=>?@[\\]{}\0\x01\x7f\xe9'
