@@ -13,10 +13,9 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 import time
 
-from spyglass import printable, scoreboard
+from spyglass import printable, regular, scoreboard
 from spyglass.woken import began
 
 TYPE_CHECKING = False
@@ -121,13 +120,10 @@ def read(directory: str) -> Record:
     Raises FileNotFoundError when there is none, ValueError when it is damaged or not of ours, OSError when it cannot be read. The app may
     have put anything there: a link is not followed, a pipe not waited for.
     """
-    fd = os.open(os.path.join(directory, NAME), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY)
     try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise ValueError("not a regular file")
-        data = os.read(fd, _LARGEST)
-    finally:
-        os.close(fd)
+        data = regular.read(os.path.join(directory, NAME), _LARGEST)
+    except regular.NotRegularError as error:
+        raise ValueError(error.strerror) from None
     return parse(data.decode())
 
 

@@ -17,6 +17,7 @@ import time
 from spyglass.config import file_for
 from spyglass.errors import EX_UNAVAILABLE, UsageError
 from spyglass.log import Log, stderr_is_journal
+from spyglass.printable import one_line
 from spyglass.reloading import desk_addresses
 
 TYPE_CHECKING = False
@@ -99,7 +100,8 @@ def reload_unit(name: str) -> int:
         done = subprocess.run(["systemctl", "try-reload-or-restart", unit], check=False)  # noqa: S603, S607, of our own words
         if done.returncode:
             show = ["systemctl", "show", "--property=StatusText", "--value", unit]
-            said = subprocess.run(show, check=False, capture_output=True, text=True).stdout.strip()  # noqa: S603, as above
+            said = subprocess.run(show, check=False, capture_output=True).stdout.decode(errors="replace").strip()  # noqa: S603, as above
+            said = one_line(said)  # the app's words
             print(f"spyglass: {name} is {said}" if said else f"spyglass: {name} was not reloaded", file=sys.stderr)
         return done.returncode
     except FileNotFoundError:

@@ -13,7 +13,7 @@ import spyglass
 from spyglass import config
 from spyglass.admin import apps, files, listening, taken, units, views
 from spyglass.admin.program import packaged_version, version_in
-from spyglass.admin.traps import FEWEST_WAITING, Finding, Properties
+from spyglass.admin.traps import FEWEST_WAITING, Finding, Properties, systemctl
 from spyglass.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def _deaf(name: str, socket: Properties) -> list[Finding]:
     if not deaf or socket.get("ActiveState") != "active":
         return []
     why = "systemd has read that its addresses are others, and closed those that there were: until it is restarted everybody is refused"
-    return [Finding(name, f"{socket['Id']} is active, but nobody listens on {', '.join(deaf)}", why, [f"systemctl restart {socket['Id']}"])]
+    return [Finding(name, f"{socket['Id']} is active, but nobody listens on {', '.join(deaf)}", why, [systemctl("restart", socket["Id"])])]
 
 
 def _file(app: App, view: View, others: Mapping[str, App]) -> list[Finding]:
@@ -147,7 +147,8 @@ def _file(app: App, view: View, others: Mapping[str, App]) -> list[Finding]:
         apps.examine(app, others.values(), taken.addresses_of(view.socket) if active else ())
     findings = []
     for fault in app.faults:
-        mended = f"chmod o+r {app.file}" if f"{app.file} is closed to " in fault else f"${{EDITOR:-nano}} {app.file}"
+        file = shlex.quote(app.file)
+        mended = f"chmod o+r {file}" if f"{app.file} is closed to " in fault else f"${{EDITOR:-nano}} {file}"
         findings.append(Finding(app.name, fault, "the app cannot be loaded, or its units not be made: visitors get a 503", [mended]))
     return [*findings, *([] if findings else _venv(app))]
 
@@ -178,7 +179,7 @@ def _applied(app: App, view: View) -> list[Finding]:
         there = files.read(path)
         if there and not units.is_untouched(there):
             why = "'spyglass apply' does not touch what others have written, so the file of settings does not count here"
-            cure = [f"${{EDITOR:-nano}} {path}"]
+            cure = [f"${{EDITOR:-nano}} {shlex.quote(path)}"]
             findings.append(Finding(app.name, f"{path} is not as 'spyglass apply' has made it", why, cure, grave=False))
         elif there != text:
             why = "the app listens, or runs, as the file said before"
@@ -196,7 +197,7 @@ def left_over(names: Iterable[str]) -> list[Finding]:
             found[name] = path
     why = "an app of that name, made anew, would begin with them"
     return [
-        Finding(name, f"{path} is left over: there is no {config.DIRECTORY}/{name}.toml", why, [f"spyglass remove {name}"])
+        Finding(name, f"{path} is left over: there is no {config.DIRECTORY}/{name}.toml", why, [shlex.join(["spyglass", "remove", name])])
         for name, path in found.items()
     ]
 
@@ -207,7 +208,7 @@ def _cache(view: View) -> list[Finding]:
     path = os.path.join(_CACHE, *directory[:1])
     if not directory or not view.counted("requests") or not os.path.isdir(path):
         return []
-    if any(files for _, _, files in os.walk(os.path.join(path, "pycache"))):
+    if files.holds_files(os.path.join(path, "pycache")):
         return []
     why = "it is compiled anew at each wake; without the directory systemd makes another, for the right user"
     cure = [f"rm -rf {shlex.quote(os.path.realpath(path))}"]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from spyglass import config
 from spyglass.admin import apps, files, systemctl, taken, units
+from spyglass.admin.outside import lines_of
 from spyglass.admin.systemctl import RefusedError, service_of, socket_of
 from spyglass.errors import ConfigError, StartError
 
@@ -168,7 +169,7 @@ def _edited(path: str, ours: bool) -> str:
 
 def _lines(text: str, less: tuple[str, ...] = ()) -> list[str]:
     """What counts in a drop-in."""
-    return [line for line in text.splitlines() if line and line[0] not in "#[" and line.partition("=")[0] not in less]
+    return [line for line in lines_of(text) if line and line[0] not in "#[" and line.partition("=")[0] not in less]
 
 
 # Doing it

@@ -12,6 +12,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, NoReturn, Protocol, cast
 
+from spyglass.admin.outside import filtered
 from spyglass.errors import StartError, UsageError
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def parser(name: str) -> argparse.ArgumentParser:
     return made
 
 
+@filtered()
 def run(argv: Sequence[str]) -> int:
     """Run a command line whose first word is one of COMMANDS; returns the exit status."""
     try:

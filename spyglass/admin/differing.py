@@ -88,8 +88,7 @@ def environment(service: Mapping[str, str], hidden: list[str]) -> tuple[dict[str
         path = line.rpartition(" (")[0]
         if path:
             try:
-                with open(path, encoding="utf-8", errors="replace") as stream:
-                    take(variables(stream.read()), path)
+                take(variables(files.peruse(path)), path)
             except FileNotFoundError:
                 pass
             except OSError as error:

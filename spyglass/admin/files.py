@@ -8,6 +8,8 @@ import sys
 import tempfile
 from typing import TYPE_CHECKING
 
+from spyglass import regular
+from spyglass.admin.outside import lines_of
 from spyglass.admin.table import is_coloured
 
 if TYPE_CHECKING:
@@ -27,13 +29,42 @@ def read(path: str) -> str:
         return ""
 
 
-def glance(path: str, most: int = -1) -> str:
-    """What people may read of the file, `most` letters of it; "" when it cannot be read."""
+MOST = 1 << 20
+"""Bytes of a file that is another user's, of which more would be no settings, no unit and no app's main module."""
+
+
+def glance(path: str, most: int = MOST) -> str:
+    """Return the first `most` bytes of a regular file as text; "" when it cannot be read, or is none."""
     try:
-        with open(path, encoding="utf-8", errors="replace") as stream:
-            return stream.read(most)
+        return peruse(path, most)
     except OSError:
         return ""
+
+
+def peruse(path: str, most: int = MOST, *, links: bool = True) -> str:
+    """The same, but raise OSError. With `links` false a symbolic link in place of the file is refused, too."""
+    return regular.read(path, most, links=links).decode(errors="replace")
+
+
+def holds_files(directory: str, most: int = 10_000, deepest: int = 64) -> bool:
+    """Return False if there is no file anywhere below `directory`, which may be an app's to fill.
+
+    Links are not followed. What has more than `most` entries, or directories deeper than `deepest`, is not looked through: True.
+    """
+    waiting = [(directory, 0)] if not os.path.islink(directory) else []
+    while waiting:
+        path, depth = waiting.pop()
+        try:
+            with os.scandir(path) as entries:
+                for entry in entries:
+                    most -= 1
+                    if entry.is_file(follow_symlinks=False) or most < 0 or depth > deepest:
+                        return True
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append((entry.path, depth + 1))
+        except OSError:
+            continue  # it has gone
+    return False
 
 
 def write(path: str, text: str, new: bool = False) -> None:
@@ -86,13 +117,13 @@ def _sync(directory: str) -> None:
 
 def difference(wanted: Mapping[str, str]) -> list[str]:
     """What writing these texts, by path, would change: lines of a unified diff."""
-    lines: list[str] = []
+    changes: list[str] = []
     for path, text in wanted.items():
-        old = read(path).splitlines()
+        old = lines_of(read(path))
         source, target = (path if old else "/dev/null"), (path if text else "/dev/null")
-        lines += difflib.unified_diff(old, text.splitlines(), source, target, lineterm="")
+        changes += difflib.unified_diff(old, lines_of(text), source, target, lineterm="")
     # What is not UTF-8 cannot be printed either.
-    return [line.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for line in lines]
+    return [line.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for line in changes]
 
 
 def show(lines: Iterable[str], stream: TextIO | None = None) -> None:

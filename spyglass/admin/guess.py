@@ -6,12 +6,13 @@ import ast
 import glob
 import os
 import re
+import warnings
 
 from spyglass.admin import files
 
 _NAMES = ("application", "app")  # what a module that is named alone is asked for
 _FACTORIES = ("create_app", "make_app")
-_MOST = 1 << 20  # letters of a source
+_PACKAGES = 100  # are looked at for an app
 _FILES = ("wsgi.py", "app.py", "application.py", "main.py")
 _SETTINGS = re.compile(r"""DJANGO_SETTINGS_MODULE['"]\s*,\s*['"]([\w.]+)\.settings""")
 
@@ -30,13 +31,13 @@ def apps_in(directory: str) -> list[str]:
         return found[:1]  # that is what the file is there for
     if not found:
         packages = sorted(glob.glob("*/wsgi.py", root_dir=directory)) + sorted(glob.glob("*/__init__.py", root_dir=directory))
-        found = [app for file in packages if (app := _app_in(directory, file))]
+        found = [app for file in packages[:_PACKAGES] if (app := _app_in(directory, file))]
     return found
 
 
 def _django(directory: str) -> str:
     """The project that manage.py names."""
-    found = _SETTINGS.search(files.glance(os.path.join(directory, "manage.py"), _MOST))
+    found = _SETTINGS.search(files.glance(os.path.join(directory, "manage.py")))
     if found and os.path.isfile(os.path.join(directory, *found[1].split("."), "wsgi.py")):
         return f"{found[1]}.wsgi:application"
     return ""
@@ -45,8 +46,10 @@ def _django(directory: str) -> str:
 def _app_in(directory: str, file: str) -> str:
     module = file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
     try:
-        tree = ast.parse(files.glance(os.path.join(directory, file), _MOST))
-    except (SyntaxError, ValueError):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of its author's mistakes, which are not what was asked for
+            tree = ast.parse(files.glance(os.path.join(directory, file)))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # the last two for nesting beyond what the parser takes
         return ""
     made = _top_level(tree)
     for name in _NAMES:

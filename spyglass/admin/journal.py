@@ -9,18 +9,23 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import tempfile
+from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from spyglass.admin.outside import harmless, number
 from spyglass.errors import StartError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
+    from typing import IO
 
 _START = re.compile(r"((?:\w+: )?)(Traceback \(most recent call last\):|Fatal Python error: .*)$")
 _CHAINED = ("During handling of the above exception", "The above exception was the direct cause")
 _DUMP = ("Current thread 0x", "Thread 0x", "Extension modules:", "Python runtime state:", "<")
 _FIELDS = "--output-fields=MESSAGE,PRIORITY,_PID"
+_LONGEST = 256 << 10  # bytes of an entry in JSON: three fields of 4 KiB, of which each byte takes 6 at the most
 _TOGETHER = 0.05  # seconds between two lines that were written as one: a message of an exception may have several
 
 
@@ -49,39 +54,63 @@ class Traceback:
 
 
 def entries(unit: str, most: int, *words: str) -> list[Entry]:
-    """The last `most` entries of `unit`, oldest first; `words` are further options. Raises JournalError."""
-    argv = ["journalctl", "--unit", unit, "--lines", str(most), "--output", "json", "--all", "--no-pager", _FIELDS, *words]
-    try:
-        done = subprocess.run(argv, check=False, capture_output=True, text=True, errors="replace")  # noqa: S603, of our own words
-    except FileNotFoundError:
-        raise JournalError("there is no journalctl here") from None
-    found = parse(done.stdout.splitlines())
-    if not found and ("permission" in done.stderr.lower() or "not seeing messages" in done.stderr or done.returncode):
+    """The last `most` entries of `unit`, oldest first; `words` are further options. Raises JournalError.
+
+    Without --all journalctl leaves fields of more than 4 KiB out. An app can write entries of any size, so they are read one by one.
+    """
+    argv = ["journalctl", "--unit", unit, "--lines", str(most), "--output", "json", "--no-pager", _FIELDS, *words]
+    # What it complains of goes to a file: a pipe that nobody reads meanwhile would hold it up.
+    with tempfile.TemporaryFile() as complaints:
+        try:
+            reader = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=complaints)  # noqa: S603, of our own words
+        except FileNotFoundError:
+            raise JournalError("there is no journalctl here") from None
+        with reader:
+            assert reader.stdout is not None
+            found = parse(_lines(reader.stdout), most)
+        complaints.seek(0)
+        said = complaints.read(_LONGEST).decode(errors="replace")
+    if not found and ("permission" in said.lower() or "not seeing messages" in said or reader.returncode):
         raise JournalError("the journal cannot be read: only root may, and the groups systemd-journal and adm")
     return found
 
 
-def parse(lines: Iterable[str]) -> list[Entry]:
-    """Lines of `journalctl --output=json`."""
-    found = []
+def _lines(stream: IO[bytes]) -> Iterator[bytes]:
+    """Lines of at most _LONGEST bytes; what is longer is passed over, and never as a whole in memory."""
+    whole = True
+    while line := stream.readline(_LONGEST):
+        ends = line.endswith(b"\n")
+        if whole and ends:
+            yield line
+        whole = ends
+
+
+def parse(lines: Iterable[bytes | str], most: int = 1 << 20) -> list[Entry]:
+    """The last `most` entries in lines of `journalctl --output=json`. Whatever stands there, nothing is raised."""
+    found: deque[Entry] = deque(maxlen=most)
     for line in lines:
         try:
             fields = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
-        message = fields.get("MESSAGE")
-        if isinstance(message, list):  # what is not text comes as the numbers of its bytes
-            message = bytes(byte for byte in message if isinstance(byte, int)).decode(errors="replace")
-        pid, priority = str(fields.get("_PID", "0")), str(fields.get("PRIORITY", "6"))
-        when = float(fields.get("__REALTIME_TIMESTAMP", 0)) / 1e6
-        for text in harmless(str(message or "")).split("\n"):
-            found.append(Entry(when, int(pid) if pid.isdigit() else 0, int(priority) if priority.isdigit() else 6, text))
-    return found
+        if not isinstance(fields, dict):
+            continue
+        pid, priority = number(fields.get("_PID"), 0), number(fields.get("PRIORITY"), 6)
+        when = number(fields.get("__REALTIME_TIMESTAMP"), 0) / 1e6
+        for text in harmless(_message(fields.get("MESSAGE", ""))).split("\n"):
+            found.append(Entry(when, pid, priority, text))
+    return list(found)
 
 
-def harmless(text: str) -> str:
-    """Nothing of it does anything to a terminal."""
-    return "".join(letter if letter.isprintable() or letter in "\n\t" else "\N{REPLACEMENT CHARACTER}" for letter in text)
+def _message(value: object) -> str:
+    """A field as text. It is null when it is too long, numbers of bytes when it is not text, and a list of these if it is there twice."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list):
+        if all(isinstance(byte, int) and 0 <= byte < 256 for byte in value):
+            return bytes(value).decode(errors="replace")
+        return "\n".join(_message(each) for each in value if not isinstance(each, list) or all(isinstance(byte, int) for byte in each))
+    return "(a message of more than 4 KiB: journalctl shows it)"
 
 
 def last_traceback(found: Sequence[Entry]) -> Traceback | None:

@@ -15,6 +15,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from spyglass.admin import systemctl
+from spyglass.admin.outside import lines_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -27,7 +28,7 @@ _ACCEPTS = 0x10000
 
 def addresses(state: Mapping[str, str]) -> list[str]:
     """Where a socket unit listens or would, "host:port", "[v6]:port" or a path; `state` is what systemd shows of it (PROPERTIES)."""
-    entries = [line.rpartition(" (") for line in state.get("Listen", "").splitlines()]
+    entries = [line.rpartition(" (") for line in lines_of(state.get("Listen", ""))]
     return [address for address, _, kind in entries if kind == "Stream)"]
 
 
@@ -134,7 +135,7 @@ def holder(inodes: set[str]) -> str:
 def _socket_unit(wanted: set[str]) -> str:
     # systemd tells the path or the port of each unit, not the inode; there are few, and one of them it is.
     listeners: dict[str, set[str]] = {}
-    for line in systemctl.ask("list-sockets", "--no-legend", "--full", "--plain").splitlines():
+    for line in systemctl.ask("list-sockets", "--no-legend", "--full", "--plain").split("\n"):
         address, unit, *_ = [*line.split(), ""]
         inodes = unix_inodes(address) if address.startswith("/") else tcp_inodes(_port(address))
         listeners.setdefault(unit, set()).update(f"socket:[{inode}]" for inode in inodes)

@@ -14,6 +14,7 @@ import sys
 from dataclasses import dataclass
 
 from spyglass import __version__
+from spyglass.admin import files
 from spyglass.errors import ConfigError
 
 PACKAGED = "/usr/bin/spyglass"
@@ -53,8 +54,8 @@ def version_in(venv: str) -> str:
     """"3.11": of the Python that a virtual environment says it was made for, "?" if it does not say. Raises ConfigError if it is none."""
     path = os.path.join(venv, "pyvenv.cfg")
     try:
-        with open(path, encoding="utf-8", errors="replace") as stream:
-            pairs = [line.partition("=")[::2] for line in stream]
+        # Its owner's: not followed, for a line of another file would be shown as the version.
+        pairs = [line.partition("=")[::2] for line in files.peruse(path, links=False).split("\n")]
     except OSError as error:
         raise ConfigError(f"{venv} is not a virtual environment: {path}: {error.strerror}") from None
     settings = {key.strip(): value.strip() for key, value in pairs}

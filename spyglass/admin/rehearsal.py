@@ -13,6 +13,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from spyglass.admin import apply, files, listening, sandbox, systemctl, unit_files, units
+from spyglass.admin.outside import filtered
 from spyglass.config import file_for
 from spyglass.errors import EX_CONFIG, ConfigError, StartError
 
@@ -70,6 +71,7 @@ def _me() -> str:
         return f"user {os.geteuid()}"
 
 
+@filtered()
 def run(name: str, options: Mapping[str, str]) -> int:
     """Check the app `name` (str, of an existing file), with `options` (setting to text) as the strongest; prints what comes of it.
 

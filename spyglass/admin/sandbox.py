@@ -11,6 +11,7 @@ either needs them (systemd.exec(5), DynamicUser=).
 
 from __future__ import annotations
 
+import codecs
 import fcntl
 import os
 import re
@@ -21,9 +22,10 @@ import subprocess
 import sys
 import tempfile
 from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from spyglass.admin import systemctl, unit_files
+from spyglass.admin.outside import lines_of, number
 from spyglass.config import file_for
 from spyglass.errors import StartError
 
@@ -50,6 +52,9 @@ StandardInput=null
 """
 _DROPPED = re.compile(r"Exec|Sockets$|RuntimeMaxSec$|RestartForceExitStatus$|FileDescriptorStore|OpenFile$|PIDFile$|BusName$")
 _KEPT_OF_UNIT = ("JoinsNamespaceOf",)  # part of the sandbox though it is written elsewhere
+
+
+_SAID = 100  # lines of the journal at the most
 
 
 class SandboxError(StartError):
@@ -154,10 +159,10 @@ def _run(unit: str, pipes: dict[str, int]) -> Ended:
             return Ended(0)
         words.seek(0)
         state = systemctl.show([unit], ["Result", "ExecMainCode", "ExecMainStatus", "InvocationID"])[unit]
-        if state["Result"] == "exit-code" and int(state["ExecMainStatus"]) < 200:
-            return Ended(int(state["ExecMainStatus"]), "exit-code")
-        said = _journal(state.get("InvocationID", "")) or [line for line in words.read().splitlines() if line][:1]
-        status = int(state["ExecMainStatus"]) if state["Result"] == "exit-code" else None
+        status = number(state["ExecMainStatus"], 1) if state["Result"] == "exit-code" else None
+        if status is not None and status < 200:
+            return Ended(status, "exit-code")
+        said = _journal(state.get("InvocationID", "")) or [line for line in lines_of(words.read()) if line][:1]
         return Ended(status, state["Result"], said)
 
 
@@ -165,15 +170,15 @@ def _journal(invocation: str) -> list[str]:
     """What systemd and its children have to complain of."""
     if not invocation:
         return []
-    argv = ["journalctl", "--quiet", "--no-pager", "--output=cat", "--priority=warning"]
+    argv = ["journalctl", "--quiet", "--no-pager", "--output=cat", "--priority=warning", f"--lines={_SAID}"]
     match = [f"INVOCATION_ID={invocation}", "+", f"_SYSTEMD_INVOCATION_ID={invocation}"]
     try:
         subprocess.run(["journalctl", "--sync"], check=False, capture_output=True)  # noqa: S607
-        done = subprocess.run([*argv, *match], check=False, capture_output=True, text=True, errors="replace")  # noqa: S603
+        done = subprocess.run([*argv, *match], check=False, capture_output=True)  # noqa: S603
     except FileNotFoundError:
         return []
-    told = [line for line in done.stdout.splitlines() if "Main process exited" not in line and "Failed with result" not in line]
-    return list(dict.fromkeys(told))
+    told = lines_of(done.stdout.decode(errors="replace"))
+    return list(dict.fromkeys(line for line in told if "Main process exited" not in line and "Failed with result" not in line))
 
 
 @contextmanager
@@ -211,7 +216,9 @@ def _pipes(name: str) -> Iterator[dict[str, int]]:
 def _pump(job: subprocess.Popen[bytes], pipes: dict[str, int]) -> None:
     """Pass on what comes until the job has ended."""
     out, err = pipes.values()
-    targets = {out: sys.stdout.buffer, err: sys.stderr.buffer}
+    # Text, so that it goes the way of all that is printed: the app prints, too (outside.filtered()).
+    targets = {out: sys.stdout, err: sys.stderr}
+    decoders = {fd: codecs.getincrementaldecoder("utf-8")("replace") for fd in targets}
     sys.stdout.flush()
     poll = select.poll()
     for fd in targets:
@@ -222,17 +229,17 @@ def _pump(job: subprocess.Popen[bytes], pipes: dict[str, int]) -> None:
         while True:
             ready = [fd for fd, _ in poll.poll()]
             for fd in targets:
-                _pass_on(fd, targets[fd])
+                _pass_on(fd, decoders[fd], targets[fd])
             if ended in ready:
                 return
     finally:
         os.close(ended)
 
 
-def _pass_on(fd: int, target: IO[bytes]) -> None:
+def _pass_on(fd: int, decoder: codecs.IncrementalDecoder, target: TextIO) -> None:
     try:
         while piece := os.read(fd, 65536):
-            target.write(piece)
+            target.write(decoder.decode(piece))
             target.flush()
     except BlockingIOError:
         return

@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from spyglass.admin import journal, table, views
+from spyglass.admin import journal, outside, table, views
 from spyglass.admin.differing import settings
 from spyglass.admin.table import Column, ago, local, paint
 from spyglass.counters import one_line
@@ -164,7 +164,7 @@ class Report:
 def processes(view: View) -> list[Process]:
     """Those of its service: of workers, what the Master has noted of them; of all, what they take (bytes), where that can be read."""
     noted = {each.pid: each for each in view.record.workers} if view.record is not None and view.record.awake else {}
-    master = int(view.service.get("MainPID") or 0)
+    master = outside.number(view.service.get("MainPID"))
     found: list[Process] = []
     for pid in views.members(view.service):
         try:
@@ -203,7 +203,7 @@ def _since(view: View) -> str:
 
 
 def _changed(unit: views.Properties) -> float | None:
-    monotonic = int(unit.get("StateChangeTimestampMonotonic") or 0) / 1e6
+    monotonic = outside.number(unit.get("StateChangeTimestampMonotonic")) / 1e6
     return time.time() - time.monotonic() + monotonic if monotonic else None
 
 
@@ -224,9 +224,9 @@ def _listens(view: View) -> str:
 
 def _limits(service: views.Properties) -> str:
     limits = [
-        f"{title} {table.size(int(value))}"
+        f"{title} {table.size(value)}"
         for title, name in (("high", "MemoryHigh"), ("max", "MemoryMax"))
-        if (value := service.get(name, "")).isdigit() and int(value) < 1 << 62
+        if 0 < (value := outside.number(service.get(name))) < 1 << 62
     ]
     return f" ({', '.join(limits)})" if limits else ""
 

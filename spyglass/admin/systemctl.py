@@ -9,6 +9,7 @@ from __future__ import annotations
 import subprocess
 from typing import TYPE_CHECKING
 
+from spyglass.admin.outside import lines_of
 from spyglass.errors import EX_UNAVAILABLE, StartError
 
 if TYPE_CHECKING:
@@ -31,11 +32,17 @@ class RefusedError(StartError):
 
 def run(*words: str) -> subprocess.CompletedProcess[str]:
     """Run systemctl with `words` to its end, whatever comes of it. Raises NoSystemdError where it is missing."""
-    argv = [SYSTEMCTL, "--no-pager", "--no-ask-password", *words]
     try:
-        return subprocess.run(argv, check=False, capture_output=True, text=True, errors="replace")  # noqa: S603, of our own words
+        return _run([SYSTEMCTL, "--no-pager", "--no-ask-password", *words])
     except FileNotFoundError:
         raise NoSystemdError("there is no systemctl here: what this command does needs systemd") from None
+
+
+def _run(argv: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(argv, check=False, capture_output=True)  # noqa: S603, of our own words
+    # Not text=True, which makes line ends of "\r".
+    said = [stream.decode(errors="replace") for stream in (done.stdout, done.stderr)]
+    return subprocess.CompletedProcess(argv, done.returncode, *said)
 
 
 def ask(*words: str) -> str:
@@ -52,41 +59,46 @@ def ask(*words: str) -> str:
 def show(units: Iterable[str], properties: Sequence[str] = ()) -> dict[str, dict[str, str]]:
     """Properties (all of them, if none are named) of `units` as systemd has them, by the name that was asked for.
 
-    A unit of which there is no file has LoadState=not-found. Units, not patterns: of those only the loaded ones would be found.
+    A unit of which there is no file has LoadState=not-found. Units, not patterns: of those only the loaded ones would be found. `Id` is the
+    name that was asked for, whatever the answer says, so that nothing that an answer claims gets into a command.
     """
     names = list(units)
     if not names:
         return {}
     wanted = [f"--property={','.join(properties)}"] if properties else []
     blocks = ask("show", "--all", *wanted, "--", *names).strip("\n").split("\n\n")
-    return {name: _properties(block) for name, block in zip(names, blocks, strict=True)}
+    if len(blocks) != len(names):
+        # Some value has an empty line in it. One unit at a time, it can only be wrong about itself.
+        blocks = [ask("show", "--all", *wanted, "--", name) for name in names]
+    return {name: _properties(block, name, frozenset(properties)) for name, block in zip(names, blocks, strict=True)}
 
 
-def _properties(block: str) -> dict[str, str]:
+def _properties(block: str, unit: str, wanted: frozenset[str]) -> dict[str, str]:
+    """What is in a block, a line each; a value with line breaks goes on in lines that begin with the name of no property in `wanted`."""
     found: dict[str, str] = {}
     name = ""
-    for line in block.splitlines():
+    for line in block.split("\n"):
         before, equals, value = line.partition("=")
-        if equals and before.isalnum() and before[:1].isupper():
+        if equals and (before in wanted or (not wanted and before.isalnum() and before[:1].isupper())):
             name = before
             found[name] = value if name not in found else f"{found[name]}\n{value}"
-        elif name:
+        elif name and line:
             found[name] += f"\n{line}"
-    return found
+    return found | {"Id": unit} if "Id" in found else found
 
 
 def units(pattern: str) -> list[str]:
     """The names of all units that match and that systemd has in its memory or finds enabled, sorted: "spyglass@*.socket"."""
     loaded = ask("list-units", "--all", "--plain", "--no-legend", "--full", "--", pattern)
     files = ask("list-unit-files", "--no-legend", "--full", "--", pattern)
-    names = {line.split()[0] for line in (*loaded.splitlines(), *files.splitlines()) if line.strip()}
+    names = {line.split()[0] for line in (*lines_of(loaded), *lines_of(files)) if line.strip()}
     return sorted(name for name in names if "@." not in name)
 
 
 def verify(units: Iterable[str]) -> list[str]:
     """What systemd would complain of if it read these units as their files are now, in lines; not only about these (systemd-analyze(1))."""
     argv = ["systemd-analyze", "verify", "--man=no", "--", *units]
-    return subprocess.run(argv, check=False, capture_output=True, text=True, errors="replace").stderr.splitlines()  # noqa: S603, as above
+    return lines_of(_run(argv).stderr)
 
 
 def socket_of(name: str) -> str:

@@ -7,10 +7,12 @@ say what is right, these rules what is not: whatever else an administrator chang
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from spyglass.admin import listening, unit_files
+from spyglass.admin.outside import number
 from spyglass.admin.views import BROKEN, ending
 
 Properties = Mapping[str, str]
@@ -25,6 +27,11 @@ PROPERTIES = (
 )
 FEWEST_WAITING = 1024  # connections: fewer are soon there while an app loads, and the rest is refused or waits for seconds
 _SLOWEST = 100.0  # starts in a second that a trigger limit must let through: a service that is asked for while it leaves is started again
+
+
+def systemctl(verb: str, unit: str) -> str:
+    """A command for a shell."""
+    return shlex.join(["systemctl", verb, unit])
 
 
 @dataclass
@@ -63,7 +70,7 @@ def _none_of(*values: str) -> Callable[[str], bool]:
 
 
 def _below(value: str, least: int) -> bool:
-    return value.isdigit() and int(value) < least
+    return number(value, least) < least
 
 
 _IN_VAIN = "and visitors wait in vain"
@@ -133,7 +140,7 @@ class _Examination:
         self._add(f"{unit['Id']}: {what}", why, [*cure, *self._follow(unit is self._socket)] if cure else [], grave=grave)
 
     def _follow(self, again: bool) -> list[str]:
-        restart = [f"systemctl restart {self._socket['Id']}"] if again and self._socket.get("ActiveState") == "active" else []
+        restart = [systemctl("restart", self._socket["Id"])] if again and self._socket.get("ActiveState") == "active" else []
         return ["systemctl daemon-reload", *restart]
 
     # What the units say
@@ -154,7 +161,7 @@ class _Examination:
 
     def _triggers(self) -> None:
         socket = self._socket
-        interval, burst = seconds(socket.get("TriggerLimitIntervalUSec", "0")), int(socket.get("TriggerLimitBurst") or 0)
+        interval, burst = seconds(socket.get("TriggerLimitIntervalUSec", "0")), number(socket.get("TriggerLimitBurst"))
         if interval and burst and burst / interval < _SLOWEST:
             what = f"TriggerLimitBurst={burst} in TriggerLimitIntervalSec={socket['TriggerLimitIntervalUSec']}"
             why = "a busy app that is asked for while it leaves is started as often as that, and then the socket fails for good"
@@ -169,7 +176,7 @@ class _Examination:
             if self._service.get(key):
                 again = " and whenever it has left" if key == "UpheldBy" else ""
                 why = f"the app is started with that{again}, though nobody asks for it"
-                self._add(f"{service}: {key}={self._service[key]}", why, [f"systemctl disable {service}", "systemctl daemon-reload"])
+                self._add(f"{service}: {key}={self._service[key]}", why, [systemctl("disable", service), "systemctl daemon-reload"])
         if socket and socket not in self._service.get("Requires", "").split():
             why = "a stop of the socket leaves the app with a socket of its own, and a restart of it fails while the app is awake"
             self._setting(self._service, f"it does not require {socket}", why)
@@ -182,7 +189,7 @@ class _Examination:
                 why = f"systemd removes that directory when the app leaves, and with it {inside[0]}: nobody finds it any more"
                 self._setting(service, f"RuntimeDirectory={directory}", why, "RuntimeDirectory")
                 if self.findings[-1].cure and self._socket.get("ActiveState") == "active":
-                    self.findings[-1].cure.append(f"systemctl restart {self._socket['Id']}")  # it may be gone already
+                    self.findings[-1].cure.append(systemctl("restart", self._socket["Id"]))  # it may be gone already
         if not service.get("CacheDirectory"):
             why = "there is no place for byte code: code that is read-only is compiled anew at each wake"
             self._setting(service, "no CacheDirectory=", why, "CacheDirectory", grave=False)
@@ -197,7 +204,7 @@ class _Examination:
         if service.get("LoadState") not in ("loaded", None):
             masked = service["LoadState"] == "masked"
             why = "it cannot be started, and the next visitor makes systemd fail the socket for good"
-            cure = f"systemctl unmask {service['Id']}" if masked else f"systemd-analyze verify {service['Id']}"
+            cure = systemctl("unmask", service["Id"]) if masked else shlex.join(["systemd-analyze", "verify", service["Id"]])
             self._add(f"{service['Id']} {'is masked' if masked else 'cannot be loaded: ' + service['LoadState']}", why, [cure])
         if "yes" in (socket.get("NeedDaemonReload"), service.get("NeedDaemonReload")):
             why = "systemd goes by what it has read; a socket that listens must be restarted together with the reading"
@@ -205,23 +212,23 @@ class _Examination:
         enabled, active = socket.get("UnitFileState"), socket.get("ActiveState")
         if active in ("active", "failed") and enabled == "disabled":
             why = "after the next boot nobody listens"
-            self._add(f"{socket['Id']} listens, but is not enabled", why, [f"systemctl enable {socket['Id']}"], grave=False)
+            self._add(f"{socket['Id']} listens, but is not enabled", why, [systemctl("enable", socket["Id"])], grave=False)
         elif active not in ("active", "failed") and enabled in ("enabled", "enabled-runtime"):
             why = "nobody listens until the next boot"
-            self._add(f"{socket['Id']} is enabled, but stopped", why, [f"systemctl start {socket['Id']}"], grave=False)
+            self._add(f"{socket['Id']} is enabled, but stopped", why, [systemctl("start", socket["Id"])], grave=False)
 
     def _trouble(self) -> None:
         socket, service = self._socket, self._service
         failed = service.get("ActiveState") == "failed"
         if socket.get("ActiveState") == "failed":
-            cure = [*([f"systemctl reset-failed {service['Id']}"] if failed else []), f"systemctl restart {socket['Id']}"]
+            cure = [*([systemctl("reset-failed", service["Id"])] if failed else []), systemctl("restart", socket["Id"])]
             why = _RESULTS.get(socket.get("Result", ""), f"journalctl -u {socket['Id']} tells why")
             self._add(f"{socket['Id']} has failed ({socket.get('Result')}): everybody is refused", why, cure)
         if failed or service.get("SubState") == "auto-restart":
             broken = service.get("ExecMainStatus") == "78"
             what = f"{service['Id']}: {BROKEN}" if broken else f"{service['Id']} ended: {ending(service)}"
             why = "visitors get a 503 until it is mended, which is tried by the next one" if broken else "the next visitor is the next try"
-            self._add(what, why, [f"spyglass status {self._name}"], grave=False)
+            self._add(what, why, [shlex.join(["spyglass", "status", self._name])], grave=False)
 
 
 _RESULTS = {

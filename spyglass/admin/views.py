@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from spyglass import config, counters
 from spyglass.admin import apps, listening, systemctl
+from spyglass.admin.outside import number
 from spyglass.errors import ConfigError
 from spyglass.memory import share
 
@@ -67,7 +68,7 @@ class View:
     def workers(self) -> int | None:
         """So many accept, if it is awake."""
         first = self.status.partition("awake: ")[2].partition(" ")[0]
-        return int(first) if first.isdigit() else None
+        return number(first, -1) if number(first, -1) >= 0 else None
 
     def counted(self, name: str) -> int | None:
         """A count of counters.Record: 0 for an app that has never been awake."""
@@ -196,11 +197,11 @@ def state(socket: Properties, service: Properties) -> tuple[str, str]:
 def ending(service: Properties) -> str:
     """How the last process of a service ended that has not ended well: "signal SIGKILL", "status 217"."""
     result, code, status = (service.get(name, "") for name in ("Result", "ExecMainCode", "ExecMainStatus"))
-    if result in ("signal", "core-dump") and code in ("2", "3") and status.isdigit():
+    if result in ("signal", "core-dump") and code in ("2", "3"):
         import signal
 
         try:
-            return f"killed by {signal.Signals(int(status)).name}"
+            return f"killed by {signal.Signals(number(status)).name}"
         except ValueError:
             return f"killed by signal {status}"
     return f"status {status}" if result == "exit-code" else result
@@ -211,7 +212,7 @@ def _remember(view: View, boot: float) -> None:
     record = view.record
     there = view.service.get("ActiveState") in ("active", "reloading", "deactivating")
     began, ready, dead = (
-        int(view.service.get(f"{name}TimestampMonotonic") or 0) / 1e6 for name in ("InactiveExit", "ActiveEnter", "InactiveEnter")
+        number(view.service.get(f"{name}TimestampMonotonic")) / 1e6 for name in ("InactiveExit", "ActiveEnter", "InactiveEnter")
     )
     if ready:  # since the machine has been up
         view.woke = boot + ready
@@ -233,9 +234,9 @@ def _remember(view: View, boot: float) -> None:
 
 def memory(service: Properties) -> int | None:
     """Bytes that the app's processes take: as the kernel counts them for the unit, else the sum of their shares (memory.py)."""
-    current = service.get("MemoryCurrent", "")
-    if current.isdigit() and int(current) < 1 << 62:
-        return int(current)
+    current = number(service.get("MemoryCurrent"), -1)
+    if 0 <= current < 1 << 62:
+        return current
     pids = members(service)
     try:
         return sum(share(pid) for pid in pids) if pids else None

@@ -1,10 +1,12 @@
 """From entries of the journal to the last traceback, whole."""
 
 import json
+import tracemalloc
 
 import pytest
 
-from spyglass.admin.journal import harmless, last_traceback, parse
+from spyglass.admin.journal import JournalError, entries, last_traceback, parse
+from spyglass.admin.outside import harmless
 
 SIMPLE = """\
 master: failing: KeyError: 'a'
@@ -77,8 +79,65 @@ def test_the_last_one_is_what_counts():
 def test_what_is_not_text_comes_as_numbers():
     [entry] = parse([json.dumps({"MESSAGE": [104, 105, 255], "_PID": "x", "PRIORITY": None})])
     assert (entry.text, entry.pid, entry.priority) == ("hi�", 0, 6)
-    assert parse(["", "{", json.dumps({"MESSAGE": None})])[0].text == ""
+    assert parse(["", "{", json.dumps({"MESSAGE": None})])[0].text == "(a message of more than 4 KiB: journalctl shows it)"
+    assert [entry.text for entry in parse([json.dumps({"MESSAGE": ["a", [98, 255], [{}], None, 7]})])]
 
+
+@pytest.mark.parametrize("field", ["MESSAGE", "PRIORITY", "_PID", "__REALTIME_TIMESTAMP"])
+@pytest.mark.parametrize("value", ["²", "٣", "1e9", "-1", "9" * 5000, "", None, [], [300], [-1, "x"], [[[]]], {}, {"a": []}, True, 1.5, "\u2028\x85\ud800"])
+def test_an_entry_may_hold_anything(field, value):
+    entries = parse([json.dumps({"MESSAGE": "m", "PRIORITY": "3", field: value})])
+    assert len(entries) <= 2
+    assert all(letter.isprintable() for entry in entries for letter in entry.text)
+
+
+def test_nor_need_it_be_an_entry():
+    assert parse(["[]", "7", '"x"', "null", "[" * 100_000, b"\xff\xfe", b'{"MESSAGE": "\xff"}']) == []
+
+
+def test_an_entry_is_one_line_of_the_answer():
+    [entry] = parse([json.dumps({"MESSAGE": "a\u2028b\x85c\x0bd\re"}, ensure_ascii=False)])
+    assert entry.text == "a�b�c�d�e"
+
+
+@pytest.fixture
+def journalctl(tmp_path, monkeypatch):
+    """A journalctl that runs this shell script, and keeps its words in the file `told`."""
+
+    def make(script):
+        path = tmp_path / "bin" / "journalctl"
+        path.parent.mkdir()
+        path.write_text(f'#!/bin/sh\necho "$@" >{tmp_path}/told\n{script}\n')
+        path.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{path.parent}:/usr/bin:/bin")
+        return tmp_path / "told"
+
+    return make
+
+
+def test_only_what_is_wanted_is_held_however_much_there_is(journalctl):
+    """80 MB in one entry, then 2,000 of many lines each: the reader's peak stays near what the last ones take."""
+    told = journalctl(
+        """{ printf '{"MESSAGE":"'; head -c 80000000 /dev/zero | tr '\\0' x; echo '"}'; }
+        yes '{"MESSAGE":"'$(printf 'a\\\\n%.0s' $(seq 1000))'"}' | head -n 2000; echo '{"MESSAGE":"last"}'"""
+    )
+    tracemalloc.start()
+    try:
+        found = entries("spyglass@a.service", 100)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert (len(found), found[-1].text) == (100, "last")
+    assert peak < 8 << 20
+    assert "--lines 100" in told.read_text()
+    assert "--output-fields=" in told.read_text()
+    assert "--all" not in told.read_text()
+
+
+def test_a_journal_that_may_not_be_read(journalctl):
+    journalctl("echo 'No journal files were opened due to insufficient permissions.' >&2; exit 1")
+    with pytest.raises(JournalError, match="only root may"):
+        entries("spyglass@a.service", 100)
 
 def test_nothing_does_anything_to_a_terminal():
     assert harmless("a\x1b[2J\x07\tb") == "a�[2J�\tb"
