@@ -26,7 +26,7 @@ _ACCOUNT = re.compile(r"[a-zA-Z_][a-zA-Z0-9_-]{0,30}|[0-9]{1,9}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _CREDENTIAL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,200}")
 _QUOTA = re.compile(r"[1-9][0-9]{0,4}%")
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # systemd takes tabs and newlines in a variable, and no other of these
+CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")  # systemd takes tabs and newlines in a variable, and no other of these
 # systemd sets these for each service, and Spyglass takes what is in them at its word.
 _OF_SYSTEMD = re.compile(r"(LISTEN_|NOTIFY_|WATCHDOG_|SYSTEMD_).*|MAINPID|INVOCATION_ID|(STATE|CACHE|RUNTIME|LOGS|CREDENTIALS)_DIRECTORY")
 
@@ -52,6 +52,23 @@ class Address:
 
     def __repr__(self) -> str:
         return repr(self.stream)
+
+
+_LONGEST = 128 << 10  # bytes: of one variable (MAX_ARG_STRLEN, execve(2)); a line of a unit may have eight times as many
+_UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\"'\\\\]")
+
+
+def unfit(text: str) -> str:
+    """Return why `text` cannot be a word or a path in a unit file; "" when it can.
+
+    systemd has other rules for quotes, backslashes and blanks in nearly each directive (systemd.syntax(7), systemd.service(5)), and a line
+    break ends the value in all of them: what follows would be a line of its own, ExecStartPre=+ for one. Nobody needs these in a path.
+    """
+    if found := _UNFIT.search(text):
+        return f"must not have {found[0]!r} in it, which a unit file cannot hold"
+    if text != text.strip():
+        return "must not begin or end with a blank, which systemd would strip"
+    return "is too long for a unit file" if len(text.encode()) > _LONGEST else ""
 
 
 def check(name: str, value: object) -> object:
@@ -106,8 +123,7 @@ def _listen(value: object) -> tuple[Address, ...]:
 
 
 def _path(value: object, expected: str = _PATHS) -> str:
-    # What systemd would split, quote or refuse in a unit is no name for a file that anybody should have to escape.
-    if not isinstance(value, str) or not value or re.search(r"[\x00-\x1f\x7f\"'\\]", value):
+    if not isinstance(value, str) or not value or unfit(value):
         raise ValueError(expected, value)
     if value.startswith("/") and ".." in value.split("/"):
         raise ValueError("expected a path without ..", value)
@@ -130,8 +146,10 @@ def _environment(value: object) -> dict[str, str]:
     if not isinstance(value, dict):
         raise ValueError(_VARIABLES)
     for name, text in value.items():
-        if not _VARIABLE.fullmatch(name) or isinstance(text, bool) or not isinstance(text, str | int | float) or _CONTROL.search(str(text)):
+        if not _VARIABLE.fullmatch(name) or isinstance(text, bool) or not isinstance(text, str | int | float) or CONTROL.search(str(text)):
             raise ValueError(_VARIABLES, {name: text})
+        if len(str(text).encode()) > _LONGEST:
+            raise ValueError(f"expected at most {_LONGEST} bytes, which is what the kernel takes", name)
         if name.startswith("SPYGLASS_"):
             raise ValueError("expected no setting of Spyglass: in this file, it is one of its own", name)
         if _OF_SYSTEMD.fullmatch(name):

@@ -9,13 +9,15 @@ from __future__ import annotations
 import glob
 import grp
 import os
+import shlex
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from spyglass import config as settings
-from spyglass.admin import files, reach, taken, units
+from spyglass.admin import files, ownership, reach, taken, units
 from spyglass.admin.program import Program, program_for
 from spyglass.errors import ConfigError
+from spyglass.unit_settings import unfit
 from spyglass.wording import place_in
 
 if TYPE_CHECKING:
@@ -63,11 +65,26 @@ def read(name: str) -> App:
     except ConfigError as error:
         file = os.path.join(settings.DIRECTORY, f"{name}.toml")
         return App(name, file, faults=[f"{file}: no name for an app: {str(error).partition(': ')[2]}"])
+    if why := _not_roots(app.file):
+        app.faults = [f"{app.file}: {why}"]  # and it is not opened: it may be anything
+        return app
     try:
         app.config = settings.load(app.file, {}, {}, units=True)
     except ConfigError as error:
         app.faults = [str(error), *error.also]
+        return app
+    # The server's settings, and fit for any directory there is, but joined with others they get into units.
+    for setting, path in (("directory", app.config.directory), ("venv", app.config.venv)):
+        if why := unfit(path):
+            app.fault(setting, why)
     return app
+
+
+def _not_roots(path: str) -> str:
+    """What is wrong with a file of /etc/spyglass that root, or systemd as root, reads; "" when nothing is, or there is none."""
+    if why := ownership.weakness(path):
+        return f"{why}: chown root and chmod go-w what is named, or replace a link with the file itself"
+    return "not a regular file" if os.path.exists(path) and not os.path.isfile(path) else ""
 
 
 # Looking through
@@ -98,6 +115,8 @@ def _examine_addresses(app: App, others: Iterable[App], free: Iterable[Address])
         rival = next((other for other in others if other is not app and any(taken.clash(address, each) for each in other.addresses)), None)
         if rival is not None:
             app.fault("listen", f"{address} is an address of {rival.name}, too ({rival.file})")
+        elif address.path and (why := ownership.weakness(os.path.dirname(address.path))):
+            app.fault("listen", f"{address}: {why}: take a path in /run/spyglass")
         elif not any(taken.clash(address, each) for each in free) and (why := taken.in_the_way(address)):
             app.fault("listen", f"{address}: {why}")
         if address.group and not _is_group(address.group):
@@ -145,20 +164,32 @@ def _closed(path: str, where: str, who: reach.Account) -> str:
     them = who.named or "the user that the app has while it is awake"
     to_them = f"is closed to {them} (mode {os.stat(where).st_mode & 0o7777:04o})"
     if where == path:
-        return f"{path} {to_them}: chmod o+rX {path}"
+        return f"{path} {to_them}: chmod o+rX {shlex.quote(path)}"
     # Nobody should be talked into opening root's own directory, in which uv and pyenv put the Pythons that root installs.
-    way = "" if where == "/root" else f", or open the way (chmod o+x {where})"
+    way = "" if where == "/root" else f", or open the way (chmod o+x {shlex.quote(where)})"
     return f"{path} is out of reach, for {where} {to_them}: put it somewhere else{way}"
 
 
 def _examine_secrets(app: App) -> None:
-    for path in app.config.environment_file:
-        if not os.path.isfile(os.path.join(app.base, path)):
-            app.fault("environment_file", f"{os.path.join(app.base, path)} is not a file")
+    """What systemd reads as root for the app: only from places where nobody but root can put something else (ownership.py)."""
+    secrets = os.path.join(settings.DIRECTORY, f"{app.name}.env")  # EnvironmentFile= of the template
+    if why := _not_roots(secrets):
+        app.faults.append(f"{secrets}: {why}")
+    for path in (os.path.join(app.base, path) for path in app.config.environment_file):
+        if any(letter in path for letter in "*?["):
+            app.fault("environment_file", f"{path}: systemd would take *, ? and [ for a pattern")
+        elif why := ownership.weakness(path):
+            app.fault("environment_file", f"{path}: {why}: move its lines to {secrets} (root's, 0600), which the service reads by itself")
+        elif not os.path.isfile(path):
+            app.fault("environment_file", f"{path} is not a file")
     for name, path in app.config.credentials.items():
-        if path and not os.path.exists(path):
-            app.fault("credentials", f"{name}: {path} does not exist")
-        elif not path and not (units.in_store(name) or units.in_store(name, ".encrypted")):
+        found = path or units.in_store(name) or units.in_store(name, ".encrypted")
+        if found and (why := ownership.weakness(found)):
+            own = os.path.join(settings.DIRECTORY, f"{app.name}.{name}")
+            app.fault("credentials", f"{name}: {found}: {why}: move it to {own} (root's, mode 0600)")
+        elif path and not os.path.isfile(path):
+            app.fault("credentials", f"{name}: {path} {'is not a file' if os.path.exists(path) else 'does not exist'}")
+        elif not found:
             app.fault("credentials", f"{name}: not in {units.CREDENTIAL_STORES[0]}, nor where else systemd looks; give a path")
 
 
@@ -167,6 +198,12 @@ def _examine_writable(app: App, who: reach.Account) -> None:
     there = [path for path in paths if os.path.exists(path)]
     for path in set(paths) - set(there):
         app.fault("writable", f"{path} does not exist")  # and systemd would not start the service
+    for path in there:
+        if link := ownership.foreign_link(path):
+            app.fault("writable", f"{path}: {link} is a symbolic link that another user can turn round: name the directory itself")
+        elif outer := next((other for other in there if path.startswith(f"{other}/")), ""):
+            # The app can put a link to anywhere in its place, which systemd would follow as root at the next start.
+            app.fault("writable", f"{path} is in {outer}, which is writable as a whole: take it out")
     for path in reach.out_of_reach(who, [(path, os.W_OK) for path in there]):
         nobody = "without a `user` the app is nobody whom files could belong to: name one who may write there"
         app.fault("writable", f"{path}: {f'{who.named} may not write there' if who.named else nobody}")

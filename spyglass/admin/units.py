@@ -13,6 +13,8 @@ import re
 from typing import TYPE_CHECKING
 
 from spyglass.admin.systemctl import service_of, socket_of
+from spyglass.errors import ConfigError
+from spyglass.unit_settings import CONTROL, unfit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -91,7 +93,7 @@ def socket_lines(addresses: tuple[Address, ...]) -> list[str]:
     elif any(_also_ipv4(address, addresses) for address in addresses):
         lines.append("BindIPv6Only=ipv6-only")  # or [::] would take the port of the IPv4 address, too
     for address in addresses:
-        lines += [f"{key}={value}" for key, value in (("SocketGroup", address.group), ("SocketMode", address.mode)) if value]
+        lines += [f"{key}={_plain(value)}" for key, value in (("SocketGroup", address.group), ("SocketMode", address.mode)) if value]
     return list(dict.fromkeys(lines))
 
 
@@ -113,7 +115,7 @@ def service_lines(config: Config, base: str, command: str = "") -> list[str]:
         # The empty ones take the template's away.
         lines += ["ExecStart=", f"ExecStart={run} serve --name %i", "ExecReload=", f"ExecReload={run} reload"]
     if config.user:
-        lines += ["DynamicUser=no", f"User={config.user}", *_NAMED]
+        lines += ["DynamicUser=no", f"User={_plain(config.user)}", *_NAMED]
     lines += [f'Environment="{name}={_quoted(value)}"' for name, value in config.environment.items()]
     lines += [f"EnvironmentFile={_plain(os.path.join(base, path))}" for path in config.environment_file]
     lines += [_credential(name, path) for name, path in config.credentials.items()]
@@ -137,15 +139,21 @@ def limits(config: Config) -> dict[str, object]:
 
 def _credential(name: str, path: str) -> str:
     encrypted = not path and not in_store(name) and in_store(name, ".encrypted")
-    return f"LoadCredential{'Encrypted' if encrypted else ''}={name}" + (f":{_plain(path)}" if path else "")
+    return f"LoadCredential{'Encrypted' if encrypted else ''}={_plain(name)}" + (f":{_plain(path)}" if path else "")
 
 
-def in_store(name: str, kind: str = "") -> bool:
-    """Whether systemd will find a credential that is given by its name alone; `kind` may be ".encrypted"."""
-    return any(os.path.exists(os.path.join(store + kind, name)) for store in CREDENTIAL_STORES)
+def in_store(name: str, kind: str = "") -> str:
+    """Where systemd will find a credential that is given by its name alone, "" if nowhere; `kind` may be ".encrypted"."""
+    paths = (os.path.join(store + kind, name) for store in CREDENTIAL_STORES)
+    return next((path for path in paths if os.path.exists(path)), "")
 
+
+# Values
 
 def _plain(text: str) -> str:
+    """`text` as the value of any directive. Everything that is not made up here goes through this or _quoted(). Raises ConfigError."""
+    if why := unfit(text):
+        raise ConfigError(f"{text!r}: {why}")
     return text.replace("%", "%%")  # a specifier, to systemd
 
 
@@ -153,4 +161,8 @@ _ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\t": "\\t"}
 
 
 def _quoted(text: str) -> str:
-    return _plain("".join(_ESCAPES.get(character, character) for character in text))
+    """`text`, of which only these control characters are allowed, between double quotes, where C escapes count."""
+    escaped = "".join(_ESCAPES.get(character, character) for character in text)
+    if CONTROL.search(escaped):
+        raise ConfigError(f"{text[:60]!r}: a unit file cannot hold such a control character")
+    return escaped.replace("%", "%%")

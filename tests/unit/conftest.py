@@ -1,5 +1,7 @@
 """Hypothesis as a test on a busy machine wants it (no clock decides, nothing is left in the tree); workers to turn by hand, and generations."""
 
+import os
+
 import pytest
 from hypothesis import settings
 
@@ -53,3 +55,12 @@ def clock(monkeypatch):
     time = [NOW]
     monkeypatch.setattr("spyglass.generation.time.monotonic", lambda: time[0])
     return time
+
+
+@pytest.fixture(autouse=True)
+def _root(tmp_path_factory):
+    """What is root's on a machine is the test's own here, and looked at below its directory only: /tmp is everybody's."""
+    with pytest.MonkeyPatch.context() as patch:  # of its own, so that a test that undoes its patches keeps these
+        patch.setattr("spyglass.admin.ownership._ROOT", os.geteuid())
+        patch.setattr("spyglass.admin.ownership._TOP", str(tmp_path_factory.getbasetemp()))
+        yield

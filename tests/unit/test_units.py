@@ -5,8 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spyglass import unit_settings
-from spyglass.admin import units
+from spyglass.admin import apps, new, units
 from spyglass.config import SETTINGS, Config, Unit
+from spyglass.errors import ConfigError
 
 SOCKET = "/etc/systemd/system/spyglass@blog.socket.d/10-spyglass.conf"
 SERVICE = "/etc/systemd/system/spyglass@blog.service.d/10-spyglass.conf"
@@ -130,3 +131,55 @@ def test_whatever_a_variable_holds_stays_on_its_line(variables):
     text = units.drop_ins("blog", config(environment=variables))[SERVICE]
     assert len(text.partition("\n\n")[2].split("\n")) == 1 + len(variables) + 1
     assert units.is_untouched(text)
+
+
+# Values that would be something else in a unit file
+
+HOSTILE = ["\n", "\nExecStartPre=+/bin/sh", "\r", "\0", "\x0b", "\x1b[31m", "\x7f", "\x85", "\u2028X=y", "\u2029", '"', "'", "\\", "\\\n", "\\x0a", " ", "\t"]
+PATHS = {
+    "listen": lambda path: path,
+    "environment_file": lambda path: path,
+    "credentials": lambda path: {"db": path},
+    "writable": lambda path: path,
+}
+
+
+@pytest.mark.parametrize("hostile", HOSTILE)
+@pytest.mark.parametrize("setting", PATHS)
+def test_no_path_gets_more_into_a_unit_than_itself(setting, hostile):
+    with pytest.raises(ValueError, match=r".*"):
+        unit_settings.check(setting, PATHS[setting](f"/srv/a{hostile}"))
+
+
+@pytest.mark.parametrize("hostile", HOSTILE)
+def test_nor_does_a_directory_or_an_environment(hostile, tmp_path, monkeypatch):
+    monkeypatch.setattr("spyglass.config.DIRECTORY", str(tmp_path))
+    for setting in ("directory", "venv"):
+        value = new.toml(f"/srv/a{hostile}")
+        (tmp_path / "a.toml").write_text(f"workers = 1\n{setting} = {value}\nwritable = 'media'\n")
+        app = apps.read("a")
+        assert len(app.faults) == 1
+        assert app.faults[0].startswith(f"{tmp_path}/a.toml:2: {setting}: ")
+    for settings in (config(directory=f"/srv/a{hostile}", writable="media"), config(directory=f"/srv{hostile}/a", environment_file=".env")):
+        if hostile.strip(" "):
+            with pytest.raises(ConfigError):
+                units.drop_ins("a", settings)
+    if hostile.strip(" "):
+        with pytest.raises(ConfigError):
+            units.drop_ins("a", Config(), f"/srv/a{hostile}/bin/spyglass")
+
+
+@pytest.mark.parametrize("setting", [name for name, entry in SETTINGS.items() if isinstance(entry, Unit)])
+@pytest.mark.parametrize("hostile", HOSTILE)
+def test_no_setting_makes_a_line_of_its_own(setting, hostile):
+    """Whatever is accepted stays in its line, and no line ends in what continues it."""
+    plain = len(units.drop_ins("blog", config(**{setting: EXAMPLES[setting]}))[SERVICE if setting != "listen" else SOCKET].split("\n"))
+    for value in (f"a{hostile}", f"/a{hostile}b", [f"/a{hostile}b"], {"A": f"/a{hostile}b"}, {f"A{hostile}": "/b"}, {"path": "/a", "group": f"a{hostile}"}):
+        try:
+            made = units.drop_ins("blog", config(**{setting: value}))
+        except ValueError:
+            continue
+        text = made[SOCKET] or made[SERVICE]
+        assert len(text.split("\n")) <= plain + 1
+        assert not any(line.endswith("\\") for line in text.split("\n"))
+        assert not any(mark in text for mark in "\r\0\x0b\x1b\x7f\x85")

@@ -1,0 +1,221 @@
+"""Which paths another user could replace, and what is read of files that another user may have put there."""
+
+import os
+import socket
+import stat
+
+import pytest
+
+from spyglass import regular
+from spyglass.admin import apps, files, guess, ownership, program
+from spyglass.errors import ConfigError
+
+
+@pytest.fixture
+def foreign(monkeypatch):
+    """Make these paths another user's, whoever runs the test."""
+    theirs = set()
+    really = os.lstat
+
+    def lstat(path):
+        status = really(path)
+        return os.stat_result((*status[:4], 4242, *status[5:])) if str(path) in theirs else status
+
+    monkeypatch.setattr(ownership.os, "lstat", lstat)
+    return lambda *paths: theirs.update(map(str, paths))
+
+
+@pytest.fixture
+def tree(tmp_path):
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "b" / "env").touch()
+    return tmp_path
+
+
+def test_what_is_roots_alone_is_strong(tree):
+    assert ownership.weakness(f"{tree}/a/b/env") == ""
+    assert ownership.weakness(f"{tree}/a/./b/../b/env") == ""
+    assert ownership.weakness(f"{tree}/none/there") == ""
+
+
+@pytest.mark.parametrize("weak", ["a", "a/b", "a/b/env"])
+@pytest.mark.parametrize("mode", [0o020, 0o002, 0o1002])
+def test_a_component_that_others_may_write(tree, weak, mode):
+    path = tree / weak
+    path.chmod(stat.S_IMODE(path.stat().st_mode) | mode)
+    assert ownership.weakness(f"{tree}/a/b/env").startswith(f"{path} is writable by others than root (mode ")
+
+
+@pytest.mark.parametrize("weak", ["a", "a/b", "a/b/env"])
+def test_a_component_of_another_user(tree, foreign, weak):
+    foreign(tree / weak)
+    assert ownership.weakness(f"{tree}/a/b/env") == f"{tree / weak} belongs to user 4242, who could replace it while root opens it"
+
+
+def test_links_are_judged_and_followed(tree, foreign):
+    (tree / "way").symlink_to("a/b")
+    (tree / "absolute").symlink_to(tree / "way" / "env")
+    assert ownership.weakness(f"{tree}/absolute") == ""
+    foreign(tree / "a")
+    assert ownership.weakness(f"{tree}/absolute").startswith(f"{tree}/a belongs to")
+    foreign(tree / "way")
+    assert ownership.weakness(f"{tree}/absolute").startswith(f"{tree}/way belongs to")
+    assert ownership.weakness(f"{tree}/way/../../a/b/env").startswith(f"{tree}/way belongs to"), "a link's parent is that of its target"
+
+
+def test_a_loop_ends(tree):
+    (tree / "one").symlink_to("two")
+    (tree / "two").symlink_to("one")
+    assert "loop of symbolic links" in ownership.weakness(f"{tree}/one/x")
+
+
+def test_only_links_matter_on_the_way_to_a_writable_directory(tree, foreign):
+    (tree / "link").symlink_to("a")
+    foreign(tree / "a", tree / "a" / "b")
+    assert ownership.foreign_link(f"{tree}/link/b") == ""
+    foreign(tree / "link")
+    assert ownership.foreign_link(f"{tree}/link/b") == f"{tree}/link"
+
+
+# Reading
+
+
+def a_pipe(path):
+    os.mkfifo(path)
+
+
+def a_socket(path):
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(path))
+
+
+def a_directory(path):
+    path.mkdir()
+
+
+def a_device(path):
+    path.symlink_to("/dev/zero")
+
+
+def a_pipe_behind_a_link(path):
+    os.mkfifo(f"{path}.pipe")
+    path.symlink_to(f"{path}.pipe")
+
+
+@pytest.mark.parametrize("put", [a_pipe, a_socket, a_directory, a_device, a_pipe_behind_a_link])
+@pytest.mark.parametrize("links", [False, True])
+@pytest.mark.timeout(20)
+def test_only_regular_files_are_read(tmp_path, put, links):
+    put(tmp_path / "file")
+    with pytest.raises(OSError, match=r"regular|symbolic|No such device"):
+        regular.read(str(tmp_path / "file"), 10, links=links)
+    assert files.glance(str(tmp_path / "file")) == ""
+
+
+def test_no_more_is_read_than_was_asked_for(tmp_path):
+    path, link = tmp_path / "file", tmp_path / "link"
+    with path.open("wb") as stream:
+        stream.truncate(1 << 40)
+    link.symlink_to(path)
+    assert regular.read(str(path), 3) == regular.read(str(link), 3, links=True) == b"\0\0\0"
+    assert len(files.glance(str(link))) == files.MOST
+    with pytest.raises(OSError, match="symbolic"):
+        regular.read(str(link), 3)
+
+
+@pytest.mark.parametrize("put", [a_pipe, a_device, a_pipe_behind_a_link])
+@pytest.mark.timeout(20)
+def test_an_environment_whose_file_is_none(tmp_path, put):
+    put(tmp_path / "pyvenv.cfg")
+    with pytest.raises(ConfigError, match="not a virtual environment"):
+        program.version_in(str(tmp_path))
+
+
+@pytest.mark.parametrize("put", [a_pipe, a_device])
+@pytest.mark.timeout(20)
+def test_sources_that_are_none(tmp_path, put):
+    for name in ("manage.py", "wsgi.py", "app.py"):
+        put(tmp_path / name)
+    assert guess.apps_in(str(tmp_path)) == []
+
+
+@pytest.mark.parametrize("source", ["(" * 50_000, "-" * 500_000 + "1", "a." * 300_000 + "a", "app = '\\d'\n" * 1000, "x = 1\0", "a = " + "[" * 90])
+def test_sources_that_no_parser_takes(tmp_path, source, capfd):
+    (tmp_path / "app.py").write_text(source)
+    assert guess.apps_in(str(tmp_path)) in ([], ["app:app"])
+    assert capfd.readouterr() == ("", "")
+
+
+def test_looking_for_byte_code_is_bounded(tmp_path):
+    (tmp_path / "away").mkdir()
+    (tmp_path / "away" / "file").touch()
+    (tmp_path / "cache").symlink_to("away")
+    assert not files.holds_files(str(tmp_path / "cache"))
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "link").symlink_to("/")
+    assert not files.holds_files(str(tmp_path / "deep"))
+    (tmp_path / "deep" / "/".join("d" * 70)).mkdir(parents=True)
+    assert files.holds_files(str(tmp_path / "deep")), "too deep to look at is not empty"
+    for number in range(20):
+        (tmp_path / "wide" / str(number)).mkdir(parents=True)
+    assert not files.holds_files(str(tmp_path / "wide"), most=20)
+    assert files.holds_files(str(tmp_path / "wide"), most=19), "nor is what has too much in it"
+
+
+# An app's file
+
+
+@pytest.fixture
+def app(tmp_path, monkeypatch):
+    monkeypatch.setattr("spyglass.config.DIRECTORY", str(tmp_path / "etc"))
+    monkeypatch.setattr("spyglass.admin.reach.out_of_reach", lambda who, wanted: {})
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "srv").mkdir()
+
+    def examined(text):
+        (tmp_path / "etc" / "a.toml").write_text(f'directory = "{tmp_path}/srv"\n{text}\n')
+        found = apps.read("a")
+        apps.examine(found, [found])
+        return found.faults
+
+    return examined
+
+
+@pytest.mark.parametrize(
+    ("text", "weak", "says"),
+    [
+        ('environment_file = ".env"', "srv", "environment_file: {srv}/.env: {srv} belongs to user 4242"),
+        ('environment_file = ".env"', "srv/.env", "environment_file: {srv}/.env: {srv}/.env belongs to user 4242"),
+        ('credentials = {{ db = "{srv}/.env" }}', "srv", "credentials: db: {srv}/.env: {srv} belongs to user 4242"),
+        ('listen = "{srv}/a.sock"', "srv", "listen: {srv}/a.sock: {srv} belongs to user 4242"),
+        ('writable = "link"', "srv/link", "writable: {srv}/link: {srv}/link is a symbolic link"),
+        ('writable = ["media", "media/x"]', "", "writable: {srv}/media/x is in {srv}/media, which is writable as a whole"),
+        ('credentials = {{ db = "{srv}/media" }}', "", "credentials: db: {srv}/media is not a file"),
+    ],
+)
+def test_what_systemd_opens_for_an_app_is_roots(app, foreign, tmp_path, text, weak, says):
+    srv = tmp_path / "srv"
+    (srv / ".env").touch()
+    (srv / "media" / "x").mkdir(parents=True)
+    (srv / "link").symlink_to("media")
+    if weak:
+        assert app(text.format(srv=srv)) == []
+        foreign(tmp_path / weak)
+    [fault] = app(text.format(srv=srv))
+    assert fault.startswith(f"{tmp_path}/etc/a.toml:2: {says.format(srv=srv)}")
+
+
+@pytest.mark.parametrize("name", ["a.toml", "a.env"])
+@pytest.mark.timeout(20)
+def test_files_of_an_app_in_a_directory_that_others_may_write(app, tmp_path, name):
+    etc = tmp_path / "etc"
+    (etc / "a.env").touch()
+    assert app("") == []
+    (etc / name).chmod(0o664)
+    [fault] = app("")
+    assert fault.startswith(f"{etc}/{name}: {etc}/{name} is writable by others than root")
+    (etc / name).unlink()
+    os.mkfifo(etc / name)
+    found = apps.read("a")
+    apps.examine(found, [found])
+    assert found.faults == [f"{etc}/{name}: not a regular file"]
