@@ -47,6 +47,11 @@ class Address:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return self.path or (f"{host}:{self.port}" if host else str(self.port))
 
+    @property
+    def may_be_missing(self) -> bool:
+        """True if the machine may be without this address: at a boot, as the standby of another machine, or without IPv6 ([::1])."""
+        return self.host not in ("", "::", "0.0.0.0") and not self.host.startswith("127.")  # noqa: S104, nothing is bound
+
     def __str__(self) -> str:
         return self.stream
 

@@ -24,6 +24,8 @@ PROPERTIES = ("LoadState", "ActiveState", "Result", "Listen", "BindIPv6Only", "F
 
 _LISTENS = "0A"  # TCP_LISTEN in /proc/net/tcp (proc(5)), and so many flags in /proc/net/unix: __SO_ACCEPTCON
 _ACCEPTS = 0x10000
+# IP_FREEBIND and IPV6_FREEBIND (ip(7), linux/in6.h), which Python's socket module does not have.
+_FREEBIND = {socket.AF_INET: (socket.IPPROTO_IP, 15), socket.AF_INET6: (socket.IPPROTO_IPV6, 78)}
 
 
 def addresses(state: Mapping[str, str]) -> list[str]:
@@ -33,16 +35,41 @@ def addresses(state: Mapping[str, str]) -> list[str]:
 
 
 def deaf(state: Mapping[str, str]) -> list[str]:
-    """Those addresses of an active socket unit on which nobody listens: systemd closes all of them when it reads that they are others."""
+    """Those addresses of an active socket unit on which nobody listens: systemd closes all of them when it reads that they are others.
+
+    A unix socket whose file was deleted listens still, but no client can find it any more.
+    """
     found = []
     for address in addresses(state):
         if address.startswith("/"):
-            listens = bool(unix_inodes(address))
+            listens = bool(unix_inodes(address)) and not is_missing(address)
         else:
             listens = not address.rpartition(":")[2].isdigit() or bool(tcp_inodes(_port(address)))
         if not listens:
             found.append(address)
     return found
+
+
+def is_missing(path: str) -> bool:
+    """Return True if no socket is found at `path`: its file was deleted, or replaced by something else."""
+    try:
+        return not stat.S_ISSOCK(os.stat(path).st_mode)
+    except OSError as error:
+        return error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)  # otherwise we may not look
+
+
+def missing(state: Mapping[str, str]) -> list[str]:
+    """Return the unix sockets of an active socket unit whose files are gone."""
+    if state.get("ActiveState") != "active":
+        return []
+    return [address for address in addresses(state) if address.startswith("/") and is_missing(address)]
+
+
+def remove_stale(path: str) -> None:
+    """Delete the file of a unix socket on which nothing listens any more: a client would get "refused" instead of "no such file"."""
+    with suppress(OSError):
+        if stat.S_ISSOCK(os.lstat(path).st_mode) and not unix_inodes(path):
+            os.unlink(path)
 
 
 def taken(state: Mapping[str, str]) -> list[str]:
@@ -68,6 +95,8 @@ def port_taken(address: str, state: Mapping[str, str]) -> str:
     try:
         with socket.socket(family, socket.SOCK_STREAM) as sock:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as systemd: those who have gone hold nothing
+            if state.get("FreeBind") == "yes":  # an address that is not there yet may be bound to as well, and its port be taken
+                sock.setsockopt(*_FREEBIND[family], 1)
             if family == socket.AF_INET6 and state.get("BindIPv6Only") in ("both", "ipv6-only"):
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(state["BindIPv6Only"] == "ipv6-only"))
             where = (host, int(port), 0, socket.if_nametoindex(scope) if scope else 0) if family == socket.AF_INET6 else (host, int(port))
@@ -76,7 +105,7 @@ def port_taken(address: str, state: Mapping[str, str]) -> str:
         if error.errno == errno.EADDRINUSE:
             return f"taken by {holder(tcp_inodes(int(port)))}"
         if error.errno == errno.EADDRNOTAVAIL:
-            return "" if state.get("FreeBind") == "yes" else "this machine has no such address, and FreeBind= is not set"
+            return "this machine has no such address, and FreeBind= is not set"
         if error.errno == errno.EAFNOSUPPORT:
             return "this kernel has no IPv6"
         return error.strerror or str(error)

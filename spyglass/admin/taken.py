@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import socket
 from typing import TYPE_CHECKING
 
 from spyglass import unit_settings
@@ -35,11 +37,24 @@ def in_the_way(address: Address) -> str:
     if address.port < _PRIVILEGED and os.geteuid() != 0:
         return ""  # we may not try it; systemd may
     if address.host:
-        return listening.port_taken(address.stream, {})
+        return listening.port_taken(address.stream, {"FreeBind": "yes" if address.may_be_missing else "no"})
     # A port alone is IPv6 and IPv4 in one, and IPv4 where there is no IPv6, as with systemd.
     has_ipv6 = os.path.exists("/proc/net/if_inet6")
     every = "[::]" if has_ipv6 else "0.0.0.0"  # noqa: S104, as above
     return listening.port_taken(f"{every}:{address.port}", {"BindIPv6Only": "both"})
+
+
+def is_absent(address: Address) -> bool:
+    """Return True if this machine does not have the address now, so that nothing arrives there."""
+    if not address.may_be_missing:
+        return False
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as sock:
+            sock.bind((address.host, 0))
+    except OSError as error:
+        return error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+    return False
 
 
 def _impossible(path: str) -> str:
@@ -55,9 +70,12 @@ def is_deaf(addresses: Iterable[Address], systemd: int = 1) -> bool:
     """Whether systemd does not listen on one of these, which a unit of its has: it closes all when it reads others there.
 
     A service that is awake listens on them as long as it lives, so it matters who does. Only root can see that; to others nobody is deaf.
+    A unix socket whose file was deleted counts as well, for no client can find it.
     """
     held = listening.sockets_of(systemd)
     for address in addresses:
+        if address.path and listening.is_missing(address.path):
+            return True
         inodes = listening.unix_inodes(address.path) if address.path else listening.tcp_inodes(address.port)
         if held and not held & {f"socket:[{inode}]" for inode in inodes}:
             return True

@@ -92,6 +92,12 @@ def socket_lines(addresses: tuple[Address, ...]) -> list[str]:
         lines.append("BindIPv6Only=both")  # a port is IPv6 and IPv4, whatever the sysctl net.ipv6.bindv6only says
     elif any(_also_ipv4(address, addresses) for address in addresses):
         lines.append("BindIPv6Only=ipv6-only")  # or [::] would take the port of the IPv4 address, too
+    if any(address.may_be_missing for address in addresses):
+        lines += [
+            "# An address may come late at a boot, or be on another machine for now. Without this the socket would fail then,",
+            "# and with it all other addresses of the app.",
+            "FreeBind=yes",
+        ]
     for address in addresses:
         lines += [f"{key}={_plain(value)}" for key, value in (("SocketGroup", address.group), ("SocketMode", address.mode)) if value]
     return list(dict.fromkeys(lines))

@@ -43,6 +43,16 @@ def test_a_port_that_somebody_has():
     assert taken.is_deaf([address(port)], os.getpid())
 
 
+def test_a_unix_socket_whose_file_was_deleted(tmp_path):
+    path = str(tmp_path / "x.sock")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen()
+        assert not taken.is_deaf([address(path)], os.getpid())
+        os.unlink(path)
+        assert taken.is_deaf([address(path)], os.getpid())
+
+
 def test_a_port_that_is_only_closing_can_be_had():
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
@@ -52,7 +62,15 @@ def test_a_port_that_is_only_closing_can_be_had():
 
 
 def test_an_address_of_another_machine():
-    assert taken.in_the_way(address("192.0.2.1:8001")) == "this machine has no such address, and FreeBind= is not set"
+    """Its drop-in says FreeBind=yes: it may come late at a boot, or be that of another machine for now."""
+    for text in ("192.0.2.1:8001", "[2001:db8::1]:8001"):
+        assert taken.in_the_way(address(text)) == ""
+        assert taken.is_absent(address(text))
+
+
+@pytest.mark.parametrize("text", ["127.0.0.1:8001", "127.1.2.3:8001", "0.0.0.0:8001", "[::]:8001", 8001, "/run/x.sock"])
+def test_addresses_that_every_machine_has(text):
+    assert not taken.is_absent(address(text))
 
 
 def test_paths(tmp_path):

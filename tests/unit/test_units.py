@@ -18,11 +18,22 @@ def config(**given):
     return Config({name: value if name in names else unit_settings.check(name, value) for name, value in given.items()})
 
 
+FREE = [
+    "# An address may come late at a boot, or be on another machine for now. Without this the socket would fail then,",
+    "# and with it all other addresses of the app.",
+    "FreeBind=yes",
+]
+
+
 @pytest.mark.parametrize(
     ("listen", "lines"),
     [
         (8001, ["ListenStream=8001", "BindIPv6Only=both"]),
-        (["127.0.0.1:8001", "[::1]:8001"], ["ListenStream=127.0.0.1:8001", "ListenStream=[::1]:8001"]),
+        (["127.0.0.1:8001", "127.1.2.3:8001"], ["ListenStream=127.0.0.1:8001", "ListenStream=127.1.2.3:8001"]),
+        # A machine may have no IPv6, not even this.
+        (["127.0.0.1:8001", "[::1]:8001"], ["ListenStream=127.0.0.1:8001", "ListenStream=[::1]:8001", *FREE]),
+        (["10.0.0.5:80", 81], ["ListenStream=10.0.0.5:80", "ListenStream=81", "BindIPv6Only=both", *FREE]),
+        (["[::]:80", "10.0.0.5:80"], ["ListenStream=[::]:80", "ListenStream=10.0.0.5:80", "BindIPv6Only=ipv6-only", *FREE]),
         (["0.0.0.0:80", "[::]:80"], ["ListenStream=0.0.0.0:80", "ListenStream=[::]:80", "BindIPv6Only=ipv6-only"]),
         ("[::]:80", ["ListenStream=[::]:80"]),
         ("/run/100%.sock", ["ListenStream=/run/100%%.sock"]),
