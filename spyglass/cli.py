@@ -15,6 +15,8 @@ from spyglass.log import LEVELS, Log, stderr_is_journal
 
 _SERVERS = ("serve", "lookout", "check", "reload")  # all else an administrator types, and is looked up off the wake path
 
+_CHANGE = ("apply", "lookout", "new", "reload", "remove")  # these do something, the others only say something
+
 _USAGE = """\
 usage: spyglass serve [APP] [--name NAME | --config FILE] [--SETTING VALUE ...]
        spyglass lookout [APP] [--bind ADDRESS ...] [--name NAME | --config FILE] [--SETTING VALUE ...]
@@ -64,6 +66,16 @@ class Arguments:
 def main(argv: list[str] | None = None) -> int:
     """Run a command line (default: the process's own); returns the exit status."""
     argv = sys.argv[1:] if argv is None else argv
+    if argv[:1] == ["serve"] or sys.stdout is not sys.__stdout__:  # what systemd starts; or a test that listens
+        return _run(argv)
+    from spyglass.admin import output
+
+    # An app that is changed is changed whatever becomes of the words; of the others, words are all there is.
+    changes = bool(argv) and argv[0] in _CHANGE and not {"-n", "--dry-run", "-h", "--help"}.intersection(argv)
+    return output.run(lambda: _run(argv), only_prints=not changes)
+
+
+def _run(argv: list[str]) -> int:
     if argv and argv[0] not in _SERVERS:
         from spyglass.admin import commands
 
@@ -84,12 +96,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _help() -> int:
-    from spyglass.admin.commands import seen_enough
-
-    try:
-        print(usage(), flush=True)
-    except BrokenPipeError:
-        return seen_enough()
+    print(usage())
     return 0
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import os
 import sys
 from typing import TYPE_CHECKING, NoReturn, Protocol, cast
 
@@ -52,23 +51,13 @@ def parser(name: str) -> argparse.ArgumentParser:
 def run(argv: Sequence[str]) -> int:
     """Run a command line whose first word is one of COMMANDS; returns the exit status."""
     try:
-        status = command(argv[0]).run(parser(argv[0]).parse_args(argv[1:]))
-        sys.stdout.flush()  # here, and not when the interpreter ends: whoever should read may have gone
-        return status
+        return command(argv[0]).run(parser(argv[0]).parse_args(argv[1:]))
     except StartError as error:
         for line in (str(error), *getattr(error, "also", ())):
             print(f"spyglass: {line}", file=sys.stderr)
         return error.exit_status
-    except BrokenPipeError:
-        return seen_enough()
     except KeyboardInterrupt:
         return 130
-
-
-def seen_enough() -> int:
-    """Whoever reads has gone (`spyglass list | head`). The interpreter flushes at its end, and must not complain of it either."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
 
 
 def overview() -> str:

@@ -37,17 +37,28 @@ def run(options: argparse.Namespace) -> int:
         idle = socket["ActiveState"] == service["ActiveState"] == "inactive"
         if not here and idle and socket["UnitFileState"] != "enabled":
             raise ConfigError(f"nothing is known of an app {name!r}")
-    for name in names:
-        _remove(name)
-        if options.purge:
-            _purge(name, paths[name])
-        _tell(name, _left(name, paths[name]))
+    said: list[str] = []
+    try:
+        for name in names:
+            _remove(name)
+            if options.purge:
+                said += _purge(name, paths[name])
+            said.append(_what_is_left(name, _left(name, paths[name])))
+    finally:
+        # Last: a reader that is slow, or does not read at all, must not hold up the work.
+        for line in said:
+            print(line)
     return 0
 
 
 def _remove(name: str) -> None:
-    """The socket first, or the next visitor would start what has just been stopped."""
-    systemctl.ask("disable", "--now", socket_of(name))
+    """The socket first, or the next visitor would start what has just been stopped.
+
+    Not `disable --now`: that has systemd read the units before it stops the socket, and where an address has changed in a file, it closes
+    the socket then and leaves its own file behind.
+    """
+    systemctl.ask("stop", socket_of(name))
+    systemctl.ask("disable", socket_of(name))
     systemctl.ask("stop", service_of(name))
     for path in _drop_ins(name):
         if units.is_untouched(files.read(path)):
@@ -62,18 +73,20 @@ def _drop_ins(name: str) -> list[str]:
     return [path for path in paths if os.path.lexists(path)]
 
 
-def _purge(name: str, file: str) -> None:
+def _purge(name: str, file: str) -> list[str]:
+    """Delete what the app has stored, its file and its secrets; returns what to say of it, in lines."""
     doomed = [path for path in (file, _secrets(name)) if os.path.lexists(path)]
     stored = _stored(name)
-    print(f"{name}: deleting {', '.join([*doomed, *stored]) or 'nothing'}", flush=True)
+    said = [f"{name}: deleting {', '.join([*doomed, *stored]) or 'nothing'}"]
     if stored:
         try:
             # systemd knows where it has put what, with whichever user.
             systemctl.ask("clean", "--what=state", "--what=cache", service_of(name))
         except RefusedError as error:
-            print(f"{name}: {error}")
+            said.append(f"{name}: {error}")
     for path in doomed:
         os.unlink(path)
+    return said
 
 
 def _secrets(name: str) -> str:
@@ -92,5 +105,5 @@ def _left(name: str, file: str) -> list[str]:
     return written + _stored(name)
 
 
-def _tell(name: str, left: list[str]) -> None:
-    print(f"{name}: stopped and removed; {'left: ' + ', '.join(left) if left else 'nothing is left'}")
+def _what_is_left(name: str, left: list[str]) -> str:
+    return f"{name}: stopped and removed; {'left: ' + ', '.join(left) if left else 'nothing is left'}"

@@ -113,7 +113,7 @@ def rehearse(name: str, texts: Iterable[str], words: Sequence[str]) -> Ended:
     text = copy(name, texts, words)
     unit = f"spyglass-check@{name}.service"
     path = os.path.join(UNITS, unit)
-    with _alone(name), _told_to_end(), _pipes(name) as pipes:
+    with _alone(name), told_to_end(), _pipes(name) as pipes:
         out, err = pipes
         try:
             systemctl.run("stop", unit)  # one whose command was killed
@@ -129,7 +129,7 @@ def rehearse(name: str, texts: Iterable[str], words: Sequence[str]) -> Ended:
 
 
 @contextmanager
-def _told_to_end() -> Iterator[None]:
+def told_to_end() -> Iterator[None]:
     """SIGTERM, and SIGHUP from a terminal that is closed, end us as ^C does: after the unit."""
 
     def end(number: int, _frame: FrameType | None) -> None:
