@@ -16,7 +16,7 @@ from spyglass import zygote
 from spyglass.config import SETTINGS
 from spyglass.errors import EX_CONFIG, LoadError
 from spyglass.generation import how_it_ended
-from spyglass.inherited import Found, Look, remedy
+from spyglass.inherited import Found, refuse, remedy
 from spyglass.lean import signal, socket
 from spyglass.loader import module_of
 from spyglass.shared import Shared
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from spyglass.log import Log
 
 LOADED = "loaded"  # seconds, bytes
-FOUND = "found"  # what, why, grave, settled
+FOUND = "found"  # what, why, grave, settled, locked
 READY = "ready"  # seconds, whether there was a post_fork()
 
 _LAST_WORDS = 2.0  # seconds for the traceback of what hangs
@@ -113,7 +113,7 @@ class _Rehearsal:
         elif kind == zygote.CANNOT:
             raise LoadError(f"cannot fork a worker: {facts[1]}")
         elif kind == FOUND:
-            self._found.append(Found(*facts[:2], grave=facts[2], settled=facts[3]))
+            self._found.append(Found(*facts[:2], grave=facts[2], settled=facts[3], locked=facts[4]))
         else:
             self._facts[kind] = facts
 
@@ -166,14 +166,17 @@ class _Rehearsal:
 
     @property
     def _warnings(self) -> list[Found]:
-        """What is no good with preloading, and nobody sees to."""
-        return [each for each in self._found if each.grave and not each.settled and self._config.preload]
+        """What is no good with preloading, and nobody sees to; without, what only one of the workers can have."""
+        if self._config.preload:
+            return [each for each in self._found if each.grave and not each.settled]
+        return [each for each in self._found if each.locked and self._config.workers > 1]
 
     def _verdict(self) -> str:
         grave = [each for each in self._found if each.grave]
         if not self._config.preload:
             if any(not each.settled for each in grave):
-                return "false, rightly: what is noted here would not be good in its workers with true"
+                alone = f"; but with workers = {self._config.workers} only the first of them can lock it: workers = 1"
+                return "false, rightly: what is noted here would not be good in its workers with true" + (alone if self._warnings else "")
             return "false, so each worker loads the app; with true they would share its memory, and nothing speaks against that"
         if self._warnings:
             return f"true, which does not suit this app as it is: {remedy(module_of(self._config))}"
@@ -195,10 +198,12 @@ class _RehearsingZygote(Zygote):
         if watch.tids:
             time.sleep(_LATER)
             watch.look()
-        look = Look(watch.fds, watch.tids, watch.carers, self._post_fork is not None, self._places.of)
-        random = _random_numbers(self._post_fork is not None) if self._config.preload else []
-        for each in [*look.found(), *random]:
-            zygote.send(self._channel, FOUND, each.what, each.why, each.grave, each.settled)
+        found = self._found(watch, self._places.of)
+        if self._config.preload:
+            refuse(found, module_of(self._config))
+            found += _random_numbers(self._post_fork is not None)
+        for each in found:
+            zygote.send(self._channel, FOUND, each.what, each.why, each.grave, each.settled, each.locked)
 
     def _or_leave(self, slot: int, do: Callable[[], None]) -> None:
         self._began = time.monotonic()

@@ -300,6 +300,11 @@ class Config:
             # Whoever shortens the one without a thought of the other means "leave sooner", not a contradiction.
             self.values["keepalive_timeout"] = min(self.keepalive_timeout, self.idle_timeout / 2)
 
+    @property
+    def one_process(self) -> bool:
+        """True when never more than one process may have the app loaded: another begins when the one before has exited."""
+        return self.workers == 1 and not self.preload
+
 
 SETTINGS: dict[str, Setting] = {name: entry for name, entry in vars(Config).items() if isinstance(entry, Setting)}
 

@@ -117,7 +117,8 @@ class Generation(Overdue):
                 self._drain_one(worker, now)
             self._shared.ring()
         elif self.pid and not self._draining and now >= self.streak.respawn_at:
-            for _ in range(min(wanted - len(there), self._room, self._shared.board.free)):
+            living = len(self.workers) if self.config.one_process else len(there)
+            for _ in range(min(wanted - living, self._room, self._shared.board.free)):
                 self._spawn(now, order)
 
     @property
@@ -147,7 +148,7 @@ class Generation(Overdue):
     def _recycle(self, now: float, order: int) -> None:
         """Replace who is worn out, one at a time: it is told to finish when the one that takes its place accepts.
 
-        "At a time" ends when the old one has gone, so there is never more than one process too many.
+        "At a time" ends when the old one has gone, so there is never more than one process too many; and with one_process none.
         """
         if self._handover is not None:
             old, new = self._handover
@@ -164,7 +165,11 @@ class Generation(Overdue):
                 old = self.workers[slot.number]
                 heavy = self.config.max_memory and slot.memory > self.config.max_memory
                 old.recycled = f"its memory had grown to {slot.memory / (1 << 20):.0f} MiB" if heavy else "max_requests"
-                self._handover = old, self._spawn(now, order)
+                if self.config.one_process:
+                    self._drain_one(old, now)
+                    self._shared.ring()
+                else:
+                    self._handover = old, self._spawn(now, order)
 
     @property
     def complete(self) -> bool:

@@ -7,6 +7,10 @@ zygote and `spyglass check` ask, and only when there is something new.
 
 Who has thought of the fork is not lectured: an app with a post_fork() or an os.register_at_fork() of its own sees to all of it, a
 library that registers itself (OpenTelemetry's, say) to its own threads.
+
+One thing is refused, whatever the app says: a file that the import has locked for writing. The lock says that one process alone
+uses what it guards, and that is a database in most cases (DuckDB, ZODB's FileStorage, LMDB, HDF5). Several workers with one copy each of
+what it keeps in memory destroy its file.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ import struct
 import sys
 from _thread import get_ident
 
+from spyglass.errors import LoadError
 from spyglass.lean import socket
 
 TYPE_CHECKING = False
@@ -35,20 +40,24 @@ _MOST = 8  # lines in the journal
 _SQLITE = b"SQLite format 3\0"  # sqlite.org/fileformat.html, 1.3
 _SQLITE_NAMES = (".db", ".db3", ".sqlite", ".sqlite3")  # of one that is still empty
 _SQLITE_BESIDE = ("-wal", "-shm", "-journal")
+_LOCKS = ("POSIX", "FLOCK", "OFDLCK")
+_NAMED = 3  # locked files in one line
 _KERNEL = {"[eventfd]": "an eventfd", "[timerfd]": "a timer", "[signalfd]": "a signalfd"}
 
 
 class Found:
     """`what` (str) there was, and `why` (str) that is no good in a worker.
 
-    `grave` (bool): it is worth a line in the journal; `settled` (bool): the app sees to it itself.
+    `grave` (bool): it is worth a line in the journal; `settled` (bool): the app sees to it itself. `locked` (str): the file that this
+    process has locked for writing, or "".
     """
 
-    def __init__(self, what: str, why: str, *, grave: bool = True, settled: bool = False) -> None:
+    def __init__(self, what: str, why: str, *, grave: bool = True, settled: bool = False, locked: str = "") -> None:
         self.what = what
         self.why = why
         self.grave = grave
         self.settled = settled
+        self.locked = locked
 
     def __str__(self) -> str:
         return f"{self.what}: {self.why}"
@@ -65,6 +74,19 @@ def warn(log: Log, found: list[Found], module: str) -> None:
     if grave:
         more = f"and {len(grave) - _MOST} more; " if len(grave) > _MOST else ""
         log.warning(f"{more}{remedy(module)}; `spyglass check` tells more")
+
+
+def refuse(found: list[Found], module: str) -> None:
+    """Raise LoadError if a file of those `found` is locked for writing; `module` (str) is where the app is."""
+    locked = list(dict.fromkeys(each.locked for each in found if each.locked))
+    if not locked:
+        return
+    named = ", ".join(locked[:_NAMED]) + (f" and {len(locked) - _NAMED} more" if len(locked) > _NAMED else "")
+    raise LoadError(
+        f"{named}: locked for writing by the app's import, and workers must not share what is locked for one process: "
+        f"open it in a function post_fork() of {module}, or set preload = false and workers = 1",
+        "\n".join(each.what for each in found if each.locked and ", made at " in each.what),
+    )
 
 
 def remedy(module: str) -> str:
@@ -113,7 +135,9 @@ class Look:
             # OpenBLAS, whose threads have no names, ends them before a fork and starts them again when they are needed.
             which, why = (f", {name!r},", "") if name != own else ("", "; those of numerical libraries come again")
             what = f"{_several(names.count(name), 'a thread')}{which} of a library"
-            yield Found(what, _MISSING + why, grave=name != own, settled=self._app_cares)
+            # No alarm: whether a library counts on them after a fork cannot be seen, and those that are there once it is imported
+            # (pyarrow's allocator, OpenBLAS) do not matter.
+            yield Found(what, _MISSING + why, grave=False, settled=self._app_cares)
 
     def _is_settled(self, module: str, code: CodeType | None) -> bool:
         """`module` is that of the thread's class."""
@@ -125,9 +149,16 @@ class Look:
 
     def _descriptors(self) -> Iterable[Found]:
         links = {fd: link for fd in self._fds if (link := _link(fd))}
+        locked = [fd for fd in links if is_locked(fd)]
+        for fd in locked:
+            path = shown(links[fd])
+            what = f"a file that is locked for writing, {path}{self._trace(fd)} (descriptor {fd})"
+            yield Found(what, "one process alone may use what the lock guards, a database most likely", locked=path)
         loops = "anon_inode:[eventpoll]" in links.values()
         groups: dict[tuple[str, str, bool], list[int]] = {}
         for fd, link in links.items():
+            if fd in locked:
+                continue
             described = _describe(fd, link, links, loops)
             if described is not None:
                 what, why, grave = described
@@ -194,12 +225,36 @@ def _describe_file(fd: int, path: str, open_paths: set[str]) -> tuple[str, str, 
         return None
     # By pread(), which moves no position, and on this descriptor: closing another one of the file would take its locks away
     # (sqlite.org/howtocorrupt.html, 2.2, which is also about connections carried across a fork, 2.6).
-    if (flags & os.O_ACCMODE != os.O_WRONLY and os.pread(fd, 16, 0) == _SQLITE) or (writes and path.endswith(_SQLITE_NAMES)):
+    if _is_sqlite(fd, flags) or (writes and _may_become_sqlite(fd, path)):
         return f"an SQLite database, {shown(path)}", "its connection is good in one process only, and can destroy the file in several", True
     if flags & os.O_APPEND:
         return None  # a log
     what = f"a file that is open for {'writing' if writes else 'reading'}, {shown(path)}"
     return what, "all workers would share one position in it", False
+
+
+def _is_sqlite(fd: int, flags: int) -> bool:
+    return flags & os.O_ACCMODE != os.O_WRONLY and os.pread(fd, 16, 0) == _SQLITE
+
+
+def _may_become_sqlite(fd: int, path: str) -> bool:
+    """Whether it is as SQLite leaves a file in which nothing has been stored yet: empty. Others have files of such names, too."""
+    return path.endswith(_SQLITE_NAMES) and os.fstat(fd).st_size == 0 and "_sqlite3" in sys.modules
+
+
+def is_locked(fd: int) -> bool:
+    """Whether this process has locked the file of descriptor `fd` for writing, in whichever of the three ways (fcntl(2), flock(2)).
+
+    /proc/PID/fdinfo lists the locks that were made by that very descriptor (proc(5)). /proc/locks has those of all processes, but
+    none in a pid namespace, and no pid with those that belong to an open file.
+    """
+    try:
+        with open(f"/proc/self/fdinfo/{fd}", encoding="ascii", errors="replace") as stream:
+            lines = [line.split() for line in stream if line.startswith("lock:")]
+    except OSError:  # closed meanwhile
+        return False
+    # lock: 1: POSIX ADVISORY WRITE 4711 08:01:123 0 EOF
+    return any(len(words) > 4 and words[2] in _LOCKS and words[4] == "WRITE" for words in lines)
 
 
 # Names
@@ -211,7 +266,8 @@ def shown(path: str) -> str:
         if part in path:
             return path.partition(part)[2]
     here = os.getcwd() + os.sep
-    return path.removeprefix(here)
+    path = path.removeprefix(here)
+    return path if path.isprintable() else ascii(path)
 
 
 def _several(number: int, noun: str) -> str:

@@ -64,6 +64,7 @@ class Master:
         self._loading: Generation | None = None
         self._serving: Generation | None = None
         self._retired: list[Generation] = []
+        self._load_when_alone = False  # the next generation begins when those before have ended (Config.one_process)
         self._reloads: Reloads | None = None  # when the first generation is on its way
         self._quiet: Quiet  # likewise
         self._failing: Failing | None = None  # since the first failure: a wake that goes well does not pay for it
@@ -128,6 +129,8 @@ class Master:
             elif self._failing is not None and self._failing.trouble is not None:
                 self._look_at_failing(self._failing, now)
         self._retired = [generation for generation in self._retired if not generation.gone]
+        if self._load_when_alone and self._exit_status is None and not self._generations():
+            self._load()
         if self._watchdog is not None:
             self._watchdog.look(self._generations(), self._serving, now)
         self._tell(now)
@@ -193,6 +196,9 @@ class Master:
             elif number == signal.SIGUSR2:
                 self._dump_tracebacks()
             elif generation := self._serving or self._loading:
+                if generation.config.one_process:
+                    self._log.warning(f"{signal_name(number)}: one worker remains the only one, by preload = false and workers = 1")
+                    continue
                 wanted = generation.wanted + (1 if number == signal.SIGTTIN else -1)
                 generation.wanted = max(1, min(_MOST_WORKERS, wanted))
                 self._log.info(f"{signal_name(number)}: {count(generation.wanted, 'worker')} from now on")
@@ -249,6 +255,7 @@ class Master:
 
     def _load(self) -> None:
         """Start a generation from a configuration read afresh."""
+        self._load_when_alone = False
         try:
             config = self._read_config()
         except ConfigError as error:
@@ -259,6 +266,8 @@ class Master:
             return
         if config.idle_ignore:
             self._check_ignored(config)
+        if self._others_come_first(config):
+            return
         if self._serving is None:
             self._go_by(config)
         try:
@@ -272,6 +281,28 @@ class Master:
         self._loading.maintain(self._loading.started, self._first_order)
         if not self._ready or (self._reloads is not None and self._reloads.under_way):
             notify(f"EXTEND_TIMEOUT_USEC={int((config.start_timeout + 10) * 1e6)}")
+
+    def _others_come_first(self, config: Config) -> bool:
+        """True when a generation with `config` must not begin before all processes of the others have ended; those are told to.
+
+        With `preload = false` and `workers = 1` one process at a time has the app loaded, so that it may open what only one
+        process can: a second one beside it would be refused by a lock, or write over what the first has written. The kernel's
+        queue holds the clients meanwhile.
+        """
+        others = self._generations()
+        if not others or not any(each.one_process for each in (config, *(other.config for other in others))):
+            return False
+        if self._serving is not None:
+            self._log.info("one process at a time (preload = false, workers = 1): it finishes and exits, then the next one loads the app")
+            self._quiet.resume(self._serving)
+            self._retired.append(self._serving)
+            self._serving = None
+        for generation in self._retired:
+            generation.drain()
+        self._load_when_alone = True
+        longest = max(other.config.graceful_timeout for other in others) + 2 * scoreboard.KILL_AFTER + config.start_timeout
+        notify(f"EXTEND_TIMEOUT_USEC={int((longest + 10) * 1e6)}")
+        return True
 
     def _check_ignored(self, config: Config) -> None:
         from spyglass.ignored import unknown_listeners  # who ignores nobody does not pay for it
@@ -330,6 +361,8 @@ class Master:
                 self._reloaded += 1
         else:
             self._log.info(f"awake after {seconds:.2f} s: {generation.config.app or 'the welcome page'}")
+            if generation.config.one_process and self._reloads is not None and self._reloads.under_way:
+                self._reloaded += 1
         self._loading, self._serving = None, generation
         self._load_seconds = seconds
         if self._failing is not None:
@@ -364,6 +397,8 @@ class Master:
         slots = generation.holders()
         if not generation.pid and self._loading is None and now >= generation.streak.respawn_at:
             self._load()
+            if self._serving is None:
+                return
         if self._failing is not None and (generation.served or any(slot.served for slot in slots)):
             self._failing.forget()
         generation.maintain(now, self._quiet.order)
@@ -454,7 +489,7 @@ class Master:
             self._stop(EX_CONFIG, f"failing: {failing}")
 
     def _failing_leave_at(self, failing: Failing, now: float) -> float | None:
-        return failing.leave_at(now) if self._loading is None else None
+        return failing.leave_at(now) if self._loading is None and not self._load_when_alone else None
 
     # Leaving
 
@@ -509,7 +544,8 @@ class Master:
             held = sum(slot.open for slot in self._slots())
             return f"leaving: {count(held, 'connection')} to finish" if held else "leaving"
         if self._serving is None:
-            loading = f"waking: loading {self._config.app or 'the welcome page'}"
+            doing = "waiting for the process before to exit, then loading" if self._load_when_alone else "loading"
+            loading = f"waking: {doing} {self._config.app or 'the welcome page'}"
             trouble = self._failing.trouble if self._failing is not None else None
             return loading if trouble is None else f"failing: {trouble.error.summary}"
         slots = self._serving.holders()

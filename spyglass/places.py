@@ -21,6 +21,7 @@ _SOCKETS = ("socket.connect", "socket.bind")
 _FILES = ("open", "sqlite3.connect")
 _LIBRARY = os.path.dirname(os.__file__) + os.sep
 _OURS = os.path.dirname(__file__) + os.sep
+_LOADER = os.path.join(os.path.dirname(__file__), "loader.py")
 
 
 class Places:
@@ -42,7 +43,9 @@ class Places:
     def of(self, made: object) -> str:
         """What comes after the name of a Thread, or of a descriptor (int): ", made at shop.py:7", or "" where that is not known."""
         if isinstance(made, int):
-            place = self._sockets.get(made) or self._files.get(os.path.realpath(f"/proc/self/fd/{made}"), "")
+            # Numbers are used again: what has the number of a socket that was closed need not be one.
+            path = os.path.realpath(f"/proc/self/fd/{made}")
+            place = self._sockets.get(made, "") if "/socket:[" in path else self._files.get(path, "")
         else:
             place = self._threads.get(id(made), "")
         return place and f", made at {place}"
@@ -59,6 +62,8 @@ def _place(frame: FrameType | None) -> str:
     of_a_library = ""
     while frame is not None:
         path = frame.f_code.co_filename
+        if path == _LOADER:
+            break  # what is further out, the script among it that has started all this, is ours
         if "/site-packages/" in path or "/dist-packages/" in path:
             of_a_library = of_a_library or f"{shown(path)}:{frame.f_lineno}"
         elif not path.startswith(("<", _LIBRARY, _OURS)):

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from spyglass.config import Config
+    from spyglass.inherited import Found
     from spyglass.lean import socket
     from spyglass.loader import App
     from spyglass.log import Log
@@ -200,17 +201,34 @@ class Zygote:
         self._look(watch)
 
     def _look(self, watch: Watch) -> None:
-        """At what the app has made that was not there before."""
+        """At what the app has made that was not there before. Raises LoadError if it must not be there in a worker."""
         if not self._config.preload or not (watch.fds or watch.tids):
             return
         from spyglass import inherited
         from spyglass.loader import module_of
 
         try:
-            found = inherited.Look(watch.fds, watch.tids, watch.carers, self._post_fork is not None).found()
+            found = self._found(watch)
+            inherited.refuse(found, module_of(self._config))
             inherited.warn(self._log, found, module_of(self._config))
+        except LoadError:
+            raise
         except Exception as error:
             self._log.exception("a bug of ours, while looking at what the app has made", error)
+
+    def _found(self, watch: Watch, trace: Callable[[object], str] | None = None) -> list[Found]:
+        """What workers had better not inherit. `trace` as in inherited.Look."""
+        from spyglass import inherited
+
+        def found() -> list[Found]:
+            return inherited.Look(watch.fds, watch.tids, watch.carers, self._post_fork is not None, trace).found()
+
+        if not any(each.grave for each in found()):
+            return found()
+        # The collector is off while the app is loaded: what the app has let go of may still be there, such as a connection in a cycle.
+        gc.collect()
+        watch.look()
+        return found()
 
     def _forked(self) -> None:
         """In every new process. Those that the app forks while it loads are its own affair: they hear and say nothing in our name."""

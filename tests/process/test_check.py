@@ -5,10 +5,11 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 
 import pytest
 
-from .fake_systemd import server_environ, spyglass
+from .fake_systemd import ROOT, server_environ, spyglass
 from .processes import members, until
 
 APP = "def app(environ, start_response):\n    start_response('200 OK', [])\n    return [b'']\n"
@@ -18,14 +19,18 @@ SUITS = "preload: true, which suits this app"
 REMEDY = "make it after the fork, in a function post_fork() of site, or set preload = false"
 
 
+LOCKED = "data = open('data', 'w')\nimport fcntl; fcntl.flock(data, fcntl.LOCK_EX)\n"
+ALONE = "one process alone may use what the lock guards, a database most likely"
+
+
 @pytest.fixture
 def check(tmp_path, pycache):
     """check(source, *words) -> the finished process of `spyglass check`, which has left nobody behind."""
     (tmp_path / "app").mkdir()
 
-    def run(source, *words, app=("site.py",), environ=None):
+    def run(source, *words, app=("site.py",), environ=None, command=None):
         (tmp_path / "app" / "site.py").write_text(source)
-        command = spyglass("check", *app, "--directory", str(tmp_path / "app"), *words)
+        command = [*(command or spyglass()), "check", *app, "--directory", str(tmp_path / "app"), *words]
         environ = server_environ(pycache) | (environ or {})
         started = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environ, start_new_session=True)
         try:
@@ -69,6 +74,26 @@ SERVED = {
             "note: a pipe .*", re.escape(SUITS),
         ],
     ),
+    "what only the collector would close": (
+        APP + "import sqlite3\nclass Engine: pass\nengine = Engine()\nengine.me, engine.db = engine, sqlite3.connect('a.db')\ndel engine\n", [],
+        ["app: .*", re.escape(SUITS)],
+    ),
+    "a file that is called as databases are": (
+        APP + "f = open('tiny.db', 'w+')\n", [],
+        ["app: .*", r"note: a file that is open for writing, tiny\.db, made at site\.py:4 .*", re.escape(SUITS)],
+    ),
+    "a locked file without preload": (
+        APP + LOCKED, ["--no-preload"],
+        [
+            "app: .*",
+            rf"warning: a file that is locked for writing, data, made at site\.py:4 \(descriptor \d+\): {ALONE}",
+            "preload: false, rightly: .*; but with workers = 2 only the first of them can lock it: workers = 1",
+        ],
+    ),
+    "a locked file and one process": (
+        APP + LOCKED, ["--no-preload", "--workers", "1"],
+        ["app: .*", f"note: a file that is locked .*: {ALONE}", "preload: false, rightly: what is noted here would not be good in its workers with true"],
+    ),
     "numpy": (
         APP + "import sys, types\nsys.modules['numpy.random'] = types.ModuleType('numpy.random')\n", [],
         ["app: .*", r"note: numpy\.random's own generator: all workers draw the same numbers from it, unless post_fork\(\) calls numpy\.random\.seed\(\)", re.escape(SUITS)],
@@ -86,7 +111,7 @@ def test_an_app_that_would_be_served(check, name):
     done = check(source, *words)
     assert (done.returncode, done.err) == (0, "")
     first, *lines = done.out.splitlines()
-    assert re.fullmatch("configuration: no file; app = 'site.py', directory = '.*'(, preload = false)?", first)
+    assert re.fullmatch("configuration: no file; app = 'site.py', directory = '.*'(, workers = 1)?(, preload = false)?", first)
     assert len(lines) == len(expected), done.out
     for line, pattern in zip(lines, expected, strict=True):
         assert re.fullmatch(pattern, line), line
@@ -104,13 +129,19 @@ BROKEN = {
         "no worker was ready within 1 s (start_timeout): a function that the app has called after the fork does not return",
         ['  File "{}/site.py", line 6 in post_fork'],
     ),
+    "locked": (
+        APP + LOCKED + "def post_fork(): data.close()\n",
+        "data: locked for writing by the app's import, and workers must not share what is locked for one process: "
+        "open it in a function post_fork() of site.py, or set preload = false and workers = 1",
+        [],
+    ),
     "fork": (APP + "import os\nos.register_at_fork(after_in_child=lambda: os._exit(3))\n", "a worker exited with status 3 before it was ready", []),
 }  # fmt: skip
 
 
 # Without preload nothing is forked after the load.
 @pytest.mark.parametrize(
-    ("name", "words"), [(name, words) for name in BROKEN for words in ([], ["--no-preload"]) if not (name == "fork" and words)]
+    ("name", "words"), [(name, words) for name in BROKEN for words in ([], ["--no-preload"]) if not (name in ("fork", "locked") and words)]
 )
 def test_an_app_that_would_not(check, tmp_path, name, words):
     source, summary, traceback = BROKEN[name]
@@ -122,6 +153,20 @@ def test_an_app_that_would_not(check, tmp_path, name, words):
     assert done.out.count("\n") == 1
     if "Fatal Python error" not in done.err:
         assert "spyglass/" not in done.err, "what is ours tells the author of an app nothing"
+
+
+def test_the_line_that_has_locked_a_file_is_named(check):
+    done = check(APP + LOCKED)
+    assert re.search(r"^a file that is locked for writing, data, made at site\.py:4 \(descriptor \d+\)$", done.err, re.MULTILINE), done.err
+
+
+def test_the_line_is_never_one_of_the_command_s(check, tmp_path):
+    """Where all of an app is an installed package, its own line is one of a library, and what is further out is ours."""
+    package = tmp_path / "site-packages"
+    package.mkdir()
+    (package / "theirs.py").write_text(f"{APP}f = open({str(tmp_path / 'x')!r}, 'w')\n")
+    done = check("", app=("theirs",), command=(sys.executable, str(ROOT / "packaging/bin/spyglass")), environ={"PYTHONPATH": f"{ROOT}:{package}"})
+    assert re.search("^note: a file that is open for writing, .*/x, made at theirs.py:4 ", done.out, re.MULTILINE), done.out + done.err
 
 
 def test_each_fault_of_a_configuration_has_a_line(check, tmp_path):

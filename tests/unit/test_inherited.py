@@ -29,6 +29,8 @@ POSITION = "all workers would share one position in it"
 LISTEN = "import socket\ns = socket.create_server(('127.0.0.1', 0)); port = s.getsockname()[1]\n"
 DATABASE = "its connection is good in one process only, and can destroy the file in several"
 
+ALONE = "one process alone may use what the lock guards, a database most likely"
+
 
 @pytest.fixture
 def look(tmp_path):
@@ -89,6 +91,28 @@ FOUND = {
         [rf"grave an SQLite database, a.data \(descriptor \d+\): {DATABASE}"],
     ),
     "sqlite, still empty": ("import sqlite3\ndb = sqlite3.connect('a.db')", [rf"grave an SQLite database, a.db \(descriptor \d+\): {DATABASE}"]),
+    # One process alone may use it
+    "locked by flock": ("import fcntl\nf = open('Data.fs.lock', 'w'); fcntl.flock(f, fcntl.LOCK_EX)", [rf"grave a file that is locked for writing, Data.fs.lock \(descriptor \d+\): {ALONE}"]),
+    "locked by fcntl": ("import fcntl\nf = open('x.duckdb', 'w+'); fcntl.lockf(f, fcntl.LOCK_EX)", [rf"grave a file that is locked for writing, x.duckdb \(descriptor \d+\): {ALONE}"]),
+    "locked in part": ("import fcntl\nf = open('lock.mdb', 'w+'); fcntl.lockf(f, fcntl.LOCK_SH, 1, 0); fcntl.lockf(f, fcntl.LOCK_EX, 1, 9)", [rf"grave a file that is locked for writing, lock.mdb \(descriptor \d+\): {ALONE}"]),
+    "locked by open file": (
+        "import fcntl, struct\nf = open('x', 'w'); fcntl.fcntl(f, fcntl.F_OFD_SETLK if hasattr(fcntl, 'F_OFD_SETLK') else 37, struct.pack('hhqqi4x', fcntl.F_WRLCK, 0, 0, 0, 0))",
+        [rf"grave a file that is locked for writing, x \(descriptor \d+\): {ALONE}"],
+    ),
+    "a directory": ("import fcntl, os\nf = os.open('.', os.O_RDONLY); fcntl.flock(f, fcntl.LOCK_EX)", [rf"grave a file that is locked for writing, .* \(descriptor \d+\): {ALONE}"]),
+    "an SQLite transaction": (
+        "import sqlite3\ndb = sqlite3.connect('a.data'); db.execute('create table t (a)'); db.execute('insert into t values (1)')",
+        [rf"grave a file that is locked for writing, a.data \(descriptor \d+\): {ALONE}"],
+    ),
+    "locked for reading": ("import fcntl\nf = open('/etc/passwd'); fcntl.flock(f, fcntl.LOCK_SH)", [rf"note a file that is open for reading, /etc/passwd \(descriptor \d+\): {POSITION}"]),
+    "locked by another": (
+        "import fcntl, subprocess, sys\nf = open('x', 'w+')\nchild = subprocess.Popen([sys.executable, '-c', 'import fcntl, sys; fcntl.lockf(1, fcntl.LOCK_EX); sys.stderr.write(chr(10)); sys.stdin.read()'], stdout=f, stderr=subprocess.PIPE, stdin=subprocess.PIPE)\n"
+        "child.stderr.readline(); child.stdin.close(); child.stderr.close()",
+        [rf"note a file that is open for writing, x \(descriptor \d+\): {POSITION}"],
+    ),
+    "locked and let go": ("import fcntl\nf = open('x', 'w'); fcntl.flock(f, fcntl.LOCK_EX); fcntl.flock(f, fcntl.LOCK_UN)", [rf"note a file that is open for writing, x \(descriptor \d+\): {POSITION}"]),
+    "called .db": ("import sqlite3\nf = open('t.db', 'w'); f.write('{}'); f.flush()", [rf"note a file that is open for writing, t.db \(descriptor \d+\): {POSITION}"]),
+    "called .db, without SQLite": ("f = open('t.db', 'w')", [rf"note a file that is open for writing, t.db \(descriptor \d+\): {POSITION}"]),
     "netlink": ("import socket\ns = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW)", [rf"grave a socket of address family 16 \(descriptor \d+\): {OTHERS}"]),
     # Of which only `spyglass check` speaks
     "file for reading": ("f = open('/etc/passwd')", [rf"note a file that is open for reading, /etc/passwd \(descriptor \d+\): {POSITION}"]),
@@ -97,6 +121,14 @@ FOUND = {
     "eventfd": ("import os\ne = os.eventfd(0)", [r"note an eventfd \(descriptor \d+\): all workers would share its state"]),
     "pair": ("import socket\np = socket.socketpair()", [r"note one of a pair of sockets \(descriptors \d+, \d+\): all workers have both"]),
     "unconnected": ("import socket\ns = socket.socket()", [r"note a socket that is not connected \(descriptor \d+\): all workers would have the same"]),
+    "threads of a library": (
+        "import ctypes\nlibc = ctypes.CDLL(None); threads = [ctypes.c_ulong(), ctypes.c_ulong()]\n"
+        "for each in threads: libc.pthread_create(ctypes.byref(each), None, libc.pause, None)\nlibc.pthread_setname_np(threads[0], b'jemalloc_bg_thd')",
+        [
+            "note a thread, 'jemalloc_bg_thd', of a library: no worker has it",
+            "note a thread of a library: no worker has it; those of numerical libraries come again",
+        ],
+    ),
     # Of which nobody speaks
     "nothing": ("import json, random, logging, threading", []),
     "log": ("import logging\nlogging.basicConfig(filename='log')", []),
