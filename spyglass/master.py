@@ -92,6 +92,8 @@ class Master:
         # Whoever came meanwhile waits in the queue for the next Master, and not for a disk that is slow.
         if self._counters is None or not self._counters.slow:
             self._note(self._why)
+        if self._reloads is not None:
+            self._reloads.close()
         return self._exit_status
 
     def _get_ready(self) -> None:

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import FrameType
 
+# Seconds without a word. systemd, which the Master tells how long it needs, is less patient; this is for where systemd does not ask.
+_ANSWERS = 3600.0
+_LONGEST = 64 << 10  # bytes of an answer
 _LATER = 1.0  # seconds after the Master that we may be told to stop
 _STOP = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 _MASTERS = (signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGUSR2)
@@ -65,25 +68,43 @@ def _ask(addresses: list[str], pid: str) -> tuple[int, str]:
     why = ""
     for address in addresses:
         with socket.socket(socket.AF_UNIX) as desk:
+            desk.setblocking(False)  # a unix socket lets us in at once, or its queue is full (connect(2), EAGAIN)
             try:
                 desk.connect(address)
             except OSError as error:
-                why = why or f"the Master, pid {pid}, cannot be asked: {error.strerror}"
+                why = why or f"the Master, pid {pid}, cannot be asked: {error.strerror or error}"
                 continue
-            _, uid, _ = struct.unpack("iII", desk.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-            if os.geteuid() not in (0, uid):
-                why = "another user listens in the place of the Master"
+            if impostor := _impostor(desk, pid):
+                why = impostor
                 continue
-            status, _, why = _hear(desk).partition(" ")
-            return (int(status), why.rstrip()) if status else (EX_UNAVAILABLE, "the Master has ended")
+            return _understood(_hear(desk))
     return EX_UNAVAILABLE, why
 
 
+def _impostor(desk: socket.socket, pid: str) -> str:
+    """Why it is not the Master that listens, "" if it is: SO_PEERCRED has the process that called listen(2), as the kernel saw it."""
+    peer, uid, _ = struct.unpack("iII", desk.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    if os.geteuid() not in (0, uid):
+        return "another user listens in the place of the Master"
+    return "" if str(peer) == pid else f"another process, pid {peer}, listens in the place of the Master"
+
+
+def _understood(said: str) -> tuple[int, str]:
+    status, _, why = said.partition(" ")
+    if not (status.isascii() and status.isdigit() and len(status) < 4):
+        return EX_UNAVAILABLE, said or "the Master has ended"
+    return int(status), one_line(why.rstrip())
+
+
 def _hear(desk: socket.socket) -> str:
+    """The Master's line, "" if it ends without one. It comes when the app is loaded, and the Master gives that up after start_timeout."""
     said = b""
+    desk.settimeout(_ANSWERS)
     try:
-        while piece := desk.recv(65536):
+        while len(said) < _LONGEST and (piece := desk.recv(_LONGEST)):
             said += piece
+    except TimeoutError:
+        return f"the Master has said nothing for {_ANSWERS:.0f} s"
     except ConnectionError:
         pass  # it ended before it had taken us in
     return said.decode(errors="replace")

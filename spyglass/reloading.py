@@ -1,9 +1,10 @@
 """Reloading, on the Master's side: who has asked for another generation, what systemd is told meanwhile, and who is told how it ended.
 
-At the desk, a listening socket, `spyglass reload` asks by connecting, and waits for one line: an exit status and a reason. It is an
-abstract unix socket (unix(7)): nothing has to be writable for it, the sandbox of the unit leaves it alone, it cannot be left behind, and
-its end is the Master's. What else there is cannot be had in there: with ProtectProc= and PrivateUsers= a process sees nothing of the
-Master's in /proc, and a signal says neither who sent it nor how it went.
+At the desk, a listening unix socket, `spyglass reload` asks by connecting, and waits for one line: an exit status and a reason. It is a
+file in the app's state directory, where no other user can put another in its place. An abstract name (unix(7)) any user of the machine
+could have first; it is what is left where there is no state directory, as without systemd, or where nothing can be written to it. Other
+ways cannot be had in the sandbox: with ProtectProc= and PrivateUsers= a process sees nothing of the Master's in /proc, and a signal says
+neither who sent it nor how it went.
 """
 
 from __future__ import annotations
@@ -28,13 +29,18 @@ if TYPE_CHECKING:
 _HANDOVER = 1.0  # seconds that the old workers have to stop accepting; one that is busy with its only thread cannot say so
 
 
+_FILE = ".spyglass-reload"
+
+
 def desk_addresses(environ: Mapping[str, str], pid: str) -> list[str]:
     """Where the Master of this unit may be asked; it is at the first that can be had.
 
-    The first has the unit's INVOCATION_ID in it (systemd.exec(5)), which all its processes know and which nobody knows before they
-    have started: so nobody else can have taken the name. The `pid` is that of a Master that something else than systemd has started.
+    That is the file in STATE_DIRECTORY (systemd.exec(5)), else an abstract name with the unit's INVOCATION_ID in it, or with the `pid`. The
+    command looks at all of them, and makes sure that it is the Master that listens.
     """
-    return [f"\0spyglass/reload/{name}" for name in (environ.get("INVOCATION_ID"), pid) if name]
+    state = environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    names = [f"\0spyglass/reload/{name}" for name in (environ.get("INVOCATION_ID"), pid) if name]
+    return [os.path.join(state, _FILE), *names] if state else names
 
 
 class Reloads:
@@ -52,13 +58,20 @@ class Reloads:
         self._handover: tuple[Generation, Generation | None, float] | None = None
         self._arrived: list[socket.socket] = []
         self._waiting: list[socket.socket] = []
-        self._desk: Listening | None
-        try:
-            self._desk = _listen(desk_addresses(os.environ, str(os.getpid()))[0])
-        except OSError as error:
-            self._desk = None
-            log.warning(f"`spyglass reload` will not reach this Master, SIGHUP does: {error.strerror}")
+        self._desk: Listening | None = None
+        self._path, self._made = "", (0, 0)  # of the file, if it is one, and which it is
+        why = ""
+        for address in desk_addresses(os.environ, str(os.getpid())):
+            try:
+                self._desk = _listen(address)
+                break
+            except OSError as error:
+                why = error.strerror or str(error)
+        if self._desk is None:
+            log.warning(f"`spyglass reload` will not reach this Master, SIGHUP does: {why}")
             return
+        if not address.startswith("\0"):
+            self._path, self._made = address, _which(address)
         # Edge-triggered: should there be no descriptor for who comes, that must not keep the Master busy.
         doors.open(self._desk.fileno(), self._meet, select.EPOLLIN | select.EPOLLET)
 
@@ -137,6 +150,15 @@ class Reloads:
             sock.close()
         self._waiting.clear()
 
+    def close(self) -> None:
+        """The Master ends: its file goes, unless the next Master has put one of its own there already."""
+        if self._path and self._made == _which(self._path):
+            try:
+                os.unlink(self._path)
+            except OSError:
+                pass
+        self.abandon()
+
     def abandon(self) -> None:
         """In a forked child: who waits must see the Master's end, not the end of all that came from it."""
         if self._desk is not None:
@@ -145,7 +167,20 @@ class Reloads:
             sock.close()
 
 
+def _which(path: str) -> tuple[int, int]:
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return 0, 0
+    return status.st_dev, status.st_ino
+
+
 def _listen(address: str) -> Listening:
+    if not address.startswith("\0"):
+        try:
+            os.unlink(address)  # of a Master that was killed, or the app's: in its own directory that harms itself alone
+        except FileNotFoundError:
+            pass
     sock = Listening(socket.AF_UNIX)
     try:
         sock.bind(address)

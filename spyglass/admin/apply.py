@@ -6,14 +6,14 @@ file by file and socket by socket, and where even that fails, it is said what is
 
 from __future__ import annotations
 
-import fcntl
 import os
 import sys
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from spyglass import config
-from spyglass.admin import apps, files, systemctl, taken, units
+from spyglass.admin import apps, files, locks, systemctl, taken, units
 from spyglass.admin.outside import lines_of
 from spyglass.admin.systemctl import RefusedError, service_of, socket_of
 from spyglass.errors import ConfigError, StartError
@@ -47,7 +47,8 @@ def run(options: argparse.Namespace) -> int:
         return 0
     if not options.dry_run and os.geteuid() != 0:
         raise ConfigError("only root may change units: sudo spyglass apply, or --dry-run to see what would change")
-    with _alone():
+    # A dry run of somebody who is not root only reads, and could take no lock.
+    with locks.held("units", "changing units") if os.geteuid() == 0 else nullcontext():
         steps, faults = plan(names)
         if faults:
             raise ConfigError(faults[0], also=[*faults[1:], "nothing was changed"])
@@ -62,20 +63,6 @@ def run(options: argparse.Namespace) -> int:
         _Doing(steps).run()
         _tell(steps, "")
     return 0
-
-
-class _alone:
-    """One at a time: the second waits, and finds what the first has made."""
-
-    def __enter__(self) -> None:
-        try:
-            self._fd = os.open(config.DIRECTORY, os.O_RDONLY | os.O_DIRECTORY)
-        except OSError as error:
-            raise ConfigError(f"{config.DIRECTORY}: {error.strerror}") from None
-        fcntl.flock(self._fd, fcntl.LOCK_EX)
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self._fd)
 
 
 # What is there, and what there should be

@@ -14,7 +14,7 @@ import stat
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from spyglass.admin import systemctl
+from spyglass.admin import systemctl, unix_sockets
 from spyglass.admin.outside import lines_of
 
 if TYPE_CHECKING:
@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 
 PROPERTIES = ("LoadState", "ActiveState", "Result", "Listen", "BindIPv6Only", "FreeBind", "NeedDaemonReload", "UnitFileState")
 
-_LISTENS = "0A"  # TCP_LISTEN in /proc/net/tcp (proc(5)), and so many flags in /proc/net/unix: __SO_ACCEPTCON
-_ACCEPTS = 0x10000
+_LISTENS = "0A"  # TCP_LISTEN in /proc/net/tcp (proc(5))
 # IP_FREEBIND and IPV6_FREEBIND (ip(7), linux/in6.h), which Python's socket module does not have.
 _FREEBIND = {socket.AF_INET: (socket.IPPROTO_IP, 15), socket.AF_INET6: (socket.IPPROTO_IPV6, 78)}
 
@@ -137,7 +136,8 @@ def tcp_inodes(port: int) -> set[str]:
 
 
 def unix_inodes(path: str) -> set[str]:
-    return {fields[6] for fields in _table("/proc/net/unix") if fields[-1] == path and int(fields[3], 16) & _ACCEPTS}
+    """Of those who listen at `path`."""
+    return unix_sockets.listening_at(path, sockets_of(1))
 
 
 def _table(file: str) -> Iterator[list[str]]:
@@ -165,7 +165,9 @@ def _socket_unit(wanted: set[str]) -> str:
     # systemd tells the path or the port of each unit, not the inode; there are few, and one of them it is.
     listeners: dict[str, set[str]] = {}
     for line in systemctl.ask("list-sockets", "--no-legend", "--full", "--plain").split("\n"):
-        address, unit, *_ = [*line.split(), ""]
+        # LISTEN UNIT ACTIVATES, and a path may have blanks in it.
+        unit = next((word for word in reversed(line.split()) if word.endswith(".socket")), "")
+        address = line.rpartition(f" {unit}")[0].strip()
         inodes = unix_inodes(address) if address.startswith("/") else tcp_inodes(_port(address))
         listeners.setdefault(unit, set()).update(f"socket:[{inode}]" for inode in inodes)
     return next((unit for unit, inodes in listeners.items() if inodes & wanted), "")
@@ -199,7 +201,7 @@ def _name(pid: int) -> str:
 
 def _unit(pid: int) -> str:
     try:
-        with open(f"/proc/{pid}/cgroup", encoding="utf-8") as stream:
+        with open(f"/proc/{pid}/cgroup", encoding="utf-8", errors="replace") as stream:
             units = [part for line in stream for part in line.strip().split("/") if part.endswith((".service", ".scope"))]
     except OSError:
         units = []

@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 from spyglass import config
-from spyglass.admin import files, systemctl, units
+from spyglass.admin import files, locks, systemctl, units
 from spyglass.admin.systemctl import RefusedError, service_of, socket_of
 from spyglass.errors import ConfigError
 
@@ -30,6 +30,12 @@ def run(options: argparse.Namespace) -> int:
     paths = {name: config.file_for(name) for name in names}
     if os.geteuid() != 0:
         raise ConfigError("only root may do that: sudo spyglass remove")
+    with locks.held("units", "changing units"):
+        _run(names, paths, purge=options.purge)
+    return 0
+
+
+def _run(names: list[str], paths: dict[str, str], *, purge: bool) -> None:
     properties = systemctl.show([unit for name in names for unit in (socket_of(name), service_of(name))], ["ActiveState", "UnitFileState"])
     for name in names:
         here = [*_drop_ins(name), *_left(name, paths[name])]
@@ -41,14 +47,13 @@ def run(options: argparse.Namespace) -> int:
     try:
         for name in names:
             _remove(name)
-            if options.purge:
+            if purge:
                 said += _purge(name, paths[name])
             said.append(_what_is_left(name, _left(name, paths[name])))
     finally:
         # Last: a reader that is slow, or does not read at all, must not hold up the work.
         for line in said:
             print(line)
-    return 0
 
 
 def _remove(name: str) -> None:

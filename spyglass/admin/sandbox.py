@@ -12,7 +12,6 @@ either needs them (systemd.exec(5), DynamicUser=).
 from __future__ import annotations
 
 import codecs
-import fcntl
 import os
 import re
 import select
@@ -24,9 +23,8 @@ import tempfile
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
-from spyglass.admin import systemctl, unit_files
+from spyglass.admin import locks, systemctl, unit_files
 from spyglass.admin.outside import lines_of, number
-from spyglass.config import file_for
 from spyglass.errors import StartError
 
 if TYPE_CHECKING:
@@ -113,7 +111,7 @@ def rehearse(name: str, texts: Iterable[str], words: Sequence[str]) -> Ended:
     text = copy(name, texts, words)
     unit = f"spyglass-check@{name}.service"
     path = os.path.join(UNITS, unit)
-    with _alone(name), told_to_end(), _pipes(name) as pipes:
+    with locks.held(f"check-{name}", f"checking {name}"), told_to_end(), _pipes(name) as pipes:
         out, err = pipes
         try:
             systemctl.run("stop", unit)  # one whose command was killed
@@ -179,18 +177,6 @@ def _journal(invocation: str) -> list[str]:
         return []
     told = lines_of(done.stdout.decode(errors="replace"))
     return list(dict.fromkeys(line for line in told if "Main process exited" not in line and "Failed with result" not in line))
-
-
-@contextmanager
-def _alone(name: str) -> Iterator[None]:
-    """One rehearsal of an app at a time: they have one unit."""
-    with open(file_for(name), "rb") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"waiting: {name} is being checked by somebody else", flush=True)
-            fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
 
 
 @contextmanager

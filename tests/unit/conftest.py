@@ -63,4 +63,5 @@ def _root(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:  # of its own, so that a test that undoes its patches keeps these
         patch.setattr("spyglass.admin.ownership._ROOT", os.geteuid())
         patch.setattr("spyglass.admin.ownership._TOP", str(tmp_path_factory.getbasetemp()))
+        patch.setattr("spyglass.admin.locks.DIRECTORY", str(tmp_path_factory.getbasetemp() / "locks"))
         yield

@@ -2,10 +2,11 @@
 
 import os
 import socket
+import tempfile
 
 import pytest
 
-from spyglass.admin import listening
+from spyglass.admin import listening, unix_sockets
 
 
 def state(*addresses, **more):
@@ -102,3 +103,79 @@ def test_only_a_socket_that_nothing_listens_on_is_removed(listener, tmp_path):
     for name in ("y.sock", "file", "nothing"):
         listening.remove_stale(str(tmp_path / name))
     assert [path.name for path in tmp_path.iterdir() if path != listener] == ["file"]
+
+
+# What others bind in order to be taken for somebody else
+
+
+def forged(path, inode):
+    """An abstract name that makes /proc/net/unix have a line about `path`."""
+    return f"\0\n0000000000000000: 00000002 00000000 00010000 0001 01 {inode} {path}"
+
+
+@pytest.fixture
+def bound():
+    """bound(NAME): a listener there."""
+    made = []
+
+    def bind(name):
+        made.append(socket.socket(socket.AF_UNIX))
+        made[-1].bind(name)
+        made[-1].listen()
+        return os.fstat(made[-1].fileno()).st_ino
+
+    yield bind
+    for each in made:
+        each.close()
+
+
+@pytest.mark.parametrize("name", ["\0a b c", "\0a\nb c\n", "\0\n\n\n", "\0x: y z\n1 2 3", "\0" + "\n0" * 50, "\0\xff\ud800\n"])
+def test_a_name_may_be_anything(bound, tmp_path, name, monkeypatch):
+    bound(os.fsencode(name) if "\ud800" not in name else b"\0\xff\xfe\n \n")
+    path = str(tmp_path / "x.sock")
+    for asked in (unix_sockets._asked, unix_sockets._read):
+        monkeypatch.setattr(unix_sockets, "_listeners", asked)
+        assert listening.unix_inodes(path) == set()
+        assert listening.taken(state(path)) == []
+
+
+@pytest.fixture
+def near():
+    """A directory with a path so short that a line about it fits into a name (108 bytes, unix(7))."""
+    with tempfile.TemporaryDirectory(prefix="s", dir="/tmp") as directory:
+        yield directory
+
+
+def test_nobody_claims_the_path_of_another(bound, near):
+    path = f"{near}/x"
+    another = bound(f"{near}/y")
+    for inode in (another, 4242):
+        bound(forged(path, inode))
+    assert listening.unix_inodes(path) == set()
+    mine = bound(path)
+    assert listening.unix_inodes(path) == {str(mine)}, "and not for the worse for the one who is there"
+
+
+def test_a_name_is_not_the_file_of_that_name(bound, tmp_path, monkeypatch):
+    """As in a mount namespace of one's own: bound to another file that has the same name."""
+    monkeypatch.chdir(tmp_path)
+    path = str(tmp_path / "x.sock")
+    first = bound(path)
+    os.rename(path, f"{path}.old")
+    assert listening.unix_inodes(path) == set()
+    second = bound(path)
+    assert listening.unix_inodes(path) == {str(second)}
+    assert first != second
+    assert unix_sockets.listening_at(path, {f"socket:[{first}]"}) == {str(first), str(second)}, "what PID 1 has is systemd's in any case"
+
+
+def test_the_table_is_read_where_the_kernel_cannot_be_asked(bound, tmp_path, monkeypatch):
+    def refused():
+        raise OSError(93, "Protocol not supported")
+        yield
+
+    monkeypatch.setattr(unix_sockets, "_asked", refused)
+    path = str(tmp_path / "with blanks in it.sock")
+    assert listening.unix_inodes(path) == set()
+    mine = bound(path)
+    assert listening.unix_inodes(path) == {str(mine)}

@@ -1,8 +1,10 @@
 """The desk at which `spyglass reload` asks: who may, who is told what, and whom the command believes."""
 
+import contextlib
 import os
 import socket
 import struct
+import threading
 
 import pytest
 
@@ -65,6 +67,65 @@ def heard(visitor):
 def test_the_address_is_that_of_this_life_of_the_unit_or_of_this_process():
     assert desk_addresses({"INVOCATION_ID": "a"}, "12") == ["\0spyglass/reload/a", "\0spyglass/reload/12"]
     assert desk_addresses({}, "12") == ["\0spyglass/reload/12"]
+    assert desk_addresses({"STATE_DIRECTORY": "/var/lib/a:/var/lib/b"}, "12") == ["/var/lib/a/.spyglass-reload", "\0spyglass/reload/12"]
+
+
+@pytest.fixture
+def state(tmp_path, environ, monkeypatch):
+    """The environment of a unit with a state directory."""
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
+    return environ | {"STATE_DIRECTORY": str(tmp_path)}
+
+
+def a_stale_socket(path):
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(path))
+
+
+def a_link(path):
+    path.symlink_to("/etc/passwd")
+
+
+PUT = [lambda path: None, a_stale_socket, a_link, os.mkfifo, lambda path: path.touch()]
+
+
+@pytest.mark.parametrize("put", PUT)
+def test_its_file_is_in_the_apps_own_directory_and_goes_with_it(state, tmp_path, put, capfd):
+    put(tmp_path / ".spyglass-reload")
+    doors = Doors()
+    desk = Reloads(doors, Log("master"), lambda: desk.begin(ready=True))
+    visitor = come(state)
+    doors.wait(0.1)
+    desk.end(78, "boom")
+    desk.tell()
+    assert heard(visitor) == "78 boom\n"
+    desk.close()
+    doors.abandon()
+    assert list(tmp_path.iterdir()) == []
+    assert capfd.readouterr().err == ""
+
+
+def test_what_the_next_master_has_put_there_stays(state, tmp_path):
+    doors = Doors()
+    first, second = (Reloads(doors, Log("master"), lambda: None) for _ in range(2))
+    first.close()
+    assert [path.name for path in tmp_path.iterdir()] == [".spyglass-reload"]
+    come(state).close()
+    second.close()
+    doors.abandon()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_where_no_file_can_be_made_there_is_a_name(state, tmp_path, capfd):
+    (tmp_path / ".spyglass-reload").mkdir()
+    doors = Doors()
+    desk = Reloads(doors, Log("master"), lambda: None)
+    with socket.socket(socket.AF_UNIX) as visitor:
+        visitor.connect(desk_addresses(state, "0")[1])
+    desk.close()
+    doors.abandon()
+    assert (tmp_path / ".spyglass-reload").is_dir()
+    assert capfd.readouterr().err == ""
 
 
 def test_everybody_who_waits_is_told_the_outcome_of_the_newest(desk, environ):
@@ -152,12 +213,15 @@ def test_another_user_is_sent_away(desk, environ, monkeypatch):
 def test_a_name_that_is_taken_is_no_end(desk, capfd):
     """Nor is anything else that keeps a socket from listening."""
     doors = Doors()
+    second = Reloads(doors, Log("master"), lambda: None)
+    assert capfd.readouterr().err == "", "there is one more name"
     another = Reloads(doors, Log("master"), lambda: None)
     assert "will not reach this Master, SIGHUP does: Address already in use" in capfd.readouterr().err
     another.begin(ready=True)
     another.end()
     another.turn(0.0)
     another.abandon()
+    second.abandon()
     doors.abandon()
 
 
@@ -176,6 +240,65 @@ def test_a_listener_of_another_user_is_not_believed(desk, environ, monkeypatch, 
     monkeypatch.setattr(os, "geteuid", lambda: real + 1)
     assert reload.reload(environ) == 69
     assert "another user listens in the place of the Master" in capfd.readouterr().err
+
+
+def test_a_listener_that_is_another_process_is_not_believed(state, tmp_path, capfd):
+    """A worker of the app's, say, which is the same user: it cannot tell systemd how a reload went."""
+    near, far = os.pipe()
+    pid = os.fork()
+    if not pid:
+        try:
+            listener = socket.socket(socket.AF_UNIX)
+            listener.bind(str(tmp_path / ".spyglass-reload"))
+            listener.listen()
+            os.write(far, b"x")
+            sock, _ = listener.accept()
+            sock.send(b"0 \n")
+        finally:
+            os._exit(0)
+    os.close(far)
+    assert os.read(near, 1) == b"x"
+    os.close(near)
+    assert reload.reload(state) == 69
+    os.waitpid(pid, 0)
+    assert f"another process, pid {pid}, listens in the place of the Master" in capfd.readouterr().err
+
+
+def test_a_listener_that_lets_nobody_in_is_not_waited_for(state, tmp_path, capfd):
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as full:
+        listener.bind(str(tmp_path / ".spyglass-reload"))
+        listener.listen(0)
+        full.connect(str(tmp_path / ".spyglass-reload"))
+        assert reload.reload(state) == 69
+    assert "cannot be asked: Resource temporarily unavailable" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("said", [b"", b"\n", b"0", b"0 \n", "²\n".encode(), b"-1 x\n", b"99999999999 x\n", b"\xff\n", b"78 \x1b[31m\xe2\x80\xa8\n", b"7" * 100_000])
+def test_whatever_is_said_is_understood(state, tmp_path, said, capfd):
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / ".spyglass-reload"))
+        listener.listen()
+
+        def answer():
+            sock, _ = listener.accept()
+            with contextlib.suppress(OSError), sock:
+                sock.sendall(said)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        status = reload.reload(state)
+        thread.join()
+    assert status == (0 if said.startswith(b"0") else 78 if said.startswith(b"78 ") else 69)
+    assert "\x1b" not in capfd.readouterr().err
+
+
+def test_a_master_that_says_nothing_is_not_waited_for_without_end(state, tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(reload, "_ANSWERS", 0.05)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / ".spyglass-reload"))
+        listener.listen()
+        assert reload.reload(state) == 69
+    assert "the Master has said nothing" in capfd.readouterr().err
 
 
 def test_where_nobody_listens_it_says_so(capfd):

@@ -1,0 +1,99 @@
+"""Which unix sockets listen at a path: asked of the kernel by sock_diag(7), for its table in /proc can be lied in.
+
+/proc/net/unix shows names as they are, line breaks included: any user can bind an abstract name that looks like the line of another socket.
+And a name is only what bind(2) was given: in a mount namespace of one's own, which any user may have, "/run/spyglass/blog.sock" is another
+file. So a socket is believed to listen at a path when it is bound to the very file that is there, or when PID 1 has it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import socket
+import struct
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_SOCK_DIAG = 4  # NETLINK_SOCK_DIAG, linux/netlink.h
+_BY_FAMILY = 20  # SOCK_DIAG_BY_FAMILY, linux/sock_diag.h
+_DUMP = 0x301  # NLM_F_REQUEST | NLM_F_DUMP
+_ERROR, _DONE = 2, 3
+_LISTENING = 1 << 10  # TCP_LISTEN as a bit, for unix sockets, too
+_SHOW_NAME, _SHOW_FILE = 1, 2  # UDIAG_SHOW_NAME, UDIAG_SHOW_VFS, linux/unix_diag.h
+_NAME, _FILE = 0, 1
+_HEADER, _MESSAGE, _ATTRIBUTE = struct.Struct("=IHHII"), struct.Struct("=BBBBIII"), struct.Struct("=HH")
+# proc(5): columns of fixed meaning, and the name is all that follows, blanks included.
+_ROW = re.compile(rb"[0-9a-f]+: [0-9A-F]{8} [0-9A-F]{8} ([0-9A-F]{8}) [0-9A-F]{4} [0-9A-F]{2} +([0-9]+)(?: (.*))?", re.S)
+_ACCEPTS = 0x10000  # __SO_ACCEPTCON
+
+
+def listening_at(path: str, systemds: set[str]) -> set[str]:
+    """Return the inodes (in digits) of the sockets that listen at `path`. `systemds` are "socket:[INODE]" of those that PID 1 has."""
+    try:
+        status = os.lstat(path)
+        there = (status.st_ino & 0xFFFFFFFF, os.major(status.st_dev) << 20 | os.minor(status.st_dev))
+    except OSError:
+        there = None
+    name = os.fsencode(path)
+    return {
+        str(inode)
+        for inode, bound, file in _listeners()
+        if bound == name and ((there is not None and file in (there, None)) or f"socket:[{inode}]" in systemds)
+    }
+
+
+def _listeners() -> Iterator[tuple[int, bytes, tuple[int, int] | None]]:
+    """Inode, name and file (inode, device) of each that listens; None for a file of which nothing is known."""
+    try:
+        return iter(list(_asked()))
+    except OSError:  # a kernel without unix_diag, a container that forbids it
+        return _read()
+
+
+def _asked() -> Iterator[tuple[int, bytes, tuple[int, int] | None]]:
+    question = struct.pack("=BBHIIIII", socket.AF_UNIX, 0, 0, _LISTENING, 0, _SHOW_NAME | _SHOW_FILE, 0xFFFFFFFF, 0xFFFFFFFF)
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _SOCK_DIAG) as kernel:
+        kernel.settimeout(10)
+        kernel.send(_HEADER.pack(_HEADER.size + len(question), _BY_FAMILY, _DUMP, 0, 0) + question)
+        while True:
+            answer = kernel.recv(1 << 20)
+            while answer:
+                length, kind, *_ = _HEADER.unpack_from(answer)
+                if kind == _DONE:
+                    return
+                if kind == _ERROR or length < _HEADER.size + _MESSAGE.size:
+                    raise OSError(errno.EPROTO, os.strerror(errno.EPROTO))
+                yield _understood(answer[_HEADER.size : length])
+                answer = answer[_aligned(length) :]
+
+
+def _understood(message: bytes) -> tuple[int, bytes, tuple[int, int] | None]:
+    inode = _MESSAGE.unpack_from(message)[4]
+    name, file, at = b"", None, _MESSAGE.size
+    while at + _ATTRIBUTE.size <= len(message):
+        length, kind = _ATTRIBUTE.unpack_from(message, at)
+        value = message[at + _ATTRIBUTE.size : at + length]
+        if kind == _NAME:
+            name = value if value.startswith(b"\0") else value.rstrip(b"\0")
+        elif kind == _FILE:
+            file = struct.unpack("=II", value)
+        at += _aligned(max(length, _ATTRIBUTE.size))
+    return inode, name, file
+
+
+def _aligned(length: int) -> int:
+    return (length + 3) & ~3
+
+
+def _read() -> Iterator[tuple[int, bytes, tuple[int, int] | None]]:
+    try:
+        with open("/proc/net/unix", "rb") as stream:
+            rows = [_ROW.fullmatch(line.removesuffix(b"\n")) for line in stream]
+    except OSError:
+        return
+    for row in rows:
+        if row is not None and int(row[1], 16) & _ACCEPTS and row[3]:
+            yield int(row[2]), row[3], None
