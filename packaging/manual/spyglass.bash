@@ -1,12 +1,14 @@
 # What bash offers behind "spyglass", where bash-completion loads it. Made by packaging/manual.
 
-# The names of the apps that there are.
+# Offers the names of the apps that there are. Only what can be a name: bash runs what stands in $(...) when it splits words for compgen -W,
+# and again when what is offered is entered.
 _spyglass_apps()
 {
-    local file
+    local file name LC_ALL=C
     for file in @DIRECTORY@/*.toml; do
-        file=${file##*/}
-        [[ $file == '*.toml' ]] || printf '%s\n' "${file%.toml}"
+        name=${file##*/}
+        name=${name%.toml}
+        [[ $name =~ ^[a-z0-9][a-z0-9_-]*$ && $name == "$cur"* ]] && COMPREPLY+=("$name")
     done
 }
 
@@ -14,14 +16,14 @@ _spyglass_apps()
 _spyglass_offer()
 {
     case $1 in
-        app) COMPREPLY=($(compgen -W "$(_spyglass_apps)" -- "$cur")) ;;
+        app) _spyglass_apps ;;
         file) _filedir ;;
         directory) _filedir -d ;;
         source) _filedir '@(py|wsgi)' ;;
         toml) _filedir toml ;;
         'app or source')
             _filedir '@(py|wsgi)'
-            COMPREPLY+=($(compgen -W "$(_spyglass_apps)" -- "$cur"))
+            _spyglass_apps
             ;;
         '|'*) COMPREPLY=($(compgen -W "${1#|}" -- "$cur")) ;;
     esac

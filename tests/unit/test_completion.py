@@ -47,6 +47,10 @@ QUESTIONS = {
 }
 
 
+# Files in /etc/spyglass that are no app's, for no app can be called that.
+HOSTILE = ["$(touch ran)", "`touch ran`", "a;touch ran", "a b", "a\nblog\nc", "$HOME", "~", "*", "s[h]op", "'", '"', "\\", "{x,y}", "-x", "Blog", "é", "s:x", ""]
+
+
 @pytest.fixture(scope="module")
 def place(made, tmp_path_factory):
     """A directory with the completion of both, for apps that are in etc there, and a few files to offer."""
@@ -57,6 +61,8 @@ def place(made, tmp_path_factory):
         (place / name).parent.mkdir(exist_ok=True)
         (place / name).touch()
     (place / "work" / "pages").mkdir()
+    for name in HOSTILE:
+        (place / "etc" / f"{name}.toml").touch()
     return place
 
 
@@ -100,9 +106,23 @@ def test_bash(place):
     done = subprocess.run(["bash", "--norc", "-c", "\n".join(script)], capture_output=True, text=True, env=ENVIRON, timeout=60)
     assert done.stderr == ""
     answers = done.stdout.split("-----\n")[:-1]
+    assert not (place / "work" / "ran").exists()
     for (question, offered), answer in zip(QUESTIONS.items(), answers, strict=True):
         directories = {word.rstrip("/") for word in offered}
         assert {word.strip() for word in answer.splitlines()} - {""} == directories, question
+
+
+def test_bash_runs_nothing_of_what_a_file_is_called(place, tmp_path):
+    for name in HOSTILE:
+        if name and "/" not in name:
+            (tmp_path / f"{name}.py").touch()
+    script = ASK.format(place=shlex.quote(str(place))).rpartition("cd ")[0] + f"cd {shlex.quote(str(tmp_path))}\n"
+    for question in ("serve ", "check ", "check '$(", "serve --config ", "check --name "):
+        words = shlex.join(["spyglass", *question.split(" ")])
+        script += f"COMP_LINE={shlex.quote('spyglass ' + question)} COMP_POINT=99 COMP_TYPE=9 COMP_KEY=9 COMP_WORDS=({words}) COMPREPLY=()\n"
+        script += f"COMP_CWORD={len(question.split(' '))}; _spyglass spyglass '' '' || true\n"
+    subprocess.run(["bash", "--norc", "-c", script], capture_output=True, text=True, env=ENVIRON, timeout=60, check=True)
+    assert not (tmp_path / "ran").exists()
 
 
 # zsh
@@ -182,8 +202,9 @@ def zsh(place):
 
 
 @pytest.mark.parametrize("question", QUESTIONS)
-def test_zsh(zsh, question):
+def test_zsh(zsh, place, question):
     offered = zsh.ask(f"spyglass {question}")
+    assert not (place / "work" / "ran").exists()
     if question == "serve hello.py ":
         offered -= {word for word in offered if word.startswith("--")}  # where nothing else can stand it offers options
     expected = {word.rstrip("/") for word in QUESTIONS[question]}
