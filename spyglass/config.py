@@ -284,7 +284,7 @@ class Config:
     )
     user = Unit("", "text", "who the app is; without it, somebody who exists only while it is awake", "spyglass-NAME")
     environment = Unit({}, "table of texts", "variables for the app; no secrets, for every user of the machine can read them")
-    environment_file = Unit((), "path, or a list", "files of variables, which only root need be able to read; relative to `directory`")
+    environment_file = Unit((), "path, or a list", "files of variables, which systemd reads as root: only root may be able to replace them")
     credentials = Unit({}, "table of NAME = PATH, or a list of names", "secrets, which the app finds as files in $CREDENTIALS_DIRECTORY")
     memory_high = Unit(0, Size.kind, "beyond this all of the app's processes together are slowed down and their memory reclaimed; 0: never")
     memory_max = Unit(0, Size.kind, "beyond this one of the app's processes is killed; 0: never")
