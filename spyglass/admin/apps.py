@@ -17,6 +17,7 @@ from spyglass import config as settings
 from spyglass.admin import files, ownership, reach, taken, units
 from spyglass.admin.program import Program, program_for
 from spyglass.errors import ConfigError
+from spyglass.printable import one_line
 from spyglass.unit_settings import unfit
 from spyglass.wording import place_in
 
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
     from spyglass.config import Config
     from spyglass.unit_settings import Address
+
+
+_LONGEST = 8 << 10  # characters of a fault: two paths, and what is wrong with them
 
 
 @dataclass
@@ -49,7 +53,8 @@ class App:
         return self.config.listen or (Address(path=f"/run/spyglass/{self.name}.sock"),)
 
     def fault(self, setting: str, text: str) -> None:
-        self.faults.append(f"{place_in(self.file, files.glance(self.file), setting)}: {setting}: {text}")
+        # A line, whatever the names of files in it, or where links lead, that others have made.
+        self.faults.append(one_line(f"{place_in(self.file, files.glance(self.file), setting)}: {setting}: {text}", _LONGEST))
 
 
 def names() -> list[str]:

@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from spyglass.admin import systemctl, unix_sockets
-from spyglass.admin.outside import lines_of
+from spyglass.admin.outside import lines_of, number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -43,7 +43,8 @@ def deaf(state: Mapping[str, str]) -> list[str]:
         if address.startswith("/"):
             listens = bool(unix_inodes(address)) and not is_missing(address)
         else:
-            listens = not address.rpartition(":")[2].isdigit() or bool(tcp_inodes(_port(address)))
+            port = _port(address)
+            listens = port < 0 or bool(tcp_inodes(port))
         if not listens:
             found.append(address)
     return found
@@ -174,8 +175,7 @@ def _socket_unit(wanted: set[str]) -> str:
 
 
 def _port(address: str) -> int:
-    port = address.rpartition(":")[2]
-    return int(port) if port.isdigit() else -1
+    return number(address.rpartition(":")[2], -1)
 
 
 def sockets_of(pid: int) -> set[str]:

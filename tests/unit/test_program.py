@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from spyglass import __version__
-from spyglass.admin import program
+from spyglass.admin import apps, program
 from spyglass.admin.program import PACKAGED_PYTHON, Program, program_for
 from spyglass.errors import ConfigError
 
@@ -87,3 +87,17 @@ def test_the_package_s_python_is_asked_by_its_name_unless_it_is_ours(monkeypatch
     assert program.packaged_version() == "3.97"
     monkeypatch.setattr(program, "PACKAGED_PYTHON", os.path.realpath(sys.executable))
     assert program.packaged_version() == f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+def test_where_a_link_leads_makes_no_line(tmp_path, monkeypatch):
+    monkeypatch.setattr("spyglass.config.DIRECTORY", str(tmp_path / "etc"))
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python").symlink_to("gone\nspyglass: nothing is wrong\x1b[8m")
+    (tmp_path / "pyvenv.cfg").touch()
+    (tmp_path / "etc" / "a.toml").write_text(f"venv = '{tmp_path}'\n")
+    app = apps.read("a")
+    apps.examine(app, [app])
+    [fault] = app.faults
+    assert "the Python, gone spyglass: nothing is wrong\\x1b[8m, of" in fault
+    assert fault.isprintable()
