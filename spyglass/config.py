@@ -260,12 +260,15 @@ class Config:
     graceful_timeout = Seconds(30, "when stopping, requests under way may take this long to end")
     header_timeout = Seconds(10, "a request's head must have arrived after this long; then 408")
     body_timeout = Seconds(30, "a request's body may pause this long; then 408")
+    body_min_rate = Size(500, "bytes a second that a request's body must bring, in each `body_timeout` anew; then 408; 0: none")
     write_timeout = Seconds(60, "a client may take nothing of a response for this long; then its connection is closed")
     keepalive_timeout = Seconds(5, "an idle connection is kept for another request this long; must be shorter than `idle_timeout`")
     max_head = Size(64 << 10, "largest request head; beyond: 431, or 414 if it is the request line", least=256)
     max_fields = Count(100, "most header fields of a request; beyond: 431", least=1, most=10_000)
-    max_body = Size(1 << 30, "largest request body; beyond: 413")
-    body_memory = Size(1 << 20, "a request body up to this size stays in memory, a larger one goes to a temporary file")
+    max_body = Size(1 << 30, "largest request body; beyond: 413; 0: no request may have one")
+    body_memory = Size(1 << 20, "a request body up to this size stays in memory, a larger one goes to a file in the cache directory")
+    bodies_memory = Size(64 << 20, "memory for all request bodies of a worker; beyond, small ones go to files, too")
+    bodies_disk = Size(4 << 30, "disk for all request bodies of a worker; beyond, a slow one is closed or the next gets 503; 0: no files")
     max_connections = Count(
         1000, "connections of one worker; more wait in the kernel's queue, until others are idle for a second", least=1, most=1_000_000
     )

@@ -9,6 +9,7 @@ import os
 import sys
 
 from spyglass.errors import LoadError
+from spyglass.systemd import cache_directory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def prepare(config: Config) -> None:
 
 def _cache() -> str:
     """Where byte code goes, "" where systemd gives us no directory for it."""
-    directory = os.environ.get("CACHE_DIRECTORY", "").partition(":")[0]
+    directory = cache_directory()
     return os.path.join(directory, "pycache") if directory else ""
 
 

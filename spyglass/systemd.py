@@ -114,6 +114,11 @@ def notify(*lines: str) -> None:
         pass
 
 
+def cache_directory() -> str:
+    """The service's own (CacheDirectory=, systemd.exec(5)); "" where there is none."""
+    return os.environ.get("CACHE_DIRECTORY", "").partition(":")[0]
+
+
 def hide_from_the_app() -> None:
     """Remove what systemd meant for the Master alone; an app, or what it starts, must not answer in our name."""
     for name in _OURS:

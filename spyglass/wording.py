@@ -65,8 +65,8 @@ def default_text(setting: Setting) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(setting, Size) and isinstance(value, int) and value:
-        unit = next(unit for unit in "GMK" if value % UNITS[unit] == 0)
-        return f"{value // UNITS[unit]}{unit}"
+        unit = next((unit for unit in "GMK" if value % UNITS[unit] == 0), "")
+        return f"{value // UNITS.get(unit, 1)}{unit}"
     if isinstance(value, tuple | dict):
         return ", ".join(value) or "none"
     return f"{value:g}" if isinstance(value, float) else str(value) or "none"

@@ -1,37 +1,114 @@
 """A request's body on its way to the app: in memory while it is small, in a temporary file when it is not.
 
-The app is called only when the body is complete, so a slow upload costs an open connection and nothing else.
+The app is called only when the body is complete, so a slow upload costs an open connection and nothing else. What all bodies of a
+worker hold together is bounded, in memory and on disk, see Bodies.
 """
 
 from __future__ import annotations
 
 from io import BytesIO
 
+from spyglass.errors import RequestError
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import BinaryIO
 
 # A body mostly comes in few parts, and joined at the end they are copied once; many small ones would cost more memory than they hold.
 _PARTS = 8
 
 
+def temporary_file(directory: str | None = None) -> BinaryIO:
+    """A file without a name in `directory`, by default the one that tempfile chooses: it is gone with us, however we end.
+
+    By O_TMPFILE; where the file system has no notion of that, its name is removed at once (both in tempfile). OSError.
+    """
+    import tempfile  # only large bodies pay for this import
+
+    # What is written mostly comes in large pieces, and passes the buffer by; each body has one, so it is a small one.
+    return tempfile.TemporaryFile(buffering=1 << 14, dir=directory)  # type: ignore[return-value]
+
+
+class Bodies:
+    """What all bodies of a worker hold: `memory` and `disk` (int, bytes), and how much that may be.
+
+    A body that would take too much memory goes to disk. Where there is no room on the disk either, `make_room(body)` may take it from
+    another, slower one, and says whether it has; if not, `body` is refused. `open_file()` gives a temporary file without a name.
+    """
+
+    __slots__ = ("_make_room", "_most_disk", "_most_memory", "disk", "memory", "open_file")
+
+    def __init__(
+        self,
+        most_memory: int,
+        most_disk: int,
+        open_file: Callable[[], BinaryIO] = temporary_file,
+        make_room: Callable[[Body], bool] = lambda body: False,
+    ) -> None:
+        self.memory = 0
+        self.disk = 0
+        self.open_file = open_file
+        self._most_memory = most_memory
+        self._most_disk = most_disk
+        self._make_room = make_room
+
+    # The one pair that counts: a body takes when something has come, and gives all of it back when it is closed.
+
+    def take_memory(self, size: int) -> bool:
+        """Count `size` bytes; False when that is more than there is."""
+        if self.memory + size > self._most_memory:
+            return False
+        self.memory += size
+        return True
+
+    def take_disk(self, body: Body, size: int) -> None:
+        """Count `size` bytes for `body`, or raise RequestError.
+
+        503 (RFC 9110 15.6.4) and not 413 or 507: the same request can succeed in a moment, and a proxy may try another server.
+        """
+        while self.disk + size > self._most_disk:
+            if not self._make_room(body):
+                raise RequestError(503, "too many request bodies at this moment")
+        self.disk += size
+
+    def give_back(self, memory: int, disk: int) -> None:
+        self.memory -= memory
+        self.disk -= disk
+
+
 class Body:
-    """Collects a body; `memory` (int, bytes) is how much of it stays in memory. `length` (int) is what has come so far."""
+    """Collects a body of which up to `memory` (int, bytes) may stay in memory. `length` (int) is what has come so far,
+    `on_disk` how much of the worker's disk it has taken.
 
-    __slots__ = ("_file", "_memory", "_parts", "_spooled", "length")
+    Whoever has written to it closes it, whatever happened: that gives back what was taken from `bodies`.
+    """
 
-    def __init__(self, memory: int) -> None:
+    __slots__ = ("_bodies", "_file", "_in_memory", "_memory", "_parts", "_seen", "_since", "_spooled", "length", "on_disk")
+
+    def __init__(self, memory: int, bodies: Bodies | None = None) -> None:
         self.length = 0
         self._memory = memory
+        self._bodies = Bodies(memory, 0) if bodies is None else bodies
+        self._in_memory = 0  # so much of it is counted there
+        self.on_disk = 0
         self._parts: list[bytes] = []
         self._file: BinaryIO | None = None  # behind what is in the parts, there is nothing else yet
         self._spooled = False
+        self._since: float | None = None  # monotonic seconds: the period in which its client shows how fast it is
+        self._seen = 0  # bytes that had come by then
 
     def write(self, data: bytes | memoryview) -> None:
-        """Append. OSError when the temporary file cannot be made or is full (tempfile(3), ENOSPC)."""
-        self.length += len(data)
-        if self.length > self._memory and not self._spooled:
-            self._spool()
+        """Append. OSError when the temporary file cannot be made or is full (tempfile(3), ENOSPC), RequestError when all are too much."""
+        size = len(data)
+        if not self._spooled:
+            if self.length + size <= self._memory and self._bodies.take_memory(size):
+                self._in_memory += size
+            else:
+                self._spool()
+        if self._spooled:
+            self._take_disk(size)
+        self.length += size
         if self._file is not None:
             self._file.write(data)
         else:
@@ -44,16 +121,36 @@ class Body:
         file.writelines(self._parts)
         self._parts.clear()
 
-    def _spool(self) -> None:
-        import tempfile  # only large bodies pay for this import
+    def _take_disk(self, size: int) -> None:
+        self._bodies.take_disk(self, size)
+        self.on_disk += size
 
-        # Without a name from the start (O_TMPFILE): it is gone with us, however we end.
-        file: BinaryIO = tempfile.TemporaryFile(buffering=1 << 16)  # type: ignore[assignment]  # noqa: SIM115, closed by close()
-        if self._file is not None:
-            file.write(self._file.getbuffer())  # type: ignore[attr-defined]
+    def _spool(self) -> None:
+        self._take_disk(self.length)
+        file = self._bodies.open_file()
+        small, self._file, self._spooled = self._file, file, True
+        if small is not None:
+            file.write(small.getbuffer())  # type: ignore[attr-defined]
         self._gather(file)
-        self._file = file
-        self._spooled = True
+        self._bodies.give_back(self._in_memory, 0)
+        self._in_memory = 0
+
+    def lags(self, now: float, period: float, rate: int) -> bool:
+        """True when less than `rate` bytes a second have come in `period` seconds or longer. To be asked when some have come, at `now`.
+
+        Each period is judged by itself, the first one from the first piece on: a fast beginning is no credit for later.
+        """
+        if self._since is not None:
+            if now - self._since < period:
+                return False
+            if self.length - self._seen < rate * (now - self._since):
+                return True
+        self.forgive(now)
+        return False
+
+    def forgive(self, now: float) -> None:
+        """Begin another period, whatever came in this one."""
+        self._since, self._seen = now, self.length
 
     def finish(self) -> None:
         """The body is complete. OSError when what is still buffered cannot be written."""
@@ -71,10 +168,12 @@ class Body:
 
     def close(self) -> None:
         """Let go of it, also of what could not be written."""
+        self._bodies.give_back(self._in_memory, self.on_disk)
+        self._in_memory = self.on_disk = 0
         self._parts.clear()
         if self._file is None:
             return
         try:
             self._file.close()
-        except OSError:
-            pass
+        except (OSError, BufferError):
+            pass  # a full disk; or the app still looks at it (BytesIO.getbuffer()), and its memory goes with that

@@ -11,7 +11,7 @@ still to be answered, and an offered Upgrade cannot make it stop in front of a b
 from __future__ import annotations
 
 from spyglass.errors import RequestError
-from spyglass.http11.body import Body
+from spyglass.http11.body import Bodies, Body
 from spyglass.http11.chunked import ChunkedDecoder, is_token
 from spyglass.http11.head import HeadParser, check_coding, check_controls, check_folds
 from spyglass.http11.target import parse_target, valid_host
@@ -39,15 +39,17 @@ _REMEMBERED = 4096  # bytes of a head
 
 
 class Limits:
-    """What a request may cost; bytes and counts from the configuration."""
+    """What a request may cost, bytes and counts from the configuration, and the worker's `bodies`, which share what there is."""
 
-    __slots__ = ("body_memory", "max_body", "max_fields", "max_head")
+    __slots__ = ("bodies", "body_memory", "max_body", "max_fields", "max_head")
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, bodies: Bodies | None = None) -> None:
         self.max_head = config.max_head
         self.max_fields = config.max_fields
-        self.max_body = config.max_body
-        self.body_memory = config.body_memory
+        self.body_memory = min(config.body_memory, config.bodies_memory)
+        # One that is larger than what there is for all could never be taken: that is for its client to know at once.
+        self.max_body = min(config.max_body, max(config.bodies_disk, self.body_memory))
+        self.bodies = bodies or Bodies(config.bodies_memory, config.bodies_disk)
 
 
 class Request:
@@ -229,7 +231,7 @@ class RequestReader:
         length = request.fields.get("CONTENT_LENGTH")
         if coding is not None:
             check_coding(coding, length, request.version)
-            request.body = Body(self._limits.body_memory)
+            request.body = Body(self._limits.body_memory, self._limits.bodies)
             self._chunks = ChunkedDecoder(request.body, self._limits.max_body, self._limits.max_head)
         elif length is None:
             return _no_body(request)
@@ -244,7 +246,7 @@ class RequestReader:
                 raise RequestError(413, "request body too large")
             if not self._left:
                 return _no_body(request)
-            request.body = Body(self._limits.body_memory)
+            request.body = Body(self._limits.body_memory, self._limits.bodies)
         return True
 
     def _read_body(self, request: Request) -> bool:

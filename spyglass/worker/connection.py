@@ -16,25 +16,28 @@ import select
 import sys
 from time import monotonic
 
-from spyglass.deadlines import BODY, HEAD, IDLE, LAST_CALL, LINGER
+from spyglass.deadlines import BODY, HEAD, IDLE, LAST_CALL, LINGER, WRITE
 from spyglass.errors import RequestError, blame, one_line
 from spyglass.http11.refusal import refusal
 from spyglass.http11.request import RequestReader
 from spyglass.lean import socket
 from spyglass.worker.crew import ELSEWHERE
 from spyglass.worker.sending import AWAY, GREETING, LINGERING, READING, RESPONDING, Sender
+from spyglass.worker.spool import FULL
 from spyglass.wsgi import EnvironMaker, Exchange
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from spyglass.http11.body import Body
     from spyglass.http11.proxy_protocol import Endpoints
     from spyglass.http11.request import Request
     from spyglass.systemd import Listener
     from spyglass.worker.crew import Piece
     from spyglass.worker.greeting import Greeting
     from spyglass.worker.loop import Loop
+    from spyglass.worker.room import Seen
 
 _RECEIVE_HEAD = 8 << 10  # recv(2) into more than malloc has at hand costs more than all the parsing of a small request
 _RECEIVE_BODY = 128 << 10
@@ -42,6 +45,7 @@ _RECEIVE_BODY = 128 << 10
 _REQUESTS_A_TURN = 16
 _PIECES_A_TURN = 64
 _LARGE = 128 << 10  # a piece that is worth a turn
+_RETRY_AFTER = 5  # seconds
 _ON_AND_NONE = (1).to_bytes(4, sys.byteorder) + bytes(4)  # struct linger
 
 
@@ -50,7 +54,7 @@ class Connection(Sender):
 
     __slots__ = (
         *("_address", "_announced", "_at_end", "_began", "_deaf", "_endpoints", "_environs", "_final", "_greeting", "_listener", "_reader"),
-        *("_request", "_served"),
+        *("_request", "_served", "seen"),
     )
 
     def __init__(self, loop: Loop, sock: socket.socket, address: Any, listener: Listener) -> None:
@@ -67,6 +71,7 @@ class Connection(Sender):
         self._deaf = False  # nor could it: it was idle for too long
         self._greeting: Greeting | None = None
         self._endpoints: Endpoints | None = None  # of whom a PROXY header has told
+        self.seen: Seen | None = None  # room.py's
 
     def __str__(self) -> str:
         if self._listener.is_unix:
@@ -131,7 +136,7 @@ class Connection(Sender):
                 return
             except OSError as error:
                 self._loop.log.error(f"request body: temporary file: {error.strerror}")
-                self._refuse(507, "no room for the request body")
+                self._refuse(507 if error.errno in FULL else 503, "no room for the request body")
                 return
             except Exception as error:
                 self._misread(error)
@@ -207,10 +212,25 @@ class Connection(Sender):
                 # A socket that has sent nothing yet takes these few bytes.
                 if not self._take(b"HTTP/1.1 100 Continue\r\n\r\n"):
                     return
-            loop.deadlines.set(self, BODY, monotonic())
+            now = monotonic()
+            if self._lags(reader.pending.body, now):
+                self._refuse(408, "the request body comes too slowly")
+                return
+            loop.deadlines.set(self, BODY, now)
         elif self.deadline != HEAD:
             # Not set afresh by each byte: the time is for the whole head.
             loop.deadlines.set(self, HEAD, monotonic())
+
+    def _lags(self, body: Body | None, now: float) -> bool:
+        """Whether the client gives less than body_min_rate, and has nothing more on its way to us."""
+        loop = self._loop
+        if body is None or not body.lags(now, loop.body_timeout, loop.body_min_rate):
+            return False
+        if not self._speaks():
+            return True
+        # Then it was we who did not read: the worker was busy, or stood still (SIGSTOP).
+        body.forgive(now)
+        return False
 
     # Responding
 
@@ -315,15 +335,25 @@ class Connection(Sender):
         loop.deadlines.clear(self)
         self._final = True
         self._announced = False
-        self._out = refusal(status, f"{status}: {why}\n", loop.date, head_only=self._reader.is_head)
-        if loop.access is not None:
-            self._record_refusal(status, len(self._out.partition(b"\r\n\r\n")[2]))
+        self._out = self._refusal(status, why)
+        # What has come of a body is of no use any more, while its client may take its time to hear of that.
+        self._reader.close()
+        if self._request is not None and self._request.body is not None:
+            self._request.body.close()
         self._pump()
 
     def _misread(self, error: Exception) -> None:
         """What the client has sent makes our own code fail. That costs this connection, not the worker and all the others."""
         self._loop.log.error(f"{self}: {blame(error)} while reading a request: {one_line(error)}")
         self._refuse(400, "the request cannot be read")
+
+    def _refusal(self, status: int, why: str) -> bytes:
+        # What is wrong for a moment only may be tried again (RFC 9110 10.2.3).
+        extra = f"Retry-After: {_RETRY_AFTER}\r\n" if status == 503 else ""
+        said = refusal(status, f"{status}: {why}\n", self._loop.date, head_only=self._reader.is_head, extra=extra)
+        if self._loop.access is not None:
+            self._record_refusal(status, len(said.partition(b"\r\n\r\n")[2]))
+        return said
 
     def _end(self) -> None:
         """The last answer is out. A client that announced the end (Connection: close) sends no more; for another we linger."""
@@ -393,10 +423,36 @@ class Connection(Sender):
         if self.deadline == IDLE or (self.deadline == HEAD and self._reader.quiet):
             self._loop.deadlines.set(self, LAST_CALL, monotonic())
 
-    def give_way(self) -> None:
-        """It is idle, and somebody waits for its place."""
-        if not self._speaks():
-            self.close("others wait for its place")
+    def give_way(self) -> bool:
+        """It is idle or slow, and somebody waits for its place. False when it has said something meanwhile, and stays."""
+        if self.condition == RESPONDING:
+            self._loop.dismiss(self)
+            return True
+        if self._speaks():
+            return False
+        if not self._reader.quiet:
+            # At once, and not lingering as after other refusals: its place is wanted. It was silent, so there is nothing to be read.
+            try:
+                self.sock.send(self._refusal(408, "too slow, while others wait"))
+            except OSError:
+                pass
+        self.close("others wait for its place")
+        return True
+
+    @property
+    def body(self) -> Body | None:
+        """The one that is on its way."""
+        pending = self._reader.pending
+        return None if pending is None else pending.body
+
+    def progress(self) -> int:
+        """Bytes that the client has given of its request, or taken of the response: of what it is waited for."""
+        if self.deadline == WRITE:
+            from spyglass.worker.room import untaken
+
+            return 0 if self._exchange is None else self._exchange.given - self._unsent - untaken(self.fd)
+        body = self.body
+        return len(self._reader.buffer) if body is None else body.length
 
     def cut(self) -> None:
         """The worker leaves, and this one has not ended in time. A call in another thread cannot be ended but with the process."""
@@ -442,12 +498,16 @@ class Connection(Sender):
         assert access is not None
         entry = access.entry(self._listener, self._client(request), request)
         entry.status = exchange.status[:3]
-        unsent = 0 if self.held else len(self._out) + (self._span.count if self._span is not None else 0)
-        entry.sent = max(0, exchange.given - unsent)
+        entry.sent = max(0, exchange.given - (0 if self.held else self._unsent))
         entry.taken = monotonic() - self._began
         entry.cut = cut
         entry.kept = kept
         access.add(entry)
+
+    @property
+    def _unsent(self) -> int:
+        """Bytes of the response that the kernel has not taken yet."""
+        return len(self._out) + (self._span.count if self._span is not None else 0)
 
     def _record_refusal(self, status: int, size: int) -> None:
         access = self._loop.access

@@ -13,14 +13,17 @@ from time import monotonic
 
 from spyglass import scoreboard
 from spyglass.deadlines import WRITE, Deadlines
+from spyglass.http11.body import Bodies
 from spyglass.http11.head import HeadParser
 from spyglass.http11.refusal import http_date
 from spyglass.http11.request import Limits
 from spyglass.lean import deque
+from spyglass.systemd import cache_directory
 from spyglass.worker.connection import Connection, server_name
 from spyglass.worker.crew import Crew, Solo
 from spyglass.worker.reception import Reception
 from spyglass.worker.sending import AWAY, QUEUED, RESPONDING
+from spyglass.worker.spool import Spool
 from spyglass.wsgi import base_environ
 
 TYPE_CHECKING = False
@@ -53,7 +56,10 @@ class Loop(Reception):
         super().__init__(config, listeners, slot, log)
         self.base = base_environ(config.threads)
         self._bases: dict[int, dict[str, Any]] = {}
-        self.limits = Limits(config)
+        spool = Spool(cache_directory(), log)
+        self.limits = Limits(config, Bodies(config.bodies_memory, config.bodies_disk, spool.open, self._make_room_for))
+        self.body_timeout = config.body_timeout
+        self.body_min_rate = config.body_min_rate
         self.heads = HeadParser()
         self.debug = config.debug
         self.trusted_proxies = config.trusted_proxies
@@ -354,6 +360,10 @@ class Loop(Reception):
             self._epoll.unregister(connection.fd)
             connection.watched = 0
         del self._connections[connection.fd]
+
+    def dismiss(self, connection: Connection) -> None:
+        """Close it when all others have been looked at: its end may call the app."""
+        self._passed.append(connection)
 
     def warn_once(self, connection: Connection, what: str) -> None:
         """Tell the administrator what is probably a mistake in a configuration, and not again for each that connects."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from spyglass.config import Config
+    from spyglass.http11.body import Body
     from spyglass.lean import socket
     from spyglass.log import Log
     from spyglass.systemd import Listener
@@ -87,7 +88,7 @@ class Reception:
 
     def _make_room(self) -> None:
         """We hold as many as we may. Whoever waits takes the place of those who have been idle for longest, as long as at a drain at
-        the least: in a shorter pause the next request may be on its way.
+        the least: in a shorter pause the next request may be on its way. Where none is idle, it is the slowest.
         """
         now = monotonic()
         if now < self._room_after:
@@ -96,8 +97,24 @@ class Reception:
         if somebody_waits(self._listeners.values()):
             before = now + self.keepalive_timeout - self.last_call
             idle = [each for each in self._connections.values() if each.deadline == IDLE and each.due <= before]
-            for connection in sorted(idle, key=lambda each: each.due)[: len(idle) // 8 + 1]:
+            leaving = sorted(idle, key=lambda each: each.due) or self._slowest(now)
+            for connection in leaving[: len(leaving) // 8 + 1]:
                 connection.give_way()
+
+    def _slowest(self, now: float) -> list[Connection]:
+        try:
+            from spyglass.worker.room import slowest  # only who is full pays for it
+        except OSError:
+            return []  # no descriptor is left to import with; the next look may have one
+        return slowest(self._connections.values(), now)
+
+    def _make_room_for(self, body: Body) -> bool:
+        """No disk is left for `body`, which has begun to come: whether a slower one has given its own away."""
+        for connection in self._slowest(monotonic()):
+            other = connection.body
+            if other is not None and other is not body and other.on_disk and connection.give_way():
+                return True
+        return False
 
     def _listen(self, listening: bool) -> None:
         if listening == self._listening:

@@ -1,11 +1,18 @@
-"""A request's body: in memory up to a limit, then in a file that nobody else can see."""
+"""A request's body: in memory up to a limit, then in a file that nobody else can see; all of them together within their limits."""
 
 import io
+import itertools
 import os
+import tempfile
 
 import pytest
 
-from spyglass.http11.body import Body
+from spyglass.errors import RequestError
+from spyglass.http11.body import Bodies, Body
+
+
+def bodies(memory=1 << 30, disk=1 << 30, **how):
+    return Bodies(memory, disk, **({"open_file": tempfile.TemporaryFile} | how))
 
 
 def in_memory(body):
@@ -30,7 +37,7 @@ def in_memory(body):
     ],
 )
 def test_where_it_lies_and_what_is_read(pieces, memory, stays):
-    body, whole = Body(memory), b"".join(pieces)
+    body, whole = Body(memory, bodies()), b"".join(pieces)
     for piece in pieces:
         body.write(piece)
     assert body.length == len(whole)
@@ -43,19 +50,182 @@ def test_where_it_lies_and_what_is_read(pieces, memory, stays):
     body.close()
 
 
-def test_a_file_has_no_name_and_is_gone_with_its_body(tmp_path, monkeypatch):
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    body = Body(1)
+def test_a_file_is_gone_with_its_body():
+    body = Body(1, bodies())
     body.write(b"secret")
     fd = body.open().fileno()
-    assert os.listdir(tmp_path) == []
+    assert os.fstat(fd).st_nlink == 0
     assert os.fstat(fd).st_mode & 0o077 == 0
     body.close()
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(fd)
 
 
-def test_no_room_for_the_file_is_told(tmp_path, monkeypatch):
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
+def no_file():
+    raise FileNotFoundError(2, "No such file")
+
+
+def test_no_room_for_the_file_is_told():
+    body = Body(1, bodies(open_file=no_file))
     with pytest.raises(OSError, match="No such file"):
-        Body(1).write(b"too much")
+        body.write(b"too much")
+
+
+def test_an_app_that_still_looks_at_its_body_does_not_keep_it_from_being_closed():
+    """io.BytesIO refuses to be closed then (BufferError), which must not end the worker."""
+    store = bodies()
+    body = Body(10, store)
+    body.write(b"hello")
+    view = body.open().getbuffer()
+    body.close()
+    assert bytes(view) == b"hello"
+    assert (store.memory, store.disk) == (0, 0)
+
+
+# All bodies together
+
+
+PIECES = [[b"x" * 10], [b"x"] * 10, [b"x"] * 30, [b"x" * 40], [b"x" * 20, b"y" * 20], [b"x" * 11]]
+
+
+@pytest.mark.parametrize("pieces", PIECES)
+@pytest.mark.parametrize("end", ["closed", "read", "finished", "closed by the app"])
+def test_what_is_counted_is_given_back_once(pieces, end):
+    store = bodies()
+    body = Body(10, store)
+    for piece in pieces:
+        body.write(piece)
+    size = sum(map(len, pieces))
+    assert (store.memory, store.disk) == ((size, 0) if size <= 10 else (0, size))
+    if end != "closed":
+        body.finish()
+    if end in ("read", "closed by the app"):
+        body.open().read()
+    if end == "closed by the app":
+        body.open().close()
+    assert store.memory + store.disk == size
+    body.close()
+    body.close()
+    assert (store.memory, store.disk) == (0, 0)
+
+
+def test_beyond_the_memory_of_all_a_small_body_goes_to_a_file():
+    store = bodies(memory=15)
+    first, second = Body(10, store), Body(10, store)
+    first.write(b"x" * 10)
+    second.write(b"y" * 5)
+    assert (store.memory, store.disk) == (15, 0)
+    second.write(b"z")
+    assert (in_memory(first), in_memory(second)) == (True, False)
+    assert (store.memory, store.disk) == (10, 6)
+    assert second.open().read() == b"yyyyyz"
+    first.close()
+    third = Body(10, store)
+    third.write(b"w")
+    assert in_memory(third)
+    for body in (second, third):
+        body.close()
+    assert (store.memory, store.disk) == (0, 0)
+
+
+@pytest.mark.parametrize("memory", [0, 5])
+def test_beyond_all_there_is_it_is_refused_for_now(memory):
+    """RFC 9110 15.6.4: it is the moment that is at fault, not this request, so it is neither 413 nor 507."""
+    store = bodies(memory=memory, disk=20)
+    first, second = Body(10, store), Body(10, store)
+    first.write(b"x" * 15)
+    second.write(b"y" * 5)
+    with pytest.raises(RequestError) as refused:
+        second.write(b"y" * 6)
+    assert refused.value.status == 503
+    assert store.disk <= 20
+    first.write(b"z" * (20 - store.disk))
+    assert store.disk == 20
+    second.close()
+    first.close()
+    assert (store.memory, store.disk) == (0, 0)
+
+
+def test_one_that_can_make_room_is_asked():
+    asked = []
+
+    def make_room(wanting):
+        asked.append(wanting)
+        other.close()
+        return len(asked) < 2
+
+    store = bodies(memory=0, disk=20, make_room=make_room)
+    other, body = Body(0, store), Body(0, store)
+    other.write(b"x" * 15)
+    body.write(b"y" * 15)
+    assert asked == [body]
+    assert store.disk == 15
+    with pytest.raises(RequestError):
+        body.write(b"y" * 6)
+    assert asked == [body, body]
+    body.close()
+
+
+@pytest.mark.parametrize("fails", ["open", "write", "flush"])
+def test_a_disk_that_fails_costs_nothing_that_is_counted(fails):
+    """Whatever happens in the middle, close() gives back all that was taken."""
+
+    def open_file():
+        if fails == "open":
+            raise OSError(28, "No space left on device")
+        return open("/dev/full", "w+b", buffering=0 if fails == "write" else 8192)
+
+    store = bodies(open_file=open_file)
+    body = Body(10, store)
+
+    def fill():
+        for _ in range(4):
+            body.write(b"x" * 5)
+        body.finish()
+
+    with pytest.raises(OSError, match="No space left"):
+        fill()
+    body.close()
+    assert (store.memory, store.disk) == (0, 0)
+
+
+# How fast it comes
+
+
+def steps(*pieces):
+    """Whether a client lags when these have come: (seconds since the one before, bytes). 100 bytes a second are asked for in each 10 s."""
+    body = Body(1 << 20, bodies())
+    clock = itertools.accumulate(seconds for seconds, _ in pieces)
+    lags = []
+    for now, (_, size) in zip(clock, pieces, strict=True):
+        body.write(b"x" * size)
+        lags.append(body.lags(1000 + now, 10, 100))
+    return lags
+
+
+@pytest.mark.parametrize(
+    ("pieces", "lags"),
+    [
+        ([(0, 1)], False),
+        ([(0, 1), (9.9, 1)], False),  # the first period is its own
+        ([(0, 1), (10, 1)], True),
+        ([(0, 1), (10, 1000)], False),
+        ([(0, 1), (10, 999)], True),
+        ([(0, 1), (29, 1)], True),
+        ([(0, 1), *[(1, 100)] * 40], False),
+        ([(0, 1), *[(1, 99)] * 10], True),
+        ([(0, 100_000), *[(5, 1)] * 2], True),  # what came at once, before, is no credit
+        ([(0, 1), (5, 100_000), (5, 0), (5, 0), (5, 0)], True),
+        ([(0, 1), (19, 1900)], False),
+        ([(0, 1), (19, 1800)], True),
+    ],
+)
+def test_a_client_that_gives_less_than_the_least_rate_lags(pieces, lags):
+    assert steps(*pieces)[-1] is lags
+    assert not any(steps(*pieces)[:-1])
+
+
+def test_no_rate_is_asked_for_if_it_is_0():
+    body = Body(10, bodies())
+    body.write(b"x")
+    assert [body.lags(now, 10, 0) for now in (0, 10, 100, 10**9)] == [False] * 4

@@ -304,7 +304,7 @@ def test_a_write_that_was_cut_stays_cut_whatever_the_app_makes_of_it(start):
 @pytest.fixture
 def full_disk(monkeypatch):
     """The file can be made and takes what fits a buffer; the rest of it, or its end, does not (full(4))."""
-    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **how: open("/dev/full", "w+b", **how))
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda dir, **how: open("/dev/full", "w+b", **how))
 
 
 @pytest.mark.parametrize("size", [10, 60_000, 200_000])

@@ -38,7 +38,7 @@ QUESTIONS = {
     "serve --directory ": {"pages/"},
     "serve --workers 2 ": {"hello.py", "site.wsgi", "pages/"},
     "serve hello.py ": set(),
-    "lookout --bind :80 --b": {"--bind", "--body-memory", "--body-timeout"},
+    "lookout --bind :80 --b": {"--bind", "--bodies-disk", "--bodies-memory", "--body-memory", "--body-min-rate", "--body-timeout"},
     "check ": {"hello.py", "site.wsgi", "pages/", "blog", "shop"},
     "check --workers 1 b": {"blog"},
     "reload ": {"blog", "shop"},

@@ -134,6 +134,7 @@ def test_defaults():
         **dict(start_timeout=60, idle_timeout=30, idle_ignore=(), request_timeout=60, graceful_timeout=30),
         **dict(header_timeout=10, body_timeout=30, write_timeout=60, keepalive_timeout=5),
         **dict(max_head=64 << 10, max_fields=100, max_body=1 << 30, body_memory=1 << 20, max_connections=1000),
+        **dict(body_min_rate=500, bodies_memory=64 << 20, bodies_disk=4 << 30),
         **dict(max_requests=0, max_memory=0),
         **dict(trusted_proxies="127.0.0.1, ::1, unix", proxy_protocol=False),
         **dict(access_log=False, log_level="info", debug=False),
