@@ -105,6 +105,8 @@ def examine(app: App, others: Iterable[App], free: Iterable[Address] = ()) -> No
     except KeyError:
         app.fault("user", f"there is no user {app.config.user!r}; a new one: adduser --system --group {app.config.user}")
         who = reach.account("")
+    if who.uid == 0:  # by whatever name or spelling: passwd(5) may have several for it
+        app.fault("user", f"{app.config.user!r} is root by another name (its uid is 0): an app that anyone can reach must not be root")
     _examine_code(app, who)
     _examine_secrets(app)
     _examine_writable(app, who)

@@ -1,6 +1,7 @@
 """`spyglass apply` and `remove` against a systemd that is made up: what it is told and in which order, and what is left when it fails."""
 
 import os
+import pwd
 import socket
 import subprocess
 
@@ -207,6 +208,18 @@ def test_nonsense(systemd, files, tmp_path, capsys, text, says):
     files(a=f"{text}\n", other='listen = "127.0.0.1:7000"\n')
     etc = tmp_path / "etc"
     assert refused(capsys, "a") == [f"spyglass: {etc}/a.toml:1: {says.format(etc)}", "spyglass: nothing was changed"]
+    assert (systemd.told, drop_ins(tmp_path)) == ([], {})
+
+
+@pytest.mark.parametrize("user", ["toor", "00", "000"])
+def test_root_by_another_name(systemd, files, tmp_path, capsys, monkeypatch, user):
+    """What counts is the number: passwd(5) may have several names for it."""
+    root = pwd.getpwuid(0)
+    monkeypatch.setattr("spyglass.admin.reach.pwd.getpwnam", lambda name: pwd.struct_passwd((name, *root[1:])))
+    files(a=f'user = "{user}"\n')
+    file = tmp_path / "etc" / "a.toml"
+    said = f"user: {user!r} is root by another name (its uid is 0): an app that anyone can reach must not be root"
+    assert refused(capsys, "a") == [f"spyglass: {file}:1: {said}", "spyglass: nothing was changed"]
     assert (systemd.told, drop_ins(tmp_path)) == ([], {})
 
 
