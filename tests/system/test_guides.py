@@ -66,6 +66,13 @@ def test_django(machine: Machine) -> None:
     guide, said = follow(machine, "django", "The site", "The secret", "Served")
     assert "csrfmiddlewaretoken" in said
     assert "Applying auth.0001_initial" in said
+    # The only key is the one that was made here: none is in the code, and without it nothing is signed.
+    assert "SECRET_KEY = (Path(CREDENTIALS)" in machine.run("grep", "-r", "SECRET_KEY = ", "/srv/blog/blog").stdout
+    assert machine.run("grep", "-r", "django-insecure", "/srv/blog/blog", check=False).stdout == ""
+    assert "secret_key" not in machine.run("ls", "/srv/blog").stdout
+    sign = "from django.core import signing; signing.dumps('x')"
+    unsigned = machine.run("sh", "-c", f'cd /srv/blog && venv/bin/python manage.py shell -c "{sign}"', check=False)
+    assert "The SECRET_KEY setting must not be empty" in unsigned.stderr
     with client(machine, "blog") as connection:
         connection.request("GET", "/admin/login/", headers={"Host": "blog.example", "X-Forwarded-Proto": "https"})
         response = connection.getresponse()
