@@ -47,8 +47,8 @@ def run(options: argparse.Namespace) -> int:
         return 0
     if not options.dry_run and os.geteuid() != 0:
         raise ConfigError("only root may change units: sudo spyglass apply, or --dry-run to see what would change")
-    # A dry run of somebody who is not root only reads, and could take no lock.
-    with locks.held("units", "changing units") if os.geteuid() == 0 else nullcontext():
+    # A dry run only reads, also for those who are not root and could take no lock.
+    with nullcontext() if options.dry_run else locks.held("units", "changing units"):
         steps, faults = plan(names)
         if faults:
             raise ConfigError(faults[0], also=[*faults[1:], "nothing was changed"])
