@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 import spyglass
 from spyglass import config
-from spyglass.admin import apps, files, listening, taken, units, views
+from spyglass.admin import apps, files, listening, orphans, taken, units, views
 from spyglass.admin.program import packaged_version, version_in
 from spyglass.admin.traps import FEWEST_WAITING, Finding, Properties, systemctl
 from spyglass.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from spyglass.admin.apps import App
     from spyglass.admin.views import View
@@ -122,7 +122,7 @@ def _names() -> list[Finding]:
 
 def of_the_app(view: View, others: Mapping[str, App]) -> list[Finding]:
     """What is wrong with what an app is made of; `others` are all apps that have a file of settings."""
-    findings = [*_deaf(view.name, view.socket), *_cache(view)]
+    findings = [*_deaf(view.name, view.socket), *_absent(view.name, view.socket), *_cache(view)]
     if view.name in others:
         findings += [*_file(others[view.name], view, others), *_applied(others[view.name], view)]
     return findings
@@ -135,7 +135,19 @@ def _deaf(name: str, socket: Properties) -> list[Finding]:
     if not deaf or socket.get("ActiveState") != "active":
         return []
     why = "systemd has read that its addresses are others, and closed those that there were: until it is restarted everybody is refused"
+    if missing := listening.missing(socket):
+        why = f"{missing[0]} was deleted, and no client finds the socket without its file: until it is restarted all connections fail"
     return [Finding(name, f"{socket['Id']} is active, but nobody listens on {', '.join(deaf)}", why, [systemctl("restart", socket["Id"])])]
+
+
+def _absent(name: str, socket: Properties) -> list[Finding]:
+    """Addresses that this machine does not have now: no fault on the standby of another machine, but it may be a mistake."""
+    absent = [address for address in taken.addresses_of(socket) if taken.is_absent(address)]
+    if not absent or socket.get("ActiveState") != "active":
+        return []
+    what = f"{socket['Id']} listens on {', '.join(map(str, absent))}, but this machine does not have that address now"
+    why = "nothing arrives there until it does, as after a boot or a switch from another machine; then it works at once"
+    return [Finding(name, what, why, ["ip address"], grave=False)]
 
 
 def _file(app: App, view: View, others: Mapping[str, App]) -> list[Finding]:
@@ -188,18 +200,18 @@ def _applied(app: App, view: View) -> list[Finding]:
     return findings
 
 
-def left_over(names: Iterable[str]) -> list[Finding]:
-    """Drop-ins that `spyglass apply` has made for apps that are none of `names`, those with a file."""
-    found: dict[str, str] = {}
-    for path in sorted(glob.glob(units.path_of("spyglass@*"))):
-        name = os.path.basename(os.path.dirname(path)).removeprefix("spyglass@").removesuffix(".d").rpartition(".")[0]
-        if name not in names and units.is_ours(files.read(path)):
-            found[name] = path
-    why = "an app of that name, made anew, would begin with them"
-    return [
-        Finding(name, f"{path} is left over: there is no {config.DIRECTORY}/{name}.toml", why, [shlex.join(["spyglass", "remove", name])])
-        for name, path in found.items()
-    ]
+def left_over(views: Iterable[View], wanted: Sequence[str] = ()) -> list[Finding]:
+    """Apps, only those in `wanted` if there are any, whose file of settings was renamed or deleted. `views` are of all with units."""
+    findings = []
+    for name, left in orphans.find({view.name: (view.socket, view.service) for view in views}).items():
+        if wanted and name not in wanted:
+            continue
+        why = "an app of that name, made anew, would begin with them"
+        if not left.startswith("/"):
+            why = "its clients get a 503 at the next wake, and an app that was renamed does not get its addresses"
+        what = f"{left} is left over: there is no {config.DIRECTORY}/{name}.toml"
+        findings.append(Finding(name, what, why, [shlex.join(["spyglass", "remove", name])]))
+    return findings
 
 
 def _cache(view: View) -> list[Finding]:

@@ -1,26 +1,28 @@
 """`spyglass apply`: each file in /etc/spyglass becomes what systemd knows of that app.
 
-Nothing is written before everything has been looked through and what is about to change has been shown. What then fails is taken back,
-file by file and socket by socket, and where even that fails, it is said what is how. Run twice, it has nothing to do.
+Nothing is written before everything has been looked through. What then fails is taken back, file by file and socket by socket, and where
+even that fails, it is said what is how. Run twice, it has nothing to do.
+
+What has changed is printed afterwards: a reader that has left, or one that is slow, must not keep systemd from following.
 """
 
 from __future__ import annotations
 
 import os
-import sys
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from spyglass import config
-from spyglass.admin import apps, files, locks, systemctl, taken, units
+from spyglass.admin import apps, files, listening, locks, orphans, systemctl, taken, units
 from spyglass.admin.outside import lines_of
+from spyglass.admin.sandbox import told_to_end
 from spyglass.admin.systemctl import RefusedError, service_of, socket_of
 from spyglass.errors import ConfigError, StartError
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from spyglass.admin.apps import App
 
@@ -44,24 +46,31 @@ def run(options: argparse.Namespace) -> int:
     names = list(dict.fromkeys(options.names)) or apps.names()
     if not names:
         print(f"nothing to do: there is no app in {config.DIRECTORY}; 'spyglass new' makes one")
+        _tell_orphans(orphans.ask())
         return 0
     if not options.dry_run and os.geteuid() != 0:
         raise ConfigError("only root may change units: sudo spyglass apply, or --dry-run to see what would change")
     # A dry run only reads, also for those who are not root and could take no lock.
     with nullcontext() if options.dry_run else locks.held("units", "changing units"):
         steps, faults = plan(names)
+        left = orphans.ask()
         if faults:
-            raise ConfigError(faults[0], also=[*faults[1:], "nothing was changed"])
-        if not any(step.work for step in steps):
-            print("nothing to do")
-            return 0
-        files.show(line for step in steps for line in files.difference(step.changes))
-        if options.dry_run:
-            _tell(steps, "would be ")
-            return 0
-        sys.stdout.flush()
-        _Doing(steps).run()
-        _tell(steps, "")
+            # The old name of an app may have what the new one asks for.
+            raise ConfigError(faults[0], also=[*faults[1:], *_said_of(left), "nothing was changed"])
+        changes = [line for step in steps for line in files.difference(step.changes)]
+        work = any(step.work for step in steps)
+        try:
+            if work and not options.dry_run:
+                # A terminal that is closed half-way must not leave sockets stopped.
+                with told_to_end():
+                    _Doing(steps).run()
+        finally:
+            files.show(changes)
+    if work:
+        _tell(steps, "would be " if options.dry_run else "")
+    else:
+        print("nothing to do")
+    _tell_orphans(left)
     return 0
 
 
@@ -78,6 +87,7 @@ class Step:
     changes: dict[str, str] = field(default_factory=dict)
     before: dict[str, str] = field(default_factory=dict)
     rest: bool = False  # of the service's drop-in more than the limits changes
+    lost: bool = False  # its socket listens, but the file of it was deleted
     moves: bool = False  # its socket listens, and not where it should or not as it should
 
     @property
@@ -143,6 +153,7 @@ def _compare(step: Step) -> None:
     socket, service = units.path_of(socket_of(app.name)), units.path_of(service_of(app.name))
     # Limits are followed by a service that runs, as soon as systemd has read them.
     step.rest = _lines(step.before.get(service, ""), units.LIMITS) != _lines(step.changes.get(service, ""), units.LIMITS)
+    step.lost = bool(listening.missing(step.socket))
     step.moves = step.listens and (
         _lines(step.before.get(socket, "")) != _lines(step.changes.get(socket, "")) or taken.is_deaf(taken.addresses_of(step.socket))
     )
@@ -200,17 +211,19 @@ class _Doing:
             raise ApplyError(f"systemd does not understand what was made: {complaints[0]}")
 
     def _follow(self) -> None:
-        """From daemon-reload on nobody listens for a socket whose addresses have changed, hence nothing between the two."""
+        """Sockets that move are stopped before systemd reads their new addresses.
+
+        It would close the old ones there and then, but leave the files of unix sockets behind: they are no longer its own.
+        """
         moving = [socket_of(step.name) for step in self._steps if step.moves]
         starting = [socket_of(step.name) for step in self._steps if step.starts]
         self._touched = [*moving, *starting]
+        if moving:
+            systemctl.ask("stop", *moving)
         systemctl.ask("daemon-reload")
-        if len(moving) > 1:
-            systemctl.ask("stop", *moving)  # one may want what another has
+        if moving:
             systemctl.ask("start", *moving)
-        elif moving:
-            systemctl.ask("restart", *moving)
-        self._mend_the_deaf()
+        self._restart_the_deaf()
         if starting:
             systemctl.ask("start", *starting)
         if enabling := [socket_of(step.name) for step in self._steps if step.enables]:
@@ -218,13 +231,16 @@ class _Doing:
         if restarting := [service_of(step.name) for step in self._steps if step.restarts]:
             systemctl.ask("try-restart", *restarting)
 
-    def _mend_the_deaf(self) -> None:
+    def _restart_the_deaf(self) -> None:
         """A drop-in of the administrator's own may have changed addresses, too, and systemd reads everything."""
-        listening = [socket_of(step.name) for step in self._steps if step.listens and not step.moves]
-        for name, properties in systemctl.show(listening, ["Listen"]).items():
+        unmoved = {socket_of(step.name): step for step in self._steps if step.listens and not step.moves}
+        for name, properties in systemctl.show(unmoved, ["Listen"]).items():
             if taken.is_deaf(taken.addresses_of(properties)):
                 self._touched.append(name)
                 systemctl.ask("restart", name)
+                for address in set(listening.addresses(unmoved[name].socket)) - set(listening.addresses(properties)):
+                    if address.startswith("/"):
+                        listening.remove_stale(address)
 
     def _take_back(self, error: BaseException) -> None:
         """Raises ApplyError in place of what has gone wrong."""
@@ -246,8 +262,8 @@ class _Doing:
         before = {socket_of(step.name): step.listens for step in self._steps}
         lines = []
         for words in (
-            ["daemon-reload"],
             ["stop", *self._touched],
+            ["daemon-reload"],
             ["start", *(name for name in self._touched if before[name])],
             ["disable", *(socket_of(step.name) for step in self._steps if step.enables)],
         ):
@@ -269,10 +285,22 @@ def _tell(steps: Iterable[Step], be: str) -> None:
         where = ", ".join(str(each) if each.path or each.host else f"port {each}" for each in step.app.addresses)
         deeds = ", ".join(_deeds(step, be)) or f"{be}read anew"
         print(f"{step.name}: {deeds}; {'would listen' if be else 'listens'} on {where}")
+        for address in step.app.addresses:
+            if taken.is_absent(address):
+                print(f"{step.name}: this machine does not have {address.host} now; {address} works as soon as it does")
         if step.app.program.version:
             print(f"{step.name}: runs on the Spyglass of its environment, {step.app.program.version}, which is not the package's version")
         if step.is_masked:
             print(f"{step.name}: its socket is masked, and stays so: systemctl unmask {socket_of(step.name)}")
+
+
+def _tell_orphans(left: Mapping[str, str]) -> None:
+    for line in _said_of(left):
+        print(line)
+
+
+def _said_of(left: Mapping[str, str]) -> list[str]:
+    return [f"{name}: {orphans.says(name, what)}" for name, what in left.items()]
 
 
 def _deeds(step: Step, be: str) -> list[str]:
@@ -284,7 +312,7 @@ def _deeds(step: Step, be: str) -> list[str]:
     if step.starts:
         deeds.append(f"{be}started")
     if step.moves:
-        deeds.append(f"{be}restarted, for its addresses have changed")
+        deeds.append(f"{be}restarted, for {'the file of its socket was deleted' if step.lost else 'its addresses have changed'}")
     if step.restarts:
         deeds.append(f"{be}restarted, for its service has changed (requests under way are finished first)")
     return deeds

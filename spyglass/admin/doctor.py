@@ -50,7 +50,7 @@ def examine(wanted: Sequence[str] = ()) -> list[Finding]:
     for view in found:
         own = [*traps.examine(view.name, view.socket, view.service), *ailments.of_the_app(view, known)]
         findings += sorted(own, key=lambda finding: not finding.grave)
-    return [*findings, *([] if wanted else ailments.left_over(known))]
+    return [*findings, *ailments.left_over(found, wanted)]
 
 
 def render(findings: Sequence[Finding], *, coloured: bool = False) -> list[str]:

@@ -125,7 +125,7 @@ class Report:
 
     def _head(self) -> list[tuple[str, str]]:
         view = self.view
-        found = [("says", view.status or view.trouble), ("listens", _listens(view))]
+        found = [("says", view.status), ("wrong", "" if view.trouble in view.status else view.trouble), ("listens", _listens(view))]
         found += [("socket", _state(view.socket)), ("service", _state(view.service))]
         if view.memory is not None:
             found.append(("memory", table.size(view.memory) + _limits(view.service)))

@@ -90,6 +90,7 @@ SERVICE = (
     Rule("LimitNOFILE", lambda value: _below(value, 2048), "a worker may have 1,000 connections, and the app its files", grave=False),
 )
 SOCKET = (
+    Rule("StartLimitIntervalSec", _none_of("0"), "a socket that is restarted too often fails for good: all clients are refused"),
     Rule("Accept", _one_of("yes"), "systemd starts a service of another name for each connection, which cannot serve it"),
     Rule("FlushPending", _one_of("yes"), "who comes in the moment in which the app leaves is thrown away"),
     Rule("ReusePort", _one_of("yes"), "another program on the same port is not noticed, and gets a part of the visitors"),
@@ -233,6 +234,7 @@ class _Examination:
 
 _RESULTS = {
     "trigger-limit-hit": "it was triggered too often: its service could not even be begun, or left at once and accepted nobody",
+    "start-limit-hit": "it was itself restarted too often",
     "service-start-limit-hit": "its service was started too often",
     "resources": "it could not listen, for somebody else did, or its service could not be loaded; when that has gone, this is enough",
 }

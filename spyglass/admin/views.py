@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from spyglass import config, counters
-from spyglass.admin import apps, listening, systemctl
+from spyglass.admin import apps, listening, orphans, systemctl
 from spyglass.admin.outside import number
 from spyglass.errors import ConfigError
 from spyglass.memory import share
@@ -31,6 +31,7 @@ ASLEEP, WAKING, AWAKE, LEAVING, FAILING, OFF = "asleep", "waking", "awake", "lea
 PROPERTIES = (
     *("Id", "LoadState", "ActiveState", "SubState", "Result", "UnitFileState", "StatusText", "MainPID", "NRestarts", "Listen"),
     *("StateDirectory", "ControlGroup", "MemoryCurrent", "ExecMainCode", "ExecMainStatus", "InvocationID", "NAccepted"),
+    "ExecStart",
     *("InactiveExitTimestampMonotonic", "ActiveEnterTimestampMonotonic", "InactiveEnterTimestampMonotonic"),
     "StateChangeTimestampMonotonic",
 )
@@ -150,10 +151,21 @@ def look(wanted: Iterable[str], properties: Iterable[str] = PROPERTIES) -> list[
         view.state, view.trouble = state(view.socket, view.service)
         _read_record(view)
         _remember(view, now - monotonic)
+        _look_at_files(view)
         if view.service.get("ControlGroup"):
             view.memory = memory(view.service)
         views.append(view)
     return views
+
+
+def _look_at_files(view: View) -> None:
+    """Fill in what is wrong with files that systemd does not watch: a socket's, which clients need, and that of the settings."""
+    if missing := listening.missing(view.socket):
+        view.state, view.trouble = FAILING, f"{missing[0]} was deleted, so no client can connect: spyglass apply {view.name}"
+    elif orphans.is_orphan(view.name, view.socket, view.service):
+        view.trouble = orphans.says(view.name)
+        if view.state == ASLEEP:  # the next client gets a 503; while it is awake, it serves
+            view.state = FAILING
 
 
 def _read_record(view: View) -> None:

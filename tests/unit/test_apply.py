@@ -24,6 +24,8 @@ class FakeSystemd:
 
     def run(self, *words):
         verb, names = words[0], [word for word in words[1:] if not word.startswith("-")]
+        if verb in ("list-units", "list-unit-files"):
+            return subprocess.CompletedProcess(words, 0, "".join(f"{name} enabled\n" for name in sorted(self.active | self.enabled)), "")
         if verb == "show":
             return subprocess.CompletedProcess(words, 0, "\n".join(map(self._shown, names)), "")
         self.told.append(" ".join(words))
@@ -42,7 +44,9 @@ class FakeSystemd:
     def _shown(self, name):
         states = ("active" if name in self.active else "inactive", "enabled" if name in self.enabled else "disabled")
         load = "not-found" if self.missing else "loaded"
-        return "LoadState={}\nActiveState={}\nUnitFileState={}\nNeedDaemonReload=no\nListen=\n".format(load, *states)
+        return "LoadState={}\nActiveState={}\nUnitFileState={}\nNeedDaemonReload=no\nListen=\n".format(load, *states) + (
+            f"ExecStart={{ argv[]=/usr/bin/spyglass serve --name {name[9:-8]} ; }}\n" if name.endswith(".service") else ""
+        )
 
 
 @pytest.fixture
@@ -116,18 +120,22 @@ def test_a_dry_run_does_nothing(systemd, files, tmp_path, capsys):
     assert (systemd.told, drop_ins(tmp_path)) == ([], {})
 
 
+# Stopped before systemd reads the new addresses, or the files of unix sockets would stay behind.
+MOVE = [f"stop {A}", "daemon-reload", f"start {A}"]
+
+
 @pytest.mark.parametrize(
     ("before", "after", "told"),
     [
-        ("listen = 8001", "listen = 8002", [f"restart {A}"]),
-        ("", "listen = 8002", [f"restart {A}"]),
-        ("listen = 8001", "", [f"restart {A}"]),
-        ("listen = 8001", 'listen = 8001\nmemory_max = "1G"\ncpu_quota = "50%"', []),
-        ("", "network = false", ["try-restart spyglass@a.service"]),
-        ('memory_max = "1G"\nnetwork = false', "network = false", []),
-        ("network = false", "", ["try-restart spyglass@a.service"]),
-        ("listen = 8001", "listen = 8002\nnetwork = false", [f"restart {A}"]),
-        ("listen = 8001", "workers = 3\nlisten = 8001", None),
+        ("listen = 8001", "listen = 8002", MOVE),
+        ("", "listen = 8002", MOVE),
+        ("listen = 8001", "", MOVE),
+        ("listen = 8001", 'listen = 8001\nmemory_max = "1G"\ncpu_quota = "50%"', ["daemon-reload"]),
+        ("", "network = false", ["daemon-reload", "try-restart spyglass@a.service"]),
+        ('memory_max = "1G"\nnetwork = false', "network = false", ["daemon-reload"]),
+        ("network = false", "", ["daemon-reload", "try-restart spyglass@a.service"]),
+        ("listen = 8001", "listen = 8002\nnetwork = false", MOVE),
+        ("listen = 8001", "workers = 3\nlisten = 8001", []),
     ],
 )
 def test_only_what_has_changed_is_told(systemd, files, before, after, told):
@@ -137,7 +145,7 @@ def test_only_what_has_changed_is_told(systemd, files, before, after, told):
     systemd.told.clear()
     files(a=f"{after}\n")
     assert apply() == 0
-    assert systemd.told == ([] if told is None else ["daemon-reload", *told])
+    assert systemd.told == told
 
 
 def test_who_sleeps_is_not_restarted(systemd, files):
@@ -155,7 +163,7 @@ def test_two_apps_may_change_places(systemd, files):
     systemd.told.clear()
     files(a="listen = 8002\n", b="listen = 8001\n")
     assert apply() == 0
-    assert systemd.told == ["daemon-reload", f"stop {A} {B}", f"start {A} {B}"]
+    assert systemd.told == [f"stop {A} {B}", "daemon-reload", f"start {A} {B}"]
 
 
 def test_a_socket_that_has_lost_its_descriptors_is_restarted(systemd, files, monkeypatch):
@@ -165,7 +173,28 @@ def test_a_socket_that_has_lost_its_descriptors_is_restarted(systemd, files, mon
     deaf = iter([True, False])
     monkeypatch.setattr(taken, "is_deaf", lambda addresses: next(deaf))
     assert apply() == 0
-    assert systemd.told == ["daemon-reload", f"restart {A}"]
+    assert systemd.told == MOVE
+
+
+def test_app_whose_file_was_renamed_is_reported(systemd, files, tmp_path, capsys):
+    files(old="listen = 8001\n", other="")
+    apply()
+    etc = tmp_path / "etc"
+    (etc / "old.toml").rename(etc / "new.toml")
+    capsys.readouterr()
+    line = f"old: there is no {etc}/old.toml, but spyglass@old.socket is still there: spyglass remove old"
+    assert apply("other") == 0
+    assert capsys.readouterr().out.splitlines() == ["nothing to do", line]
+    (etc / "new.toml").write_text("listen = -1\n")
+    assert line in refused(capsys, "new")[1]
+    (etc / "new.toml").unlink()
+    (etc / "other.toml").unlink()
+    assert apply() == 0
+    assert line in capsys.readouterr().out.splitlines()
+    commands.run(["remove", "old", "other"])
+    capsys.readouterr()
+    apply()
+    assert "old" not in capsys.readouterr().out
 
 
 # What is refused
@@ -274,7 +303,7 @@ def test_only_root_may(systemd, files, capsys, monkeypatch):
 # What fails half way
 
 
-@pytest.mark.parametrize("at", ["write", "verify", "daemon-reload", f"restart {A}", f"start {B}", f"enable {B}"])
+@pytest.mark.parametrize("at", ["write", "verify", f"stop {A}", "daemon-reload", f"start {A}", f"start {B}", f"enable {B}"])
 def test_what_fails_is_taken_back(systemd, files, tmp_path, capsys, monkeypatch, at):
     files(a="listen = 8001\n")
     apply()
@@ -298,10 +327,10 @@ def test_what_fails_is_taken_back(systemd, files, tmp_path, capsys, monkeypatch,
     systemd.told.clear()
     capsys.readouterr()
     assert apply() == 1
-    left = "" if at != "daemon-reload" else "systemctl daemon-reload: it could not be done"
+    left = f"systemctl {at}: it could not be done" if at in ("daemon-reload", f"start {A}") else ""
     assert capsys.readouterr().err == f"spyglass: {why}; {left or 'everything is as it was'}\n"
     assert drop_ins(tmp_path) == before
-    assert (systemd.active, systemd.enabled) == ({A}, {A})
+    assert (systemd.active, systemd.enabled) == (set() if at == f"start {A}" else {A}, {A})
     if at in ("write", "verify"):
         assert systemd.told == []
 
@@ -327,7 +356,7 @@ def test_removing(systemd, files, tmp_path, capsys):
     systemd.told.clear()
     capsys.readouterr()
     assert commands.run(["remove", "a"]) == 0
-    assert systemd.told == [f"disable --now {A}", "stop spyglass@a.service", "daemon-reload", f"reset-failed {A} spyglass@a.service"]
+    assert systemd.told == [f"stop {A}", f"disable {A}", "stop spyglass@a.service", "daemon-reload", f"reset-failed {A} spyglass@a.service"]
     assert drop_ins(tmp_path) == {}
     assert list((tmp_path / "systemd").iterdir()) == []
     assert capsys.readouterr().out == f"a: stopped and removed; left: {tmp_path}/etc/a.toml\n"

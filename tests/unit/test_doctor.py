@@ -17,6 +17,7 @@ SOCKET = {
     "UnitFileState": "enabled", "FragmentPath": "/usr/lib/systemd/system/spyglass@.socket", "DropInPaths": "", "NeedDaemonReload": "no",
     "Listen": "/run/spyglass/blog.sock (Stream)", "Accept": "no", "FlushPending": "no", "ReusePort": "no", "Backlog": "2147483647",
     "Triggers": "spyglass@blog.service", "TriggerLimitIntervalUSec": "1s", "TriggerLimitBurst": "300",
+    "StartLimitIntervalUSec": "0",
 }  # fmt: skip
 SERVICE = {
     "Id": "spyglass@blog.service", "LoadState": "loaded", "ActiveState": "inactive", "SubState": "dead", "Result": "success",
@@ -52,6 +53,7 @@ SERVICE_TRAPS = [
     ("BindsTo=postgresql.service", {}, "BindsTo=postgresql.service"),
 ]
 SOCKET_TRAPS = [
+    ("StartLimitIntervalSec=10", {"StartLimitIntervalUSec": "10s"}, "StartLimitIntervalSec=10s"),
     ("Accept=yes", {"Accept": "yes", "Triggers": ""}, "Accept=yes"),
     ("FlushPending=yes", {"FlushPending": "yes"}, "FlushPending=yes"),
     ("ReusePort=yes", {"ReusePort": "yes"}, "ReusePort=yes"),
@@ -304,11 +306,38 @@ def test_drop_ins_of_apps_that_are_no_more(settings):
     settings("listen = 8001\n")
     for path, text in units.drop_ins("blog", apps.read("blog").config).items():
         files.write(path, text)
-    assert ailments.left_over(["blog"]) == []
+    assert ailments.left_over([]) == []
+    os.unlink(apps.read("blog").file)
     [finding] = ailments.left_over([])
     assert finding.cure == ["spyglass remove blog"]
+    assert [finding.where for finding in ailments.left_over([], ["other"])] == []
     files.write(units.path_of("spyglass@blog.socket"), "[Socket]\n")
     assert ailments.left_over([]) == []
+
+
+SERVES = "{ path=/usr/bin/spyglass ; argv[]=/usr/bin/spyglass serve --name blog ; ignore_errors=no }"
+
+
+@pytest.mark.parametrize(
+    ("socket", "service", "found"),
+    [
+        ({}, {}, True),
+        ({"UnitFileState": "disabled"}, {}, True),
+        ({"ActiveState": "inactive"}, {}, True),
+        ({"ActiveState": "failed", "UnitFileState": "disabled"}, {}, True),
+        ({"ActiveState": "inactive", "UnitFileState": "disabled"}, {"ActiveState": "active"}, True),
+        ({"ActiveState": "inactive", "UnitFileState": "disabled"}, {}, False),
+        ({}, {"ExecStart": SERVES.replace("--name blog", "--config /srv/blog.toml")}, False),
+        ({}, {"ExecStart": SERVES.replace("--name blog", "--name blog2")}, False),
+    ],
+)
+def test_units_whose_settings_were_renamed_or_deleted(settings, socket, service, found):
+    seen = views.View("blog", SOCKET | socket, SERVICE | {"ExecStart": SERVES} | service)
+    findings = ailments.left_over([seen])
+    assert [finding.cure for finding in findings] == ([["spyglass remove blog"]] if found else [])
+    assert all(finding.grave for finding in findings)
+    settings("workers = 3\n")
+    assert ailments.left_over([seen]) == []
 
 
 def test_a_cache_that_stays_empty(places, settings):
@@ -327,6 +356,7 @@ def test_an_active_socket_on_which_nobody_listens(monkeypatch):
     listens = {"/run/spyglass/blog.sock": {"1"}}
     monkeypatch.setattr(listening, "unix_inodes", lambda path: listens.get(path, set()))
     monkeypatch.setattr(listening, "tcp_inodes", lambda port: {"2"} if port == 8001 else set())
+    monkeypatch.setattr(listening, "is_missing", lambda path: False)
     assert listening.deaf(SOCKET) == []
     assert listening.deaf(SOCKET | {"Listen": "[::1]:8001 (Stream)\n@abstract (Stream)"}) == []
     assert listening.deaf(SOCKET | {"Listen": "127.0.0.1:8002 (Stream)\n/run/x.sock (Stream)"}) == ["127.0.0.1:8002", "/run/x.sock"]

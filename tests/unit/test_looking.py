@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from spyglass import counters
-from spyglass.admin import commands, differing, systemctl, table, views
+from spyglass.admin import commands, differing, listening, systemctl, table, views
 from spyglass.admin import list as listing
 from spyglass.admin.table import Column
 from spyglass.admin.views import ASLEEP, AWAKE, FAILING, LEAVING, OFF, WAKING
@@ -58,6 +58,7 @@ def machine(monkeypatch, tmp_path):
     """machine(NAME=(socket, service)): systemd has these; its state directories are in `.states`."""
     monkeypatch.setattr(views, "_STATE", str(tmp_path))
     monkeypatch.setattr(views.config, "DIRECTORY", str(tmp_path / "etc"))
+    monkeypatch.setattr(listening, "is_missing", lambda path: False)
     asked = []
 
     def new(**apps):
@@ -75,6 +76,25 @@ def machine(monkeypatch, tmp_path):
         return SimpleNamespace(states=tmp_path / "spyglass", etc=tmp_path / "etc", asked=asked)
 
     return new
+
+
+def test_a_socket_whose_file_was_deleted(machine, monkeypatch):
+    machine(blog=(LISTENING, ACTIVE))
+    monkeypatch.setattr(listening, "is_missing", lambda path: path == "/run/spyglass/blog.sock")
+    [view] = views.look(["blog"])
+    assert (view.state, view.trouble) == (FAILING, "/run/spyglass/blog.sock was deleted, so no client can connect: spyglass apply blog")
+
+
+@pytest.mark.parametrize(("service", "state"), [(DEAD, FAILING), (ACTIVE, AWAKE)])
+def test_units_whose_settings_were_renamed_or_deleted(machine, service, state):
+    serves = {"ExecStart": "{ argv[]=/usr/bin/spyglass serve --name blog ; }"}
+    seen = machine(blog=(LISTENING, service | serves))
+    [view] = views.look(["blog"])
+    assert (view.state, view.trouble) == (state, f"there is no {seen.etc}/blog.toml: spyglass remove blog")
+    seen.etc.mkdir()
+    (seen.etc / "blog.toml").touch()
+    [view] = views.look(["blog"])
+    assert view.trouble == ""
 
 
 def keep(states, name, **facts):
