@@ -286,6 +286,8 @@ class Config:
         (), 'port, "address:port", "[v6]:port", path, { path, group, mode }; or a list', "where visitors come", "/run/spyglass/NAME.sock"
     )
     user = Unit("", "text", "who the app is; without it, somebody who exists only while it is awake", "spyglass-NAME")
+    group = Unit("", "text", "group that the app runs as, and that the files it creates belong to", "that of the user")
+    umask = Unit("", 'text, "0027"', "permissions that its files do not get; 0027: the group may read them, 0022: all users may", "0077")
     environment = Unit({}, "table of texts", "variables for the app; no secrets, for every user of the machine can read them")
     environment_file = Unit((), "path, or a list", "files of variables, which systemd reads as root: only root may be able to replace them")
     credentials = Unit({}, "table of NAME = PATH, or a list of names", "secrets, which the app finds as files in $CREDENTIALS_DIRECTORY")

@@ -8,10 +8,13 @@ something has failed. docs/sandbox.md has the same as a table, and what is too r
 from __future__ import annotations
 
 import errno
+import grp
 import linecache
 import os
 import pwd
 import stat
+
+from spyglass.wording import let_in
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -115,7 +118,18 @@ def _closed(path: str, what: str, bits: str) -> str:
     said = f"{user()}, the service's user, may not {what} {path} ({mode}, of {_owner(found.st_uid)})"
     if bits == "w":
         return f"{said}: what the app writes belongs to $STATE_DIRECTORY; for files that others share: user = ..., a user who may"
-    return f"{said}: chmod o+{bits} {path}"
+    group, name = "", user()
+    try:
+        group = grp.getgrgid(os.getegid()).gr_name
+    except KeyError:
+        pass
+    if name.startswith(_DYNAMIC):  # such a user has a group of its own name, made up like itself
+        name = name.removeprefix(_DYNAMIC)
+        group = "" if group in ("", user()) else group
+    return f"{said}: {let_in(name, group, path, bits)}"
+
+
+_DYNAMIC = "spyglass-"
 
 
 def user() -> str:

@@ -147,6 +147,25 @@ def _user(value: object) -> str:
     return value
 
 
+def _group(value: object) -> str:
+    if not isinstance(value, str) or (value and not _ACCOUNT.fullmatch(value)):
+        raise ValueError("expected the name of a group", value)
+    if value in ("root", "0"):
+        raise ValueError("expected any other group: much of the machine is open to root's", value)
+    return value
+
+
+def _umask(value: object) -> str:
+    # Not a number: 27 would be 0o33, and TOML refuses 0027.
+    if not isinstance(value, str) or (value and not re.fullmatch("0?[0-7]{3}", value)):
+        raise ValueError('expected text of three or four octal digits, "0027"', value)
+    if value and int(value, 8) & 0o700:
+        raise ValueError("expected one that leaves the app its own files, 0077 at most", value)
+    if value and not int(value, 8) & 0o002:
+        raise ValueError("expected one that does not let all users change the app's files, such as 0022", value)
+    return value
+
+
 def _environment(value: object) -> dict[str, str]:
     if not isinstance(value, dict):
         raise ValueError(_VARIABLES)
@@ -194,6 +213,8 @@ _flag = Flag(True, "").check
 _CHECKS = {
     "listen": _listen,
     "user": _user,
+    "group": _group,
+    "umask": _umask,
     "environment": _environment,
     "environment_file": _paths,
     "credentials": _credentials,

@@ -6,6 +6,7 @@ Apart from the table of settings because that is on the wake path: who makes no 
 from __future__ import annotations
 
 import difflib
+import shlex
 
 from spyglass.config import SETTINGS, UNITS, Setting, Size, Unit
 
@@ -70,3 +71,13 @@ def default_text(setting: Setting) -> str:
     if isinstance(value, tuple | dict):
         return ", ".join(value) or "none"
     return f"{value:g}" if isinstance(value, float) else str(value) or "none"
+
+
+def let_in(name: str, group: str, path: str, bits: str) -> str:
+    """How the app `name`, which runs in `group` ("": that of a dynamic user), gets at `path`, and no other program does.
+
+    Never `chmod o+r`: what is closed may be a secret, or the directory of one.
+    """
+    way = f"chgrp {group or name} {shlex.quote(path)} && chmod g+{bits} {shlex.quote(path)}"
+    first = "" if group else f'a group for the app (addgroup --system {name}; group = "{name}"), then '
+    return f"{first}{way}; a secret is better off in `credentials`"

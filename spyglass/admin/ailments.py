@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import spyglass
 from spyglass import config
-from spyglass.admin import apps, files, listening, orphans, taken, units, views
+from spyglass.admin import apps, files, listening, orphans, reach, stored, taken, units, views
 from spyglass.admin.program import packaged_version, version_in
 from spyglass.admin.traps import FEWEST_WAITING, Finding, Properties, systemctl
 from spyglass.errors import ConfigError
@@ -35,8 +35,25 @@ _CACHE, _STATE = "/var/cache", "/var/lib"
 
 def of_the_machine(services: Iterable[Properties]) -> list[Finding]:
     """What concerns all apps; `services` are theirs, as systemd shows them."""
+    services = list(services)
     dynamic = any(service.get("DynamicUser") == "yes" for service in services)
-    return [*(_nss() if dynamic else []), *_somaxconn(), *_byte_code(), *_room(), *_journal(), *_names()]
+    return [*(_nss() if dynamic else []), *_namespaces(services), *_somaxconn(), *_byte_code(), *_room(), *_journal(), *_names()]
+
+
+def _namespaces(services: Iterable[Properties]) -> list[Finding]:
+    """hardening-runtime forbids what PrivateUsers= is made of."""
+    if units.has_user_namespaces():
+        return []
+    private = [service["Id"] for service in services if service.get("PrivateUsers") == "yes"]
+    what = "this machine allows no user namespaces (sysctl user.max_user_namespaces, which hardening-runtime sets to 0)"
+    if not private:
+        return [Finding(MACHINE, what, "apps run without PrivateUsers=, the rest of their sandbox is as always", [], grave=False)]
+    why = f"systemd cannot start {', '.join(private)} (217/USER): without PrivateUsers= it can"
+    cure = ["spyglass apply"] if any("@" in unit for unit in private) else []
+    if "spyglass.service" in private:
+        file = "/etc/systemd/system/spyglass.service.d/users.conf"
+        cure += [f"mkdir -p {os.path.dirname(file)}", f"printf '[Service]\\nPrivateUsers=no\\n' >{file}", "systemctl daemon-reload"]
+    return [Finding(MACHINE, what, why, cure)]
 
 
 def _nss() -> list[Finding]:
@@ -122,7 +139,8 @@ def _names() -> list[Finding]:
 
 def of_the_app(view: View, others: Mapping[str, App]) -> list[Finding]:
     """What is wrong with what an app is made of; `others` are all apps that have a file of settings."""
-    findings = [*_deaf(view.name, view.socket), *_absent(view.name, view.socket), *_cache(view)]
+    user = "" if view.service.get("DynamicUser") == "yes" else view.service.get("User", "")
+    findings = [*_deaf(view.name, view.socket), *_absent(view.name, view.socket), *stored.examine(view.name, user), *_cache(view)]
     if view.name in others:
         findings += [*_file(others[view.name], view, others), *_applied(others[view.name], view)]
     return findings
@@ -159,10 +177,16 @@ def _file(app: App, view: View, others: Mapping[str, App]) -> list[Finding]:
         apps.examine(app, others.values(), taken.addresses_of(view.socket) if active else ())
     findings = []
     for fault in app.faults:
-        file = shlex.quote(app.file)
-        mended = f"chmod o+r {file}" if f"{app.file} is closed to " in fault else f"${{EDITOR:-nano}} {file}"
-        findings.append(Finding(app.name, fault, "the app cannot be loaded, or its units not be made: visitors get a 503", [mended]))
+        cure = _let_in(app) if f"{app.file} is closed to " in fault else [f"${{EDITOR:-nano}} {shlex.quote(app.file)}"]
+        findings.append(Finding(app.name, fault, "the app cannot be loaded, or its units not be made: clients get a 503", cure))
     return [*findings, *([] if findings else _venv(app))]
+
+
+def _let_in(app: App) -> list[str]:
+    """Have the app, and no other user, read its file of settings: somebody has closed it for a reason."""
+    group = reach.account(app.config.user, app.config.group).group
+    made = [] if group else [f"addgroup --quiet --system {app.name}", f"sed -i '1i group = \"{app.name}\"' {app.file}"]
+    return [*made, f"chgrp {group or app.name} {app.file}", f"chmod g+r {app.file}", *([f"spyglass apply {app.name}"] if made else [])]
 
 
 def _venv(app: App) -> list[Finding]:

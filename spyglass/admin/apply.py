@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from spyglass import config
-from spyglass.admin import apps, files, listening, locks, orphans, systemctl, taken, units
+from spyglass.admin import apps, files, listening, locks, orphans, stored, systemctl, taken, units
 from spyglass.admin.outside import lines_of
 from spyglass.admin.sandbox import told_to_end
 from spyglass.admin.systemctl import RefusedError, service_of, socket_of
@@ -70,6 +70,9 @@ def run(options: argparse.Namespace) -> int:
         _tell(steps, "would be " if options.dry_run else "")
     else:
         print("nothing to do")
+    for step in steps:
+        for finding in stored.examine(step.name, step.app.config.user):
+            print(f"{finding.where}: {finding.what}: {'; '.join(finding.cure)}")
     _tell_orphans(left)
     return 0
 
@@ -288,6 +291,8 @@ def _tell(steps: Iterable[Step], be: str) -> None:
         for address in step.app.addresses:
             if taken.is_absent(address):
                 print(f"{step.name}: this machine does not have {address.host} now; {address} works as soon as it does")
+        if not units.has_user_namespaces():
+            print(f"{step.name}: runs without PrivateUsers=, for this machine allows no user namespaces (sysctl user.max_user_namespaces)")
         if step.app.program.version:
             print(f"{step.name}: runs on the Spyglass of its environment, {step.app.program.version}, which is not the package's version")
         if step.is_masked:

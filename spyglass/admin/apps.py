@@ -7,9 +7,7 @@ administrator mends a file once, not line by line.
 from __future__ import annotations
 
 import glob
-import grp
 import os
-import shlex
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -19,7 +17,7 @@ from spyglass.admin.program import Program, program_for
 from spyglass.errors import ConfigError
 from spyglass.printable import one_line
 from spyglass.unit_settings import unfit
-from spyglass.wording import place_in
+from spyglass.wording import let_in, place_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -100,11 +98,7 @@ def examine(app: App, others: Iterable[App], free: Iterable[Address] = ()) -> No
     if app.faults:
         return
     _examine_addresses(app, others, free)
-    try:
-        who = reach.account(app.config.user)
-    except KeyError:
-        app.fault("user", f"there is no user {app.config.user!r}; a new one: adduser --system --group {app.config.user}")
-        who = reach.account("")
+    who = _examine_user(app)
     if who.uid == 0:  # by whatever name or spelling: passwd(5) may have several for it
         app.fault("user", f"{app.config.user!r} is root by another name (its uid is 0): an app that anyone can reach must not be root")
     _examine_code(app, who)
@@ -112,6 +106,20 @@ def examine(app: App, others: Iterable[App], free: Iterable[Address] = ()) -> No
     _examine_writable(app, who)
     if 0 < app.config.memory_max < app.config.memory_high:
         app.fault("memory_max", "must not be below memory_high, or the app's processes are killed before they are slowed down")
+
+
+def _examine_user(app: App) -> reach.Account:
+    user, group = app.config.user, app.config.group
+    if group and not _is_group(group):
+        app.fault("group", f"there is no group {group!r}; a new one: addgroup --system {group}")
+        group = ""
+    elif group and not reach.group_id(group):
+        app.fault("group", "must not be root's, to which much of the machine is open")
+    try:
+        return reach.account(user, group)
+    except KeyError:
+        app.fault("user", f"there is no user {user!r}; a new one: adduser --system --group {user}")
+        return reach.account("", group)
 
 
 def _examine_addresses(app: App, others: Iterable[App], free: Iterable[Address]) -> None:
@@ -140,9 +148,10 @@ def _at_once(one: Address, other: Address) -> bool:
 
 def _is_group(name: str) -> bool:
     try:
-        return bool(grp.getgrgid(int(name)) if name.isdigit() else grp.getgrnam(name))
+        reach.group_id(name)
     except KeyError:
         return False
+    return True
 
 
 def _examine_code(app: App, who: reach.Account) -> None:
@@ -164,16 +173,16 @@ def _examine_code(app: App, who: reach.Account) -> None:
     closed = reach.out_of_reach(who, [(path, mode) for path, mode, _ in wanted])
     for path, _, setting in wanted:
         if path in closed:
-            app.fault(setting, _closed(path, closed[path], who))
+            app.fault(setting, _closed(app.name, path, closed[path], who))
 
 
-def _closed(path: str, where: str, who: reach.Account) -> str:
+def _closed(name: str, path: str, where: str, who: reach.Account) -> str:
     them = who.named or "the user that the app has while it is awake"
     to_them = f"is closed to {them} (mode {os.stat(where).st_mode & 0o7777:04o})"
     if where == path:
-        return f"{path} {to_them}: chmod o+rX {shlex.quote(path)}"
+        return f"{path} {to_them}: {let_in(name, who.group, path, 'rX')}"
     # Nobody should be talked into opening root's own directory, in which uv and pyenv put the Pythons that root installs.
-    way = "" if where == "/root" else f", or open the way (chmod o+x {shlex.quote(where)})"
+    way = "" if where == "/root" else f", or let the app through: {let_in(name, who.group, where, 'x')}"
     return f"{path} is out of reach, for {where} {to_them}: put it somewhere else{way}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grp
 import json
 import os
 import pwd
@@ -19,13 +20,32 @@ class Account:
     groups: tuple[int, ...]
     named: str = ""
 
+    @property
+    def group(self) -> str:
+        """The name of its group, "" for one that exists only while an app is awake."""
+        try:
+            return grp.getgrgid(self.gid).gr_name
+        except KeyError:
+            return ""
 
-def account(user: str) -> Account:
-    """Whom `user` names, "" for the one that exists only while an app is awake. Raises KeyError when there is no such user."""
+
+def account(user: str, group: str = "") -> Account:
+    """Whom `user` names, "" for the one that exists only while an app is awake, in `group` if there is one.
+
+    Raises KeyError when there is no such user, or no such group.
+    """
+    gid = group_id(group) if group else None
     if not user:
-        return Account(_DYNAMIC, _DYNAMIC, ())
+        return Account(_DYNAMIC, _DYNAMIC if gid is None else gid, ())
     found = pwd.getpwuid(int(user)) if user.isdigit() else pwd.getpwnam(user)
-    return Account(found.pw_uid, found.pw_gid, tuple(os.getgrouplist(found.pw_name, found.pw_gid)), found.pw_name)
+    gid = found.pw_gid if gid is None else gid
+    # With Group=, that of the user in passwd(5) does not count, unless group(5) has it, too.
+    return Account(found.pw_uid, gid, tuple(os.getgrouplist(found.pw_name, gid)), found.pw_name)
+
+
+def group_id(name: str) -> int:
+    """The number of a group. Raises KeyError when there is no such group."""
+    return (grp.getgrgid(int(name)) if name.isdigit() else grp.getgrnam(name)).gr_gid
 
 
 def out_of_reach(who: Account, wanted: Iterable[tuple[str, int]]) -> dict[str, str]:

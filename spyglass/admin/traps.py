@@ -22,7 +22,7 @@ PROPERTIES = (
     *("Type", "NotifyAccess", "ExitType", "RemainAfterExit", "Restart", "RestartPreventExitStatus", "KillMode", "KillSignal", "OOMPolicy"),
     *("WatchdogSignal", "StartLimitIntervalUSec", "StartLimitBurst", "Requires", "WantedBy", "RequiredBy", "UpheldBy", "LimitNOFILESoft"),
     *("DynamicUser", "User", "RuntimeDirectory", "RuntimeDirectoryPreserve", "CacheDirectory", "StateDirectory", "ExecMainStatus"),
-    *("ExecMainCode", "ExecStart", "Environment", "EnvironmentFiles", "StatusText"),
+    *("ExecMainCode", "ExecStart", "Environment", "EnvironmentFiles", "StatusText", "PrivateUsers"),
     *("Accept", "FlushPending", "ReusePort", "Backlog", "Triggers", "TriggerLimitIntervalUSec", "TriggerLimitBurst"),
 )
 FEWEST_WAITING = 1024  # connections: fewer are soon there while an app loads, and the rest is refused or waits for seconds

@@ -12,6 +12,7 @@ import os
 import re
 from typing import TYPE_CHECKING
 
+from spyglass.admin.files import glance
 from spyglass.admin.systemctl import service_of, socket_of
 from spyglass.errors import ConfigError
 from spyglass.unit_settings import CONTROL, unfit
@@ -27,6 +28,9 @@ DIRECTORY = "/etc/systemd/system"
 FILE = "10-spyglass.conf"
 STATE = "/var/lib/spyglass"
 CREDENTIAL_STORES = ("/etc/credstore", "/run/credstore", "/usr/local/lib/credstore", "/usr/lib/credstore")
+
+# user_namespaces(7): how many there may be, 0 with hardening-runtime; and what is missing where the kernel has none.
+_USER_NAMESPACES, _KIND = "/proc/sys/user/max_user_namespaces", "/proc/self/ns/user"
 
 _MADE = "# Made by `spyglass apply`"
 _DIGEST = re.compile(r"^# digest: ([0-9a-f]{16})\n", re.M)
@@ -109,8 +113,9 @@ def _also_ipv4(address: Address, addresses: Iterable[Address]) -> bool:
 
 # The service
 
-# What DynamicUser= brings along, which somebody who has a name needs said: docs/sandbox.md.
-_NAMED = ("ProtectSystem=strict", "ProtectHome=read-only", "PrivateTmp=yes", "RemoveIPC=yes", "NoNewPrivileges=yes", "RestrictSUIDSGID=yes")
+# What DynamicUser= brings along, which a user who has a name needs said: docs/sandbox.md. Not RemoveIPC=: it would delete the shared memory
+# of all other programs of that user whenever the app exits.
+_NAMED = ("ProtectSystem=strict", "ProtectHome=read-only", "PrivateTmp=yes", "NoNewPrivileges=yes", "RestrictSUIDSGID=yes")
 
 
 def service_lines(config: Config, base: str, command: str = "") -> list[str]:
@@ -122,6 +127,7 @@ def service_lines(config: Config, base: str, command: str = "") -> list[str]:
         lines += ["ExecStart=", f"ExecStart={run} serve --name %i", "ExecReload=", f"ExecReload={run} reload"]
     if config.user:
         lines += ["DynamicUser=no", f"User={_plain(config.user)}", *_NAMED]
+    lines += [f"{key}={_plain(value)}" for key, value in (("Group", config.group), ("UMask", config.umask)) if value]
     lines += [f'Environment="{name}={_quoted(value)}"' for name, value in config.environment.items()]
     lines += [f"EnvironmentFile={_plain(os.path.join(base, path))}" for path in config.environment_file]
     lines += [_credential(name, path) for name, path in config.credentials.items()]
@@ -131,7 +137,14 @@ def service_lines(config: Config, base: str, command: str = "") -> list[str]:
         lines.append("PrivateNetwork=yes")
     if config.allow_jit:
         lines.append("MemoryDenyWriteExecute=no")
+    if not has_user_namespaces():
+        lines += ["# Without user namespaces (user.max_user_namespaces=0) systemd could not start the service.", "PrivateUsers=no"]
     return lines
+
+
+def has_user_namespaces() -> bool:
+    """Return False if this machine allows none, so that systemd cannot start a service with PrivateUsers=yes."""
+    return os.path.exists(_KIND) and glance(_USER_NAMESPACES).strip() != "0"
 
 
 LIMITS = ("MemoryHigh", "MemoryMax", "CPUQuota")

@@ -267,8 +267,8 @@ def hierarchies() -> list[Path]:
 
 
 @contextmanager
-def boot(release: str, *layers: Path) -> Iterator[Machine]:
-    """Boots a copy of the root that `layers` make, the topmost first; everything ends with the block."""
+def boot(release: str, *layers: Path, options: Sequence[str] = ()) -> Iterator[Machine]:
+    """Boots a copy of the root that `layers` make, the topmost first; everything ends with the block. `options` are for systemd-nspawn."""
     sweep()
     name = f"{PREFIX}-{os.getpid()}-{next(_serial)}"
     directory = Path(tempfile.gettempdir(), name)
@@ -276,7 +276,7 @@ def boot(release: str, *layers: Path) -> Iterator[Machine]:
     for path in (directory, directory / "mounts", *cgroups):
         path.mkdir()
     lower = ":".join(str(layer) for layer in layers)
-    script = ["sh", "-euc", boot_script(cgroups), "boot", str(directory / "mounts"), name]
+    script = ["sh", "-euc", f"{boot_script(cgroups)} {shlex.join(options)}", "boot", str(directory / "mounts"), name]
     with open(directory / "console", "w+") as console:
         # A session of its own: Ctrl-C is for us, and we end the machine in order.
         nspawn = subprocess.Popen(

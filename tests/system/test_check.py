@@ -137,7 +137,7 @@ BROKEN = {
     "an address family": ("import socket\nsocket.if_nameindex()\n", {}, "RestrictAddressFamilies="),
     "a privilege": ("import os\nos.nice(1)\n", {}, "docs/sandbox.md has the table"),
     "a variable": ("import os\nos.environ['SECRET_KEY']\n", {}, "SECRET_KEY is not in the service's environment"),
-    "a home directory": ("", {"directory": "/home/ada/blog"}, "may not enter /home/ada (drwx------, of another user): chmod o+x /home/ada"),
+    "a home directory": ("", {"directory": "/home/ada/blog"}, "may not enter /home/ada (drwx------, of another user): a group for the app (addgroup --system "),
     "an environment": ("", {"venv": "/home/ada/venv"}, "may not enter /home/ada (drwx------"),
     "a setting": ("", {"workers": 0}, "workers: expected a whole number from 1 to 256, not 0"),
     "a crash": ("import os\nos.kill(os.getpid(), 11)\n", {}, "the app's process was killed by SIGSEGV while it was being loaded"),

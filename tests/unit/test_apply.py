@@ -222,6 +222,8 @@ def test_with_one_wrong_file_nothing_is_changed_for_any(systemd, files, tmp_path
         ('directory = "/proc/none"', "directory: /proc/none is not a directory"),
         ('venv = "/proc/none"', "venv: /proc/none is not a virtual environment: /proc/none/pyvenv.cfg: No such file or directory"),
         ('user = "nobody-knows"', "user: there is no user 'nobody-knows'; a new one: adduser --system --group nobody-knows"),
+        ('group = "nobody-knows"', "group: there is no group 'nobody-knows'; a new one: addgroup --system nobody-knows"),
+        ('group = "00"', "group: must not be root's, to which much of the machine is open"),
         ('listen = { path = "/run/x", group = "nobody-knows" }', "listen: there is no group 'nobody-knows'"),
         ('listen = [{ path = "/run/x", mode = "0600" }, "/run/y"]', "listen: all unix sockets of an app have one group and one mode: systemd keeps them for the unit as a whole"),
         ('listen = [8001, "127.0.0.1:8001"]', "listen: 127.0.0.1:8001 is taken by another entry of the list"),

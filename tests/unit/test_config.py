@@ -138,7 +138,7 @@ def test_defaults():
         **dict(max_requests=0, max_memory=0),
         **dict(trusted_proxies="127.0.0.1, ::1, unix", proxy_protocol=False),
         **dict(access_log=False, log_level="info", debug=False),
-        **dict(listen=(), user="", environment={}, environment_file=(), credentials={}, memory_high=0, memory_max=0, cpu_quota=""),
+        **dict(listen=(), user="", group="", umask="", environment={}, environment_file=(), credentials={}, memory_high=0, memory_max=0, cpu_quota=""),
         **dict(writable=(), network=True, allow_jit=False),
     }
 

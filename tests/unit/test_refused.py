@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from spyglass import refused
+from spyglass.wording import let_in
 
 
 @pytest.fixture(autouse=True)
@@ -141,4 +142,17 @@ def test_which_part_of_a_path_is_closed(tmp_path, closed, mode, path, how, said)
     done = subprocess.run([sys.executable, "-c", ASK, str(tmp_path / path), how], capture_output=True, text=True, timeout=30, check=True)
     if said:
         assert said.format(tmp_path) in done.stdout
-        assert (f"chmod o+{'r' if mode == 0o600 else 'x'} {tmp_path / closed}" in done.stdout) == (how == "r")
+        # Never to all users: it may be a secret, or the way to one.
+        assert "o+" not in done.stdout
+        assert (f"chmod g+{'r' if mode == 0o600 else 'x'} {tmp_path / closed}" in done.stdout) == (how == "r")
+
+
+@pytest.mark.parametrize(
+    ("group", "says"),
+    [
+        ("", 'a group for the app (addgroup --system blog; group = "blog"), then chgrp blog /x && chmod g+r /x; '),
+        ("www-data", "chgrp www-data /x && chmod g+r /x; "),
+    ],
+)
+def test_how_the_app_gets_in_and_nobody_else(group, says):
+    assert let_in("blog", group, "/x", "r") == f"{says}a secret is better off in `credentials`"

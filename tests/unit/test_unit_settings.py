@@ -16,6 +16,7 @@ PATHS = "expected a path, or a list of paths"
 VARIABLES = 'expected a table of variables, { NAME = "text" }'
 CREDENTIALS = 'expected a table, { NAME = "/path" }, or a list of names'
 MEMORY = f'expected a number of bytes, or "64K", "1M", "2G" from {16 << 20} to {1 << 50}'
+UMASK = 'expected text of three or four octal digits, "0027", not '
 QUOTA = 'expected a share of one processor, "50%", or of several, "200%"'
 UNITS = [name for name, setting in SETTINGS.items() if isinstance(setting, Unit)]
 
@@ -44,6 +45,11 @@ def toml(tmp_path):
         ('[[listen]]\npath = "/run/a.sock"', (Address(path="/run/a.sock"),)),
         ('user = "blog"', "blog"),
         ('user = ""', ""),
+        ('group = "www-data"', "www-data"),
+        ('group = "33"', "33"),
+        ('umask = "0027"', "0027"),
+        ('umask = "022"', "022"),
+        ('umask = ""', ""),
         ('environment = { DJANGO_SETTINGS_MODULE = "blog.settings", PORTS = 2 }', {"DJANGO_SETTINGS_MODULE": "blog.settings", "PORTS": "2"}),
         ('[environment]\nTEXT = "a\\nb %i $HOME \\""', {"TEXT": 'a\nb %i $HOME "'}),
         ('environment_file = ".env"', (".env",)),
@@ -91,6 +97,18 @@ def test_an_address_as_systemd_has_it(text, stream):
         ('listen = { path = "/a", group = "a b" }', "expected the name of a group, not 'a b'"),
         ('listen = { path = "a" }', f"{ADDRESS}, not {{'path': 'a'}}"),
         ('listen = { path = "/a", owner = "b" }', f"{ADDRESS}, not {{'path': '/a', 'owner': 'b'}}"),
+        ("group = 33", "expected the name of a group, not 33"),
+        ('group = "a:b"', "expected the name of a group, not 'a:b'"),
+        ('group = "root"', "expected any other group: much of the machine is open to root's, not 'root'"),
+        # 27 is 0o33: who writes it means something else.
+        ("umask = 27", UMASK + "27"),
+        ("umask = 0o027", UMASK + "23"),
+        ('umask = "27"', UMASK + "'27'"),
+        ('umask = "0029"', UMASK + "'0029'"),
+        ('umask = "u=rwx"', UMASK + "'u=rwx'"),
+        ('umask = "00027"', UMASK + "'00027'"),
+        ('umask = "0777"', "expected one that leaves the app its own files, 0077 at most, not '0777'"),
+        ('umask = "0000"', "expected one that does not let all users change the app's files, such as 0022, not '0000'"),
         ("user = 0", "expected the name of a user, not 0"),
         ('user = "a b"', "expected the name of a user, not 'a b'"),
         ('user = "root"', "expected anybody else: an app that anyone can reach must not be root, not 'root'"),

@@ -47,13 +47,15 @@ def test_the_socket(listen, lines):
     assert made[SOCKET].partition("\n\n")[2].splitlines() == ["[Socket]", "ListenStream=", *lines]
 
 
-NAMED = ["ProtectSystem=strict", "ProtectHome=read-only", "PrivateTmp=yes", "RemoveIPC=yes", "NoNewPrivileges=yes", "RestrictSUIDSGID=yes"]
+# No RemoveIPC=: other programs of that user have shared memory, too.
+NAMED = ["ProtectSystem=strict", "ProtectHome=read-only", "PrivateTmp=yes", "NoNewPrivileges=yes", "RestrictSUIDSGID=yes"]
 
 
 @pytest.mark.parametrize(
     ("given", "lines"),
     [
         ({"user": "www-data"}, ["DynamicUser=no", "User=www-data", *NAMED]),
+        ({"group": "www-data", "umask": "0027"}, ["Group=www-data", "UMask=0027"]),
         ({"environment": {"A": "b", "N": 2}}, ['Environment="A=b"', 'Environment="N=2"']),
         ({"environment": {"A": 'a "b"\n\\n\t50% $HOME é'}}, ['Environment="A=a \\"b\\"\\n\\\\n\\t50%% $HOME é"']),
         ({"environment_file": [".env", "/etc/a.env"]}, ["EnvironmentFile=/srv/blog/.env", "EnvironmentFile=/etc/a.env"]),
@@ -69,8 +71,18 @@ def test_the_service(given, lines):
     assert made[SERVICE].partition("\n\n")[2].splitlines() == ["[Service]", *lines]
 
 
+@pytest.mark.parametrize(("says", "allowed"), [("0\n", False), ("1\n", True), ("96365\n", True), ("", True)])
+def test_a_machine_without_user_namespaces(tmp_path, monkeypatch, says, allowed):
+    (tmp_path / "max").write_text(says)
+    monkeypatch.setattr(units, "_USER_NAMESPACES", str(tmp_path / "max"))
+    assert units.has_user_namespaces() is allowed
+    assert ("PrivateUsers=no" in units.service_lines(Config(), "/")) is not allowed
+    monkeypatch.setattr(units, "_KIND", "/proc/none")  # a kernel without them
+    assert not units.has_user_namespaces()
+
+
 EXAMPLES = {
-    **dict(listen=8001, user="blog", environment={"A": "b"}, environment_file=".env", credentials=["a"], writable=["media"]),
+    **dict(listen=8001, user="blog", group="blog", umask="0027", environment={"A": "b"}, environment_file=".env", credentials=["a"], writable=["media"]),
     **dict(memory_high="1G", memory_max="1G", cpu_quota="50%", network=False, allow_jit=True),
 }
 
