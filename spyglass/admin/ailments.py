@@ -179,7 +179,10 @@ def _file(app: App, view: View, others: Mapping[str, App]) -> list[Finding]:
     for fault in app.faults:
         cure = _let_in(app) if f"{app.file} is closed to " in fault else [f"${{EDITOR:-nano}} {shlex.quote(app.file)}"]
         findings.append(Finding(app.name, fault, "the app cannot be loaded, or its units not be made: clients get a 503", cure))
-    return [*findings, *([] if findings else _venv(app))]
+    for note in app.notes:
+        why = "what the line says is not in the app's environment, or not as it was meant"
+        findings.append(Finding(app.name, note, why, [f"${{EDITOR:-nano}} {shlex.quote(note.partition(':')[0])}"], grave=False))
+    return [*findings, *([] if app.faults else _venv(app))]
 
 
 def _let_in(app: App) -> list[str]:

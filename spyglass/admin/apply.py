@@ -71,6 +71,8 @@ def run(options: argparse.Namespace) -> int:
     else:
         print("nothing to do")
     for step in steps:
+        for note in step.app.notes:
+            print(f"{step.name}: {note}")
         for finding in stored.examine(step.name, step.app.config.user):
             print(f"{finding.where}: {finding.what}: {'; '.join(finding.cure)}")
     _tell_orphans(left)

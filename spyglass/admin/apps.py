@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from spyglass import config as settings
-from spyglass.admin import files, ownership, reach, taken, units
+from spyglass import regular
+from spyglass.admin import env_files, files, ownership, reach, taken, units
 from spyglass.admin.program import Program, program_for
 from spyglass.errors import ConfigError
 from spyglass.printable import one_line
@@ -31,13 +32,17 @@ _LONGEST = 8 << 10  # characters of a fault: two paths, and what is wrong with t
 
 @dataclass
 class App:
-    """One file: the app's `name`, its settings, the Spyglass that runs it. `faults` are lines; with any, nothing is made of it."""
+    """One file: the app's `name`, its settings, the Spyglass that runs it. `faults` are lines; with any, nothing is made of it.
+
+    `notes` are lines, too, of what has no effect and was meant to have one.
+    """
 
     name: str
     file: str
     config: Config = field(default_factory=settings.Config)
     program: Program = field(default_factory=Program)
     faults: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     @property
     def base(self) -> str:
@@ -191,6 +196,8 @@ def _examine_secrets(app: App) -> None:
     secrets = os.path.join(settings.DIRECTORY, f"{app.name}.env")  # EnvironmentFile= of the template
     if why := _not_roots(secrets):
         app.faults.append(f"{secrets}: {why}")
+    else:
+        _examine_variables(app, secrets)
     for path in (os.path.join(app.base, path) for path in app.config.environment_file):
         if any(letter in path for letter in "*?["):
             app.fault("environment_file", f"{path}: systemd would take *, ? and [ for a pattern")
@@ -198,6 +205,8 @@ def _examine_secrets(app: App) -> None:
             app.fault("environment_file", f"{path}: {why}: move its lines to {secrets} (root's, 0600), which the service reads by itself")
         elif not os.path.isfile(path):
             app.fault("environment_file", f"{path} is not a file")
+        else:
+            _examine_variables(app, path)
     for name, path in app.config.credentials.items():
         found = path or units.in_store(name) or units.in_store(name, ".encrypted")
         if found and (why := ownership.weakness(found)):
@@ -207,6 +216,17 @@ def _examine_secrets(app: App) -> None:
             app.fault("credentials", f"{name}: {path} {'is not a file' if os.path.exists(path) else 'does not exist'}")
         elif not found:
             app.fault("credentials", f"{name}: not in {units.CREDENTIAL_STORES[0]}, nor where else systemd looks; give a path")
+
+
+def _examine_variables(app: App, path: str) -> None:
+    """Lines of a file of variables that systemd ignores, and what keeps it from taking the file at all."""
+    try:
+        text = regular.read(path, files.MOST).decode(errors="surrogateescape")
+    except OSError:
+        return  # it is not there, or not to be read by us
+    variables = env_files.parse(text)
+    lines = [f"{path}:{line}: {what}" for line, what in variables.faults]
+    (app.faults if variables.fatal else app.notes).extend(lines)
 
 
 def _examine_writable(app: App, who: reach.Account) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from spyglass import cli, config
-from spyglass.admin import files
+from spyglass.admin import env_files, files
 from spyglass.errors import StartError
 from spyglass.wording import place_in, shown
 
@@ -88,22 +88,9 @@ def environment(service: Mapping[str, str], hidden: list[str]) -> tuple[dict[str
         path = line.rpartition(" (")[0]
         if path:
             try:
-                take(variables(files.peruse(path)), path)
+                take([f"{name}={value}" for name, value in env_files.parse(files.peruse(path)).found], path)
             except FileNotFoundError:
                 pass
             except OSError as error:
                 hidden.append(f"{path}: {error.strerror}")
     return found, places
-
-
-def variables(text: str) -> list[str]:
-    """The assignments in a file for EnvironmentFile=, without quotes, comments and what is no assignment (systemd.exec(5))."""
-    found = []
-    for line in text.replace("\\\n", "").split("\n"):
-        name, equals, value = line.strip().partition("=")
-        if equals and not name.startswith(("#", ";")):
-            value = value.strip()
-            if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
-                value = value[1:-1]
-            found.append(f"{name.strip()}={value}")
-    return found

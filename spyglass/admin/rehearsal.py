@@ -96,6 +96,8 @@ def _check(name: str, words: Sequence[str]) -> int:
         faults = []  # the file itself is wrong: the rehearsal will say so
     for line in faults:
         print(f"spyglass: {line}", file=sys.stderr, flush=True)
+    for note in steps[0].app.notes if steps else ():
+        print(f"warning: {note}", flush=True)
     due = {} if faults or not steps else steps[0].changes
     if due:
         print(f"units: as 'spyglass apply {name}' would make them; they do not follow {file_for(name)} yet", flush=True)

@@ -1,0 +1,144 @@
+"""What systemd makes of a file of variables (EnvironmentFile=, systemd.exec(5)), and which of its lines it ignores without a word.
+
+Many such files are written for a shell or for dotenv. systemd knows neither `export` nor a byte order mark, nor comments behind a value.
+The rules here are those of its parser (env-file.c), tried on systemd 252 and 257. What is reported never has a value in it, nor a
+line that may be a piece of one: they are secrets, as a rule.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+_BLANK = re.compile(r"[ \t\r\n]*")
+_LINE = re.compile(r"[^\r\n]*")
+_KEY = re.compile(r"[^=\r\n]*")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_BOM = "\ufeff"
+
+
+@dataclass
+class Variables:
+    """`found` are pairs of name and value, in order, `faults` pairs of a line's number and what is wrong there.
+
+    With a fault in `fatal` (bool) systemd does not take the file at all: it does not start the service, or, for a file that may be missing,
+    starts it without any of these variables.
+    """
+
+    found: list[tuple[str, str]] = field(default_factory=list)
+    faults: list[tuple[int, str]] = field(default_factory=list)
+    fatal: bool = False
+
+
+def parse(text: str) -> Variables:
+    """Return what systemd takes of `text`, in which bytes that are not UTF-8 are lone surrogates (surrogateescape)."""
+    made = Variables()
+    if "\0" in text:
+        made.faults.append((text.count("\n", 0, text.index("\0")) + 1, "a zero byte: systemd refuses the whole file"))
+        made.fatal = True
+        return made
+    position = counted = 0
+    line = 1
+    while (position := _end(_BLANK, text, position)) < len(text):
+        line += text.count("\n", counted, position)
+        counted = position
+        take = _comment if text[position] in "#;" else _assignment
+        position = take(text, position, line, made)
+    return made
+
+
+def _end(pattern: re.Pattern[str], text: str, position: int) -> int:
+    found = pattern.match(text, position)
+    return found.end() if found else position
+
+
+def _comment(text: str, position: int, line: int, made: Variables) -> int:
+    end = _end(_LINE, text, position)
+    if text[position:end].endswith("\\"):
+        made.faults.append((line, "a comment that ends in \\: systemd 252 ignores the next line, too"))
+    return end
+
+
+def _assignment(text: str, position: int, line: int, made: Variables) -> int:
+    end = _end(_KEY, text, position)
+    key = text[position:end].rstrip(" \t")
+    if text[end : end + 1] != "=":
+        made.faults.append((line, "a byte order mark" if key == _BOM else "no assignment, NAME=value: systemd ignores it"))
+        return end
+    value, end, remark = _value(text, end + 1)
+    if not _is_utf8(key) or not _is_utf8(value):
+        made.faults.append((line, "not UTF-8: systemd refuses the whole file"))
+        made.fatal = True
+    elif why := _misnamed(key):
+        made.faults.append((line, f"{why}: systemd ignores it"))
+    else:
+        made.found.append((key, value))
+        if remark:
+            made.faults.append((line, remark.format(key)))
+    return end
+
+
+def _is_utf8(text: str) -> bool:
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
+def _misnamed(key: str) -> str:
+    """Why it is no name for a variable, "" if it is one."""
+    if _NAME.fullmatch(key):
+        return ""
+    if key.startswith(_BOM):
+        return "a byte order mark before the name (save the file without one)"
+    word, *rest = key.split()[:2] or [""]
+    if word in ("export", "set", "setenv", "declare") and rest:
+        return f"{word!r} before the name, as in a shell (NAME=value is enough)"
+    return "what is before the = is no name for a variable (letters, digits, _)"
+
+
+_UNCLOSED = "{} begins with a quote that is not closed: all lines that follow are part of its value"
+_REMARK = "what looks like a comment is part of the value of {}: comments are lines of their own"
+
+
+def _value(text: str, position: int) -> tuple[str, int, str]:
+    """The value that begins at `position`, where its line ends, and a remark with {} for the name, or ""."""
+    value: list[str] = []
+    plain = False  # within text that is not quoted, which ends its leading blanks
+    quoted = commented = False
+    while position < len(text) and text[position] not in "\r\n":
+        letter = text[position]
+        position += 1
+        if not plain and letter in "'\"":
+            piece, position, closed = _quoted(text, position, letter)
+            value.append(piece)
+            quoted = True
+            if not closed:
+                return "".join(value), position, _UNCLOSED
+        elif letter == "\\":
+            plain = True
+            if text[position : position + 1] not in ("\r", "\n"):
+                value.append(text[position : position + 1])
+            position += 1
+        elif plain or letter not in " \t":
+            commented |= letter == "#" and (text[position - 2] in " \t" or (quoted and not plain))
+            plain = True
+            value.append(letter)
+    made = "".join(value)
+    return made.rstrip(" \t") if plain else made, position, _REMARK if commented else ""
+
+
+def _quoted(text: str, position: int, quote: str) -> tuple[str, int, bool]:
+    """What is quoted from `position` on, the position behind it, and whether the quote is closed."""
+    value: list[str] = []
+    while position < len(text):
+        letter = text[position]
+        position += 1
+        if letter == quote:
+            return "".join(value), position, True
+        if letter == "\\" and quote == '"':
+            escaped = text[position : position + 1]
+            position += 1
+            if escaped == "\n":
+                continue
+            value.append(escaped if escaped and escaped in '"\\`$' else f"\\{escaped}")
+        else:
+            value.append(letter)
+    return "".join(value), position, False

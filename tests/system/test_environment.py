@@ -1,0 +1,70 @@
+"""Files of variables: what systemd takes of them is what we say that it does, and what it ignores an administrator is told."""
+
+from __future__ import annotations
+
+import ast
+import json
+
+import pytest
+from instance import TELL
+from machine import Machine
+from test_apply import curl, furnish, spyglass
+from unit.test_env_files import IGNORED, TAKEN
+
+UNIT = """\
+[Service]
+Type=oneshot
+EnvironmentFile=/run/variables
+ExecStart=/usr/bin/python3 -c "import os; print({name: value for name, value in os.environ.items() if len(name) == 1}, file=open('/run/seen', 'w'))"
+"""
+
+
+def systemd_takes(machine: Machine, data: bytes) -> dict[str, str] | None:
+    """None if it does not start the service."""
+    machine.run("python3", "-c", f"open('/run/variables', 'wb').write({data!r})")
+    machine.write("/run/systemd/system/takes.service", UNIT)
+    machine.systemctl("daemon-reload")
+    if machine.run("systemctl", "start", "takes", check=False).returncode:
+        return None
+    seen: dict[str, str] = ast.literal_eval(machine.read("/run/seen"))
+    return seen
+
+
+@pytest.mark.parametrize("text", [text for text, _ in TAKEN] + [text for text, _, _ in IGNORED])
+def test_systemd_takes_what_we_say(machine: Machine, text: str) -> None:
+    taken = {case: found for case, found in TAKEN} | {case: names for case, names, _ in IGNORED}
+    seen = systemd_takes(machine, text.encode())
+    if text.startswith("# c \\") and machine.release == "bookworm":
+        assert seen == {}
+    else:
+        assert seen is not None
+        assert seen == taken[text] if isinstance(taken[text], dict) else set(seen) == set(taken[text])
+
+
+@pytest.mark.parametrize("data", [b"A=1\nB=\xff\n", b"\xff=1\n", b"A=1\n\nB=x\0y\n"])
+def test_systemd_does_not_start_the_service(machine: Machine, data: bytes) -> None:
+    assert systemd_takes(machine, data) is None
+
+
+def test_lines_without_effect_are_told(machine: Machine) -> None:
+    furnish(machine, "told", TELL, 'listen = 8097\nenvironment_file = "/etc/told.env"\n')
+    machine.write("/etc/told.env", "GOOD=1\nexport BETTER=sesame\n", 0o600)
+    machine.write("/etc/spyglass/told.env", "\ufeffSECRET=sesame\n", 0o600)
+    lines = [
+        "/etc/spyglass/told.env:1: a byte order mark before the name (save the file without one): systemd ignores it",
+        "/etc/told.env:2: 'export' before the name, as in a shell (NAME=value is enough): systemd ignores it",
+    ]
+    assert [line for line in spyglass(machine, "check", "told").stdout.splitlines() if line.startswith("warning: ")] == [f"warning: {each}" for each in lines]
+    for _ in range(2):
+        assert [line for line in spyglass(machine, "apply", "told").stdout.splitlines() if ".env:" in line] == [f"told: {each}" for each in lines]
+    findings = json.loads(spyglass(machine, "doctor", "--json", "told").stdout)
+    assert [finding["what"] for finding in findings if finding["where"] == "told"] == lines
+    assert not any(finding["grave"] for finding in findings)
+    assert curl(machine, "localhost:8097")
+
+    machine.run("sh", "-c", "printf 'A=\\377\\n' >/etc/told.env")
+    for command in ("apply", "check"):
+        assert "/etc/told.env:1: not UTF-8: systemd refuses the whole file\n" in spyglass(machine, command, "told", status=78).stderr
+    assert "/etc/told.env:1: not UTF-8" in spyglass(machine, "doctor", "told", status=1).stdout
+    machine.run("rm", "/etc/told.env")
+    spyglass(machine, "remove", "--purge", "told")
