@@ -140,19 +140,21 @@ def _names() -> list[Finding]:
 def of_the_app(view: View, others: Mapping[str, App]) -> list[Finding]:
     """What is wrong with what an app is made of; `others` are all apps that have a file of settings."""
     user = "" if view.service.get("DynamicUser") == "yes" else view.service.get("User", "")
-    findings = [*_deaf(view.name, view.socket), *_absent(view.name, view.socket), *stored.examine(view.name, user), *_cache(view)]
+    findings = [*_deaf(view.name, view.socket, view.service), *_absent(view.name, view.socket), *stored.examine(view.name, user), *_cache(view)]
     if view.name in others:
         findings += [*_file(others[view.name], view, others), *_applied(others[view.name], view)]
     return findings
 
 
-def _deaf(name: str, socket: Properties) -> list[Finding]:
+def _deaf(name: str, socket: Properties, service: Properties) -> list[Finding]:
     deaf = listening.deaf(socket)
     if not deaf and taken.is_deaf(taken.addresses_of(socket)):
         deaf = listening.addresses(socket)  # but for its service, as long as that is awake
     if not deaf or socket.get("ActiveState") != "active":
         return []
-    why = "systemd has read that its addresses are others, and closed those that there were: until it is restarted everybody is refused"
+    why = "systemd has read that its addresses are others, and closed those that there were: until it is restarted all clients are refused"
+    if service.get("ActiveState") in ("active", "reloading"):
+        why += ", as soon as the app, which has them still, exits"
     if missing := listening.missing(socket):
         why = f"{missing[0]} was deleted, and no client finds the socket without its file: until it is restarted all connections fail"
     return [Finding(name, f"{socket['Id']} is active, but nobody listens on {', '.join(deaf)}", why, [systemctl("restart", socket["Id"])])]
@@ -168,6 +170,9 @@ def _absent(name: str, socket: Properties) -> list[Finding]:
     return [Finding(name, what, why, ["ip address"], grave=False)]
 
 
+_REFUSED = "'spyglass apply' refuses it; an app that cannot be loaded with it answers 503 from its next wake or reload on"
+
+
 def _file(app: App, view: View, others: Mapping[str, App]) -> list[Finding]:
     """What `spyglass apply` would not take."""
     if any("Permission denied" in fault for fault in app.faults):
@@ -178,7 +183,7 @@ def _file(app: App, view: View, others: Mapping[str, App]) -> list[Finding]:
     findings = []
     for fault in app.faults:
         cure = _let_in(app) if f"{app.file} is closed to " in fault else [f"${{EDITOR:-nano}} {shlex.quote(app.file)}"]
-        findings.append(Finding(app.name, fault, "the app cannot be loaded, or its units not be made: clients get a 503", cure))
+        findings.append(Finding(app.name, fault, _REFUSED, cure))
     for note in app.notes:
         why = "what the line says is not in the app's environment, or not as it was meant"
         findings.append(Finding(app.name, note, why, [f"${{EDITOR:-nano}} {shlex.quote(note.partition(':')[0])}"], grave=False))
@@ -206,7 +211,7 @@ def _venv(app: App) -> list[Finding]:
     requirements = shlex.quote(os.path.join(os.path.dirname(venv), "requirements.txt"))
     cure = [f"/usr/bin/python3 -m venv --clear {shlex.quote(venv)}", f"{shlex.quote(venv)}/bin/pip install -r {requirements}"]
     what = f"{venv} is for Python {theirs}, and Spyglass runs on {packaged_version()}"
-    return [Finding(app.name, what, "the app cannot be loaded, and visitors get a 503", cure)]
+    return [Finding(app.name, what, "the app cannot be loaded: it answers 503, if it is awake from its next wake or reload on", cure)]
 
 
 def _applied(app: App, view: View) -> list[Finding]:

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 
 from spyglass.admin import listening, unit_files
 from spyglass.admin.outside import number
-from spyglass.admin.views import BROKEN, ending
+from spyglass.admin.views import BROKEN, FAILING, ending
+from spyglass.counters import one_line
 
 Properties = Mapping[str, str]
 
@@ -215,8 +216,8 @@ class _Examination:
             why = "after the next boot nobody listens"
             self._add(f"{socket['Id']} listens, but is not enabled", why, [systemctl("enable", socket["Id"])], grave=False)
         elif active not in ("active", "failed") and enabled in ("enabled", "enabled-runtime"):
-            why = "nobody listens until the next boot"
-            self._add(f"{socket['Id']} is enabled, but stopped", why, [systemctl("start", socket["Id"])], grave=False)
+            why = "clients are refused until it is started, or until the next boot"
+            self._add(f"{socket['Id']} is enabled, but stopped", why, [systemctl("start", socket["Id"])])
 
     def _trouble(self) -> None:
         socket, service = self._socket, self._service
@@ -224,12 +225,43 @@ class _Examination:
         if socket.get("ActiveState") == "failed":
             cure = [*([systemctl("reset-failed", service["Id"])] if failed else []), systemctl("restart", socket["Id"])]
             why = _RESULTS.get(socket.get("Result", ""), f"journalctl -u {socket['Id']} tells why")
-            self._add(f"{socket['Id']} has failed ({socket.get('Result')}): everybody is refused", why, cure)
-        if failed or service.get("SubState") == "auto-restart":
-            broken = service.get("ExecMainStatus") == "78"
-            what = f"{service['Id']}: {BROKEN}" if broken else f"{service['Id']} ended: {ending(service)}"
-            why = "visitors get a 503 until it is mended, which is tried by the next one" if broken else "the next visitor is the next try"
-            self._add(what, why, [shlex.join(["spyglass", "status", self._name])], grave=False)
+            self._add(f"{socket['Id']} has failed ({socket.get('Result')}): all clients are refused", why, cure)
+        says, _, reason = one_line(service.get("StatusText", "")).partition(": ")
+        if service.get("ActiveState") in ("active", "reloading") and says == FAILING:
+            why = "clients get a 503; the app is loaded again while they ask, at growing intervals, or when a file in its traceback changes"
+            self._add(f"{service['Id']} is failing: {reason}", why, [self._status()])
+        elif _is_restarting(service):
+            what = f"{service['Id']} ended: {ending(service)}"
+            if service.get("SubState") != "auto-restart":  # between two tries its last result is not shown
+                what = f"{service['Id']} was started again {service.get('NRestarts')} times"
+            self._add(what, "systemd starts it again and again, and clients wait until it stays", [self._status()])
+        elif failed:
+            self._failed()
+
+    def _failed(self) -> None:
+        """A service that has failed is started by the next client, if its socket listens."""
+        service, active = self._service, self._socket.get("ActiveState")
+        broken = service.get("ExecMainStatus") == "78" and service.get("Result") == "exit-code"
+        what = f"{service['Id']}: {BROKEN}" if broken else f"{service['Id']} ended: {ending(service)}"
+        if active == "failed":
+            why = "its socket has failed as well: it is not tried again, and clients are refused"
+        elif active != "active":
+            why = "its socket does not listen, so that nothing starts it"
+        elif broken:
+            why = "clients get a 503 until it is fixed; it is tried again when the next one comes"
+        else:
+            why = "systemd starts it again when the next client comes, which waits until it stays"
+        self._add(what, why, [self._status()], grave=active == "active")  # that the socket has failed is said already
+
+    def _status(self) -> str:
+        return shlex.join(["spyglass", "status", self._name])
+
+
+def _is_restarting(service: Properties) -> bool:
+    """Return True if systemd starts a service again and again; not if it does so for the first time, as after a crash."""
+    again = service.get("NRestarts", "")
+    often = again.isascii() and again.isdigit() and int(again) > 1
+    return service.get("ActiveState") == "activating" and (service.get("SubState") == "auto-restart" or often)
 
 
 _RESULTS = {

@@ -32,7 +32,7 @@ def systemd_takes(machine: Machine, data: bytes) -> dict[str, str] | None:
 
 @pytest.mark.parametrize("text", [text for text, _ in TAKEN] + [text for text, _, _ in IGNORED])
 def test_systemd_takes_what_we_say(machine: Machine, text: str) -> None:
-    taken = {case: found for case, found in TAKEN} | {case: names for case, names, _ in IGNORED}
+    taken = dict(TAKEN) | {case: names for case, names, _ in IGNORED}
     seen = systemd_takes(machine, text.encode())
     if text.startswith("# c \\") and machine.release == "bookworm":
         assert seen == {}

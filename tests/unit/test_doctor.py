@@ -161,12 +161,48 @@ def test_a_failed_socket():
         ({"NeedDaemonReload": "yes"}, {}, ["systemctl daemon-reload", "systemctl restart spyglass@blog.socket"]),
         ({"UnitFileState": "disabled"}, {}, ["systemctl enable spyglass@blog.socket"]),
         ({"ActiveState": "inactive"}, {}, ["systemctl start spyglass@blog.socket"]),
-        ({}, {"ActiveState": "failed", "Result": "exit-code", "ExecMainStatus": "78"}, ["spyglass status blog"]),
     ],
 )
 def test_how_they_are(socket, service, cure):
     [finding] = examine("blog", SOCKET | socket, SERVICE | service)
     assert finding.cure == cure
+
+
+AUTO = {"ActiveState": "activating", "SubState": "auto-restart", "Result": "exit-code", "ExecMainStatus": "203", "NRestarts": "1"}
+BROKEN = {"ActiveState": "failed", "Result": "exit-code", "ExecMainStatus": "78"}
+KILLED = {"ActiveState": "failed", "Result": "watchdog"}
+DISABLED = {"ActiveState": "inactive", "UnitFileState": "disabled"}
+
+
+@pytest.mark.parametrize(
+    ("socket", "service", "what", "why", "grave"),
+    [
+        ({}, {"ActiveState": "active", "StatusText": "failing: KeyError: 'A: b'"}, "is failing: KeyError: 'A: b'", "clients get a 503; ", True),
+        ({}, AUTO, " ended: status 203", "systemd starts it again and again, and clients wait", True),
+        ({}, AUTO | {"SubState": "start", "Result": "success", "NRestarts": "7"}, " was started again 7 times", "systemd starts it again", True),
+        ({}, BROKEN, ": it could not be loaded", "clients get a 503 until it is fixed; it is tried again when the next one comes", True),
+        ({}, KILLED, " ended: watchdog", "systemd starts it again when the next client comes", True),
+        (DISABLED, BROKEN, ": it could not be loaded", "its socket does not listen, so that nothing starts it", False),
+    ],
+)
+def test_what_clients_see_failing_is_grave(socket, service, what, why, grave):
+    [finding] = examine("blog", SOCKET | socket, SERVICE | service)
+    assert finding.what == f"spyglass@blog.service{what if what[0] in ' :' else ' ' + what}"
+    assert finding.why.startswith(why)
+    assert (finding.grave, finding.cure) == (grave, ["spyglass status blog"])
+
+
+@pytest.mark.parametrize(
+    "service",
+    [
+        {"ActiveState": "active", "StatusText": "awake: 2 workers"},
+        {"ActiveState": "reloading", "StatusText": "waking: loading"},
+        {"ActiveState": "activating", "SubState": "start", "NRestarts": "1"},  # after a crash
+        {"ActiveState": "activating", "SubState": "start"},
+    ],
+)
+def test_what_is_on_its_way_is_no_trouble(service):
+    assert examine("blog", SOCKET, SERVICE | service) == []
 
 
 @pytest.mark.parametrize(
