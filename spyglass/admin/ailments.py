@@ -140,7 +140,8 @@ def _names() -> list[Finding]:
 def of_the_app(view: View, others: Mapping[str, App]) -> list[Finding]:
     """What is wrong with what an app is made of; `others` are all apps that have a file of settings."""
     user = "" if view.service.get("DynamicUser") == "yes" else view.service.get("User", "")
-    findings = [*_deaf(view.name, view.socket, view.service), *_absent(view.name, view.socket), *stored.examine(view.name, user), *_cache(view)]
+    findings = [*_deaf(view.name, view.socket, view.service), *_absent(view.name, view.socket)]
+    findings += [*stored.examine(view.name, user), *_cache(view)]
     if view.name in others:
         findings += [*_file(others[view.name], view, others), *_applied(others[view.name], view)]
     return findings

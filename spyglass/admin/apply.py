@@ -50,23 +50,12 @@ def run(options: argparse.Namespace) -> int:
         return 0
     if not options.dry_run and os.geteuid() != 0:
         raise ConfigError("only root may change units: sudo spyglass apply, or --dry-run to see what would change")
-    # A dry run only reads, also for those who are not root and could take no lock.
-    with nullcontext() if options.dry_run else locks.held("units", "changing units"):
-        steps, faults = plan(names)
-        left = orphans.ask()
-        if faults:
-            # The old name of an app may have what the new one asks for.
-            raise ConfigError(faults[0], also=[*faults[1:], *_said_of(left), "nothing was changed"])
-        changes = [line for step in steps for line in files.difference(step.changes)]
-        work = any(step.work for step in steps)
-        try:
-            if work and not options.dry_run:
-                # A terminal that is closed half-way must not leave sockets stopped.
-                with told_to_end():
-                    _Doing(steps).run()
-        finally:
-            files.show(changes)
-    if work:
+    changes: list[str] = []
+    try:
+        steps, left = _apply(names, options.dry_run, changes)
+    finally:
+        files.show(changes)  # when the lock is given back: a reader may be slow
+    if any(step.work for step in steps):
         _tell(steps, "would be " if options.dry_run else "")
     else:
         print("nothing to do")
@@ -77,6 +66,23 @@ def run(options: argparse.Namespace) -> int:
             print(f"{finding.where}: {finding.what}: {'; '.join(finding.cure)}")
     _tell_orphans(left)
     return 0
+
+
+def _apply(names: list[str], dry: bool, changes: list[str]) -> tuple[list[Step], dict[str, str]]:
+    """Do it, unless `dry`; return the steps, and what is left of apps without a file. Lines of the difference are added to `changes`."""
+    # A dry run only reads, also for those who are not root and could take no lock.
+    with nullcontext() if dry else locks.held("units", "changing units"):
+        steps, faults = plan(names)
+        left = orphans.ask()
+        if faults:
+            # The old name of an app may have what the new one asks for.
+            raise ConfigError(faults[0], also=[*faults[1:], *_said_of(left), "nothing was changed"])
+        changes += [line for step in steps for line in files.difference(step.changes)]
+        if not dry and any(step.work for step in steps):
+            # A terminal that is closed half-way must not leave sockets stopped.
+            with told_to_end():
+                _Doing(steps).run()
+    return steps, left
 
 
 # What is there, and what there should be
