@@ -16,6 +16,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from spyglass.admin.traps import Finding
+from spyglass.admin.views import units_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,7 +50,7 @@ def _twice(name: str, base: str) -> Iterator[Finding]:
         return
     what = f"{public} is a directory, and so is {private}, to which it should be a link"
     why = f"systemd cannot start the app, and clients wait; {public} is used if the other is moved away"
-    cure = [f"mv {private} {private}.old" if base == STATE else f"rm -r {private}", f"systemctl restart spyglass@{name}.service"]
+    cure = [f"mv {private} {private}.old" if base == STATE else f"rm -r {private}", f"systemctl restart {units_of(name)[1]}"]
     yield Finding(name, what, why, cure)
 
 
@@ -78,7 +79,7 @@ def _of_nobody(name: str, user: str) -> list[Finding]:
     except (OSError, KeyError):
         return []
     why = "systemd maps it to the app's user while the app runs, but other programs of that user cannot read it"
-    cure = [f"systemctl stop spyglass@{name}.service", f"chown -R {shlex.quote(user)}: {directory}"]
+    cure = [f"systemctl stop {units_of(name)[1]}", f"chown -R {shlex.quote(user)}: {directory}"]
     return [Finding(name, f"{directory} belongs to nobody on the disk, not to {user}", why, cure, grave=False)]
 
 

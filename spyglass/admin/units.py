@@ -128,6 +128,9 @@ def service_lines(config: Config, base: str, command: str = "") -> list[str]:
     if config.user:
         lines += ["DynamicUser=no", f"User={_plain(config.user)}", *_NAMED]
     lines += [f"{key}={_plain(value)}" for key, value in (("Group", config.group), ("UMask", config.umask)) if value]
+    if config.group or config.umask:
+        # Byte code is code: whoever may write it, or replace it, is the app.
+        lines.append("CacheDirectoryMode=0700")
     lines += [f'Environment="{name}={_quoted(value)}"' for name, value in config.environment.items()]
     lines += [f"EnvironmentFile={_plain(os.path.join(base, path))}" for path in config.environment_file]
     lines += [_credential(name, path) for name, path in config.credentials.items()]

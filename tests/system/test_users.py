@@ -73,6 +73,8 @@ def test_umask_and_group(machine: Machine, settings: str, owner: str, mode: str,
     curl(machine, "localhost:8089")
     assert machine.run("stat", "-c", "%U:%G %a", "/srv/mine/media/2026/11/cat.txt").stdout == f"{owner} {mode}\n"
     assert readable(machine, "/srv/mine/media/2026/11/cat.txt") is others
+    if settings:
+        assert machine.run("stat", "-c", "%a", "/var/cache/spyglass/mine").stdout == "700\n"
     spyglass(machine, "remove", "--purge", "mine")
     machine.run("rm", "-r", "/srv/mine")
 

@@ -55,7 +55,8 @@ NAMED = ["ProtectSystem=strict", "ProtectHome=read-only", "PrivateTmp=yes", "NoN
     ("given", "lines"),
     [
         ({"user": "www-data"}, ["DynamicUser=no", "User=www-data", *NAMED]),
-        ({"group": "www-data", "umask": "0027"}, ["Group=www-data", "UMask=0027"]),
+        ({"group": "www-data", "umask": "0027"}, ["Group=www-data", "UMask=0027", "CacheDirectoryMode=0700"]),
+        ({"umask": "0002"}, ["UMask=0002", "CacheDirectoryMode=0700"]),
         ({"environment": {"A": "b", "N": 2}}, ['Environment="A=b"', 'Environment="N=2"']),
         ({"environment": {"A": 'a "b"\n\\n\t50% $HOME é'}}, ['Environment="A=a \\"b\\"\\n\\\\n\\t50%% $HOME é"']),
         ({"environment_file": [".env", "/etc/a.env"]}, ["EnvironmentFile=/srv/blog/.env", "EnvironmentFile=/etc/a.env"]),
