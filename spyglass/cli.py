@@ -10,7 +10,7 @@ import os
 import sys
 
 from spyglass import config
-from spyglass.errors import ConfigError, ListenerError, StartError, UsageError
+from spyglass.errors import EX_CONFIG, ConfigError, ListenerError, StartError, UsageError
 from spyglass.log import LEVELS, Log, stderr_is_journal
 
 _SERVERS = ("serve", "lookout", "check", "reload")  # all else an administrator types, and is looked up off the wake path
@@ -27,8 +27,8 @@ usage: spyglass serve [APP] [--name NAME | --config FILE] [--SETTING VALUE ...]
 
 serve    what the systemd unit runs: serve APP on the sockets that systemd passes in
 lookout  where there is no systemd: hold the sockets, and run serve while somebody is there
-check    read the configuration and load APP as serve would, say what is wrong with them, and serve nothing; of the app called NAME, as
-         root: in the sandbox of its unit, as its user, and say whether its addresses are free
+check    read the configuration and load APP as serve would, say what is wrong with them, and serve nothing; as root, only of the app
+         called NAME: in the sandbox of its unit, as its user, and say whether its addresses are free
 reload   load the app called NAME anew beside itself, if it is awake, and say how that went
 {overview}
 
@@ -54,7 +54,7 @@ class Arguments:
         self.options: dict[str, str] = {}
         self.file: str | None = None
         self.binds: list[str] = []
-        self.name: str | None = None  # of the app to reload
+        self.name: str | None = None  # of the app, by --name or to reload
         self.word = ""  # what stands for the app without --app
 
     def again(self) -> list[str]:
@@ -145,16 +145,22 @@ def _lookout(arguments: Arguments) -> int:
 
 
 def _check(arguments: Arguments) -> int:
-    if arguments.word and arguments.file is None:
-        from spyglass.admin import rehearsal
+    from spyglass.admin import rehearsal
 
-        if rehearsal.is_app(arguments.word):
-            if arguments.options["app"] == arguments.word:
-                del arguments.options["app"]
-            arguments.file = config.file_for(arguments.word)
-            if not (why := rehearsal.unable()):
-                return rehearsal.run(arguments.word, arguments.options)
-            print(f"check: {why}", flush=True)
+    name = arguments.name or ""
+    if arguments.word and arguments.file is None and rehearsal.is_app(arguments.word):
+        name = arguments.word
+        if arguments.options["app"] == name:
+            del arguments.options["app"]
+        arguments.file = config.file_for(name)
+    if rehearsal.is_root():
+        # Neither the app's code nor what lies in the directory of the moment is imported by this process.
+        if why := rehearsal.unable(name, arguments.word):
+            print(f"spyglass: {why}", file=sys.stderr)
+            return EX_CONFIG
+        return rehearsal.run(name, arguments.options)
+    if arguments.word and name == arguments.word:
+        print(f"check: as {rehearsal.me()}, not as the service in its sandbox: that takes root", flush=True)
     try:
         settings = config.load(arguments.file, os.environ, arguments.options, units=True)
     except ConfigError as error:
@@ -239,8 +245,10 @@ def _option(arguments: Arguments, word: str, rest: list[str]) -> None:
         arguments.binds.append(value)
     elif arguments.file is not None:
         raise UsageError("--name and --config each name the one file; give one of them once")
+    elif name == "--name":
+        arguments.name, arguments.file = value, config.file_for(value)
     else:
-        arguments.file = config.file_for(value) if name == "--name" else value
+        arguments.file = value
 
 
 def _head(setting: config.Setting) -> str:

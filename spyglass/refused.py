@@ -28,7 +28,7 @@ _SQLITE_WORDS = ("unable to open database file", "readonly database")
 
 def advice(error: BaseException) -> str:
     """One or two lines that say what would help, "" when the sandbox has nothing to do with it or this process is not in one."""
-    if not _sandboxed():
+    if not sandboxed():
         return ""
     for each in _chain(error):
         if found := _about(each):
@@ -36,7 +36,7 @@ def advice(error: BaseException) -> str:
     return ""
 
 
-def _sandboxed() -> bool:
+def sandboxed() -> bool:
     """Whether a unit of ours has started this process; only those have a directory of that name (systemd.exec(5), StateDirectory=)."""
     return "/spyglass/" in os.environ.get("STATE_DIRECTORY", "")
 

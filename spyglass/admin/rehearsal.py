@@ -12,16 +12,20 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from spyglass.admin import apply, files, listening, sandbox, systemctl, unit_files, units
+from spyglass.admin import apply, apps, files, listening, sandbox, systemctl, unit_files, units
 from spyglass.admin.outside import filtered
 from spyglass.config import file_for
 from spyglass.errors import EX_CONFIG, ConfigError, StartError
+from spyglass.refused import sandboxed
+from spyglass.wording import hint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from spyglass.admin.apps import App
 
+_NAMED = 10  # apps in one line
+_BY_A_USER = "To try other code, be its user: runuser -u USER -- spyglass check APP"
 _PROPERTIES = ("LoadState", "LoadError", "FragmentPath", "DropInPaths", "NeedDaemonReload", "User", "DynamicUser")
 
 # Statuses of a command that systemd could not begin (systemd.exec(5), "Process Exit Codes"), and what to look at.
@@ -53,16 +57,34 @@ def is_app(word: str) -> bool:
         return False
 
 
-def unable() -> str:
-    """Why this process cannot have systemd rehearse, "" if it can."""
-    if os.geteuid() != 0:
-        return f"as {_me()}, not as the service in its sandbox: that takes root"
+def is_root() -> bool:
+    """Whether root asks. Inside of a unit of ours, which may run its app as root, nobody asks: that is the rehearsal itself."""
+    return os.geteuid() == 0 and not sandboxed()
+
+
+def unable(name: str, word: str) -> str:
+    """Why root cannot have systemd rehearse the app `name`, "" if it can. `name` (str) is "" where the command line's `word` names none.
+
+    What an app does when it is imported root must not do, nor import what lies in the directory of the moment, which may be anybody's.
+    """
+    if not name:
+        known = apps.names()
+        there = f"there are {shown_names(known)}" if known else "there is none; 'spyglass new' makes one"
+        what = f"{word!r} is not the name of an app{hint(word, dict.fromkeys(known))}" if word else "which app?"
+        return f"check: {what}; root checks an app in the sandbox of its unit only, by its NAME: {there}. {_BY_A_USER}"
+    if not os.path.exists(file_for(name)):
+        return f"check: there is no {file_for(name)}{hint(name, dict.fromkeys(apps.names()))}"
     if not os.path.isdir("/run/systemd/system"):  # sd_booted(3)
-        return "as root, not as the service in its sandbox: systemd does not run here"
+        return f"check: root checks an app in the sandbox of its unit only, and systemd does not run here. {_BY_A_USER}"
     return ""
 
 
-def _me() -> str:
+def shown_names(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
+
+
+def me() -> str:
     import pwd
 
     try:

@@ -72,6 +72,15 @@ def spyglass(*words):
     return [sys.executable, "-P", "-m", "spyglass", *words]
 
 
+def as_user(uid):
+    """What to put before a command that is to be run as the user `uid`, in a user namespace: what the tests own is that user's there."""
+    return ["unshare", "--user", f"--map-user={uid}", f"--map-group={uid}"]
+
+
+NOT_ROOT = [] if os.geteuid() else as_user(1000)
+"""Before `spyglass check`: root gets to check an app by its name alone."""
+
+
 def options(settings):
     """Keyword arguments as the command line has them: idle_timeout=1 is --idle-timeout 1."""
     return [word for name, value in settings.items() for word in (f"--{name.replace('_', '-')}", str(value).lower() if value is True else str(value))]

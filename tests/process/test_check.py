@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from .fake_systemd import ROOT, server_environ, spyglass
+from .fake_systemd import NOT_ROOT, ROOT, as_user, server_environ, spyglass
 from .processes import members, until
 
 APP = "def app(environ, start_response):\n    start_response('200 OK', [])\n    return [b'']\n"
@@ -30,7 +30,7 @@ def check(tmp_path, pycache):
 
     def run(source, *words, app=("site.py",), environ=None, command=None):
         (tmp_path / "app" / "site.py").write_text(source)
-        command = [*(command or spyglass()), "check", *app, "--directory", str(tmp_path / "app"), *words]
+        command = [*NOT_ROOT, *(command or spyglass()), "check", *app, "--directory", str(tmp_path / "app"), *words]
         environ = server_environ(pycache) | (environ or {})
         started = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environ, start_new_session=True)
         try:
@@ -201,7 +201,7 @@ def test_it_leaves_the_sockets_of_a_service_alone(check):
 
 def test_an_interrupt_ends_all_of_it(tmp_path, pycache):
     (tmp_path / "site.py").write_text("import pathlib, time\npathlib.Path('loading').touch()\ntime.sleep(3600)\n")
-    command = spyglass("check", "site.py", "--directory", str(tmp_path))
+    command = [*NOT_ROOT, *spyglass("check", "site.py", "--directory", str(tmp_path))]
     started = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=server_environ(pycache), start_new_session=True
     )
@@ -210,3 +210,73 @@ def test_an_interrupt_ends_all_of_it(tmp_path, pycache):
     _, err = started.communicate(timeout=30)
     assert (started.returncode, err) == (130, "")
     assert members(started.pid) == []
+
+
+# Root imports nothing of what lies in somebody's directory
+
+
+TRAP = "import os\nos.close(os.open(os.path.join({place!r}, 'sprung-' + __name__), os.O_CREAT))\ndef app(environ, start_response): ...\n"
+
+
+@pytest.fixture
+def trapped(tmp_path):
+    """A directory in which each module that the standard library has, each of ours and each that Python looks for at its start is a trap."""
+    place = tmp_path / "trapped"
+    place.mkdir()
+    names = {*sys.stdlib_module_names, "spyglass", "httptools", "systemd", "sitecustomize", "usercustomize", "blog"}
+    for name in names:
+        (place / f"{name}.py").write_text(TRAP.format(place=str(tmp_path)))
+    (place / "blog.toml").write_text('app = "blog"\n')
+    return place
+
+
+def sprung(tmp_path):
+    return sorted(path.name for path in tmp_path.glob("sprung-*"))
+
+
+SCRIPT = (sys.executable, str(ROOT / "packaging/bin/spyglass"))
+BY_NAME = "root checks an app in the sandbox of its unit only"
+ROOTS = {
+    "check blog": BY_NAME,
+    "check blgo": BY_NAME,
+    "check blog:app": BY_NAME,
+    "check ./blog.py": BY_NAME,
+    "check blog.py --directory /tmp": BY_NAME,
+    "check --app blog": BY_NAME,
+    "check --config blog.toml": BY_NAME,
+    "check": BY_NAME,
+    "check --name blog": "there is no /etc/spyglass/blog.toml",
+    "check --name blog blog:app": "there is no /etc/spyglass/blog.toml",
+    "check --name Blog": "expected 1 to 22 of a-z",
+    "check blog --wrokers 2": "did you mean '--workers'?",
+    "serve blog": "no listening socket was passed in",
+    "lookout blog --bind nonsense": "nonsense",
+    "reload": "",
+    "reload blog": "",
+    "status blog": "",
+    "doctor blog": "",
+    "apply blog": "",
+    "remove blog": "",
+    "list": "",
+    "new --help": "usage: spyglass new",
+    "new NO": "",
+    "--help": "usage: spyglass serve",
+    "--version": "spyglass ",
+    "chekc": "unknown command",
+}
+
+
+@pytest.mark.parametrize("words", ROOTS)
+def test_root_imports_nothing_from_where_it_stands(trapped, tmp_path, pycache, words):
+    command = [*([] if not os.geteuid() else as_user(0)), *SCRIPT, *words.split()]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=trapped, env=server_environ(pycache), timeout=60)
+    assert ROOTS[words] in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    assert sprung(tmp_path) == []
+    if words.startswith("check") and "wrokers" not in words:
+        assert done.returncode == 78
+
+
+def test_it_would_spring(trapped, tmp_path, pycache):
+    done = subprocess.run([*as_user(1000), *SCRIPT, "check", "blog"], capture_output=True, text=True, cwd=trapped, env=server_environ(pycache), timeout=60)
+    assert "sprung-blog" in sprung(tmp_path), done.stderr

@@ -35,7 +35,7 @@ Check = Callable[..., "subprocess.CompletedProcess[str]"]
 
 @pytest.fixture(scope="module")
 def check(machine: Machine) -> Check:
-    return lambda name, *words, **more: machine.run("spyglass", "check", name, *words, check=False, **more)
+    return lambda *words, **more: machine.run("spyglass", "check", *words, check=False, **more)
 
 
 @pytest.fixture(autouse=True)
@@ -205,13 +205,39 @@ def test_whoever_may_not_is_told_what_is_checked_instead(machine: Machine, who: 
     assert done.returncode == 0
 
 
-def test_a_name_is_an_app_where_there_is_a_file_of_that_name(machine: Machine, who: Instance, check: Check) -> None:
-    assert check("whoever").stderr.splitlines() == [
-        "spyglass: ModuleNotFoundError: No module named 'whoever'",
-        "(a module, for there is no app called whoever: no /etc/spyglass/whoever.toml)",
-    ]
+def test_a_word_that_names_no_app_is_an_error_for_root(machine: Machine, who: Instance, check: Check) -> None:
+    for words in (["whoo"], ["--app", "whoo"], ["who:app", "--directory", "/srv/apps/who"], ["/srv/apps/who/app.py"], []):
+        done = check(*words)
+        assert done.returncode == 78
+        assert "root checks an app in the sandbox of its unit only, by its NAME: there are " in done.stderr
+        assert "who: " not in done.stdout, "its code has been run"
+    assert "check: 'whoo' is not the name of an app, did you mean 'who'?" in check("whoo").stderr
+    assert check("--name", "whoo").stderr == "spyglass: check: there is no /etc/spyglass/whoo.toml, did you mean 'who'?\n"
     assert check("who", "--workers", "0").stderr == "spyglass: --workers: workers: expected a whole number from 1 to 256, not '0'\n"
     assert check("who", "--no-such").returncode == 2
     assert 'app = \'app:who and "$HOME" %i\'' in check("who", '--app=app:who and "$HOME" %i').stdout
+    assert "who: spyglass-who /srv/apps/who who-spyglass@who" in check("--name", "who").stdout, "as root, it is the unit's by any option"
     # A module of that name is meant by an app in it.
-    assert check("who:app", "--directory", "/srv/apps/who").stdout.startswith("configuration: no file; app = 'who:app'")
+    assert check("who:app", "--directory", "/srv/apps/who", user="www-data").stdout.startswith("configuration: no file; app = 'who:app'")
+
+
+TRAPS = """\
+import sys
+for name in {*sys.stdlib_module_names, "spyglass", "httptools", "systemd", "sitecustomize", "usercustomize", "who"}:
+    with open(f"{name}.py", "w") as trap:
+        trap.write(f"open('/tmp/sprung/{name}', 'w')\\n")
+"""
+
+
+def test_root_imports_nothing_from_where_it_stands(machine: Machine, who: Instance) -> None:
+    machine.run("sh", "-c", "mkdir -p /tmp/traps /tmp/sprung && cd /tmp/traps && python3 -c \"$0\"", TRAPS)
+    machine.run("chown", "-R", "daemon", "/tmp/traps")
+    commands = (
+        *("check who", "check whoo", "check who:app", "check ./who.py", "check --name who", "check", "list", "status who", "doctor", "apply"),
+        *("apply -n who", "reload who", "new --app who:app other .", "remove other", "new", "--help", "--version", "serve who", "nonsense"),
+    )
+    for words in commands:
+        done = machine.run("sh", "-c", f"cd /tmp/traps && spyglass {words}", check=False)
+        assert "Traceback" not in done.stderr
+        assert machine.run("ls", "/tmp/sprung").stdout == "", words
+    machine.run("rm", "-rf", "/etc/spyglass/other.toml", "/tmp/traps", "/tmp/sprung")
