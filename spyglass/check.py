@@ -156,7 +156,8 @@ class _Rehearsal:
 
     def report(self) -> list[str]:
         seconds, size = self._facts[LOADED]
-        lines = [f"app: {self._config.app or 'the welcome page'}, loaded in {seconds:.2f} s, {size / (1 << 20):.0f} MiB"]
+        app, mebibytes = self._config.app or "the welcome page", size / (1 << 20)
+        lines = [f"app: {app}, loaded in {seconds:.2f} s, {mebibytes:.0f} MiB; not called: what a request does was not tried"]
         seconds, has_post_fork = self._facts[READY]
         if has_post_fork:
             lines.append(f"post_fork: called, {seconds:.2f} s")

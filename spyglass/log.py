@@ -16,9 +16,11 @@ import time
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Any
 
 ERROR, WARNING, INFO, DEBUG = 3, 4, 6, 7  # the priorities of syslog(3)
 LEVELS = {"error": ERROR, "warning": WARNING, "info": INFO, "debug": DEBUG}
+_MOST_HINTS = 16
 _NAMES = {ERROR: "error: ", WARNING: "warning: "}
 
 
@@ -49,6 +51,7 @@ class Log:
         self.journal = journal
         self.set_level(level)
         self._pid = os.getpid()
+        self._hinted: set[str] | None = None  # kinds of refusals that have been explained; None: none is expected
 
     def set_level(self, level: int) -> None:
         self.level = level
@@ -73,6 +76,40 @@ class Log:
     def exception(self, text: str, error: BaseException) -> None:
         """`text`, then the traceback of `error`, all of it with the priority of an error."""
         self._write(ERROR, f"{text}\n{traceback_of(error)}")
+        self.explain(error)
+
+    def expect_refusals(self) -> None:
+        """From now on explain what the sandbox refuses to the app, each kind once.
+
+        Frameworks catch what an app raises, log it, and answer for it: what reaches us is a 500, and only `logging` sees the error.
+        """
+        self._hinted = set()
+        logging = sys.modules.get("logging")
+        if logging is None:
+            return
+        make = logging.getLogRecordFactory()
+
+        def make_and_explain(*args: Any, **named: Any) -> Any:
+            record = make(*args, **named)
+            if isinstance(record.exc_info, tuple) and isinstance(record.exc_info[1], BaseException):
+                self.explain(record.exc_info[1])
+            return record
+
+        logging.setLogRecordFactory(make_and_explain)
+
+    def explain(self, error: BaseException) -> None:
+        """If the sandbox has caused `error`, write the line that says what helps."""
+        if self._hinted is None or len(self._hinted) >= _MOST_HINTS:
+            return
+        try:
+            from spyglass.refused import advice, kind
+
+            found = advice(error)
+        except Exception:  # no descriptor to import it with; an error of the app's that raises another when it is looked at
+            return
+        if found and kind(found) not in self._hinted:
+            self._hinted.add(kind(found))
+            self.error(f"({found})")
 
     def start(self, priority: int) -> str:
         """What each line of `priority` begins with."""

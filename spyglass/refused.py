@@ -36,6 +36,11 @@ def advice(error: BaseException) -> str:
     return ""
 
 
+def kind(found: str) -> str:
+    """What two advices have in common that differ in their paths only."""
+    return " ".join(word for word in found.split() if "/" not in word)
+
+
 def sandboxed() -> bool:
     """Whether a unit of ours has started this process; only those have a directory of that name (systemd.exec(5), StateDirectory=)."""
     return "/spyglass/" in os.environ.get("STATE_DIRECTORY", "")

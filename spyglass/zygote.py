@@ -315,6 +315,8 @@ class Zygote:
 
         assert self._app is not None
         self._channel.close()
+        if "/spyglass/" in os.environ.get("STATE_DIRECTORY", ""):  # as refused.sandboxed(), which only failures pay for
+            log.expect_refusals()
         work(self._config, self._app, self._shared, slot, log)
 
     @property

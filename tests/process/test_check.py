@@ -47,7 +47,7 @@ def check(tmp_path, pycache):
 
 # site.py is named as a file: `site` is a module of the library.
 SERVED = {
-    "an app": (APP, [], ["app: site.py, loaded in .* s, .* MiB", re.escape(SUITS)]),
+    "an app": (APP, [], ["app: site.py, loaded in .* s, .* MiB; not called: what a request does was not tried", re.escape(SUITS)]),
     "without preload": (
         APP, ["--no-preload"],
         ["app: .*", "preload: false, so each worker loads the app; with true they would share its memory, and nothing speaks against that"],

@@ -218,6 +218,33 @@ def test_a_secret_that_is_missing_keeps_visitors_waiting_until_it_is_there(machi
     machine.run("spyglass", "remove", instance.name)
 
 
+CAUGHT = """\
+import flask
+
+app = flask.Flask(__name__)
+
+@app.get("/<name>")
+def write(name):
+    with open(f"/srv/apps/caught/{name}", "w") as file:
+        file.write(name)
+    return "written"
+"""
+
+
+def test_what_a_request_is_refused_is_explained_once_though_flask_has_caught_it(machine: Machine) -> None:
+    instance = Instance(machine, "caught", CAUGHT, settings={"venv": "/srv/venv", "idle_timeout": 60, "workers": 1}).start()
+    for name in ("a", "b", "c"):
+        assert visit(instance.unix, f"/{name}").status == 500
+
+    def logged() -> bool:
+        return sum("Read-only file system" in line for line in instance.said("debug")) >= 3
+
+    machine.wait_until(logged, what="it has been logged")
+    [hint] = [line for line in instance.said("err") if "(the disk is read-only in the sandbox" in line]
+    assert 'writable = ["/srv/apps/caught"] opens that directory' in hint
+    machine.run("spyglass", "remove", instance.name)
+
+
 def test_code_is_compiled_once_and_again_where_that_is_damaged(machine: Machine) -> None:
     """The app and its environment elsewhere are read-only. The files of the cache say whether they were written again."""
     instance = secretive(machine, "cached")
