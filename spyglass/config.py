@@ -346,7 +346,8 @@ def _load(file: str | None, environ: Mapping[str, str], options: Mapping[str, st
         try:
             if setting is None or (isinstance(setting, Unit) and origin):
                 raise LookupError
-            values[name] = setting.parse(value) if isinstance(value, _Word) else setting.check(value)
+            # As a plain str: of an app that is named so, pickle could not tell what is called that.
+            values[name] = setting.parse(str(value)) if isinstance(value, _Word) else setting.check(value)
         except (LookupError, ValueError) as error:
             from spyglass.wording import fault
 

@@ -131,18 +131,19 @@ def _inheritable():
 class FakeSystemd:
     """Serves `app` with `settings` on `listeners` (kinds, see listen()) whenever somebody comes.
 
-    `arguments` are words for the command line, `environ` is added to the environment, `limits` and `cwd` see start(). `place` is an
-    empty directory for sockets and log. `runs` is the memory, `addresses` is where to knock.
+    `arguments` are words for the command line, `environ` is added to the environment, `limits` and `cwd` see start(), `command` is what
+    is run, if it is not the module in the tree. `place` is an empty directory for sockets and log. `runs` is the memory, `addresses` is where to knock.
     """
 
-    def __init__(self, place, pycache, app=None, *, listeners=("tcp",), arguments=(), environ=None, limits="", cwd=None, **settings):
+    def __init__(self, place, pycache, app=None, *, listeners=("tcp",), arguments=(), environ=None, limits="", cwd=None, command=(), **settings):
         self.place = place
         self.runs = []
         self.complaints = []
         self._marks = itertools.count()
         self._commands = []
         self.log_path = place / "log"
-        self._argv = spyglass("serve", *([app] if app else []), *arguments, *options(settings))
+        self._argv = list(command or spyglass())
+        self._argv += ["serve", *([app] if app else []), *arguments, *options(settings)]
         self._log = os.open(self.log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC)
         self._limits, self._cwd = limits, cwd
         self._sockets = [listen(kind, place) for kind in listeners]
