@@ -40,7 +40,9 @@ def prepare(config: Config) -> None:
     if here not in sys.path:
         sys.path.insert(0, here)
     if config.venv:
-        _add_venv(config.venv)
+        from spyglass import venv  # an app without one does not pay for it
+
+        venv.enter(config.venv, _advice)
     if sys.pycache_prefix is None and (cache := _cache()):
         # In the unit's sandbox the app's own directory is read-only: without a cache each wake would compile it again.
         sys.pycache_prefix = cache
@@ -51,38 +53,6 @@ def _cache() -> str:
     """Where byte code goes, "" where systemd gives us no directory for it."""
     directory = cache_directory()
     return os.path.join(directory, "pycache") if directory else ""
-
-
-def _add_venv(venv: str) -> None:
-    settings = os.path.join(venv, "pyvenv.cfg")
-    try:
-        with open(settings, encoding="utf-8") as stream:
-            entries = dict(_entry(line) for line in stream)
-    except OSError as error:
-        raise LoadError(f"venv {venv!r} is not a virtual environment: {settings}: {error.strerror}", _advice(error), [settings]) from None
-    # venv and virtualenv write the one or the other.
-    theirs = ".".join((entries.get("version") or entries.get("version_info") or "?").split(".")[:2])
-    ours = f"{sys.version_info.major}.{sys.version_info.minor}"
-    if theirs != ours:
-        raise LoadError(
-            f"venv {venv!r} is for Python {theirs}, this Spyglass runs on Python {ours}: "
-            "make the environment anew with this Python, or install Spyglass into it",
-            files=[settings],
-        )
-    import site
-
-    before = len(sys.path)
-    site.addsitedir(os.path.join(os.path.abspath(venv), "lib", f"python{ours}", "site-packages"))
-    # addsitedir() appends; the app's own packages must win over the system's.
-    added = sys.path[before:]
-    del sys.path[before:]
-    sys.path[1:1] = added
-    os.environ["VIRTUAL_ENV"] = os.path.abspath(venv)
-
-
-def _entry(line: str) -> tuple[str, str]:
-    key, _, value = line.partition("=")
-    return key.strip(), value.strip()
 
 
 def load(config: Config) -> App:

@@ -245,6 +245,32 @@ def test_what_a_request_is_refused_is_explained_once_though_flask_has_caught_it(
     machine.run("spyglass", "remove", instance.name)
 
 
+LOOK = """\
+import importlib.util, json, os, shutil, site, sys, sysconfig
+def look():
+    debian = [name for name in ("systemd", "spyglass_of_debian", "apt_pkg") if importlib.util.find_spec(name)]
+    return [sys.executable, sys.prefix, sys.base_prefix, site.PREFIXES, site.getsitepackages(), sysconfig.get_paths(), debian]
+"""
+OWN = """\
+import subprocess
+def app(environ, start_response):
+    start_response("200 OK", [])
+    child = subprocess.run([sys.executable, "-c", "import sys; print(sys.prefix)"], capture_output=True, text=True)
+    return [json.dumps([look(), sys.path, child.stdout + child.stderr, os.environ["PATH"]]).encode()]
+"""
+
+
+def test_an_environment_of_its_own_is_what_its_python_shows(machine: Machine) -> None:
+    instance = Instance(machine, "inside", LOOK + OWN, settings={"venv": "/srv/venv", "idle_timeout": 60}).start()
+    seen, path, child, where = json.loads(visit(instance.unix).text)
+    shown = machine.run("/srv/venv/bin/python3", "-c", f"{LOOK}\nprint(json.dumps(look()))").stdout
+    assert seen == json.loads(shown)
+    assert [each for each in path if "dist-packages" in each] == []
+    assert child == "/srv/venv\n"
+    assert where.startswith("/srv/venv/bin:")
+    machine.run("spyglass", "remove", instance.name)
+
+
 def test_code_is_compiled_once_and_again_where_that_is_damaged(machine: Machine) -> None:
     """The app and its environment elsewhere are read-only. The files of the cache say whether they were written again."""
     instance = secretive(machine, "cached")

@@ -305,10 +305,18 @@ def test_a_venv_of_this_python(venv, settings):
     assert got["venv"] == str(root / "env")
 
 
-def test_the_app_comes_before_its_venv_and_the_venv_before_the_system(venv):
-    root = venv()
+@pytest.mark.parametrize("shared", [True, False])
+def test_first_the_app_then_the_library_then_the_venv_then_the_system_if_it_is_shared(venv, shared):
+    """Where Python's own start has it: a package that is called like a module of the library does not take its place."""
+    root = venv(f"version = {VERSION}.1\ninclude-system-site-packages = {str(shared).lower()}\n")
     path = attempt(root, app="dep_app", venv=str(root / "env"))["path"]
-    assert path[:3] == [str(root), str(root / "env" / SITE), str(root / "more")]
+    theirs = [str(root / "env" / SITE), str(root / "more")]
+    assert path[0] == str(root)
+    at = path.index(theirs[0])
+    assert path[at : at + 2] == theirs
+    assert os.path.dirname(os.__file__) in path[:at]
+    assert [each for each in path[:at] if "-packages" in each] == []
+    assert any("-packages" in each for each in path[at + 2 :]) == shared
 
 
 @pytest.mark.parametrize(
