@@ -43,13 +43,14 @@ def prepare(config: Config) -> None:
         from spyglass import venv  # an app without one does not pay for it
 
         venv.enter(config.venv, _advice)
-    if sys.pycache_prefix is None and (cache := _cache()):
+    if sys.pycache_prefix is None and (cache := byte_code_cache()):
         # In the unit's sandbox the app's own directory is read-only: without a cache each wake would compile it again.
-        sys.pycache_prefix = cache
-        sys.dont_write_bytecode = False
+        from spyglass import byte_code
+
+        byte_code.use(cache)
 
 
-def _cache() -> str:
+def byte_code_cache() -> str:
     """Where byte code goes, "" where systemd gives us no directory for it."""
     directory = cache_directory()
     return os.path.join(directory, "pycache") if directory else ""
@@ -238,7 +239,7 @@ def _is_damaged(trace: TracebackType) -> bool:
 
 def _forget_byte_code() -> str:
     # A crash of the machine can leave such a file, and nobody would ever write it anew, for its head is right.
-    if sys.pycache_prefix is None or sys.pycache_prefix != _cache():
+    if sys.pycache_prefix is None or sys.pycache_prefix != byte_code_cache():
         return "remove the __pycache__ of that module"
     import shutil
 

@@ -105,7 +105,7 @@ class Master:
         if os.environ.get("STATE_DIRECTORY"):
             # Not when it is needed: an upgrade may have put another version in its place by then.
             import spyglass.counters  # noqa: F401
-        self._quiet = Quiet(self._listeners, self._log, self._watch_listeners, lambda: self._note(_IDLE))
+        self._quiet = Quiet(self._listeners, self._log, self._watch_listeners, self._prepare_to_leave)
         self._watchdog = Watchdog(interval(os.environ), self._shared)
         self._reloads = Reloads(self._doors, self._log, lambda: self._reload("reload"))
 
@@ -372,6 +372,8 @@ class Master:
         self._go_by(generation.config)
         self._quiet.begin(now)
         self._say_ready()
+        if self._reloads is not None and self._reloads.under_way:
+            self._sweep_byte_code()  # the code may lie elsewhere now, and an app that never sleeps has no other moment
 
     def _say_ready(self) -> None:
         if not self._ready:
@@ -534,6 +536,22 @@ class Master:
         workers = [worker for generation in self._generations() for worker in generation.workers.values()]
         failures = self._failing.failures if self._failing is not None else 0
         self._note_at = time.monotonic() + self._counters.note(workers, failures, self._reloaded, self._load_seconds, why)
+
+    def _prepare_to_leave(self) -> None:
+        """Everybody still accepts: what is done here nobody waits for."""
+        self._note(_IDLE)
+        self._sweep_byte_code()
+
+    def _sweep_byte_code(self) -> None:
+        if not os.environ.get("CACHE_DIRECTORY"):
+            return
+        try:
+            from spyglass import byte_code
+            from spyglass.loader import byte_code_cache
+        except OSError:  # no descriptor is left
+            return
+        app, venv = os.path.abspath(self._config.directory), self._config.venv
+        byte_code.sweep(byte_code_cache(), [app, os.path.join(app, venv) if venv else "", os.path.dirname(os.__file__), "/usr/lib/python3"])
 
     def _tell(self, now: float) -> None:
         status = self._describe(now)

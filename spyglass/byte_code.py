@@ -1,0 +1,144 @@
+"""Byte code that an app's wake reads, and where what it compiles goes.
+
+The app's code is read-only in its unit, so what is compiled there goes to the cache directory (sys.pycache_prefix). Python then no longer
+looks at the __pycache__ beside a module, where pip and Debian have put byte code when they installed it. The loader here looks there
+first. What is not there, or is of another source, is read from the cache directory or compiled into it.
+
+Code that is deployed into a new directory each time leaves byte code of the old ones in the cache. sweep() removes it, when nobody waits.
+"""
+
+from __future__ import annotations
+
+import _frozen_importlib_external as external  # what importlib.machinery shows, without an import
+import os
+import sys
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from importlib.machinery import SourceFileLoader
+    from types import CodeType
+else:
+    SourceFileLoader = external.SourceFileLoader
+
+_TAG = sys.implementation.cache_tag + (f".opt-{sys.flags.optimize}" if sys.flags.optimize else "")
+_TIMESTAMP, _UNCHECKED_HASH = 0, 1  # how byte code is told from that of another source (PEP 552); a checked hash is left to Python
+
+_DAY = 86400.0
+_UNUSED = 3 * _DAY  # seconds after which byte code of code that lies elsewhere is not waited for any more
+_MOST = 100_000  # files that are looked at in one sweep
+_STAMP = ".swept"
+
+
+class Loader(SourceFileLoader):
+    """Loads a module from the byte code beside it if that is valid."""
+
+    def get_code(self, fullname: str) -> CodeType | None:
+        path = self.get_filename(fullname)
+        try:
+            code = _beside(path, fullname)
+        except Exception:  # there is none, or it is damaged: only the header tells of what it is
+            code = None
+        return super().get_code(fullname) if code is None else code
+
+
+def _beside(path: str, name: str) -> CodeType | None:
+    folder, file = os.path.split(path)
+    with open(f"{folder}/__pycache__/{file.rpartition('.')[0]}.{_TAG}.pyc", "rb", buffering=0) as stream:
+        data = stream.readall()
+    if data[:4] != external.MAGIC_NUMBER:
+        return None
+    flags = int.from_bytes(data[4:8], "little")
+    if flags == _TIMESTAMP:
+        source = os.stat(path)
+        if data[8:16] != _word(int(source.st_mtime)) + _word(source.st_size):
+            return None
+    elif flags != _UNCHECKED_HASH:
+        return None
+    code: CodeType = external._compile_bytecode(memoryview(data)[16:], name=name, source_path=path)  # type: ignore[attr-defined]
+    return code
+
+
+def _word(number: int) -> bytes:
+    return (number & 0xFFFFFFFF).to_bytes(4, "little")
+
+
+def use(cache: str) -> None:
+    """From now on byte code is read from beside each module or from the directory `cache`, and written to the latter."""
+    sys.pycache_prefix = cache
+    sys.dont_write_bytecode = False
+    loaders = [
+        (Loader if loader is external.SourceFileLoader else loader, suffixes)
+        for loader, suffixes in external._get_supported_file_loaders()  # type: ignore[attr-defined]
+    ]
+    # Before Python's own, which takes whatever is a directory.
+    names = [getattr(hook, "__name__", "") for hook in sys.path_hooks]
+    own = "path_hook_for_FileFinder"
+    sys.path_hooks.insert(names.index(own) if own in names else len(names), external.FileFinder.path_hook(*loaders))
+    sys.path_importer_cache.clear()
+
+
+def sweep(cache: str, used: Iterable[str]) -> None:
+    """Remove byte code that nobody needs from the directory `cache`; not more often than once a day, and never raising.
+
+    That is what was compiled from a file that is gone or by another Python. Of files that are neither below a directory of `used` nor have
+    been read for three days it is removed as well: earlier releases are often left where they are.
+    """
+    stamp = os.path.join(cache, _STAMP)
+    try:
+        if os.stat(stamp).st_mtime > time.time() - _DAY:
+            return
+    except OSError:
+        pass
+    try:
+        with open(stamp, "w"):
+            pass
+        _sweep(cache, tuple(os.path.join(os.path.realpath(each), "") for each in used if each))
+    except OSError:
+        pass  # no such directory, a full disk, no descriptor left: another time
+
+
+def _sweep(cache: str, used: tuple[str, ...]) -> None:
+    oldest = time.time() - _UNUSED
+    folders, looked = [cache], 0
+    for folder in folders:  # which grows; what is below another comes after it
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                looked += 1
+                if looked > _MOST:
+                    return
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+                elif entry.name.endswith(".pyc") and _is_unused(entry, cache, used, oldest):
+                    os.unlink(entry.path)
+    for folder in reversed(folders[1:]):
+        try:
+            os.rmdir(folder)
+        except OSError:
+            pass  # there is something in it
+
+
+def _is_unused(entry: os.DirEntry[str], cache: str, used: tuple[str, ...], oldest: float) -> bool:
+    folder = os.path.dirname(entry.path)[len(cache) :]
+    module, _, tag = entry.name.removesuffix(".pyc").partition(f".{sys.implementation.cache_tag}")
+    if tag and not tag.startswith(".opt-"):
+        return True
+    if module == entry.name.removesuffix(".pyc"):
+        return True  # another Python's
+    source = os.path.join(folder, module)
+    if not any(_exists(source + suffix) for suffix in (".py", ".wsgi")):
+        return True
+    times = entry.stat(follow_symlinks=False)
+    return not source.startswith(used) and max(times.st_atime, times.st_mtime) < oldest
+
+
+def _exists(path: str) -> bool:
+    """False only where it is known that there is none."""
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
