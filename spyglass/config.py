@@ -93,6 +93,26 @@ class Proxies(Text):
         return text
 
 
+X_FORWARDED = ("for", "proto", "host", "port", "by", "prefix", "scheme", "server", "ssl")
+
+
+class Forwarded(Text):
+    kind = f"{', '.join(X_FORWARDED)}, forwarded; a list, or separated by commas"
+
+    def check(self, value: object) -> object:
+        if isinstance(value, str):
+            value = value.split(",") if value.strip() else []
+        if not isinstance(value, list):
+            raise ValueError(f"expected {self.kind}")
+        names = []
+        for entry in value:
+            name = entry.strip().lower().removeprefix("x-forwarded-") if isinstance(entry, str) else ""
+            if name not in (*X_FORWARDED, "forwarded"):
+                raise ValueError(f"expected {self.kind}", entry)
+            names.append(name)
+        return ", ".join(names)
+
+
 _FLAGS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 
 
@@ -274,7 +294,8 @@ class Config:
     )
     max_requests = Count(0, "a worker that has answered about this many requests is replaced by a fresh one, between requests; 0: never")
     max_memory = Size(0, "a worker whose share of the memory (PSS) has grown beyond this is replaced, between requests; 0: never")
-    trusted_proxies = Proxies("127.0.0.1, ::1, unix", "whose X-Forwarded-*, Forwarded and PROXY header are believed; those of others never")
+    trusted_proxies = Proxies("127.0.0.1, ::1, unix", "whose `forwarded_headers` and PROXY header are believed; those of others never")
+    forwarded_headers = Forwarded("for, proto", "which of their fields count; others may be a client's, and the app does not see them")
     proxy_protocol = Flag(False, "every connection begins with a PROXY header, version 1 or 2; one without is closed")
     access_log = AccessLog(
         False, "a line for each request: true for a short one, combined for Apache's, json, or a format, such as %h %t \"%r\" %>s %b"

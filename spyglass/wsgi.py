@@ -97,12 +97,13 @@ def base_environ(threads: int = 1) -> dict[str, Any]:
 
 
 class EnvironMaker:
-    """Makes the environ of each request of a connection whose constant part is `base`; `trusted_proxies` is the setting."""
+    """Makes the environ of each request of a connection whose constant part is `base`; the other two are the settings of that name."""
 
-    __slots__ = ("_base", "_fields", "_last", "_prepared", "_trusted_proxies")
+    __slots__ = ("_base", "_fields", "_forwarded_headers", "_last", "_prepared", "_trusted_proxies")
 
-    def __init__(self, base: dict[str, Any], trusted_proxies: str = "") -> None:
+    def __init__(self, base: dict[str, Any], trusted_proxies: str = "", forwarded_headers: str = "") -> None:
         self._base = base
+        self._forwarded_headers = forwarded_headers
         self._trusted_proxies = trusted_proxies
         self._last: Request | None = None
         self._fields: dict[str, str] | None = None
@@ -131,7 +132,7 @@ class EnvironMaker:
             if not PROXY_FIELDS.isdisjoint(request.fields):
                 from spyglass.http11.forwarded import believe  # only who is told something pays for it
 
-                believe(self._prepared, self._trusted_proxies)
+                believe(self._prepared, self._trusted_proxies, self._forwarded_headers)
         path = request.path
         if "%" in path:
             from urllib.parse import unquote_to_bytes  # only who sends an escape pays for the import

@@ -8,15 +8,19 @@ What cannot be understood ends the walk there, and is no error: the client is th
 know, so a refusal would let a stranger's `Forwarded: x` turn away requests that the proxy vouches for; and "unknown" and names made up to
 hide an address are allowed (RFC 7239 6.2, 6.3).
 
-If one of the X-Forwarded fields is there, Forwarded is not looked at. Most proxies write only the former and pass the other on as the
-client sent it, and nobody can tell from a request which of two that differ is the one that the proxy wrote.
+Only the fields that `forwarded_headers` names are looked at. A proxy sets some of them, and passes the others on as the client sent them:
+a proxy's word is worth nothing where it has not spoken. Debian's nginx writes For and Proto, so only they count by default. The others are
+removed, like all of them from a peer that is not trusted: frameworks look for them as well, and would believe anybody.
+
+If one of the X-Forwarded fields counts and is there, Forwarded is not looked at. Most proxies write only the former, and nobody can tell
+from a request which of two that differ is the one that the proxy wrote.
 """
 
 from __future__ import annotations
 
 from spyglass.addresses import ip_text, packed_ip
 from spyglass.http11.chunked import is_token
-from spyglass.http11.request import PROXY_FIELDS
+from spyglass.http11.request import FORWARDED_NAMES, PROXY_FIELDS
 from spyglass.http11.target import valid_host
 from spyglass.lean import lru_cache
 from spyglass.trust import trusted
@@ -46,14 +50,16 @@ class Told:
         self.server_port = ""
 
 
-def believe(environ: dict[str, Any], trusted_proxies: str) -> None:
-    """Change `environ`, in which REMOTE_ADDR is still the peer, to what it tells of the client; from one who is not trusted, all such
-    fields are removed instead: an app, or its framework, may believe what it finds there, and would believe anybody.
+def believe(environ: dict[str, Any], trusted_proxies: str, forwarded_headers: str) -> None:
+    """Change `environ`, in which REMOTE_ADDR is still the peer, to what it tells of the client, and remove the fields that tell nothing.
+
+    The two settings say which peers count, and which fields of theirs.
     """
     trust = trusted(trusted_proxies)
-    if not trust.peer(environ["REMOTE_ADDR"]):
-        for key in PROXY_FIELDS:
-            environ.pop(key, None)
+    is_trusted = trust.peer(environ["REMOTE_ADDR"])
+    for key in _others(forwarded_headers) if is_trusted else PROXY_FIELDS:
+        environ.pop(key, None)
+    if not is_trusted:
         return
     addresses, proto, host, port = environ.get(_FOR), environ.get(_PROTO), environ.get(_HOST), environ.get(_PORT)
     if addresses is proto is host is port is None:
@@ -85,6 +91,12 @@ def x_forwarded(addresses: str | None, proto: str | None, host: str | None, port
         # It completes a host without one. But 80 and 443 it never is: many proxies behind another one tell their own there.
         told.host += f":{told.server_port}"
     return told
+
+
+@lru_cache(maxsize=4)
+def _others(forwarded_headers: str) -> list[str]:
+    """The keys of the fields that this setting does not name."""
+    return sorted(PROXY_FIELDS - {FORWARDED_NAMES[name] for name in forwarded_headers.split(", ") if name})
 
 
 # A client that comes back, and all of its requests on one connection, are told of in the same words.

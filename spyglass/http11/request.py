@@ -10,6 +10,7 @@ still to be answered, and an offered Upgrade cannot make it stop in front of a b
 
 from __future__ import annotations
 
+from spyglass.config import X_FORWARDED
 from spyglass.errors import RequestError
 from spyglass.http11.body import Bodies, Body
 from spyglass.http11.chunked import ChunkedDecoder, is_token
@@ -29,11 +30,9 @@ METHODS = frozenset(
 )
 _LONGEST_METHOD = 32  # bytes; RFC 9112 3 wants 501 for a longer one than any that is known, and the longest of those has 17
 _HTTP = b"HTTP/"
-# By these a proxy before us speaks for others; whether it may, see forwarded.py.
-PROXY_FIELDS = frozenset(
-    ["HTTP_FORWARDED"]
-    + [f"HTTP_X_FORWARDED_{name}" for name in ("FOR", "PROTO", "HOST", "PORT", "BY", "PREFIX", "SCHEME", "SERVER", "SSL")]
-)
+# By these a proxy before us speaks for others; whether it may, see forwarded.py. Their names are those in the setting `forwarded_headers`.
+FORWARDED_NAMES = {name: f"HTTP_X_FORWARDED_{name.upper()}" for name in X_FORWARDED} | {"forwarded": "HTTP_FORWARDED"}
+PROXY_FIELDS = frozenset(FORWARDED_NAMES.values())
 # What is longer is not kept for next time: idle connections must not cost much memory.
 _REMEMBERED = 4096  # bytes of a head
 

@@ -242,8 +242,11 @@ class Connection(Sender):
         if loop.access is not None:
             self._began = monotonic()
         if self._environs is None:
-            self._environs = EnvironMaker(self._constant(), loop.trusted_proxies)
+            self._environs = self._environ_maker()
         self._exchange = Exchange(loop, request, self._environs.make(request), self)
+
+    def _environ_maker(self) -> EnvironMaker:
+        return EnvironMaker(self._constant(), self._loop.trusted_proxies, self._loop.forwarded_headers)
 
     def _constant(self) -> dict[str, Any]:
         """What is the same for every request of this connection."""
@@ -523,7 +526,7 @@ class Connection(Sender):
         try:
             if request is not None:
                 if self._environs is None:
-                    self._environs = EnvironMaker(self._constant(), self._loop.trusted_proxies)
+                    self._environs = self._environ_maker()
                 return self._environs.client(request)
             address: str = self._constant()["REMOTE_ADDR"]
             return address

@@ -63,6 +63,7 @@ class Loop(Reception):
         self.heads = HeadParser()
         self.debug = config.debug
         self.trusted_proxies = config.trusted_proxies
+        self.forwarded_headers = config.forwarded_headers
         self.proxy_protocol = config.proxy_protocol
         if config.proxy_protocol:
             # Not with the first header: an import takes a descriptor, and its connection may have taken the last.

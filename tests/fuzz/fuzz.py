@@ -84,7 +84,7 @@ def be_told(data):
         for first in (0, 1):  # Forwarded stands above the others
             environ = {f"HTTP_{name}": line for name, line in zip(names[first:], lines, strict=False)}
             environ |= {"REMOTE_ADDR": peer, "SERVER_NAME": "a", "SERVER_PORT": "80", "wsgi.url_scheme": "http", "HTTP_HOST": "a"}
-            believe(environ, "unix, 127.0.0.1, 10.0.0.0/8")
+            believe(environ, "unix, 127.0.0.1, 10.0.0.0/8", "for, proto, host, port, forwarded")
             assert environ["wsgi.url_scheme"] in ("http", "https")
             assert all(type(value) is str for value in environ.values())
             if peer == "192.0.2.1":

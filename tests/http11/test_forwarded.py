@@ -5,12 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spyglass.addresses import packed_ip
+from spyglass.config import Config
 from spyglass.http11.forwarded import believe, forwarded
-from spyglass.http11.request import PROXY_FIELDS, Request
+from spyglass.http11.request import FORWARDED_NAMES, PROXY_FIELDS, Request
 from spyglass.trust import Trusted
 from spyglass.wsgi import EnvironMaker, base_environ
 
 DEFAULT = "127.0.0.1, ::1, unix"
+EVERY = ", ".join(FORWARDED_NAMES)
 CHAIN = "unix, 10.0.0.0/8, 2001:db8:7::/48"
 UNIX = {"REMOTE_ADDR": "", "SERVER_NAME": "localhost", "SERVER_PORT": "80"}
 LOOPBACK = {"REMOTE_ADDR": "127.0.0.1", "REMOTE_PORT": "40000", "SERVER_NAME": "127.0.0.1", "SERVER_PORT": "8001"}
@@ -19,19 +21,22 @@ CLIENT = "192.0.2.1"
 LOOKED_AT = ("REMOTE_ADDR", "REMOTE_PORT", "wsgi.url_scheme", "HTTPS", "HTTP_HOST", "SERVER_NAME", "SERVER_PORT")
 
 
-def environ(peer, trusted=DEFAULT, /, **fields):
-    """What becomes of a request with these fields, e.g. FOR="a" for X-Forwarded-For, FORWARDED="..." for Forwarded."""
+def environ(peer, trusted=DEFAULT, /, named=EVERY, **fields):
+    """What becomes of a request with these fields, e.g. FOR="a" for X-Forwarded-For, FORWARDED="..." for Forwarded.
+
+    `named` is the setting forwarded_headers; all of them, unless it is what is asked about.
+    """
     fields = {f"HTTP_{key}" if key in ("FORWARDED", "HOST") else f"HTTP_X_FORWARDED_{key}": value for key, value in fields.items()}
     fields["HTTP_HOST"] = fields.pop("HTTP_HOST", "a")
     if "HTTP_X_FORWARDED_XHOST" in fields:
         fields["HTTP_X_FORWARDED_HOST"] = fields.pop("HTTP_X_FORWARDED_XHOST")
-    return EnvironMaker(base_environ() | peer, trusted).make(Request("GET", "/", (1, 1), fields))
+    return EnvironMaker(base_environ() | peer, trusted, named).make(Request("GET", "/", (1, 1), fields))
 
 
-def changed(peer, trusted=DEFAULT, /, **fields):
+def changed(peer, trusted=DEFAULT, /, named=EVERY, **fields):
     """What differs from the same request without them."""
     host = {"HOST": fields["HOST"]} if "HOST" in fields else {}
-    before, after = environ(peer, trusted, **host), environ(peer, trusted, **fields)
+    before, after = environ(peer, trusted, named=named, **host), environ(peer, trusted, named=named, **fields)
     return {key: after.get(key) for key in LOOKED_AT if before.get(key) != after.get(key)}
 
 
@@ -179,7 +184,7 @@ def test_x_forwarded_proto_host_and_port(fields, expected):
 
 def test_without_a_host_field_the_proxy_s_is_the_only_one():
     told = base_environ() | LOOPBACK | {"HTTP_X_FORWARDED_PROTO": "https"}
-    believe(told, DEFAULT)
+    believe(told, DEFAULT, EVERY)
     assert (told.get("HTTP_HOST"), told["SERVER_NAME"], told["SERVER_PORT"]) == (None, "127.0.0.1", "443")
 
 
@@ -287,13 +292,52 @@ def test_nothing_is_changed_by_others_and_the_app_does_not_see_what_they_claim(p
         assert PROXY_FIELDS & environ(peer, trusted, **{name: "1"}).keys() == set()
 
 
+@pytest.mark.parametrize("peer", [UNIX, LOOPBACK])
+def test_by_default_only_the_client_and_the_scheme_are_believed(peer):
+    """Debian's nginx (proxy_params) sets these two and passes on what the client has written in the others."""
+    default = Config().forwarded_headers
+    got = environ(peer, named=default, **ALL)
+    assert got["HTTP_HOST"] == "a"
+    assert {key: got.get(key) for key in LOOKED_AT} == {key: environ(peer, named=default, FOR="6.6.6.6", PROTO="https").get(key) for key in LOOKED_AT}
+    assert PROXY_FIELDS & got.keys() == {"HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_PROTO"}
+    for name in ALL.keys() - {"FOR", "PROTO"}:
+        assert changed(peer, named=default, **{name: ALL[name]}) == {}
+        assert PROXY_FIELDS & environ(peer, named=default, **{name: ALL[name]}).keys() == set()
+
+
+@pytest.mark.parametrize(
+    ("named", "expected"),
+    [
+        ("", {}),
+        ("for", {"REMOTE_ADDR": "6.6.6.6"}),
+        ("host", {"HTTP_HOST": "evil", "SERVER_NAME": "evil"}),
+        ("host, port", {"HTTP_HOST": "evil:1", "SERVER_NAME": "evil", "SERVER_PORT": "1"}),
+        ("port", {"SERVER_PORT": "1"}),
+        ("proto, for", {"REMOTE_ADDR": "6.6.6.6", "wsgi.url_scheme": "https", "HTTPS": "on", "SERVER_PORT": "443"}),
+        ("forwarded", {"REMOTE_ADDR": "7.7.7.7", "HTTP_HOST": "forwarded", "SERVER_NAME": "forwarded"}),
+        ("forwarded, for", {"REMOTE_ADDR": "6.6.6.6"}),
+        ("by, prefix, scheme, server, ssl", {}),
+    ],
+)
+def test_what_is_named_counts_and_reaches_the_app_and_nothing_else_does(named, expected):
+    fields = ALL | {"FORWARDED": "for=7.7.7.7;host=forwarded"}
+    assert changed(UNIX, named=named, **fields) == expected
+    keys = {FORWARDED_NAMES[name] for name in named.split(", ") if name}
+    assert PROXY_FIELDS & environ(UNIX, named=named, **fields).keys() == keys
+
+
+def test_from_strangers_nothing_counts_whatever_is_named():
+    assert changed(STRANGER, **ALL) == {}
+    assert PROXY_FIELDS & environ(STRANGER, **ALL).keys() == set()
+
+
 def test_what_a_trusted_proxy_says_the_app_can_read_too():
     assert environ(UNIX, **ALL).keys() >= PROXY_FIELDS
     assert environ(UNIX, FOR=f"{CLIENT}, ::1")["HTTP_X_FORWARDED_FOR"] == f"{CLIENT}, ::1"
 
 
 def test_each_request_of_a_connection_speaks_for_its_own_client():
-    maker = EnvironMaker(base_environ() | LOOPBACK, DEFAULT)
+    maker = EnvironMaker(base_environ() | LOOPBACK, DEFAULT, "for, proto")
     fields = {"HTTP_HOST": "a", "HTTP_X_FORWARDED_FOR": CLIENT, "HTTP_X_FORWARDED_PROTO": "https"}
     first = maker.make(Request("GET", "/", (1, 1), fields))
     again = maker.make(Request("GET", "/2", (1, 1), fields))

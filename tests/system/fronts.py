@@ -153,11 +153,11 @@ def nginx_relay(machine: Machine) -> None:
 def caddy(machine: Machine, kept: bool = False, checked: bool = False) -> None:
     """Likewise; `checked`: with health checks."""
     [(path, text)] = CADDY.files("Behind Caddy").items()
-    text = with_lines(text, "header_up -Forwarded", CADDY.found("@accel header"))
+    text = with_lines(text, "transport http {", CADDY.found("@accel header"), before=True)
     if kept:
         text = with_lines(text, "keepalive off", CADDY.found("keepalive 4s"), instead=True)
     if checked:
-        text = with_lines(text, "header_up -Forwarded", CADDY.found("health_uri").replace("60s", CHECKS))
+        text = with_lines(text, "transport http {", CADDY.found("health_uri").replace("60s", CHECKS), before=True)
     machine.write(path, CADDY_ALONE + text)
     machine.systemctl("start", "caddy")
     do(machine, CADDY.typed("Behind Caddy"))  # waits for the outcome
@@ -175,7 +175,7 @@ def haproxy(machine: Machine, kept: bool = False, checked: bool = False, forward
     if checked:
         backend = HAPROXY.found("option httpchk").removeprefix("backend shop\n").replace("60s", CHECKS)
     if forwarded:
-        frontend = with_lines(frontend, "http-request set-header X-Forwarded-Proto https", HAPROXY.found("del-header X-Forwarded-Proto"), instead=True)
+        frontend = with_lines(frontend, "http-request set-header X-Forwarded-Proto https", HAPROXY.found("del-header Forwarded"), instead=True)
         frontend = with_lines(frontend, "option forwardfor", "", instead=True)
         backend = with_lines(backend, "option http-server-close", HAPROXY.found("option forwarded"))
     relay = HAPROXY.files("Without looking into it: `mode tcp`")[path]

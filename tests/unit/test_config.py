@@ -14,6 +14,7 @@ ACCESS_LOG = 'expected true, false, "combined", "json", or a format'
 FORMAT = f"{ACCESS_LOG} with 1 to 40 directives such as %h"
 DIRECTIVES = "expected %h %a %l %u %t %r %m %U %q %H %s %>s %b %B %D %T %X %P %A %{Field-Name}i or %%"
 PROXIES = "expected addresses, networks (10.0.0.0/8), unix or *"
+FORWARDED = "expected for, proto, host, port, by, prefix, scheme, server, ssl, forwarded; a list, or separated by commas"
 IGNORED = "expected a path (/health, /api/*), agent:NAME or listener:NAME"
 IGNORE = "expected paths, agent:NAME, listener:NAME; a list, or separated by commas"
 EVERYBODY = "expected something that not everybody asks for or is"
@@ -64,6 +65,10 @@ def complaint(file=None, environ=None, options=None):
         ('trusted_proxies = ["10.0.0.0/8", "unix"]', "10.0.0.0/8, unix"),
         ('trusted_proxies = "10.0.0.0/8,unix"', "10.0.0.0/8, unix"),
         ('trusted_proxies = ""', ""),
+        ("forwarded_headers = []", ""),
+        ('forwarded_headers = ["for", "host", "forwarded"]', "for, host, forwarded"),
+        ('forwarded_headers = ["X-Forwarded-For", "x-forwarded-prefix", "Forwarded"]', "for, prefix, forwarded"),
+        ('forwarded_headers = "for,proto"', "for, proto"),
         ("proxy_protocol = true", True),
         ("idle_ignore = []", ()),
         ('idle_ignore = ""', ()),
@@ -99,6 +104,8 @@ TEXTS = [
     ("trusted_proxies", "*", "*"),
     ("trusted_proxies", " ::1,unix ,10.0.0.0/8", "::1, unix, 10.0.0.0/8"),
     ("trusted_proxies", "", ""),
+    ("forwarded_headers", "for, ssl ,Host", "for, ssl, host"),
+    ("forwarded_headers", "", ""),
     ("proxy_protocol", "yes", True),
     ("idle_ignore", "/health, agent:kube-probe ,listener:metrics", ("/health", "agent:kube-probe", "listener:metrics")),
     ("idle_ignore", "", ()),
@@ -136,7 +143,7 @@ def test_defaults():
         **dict(max_head=64 << 10, max_fields=100, max_body=1 << 30, body_memory=1 << 20, max_connections=1000),
         **dict(body_min_rate=500, bodies_memory=64 << 20, bodies_disk=4 << 30),
         **dict(max_requests=0, max_memory=0),
-        **dict(trusted_proxies="127.0.0.1, ::1, unix", proxy_protocol=False),
+        **dict(trusted_proxies="127.0.0.1, ::1, unix", forwarded_headers="for, proto", proxy_protocol=False),
         **dict(access_log=False, log_level="info", debug=False),
         **dict(listen=(), user="", group="", umask="", environment={}, environment_file=(), credentials={}, memory_high=0, memory_max=0, cpu_quota=""),
         **dict(writable=(), network=True, allow_jit=False),
@@ -205,6 +212,11 @@ def test_the_shown_default_means_the_default(name):
         ('trusted_proxies = "::1, nginx"', 1, f"trusted_proxies: {PROXIES}, not 'nginx'"),
         ('trusted_proxies = [""]', 1, f"trusted_proxies: {PROXIES}, not ''"),
         ('trusted_proxies = "10.0.0.1/8"', 1, "trusted_proxies: expected no bits behind the network's 8, not '10.0.0.1/8'"),
+        ("forwarded_headers = true", 1, f"forwarded_headers: {FORWARDED}, not true"),
+        ("forwarded_headers = [1]", 1, f"forwarded_headers: {FORWARDED}, not 1"),
+        ('forwarded_headers = ["for", "uri"]', 1, f"forwarded_headers: {FORWARDED}, not 'uri'"),
+        ('forwarded_headers = "for,"', 1, f"forwarded_headers: {FORWARDED}, not ''"),
+        ('forwarded_headers = "*"', 1, f"forwarded_headers: {FORWARDED}, not '*'"),
         ("proxy_protocol = 2", 1, "proxy_protocol: expected true or false, not 2"),
         ("idle_ignore = 0", 1, f"idle_ignore: {IGNORE}, not 0"),
         ("idle_ignore = [1]", 1, f"idle_ignore: {IGNORE}, not 1"),

@@ -1,5 +1,7 @@
 """A fault of ours in reading a request costs its connection: never the worker, which may hold a thousand others."""
 
+import sys
+
 import pytest
 
 from .working import GET, alive
@@ -64,7 +66,7 @@ def test_a_bug_in_reading_a_proxy_header(start, monkeypatch):
     worker = start(proxy_protocol=True)
     header = b"PROXY TCP4 192.0.2.1 198.51.100.2 1 2\r\n"
     with monkeypatch.context() as broken:
-        broken.setattr("spyglass.worker.greeting.read_header", burst)
+        broken.setattr(sys.modules["spyglass.worker.greeting"], "read_header", burst)
         client = worker.client(header + GET % 1)
         assert worker.to_the_end(client) == b""
     lines(worker)

@@ -94,7 +94,7 @@ from spyglass.parser import import_worker
 from spyglass.wsgi import EnvironMaker
 import_worker()
 load(None, {"SPYGLASS_TRUSTED_PROXIES": "127.0.0.1,::1,unix"}, {})
-maker = EnvironMaker({"REMOTE_ADDR": ""}, "unix")
+maker = EnvironMaker({"REMOTE_ADDR": ""}, "unix", "for, proto")
 maker.make(Request("GET", "/", (1, 1), {"HTTP_HOST": "a"}))
 late = {"spyglass.trust", "spyglass.http11.forwarded", "spyglass.http11.proxy_protocol"}
 assert not late & set(sys.modules), late & set(sys.modules)

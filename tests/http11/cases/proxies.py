@@ -1,5 +1,6 @@
 """Proxies: whose word about a client counts, and what it changes. The servers listen on loopback and on a unix socket, both trusted by
 default; `strangers` trusts neither, `chain` trusts 10.0.0.0/8 as well, `proxied` wants a PROXY header, `hasty_proxied` wants it soon.
+`credulous` is told to believe every field that a proxy may set, and not only X-Forwarded-For and -Proto.
 """
 
 import struct
@@ -53,26 +54,40 @@ CASES = [
     Case("X-Forwarded-For that is nonsense, over TCP", OURS, told("X-Forwarded-For: <script>"), ok(REMOTE_ADDR="127.0.0.1", REMOTE_PORT=SOME), modes=("whole", "behind", "before")),
     Case("X-Forwarded-Proto", OURS, told("X-Forwarded-Proto: https"), ok(environ=HTTPS | {"HTTP_HOST": "a"})),
     Case("X-Forwarded-Proto that is none", OURS, told("X-Forwarded-Proto: gopher"), ok(environ=PLAIN)),
-    Case("X-Forwarded-Host", OURS, told("X-Forwarded-Host: b.example:81"), ok(HTTP_HOST="b.example:81", SERVER_NAME="b.example", SERVER_PORT="81")),
-    Case("X-Forwarded-Host that is none", OURS, told("X-Forwarded-Host: b/c"), ok(HTTP_HOST="a")),
-    Case("X-Forwarded-Host beside an absolute target", OURS, get("http://c/", "X-Forwarded-Host: b"), ok(HTTP_HOST="b")),
-    Case("X-Forwarded-Host in HTTP/1.0", OURS, get("/", "X-Forwarded-Host: b", host=None, version="HTTP/1.0"), ok(HTTP_HOST="b", then=EOF)),
+    Case("X-Forwarded-Host", OURS, told("X-Forwarded-Host: b.example:81"), ok(HTTP_HOST="b.example:81", SERVER_NAME="b.example", SERVER_PORT="81"), server="credulous"),
+    Case("X-Forwarded-Host that is none", OURS, told("X-Forwarded-Host: b/c"), ok(HTTP_HOST="a"), server="credulous"),
+    Case("X-Forwarded-Host beside an absolute target", OURS, get("http://c/", "X-Forwarded-Host: b"), ok(HTTP_HOST="b"), server="credulous"),
+    Case("X-Forwarded-Host in HTTP/1.0", OURS, get("/", "X-Forwarded-Host: b", host=None, version="HTTP/1.0"), ok(HTTP_HOST="b", then=EOF), server="credulous"),
     Case("X-Forwarded-Host heals no bad Host", OURS, get("/", "X-Forwarded-Host: b", host="a b"), BAD),
-    Case("X-Forwarded-Port", OURS, told("X-Forwarded-Port: 8443", "X-Forwarded-Proto: https"), ok(environ=HTTPS | {"SERVER_PORT": "8443"})),
+    Case("X-Forwarded-Port", OURS, told("X-Forwarded-Port: 8443", "X-Forwarded-Proto: https"), ok(environ=HTTPS | {"SERVER_PORT": "8443"}), server="credulous"),
     Case(
         "all of them",
         OURS,
         told(f"X-Forwarded-For: {CLIENT}", "X-Forwarded-Proto: https", "X-Forwarded-Host: b", "X-Forwarded-Port: 8443"),
         ok(REMOTE_ADDR=CLIENT, environ=HTTPS | {"HTTP_HOST": "b:8443", "SERVER_NAME": "b", "SERVER_PORT": "8443"}),
+        server="credulous",
+    ),
+    # A proxy that sets For and Proto, as Debian's nginx does, passes on what a client has written in the others.
+    Case(
+        "what the client claims through a proxy that does not know it",
+        OURS,
+        told(f"X-Forwarded-For: {CLIENT}", "X-Forwarded-Proto: https", "X-Forwarded-Host: evil", "X-Forwarded-Port: 1", "Forwarded: for=6.6.6.6;host=evil"),
+        ok(REMOTE_ADDR=CLIENT, HTTP_HOST="a", environ=HTTPS | dict.fromkeys(("HTTP_X_FORWARDED_HOST", "HTTP_X_FORWARDED_PORT", "HTTP_FORWARDED"))),
+    ),
+    *(
+        Case(f"{name} of a client, through a proxy", OURS, told(f"{name}: {value}"), ok(HTTP_HOST="a", environ=PLAIN | {key: None}))
+        for name, value, key in ((name, value, "HTTP_" + name.upper().replace("-", "_")) for name, value in (
+            ("X-Forwarded-Host", "evil"), ("X-Forwarded-Port", "443"), ("X-Forwarded-Prefix", "/evil"), ("X-Forwarded-Ssl", "on"),
+            ("X-Forwarded-Scheme", "https"), ("X-Forwarded-Server", "evil"), ("Forwarded", "for=6.6.6.6;host=evil;proto=https")))
     ),
     Case("with a body", OURS, post(b"hello", f"X-Forwarded-For: {CLIENT}"), ok(b"hello", REMOTE_ADDR=CLIENT)),
     Case("with a chunked body", OURS, chunked(chunks(b"hello"), f"X-Forwarded-For: {CLIENT}"), ok(b"hello", REMOTE_ADDR=CLIENT)),
-    Case("Forwarded", RFC, told(f"Forwarded: for={CLIENT};proto=https;host=b"), ok(REMOTE_ADDR=CLIENT, environ=HTTPS | {"HTTP_HOST": "b"})),
-    Case("Forwarded, quoted", RFC, told('Forwarded: for="[2001:db8::1]:77"'), ok(REMOTE_ADDR="2001:db8::1", REMOTE_PORT="77")),
-    Case("Forwarded, the client's own on the left", RFC, told(f'Forwarded: for="::1;host=evil, for={CLIENT}'), ok(REMOTE_ADDR=CLIENT, HTTP_HOST="a")),
-    Case("Forwarded that hides", RFC, told("Forwarded: for=_hidden;proto=https"), ok(environ=HTTPS)),
-    Case("Forwarded that is nonsense", RFC, told('Forwarded: """'), ok(HTTP_HOST="a", environ=PLAIN)),
-    Case("Forwarded beside X-Forwarded-For", OURS, told("Forwarded: for=6.6.6.6;host=evil", f"X-Forwarded-For: {CLIENT}"), ok(REMOTE_ADDR=CLIENT, HTTP_HOST="a")),
+    Case("Forwarded", RFC, told(f"Forwarded: for={CLIENT};proto=https;host=b"), ok(REMOTE_ADDR=CLIENT, environ=HTTPS | {"HTTP_HOST": "b"}), server="credulous"),
+    Case("Forwarded, quoted", RFC, told('Forwarded: for="[2001:db8::1]:77"'), ok(REMOTE_ADDR="2001:db8::1", REMOTE_PORT="77"), server="credulous"),
+    Case("Forwarded, the client's own on the left", RFC, told(f'Forwarded: for="::1;host=evil, for={CLIENT}'), ok(REMOTE_ADDR=CLIENT, HTTP_HOST="a"), server="credulous"),
+    Case("Forwarded that hides", RFC, told("Forwarded: for=_hidden;proto=https"), ok(environ=HTTPS), server="credulous"),
+    Case("Forwarded that is nonsense", RFC, told('Forwarded: """'), ok(HTTP_HOST="a", environ=PLAIN), server="credulous"),
+    Case("Forwarded beside X-Forwarded-For", OURS, told("Forwarded: for=6.6.6.6;host=evil", f"X-Forwarded-For: {CLIENT}"), ok(REMOTE_ADDR=CLIENT, HTTP_HOST="a"), server="credulous"),
     Case("one that drops the dash", OURS, told("X_Forwarded_For: 6.6.6.6", f"X-Forwarded-For: {CLIENT}"), ok(REMOTE_ADDR=CLIENT)),
     Case("a chain of which only a part is trusted", OURS, told(f"X-Forwarded-For: {CLIENT}, 10.0.0.1"), ok(REMOTE_ADDR="10.0.0.1")),
     Case("a chain that is trusted", OURS, told(f"X-Forwarded-For: 6.6.6.6, {CLIENT}, 10.0.0.1"), ok(REMOTE_ADDR=CLIENT), server="chain"),

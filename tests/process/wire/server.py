@@ -27,6 +27,7 @@ SETTINGS = {
     "small": [*PATIENT, "--max-head", "4K", "--max-fields", "20", "--max-body", "64K", "--body-memory", "1K"],
     "hasty": HASTY,
     "chain": [*PATIENT, "--trusted-proxies", "127.0.0.1, ::1, unix, 10.0.0.0/8"],
+    "credulous": [*PATIENT, "--forwarded-headers", "for,proto,host,port,by,prefix,scheme,server,ssl,forwarded"],
     "strangers": [*PATIENT, "--trusted-proxies", "10.0.0.1"],
     "proxied": [*PATIENT, "--proxy-protocol"],
     "hasty_proxied": [*HASTY, "--proxy-protocol"],
