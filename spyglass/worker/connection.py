@@ -421,6 +421,12 @@ class Connection(Sender):
         except OSError:
             return False
 
+    def _takes(self) -> bool:
+        """Whether the client has taken what it had been sent: then it is us for whom it waits."""
+        poll = select.poll()
+        poll.register(self.fd, select.POLLOUT)
+        return bool(poll.poll(0))
+
     def last_call(self) -> None:
         """The worker is draining: an idle client gets a short while for the request that may be on its way."""
         if self.deadline == IDLE or (self.deadline == HEAD and self._reader.quiet):
@@ -429,6 +435,8 @@ class Connection(Sender):
     def give_way(self) -> bool:
         """It is idle or slow, and somebody waits for its place. False when it has said something meanwhile, and stays."""
         if self.condition == RESPONDING:
+            if self._takes():
+                return False
             self._loop.dismiss(self)
             return True
         if self._speaks():

@@ -5,7 +5,8 @@ everybody: it may be far away. But who holds all the places in this way locks ou
 ("slow POST", "slow read"), so when room is wanted the slowest give theirs.
 
 Slow is who has moved less than SLOW bytes a second, and that since GRACE seconds or longer. The time before the first look does not
-count: what was sent at once, long ago, is no credit. A fast client has nothing to fear, however full it is: then others wait.
+count: what was sent at once, long ago, is no credit. A fast client has nothing to fear, however full it is: then others wait. Nor
+has one for whom there is something to be done at that moment: then it was the worker that had no time for it, or stood still (SIGSTOP).
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ import tempfile
 import pytest
 
 from spyglass.errors import RequestError
-from spyglass.http11.body import Bodies, Body
+from spyglass.http11.body import Bodies, Body, temporary_file
 
 
 def bodies(memory=1 << 30, disk=1 << 30, **how):
@@ -59,6 +59,16 @@ def test_a_file_is_gone_with_its_body():
     body.close()
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(fd)
+
+
+@pytest.mark.parametrize("works", [True, False])
+def test_a_file_never_has_a_name_for_long(tmp_path, monkeypatch, works):
+    """Where there is no O_TMPFILE it has one for a moment."""
+    monkeypatch.setattr(tempfile, "_O_TMPFILE_WORKS", works)
+    with temporary_file(str(tmp_path)) as file:
+        assert os.listdir(tmp_path) == []
+        assert os.fstat(file.fileno()).st_dev == os.stat(tmp_path).st_dev
+        assert os.readlink(f"/proc/self/fd/{file.fileno()}").startswith(str(tmp_path))
 
 
 def no_file():

@@ -5,10 +5,11 @@ import time
 
 import pytest
 
+from spyglass.deadlines import WRITE
 from spyglass.scoreboard import OPEN, SERVED
 from spyglass.worker import room
 
-from .working import GET, ONE, alive, echo
+from .working import GET, ONE, alive, echo, receive
 
 PLACES = 4
 SLOW_POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n"
@@ -160,6 +161,23 @@ def test_who_was_not_read_by_us_is_not_slow(start):
     client.sendall(b"x" * 100)
     worker.loop._room_after = 0.0
     worker.loop._make_room()
+    assert connection.fd >= 0
+
+
+def test_nor_is_who_was_not_written_to(start):
+    worker = start(large, max_connections=1)
+    reader = worker.client(ONE)
+    worker.until(lambda: [each for each in worker.loop._connections.values() if each.deadline == WRITE])
+    worker.client(GET % 9)
+    [connection] = worker.loop._connections.values()
+    worker.until(lambda: connection.seen)
+    time.sleep(room.GRACE)
+    while receive(reader, 1 << 20):  # all that the kernel had
+        pass
+    worker.loop._room_after = 0.0
+    worker.loop._make_room()
+    assert not worker.loop._passed
+    worker.read(reader, 1 << 20)
     assert connection.fd >= 0
 
 
