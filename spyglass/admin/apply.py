@@ -154,6 +154,10 @@ def _compare(step: Step) -> None:
     if step.socket["LoadState"] == "not-found":
         app.faults.append(f"{app.file}: systemd knows no {socket_of(app.name)}: is the package installed?")
         return
+    lost = listening.missing(step.socket)
+    step.lost = bool(lost)
+    # A restart of the socket would fail, and take its other addresses along.
+    app.faults += [f"{app.file}: listen: {path}: there is a file of that name, which is no socket" for path in lost if os.path.exists(path)]
     for path, text in units.drop_ins(app.name, app.config, app.program.command).items():
         there = files.read(path)
         if there and not units.is_untouched(there):
@@ -164,7 +168,6 @@ def _compare(step: Step) -> None:
     socket, service = units.path_of(socket_of(app.name)), units.path_of(service_of(app.name))
     # Limits are followed by a service that runs, as soon as systemd has read them.
     step.rest = _lines(step.before.get(service, ""), units.LIMITS) != _lines(step.changes.get(service, ""), units.LIMITS)
-    step.lost = bool(listening.missing(step.socket))
     step.moves = step.listens and (
         _lines(step.before.get(socket, "")) != _lines(step.changes.get(socket, "")) or taken.is_deaf(taken.addresses_of(step.socket))
     )

@@ -46,6 +46,11 @@ def test_a_socket_file_that_was_deleted_is_noticed_and_made_again(machine: Machi
     assert "/run/spyglass/lost.sock was deleted" in spyglass(machine, "list").stdout
     assert "/run/spyglass/lost.sock was deleted" in spyglass(machine, "status", "lost", status=1).stdout
     assert "/run/spyglass/lost.sock was deleted" in spyglass(machine, "doctor", "lost", status=1).stdout
+    # What is in its place now is somebody's, and a restart that failed would cost the other address.
+    machine.run("mkdir", "/run/spyglass/lost.sock")
+    assert "/run/spyglass/lost.sock: there is a file of that name, which is no socket" in spyglass(machine, "apply", "lost", status=78).stderr
+    assert curl(machine, "localhost:8081")
+    machine.run("rmdir", "/run/spyglass/lost.sock")
     assert "would be restarted, for the file of its socket was deleted" in spyglass(machine, "apply", "-n", "lost").stdout
     assert "restarted, for the file of its socket was deleted" in spyglass(machine, "apply").stdout
     assert visit(machine.path("/run/spyglass/lost.sock")).status == 200
