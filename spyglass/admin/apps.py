@@ -35,6 +35,7 @@ class App:
     """One file: the app's `name`, its settings, the Spyglass that runs it. `faults` are lines; with any, nothing is made of it.
 
     `notes` are lines, too, of what has no effect and was meant to have one.
+    `is_unreadable`: they are what is wrong with the settings, as every command that reads the file will say.
     """
 
     name: str
@@ -43,6 +44,7 @@ class App:
     program: Program = field(default_factory=Program)
     faults: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    is_unreadable: bool = False
 
     @property
     def base(self) -> str:
@@ -80,6 +82,7 @@ def read(name: str) -> App:
         app.config = settings.load(app.file, {}, {}, units=True)
     except ConfigError as error:
         app.faults = [str(error), *error.also]
+        app.is_unreadable = True
         return app
     # The server's settings, and fit for any directory there is, but joined with others they get into units.
     for setting, path in (("directory", app.config.directory), ("venv", app.config.venv)):

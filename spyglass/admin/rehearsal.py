@@ -102,7 +102,8 @@ def run(name: str, options: Mapping[str, str]) -> int:
     try:
         return _check(name, [f"--{setting.replace('_', '-')}={value}" for setting, value in options.items()])
     except StartError as error:
-        print(f"spyglass: {error}", file=sys.stderr)
+        for line in (str(error), *getattr(error, "also", ())):
+            print(f"spyglass: {line}", file=sys.stderr)
         return error.exit_status
     except KeyboardInterrupt:
         return 130
@@ -113,6 +114,10 @@ def _check(name: str, words: Sequence[str]) -> int:
     states = systemctl.show([service, unit], [*_PROPERTIES, *listening.PROPERTIES])
     for each in (service, unit):
         _refuse_unloaded(each, states[each])
+    app = apps.read(name)
+    if app.faults and not app.is_unreadable:
+        # Another user could put anything there, or no unit can be made of it: that is not tried.
+        raise ConfigError(app.faults[0], also=app.faults[1:])
     steps, faults = apply.plan([name])
     if not steps:
         faults = []  # the file itself is wrong: the rehearsal will say so
