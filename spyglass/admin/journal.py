@@ -54,11 +54,16 @@ class Traceback:
 
 
 def entries(unit: str, most: int, *words: str) -> list[Entry]:
-    """The last `most` entries of `unit`, oldest first; `words` are further options. Raises JournalError.
+    """The last `most` entries of `unit`, oldest first; `words` are further options. Raises JournalError."""
+    return read(["--unit", unit, *words], most)
+
+
+def read(words: Sequence[str], most: int) -> list[Entry]:
+    """The last `most` entries that match `words`, options and matches of journalctl(1). Raises JournalError.
 
     Without --all journalctl leaves fields of more than 4 KiB out. An app can write entries of any size, so they are read one by one.
     """
-    argv = ["journalctl", "--unit", unit, "--lines", str(most), "--output", "json", "--no-pager", _FIELDS, *words]
+    argv = ["journalctl", "--lines", str(most), "--output", "json", "--no-pager", _FIELDS, *words]
     # What it complains of goes to a file: a pipe that nobody reads meanwhile would hold it up.
     with tempfile.TemporaryFile() as complaints:
         try:

@@ -138,7 +138,7 @@ def tcp_inodes(port: int) -> set[str]:
 
 def unix_inodes(path: str) -> set[str]:
     """Of those who listen at `path`."""
-    return unix_sockets.listening_at(path, sockets_of(1))
+    return unix_sockets.listening_at(path, lambda: sockets_of(1))
 
 
 def _table(file: str) -> Iterator[list[str]]:

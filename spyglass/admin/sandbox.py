@@ -23,7 +23,7 @@ import tempfile
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
-from spyglass.admin import locks, systemctl, unit_files
+from spyglass.admin import journal, locks, systemctl, unit_files
 from spyglass.admin.outside import lines_of, number
 from spyglass.errors import StartError
 
@@ -168,14 +168,12 @@ def _journal(invocation: str) -> list[str]:
     """What systemd and its children have to complain of."""
     if not invocation:
         return []
-    argv = ["journalctl", "--quiet", "--no-pager", "--output=cat", "--priority=warning", f"--lines={_SAID}"]
     match = [f"INVOCATION_ID={invocation}", "+", f"_SYSTEMD_INVOCATION_ID={invocation}"]
     try:
         subprocess.run(["journalctl", "--sync"], check=False, capture_output=True)  # noqa: S607
-        done = subprocess.run([*argv, *match], check=False, capture_output=True)  # noqa: S603
-    except FileNotFoundError:
+        told = [entry.text for entry in journal.read(["--priority=warning", *match], _SAID)]
+    except (FileNotFoundError, journal.JournalError):
         return []
-    told = lines_of(done.stdout.decode(errors="replace"))
     return list(dict.fromkeys(line for line in told if "Main process exited" not in line and "Failed with result" not in line))
 
 

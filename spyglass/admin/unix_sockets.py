@@ -15,7 +15,7 @@ import struct
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 _SOCK_DIAG = 4  # NETLINK_SOCK_DIAG, linux/netlink.h
 _BY_FAMILY = 20  # SOCK_DIAG_BY_FAMILY, linux/sock_diag.h
@@ -30,8 +30,8 @@ _ROW = re.compile(rb"[0-9a-f]+: [0-9A-F]{8} [0-9A-F]{8} ([0-9A-F]{8}) [0-9A-F]{4
 _ACCEPTS = 0x10000  # __SO_ACCEPTCON
 
 
-def listening_at(path: str, systemds: set[str]) -> set[str]:
-    """Return the inodes (in digits) of the sockets that listen at `path`. `systemds` are "socket:[INODE]" of those that PID 1 has."""
+def listening_at(path: str, systemds: Callable[[], set[str]]) -> set[str]:
+    """Return the inodes (in digits) of the sockets that listen at `path`. `systemds()` are "socket:[INODE]" of those that PID 1 has."""
     try:
         status = os.lstat(path)
         there = (status.st_ino & 0xFFFFFFFF, os.major(status.st_dev) << 20 | os.minor(status.st_dev))
@@ -41,7 +41,7 @@ def listening_at(path: str, systemds: set[str]) -> set[str]:
     return {
         str(inode)
         for inode, bound, file in _listeners()
-        if bound == name and ((there is not None and file in (there, None)) or f"socket:[{inode}]" in systemds)
+        if bound == name and ((there is not None and file in (there, None)) or f"socket:[{inode}]" in systemds())
     }
 
 

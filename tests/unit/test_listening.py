@@ -166,7 +166,7 @@ def test_a_name_is_not_the_file_of_that_name(bound, tmp_path, monkeypatch):
     second = bound(path)
     assert listening.unix_inodes(path) == {str(second)}
     assert first != second
-    assert unix_sockets.listening_at(path, {f"socket:[{first}]"}) == {str(first), str(second)}, "what PID 1 has is systemd's in any case"
+    assert unix_sockets.listening_at(path, lambda: {f"socket:[{first}]"}) == {str(first), str(second)}, "what PID 1 has is systemd's in any case"
 
 
 def test_the_table_is_read_where_the_kernel_cannot_be_asked(bound, tmp_path, monkeypatch):
