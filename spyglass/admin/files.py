@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import stat
 import sys
 import tempfile
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from spyglass.admin.outside import lines_of
 from spyglass.admin.table import is_coloured
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from typing import TextIO
 
 _COLOURS = {"+": "\033[32m", "-": "\033[31m", "@": "\033[36m"}
@@ -46,25 +47,56 @@ def peruse(path: str, most: int = MOST, *, links: bool = True) -> str:
     return regular.read(path, most, links=links).decode(errors="replace")
 
 
-def holds_files(directory: str, most: int = 10_000, deepest: int = 64) -> bool:
-    """Return False if there is no file anywhere below `directory`, which may be an app's to fill.
+def holds_files(directory: str, most: int = 10_000) -> bool:
+    """Return False if there is no file anywhere below `directory`, which may be an app's to fill; True if that is too much to look at."""
+    return any(each is None or stat.S_ISREG(each[1].st_mode) for each in walk(directory, most))
 
-    Links are not followed. What has more than `most` entries, or directories deeper than `deepest`, is not looked through: True.
+
+def walk(directory: str, most: int, deepest: int = 64) -> Iterator[tuple[str, os.stat_result] | None]:
+    """Yield path and lstat(2) of all that is below `directory`, which may be an app's to fill and to change meanwhile.
+
+    Links are not followed, nor what is exchanged for one. There is a None for what is left out: all after `most` entries, and what is in a
+    directory deeper than `deepest`. What cannot be looked at is passed over.
     """
-    waiting = [(directory, 0)] if not os.path.islink(directory) else []
-    while waiting:
-        path, depth = waiting.pop()
-        try:
-            with os.scandir(path) as entries:
-                for entry in entries:
-                    most -= 1
-                    if entry.is_file(follow_symlinks=False) or most < 0 or depth > deepest:
-                        return True
-                    if entry.is_dir(follow_symlinks=False):
-                        waiting.append((entry.path, depth + 1))
-        except OSError:
-            continue  # it has gone
-    return False
+    left = [most]
+    try:
+        fd = os.open(directory, _DIRECTORY)
+    except OSError:
+        return
+    try:
+        yield from _below(fd, directory, left, deepest)
+    finally:
+        os.close(fd)
+
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def _below(fd: int, path: str, left: list[int], deepest: int) -> Iterator[tuple[str, os.stat_result] | None]:
+    with os.scandir(fd) as entries:
+        for entry in entries:
+            if left[0] <= 0:
+                if left[0] == 0:
+                    yield None
+                left[0] = -1
+                return
+            left[0] -= 1
+            where = os.path.join(path, entry.name)
+            try:
+                status = entry.stat(follow_symlinks=False)
+                yield where, status
+                if not stat.S_ISDIR(status.st_mode):
+                    continue
+                inner = os.open(entry.name, _DIRECTORY, dir_fd=fd)
+            except OSError:
+                continue
+            try:
+                if deepest:
+                    yield from _below(inner, where, left, deepest - 1)
+                else:
+                    yield None
+            finally:
+                os.close(inner)
 
 
 def write(path: str, text: str, new: bool = False) -> None:

@@ -15,6 +15,7 @@ import shlex
 import stat
 from typing import TYPE_CHECKING
 
+from spyglass.admin import files
 from spyglass.admin.traps import Finding
 from spyglass.admin.views import units_of
 
@@ -104,16 +105,6 @@ def _strangers(name: str, directory: str) -> list[Finding]:
 
 
 def _not_of(owner: int, directory: str) -> Iterator[str]:
-    seen = 0
-    # By descriptors, so that no directory can be exchanged for a link meanwhile.
-    for path, folders, names, fd in os.fwalk(directory):
-        for each in (*folders, *names):
-            try:
-                status = os.stat(each, dir_fd=fd, follow_symlinks=False)
-            except OSError:
-                continue  # it has gone
-            seen += 1
-            if status.st_uid != owner and not stat.S_ISLNK(status.st_mode):
-                yield os.path.join(path, each)
-        if seen > _MOST:
-            return
+    for each in files.walk(directory, _MOST):
+        if each is not None and each[1].st_uid != owner and not stat.S_ISLNK(each[1].st_mode):
+            yield each[0]

@@ -159,6 +159,9 @@ def test_looking_for_byte_code_is_bounded(tmp_path):
     for number in range(20):
         (tmp_path / "wide" / str(number)).mkdir(parents=True)
     assert not files.holds_files(str(tmp_path / "wide"), most=20)
+    assert len(list(files.walk(str(tmp_path / "wide"), most=20))) == 20
+    assert len(list(files.walk(str(tmp_path / "deep"), most=1000))) == 67, "a link, 65 directories, and None for the rest"
+    assert list(files.walk(str(tmp_path / "cache"), most=20)) == []
     assert files.holds_files(str(tmp_path / "wide"), most=19), "nor is what has too much in it"
 
 
