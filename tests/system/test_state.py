@@ -23,7 +23,7 @@ import os, pathlib
 
 def app(environ, start_response):
     state, failed = pathlib.Path(os.environ["STATE_DIRECTORY"]), []
-    for path in [*state.rglob("*"), state / "own"]:
+    for path in [*(each for each in state.rglob("*") if not each.is_socket()), state / "own"]:
         try:
             (path / "new" if path.is_dir() else path).open("a").write("x")
         except OSError as error:
