@@ -11,7 +11,7 @@ import sys
 
 from spyglass import config
 from spyglass.errors import EX_CONFIG, ConfigError, ListenerError, StartError, UsageError
-from spyglass.log import LEVELS, Log, stderr_is_journal
+from spyglass.log import LEVELS, open_log
 
 _SERVERS = ("serve", "lookout", "check", "reload")  # all else an administrator types, and is looked up off the wake path
 
@@ -113,7 +113,7 @@ def _refuse(error: StartError, argv: list[str]) -> int:
 def _serve(arguments: Arguments, refused: StartError | None = None) -> int:
     from spyglass.systemd import adopt_listeners
 
-    log = Log("master", journal=stderr_is_journal(os.environ))
+    log = open_log("master")
 
     def read_config() -> config.Config:
         if refused is not None:
@@ -136,7 +136,7 @@ def _lookout(arguments: Arguments) -> int:
 
     try:
         settings = config.load(arguments.file, os.environ, arguments.options)
-        log = Log("lookout", LEVELS[settings.log_level], journal=stderr_is_journal(os.environ))
+        log = open_log("lookout", LEVELS[settings.log_level])
         lookout = Lookout(arguments.binds or ["127.0.0.1:4222"], settings, arguments.again(), log)
     except StartError as error:
         print(f"spyglass: {error}", file=sys.stderr)
@@ -169,7 +169,7 @@ def _check(arguments: Arguments) -> int:
         return error.exit_status
     from spyglass.check import check
 
-    status = check(settings, Log("check", LEVELS[settings.log_level], journal=stderr_is_journal(os.environ)))
+    status = check(settings, open_log("check", LEVELS[settings.log_level]))
     if status and arguments.word and arguments.file is None and arguments.word.isidentifier():
         print(f"(a module, for there is no app called {arguments.word}: no {config.DIRECTORY}/{arguments.word}.toml)", file=sys.stderr)
     return status

@@ -1,8 +1,11 @@
 """Log lines, for the journal or for a terminal.
 
-Under systemd stderr is the journal: each line starts with its priority, `<6>` (sd-daemon(3)), and journald itself knows the time
-and the pid. Everywhere else a line starts with the time, the pid and the role of the process. The standard library's logging is
-not used: importing it costs a wake more than everything in this file does in a day.
+Under systemd each line goes to the journal and starts with its priority, `<6>` (sd-daemon(3)), and journald itself knows the time
+and the pid. Not by stderr, which is the app's as well: whatever an app prints there can come from a client, and a line that begins with
+"<0>" would be an emergency, which journald writes to every terminal of the machine. So the units have journald take nothing at the start
+of such a line for a priority (SyslogLevelPrefix=no), and we have a stream of our own, see open_log(). Everywhere else lines go to stderr,
+and start with the time, the pid and the role of the process. The standard library's logging is not used: importing it costs a wake more
+than everything in this file does in a day.
 
 A line that cannot be written (full disk, closed pipe) is dropped: a log must never take down what it reports on.
 """
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
 
 ERROR, WARNING, INFO, DEBUG = 3, 4, 6, 7  # the priorities of syslog(3)
 LEVELS = {"error": ERROR, "warning": WARNING, "info": INFO, "debug": DEBUG}
+_JOURNAL = "/run/systemd/journal/stdout"
 _MOST_HINTS = 16
 _NAMES = {ERROR: "error: ", WARNING: "warning: "}
 
@@ -34,6 +38,31 @@ def stderr_is_journal(environ: Mapping[str, str]) -> bool:
         return False
 
 
+def open_log(role: str, level: int = INFO, environ: Mapping[str, str] = os.environ) -> Log:
+    """The log of this process: a stream of its own to the journal if stderr is the journal's, else stderr, which it also is without one."""
+    journal = stderr_is_journal(environ)
+    return Log(role, level, journal=journal, fd=_open_stream() if journal else 2)
+
+
+def _open_stream() -> int:
+    """A stream to the journal whose lines start with a priority; 2 where there is none to be had (a sandbox of somebody's own).
+
+    As sd_journal_stream_fd(3) makes one, whose library is a tenth of a wake: who we are, a unit (only root may name one; journald knows by
+    the control group), the priority of lines that have none, whether lines have one, and three ways of forwarding.
+    """
+    from spyglass.lean import socket
+
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.connect(_JOURNAL)
+        sock.shutdown(socket.SHUT_RD)
+        sock.sendall(b"spyglass\n\n6\n1\n0\n0\n0\n")
+    except OSError:
+        sock.close()
+        return 2
+    return sock.detach()
+
+
 def traceback_of(error: BaseException) -> str:
     """The traceback of `error`; its last line alone when there is no descriptor left to import with what makes the others."""
     try:
@@ -44,11 +73,15 @@ def traceback_of(error: BaseException) -> str:
 
 
 class Log:
-    """Writes lines of one process to stderr; `role` (str) says which process, `level` (int) is the last priority that is written."""
+    """Writes lines of one process to `fd`; `role` (str) says which process, `level` (int) is the last priority that is written.
 
-    def __init__(self, role: str, level: int = INFO, *, journal: bool = False) -> None:
+    `journal` (bool): it is the journal who reads them.
+    """
+
+    def __init__(self, role: str, level: int = INFO, *, journal: bool = False, fd: int = 2) -> None:
         self.role = role
         self.journal = journal
+        self.fd = fd
         self.set_level(level)
         self._pid = os.getpid()
         self._hinted: set[str] | None = None  # kinds of refusals that have been explained; None: none is expected
@@ -59,7 +92,7 @@ class Log:
 
     def child(self, role: str) -> Log:
         """The log of a process that was just forked."""
-        return Log(role, self.level, journal=self.journal)
+        return Log(role, self.level, journal=self.journal, fd=self.fd)
 
     def error(self, text: str) -> None:
         self._write(ERROR, text)
@@ -124,6 +157,6 @@ class Log:
         start = self.start(priority)
         lines = "".join(f"{start}{line}\n" for line in text.split("\n"))
         try:
-            os.write(2, lines.encode(sys.getfilesystemencoding(), "backslashreplace"))
+            os.write(self.fd, lines.encode(sys.getfilesystemencoding(), "backslashreplace"))
         except OSError:
             pass

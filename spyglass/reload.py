@@ -16,7 +16,7 @@ import time
 
 from spyglass.config import file_for
 from spyglass.errors import EX_UNAVAILABLE, UsageError
-from spyglass.log import Log, stderr_is_journal
+from spyglass.log import open_log
 from spyglass.printable import one_line
 from spyglass.reloading import desk_addresses
 
@@ -41,7 +41,7 @@ def reload(environ: Mapping[str, str]) -> int:
     pid = environ.get("MAINPID", "")
     if not pid:
         raise UsageError("reload: MAINPID is not set, as it is for ExecReload=; give the app's NAME, or use 'systemctl reload UNIT'")
-    log = Log("reload", journal=stderr_is_journal(environ))
+    log = open_log("reload", environ=environ)
     # What systemd, or `systemctl kill`, sends to all processes of the unit is the Master's to act on, and it tells us at once. We must not
     # die of it: the unit that is stopped would be shown as failed (Result=signal).
     stops: list[int] = []

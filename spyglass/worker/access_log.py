@@ -1,10 +1,11 @@
 """Writes the access log, and never waits for whoever reads it.
 
-Lines are collected and written once a turn of the loop. Stderr may be full: its reader is slow, or stands still (a stopped journald, a
-terminal after Ctrl-S), and write(2) would wait for it, with all clients waiting, too. O_NONBLOCK is no way out, for it belongs to the open
-file description that we share with whoever gave it to us, and with the app. So a socket, which is what the journal is, is asked not to wait
-message by message (MSG_DONTWAIT), a pipe is opened anew, which makes a description of our own, and of anything else poll(2) is asked
-first. What finds no room is kept and written when there is some. But only so much of it: beyond that lines are dropped, and counted.
+Lines are collected and written once a turn of the loop, to where the log goes, stderr or the journal. That may be full: its reader is
+slow, or stands still (a stopped journald, a terminal after Ctrl-S), and write(2) would wait for it, with all clients waiting, too.
+O_NONBLOCK is no way out, for it belongs to the open file description that we share with whoever gave it to us, and with the app. So a
+socket, which is what the journal is, is asked not to wait message by message (MSG_DONTWAIT), a pipe is opened anew, which makes a
+description of our own, and of anything else poll(2) is asked first. What finds no room is kept and written when there is some. But only so
+much of it: beyond that lines are dropped, and counted.
 
 Each write is of whole lines and no longer than PIPE_BUF, so that a pipe takes all of it or nothing, and lines of several workers never mix.
 """
@@ -51,7 +52,7 @@ class AccessLog:
         self._size = 0  # bytes of the lines
         self._lost = 0  # lines
         self._waiting = False  # for room
-        self._fd, self._send = _outlet()
+        self._fd, self._send = _outlet(log.fd)
 
     @property
     def due(self) -> bool:
@@ -132,23 +133,23 @@ class _Stream(socket.socket):
         return self.send(data, socket.MSG_DONTWAIT)
 
 
-def _outlet() -> tuple[int, Callable[[bytes], int]]:
-    """A descriptor of stderr's file, and what writes to it without waiting: gives the bytes written, or raises BlockingIOError."""
+def _outlet(log: int = 2) -> tuple[int, Callable[[bytes], int]]:
+    """A descriptor of the log's file, and what writes to it without waiting: gives the bytes written, or raises BlockingIOError."""
     try:
-        mode = os.fstat(2).st_mode
+        mode = os.fstat(log).st_mode
         if stat.S_ISSOCK(mode):
-            stream = _Stream(fileno=os.dup(2))
+            stream = _Stream(fileno=os.dup(log))
             return stream.fileno(), stream.send_now
         if stat.S_ISFIFO(mode):
             try:
-                fd = os.open("/proc/self/fd/2", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+                fd = os.open(f"/proc/self/fd/{log}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             except OSError:
                 pass  # somebody else's, or there is no /proc
             else:
                 return fd, lambda data: os.write(fd, data)
-        return _polled(os.dup(2))
+        return _polled(os.dup(log))
     except OSError:  # it is closed
-        return 2, lambda data: os.write(2, data)
+        return log, lambda data: os.write(log, data)
 
 
 def _polled(fd: int) -> tuple[int, Callable[[bytes], int]]:

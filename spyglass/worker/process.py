@@ -85,7 +85,7 @@ def work(config: Config, app: App, shared: Shared, number: int, log: Log) -> Non
 
     signals.forget_in_children()
     os.register_at_fork(after_in_child=forked)
-    loop.ours |= {shared.poke, signals.write_end}
+    loop.ours |= {shared.poke, signals.write_end, log.fd}
     loop.open_door(signals.fd, heed_signals)
     # Edge-triggered and read by nobody: one ring wakes every worker (epoll(7): each write to an eventfd is a new edge).
     loop.open_door(shared.bell, heed_bell, select.EPOLLIN | select.EPOLLET)
@@ -122,7 +122,7 @@ class Stray(Log):
     """The log of a process that the app has forked, and its end when it comes back to us, in whatever way."""
 
     def __init__(self, worker: Log) -> None:
-        super().__init__("stray", worker.level, journal=worker.journal)
+        super().__init__("stray", worker.level, journal=worker.journal, fd=worker.fd)
 
     def exception(self, text: str, error: BaseException) -> None:
         """The app has raised `error`. An exit is what it says it is, only that nothing of what is the worker's is done on the way."""

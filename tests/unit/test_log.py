@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import socket
 import subprocess
 import sys
 
@@ -109,3 +110,52 @@ def test_without_a_descriptor_to_import_it_with_the_traceback_is_left_out(capfd,
     monkeypatch.setattr(sys, "meta_path", [NoMore()])
     Log("worker", LEVELS["error"], journal=True).exception("the app raised", ValueError("why"))
     assert capfd.readouterr().err == "<3>worker: the app raised\n<3>worker: ValueError: why\n"
+
+
+# A stream of our own
+
+
+@pytest.fixture
+def journald(tmp_path, monkeypatch):
+    """Listens where journald does; stderr is the journal's as far as the environment says."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "stdout"))
+        listener.listen()
+        monkeypatch.setattr(log, "_JOURNAL", str(tmp_path / "stdout"))
+        yield listener
+
+
+def journal_environ():
+    stat = os.fstat(2)
+    return {"JOURNAL_STREAM": f"{stat.st_dev}:{stat.st_ino}"}
+
+
+def test_what_we_say_has_a_stream_of_its_own(journald, capfd):
+    """So that priorities are ours alone: the app has stderr, and prints there what its clients have sent."""
+    ours = log.open_log("master", environ=journal_environ())
+    ours.child("worker").error("broken")
+    os.close(ours.fd)
+    stream, _ = journald.accept()
+    with stream, stream.makefile() as lines:
+        assert lines.read() == "spyglass\n\n6\n1\n0\n0\n0\n<3>worker: broken\n"
+    assert capfd.readouterr().err == ""
+
+
+def test_the_stream_is_not_what_an_app_starts_gets(journald):
+    ours = log.open_log("master", environ=journal_environ())
+    assert not os.get_inheritable(ours.fd)
+    os.close(ours.fd)
+
+
+def test_without_one_it_is_stderr(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(log, "_JOURNAL", str(tmp_path / "missing"))
+    ours = log.open_log("master", environ=journal_environ())
+    ours.error("broken")
+    assert (ours.fd, capfd.readouterr().err) == (2, "<3>master: broken\n")
+
+
+def test_where_stderr_is_not_the_journal_it_is_asked_for_nothing(journald):
+    journald.setblocking(False)
+    assert log.open_log("master", environ={}).fd == 2
+    with pytest.raises(BlockingIOError):
+        journald.accept()

@@ -19,6 +19,7 @@ RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close() sends a reset
 
 class Journal:
     debugging = journal = False
+    fd = 2
 
     def __init__(self):
         self.lines = []
