@@ -461,7 +461,7 @@ class Connection(Sender):
         if self.deadline == WRITE:
             from spyglass.worker.room import untaken
 
-            return 0 if self._exchange is None else self._exchange.given - self._unsent - untaken(self.fd)
+            return 0 if self._exchange is None else self._exchange.given - self._not_sent - untaken(self.fd)
         body = self.body
         return len(self._reader.buffer) if body is None else body.length
 
@@ -509,14 +509,14 @@ class Connection(Sender):
         assert access is not None
         entry = access.entry(self._listener, self._client(request), request)
         entry.status = exchange.status[:3]
-        entry.sent = max(0, exchange.given - (0 if self.held else self._unsent))
+        entry.sent = max(0, exchange.given - (0 if self.held else self._not_sent))
         entry.taken = monotonic() - self._began
         entry.cut = cut
         entry.kept = kept
         access.add(entry)
 
     @property
-    def _unsent(self) -> int:
+    def _not_sent(self) -> int:
         """Bytes of the response that the kernel has not taken yet."""
         return len(self._out) + (self._span.count if self._span is not None else 0)
 
