@@ -5,7 +5,8 @@ only knows a moment at which it is worth looking, never later than the deadline:
 moment comes and the deadline has moved on, the connection is put where it belongs now (the lazy timers of the kernel's TCP and of
 nginx work like this).
 
-The wheel's slots are 1/128 s wide: a deadline passes up to that much late, never early.
+The wheel's slots are 1/128 s wide: a deadline passes up to that much late, never early. It does not pass at all while its connection
+is queued, that is, ready and waiting for the worker: that is the worker's delay, not the client's.
 """
 
 from __future__ import annotations
@@ -20,17 +21,22 @@ HEAD, BODY, WRITE, IDLE, LAST_CALL, LINGER = range(6)
 
 _NEVER = float("inf")
 _WIDTH = 1 / 128
+_RECHECK = 1 / 8  # seconds until a deadline is looked at again that had passed while its connection was queued
 
 
 class Timed:
-    """Whoever has a deadline: `deadline` (int or None) is its kind, `due` (monotonic seconds) when it passes."""
+    """Whoever has a deadline: `deadline` (int or None) is its kind, `due` (monotonic seconds) when it passes.
 
-    __slots__ = ("deadline", "due", "slot")
+    `queued` (bool): it waits in the worker's queue, and no deadline is held against it meanwhile.
+    """
+
+    __slots__ = ("deadline", "due", "queued", "slot")
 
     def __init__(self) -> None:
         self.deadline: int | None = None
         self.due = _NEVER
-        self.slot = _NEVER  # where it is in the wheel: not after `due`
+        self.queued = False
+        self.slot = _NEVER  # where it is in the wheel: not after `due`, unless that has passed
 
 
 class Deadlines:
@@ -38,6 +44,7 @@ class Deadlines:
 
     def __init__(self, durations: list[float]) -> None:
         self._durations = durations
+        self.late: set[Timed] = set()  # those whose deadline has passed while they were queued
         self._wheel: dict[float, set[Timed]] = {}
         self._slots: list[float] = []  # a heap of the wheel's keys, and of some that are gone from it
 
@@ -56,6 +63,7 @@ class Deadlines:
     def forget(self, connection: Timed) -> None:
         """It is gone, and nothing here may keep it."""
         self.clear(connection)
+        self.late.discard(connection)
         self._take_out(connection)
 
     def next(self) -> float | None:
@@ -74,11 +82,24 @@ class Deadlines:
                 connection.slot = _NEVER
                 if connection.deadline is None:
                     continue
-                if connection.due <= now:
+                if connection.due > now:
+                    self._move(connection, connection.due)
+                elif connection.queued:
+                    self.late.add(connection)
+                    self._move(connection, now + _RECHECK)
+                else:
                     passed.append((connection, connection.deadline))
                     self.clear(connection)
-                else:
-                    self._move(connection, connection.due)
+        return passed
+
+    def overdue(self, now: float) -> list[tuple[Any, int]]:
+        """The same of those that were queued then, and are not any more."""
+        passed: list[tuple[Any, int]] = []
+        for connection in [each for each in self.late if not each.queued]:
+            self.late.discard(connection)
+            if connection.deadline is not None and connection.due <= now:
+                passed.append((connection, connection.deadline))
+                self.clear(connection)
         return passed
 
     def _move(self, connection: Timed, due: float) -> None:

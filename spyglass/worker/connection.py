@@ -22,7 +22,7 @@ from spyglass.http11.refusal import refusal
 from spyglass.http11.request import RequestReader
 from spyglass.lean import socket
 from spyglass.worker.crew import ELSEWHERE
-from spyglass.worker.sending import AWAY, GREETING, LINGERING, READING, RESPONDING, Sender
+from spyglass.worker.sending import AWAY, DISMISSED, GREETING, LINGERING, READING, RESPONDING, STALLED, UNFINISHED, Sender
 from spyglass.worker.spool import FULL
 from spyglass.wsgi import EnvironMaker, Exchange
 
@@ -41,7 +41,8 @@ if TYPE_CHECKING:
 
 _RECEIVE_HEAD = 8 << 10  # recv(2) into more than malloc has at hand costs more than all the parsing of a small request
 _RECEIVE_BODY = 128 << 10
-# A pipelining client, or a generator whose reader keeps up, gives the others a turn after so many requests, or pieces.
+# A pipelining client, or a generator whose reader keeps up, gives the others a turn after so many requests, or pieces, or when the time
+# of the loop's turn is up: each of them may be a slow one.
 _REQUESTS_A_TURN = 16
 _PIECES_A_TURN = 64
 _LARGE = 128 << 10  # a piece that is worth a turn
@@ -50,7 +51,7 @@ _ON_AND_NONE = (1).to_bytes(4, sys.byteorder) + bytes(4)  # struct linger
 
 
 class Connection(Sender):
-    """One accepted socket. `loop` watches it, keeps its deadline and knows the app; `handle()` is called when it is ready."""
+    """One accepted socket. `loop` watches it, keeps its deadline and knows the app; `handle()` is called when it is its turn."""
 
     __slots__ = (
         *("_address", "_announced", "_at_end", "_began", "_deaf", "_endpoints", "_environs", "_final", "_greeting", "_listener", "_reader"),
@@ -79,7 +80,7 @@ class Connection(Sender):
         return f"connection {self.fd} from {self._address[0]}:{self._address[1]}"
 
     def handle(self) -> None:
-        """Go on: the socket is ready for what is being waited for, or broken."""
+        """Go on: the socket is ready for what is being waited for, or broken, or there is something to do without it."""
         if self.condition == READING:
             try:
                 data = self.sock.recv(_RECEIVE_HEAD if self._reader.pending is None or not self._reader.bulky else _RECEIVE_BODY)
@@ -95,10 +96,17 @@ class Connection(Sender):
             self.proceed(data)
         elif self.condition == RESPONDING:
             self.proceed()
+        elif self.condition == UNFINISHED:
+            self.condition = RESPONDING
+            self.proceed()
         elif self.condition == LINGERING:
             self._discard()
         elif self.condition == GREETING:
             self._greet()
+        elif self.condition == STALLED:
+            self.close("the client takes nothing")
+        elif self.condition == DISMISSED:
+            self.close("others wait for its place")
 
     def _greet(self) -> None:
         if self._greeting is None:
@@ -166,7 +174,7 @@ class Connection(Sender):
             if self._out and not self._flush():
                 return
             answered += 1
-            if answered >= _REQUESTS_A_TURN:
+            if answered >= _REQUESTS_A_TURN or monotonic() >= self._loop.turn_ends:
                 self._loop.again(self)
                 return
             data = b""
@@ -274,7 +282,7 @@ class Connection(Sender):
                 return False
             if exchange.done:
                 return self._finish(exchange)
-            if pieces == _PIECES_A_TURN:
+            if pieces and (pieces == _PIECES_A_TURN or monotonic() >= self._loop.turn_ends) and not exchange.complete:
                 self._loop.again(self)
                 return False
             pieces += 1
@@ -294,15 +302,18 @@ class Connection(Sender):
             self._pump()
 
     def resume(self, piece: Piece) -> None:
-        """What a call gave that was made in another thread."""
+        """Send what a call gave that was made in another thread; what follows may call the app, and waits for its turn."""
         self.condition = RESPONDING
         if self.fd < 0:
             self._bury()
         elif self._take(piece):
-            if self._loop.cutting and self._exchange is not None and not self._exchange.done:
+            done = self._exchange is None or self._exchange.done
+            if self._loop.cutting and not done:
                 self.cut()
-            else:
+            elif done and not self._reader.buffer:
                 self.proceed()
+            else:
+                self._loop.again(self)
 
     def _finish(self, exchange: Exchange) -> bool:
         """The answer is out; True when the connection may go on."""
@@ -325,6 +336,7 @@ class Connection(Sender):
         if self.held:
             self._final = True
             self.condition = RESPONDING
+            loop.deadlines.clear(self)
         else:
             self._end()
         return False

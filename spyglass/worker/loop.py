@@ -1,8 +1,13 @@
 """The worker's loop: one epoll over the listeners, the connections, the Master's bell and the signals.
 
 All of it belongs to the crew's leader (crew.py). Calling the app can take the lead away, at which an exception leaves `turn()` in the
-middle. What had not been done by then is not lost: epoll is level-triggered and reports it again to the next leader; and whatever
-is reported only once, or kept in a list of ours, is dealt with before a call can be made, or stays in the list until its turn.
+middle. So a turn does first what calls no app: it takes note of all that is ready, sends what other threads have made, and checks the
+deadlines. Then it serves what is ready, in an order that outlives the leader.
+
+That order is one queue of connections, first come, first served. A connection stands in it at most once, also when it was not the socket
+that made it ready but an answer that is not finished. New clients are accepted to its end, no more of them than wait there already:
+the others stay in the kernel's queue, where a worker that has less to do can take them. After _TURN seconds, or a longer call, the turn
+is over: new events, signals and deadlines wait for no more than one call of the app.
 """
 
 from __future__ import annotations
@@ -22,13 +27,13 @@ from spyglass.systemd import cache_directory
 from spyglass.worker.connection import Connection, server_name
 from spyglass.worker.crew import Crew, Solo
 from spyglass.worker.reception import Reception
-from spyglass.worker.sending import AWAY, QUEUED, RESPONDING
+from spyglass.worker.sending import AWAY, DISMISSED, STALLED, UNFINISHED
 from spyglass.worker.spool import Spool
 from spyglass.wsgi import base_environ
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from typing import Any
 
     from spyglass.config import Config
@@ -44,6 +49,9 @@ _LINGER = 2.0  # seconds for a client to read its last answer and close
 _LAST_WORDS = 1.0  # seconds, after the cut, for calls that are not the leader's to make
 _LATE = 1.0  # seconds that a wake-up may be late on a machine that has a lot to do
 _HOLD = 0.001  # seconds
+_TURN = 0.005  # seconds of serving after which the loop looks at what has come meanwhile
+_ACCEPTED_A_TURN = 16
+_EVENTS = 1024  # at least this many of a look
 _NEVER = 1 << 62
 _ANY = ("0.0.0.0", "::")  # noqa: S104, of what is bound already
 
@@ -77,12 +85,12 @@ class Loop(Reception):
         self._heard_at = 0.0  # in the last turn
         self._tell_at = _NEVER
         self._tell: Callable[[], None] | None = None
-        self._callers: deque[Listener] = deque()  # those at which somebody waits whom we were woken for
-        self._again: deque[Sender] = deque()
+        self._callers: deque[Listener] = deque()  # those with clients to be accepted
+        self._queue: deque[Sender] = deque()  # connections that are ready
+        self.turn_ends = 0.0  # monotonic: nothing more is begun after that
         self.holding = False  # whether a small answer may wait for those of others
         self._held: deque[Sender] = deque()
         self._held_until = 0.0
-        self._passed: deque[Connection] = deque()  # who takes nothing, and is to be closed
         self.deadlines = Deadlines(
             [
                 config.header_timeout,
@@ -128,7 +136,7 @@ class Loop(Reception):
         """Serve until drained, or until the lead is lost (Demoted). `slow` (fd) is of the one over which the last leader has lost it."""
         if slow is not None:
             self.detach(slow)
-        self._let_go()
+        self._settle()
         while not (self.draining and self._finished()):
             self.turn()
         self._listen(False)
@@ -186,7 +194,8 @@ class Loop(Reception):
             self.access.write()  # of the last turn, however that has ended
         patience = self._patience()
         asked_at = monotonic() if self._cut_after else 0.0
-        events = self._epoll.poll(patience)
+        # All of them: a deadline must not be held against a client because what it has sent was not among the first.
+        events = self._epoll.poll(patience, max(_EVENTS, len(self._connections) + len(self.ours)))
         # Taken before the app is called: what a client sends meanwhile is read in the next turn, before its deadline is looked at.
         # A worker that is busy keeps the others waiting; that is its time, not theirs.
         heard_at = monotonic()
@@ -194,39 +203,85 @@ class Loop(Reception):
             self._cut_after += heard_at - asked_at  # it has stood still (SIGSTOP, a frozen control group): nobody could finish meanwhile
         if heard_at >= self._next_second:
             self._tell_the_time(heard_at)
+        self._take_note(events)
+        if self.crew.returned:
+            self._take_back()
+        # Not by the time of this turn: between the look and the clock, or while waiting, all of the process may have stood still (SIGSTOP;
+        # the wait is over then without a look, PEP 475). What came before the last turn's time has been noted by now.
+        now, self._heard_at = self._heard_at, heard_at
+        self._expire(now)
+        self._serve()
+        self._settle()
+
+    def _take_note(self, events: list[tuple[int, int]]) -> None:
         connections = self._connections
-        ready = []
+        queue = self._queue
         for fd, _ in events:
             connection = connections.get(fd)
             if connection is not None:
-                ready.append(connection)
+                if not connection.queued:
+                    connection.queued = True
+                    queue.append(connection)
             elif fd in self._doors:
-                # First, for a bell that rings is reported once; and whoever was told to quiesce or to drain must not take one more.
+                # At once, for a bell that rings is reported once; and whoever was told to quiesce or to drain must not take one more.
                 self._doors[fd]()
             elif fd in self._listeners:
                 if self._listeners[fd] not in self._callers:
                     self._callers.append(self._listeners[fd])
             else:
                 self._bell_rang(fd)
-        # From here on the app is called.
-        self.holding = (len(ready) > 1 or bool(self._callers)) and self.crew.ample
-        for connection in ready:
-            connection.handle()
-        if self.crew.returned:
-            self._take_back()
-        for _ in range(len(self._again)):
-            waiting = self._again.popleft()
-            waiting.condition = RESPONDING
-            if waiting.fd >= 0:
-                waiting.proceed()
-        while self._callers:
-            self._accept(self._callers[0])
-            self._callers.popleft()  # not before: the lead may be lost in there
+
+    def _serve(self) -> None:
+        """Serve what is ready, each at most once, until the time is up."""
+        queue, callers, held = self._queue, self._callers, self._held
+        now = monotonic()
+        self._held_until = now + _HOLD
+        self.turn_ends = turn_ends = now + _TURN
+        if queue and callers:
+            # No more than wait here already: the others are left to workers that have less to do.
+            for newcomer in self._accept_some(min(len(queue), _ACCEPTED_A_TURN)):
+                self._enqueue(newcomer)
+        self.holding = (len(queue) > 1 or bool(callers)) and self.crew.ample
+        for _ in range(len(queue)):
+            connection = queue.popleft()
+            connection.queued = False
+            if connection.fd >= 0:  # else it was closed meanwhile
+                connection.handle()
+            now = monotonic()
+            if held and now >= self._held_until:
+                self._let_go()
+            if now >= turn_ends:
+                return
+        if not queue:
+            # Its request is most often there already, and then it need not be watched. It is served before the next is accepted:
+            # a client that waits behind a long call is still there for another worker.
+            for newcomer in self._accept_some(_ACCEPTED_A_TURN):
+                newcomer.handle()
+                now = monotonic()
+                if held and now >= self._held_until:
+                    self._let_go()
+                if now >= turn_ends:
+                    return
+
+    def _accept_some(self, most: int) -> Iterator[Connection]:
+        """Clients of the listeners in turn, as they are accepted."""
+        callers = self._callers
+        while callers and most > 0:
+            most -= 1
+            listener = callers.popleft()
+            connection = self._accept(listener)
+            if connection is not None:
+                callers.append(listener)
+                yield connection
+
+    def _settle(self) -> None:
+        """Do what a turn leaves to be done, however it has ended."""
+        self.holding = False
         self._let_go()
-        # Not by the time of this turn: between the look and the clock, or while waiting, all of the process may have stood still (SIGSTOP;
-        # the wait is over then without a look, PEP 475). What came before the last turn's time has been read by now.
-        self._expire(self._heard_at)
-        self._heard_at = heard_at
+        if self.deadlines.late:
+            # What those have sent was not enough. Who always sends is always queued when the deadlines are looked at.
+            for connection, kind in self.deadlines.overdue(self._heard_at):
+                self._expire_one(connection, kind)
         self._slot[scoreboard.SERVED] = self.served
         if self.served >= self._tell_at and self._tell is not None:
             self._tell_at = _NEVER
@@ -236,7 +291,7 @@ class Loop(Reception):
 
     def _patience(self) -> float | None:
         """Seconds until something falls due; None: nothing will."""
-        if self._again or self._passed or self._callers or self.crew.returned:
+        if self._queue or self._callers or self.crew.returned:
             return 0
         due = self.deadlines.next()
         if self._cut_after:
@@ -261,7 +316,7 @@ class Loop(Reception):
         self.crew.heard()
 
     def _take_back(self) -> None:
-        """Go on with those whose call was made in another thread."""
+        """Send what was made in other threads."""
         returned = self.crew.returned
         for _ in range(len(returned)):
             exchange, piece = returned.popleft()
@@ -270,17 +325,18 @@ class Loop(Reception):
 
     def _expire(self, now: float) -> None:
         for connection, kind in self.deadlines.expired(now):
-            if kind == WRITE:
-                # Its end may call the app: not before all others have been looked at.
-                self._passed.append(connection)
-            elif connection.fd >= 0:
-                connection.expire(kind)
+            self._expire_one(connection, kind)
         if self._accept_after and now >= self._accept_after:
             self._accept_after = 0.0
-        while self._passed:
-            self._passed.popleft().close("the client takes nothing")
         if self._cut_after and now >= self._cut_after:
             self._cut()
+
+    def _expire_one(self, connection: Sender, kind: int) -> None:
+        if kind == WRITE:
+            connection.condition = STALLED
+            self._enqueue(connection)  # its end may call the app
+        elif connection.fd >= 0:
+            connection.expire(kind)
 
     def _cut(self) -> None:
         """End what has not ended in time. Again in each turn that is left: the lead may be lost in here, and calls may come back."""
@@ -330,25 +386,27 @@ class Loop(Reception):
     def again(self, connection: Sender) -> None:
         """Let the others have their turn, then call its `proceed()`."""
         self.deadlines.clear(connection)
-        connection.condition = QUEUED
-        self._again.append(connection)
+        connection.condition = UNFINISHED
+        self._enqueue(connection)
+
+    def _enqueue(self, connection: Sender) -> None:
+        if not connection.queued:
+            connection.queued = True
+            self._queue.append(connection)
 
     def hold(self, connection: Sender) -> None:
-        """Call its `let_go()` at the end of the turn, or when those before it have been waiting for _HOLD seconds.
+        """Call its `let_go()` at the end of the turn, or when that has lasted for _HOLD seconds.
 
         Should a call in between turn out to be a long one, whoever takes the lead lets them go first.
         """
-        now = monotonic()
-        if not self._held:
-            self._held_until = now + _HOLD
         self._held.append(connection)
-        if now >= self._held_until:
-            self._let_go()
 
     def _let_go(self) -> None:
         if not self._held:
             return
-        late = max(0.0, monotonic() - self._held_until)
+        now = monotonic()
+        late = max(0.0, now - self._held_until)
+        self._held_until = now + _HOLD
         while self._held:
             connection = self._held.popleft()
             connection.let_go()
@@ -363,8 +421,10 @@ class Loop(Reception):
         del self._connections[connection.fd]
 
     def dismiss(self, connection: Connection) -> None:
-        """Close it when all others have been looked at: its end may call the app."""
-        self._passed.append(connection)
+        """Close it when it is its turn: its end may call the app."""
+        self.deadlines.clear(connection)
+        connection.condition = DISMISSED
+        self._enqueue(connection)
 
     def warn_once(self, connection: Connection, what: str) -> None:
         """Tell the administrator what is probably a mistake in a configuration, and not again for each that connects."""

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from spyglass.systemd import Listener
     from spyglass.worker.connection import Connection
 
-_ACCEPTED_A_TURN = 16
 _LAST_CALL = 1.0  # seconds for a kept-alive client's next request when the worker drains, or others wait for its place
 _LOOK_FOR_ROOM = 0.25  # seconds between two looks at whether somebody does
 
@@ -128,35 +127,34 @@ class Reception:
             else:
                 self._epoll.unregister(fd)
 
-    def _accept(self, listener: Listener) -> None:
-        # Several, but each is served before the next is taken: whoever waits behind a long one is still there for another worker.
-        for _ in range(_ACCEPTED_A_TURN):
-            # Told to leave in this very turn, or not heard of it yet? Then even those who woke us are for the others, who are told to
-            # look(), or at a stop for the next Master.
-            if len(self._connections) >= self._most or self._quiesced or self._told_to_leave:
-                return
-            try:
-                sock, address = listener.sock.accept()
-            except BlockingIOError:
-                return
-            except OSError as error:
-                if error.errno in EXHAUSTED:
-                    # The connection stays in the queue and the listener readable: without a pause this would spin.
-                    self.log.error(f"cannot accept on {listener}: {error.strerror}; trying again in {ACCEPT_PAUSE:g} s")
-                    self._accept_after = monotonic() + ACCEPT_PAUSE
-                elif error.errno in GONE:
-                    raise RobbedError(f"{listener} is no listening socket any more") from error
-                return  # or the client has gone
-            self._enter()
-            sock.setblocking(False)
-            connection = self._meet(sock, address, listener)
-            if connection.fd in self._connections or connection.fd in self.ours:
-                # The kernel gives numbers that are free. Who had this one would go on with it: another client's answer might leave here.
-                raise RobbedError(f"a new connection has the number of one of ours, {connection.fd}")
-            self._connections[connection.fd] = connection
-            if self.log.debugging:
-                self.log.debug(f"{connection}: accepted")
-            connection.handle()  # its request is most often there already; only who has to wait is watched
+    def _accept(self, listener: Listener) -> Connection | None:
+        """The next client that waits at `listener`; None when there is none, or it must not be accepted now."""
+        # Told to leave in this very turn, or not heard of it yet? Then even those who woke us are for the others, who are told to
+        # look(), or at a stop for the next Master.
+        if len(self._connections) >= self._most or self._quiesced or self._told_to_leave:
+            return None
+        try:
+            sock, address = listener.sock.accept()
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            if error.errno in EXHAUSTED:
+                # The connection stays in the queue and the listener readable: without a pause this would spin.
+                self.log.error(f"cannot accept on {listener}: {error.strerror}; trying again in {ACCEPT_PAUSE:g} s")
+                self._accept_after = monotonic() + ACCEPT_PAUSE
+            elif error.errno in GONE:
+                raise RobbedError(f"{listener} is no listening socket any more") from error
+            return None  # or the client has gone
+        self._enter()
+        sock.setblocking(False)
+        connection = self._meet(sock, address, listener)
+        if connection.fd in self._connections or connection.fd in self.ours:
+            # The kernel gives numbers that are free. Who had this one would go on with it: another client's answer might leave here.
+            raise RobbedError(f"a new connection has the number of one of ours, {connection.fd}")
+        self._connections[connection.fd] = connection
+        if self.log.debugging:
+            self.log.debug(f"{connection}: accepted")
+        return connection
 
     # The one pair that counts what is open: idleness is decided by these two numbers alone.
 

@@ -26,9 +26,10 @@ if TYPE_CHECKING:
 # A fast reader gives the others a turn after so much: its socket may be ready for more for as long as there is any.
 _BYTES_A_TURN = 256 << 10
 _SMALL = 16 << 10  # bytes of an answer that may be held
-# What is to be done when the socket is ready: read, go on with the answer, nothing before the loop's next turn, drop what comes, read
-# the PROXY header that comes before all else, nothing before the app's call has come back from another thread.
-READING, RESPONDING, QUEUED, LINGERING, GREETING, AWAY = range(6)
+# What is to be done when it is the connection's turn: read, go on with the answer when the socket is ready, the same without waiting for
+# it, drop what comes, read the PROXY header that comes before all else, nothing before the app's call has come back from another thread,
+# close since the client takes nothing, close since others wait for its place.
+READING, RESPONDING, UNFINISHED, LINGERING, GREETING, AWAY, STALLED, DISMISSED = range(8)
 
 
 class Sender(Timed):
@@ -47,6 +48,14 @@ class Sender(Timed):
         self._exchange: Exchange | None = None
         self._out: memoryview | bytes = b""
         self._span: FileSpan | None = None
+
+    def handle(self) -> None:
+        """Do what there is to do: it is its turn."""
+        raise NotImplementedError
+
+    def expire(self, kind: int) -> None:
+        """Its deadline has passed, which was of this kind."""
+        raise NotImplementedError
 
     def proceed(self) -> None:
         """Go on with the answer, or with what comes after it."""

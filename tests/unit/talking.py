@@ -166,7 +166,7 @@ class Talking(Worker):
         before = self._state()
         self.turns(2)
         connections = list(self.loop._connections.values())
-        if before != self._state() or self.loop._again:
+        if before != self._state() or self.loop._queue:
             return False
         assert all(each.deadline is not None and each.watched for each in connections), "a connection that nothing will end"
         return True
@@ -180,7 +180,7 @@ class Talking(Worker):
         self._serve_next()
         self._settle()
         assert self.loop._connections == {}
-        assert not self.loop._again
+        assert not self.loop._queue
         assert self.loop.deadlines.next() is None
         assert self.loop.deadlines._wheel == {}
         assert self.app.open == 0

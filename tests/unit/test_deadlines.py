@@ -85,3 +85,36 @@ def test_it_is_a_table_of_who_and_when(steps):
         first = min((when for when, _ in model.values()), default=None)
         assert first is None or deadlines.next() <= first
         assert all(each.deadline == (model[each][1] if each in model else None) for each in connections)
+
+
+def test_none_is_held_against_a_connection_that_is_queued():
+    deadlines, one = Deadlines([1.0]), Timed()
+    deadlines.set(one, 0, now=0.0)
+    one.queued = True
+    assert deadlines.expired(5.0) == []
+    assert deadlines.overdue(5.0) == []
+    assert deadlines.next() > 5.0
+    deadlines.set(one, 0, now=5.0)  # it had something to say
+    one.queued = False
+    assert deadlines.overdue(5.0) == []
+    assert deadlines.expired(6.1) == [(one, 0)]
+
+
+def test_but_it_is_when_that_has_changed_nothing():
+    deadlines, one = Deadlines([1.0]), Timed()
+    deadlines.set(one, 0, now=0.0)
+    one.queued = True
+    assert deadlines.expired(5.0) == []
+    one.queued = False
+    assert deadlines.overdue(5.0) == [(one, 0)]
+    assert (one.deadline, deadlines.overdue(5.0), deadlines.expired(9.0)) == (None, [], [])
+
+
+def test_one_that_was_late_and_is_gone_is_kept_nowhere():
+    deadlines, one = Deadlines([1.0]), Timed()
+    deadlines.set(one, 0, now=0.0)
+    one.queued = True
+    deadlines.expired(5.0)
+    deadlines.forget(one)
+    assert not deadlines.late
+    assert deadlines.next() is None

@@ -176,7 +176,7 @@ def test_nor_is_who_was_not_written_to(start):
         pass
     worker.loop._room_after = 0.0
     worker.loop._make_room()
-    assert not worker.loop._passed
+    assert not worker.loop._queue
     worker.read(reader, 1 << 20)
     assert connection.fd >= 0
 
