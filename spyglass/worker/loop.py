@@ -190,6 +190,8 @@ class Loop(Reception):
     def turn(self) -> None:
         """Wait once, and do what has become possible."""
         self._consider_listening()
+        if self._accepted_by:
+            self._step_back()
         if self.access is not None and self.access.due:
             self.access.write()  # of the last turn, however that has ended
         patience = self._patience()

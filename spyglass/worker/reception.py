@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from spyglass.systemd import Listener
     from spyglass.worker.connection import Connection
 
+_FEW = 1  # so many connections are served where the code is warm; with more, the other workers are to be used as well
 _LAST_CALL = 1.0  # seconds for a kept-alive client's next request when the worker drains, or others wait for its place
 _LOOK_FOR_ROOM = 0.25  # seconds between two looks at whether somebody does
 
@@ -40,6 +41,7 @@ class Reception:
         self.last_call = min(_LAST_CALL, config.keepalive_timeout)
         self._listeners = {listener.fd: listener for listener in listeners}
         self._listening = False
+        self._accepted_by: set[int] = set()  # listeners (descriptors) by which a client was accepted while there were others
         self._quiesced = False
         self._accept_after = 0.0
         self._room_after = 0.0  # monotonic; 0: there is room
@@ -121,11 +123,25 @@ class Reception:
         self._listening = listening
         for fd in self._listeners:
             if listening:
-                # EPOLLEXCLUSIVE: without it every worker wakes for every connection and all but one find nothing (epoll_ctl(2)).
-                # It spreads connections by who sleeps, not evenly: a busy worker is not asleep, so it is not asked.
-                self._epoll.register(fd, select.EPOLLIN | select.EPOLLEXCLUSIVE)
+                self._register(fd)
             else:
                 self._epoll.unregister(fd)
+
+    def _register(self, fd: int) -> None:
+        # EPOLLEXCLUSIVE: without it every worker wakes for every connection and all but one find nothing (epoll_ctl(2)).
+        # The kernel wakes the first in the listener's queue that is asleep: a busy worker is not asked, and of idle ones always the same.
+        self._epoll.register(fd, select.EPOLLIN | select.EPOLLEXCLUSIVE)
+
+    def _step_back(self) -> None:
+        """Go to the end of the queue of workers that wait at a listener, so that the next client wakes another.
+
+        A client that comes meanwhile is not missed: epoll_ctl(2) reports what is ready when it is added.
+        """
+        if self._listening:
+            for fd in self._accepted_by:
+                self._epoll.unregister(fd)
+                self._register(fd)
+        self._accepted_by.clear()
 
     def _accept(self, listener: Listener) -> Connection | None:
         """The next client that waits at `listener`; None when there is none, or it must not be accepted now."""
@@ -152,6 +168,8 @@ class Reception:
             # The kernel gives numbers that are free. Who had this one would go on with it: another client's answer might leave here.
             raise RobbedError(f"a new connection has the number of one of ours, {connection.fd}")
         self._connections[connection.fd] = connection
+        if len(self._connections) > _FEW:
+            self._accepted_by.add(listener.fd)
         if self.log.debugging:
             self.log.debug(f"{connection}: accepted")
         return connection
