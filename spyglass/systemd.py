@@ -23,16 +23,30 @@ _OURS = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID", "NOTIFY
 
 
 class Listener:
-    """A listening stream socket and the name systemd gave it (FileDescriptorName=)."""
+    """A listening stream socket and the name systemd gave it (FileDescriptorName=).
+
+    `inherited` (bool): each connection has the socket options that we want, from the listener. False until the first that has.
+    """
 
     def __init__(self, sock: Listening, name: str) -> None:
         self.sock = sock
         self.name = name
         self.fd = sock.fileno()
         self.is_unix = sock.family == socket.AF_UNIX
+        self.inherited = self.is_unix
 
     def __str__(self) -> str:
         return address_text(self.sock)
+
+    def prepare(self, sock: socket.socket) -> None:
+        """Set on `sock`, just accepted, what it did not get from the listener: it may have been queued before _adopt()."""
+        try:
+            if sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY):
+                self.inherited = True  # connections are accepted in the order in which they came, so all others have it
+            else:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        except OSError:
+            pass  # it is broken, and reading will tell
 
 
 def somebody_waits(listeners: Iterable[Listener]) -> bool:
@@ -95,7 +109,7 @@ def _adopt(fd: int, name: str) -> Listener:
         raise ListenerError(f"{who} is not listening: the unit must have Accept=no")
     sock.setblocking(False)
     if sock.family != socket.AF_UNIX:
-        # Inherited by every accepted connection (tcp(7)), so that no response waits for the acknowledgement of the one before.
+        # Inherited by each connection that comes from now on (tcp(7)), so that no response waits for the acknowledgement of the one before.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return Listener(sock, name)
 

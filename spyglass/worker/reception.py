@@ -163,6 +163,8 @@ class Reception:
             return None  # or the client has gone
         self._enter()
         sock.setblocking(False)
+        if not listener.inherited:
+            listener.prepare(sock)
         connection = self._meet(sock, address, listener)
         if connection.fd in self._connections or connection.fd in self.ours:
             # The kernel gives numbers that are free. Who had this one would go on with it: another client's answer might leave here.

@@ -7,6 +7,7 @@ import socket
 import pytest
 
 from .fake_systemd import server_environ, spyglass, start
+from .visitor import Visitor
 
 
 class Attempt:
@@ -82,3 +83,33 @@ def test_a_plain_file(attempt, tmp_path):
 @pytest.mark.parametrize("number", ["many", "0", "-1", ""])
 def test_a_number_of_descriptors_that_cannot_be(attempt, number):
     check_refused(attempt(LISTEN_FDS=number), f"LISTEN_FDS|{NONE}")
+
+
+NODELAY = """
+import os, socket
+
+def app(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    for fd in map(int, os.listdir("/proc/self/fd")):
+        try:
+            sock = socket.socket(fileno=os.dup(fd))
+        except OSError:
+            continue
+        with sock:
+            try:
+                port = sock.getpeername()[1]
+            except (OSError, IndexError):
+                continue
+            if str(port) == environ["REMOTE_PORT"]:
+                return [b"%d" % sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)]
+    return [b"not found"]
+"""
+
+
+@pytest.mark.parametrize("kind", ["tcp", "tcp6"])
+def test_no_answer_waits_for_an_acknowledgement_not_even_for_those_who_came_before_the_server(systemd, tmp_path, kind):
+    (tmp_path / "app.py").write_text(NODELAY)
+    life = systemd("app", directory=tmp_path, listeners=[kind], idle_timeout=60)
+    for _ in range(2):  # the first wakes it
+        with Visitor(life.address) as visitor:
+            assert visitor.ask().text == "1"

@@ -12,7 +12,7 @@ from spyglass import scoreboard
 from spyglass.scoreboard import ACTIVITY, CALL_SINCE, HOLDS, OPEN, ORDER, SERVED, STATE
 from spyglass.worker.loop import Loop
 
-from .working import GET, ONE, Closing, echo
+from .working import GET, ONE, RESET, Closing, echo
 
 # Answers, and what the Master can see of them
 
@@ -370,3 +370,27 @@ def test_a_worker_without_room_looks_now_and_then_and_one_with_room_does_not(sta
     worker.until(lambda: not worker.slot[OPEN])
     worker.turns()
     assert worker.loop._patience() is None
+
+
+# What connections inherit
+
+
+def test_a_connection_that_was_queued_before_the_listener_had_its_options_gets_them(start):
+    worker = start()
+    early = [worker.client(ONE, tcp=True) for _ in range(2)]
+    worker.tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # as adoption does
+    late = [worker.client(ONE, tcp=True) for _ in range(2)]
+    for client in early + late:
+        assert worker.answers(client, 1) == [b"/1"]
+    listener = next(each for each in worker.loop._listeners.values() if not each.is_unix)
+    assert listener.inherited
+    assert [each.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) for each in worker.loop._connections.values()] == [1] * 4
+
+
+def test_a_connection_that_broke_in_the_queue_is_no_accident(start):
+    worker = start()
+    client = worker.client(ONE, tcp=True)
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+    client.close()
+    worker.turns(3)
+    assert worker.answers(worker.client(ONE, tcp=True), 1) == [b"/1"]
