@@ -272,6 +272,7 @@ class Connection(Sender):
     def _pump(self) -> bool:
         """Send and ask for the next piece, until the answer is out (True), or the client does not take it (False)."""
         exchange = self._exchange
+        held = self._loop.held
         pieces = 0
         while True:
             if (self._out or self._span is not None) and not self.held and not self._flush():
@@ -286,6 +287,12 @@ class Connection(Sender):
                 self._loop.again(self)
                 return False
             pieces += 1
+            if held.pending:
+                path = exchange.path
+                if path in held.harmless:
+                    held.called = path
+                else:
+                    held.try_out(path)
             piece = self._loop.crew.call(exchange, exchange.advance)
             if not self._take(piece):
                 return False
@@ -504,6 +511,7 @@ class Connection(Sender):
         self.fd = -1
         if exchange is not None:
             loop.crew.release(exchange)
+            loop.held.let_go()
             if loop.crew.call(exchange, exchange.abandon) is ELSEWHERE:
                 return
         self._bury()

@@ -275,9 +275,13 @@ class Crew:
 
     @property
     def ample(self) -> bool:
-        """True when somebody would take the lead if the leader's next call was a long one."""
-        # Who is only to be started then needs `threading`, which is the leader's to import, see heard().
-        return bool(self._free) or (len(self._hands) < self._most and "threading" in sys.modules)
+        """True when somebody would take the lead if the leader's next call was a long one, and no other thread runs the app's code."""
+        # One that does may keep the interpreter's lock for as long as it likes. Who is only to be started then needs `threading`, which is
+        # the leader's to import, see heard(); the sentinel is not among those that `threading` knows.
+        threading = sys.modules.get("threading")
+        if self._long or (threading is not None and threading.active_count() > len(self._hands)):
+            return False
+        return bool(self._free) or (len(self._hands) < self._most and threading is not None)
 
     def resign(self) -> None:
         """Give the lead to one who is nobody's home (Demoted), or start one who will be there the next time."""

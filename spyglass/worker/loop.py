@@ -27,7 +27,7 @@ from spyglass.systemd import cache_directory
 from spyglass.worker.connection import Connection, server_name
 from spyglass.worker.crew import Crew, Solo
 from spyglass.worker.reception import Reception
-from spyglass.worker.sending import AWAY, DISMISSED, STALLED, UNFINISHED
+from spyglass.worker.sending import AWAY, DISMISSED, STALLED, UNFINISHED, Held
 from spyglass.worker.spool import Spool
 from spyglass.wsgi import base_environ
 
@@ -48,10 +48,9 @@ if TYPE_CHECKING:
 _LINGER = 2.0  # seconds for a client to read its last answer and close
 _LAST_WORDS = 1.0  # seconds, after the cut, for calls that are not the leader's to make
 _LATE = 1.0  # seconds that a wake-up may be late on a machine that has a lot to do
-_HOLD = 0.001  # seconds
 _TURN = 0.005  # seconds of serving after which the loop looks at what has come meanwhile
 _ACCEPTED_A_TURN = 16
-_EVENTS = 1024  # at least this many of a look
+_EVENTS = 900  # connections that a look tells of in any case
 _NEVER = 1 << 62
 _ANY = ("0.0.0.0", "::")  # noqa: S104, of what is bound already
 
@@ -89,8 +88,7 @@ class Loop(Reception):
         self._queue: deque[Sender] = deque()  # connections that are ready
         self.turn_ends = 0.0  # monotonic: nothing more is begun after that
         self.holding = False  # whether a small answer may wait for those of others
-        self._held: deque[Sender] = deque()
-        self._held_until = 0.0
+        self.held = Held()
         self.deadlines = Deadlines(
             [
                 config.header_timeout,
@@ -156,7 +154,7 @@ class Loop(Reception):
                 connection.watched = 0
         # One thread less to take the lead, should the next call be a long one: nobody is to wait for that.
         self.holding = False
-        self._let_go()
+        self.held.let_go()
 
     def tell_after(self, requests: int, tell: Callable[[], None]) -> None:
         """Call `tell` once, in the turn in which so many `requests` have been answered."""
@@ -196,8 +194,11 @@ class Loop(Reception):
             self.access.write()  # of the last turn, however that has ended
         patience = self._patience()
         asked_at = monotonic() if self._cut_after else 0.0
-        # All of them: a deadline must not be held against a client because what it has sent was not among the first.
-        events = self._epoll.poll(patience, max(_EVENTS, len(self._connections) + len(self.ours)))
+        if len(self._connections) < _EVENTS:
+            events = self._epoll.poll(patience)
+        else:
+            # All of them: a deadline must not be held against a client because what it has sent was not among the first.
+            events = self._epoll.poll(patience, len(self._connections) + len(self.ours))
         # Taken before the app is called: what a client sends meanwhile is read in the next turn, before its deadline is looked at.
         # A worker that is busy keeps the others waiting; that is its time, not theirs.
         heard_at = monotonic()
@@ -235,9 +236,9 @@ class Loop(Reception):
 
     def _serve(self) -> None:
         """Serve what is ready, each at most once, until the time is up."""
-        queue, callers, held = self._queue, self._callers, self._held
+        queue, callers, held = self._queue, self._callers, self.held
         now = monotonic()
-        self._held_until = now + _HOLD
+        held.begin(now)
         self.turn_ends = turn_ends = now + _TURN
         if queue and callers:
             # No more than wait here already: the others are left to workers that have less to do.
@@ -250,8 +251,8 @@ class Loop(Reception):
             if connection.fd >= 0:  # else it was closed meanwhile
                 connection.handle()
             now = monotonic()
-            if held and now >= self._held_until:
-                self._let_go()
+            if now >= held.look_at:
+                held.look(now)
             if now >= turn_ends:
                 return
         if not queue:
@@ -260,8 +261,8 @@ class Loop(Reception):
             for newcomer in self._accept_some(_ACCEPTED_A_TURN):
                 newcomer.handle()
                 now = monotonic()
-                if held and now >= self._held_until:
-                    self._let_go()
+                if now >= held.look_at:
+                    held.look(now)
                 if now >= turn_ends:
                     return
 
@@ -279,7 +280,8 @@ class Loop(Reception):
     def _settle(self) -> None:
         """Do what a turn leaves to be done, however it has ended."""
         self.holding = False
-        self._let_go()
+        self.held.look(monotonic())
+        self.held.let_go()
         if self.deadlines.late:
             # What those have sent was not enough. Who always sends is always queued when the deadlines are looked at.
             for connection, kind in self.deadlines.overdue(self._heard_at):
@@ -395,24 +397,6 @@ class Loop(Reception):
         if not connection.queued:
             connection.queued = True
             self._queue.append(connection)
-
-    def hold(self, connection: Sender) -> None:
-        """Call its `let_go()` at the end of the turn, or when that has lasted for _HOLD seconds.
-
-        Should a call in between turn out to be a long one, whoever takes the lead lets them go first.
-        """
-        self._held.append(connection)
-
-    def _let_go(self) -> None:
-        if not self._held:
-            return
-        now = monotonic()
-        late = max(0.0, now - self._held_until)
-        self._held_until = now + _HOLD
-        while self._held:
-            connection = self._held.popleft()
-            connection.let_go()
-            connection.due += late  # it is not the client who has let time go by
 
     def forget(self, connection: Connection) -> None:
         """It is about to be closed; `exit()` follows when its end is complete."""

@@ -3,7 +3,10 @@
 A piece is sent when it is there, with one exception: while more connections wait to be served in the same turn of the loop, a small answer
 that is complete is *held*, and all that are held leave together. Each send(2) may have to wake a client, most often a proxy on the same
 machine, and in a virtual machine, where that interrupts another processor, it can cost as much as to make the answer. Who waits for
-many clients at a time is woken once that way. Nobody is held for long, see Loop.hold().
+many clients at a time is woken once that way.
+
+What is held waits for the calls of the app in between, for as long as these keep the interpreter's lock, and is lost if they end the
+process. So nothing is held while the app runs in another thread, and before a call that is not known to be quick all of it is sent.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import select
 from time import monotonic
 
 from spyglass.deadlines import WRITE, Timed
+from spyglass.lean import deque
 from spyglass.worker.crew import ELSEWHERE
 from spyglass.wsgi import CutOff, FileSpan
 
@@ -26,10 +30,88 @@ if TYPE_CHECKING:
 # A fast reader gives the others a turn after so much: its socket may be ready for more for as long as there is any.
 _BYTES_A_TURN = 256 << 10
 _SMALL = 16 << 10  # bytes of an answer that may be held
+_HOLD = 0.001  # seconds for which one is, at the most
+_QUICK = 0.001  # seconds
+_TRIALS = 100  # calls in a row that must have been quick until a path is taken for harmless
+_RELAPSE = 10_000  # the same, when one was not
+_MOST_PATHS = 1024
+_NEVER = float("inf")
 # What is to be done when it is the connection's turn: read, go on with the answer when the socket is ready, the same without waiting for
 # it, drop what comes, read the PROXY header that comes before all else, nothing before the app's call has come back from another thread,
 # close since the client takes nothing, close since others wait for its place.
 READING, RESPONDING, UNFINISHED, LINGERING, GREETING, AWAY, STALLED, DISMISSED = range(8)
+
+
+class Held:
+    """Answers that wait to be sent together, `pending`. `harmless` are the paths that may be called meanwhile, `called` is the last.
+
+    `look()` is to be called when the time (monotonic) is `look_at`, and `let_go()` at the end of the turn.
+    """
+
+    def __init__(self) -> None:
+        self.pending: deque[Sender] = deque()
+        self.harmless: set[str] = set()
+        self.called = ""
+        self.look_at = _NEVER
+        self._until = 0.0
+        self._needed: dict[str, int] = {}  # so many calls until it is harmless
+        self._tried = ""  # the path of the call under way that is a trial
+        self._tried_at = 0.0
+
+    def begin(self, now: float) -> None:
+        """A turn begins."""
+        self._until = now + _HOLD
+
+    def add(self, connection: Sender) -> None:
+        """Call its `let_go()` at the end of the turn, or when that has lasted for _HOLD seconds."""
+        if not self.pending:
+            self.look_at = min(self.look_at, self._until)
+        self.pending.append(connection)
+
+    def try_out(self, path: str) -> None:
+        """A call at `path` is to be made, which is not harmless as far as is known."""
+        self.let_go()
+        self._tried, self._tried_at = path, monotonic()
+        self.look_at = 0.0
+
+    def look(self, now: float) -> None:
+        """See whether the call was quick that was a trial, and whether it is time to let go."""
+        if self._tried:
+            path, self._tried = self._tried, ""
+            self._judge(path, now - self._tried_at <= _QUICK)
+        self.look_at = self._until if self.pending else _NEVER
+        if now >= self.look_at:
+            self.let_go()
+
+    def let_go(self) -> None:
+        """Send all of them."""
+        if not self.pending:
+            return
+        now = monotonic()
+        late = max(0.0, now - self._until)
+        if late > _QUICK and self.called:
+            self._judge(self.called, False)
+        self.called = ""
+        self._until = now + _HOLD
+        self.look_at = 0.0 if self._tried else _NEVER
+        while self.pending:
+            connection = self.pending.popleft()
+            connection.let_go()
+            connection.due += late  # it is not the client who has let time go by
+
+    def _judge(self, path: str, quick: bool) -> None:
+        needed = self._needed
+        if not quick:
+            self.harmless.discard(path)
+        left = needed.get(path, _TRIALS) - 1 if quick else _RELAPSE
+        for known in (needed, self.harmless):
+            if len(known) >= _MOST_PATHS:
+                known.clear()
+        if left > 0:
+            needed[path] = left
+        else:
+            needed.pop(path, None)
+            self.harmless.add(path)
 
 
 class Sender(Timed):
@@ -78,7 +160,7 @@ class Sender(Timed):
             if self._loop.holding and exchange is not None and exchange.complete and len(piece) <= _SMALL:
                 self._out = piece
                 self.held = True
-                self._loop.hold(self)
+                self._loop.held.add(self)
                 return True
             try:
                 sent = self.sock.send(piece)

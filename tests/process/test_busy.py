@@ -91,6 +91,40 @@ def test_an_answer_that_waits_for_others_does_not_wait_for_a_long_one(systemd):
         assert slow.answer().text == "slept"
 
 
+KEEPS_THE_LOCK = """
+import os
+
+def app(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    if environ["PATH_INFO"] == "/keep":
+        sum(range(30_000_000))  # in C: no other thread gets on meanwhile
+        open(environ["QUERY_STRING"], "w").close()
+    elif environ["PATH_INFO"] == "/end":
+        os._exit(1)
+    return [b"hello"]
+"""
+
+
+@pytest.mark.parametrize("what", ["keep", "end"])
+def test_an_answer_that_is_finished_is_sent_before_a_call_that_keeps_the_interpreters_lock_or_ends_the_process(systemd, tmp_path, what):
+    (tmp_path / "app.py").write_text(KEEPS_THE_LOCK)
+    ended = tmp_path / "ended"
+    life = systemd("app", directory=tmp_path, idle_timeout=60, workers=1)
+    with Visitor(life.address) as quick, Visitor(life.address) as slow:
+        for visitor in (quick, slow):
+            for _ in range(10):
+                visitor.ask(keep=True)
+        (worker,) = workers(life.run.pid)
+        os.kill(worker, signal.SIGSTOP)
+        quick.send(keep=True)
+        slow.send(f"/{what}?{ended}", keep=True)
+        os.kill(worker, signal.SIGCONT)
+        assert quick.answer().text == "hello"
+        assert not ended.exists()
+        if what == "keep":
+            assert slow.answer().text == "hello"
+
+
 def test_the_very_first_call_of_a_worker_may_be_a_long_one(systemd, tmp_path):
     """Also where the app has no use for `threading`, with which the thread that takes the lead is made. The first worker of a wake alone has
     had no time to learn it.

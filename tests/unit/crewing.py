@@ -130,7 +130,7 @@ class Crewed(Worker):
         """In the leader: all that is not as it should be when nobody is there."""
         loop, crew = self.loop, self.loop.crew
         found = {
-            "connections": loop._connections, "queued": loop._queue, "held": loop._held, "open": self.slot[OPEN],
+            "connections": loop._connections, "queued": loop._queue, "held": loop.held.pending, "open": self.slot[OPEN],
             "returned": crew.returned, "deadlines": loop.deadlines.next() is not None, "a call": self.slot[CALL_SINCE],
             "descriptors": descriptors() - self._descriptors, "bodies": [body for body in self.app.bodies if body.closed != 1],
         }  # fmt: skip

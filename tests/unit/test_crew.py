@@ -802,12 +802,30 @@ def test_what_a_cut_call_would_have_sent_is_not_kept(kind):
 
 def test_nobody_is_counted_on_who_could_not_be_started(monkeypatch):
     """The leader imports what a thread is made with; one that is in a long call cannot."""
+    monkeypatch.setattr(threading, "active_count", lambda: 1)
     crew = Crew(2, Scoreboard(1).slot(0), Journal())
     assert crew.ample
     with monkeypatch.context() as without:
         without.delitem(sys.modules, "threading")
         assert not crew.ample
     os.close(crew.bell)
+
+
+def test_nothing_may_wait_while_another_thread_runs_the_app(stage, monkeypatch):
+    """It may keep the interpreter's lock."""
+    each = stage(3)
+    monkeypatch.setattr(threading, "active_count", lambda: len(each.crew._hands))
+    call = Call()
+    each.call(call)
+    each.promote()
+    assert not each.crew.ample
+    call.give()
+    assert each.led.result() is Demoted
+    each.take_back()
+    each.settle()
+    assert each.crew.ample
+    monkeypatch.setattr(threading, "active_count", lambda: len(each.crew._hands) + 1)  # the app has started one of its own
+    assert not each.crew.ample
 
 
 def test_one_thread_needs_no_crew():

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from spyglass import scoreboard
-from spyglass.worker import loop as loop_module
+from spyglass.worker import sending
 from spyglass.worker.crew import ELSEWHERE
 
 from .working import GET, ONE, Closing, echo, receive
@@ -16,17 +16,27 @@ CLOSE = b"GET /%d HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 
 @pytest.fixture
 def two(start):
-    """two(app, **settings): a worker whose crew has somebody to take the lead, with two kept-alive clients who have been served once."""
+    """two(app, **settings): a worker whose crew has somebody to take the lead, with two kept-alive clients who have been served once.
 
-    def make(app=echo, ample=True, **settings):
+    All paths are taken for harmless, unless told otherwise.
+    """
+
+    def make(app=echo, ample=True, harmless=True, **settings):
         worker = start(app, **settings)
         worker.loop.crew.ample = ample
+        if harmless:
+            worker.loop.held.harmless = Everything()
         clients = [worker.client(GET % number) for number in (1, 2)]
         for number, client in enumerate(clients, start=1):
             assert worker.answers(client, 1)[0].startswith(b"/%d" % number)
         return worker, *clients
 
     return make
+
+
+class Everything(set):
+    def __contains__(self, path):
+        return True
 
 
 def looking(seen):
@@ -55,7 +65,7 @@ def test_answers_of_one_turn_leave_together(two):
 @pytest.mark.parametrize("how", ["nobody could take the lead", "it waits too long"])
 def test_nobody_waits_for_what_may_be_long(two, monkeypatch, how):
     if how == "it waits too long":
-        monkeypatch.setattr(loop_module, "_HOLD", 0)
+        monkeypatch.setattr(sending, "_HOLD", 0)
     seen = []
     worker, first, second = two(looking(seen), ample=how == "it waits too long")
     seen.append(first)
@@ -232,3 +242,79 @@ def test_the_access_log_counts_what_was_held(two, capfd):
     assert worker.answers(first, 1) + worker.answers(second, 1) == [b"/33", b"/4"]
     worker.turns(2)
     assert re.findall(r"200 (\d+) (/\d+)", capfd.readouterr().err)[2:] == [("3", "/33"), ("2", "/4")]
+
+
+# What may be called while answers are held
+
+
+class Watched:
+    """An app that looks, at each call for /4, at what the first client has got by then, and takes its time there if `slow`."""
+
+    def __init__(self):
+        self.got, self.slow, self.first = [], 0.0, None
+
+    def __call__(self, environ, start_response):
+        if environ["PATH_INFO"] == "/4":
+            self.got.append(receive(self.first, 1 << 20))
+            time.sleep(self.slow)
+        return echo(environ, start_response)
+
+
+@pytest.fixture
+def watched(two, monkeypatch):
+    """watched() -> whether the answer to another client was held when the app was called for /4."""
+    monkeypatch.setattr(sending, "_TRIALS", 3)
+    monkeypatch.setattr(sending, "_RELAPSE", 5)
+    monkeypatch.setattr(sending, "_QUICK", 0.05)  # for busy machines
+    monkeypatch.setattr(sending, "_HOLD", 1.0)
+    app = Watched()
+    worker, app.first, second = two(app, harmless=False)
+
+    def ask(slow=0.0):
+        app.slow = slow
+        app.first.sendall(GET % 3)
+        second.sendall(GET % 4)
+        worker.until(lambda: app.got)
+        got = app.got.pop()
+        if not got:
+            assert worker.answers(app.first, 1) == [b"/3"]
+        else:
+            assert got.endswith(b"/3")
+        assert worker.answers(second, 1) == [b"/4"]
+        worker.turns(2)
+        return not got
+
+    ask.worker = worker
+    return ask
+
+
+def test_before_a_call_that_is_not_known_to_be_quick_everything_is_sent(watched):
+    assert [watched() for _ in range(6)] == [False, False, False, True, True, True]
+
+
+def test_one_that_was_slow_is_on_trial_for_longer(watched):
+    assert [watched(), watched(slow=0.1)] == [False, False]
+    assert [watched() for _ in range(7)] == [False] * 5 + [True] * 2
+
+
+def test_so_is_one_that_was_harmless_until_then(watched, monkeypatch):
+    for _ in range(4):
+        held = watched()
+    assert held
+    monkeypatch.setattr(sending, "_HOLD", 0.2)
+    watched(slow=0.5)
+    assert not watched()
+    assert "/4" not in watched.worker.loop.held.harmless
+
+
+def test_no_more_paths_are_remembered_than_there_is_room_for(monkeypatch):
+    monkeypatch.setattr(sending, "_MOST_PATHS", 4)
+    monkeypatch.setattr(sending, "_TRIALS", 1)
+    held = sending.Held()
+    for number in range(20):
+        held.try_out(str(number))
+        held.look(0.0)
+        held.try_out(f"slow {number}")
+        held.look(1e12)
+    assert len(held.harmless) <= 4
+    assert len(held._needed) <= 4
