@@ -14,6 +14,7 @@ import time
 
 from spyglass import zygote
 from spyglass.config import SETTINGS
+from spyglass.doors import LONGEST_WAIT
 from spyglass.errors import EX_CONFIG, LoadError
 from spyglass.generation import how_it_ended
 from spyglass.inherited import Found, refuse, remedy
@@ -94,7 +95,9 @@ class _Rehearsal:
         poll = select.poll()
         poll.register(self._channel, select.POLLIN)
         while READY not in self._facts:
-            if not poll.poll(max(0.0, until - time.monotonic()) * 1000):
+            if not poll.poll(max(0.0, min(until - time.monotonic(), LONGEST_WAIT)) * 1000):
+                if time.monotonic() < until:
+                    continue
                 raise self._late()
             message = zygote.receive(self._channel)
             if message is None:

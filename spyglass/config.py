@@ -220,9 +220,12 @@ class Size(Count):
         return self.check(int(number) * unit)
 
 
+NEVER = 10.0**8  # seconds, three years. A number, so that whatever is made of it is one that systemd and the kernel take, too
+
+
 class Seconds(Setting):
-    kind = "number of seconds"
-    most = 10.0**8  # three years; epoll_wait(2) and timerfd take less than forever
+    kind = 'number of seconds, or "never"'
+    most = NEVER
 
     def __init__(self, default: float, meaning: str, zero: bool = False) -> None:
         super().__init__(float(default), meaning)
@@ -232,13 +235,18 @@ class Seconds(Setting):
         return config.values[self.name]  # type: ignore[return-value]
 
     def check(self, value: object) -> object:
+        if value == "never":
+            return 0.0 if self.zero else NEVER
         if not isinstance(value, int | float) or isinstance(value, bool):
             raise ValueError(f"expected a {self.kind}")
         if not (0 < value <= self.most or (self.zero and value == 0)):
-            raise ValueError(f"expected a {self.kind} {'of at least 0' if self.zero else 'above 0'} and below {self.most:.0e}")
+            least = "of at least 0" if self.zero else "above 0"
+            raise ValueError(f'expected a number of seconds {least} and below {self.most:.0e}, or "never"')
         return float(value)
 
     def parse(self, text: str) -> object:
+        if text == "never":
+            return self.check(text)
         digits = text.replace(".", "", 1)
         if not (digits.isascii() and digits.isdigit()):
             raise ValueError(f"expected a {self.kind}")
@@ -281,7 +289,7 @@ class Config:
     header_timeout = Seconds(10, "a request's head must have arrived after this long; then 408")
     body_timeout = Seconds(30, "a request's body may pause this long; then 408")
     body_min_rate = Size(500, "bytes a second that a request's body must bring, in each `body_timeout` anew; then 408; 0: none")
-    write_timeout = Seconds(60, "a client may take nothing of a response for this long; then its connection is closed")
+    write_timeout = Seconds(60, "a client may take nothing of a response for this long, not a byte; then its connection is closed")
     keepalive_timeout = Seconds(5, "an idle connection is kept for another request this long; must be shorter than `idle_timeout`")
     max_head = Size(64 << 10, "largest request head; beyond: 431, or 414 if it is the request line", least=256)
     max_fields = Count(100, "most header fields of a request; beyond: 431", least=1, most=10_000)
@@ -377,8 +385,9 @@ def _load(file: str | None, environ: Mapping[str, str], options: Mapping[str, st
         raise ConfigError(faults[0], also=faults[1:])
     config = Config(values, file)
     if config.idle_timeout and config.keepalive_timeout >= config.idle_timeout:
+        kept = "never" if config.keepalive_timeout == NEVER else f"{config.keepalive_timeout:g} s"
         raise ConfigError(
-            f"{place('keepalive_timeout')}: keepalive_timeout: {config.keepalive_timeout:g} s must be shorter than "
+            f"{place('keepalive_timeout')}: keepalive_timeout: {kept} must be shorter than "
             f"idle_timeout, {config.idle_timeout:g} s, or a kept-alive connection would always hold off the leaving"
         )
     return config

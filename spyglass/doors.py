@@ -9,6 +9,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+LONGEST_WAIT = 86400.0  # seconds; epoll_wait(2) and poll(2) count milliseconds in an int, which is enough for 24 days
+
+
 class Doors:
     """Maps descriptors to callables; `wait()` calls those of the descriptors that are ready."""
 
@@ -27,8 +30,8 @@ class Doors:
         self._epoll.unregister(fd)
 
     def wait(self, seconds: float | None) -> None:
-        """Wait until a door stirs, or for `seconds`."""
-        for fd, _ in self._epoll.poll(seconds):
+        """Wait until a door stirs, or for `seconds`, but no longer than LONGEST_WAIT."""
+        for fd, _ in self._epoll.poll(seconds if seconds is None else min(seconds, LONGEST_WAIT)):
             # What was called before may have closed this one.
             door = self._doors.get(fd)
             if door is not None:

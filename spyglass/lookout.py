@@ -13,6 +13,7 @@ import sys
 import time
 
 from spyglass.addresses import FIRST_FD, address_text
+from spyglass.doors import LONGEST_WAIT
 from spyglass.errors import ListenerError, UsageError
 from spyglass.lean import Listening, signal, signal_name, socket
 from spyglass.signals import Signals
@@ -171,7 +172,7 @@ class Lookout:
         due = [self._leftover[1]] if self._leftover else []
         if not self._master and now < self._not_before:
             due.append(self._not_before)
-        return max(0.0, min(due) - now) * 1000 + 1 if due else None
+        return max(0.0, min(min(due) - now, LONGEST_WAIT)) * 1000 + 1 if due else None
 
     def _watch(self, watching: bool) -> None:
         if watching == self._watching:

@@ -104,7 +104,11 @@ class Connection(Sender):
         elif self.condition == GREETING:
             self._greet()
         elif self.condition == STALLED:
-            self.close("the client takes nothing")
+            if self.progresses():
+                self.condition = RESPONDING
+                self._loop.deadlines.set(self, WRITE, monotonic())
+            else:
+                self.close("the client takes nothing")
         elif self.condition == DISMISSED:
             self.close("others wait for its place")
 

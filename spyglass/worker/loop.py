@@ -18,6 +18,7 @@ from time import monotonic
 
 from spyglass import scoreboard
 from spyglass.deadlines import WRITE, Deadlines
+from spyglass.doors import LONGEST_WAIT
 from spyglass.http11.body import Bodies
 from spyglass.http11.head import HeadParser
 from spyglass.http11.refusal import http_date
@@ -294,7 +295,7 @@ class Loop(Reception):
             self.crew.resign()
 
     def _patience(self) -> float | None:
-        """Seconds until something falls due; None: nothing will."""
+        """Seconds until something falls due, or it is time to look whether it has; None: nothing will."""
         if self._queue or self._callers or self.crew.returned:
             return 0
         due = self.deadlines.next()
@@ -308,7 +309,7 @@ class Loop(Reception):
             if when:
                 due = min(due, when) if due is not None else when
         # epoll_wait(2) counts in milliseconds and Python rounds up, so a deadline that woke us has passed.
-        return None if due is None else max(0.0, due - monotonic())
+        return None if due is None else max(0.0, min(due - monotonic(), LONGEST_WAIT))
 
     def _bell_rang(self, fd: int) -> None:
         import os

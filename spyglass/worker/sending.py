@@ -16,6 +16,7 @@ import select
 from time import monotonic
 
 from spyglass.deadlines import WRITE, Timed
+from spyglass.doors import LONGEST_WAIT
 from spyglass.lean import deque
 from spyglass.worker.crew import ELSEWHERE
 from spyglass.wsgi import CutOff, FileSpan
@@ -117,7 +118,7 @@ class Held:
 class Sender(Timed):
     """The sending side of `sock` (non-blocking). `held` (bool) tells whether what is in `_out` waits for the end of the turn."""
 
-    __slots__ = ("_exchange", "_loop", "_out", "_span", "condition", "fd", "held", "sock", "watched")
+    __slots__ = ("_exchange", "_loop", "_out", "_span", "_untaken", "condition", "fd", "held", "sock", "watched")
 
     def __init__(self, loop: Loop, sock: socket.socket, condition: int) -> None:
         super().__init__()
@@ -130,6 +131,7 @@ class Sender(Timed):
         self._exchange: Exchange | None = None
         self._out: memoryview | bytes = b""
         self._span: FileSpan | None = None
+        self._untaken = 0  # bytes that the client had not taken when that was looked at last
 
     def handle(self) -> None:
         """Do what there is to do: it is its turn."""
@@ -215,6 +217,7 @@ class Sender(Timed):
             self.condition = RESPONDING
             if self._exchange is not None and not self._exchange.done:
                 self._loop.crew.bind(self._exchange)
+            self._untaken = untaken(self.fd)
             self._loop.watch(self, select.EPOLLOUT)
             self._loop.deadlines.set(self, WRITE, monotonic())
             return False
@@ -245,6 +248,14 @@ class Sender(Timed):
         except OSError:
             pass  # it is full, or whoever uses it next will hear of it
 
+    def progresses(self) -> bool:
+        """True when the client has taken something since the socket was full, or since this was asked last.
+
+        The socket is ready again only when a third of it is free, which a slow reader may take longer for than it has.
+        """
+        before, self._untaken = self._untaken, untaken(self.fd)
+        return self._untaken < before
+
     def push(self, data: bytes) -> None:
         """Send `data` before returning, for write(): the one call in which a slow reader holds up a thread (PEP 3333 wants it so)."""
         left = memoryview(data)
@@ -254,9 +265,27 @@ class Sender(Timed):
             try:
                 left = left[self.sock.send(left) :]
             except BlockingIOError:
-                if not poll.poll(self._loop.write_timeout * 1000):
-                    raise CutOff("the client takes nothing") from None
+                self._untaken = untaken(self.fd)
+                self._wait_for_room(poll)
             except OSError as error:
                 raise CutOff(f"writing failed: {error.strerror}") from None
             if self._exchange is not None:
                 self._loop.crew.progress(self._exchange)
+
+    def _wait_for_room(self, poll: select.poll) -> None:
+        timeout = self._loop.write_timeout
+        until = monotonic() + timeout
+        while not poll.poll(min(timeout, LONGEST_WAIT) * 1000):
+            if self.progresses():
+                until = monotonic() + timeout
+            elif monotonic() >= until:
+                raise CutOff("the client takes nothing") from None
+
+
+def untaken(fd: int) -> int:
+    """See room.untaken(); 0 when no descriptor is left to import it with."""
+    try:
+        from spyglass.worker import room  # only a slow reader pays for it
+    except (OSError, ImportError):
+        return 0
+    return room.untaken(fd)

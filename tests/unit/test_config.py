@@ -5,11 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spyglass import config
-from spyglass.config import SETTINGS, Config, load
+from spyglass.config import NEVER, SETTINGS, Config, load
 from spyglass.errors import EX_CONFIG, ConfigError
 from spyglass.wording import default_text
 
-SECONDS = "expected a number of seconds"
+SECONDS = 'expected a number of seconds, or "never"'
+ABOVE = 'expected a number of seconds above 0 and below 1e+08, or "never"'
+AT_LEAST = 'expected a number of seconds of at least 0 and below 1e+08, or "never"'
 ACCESS_LOG = 'expected true, false, "combined", "json", or a format'
 FORMAT = f"{ACCESS_LOG} with 1 to 40 directives such as %h"
 DIRECTIVES = "expected %h %a %l %u %t %r %m %U %q %H %s %>s %b %B %D %T %X %P %A %{Field-Name}i or %%"
@@ -52,6 +54,8 @@ def complaint(file=None, environ=None, options=None):
         ("preload = false", False),
         ("idle_timeout = 90", 90.0),
         ("idle_timeout = 0", 0.0),
+        ('idle_timeout = "never"', 0.0),
+        ('write_timeout = "never"', NEVER),
         ("header_timeout = 0.25", 0.25),
         ("max_body = 0", 0),
         ("max_body = 4096", 4096),
@@ -94,6 +98,8 @@ TEXTS = [
     ("debug", "1", True),
     ("debug", "FALSE", False),
     ("idle_timeout", "0", 0.0),
+    ("idle_timeout", "never", 0.0),
+    ("request_timeout", "never", NEVER),
     ("idle_timeout", "2.5", 2.5),
     ("header_timeout", ".5", 0.5),
     ("max_head", "64k", 64 << 10),
@@ -186,10 +192,11 @@ def test_the_shown_default_means_the_default(name):
         # Seconds
         ('  idle_timeout = "30"', 1, f"idle_timeout: {SECONDS}, not '30'"),
         ("idle_timeout = true", 1, f"idle_timeout: {SECONDS}, not true"),
-        ("idle_timeout = -1", 1, f"idle_timeout: {SECONDS} of at least 0 and below 1e+08, not -1"),
-        ("idle_timeout = nan", 1, f"idle_timeout: {SECONDS} of at least 0 and below 1e+08, not nan"),
-        ("idle_timeout = inf", 1, f"idle_timeout: {SECONDS} of at least 0 and below 1e+08, not inf"),
-        ("header_timeout = 0", 1, f"header_timeout: {SECONDS} above 0 and below 1e+08, not 0"),
+        ("idle_timeout = -1", 1, f"idle_timeout: {AT_LEAST}, not -1"),
+        ("idle_timeout = nan", 1, f"idle_timeout: {AT_LEAST}, not nan"),
+        ("idle_timeout = inf", 1, f"idle_timeout: {AT_LEAST}, not inf"),
+        ('header_timeout = "Never"', 1, f"header_timeout: {SECONDS}, not 'Never'"),
+        ("header_timeout = 0", 1, f"header_timeout: {ABOVE}, not 0"),
         # Sizes
         ('max_body = "1X"', 1, f"max_body: {SIZE}, not '1X'"),
         ('max_body = "1 M"', 1, f"max_body: {SIZE}, not '1 M'"),
@@ -252,7 +259,7 @@ def test_a_mistake_in_the_file_is_named_with_its_line(toml, text, line, says):
         ("idle_timeout", "nan", f"{SECONDS}, not 'nan'"),
         ("idle_timeout", ".", f"{SECONDS}, not '.'"),
         ("idle_timeout", "1.2.3", f"{SECONDS}, not '1.2.3'"),
-        ("write_timeout", "0.0", f"{SECONDS} above 0 and below 1e+08, not '0.0'"),
+        ("write_timeout", "0.0", f"{ABOVE}, not '0.0'"),
         ("max_body", "1KB", f"{SIZE}, not '1KB'"),
         ("max_body", "-1", f"{SIZE}, not '-1'"),
         ("debug", "maybe", "expected true or false, not 'maybe'"),
@@ -343,6 +350,12 @@ def test_a_contradiction_is_named_where_keepalive_timeout_was_set(toml):
     assert complaint(options=options) == f"--keepalive-timeout: keepalive_timeout: 5 s {CONTRADICTION}"
     file = toml("workers = 2\nkeepalive_timeout = 6\nidle_timeout = 5")
     assert complaint(file) == f"{file}:2: keepalive_timeout: 6 s {CONTRADICTION}"
+    file = toml('keepalive_timeout = "never"\nidle_timeout = 5')
+    assert complaint(file) == f"{file}:1: keepalive_timeout: never {CONTRADICTION}"
+
+
+def test_kept_for_ever_is_no_contradiction_to_staying_awake_for_ever():
+    assert load(None, {}, {"idle_timeout": "never", "keepalive_timeout": "never"}).keepalive_timeout == NEVER
 
 
 def test_all_that_is_wrong_is_known(toml):

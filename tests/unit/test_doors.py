@@ -61,3 +61,13 @@ def test_it_waits_no_longer_than_it_is_told():
     doors, began = Doors(), time.monotonic()
     doors.wait(0.05)
     assert 0.05 <= time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("seconds", [float("inf"), 1e12, 1e8, 2147484.0])
+def test_however_long_the_wait_it_is_not_too_long_for_the_kernel(pipes, seconds):
+    """epoll_wait(2) counts milliseconds in an int."""
+    doors, called = Doors(), []
+    doors.open(pipes[0][0], lambda: called.append(True))
+    os.write(pipes[0][1], b"x")
+    doors.wait(seconds)
+    assert called == [True]

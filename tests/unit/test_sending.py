@@ -1,6 +1,9 @@
 """Small answers of one turn leave together: who is held, until when, and that nobody is forgotten."""
 
+import contextlib
+import itertools
 import re
+import socket
 import time
 
 import pytest
@@ -265,7 +268,7 @@ def watched(two, monkeypatch):
     """watched() -> whether the answer to another client was held when the app was called for /4."""
     monkeypatch.setattr(sending, "_TRIALS", 3)
     monkeypatch.setattr(sending, "_RELAPSE", 5)
-    monkeypatch.setattr(sending, "_QUICK", 0.05)  # for busy machines
+    monkeypatch.setattr(sending, "_QUICK", 0.3)  # for busy machines
     monkeypatch.setattr(sending, "_HOLD", 1.0)
     app = Watched()
     worker, app.first, second = two(app, harmless=False)
@@ -293,7 +296,7 @@ def test_before_a_call_that_is_not_known_to_be_quick_everything_is_sent(watched)
 
 
 def test_one_that_was_slow_is_on_trial_for_longer(watched):
-    assert [watched(), watched(slow=0.1)] == [False, False]
+    assert [watched(), watched(slow=0.5)] == [False, False]
     assert [watched() for _ in range(7)] == [False] * 5 + [True] * 2
 
 
@@ -301,8 +304,8 @@ def test_so_is_one_that_was_harmless_until_then(watched, monkeypatch):
     for _ in range(4):
         held = watched()
     assert held
-    monkeypatch.setattr(sending, "_HOLD", 0.2)
-    watched(slow=0.5)
+    monkeypatch.setattr(sending, "_HOLD", 0.1)
+    watched(slow=0.8)
     assert not watched()
     assert "/4" not in watched.worker.loop.held.harmless
 
@@ -318,3 +321,94 @@ def test_no_more_paths_are_remembered_than_there_is_room_for(monkeypatch):
         held.look(1e12)
     assert len(held.harmless) <= 4
     assert len(held._needed) <= 4
+
+
+# Slow readers
+
+
+def slowly_reading(worker):
+    """A client whose kernel tells of each thousand bytes that were read, and reading that is much slower than the socket is filled."""
+    client = socket.socket()
+    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 1000)
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+    client.connect(worker.tcp.getsockname())
+    client.sendall(ONE)
+    worker.clients.append(client)
+    return client
+
+
+def test_who_reads_slowly_but_steadily_is_not_cut(start, monkeypatch):
+    """The socket is ready again only when a third of its buffer is free, which takes longer than write_timeout."""
+
+    def app(environ, start_response):
+        start_response("200 OK", [])
+        return [b"x" * (4 << 20)]
+
+    worker = start(app, write_timeout=0.5)
+    client = slowly_reading(worker)
+    worker.until(lambda: worker.slot[scoreboard.OPEN] and any(each._out for each in worker.loop._connections.values()))
+    asked = []
+    progresses = sending.Sender.progresses
+    monkeypatch.setattr(sending.Sender, "progresses", lambda self: asked.append(progresses(self)) or asked[-1])
+    while len(asked) < 3:
+        receive(client, 2000)
+        worker.turns(1)
+        time.sleep(0.01)
+        assert worker.slot[scoreboard.OPEN], "it was cut"
+    assert asked == [True] * len(asked)
+    worker.until(lambda: not worker.slot[scoreboard.OPEN])  # it takes nothing any more
+    assert asked[-1] is False
+
+
+def test_nor_is_who_reads_slowly_what_write_sends(start, monkeypatch):
+    looks = []
+
+    class Poll:
+        def register(self, *_): ...
+
+        def poll(self, timeout):
+            looks.append(timeout)
+            if len(looks) % 3:
+                return []
+            with contextlib.suppress(BlockingIOError):
+                client.recv(1 << 20)
+            return [1]
+
+    def app(environ, start_response):
+        write = start_response("200 OK", [])
+        write(b"x" * (4 << 20))
+        return []
+
+    worker = start(app, write_timeout=10**8)
+    left = itertools.count(1 << 30, -1)
+    monkeypatch.setattr(sending, "untaken", lambda fd: next(left))
+    client = worker.client(ONE)
+    client.setblocking(False)
+    with monkeypatch.context() as patched:
+        patched.setattr(sending.select, "poll", Poll)
+        worker.turns(2)
+    assert looks
+    assert max(looks) <= 2**31 - 1
+
+
+def test_what_was_not_taken_is_known_on_any_socket():
+    for pair in (socket.socketpair(), tcp_pair()):
+        one, other = pair
+        with one, other:
+            one.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    one.send(bytes(1 << 16))
+            before = sending.untaken(one.fileno())
+            assert before > 0
+            other.settimeout(1)
+            with contextlib.suppress(TimeoutError):
+                for _ in range(40):
+                    other.recv(1 << 16)
+            assert sending.untaken(one.fileno()) < before
+
+
+def tcp_pair():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        client = socket.create_connection(server.getsockname())
+        return client, server.accept()[0]

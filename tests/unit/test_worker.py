@@ -394,3 +394,9 @@ def test_a_connection_that_broke_in_the_queue_is_no_accident(start):
     client.close()
     worker.turns(3)
     assert worker.answers(worker.client(ONE, tcp=True), 1) == [b"/1"]
+
+
+def test_a_deadline_in_three_years_is_not_too_far_for_the_kernel(start):
+    worker = start(keepalive_timeout=1e8, idle_timeout=0)
+    assert worker.answers(worker.client(ONE), 1) == [b"/1"]
+    assert worker.loop._patience() < 2**31 / 1000
