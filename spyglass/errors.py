@@ -9,6 +9,11 @@ from __future__ import annotations
 import errno
 import os
 
+from spyglass.printable import lines, one_line, paths
+
+_SUMMARY = 500  # characters; systemd takes no note that is longer than 4 KiB
+_SHORT = 200
+
 EX_CONFIG = 78
 """Exit status for configuration or an app that fails (sysexits.h; the units name it in RestartPreventExitStatus=)."""
 
@@ -51,15 +56,18 @@ class LoadError(Exception):
     `summary` (str) is one line such as "ModuleNotFoundError: No module named 'blgo'", `details` (str) the traceback from the
     app's first frame on, and where the sandbox has refused something a line about that, or "", and `files` (list of str) the paths
     whose change makes another try worth while. `told` (bool) is set when the journal has it all.
+
+    Any of it may be the app's words. They go to systemd, the journal, clients and root's terminal, so they are made printable and bounded
+    here.
     """
 
     told = False
 
     def __init__(self, summary: str, details: str = "", files: list[str] | None = None) -> None:
-        super().__init__(summary)
-        self.summary = summary
-        self.details = details
-        self.files = files or []
+        self.summary = one_line(summary, _SUMMARY)
+        super().__init__(self.summary)
+        self.details = lines(details)
+        self.files = paths(files or [])
 
 
 class PrefaceError(Exception):
@@ -85,13 +93,10 @@ def blame(error: BaseException) -> str:
     return "a bug of ours"
 
 
-def one_line(error: BaseException) -> str:
-    """`error` and the line of code that raised it, as one printable line: its text may hold what a client has sent."""
+def told_shortly(error: BaseException) -> str:
+    """Return `error` and the line of code that raised it, as one printable line: its text may hold what a client has sent."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
     place = f" ({os.path.basename(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno})" if trace is not None else ""
-    return f"{type(error).__name__}: {ascii(str(error))[:_LONGEST]}{place}"
-
-
-_LONGEST = 200  # characters
+    return f"{type(error).__name__}: {one_line(str(error), _SHORT)}{place}"

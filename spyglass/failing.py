@@ -185,7 +185,7 @@ class Trouble:
 def _look_at(path: str) -> tuple[int, int, int] | None:
     try:
         status = os.stat(path)
-    except OSError:
+    except (OSError, ValueError):  # the latter: no file can have such a name
         return None
     return status.st_mtime_ns, status.st_size, status.st_ino
 

@@ -9,6 +9,7 @@ import os
 import sys
 
 from spyglass.errors import LoadError
+from spyglass.printable import name_of, words_of
 from spyglass.systemd import cache_directory
 
 TYPE_CHECKING = False
@@ -203,10 +204,18 @@ def _attribute(owner: object, name: str, source: list[str]) -> object:
 
 def failure(error: BaseException, files: Iterable[str] = (), doing: str = "") -> LoadError:
     """What `error`, raised by the app's code while it was `doing` something else than being loaded, means for those who have to mend it."""
+    try:
+        return _failure(error, files, doing)
+    except BaseException:  # the app's again: looking at an error runs its code
+        line = f"{name_of(error)}: {words_of(error)}".removesuffix(": ")
+        return LoadError(f"{doing}: {line}" if doing else line, "(no traceback: looking at this error raises another)", list(files))
+
+
+def _failure(error: BaseException, files: Iterable[str], doing: str) -> LoadError:
     import traceback
 
-    text = str(error).strip().partition("\n")[0]
-    line = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    text = words_of(error).strip().partition("\n")[0]
+    line = f"{name_of(error)}: {text}" if text else name_of(error)
     trace = _without_us(error.__traceback__)
     # Without a frame of the app's (nothing of that name to import) the summary says it all, but for where a syntax error stands.
     details = ""
@@ -216,7 +225,7 @@ def failure(error: BaseException, files: Iterable[str] = (), doing: str = "") ->
     named = [frame.filename for frame in traceback.extract_tb(trace)]
     if isinstance(error, SyntaxError) and error.filename:
         named.append(error.filename)
-        line = f"{type(error).__name__}: {error.msg} ({error.filename}, line {error.lineno})"
+        line = f"{name_of(error)}: {error.msg} ({error.filename}, line {error.lineno})"
     if isinstance(error, SystemExit):
         line = f"the app called sys.exit({error.code!r})" + ("" if doing else " while it was being loaded")
     if isinstance(error, ModuleNotFoundError) and error.name:

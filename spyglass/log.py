@@ -16,6 +16,8 @@ import os
 import sys
 import time
 
+from spyglass.printable import lines, name_of, one_line, words_of
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,6 +27,7 @@ ERROR, WARNING, INFO, DEBUG = 3, 4, 6, 7  # the priorities of syslog(3)
 LEVELS = {"error": ERROR, "warning": WARNING, "info": INFO, "debug": DEBUG}
 _JOURNAL = "/run/systemd/journal/stdout"
 _MOST_HINTS = 16
+_LONGEST = 8 << 10  # characters of a line
 _NAMES = {ERROR: "error: ", WARNING: "warning: "}
 
 
@@ -64,12 +67,17 @@ def _open_stream() -> int:
 
 
 def traceback_of(error: BaseException) -> str:
-    """The traceback of `error`; its last line alone when there is no descriptor left to import with what makes the others."""
+    """Return the traceback of `error`, bounded and printable. Never raises.
+
+    It is the last line alone when no descriptor is left to import `traceback`, or when looking at `error` raises another error.
+    """
     try:
         import traceback  # brings linecache and tokenize along: only who fails pays for them
-    except OSError:
-        return f"{type(error).__name__}: {error}"
-    return "".join(traceback.format_exception(error)).rstrip()
+
+        text = "".join(traceback.format_exception(error)).rstrip()
+    except BaseException:
+        text = f"{name_of(error)}: {words_of(error)}"
+    return lines(text)
 
 
 class Log:
@@ -153,10 +161,11 @@ class Log:
     def _write(self, priority: int, text: str) -> None:
         if priority > self.level:
             return
-        # Each line again, or journald files the rest of a traceback under "info".
+        # Each line again, or journald files the rest of a traceback under "info". For journald a line also ends at a NUL and after 48 KiB
+        # (LineMax=), and what the app has put behind that would be read as a priority.
         start = self.start(priority)
-        lines = "".join(f"{start}{line}\n" for line in text.split("\n"))
+        written = "".join(f"{start}{one_line(line, _LONGEST)}\n" for line in text.split("\n"))
         try:
-            os.write(self.fd, lines.encode(sys.getfilesystemencoding(), "backslashreplace"))
+            os.write(self.fd, written.encode(sys.getfilesystemencoding(), "backslashreplace"))
         except OSError:
             pass

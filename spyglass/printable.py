@@ -7,8 +7,15 @@ It is made harmless where it enters (LoadError, Log, notify()), so that nothing 
 
 from __future__ import annotations
 
+from os import fsencode
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 LONGEST = 1000  # characters of a line that is passed on
 _CUT = "..."
+_LONGEST_PATH = 4096  # PATH_MAX
 
 
 def one_line(text: str, limit: int = LONGEST) -> str:
@@ -22,15 +29,54 @@ def one_line(text: str, limit: int = LONGEST) -> str:
     return line if len(line) <= limit else line[: limit - len(_CUT)] + _CUT
 
 
-def lines(text: str, most: int, limit: int) -> str:
-    """Return `text` with each of its lines as one_line(), at most `most` of them (int): of more, the first and the last ones.
+def lines(text: str, most: int = 200, size: int = 16 << 10) -> str:
+    """Return `text` with each of its lines as one_line(); only "\\n" ends one.
 
-    `limit` (int) is for a line. Only "\\n" ends one.
+    Of more than `most` lines (int), and of more than about `size` characters (int), the first and the last are left.
     """
     rows = text.split("\n")
     if len(rows) > most:
         rows = [*rows[: most // 2], _CUT, *rows[len(rows) - (most - most // 2 - 1) :]]
-    return "\n".join([one_line(row, limit) for row in rows])
+    shown = "\n".join([one_line(row) for row in rows])
+    return shown if len(shown) <= size else f"{shown[: size // 2]}\n{_CUT}\n{shown[-(size // 2) :]}"
+
+
+def paths(names: Iterable[str], most: int = 256, size: int = 32 << 10) -> list[str]:
+    """Return those of `names` that can be the name of a file: at most `most` (int), of `size` characters (int) together."""
+    found: list[str] = []
+    for name in names:
+        if len(name) > _LONGEST_PATH:
+            continue
+        size -= len(name)
+        if size < 0 or len(found) >= most:
+            break
+        if "\0" not in name and _is_encodable(name):
+            found.append(name)
+    return found
+
+
+def words_of(error: BaseException) -> str:
+    """Return what `error` says of itself, "" when asking raises another error: it is the app's code that answers."""
+    try:
+        return str.__str__(str(error))  # without what a subclass of str might do later
+    except BaseException:
+        return ""
+
+
+def name_of(error: BaseException) -> str:
+    """Return the name of the class of `error`, in one line; a metaclass may refuse it."""
+    try:
+        return one_line(type(error).__name__, 100)
+    except BaseException:
+        return "an exception"
+
+
+def _is_encodable(name: str) -> bool:
+    try:
+        fsencode(name)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _shown(letter: str) -> str:

@@ -14,6 +14,7 @@ import select
 from spyglass.addresses import FIRST_FD, address_text
 from spyglass.errors import ListenerError
 from spyglass.lean import Listening, socket
+from spyglass.printable import one_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -115,7 +116,10 @@ def _adopt(fd: int, name: str) -> Listener:
 
 
 def notify(*lines: str) -> None:
-    """Tell systemd, if it listens: "READY=1", "STATUS=...", "STOPPING=1" (sd_notify(3)). Never raises: nobody listening is normal."""
+    """Tell systemd, if it listens: "READY=1", "STATUS=...", "STOPPING=1" (sd_notify(3)). Never raises: nobody listening is normal.
+
+    For systemd "\\r" ends an assignment as "\\n" does, so each of `lines` is made one line: no text can add another to it.
+    """
     if not os.environ.get("NOTIFY_SOCKET"):
         return
     # Not with the other imports: it brings libsystemd and six more libraries along, and the first note is sent when the zygote is on
@@ -123,8 +127,8 @@ def notify(*lines: str) -> None:
     from systemd import _daemon as daemon
 
     try:
-        daemon.notify("\n".join(lines))
-    except OSError:
+        daemon.notify("\n".join([one_line(line) for line in lines]))
+    except (OSError, ValueError, TypeError):
         pass
 
 

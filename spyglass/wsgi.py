@@ -15,6 +15,7 @@ from spyglass.http11.refusal import REASONS
 from spyglass.http11.request import PROXY_FIELDS
 from spyglass.http11.response import CHUNKED, LENGTH, NONE, UNTIL_CLOSE, CheckedFields, Head, check_fields, check_status, make_head
 from spyglass.log import traceback_of
+from spyglass.printable import name_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -305,7 +306,7 @@ class Exchange:
             self._context.run(close)
         except BaseException as error:
             # The response is out, or its client is gone: nobody is left to be told but the journal.
-            self._server.log.exception(f"{self._request.method} {self._request.target}: close() raised {type(error).__name__}", error)
+            self._server.log.exception(f"{self._request.method} {self._request.target}: close() raised {name_of(error)}", error)
 
     def start_response(self, status: str, fields: list[tuple[str, str]], exc_info: ExcInfo | None = None) -> Callable[[bytes], None]:
         """PEP 3333, "The start_response() Callable"."""
@@ -404,11 +405,11 @@ class Exchange:
 
     def _failed(self, error: BaseException) -> bytes:
         request, server = self._request, self._server
-        server.log.exception(f"{request.method} {request.target}: the app raised {type(error).__name__}", error)
+        server.log.exception(f"{request.method} {request.target}: the app raised {name_of(error)}", error)
         self._close()
         if self._head is not None:
             server.count_error()
-            raise CutOff(f"the app raised {type(error).__name__} in the middle of its response") from None
+            raise CutOff(f"the app raised {name_of(error)} in the middle of its response") from None
         text = "Internal Server Error\n"
         if server.debug:
             text += f"\n{traceback_of(error)}\n"

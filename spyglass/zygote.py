@@ -337,6 +337,4 @@ class Zygote:
 
 
 def report_failure(channel: socket.socket, error: LoadError, *about: Any) -> None:
-    half = LARGEST // 4
-    details = error.details if len(error.details) < half else f"{error.details[: half // 2]}\n...\n{error.details[-half // 2 :]}"
-    send(channel, *about, error.summary[:half], details, error.files[:256])
+    send(channel, *about, error.summary, error.details, error.files)

@@ -17,7 +17,7 @@ import sys
 from time import monotonic
 
 from spyglass.deadlines import BODY, HEAD, IDLE, LAST_CALL, LINGER, WRITE
-from spyglass.errors import RequestError, blame, one_line
+from spyglass.errors import RequestError, blame, told_shortly
 from spyglass.http11.refusal import refusal
 from spyglass.http11.request import RequestReader
 from spyglass.lean import socket
@@ -370,7 +370,7 @@ class Connection(Sender):
 
     def _misread(self, error: Exception) -> None:
         """What the client has sent makes our own code fail. That costs this connection, not the worker and all the others."""
-        self._loop.log.error(f"{self}: {blame(error)} while reading a request: {one_line(error)}")
+        self._loop.log.error(f"{self}: {blame(error)} while reading a request: {told_shortly(error)}")
         self._refuse(400, "the request cannot be read")
 
     def _refusal(self, status: int, why: str) -> bytes:

@@ -6,7 +6,7 @@ import select
 from time import monotonic
 
 from spyglass.deadlines import HEAD
-from spyglass.errors import PrefaceError, blame, one_line
+from spyglass.errors import PrefaceError, blame, told_shortly
 from spyglass.http11.proxy_protocol import read_header
 from spyglass.trust import trusted
 
@@ -58,7 +58,7 @@ class Greeting:
             return None
         except Exception as error:
             # It costs this connection, not the worker and all the others.
-            self._loop.log.error(f"{connection}: {blame(error)} while reading a PROXY header: {one_line(error)}")
+            self._loop.log.error(f"{connection}: {blame(error)} while reading a PROXY header: {told_shortly(error)}")
             connection.close("its PROXY header cannot be read")
             return None
         if header is None:

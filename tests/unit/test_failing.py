@@ -64,6 +64,15 @@ def test_a_file_that_changes_is_worth_a_try_at_once(app, change):
     assert broken.may_retry(50.0)
 
 
+def test_what_cannot_be_the_name_of_a_file_is_not_looked_at(app):
+    """An error may say that it comes from anywhere."""
+    broken = trouble("a\0b", "\ud800", "x" * 100_000, app, *[f"/{number}" for number in range(1000)])
+    assert str(app) in broken.error.files
+    assert len(broken.error.files) <= 256
+    broken.error.files.append("a\0b")
+    assert not Trouble(broken.error, 1, 2000.0, 50.0).may_retry(50.0)
+
+
 def test_so_is_one_that_appears(tmp_path):
     broken = trouble(tmp_path / "blgo.py")
     assert not broken.may_retry(50.0)

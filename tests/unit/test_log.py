@@ -159,3 +159,25 @@ def test_where_stderr_is_not_the_journal_it_is_asked_for_nothing(journald):
     assert log.open_log("master", environ={}).fd == 2
     with pytest.raises(BlockingIOError):
         journald.accept()
+
+
+def test_no_line_is_another_for_journald(capfd):
+    """It takes a NUL for the end of a line, and begins another after 48 KiB; what stands there would be read as a priority."""
+    text = "a\0<0>b\r<0>c\u2028<0>d\n" + "x" * (48 << 10) + "<0>e\ud800"
+    first, second, end = written(capfd, journal=True, say=lambda logger: logger.error(text)).split("\n")
+    assert (first, end) == (r"<3>worker: a\x00<0>b <0>c <0>d", "")
+    assert second.startswith("<3>worker: xxx")
+    assert len(second) < 10_000
+
+
+class Mute(Exception):
+    def __str__(self):
+        raise SystemExit
+
+
+@pytest.mark.parametrize("error", [Mute(), SyntaxError("a", (7, b"x", [], 3.5)), RuntimeError("x" * 10_000_000), type("A\nB\ud7ff", (Mute,), {})()])
+def test_whatever_is_raised_there_is_a_traceback(capfd, error):
+    found = log.traceback_of(error)
+    assert found
+    assert len(found) < 20_000
+    assert found.encode()

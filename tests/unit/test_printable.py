@@ -34,8 +34,9 @@ def test_a_line_is_bounded_printable_and_encodable(letter, count):
     assert line.endswith("...") == (len(one_line(letter)) * count > LONGEST)
 
 
-def test_several_lines_are_bounded_each_and_in_number():
-    assert lines("a\n\n  b\tc\rd", 10, 10) == "a\n\n  b c d"
-    assert lines("\n".join(map(str, range(100))), 5, 10) == "0\n1\n...\n98\n99"
-    assert lines("x" * 50, 5, 10) == "xxxxxxx..."
-    assert len(lines("\n" * 10_000_000, 100, 10).split("\n")) == 100
+def test_several_lines_are_bounded_each_in_number_and_together():
+    assert lines("a\n\n  b\tc\rd") == "a\n\n  b c d"
+    assert lines("\n".join(map(str, range(100))), most=5) == "0\n1\n...\n98\n99"
+    assert lines("\n".join(["abcd", "efgh", "ijkl"]), size=6) == "abc\n...\njkl"
+    assert len(lines("\n" * 10_000_000, most=100).split("\n")) == 100
+    assert len(lines(("\ud800" * 500 + "\n") * 10_000)) < 17_000

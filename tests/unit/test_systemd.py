@@ -193,6 +193,23 @@ def test_notes_are_sent_in_one_packet(tmp_path, monkeypatch):
         assert journal.recv(4096).decode() == "READY=1\nSTATUS=awake: Füße"
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("a\rSTOPPING=1\nWATCHDOG=1\u2028b", "STATUS=a STOPPING=1 WATCHDOG=1 b"),
+        ("\ud800 \udc80", r"STATUS=\ud800 \udc80"),
+        ("a\0b", r"STATUS=a\x00b"),
+        ("\U0001f989" * 5000, "STATUS=" + "\U0001f989" * 990 + "..."),
+    ],
+)
+def test_no_words_say_more_than_they_are_meant_to(tmp_path, monkeypatch, words, told):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journal:
+        journal.bind(str(tmp_path / "notify"))
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        systemd.notify(f"STATUS={words}")
+        assert journal.recv(4096, socket.MSG_TRUNC).decode() == told
+
+
 @pytest.mark.parametrize("where", [None, "/proc/nonexistent/notify", "nonsense", ""])
 def test_nobody_listening_is_normal(monkeypatch, where):
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
