@@ -20,6 +20,7 @@ from spyglass.generation import how_it_ended
 from spyglass.inherited import Found, refuse, remedy
 from spyglass.lean import signal, socket
 from spyglass.loader import module_of
+from spyglass.printable import one_line
 from spyglass.shared import Shared
 from spyglass.wording import shown
 from spyglass.zygote import Watch, Zygote
@@ -32,11 +33,8 @@ if TYPE_CHECKING:
     from spyglass.config import Config
     from spyglass.log import Log
 
-LOADED = "loaded"  # seconds, bytes
-FOUND = "found"  # what, why, grave, settled, locked
-READY = "ready"  # seconds, whether there was a post_fork()
-
 _LAST_WORDS = 2.0  # seconds for the traceback of what hangs
+_AGAIN = 0.5  # seconds until a process that should have ended is continued again
 _GOODBYE = 1.0  # seconds for the app's own atexit functions
 _LATER = 0.3  # seconds in which a thread that was started at import opens what it is there for
 
@@ -84,6 +82,7 @@ class _Rehearsal:
     def run(self) -> None:
         """Raises LoadError when the service could not serve."""
         sys.stdout.flush()
+        self._guard()
         self._zygote = os.fork()
         if not self._zygote:
             self._channel.close()
@@ -94,7 +93,7 @@ class _Rehearsal:
         until = time.monotonic() + self._config.start_timeout
         poll = select.poll()
         poll.register(self._channel, select.POLLIN)
-        while READY not in self._facts:
+        while zygote.READY not in self._facts:
             if not poll.poll(max(0.0, min(until - time.monotonic(), LONGEST_WAIT)) * 1000):
                 if time.monotonic() < until:
                     continue
@@ -103,6 +102,27 @@ class _Rehearsal:
             if message is None:
                 raise self._ended(self._wait())
             self._hear(*message)
+
+    def _guard(self) -> None:
+        """Have another process continue this one when its time is over, and until it ends: the app may stop its parent, or its group."""
+        parent = os.pidfd_open(os.getpid())
+        pid = os.fork()
+        if pid:
+            os.close(parent)
+            os.waitpid(pid, 0)
+            return
+        # Forked twice, so that this process has no child but the zygote to wait for; in a session of its own, so that it is in no group
+        # of the app's, and Ctrl-C is not for it.
+        if os.fork():
+            os._exit(0)
+        os.setsid()
+        self._channel.close()
+        self._far_end.close()
+        patience = self._config.start_timeout + _LAST_WORDS
+        while not select.select([parent], [], [], patience)[0]:
+            _signal_process(parent, signal.SIGCONT)
+            patience = _AGAIN
+        os._exit(0)
 
     def _hear(self, kind: str, *facts: Any) -> None:
         if kind == zygote.FAILED:
@@ -115,13 +135,15 @@ class _Rehearsal:
             raise self._ended(facts[2])
         elif kind == zygote.CANNOT:
             raise LoadError(f"cannot fork a worker: {facts[1]}")
-        elif kind == FOUND:
-            self._found.append(Found(*facts[:2], grave=facts[2], settled=facts[3], locked=facts[4]))
+        elif kind == zygote.FOUND:
+            grave, settled, *texts = facts
+            what, why, locked = map(one_line, texts)
+            self._found.append(Found(what, why, grave=bool(grave), settled=bool(settled), locked=locked))
         else:
             self._facts[kind] = facts
 
     def _ended(self, status: int) -> LoadError:
-        if LOADED in self._facts:
+        if zygote.LOADED in self._facts:
             return LoadError(f"a worker {how_it_ended(status)} before it was ready")
         return LoadError(f"the app's process {how_it_ended(status)} while it was being loaded")
 
@@ -129,7 +151,7 @@ class _Rehearsal:
         os.kill(self._worker or self._zygote, signal.SIGABRT)  # by faulthandler, whoever hangs says where
         select.select([self._channel], [], [], _LAST_WORDS)
         within = f"within {self._config.start_timeout:g} s (start_timeout)"
-        if LOADED in self._facts:
+        if zygote.LOADED in self._facts:
             return LoadError(f"no worker was ready {within}: a function that the app has called after the fork does not return")
         return LoadError(f"the app was not loaded {within}")
 
@@ -158,12 +180,12 @@ class _Rehearsal:
     # Telling
 
     def report(self) -> list[str]:
-        seconds, size = self._facts[LOADED]
+        milliseconds, size = self._facts[zygote.LOADED]
         app, mebibytes = self._config.app or "the welcome page", size / (1 << 20)
-        lines = [f"app: {app}, loaded in {seconds:.2f} s, {mebibytes:.0f} MiB; not called: what a request does was not tried"]
-        seconds, has_post_fork = self._facts[READY]
+        lines = [f"app: {app}, loaded in {milliseconds / 1000:.2f} s, {mebibytes:.0f} MiB; not called: what a request does was not tried"]
+        milliseconds, has_post_fork = self._facts[zygote.READY]
         if has_post_fork:
-            lines.append(f"post_fork: called, {seconds:.2f} s")
+            lines.append(f"post_fork: called, {milliseconds / 1000:.2f} s")
         for each in self._found:
             lines.append(f"{'warning' if each in self._warnings else 'note'}: {each}")
         return [*lines, f"preload: {self._verdict()}"]
@@ -198,7 +220,7 @@ class _RehearsingZygote(Zygote):
         super()._load_app()
 
     def _look(self, watch: Watch) -> None:
-        zygote.send(self._channel, LOADED, time.monotonic() - self._began, _resident())
+        zygote.send(self._channel, zygote.LOADED, _milliseconds_since(self._began), _resident())
         if watch.tids:
             time.sleep(_LATER)
             watch.look()
@@ -207,7 +229,7 @@ class _RehearsingZygote(Zygote):
             refuse(found, module_of(self._config))
             found += _random_numbers(self._post_fork is not None)
         for each in found:
-            zygote.send(self._channel, FOUND, each.what, each.why, each.grave, each.settled, each.locked)
+            zygote.send(self._channel, zygote.FOUND, each.grave, each.settled, each.what, each.why, each.locked)
 
     def _or_leave(self, slot: int, do: Callable[[], None]) -> None:
         self._began = time.monotonic()
@@ -215,7 +237,18 @@ class _RehearsingZygote(Zygote):
 
     def _serve(self, slot: int, log: Log) -> None:
         has_post_fork = self._post_fork is not None
-        zygote.send(self._channel, READY, time.monotonic() - self._began if has_post_fork else 0.0, has_post_fork)
+        zygote.send(self._channel, zygote.READY, _milliseconds_since(self._began) if has_post_fork else 0, has_post_fork)
+
+
+def _signal_process(pidfd: int, number: int) -> None:
+    try:
+        signal.pidfd_send_signal(pidfd, number)
+    except ProcessLookupError:
+        pass
+
+
+def _milliseconds_since(began: float) -> int:
+    return round((time.monotonic() - began) * 1000)
 
 
 def _random_numbers(has_post_fork: bool) -> list[Found]:

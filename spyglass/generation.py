@@ -32,6 +32,8 @@ _LATE = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2)  # meant for the Master,
 _WEIGH_EVERY = 5.0  # seconds between two looks at the memory of the workers
 _NEVER = float("inf")
 _RECYCLE_AGAIN = 5.0  # seconds until the next try when a replacement has not lived
+_HEARD_A_TURN = 1024  # messages
+_MOST_PID = 1 << 22  # PID_MAX_LIMIT of the kernel
 _BUFFER = 1 << 20  # the channel's; a zygote must never wait for its Master
 
 
@@ -48,6 +50,7 @@ class Generation(Overdue):
         self.last_words: tuple[str, str, list[str]] | None = None  # why loading failed: summary, details, files
         self.unfit: LoadError | None = None  # why the last worker that died could not begin to work, if it has said so
         self._told = ""  # which of these stands in the journal
+        self._babble = False  # what is none of ours was heard
         # A generation that follows a broken one gets no second chance to break for its visitors.
         self.streak = Streak(1 if retry else max(3, config.workers + 1))
         # Of workers that are no more: a generation is as busy as all it ever had.
@@ -250,35 +253,52 @@ class Generation(Overdue):
 
     def hear(self) -> None:
         """Take the zygote's reports."""
-        while self._fd >= 0:
+        for _ in range(_HEARD_A_TURN):
+            if self._fd < 0:
+                return
             try:
                 message = zygote.receive(self._channel)
+                if message is None:
+                    self._hang_up()
+                    return
+                self._take(*message)
             except BlockingIOError:
                 return
-            if message is None:
-                self._hang_up()
-                return
-            self._loaded = min(self._loaded, time.monotonic())
-            kind, *facts = message
-            if kind == zygote.FAILED:
-                self.last_words = (facts[0], facts[1], facts[2])
-            elif kind == zygote.UNFIT:
-                self._worker_unfit(*facts)
-            elif kind == zygote.SPAWNED:
-                self._worker_born(*facts)
-            elif kind == zygote.DIED:
-                self._worker_died(*facts)
-            else:
-                self._worker_not_born(*facts)
+            except (ValueError, OSError) as error:
+                # Not from our own code: the app has found the channel. It may harm itself that way, but not end the Master.
+                if not self._babble:
+                    self._babble = True
+                    self._log.warning(f"a message that is none of ours, on a channel of ours, by the app as it seems: {error}")
+
+    def _take(self, kind: str, *facts: Any) -> None:
+        """Act on one report. Raises ValueError for what a zygote of ours does not say."""
+        if kind == zygote.SPAWNED:
+            self._worker_born(*facts)
+        elif kind == zygote.FAILED:
+            self.last_words = (facts[0], facts[1], facts[2])
+        elif facts[0] not in self.workers:
+            raise ValueError(f"{kind!r} of a worker that is not there")
+        elif kind == zygote.UNFIT:
+            self._worker_unfit(*facts)
+        elif kind == zygote.DIED:
+            self._worker_died(*facts)
+        elif kind == zygote.CANNOT:
+            self._worker_not_born(*facts)
+        else:
+            raise ValueError(f"{kind!r} is not for the Master")
+        self._loaded = min(self._loaded, time.monotonic())
 
     def _hang_up(self) -> None:
         if self._fd >= 0:
             self._doors.close(self._fd)
             self._channel.close()
             self._fd = -1
+            self._mute_since = time.monotonic()
 
     def _worker_born(self, number: int, pid: int) -> None:
         worker = self.workers.get(number)
+        if not 1 < pid < _MOST_PID or pid == os.getpid():
+            raise ValueError(f"{pid} is no worker's pid")
         if worker is None or worker.pid:
             return  # told by both
         worker.pid = pid
@@ -295,7 +315,7 @@ class Generation(Overdue):
         if self.streak.not_forked(time.monotonic(), why) or spare:
             self._log.error(f"cannot fork a worker: {why}")
 
-    def _worker_unfit(self, number: int, loading: bool, *why: Any) -> None:
+    def _worker_unfit(self, number: int, loading: int, *why: Any) -> None:
         if loading and not self.accepting:
             self.last_words = (why[0], why[1], why[2])  # as if the zygote had tried
             return
@@ -307,6 +327,9 @@ class Generation(Overdue):
             self._log.error(f"a worker cannot begin to work: {error.summary}\n{error.details}".rstrip())
 
     def _worker_died(self, number: int, pid: int, status: int) -> None:
+        known = self.workers[number].pid
+        if (known and known != pid) or status >> 16 or not (os.WIFEXITED(status) or os.WIFSIGNALED(status)):
+            raise ValueError(f"worker {known} has not ended as {pid}, with status {status}")
         spare = self._was_spare(number)
         worker = self._remove(number)
         now = time.monotonic()

@@ -53,9 +53,13 @@ class Listening(socket.socket):
 
 
 def signal_name(number: int) -> str:
-    """"SIGTERM"; for messages, so that only who has one to write pays for the import. "signal 15" if there is no descriptor for that."""
+    """"SIGTERM"; for messages, so that only who has one to write pays for the import.
+
+    "signal 15" if there is no descriptor for that, and "signal 40" of a realtime signal, for most of them have no name.
+    """
     try:
         from signal import Signals
-    except OSError:
+
+        return Signals(number).name
+    except (OSError, ValueError):
         return f"signal {number}"
-    return Signals(number).name

@@ -91,7 +91,7 @@ class Worker:
         if self.pid:
             try:
                 os.kill(self.pid, number)
-            except ProcessLookupError:
+            except (ProcessLookupError, PermissionError):  # the latter: it is the app that has told us this pid
                 pass
 
 

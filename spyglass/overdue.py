@@ -39,6 +39,7 @@ class Overdue:
         self._draining = False  # there is nothing more to fork
         self._loaded = _NEVER  # monotonic: since when the zygote, which speaks for the first time then, has had nothing to do but fork
         self._zygote_killed = False
+        self._mute_since = _NEVER  # monotonic: its channel has ended then
         self._first = first
         self._shared = shared
         self._log = log
@@ -73,6 +74,8 @@ class Overdue:
                     self._end_zygote(f"it does not tell that worker {worker.pid} has ended")
             elif not worker.pid and now >= self._forked_by(worker):
                 self._end_zygote("it does not fork")
+        if now >= self._mute_since + _TOLD and not self._draining:
+            self._end_zygote("it has closed its channel, and tells nothing any more")
 
     def end_late(self, now: float) -> None:
         """Kill who should have left. What it had accepted it has cut by itself, so mostly it is the app that does not come to its end:
@@ -104,6 +107,7 @@ class Overdue:
         late += [] if self.leave_by is None else [self.leave_by]
         if any(worker.end_by is not None or worker.kill_at for worker in self.workers.values()):
             return [*late, now + _LOOK_AGAIN]
+        late += [self._mute_since + _TOLD] if self.pid and not self._zygote_killed and not self._draining else []
         late += [self._late_at(worker) for worker in self.workers.values()]
         late += [self._forked_by(worker) for worker in self.workers.values() if not worker.pid]
         return [*late, fleet.overdue_at(self.slots(), now, self.config.request_timeout, self.awake_since)]
@@ -134,6 +138,7 @@ class Overdue:
         """So many seconds before `now` the Master has not run, and perhaps nobody has: they count against nobody."""
         self.started += seconds
         self._loaded += seconds
+        self._mute_since += seconds
         self.awake_since = now
         if self.leave_by is not None:
             self.leave_by += seconds

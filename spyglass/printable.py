@@ -41,7 +41,7 @@ def lines(text: str, most: int = 200, size: int = 16 << 10) -> str:
     return shown if len(shown) <= size else f"{shown[: size // 2]}\n{_CUT}\n{shown[-(size // 2) :]}"
 
 
-def paths(names: Iterable[str], most: int = 256, size: int = 32 << 10) -> list[str]:
+def paths(names: Iterable[str], most: int = 256, size: int = 8 << 10) -> list[str]:
     """Return those of `names` that can be the name of a file: at most `most` (int), of `size` characters (int) together."""
     found: list[str] = []
     for name in names:

@@ -48,14 +48,31 @@ class Shared:
                 pass
 
     def ring(self) -> None:
-        os.eventfd_write(self.bell, 1)
+        _add(self.bell)
 
     def tell_master(self) -> None:
-        os.eventfd_write(self.poke, 1)
+        _add(self.poke)
 
     def hear(self) -> None:
         """In the Master: the poke was heard."""
+        _empty(self.poke)
+
+
+def _add(fd: int) -> None:
+    """Wake whoever waits for eventfd `fd`."""
+    try:
+        os.eventfd_write(fd, 1)
+    except BlockingIOError:
+        # Full: the app has written to it (eventfd(2)). Each write that succeeds wakes, so make room for one.
+        _empty(fd)
         try:
-            os.eventfd_read(self.poke)
+            os.eventfd_write(fd, 1)
         except BlockingIOError:
-            pass
+            pass  # full again, so somebody has just written
+
+
+def _empty(fd: int) -> None:
+    try:
+        os.eventfd_read(fd)
+    except BlockingIOError:
+        pass

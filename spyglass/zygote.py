@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import faulthandler
 import gc
-import marshal
 import os
 import select
 import sys
@@ -35,13 +34,25 @@ if TYPE_CHECKING:
     from spyglass.log import Log
     from spyglass.shared import Shared
 
-# Both ways the messages are tuples of plain values; marshal is built in, and both ends are the same interpreter.
+# Both ways a message is its kind and its facts, numbers and texts, in UTF-8 with a NUL between them. The app can write to the channel as
+# well, for it runs where the channel is: so nothing is taken from it that makes more of bytes than that, as marshal and pickle would.
 SPAWN = "spawn"  # slot
 FAILED = "failed"  # summary, details, files
 SPAWNED = "spawned"  # slot, pid; by the zygote, and by the worker itself
 UNFIT = "unfit"  # slot, whether it was loading, summary, details, files: why a worker, which says so itself, cannot begin to work
 DIED = "died"  # slot, pid, wait status
 CANNOT = "cannot"  # slot, why: the fork failed
+# In a rehearsal (check.py) as well:
+LOADED = "loaded"  # milliseconds, bytes
+FOUND = "found"  # whether it is grave, and settled; what, why, locked
+READY = "ready"  # milliseconds, whether there was a post_fork()
+# How many numbers and how many texts each has; what follows those is the list of files.
+_SHAPES = {
+    SPAWN: (1, 0), FAILED: (0, 2), SPAWNED: (2, 0), UNFIT: (2, 2), DIED: (3, 0), CANNOT: (1, 1),
+    LOADED: (2, 0), FOUND: (2, 3), READY: (2, 0),
+}
+_WITH_FILES = (FAILED, UNFIT)
+_DIGITS = 18  # of the largest number
 
 _LOOK = 50  # milliseconds between two looks at whether the app still holds off the end
 
@@ -52,23 +63,48 @@ _SIGNALS = (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT, signal.SIGHUP, signal
 
 def send(channel: socket.socket, *message: Any) -> bool:
     """Send one message; False when the other end has gone."""
+    fields: list[str] = []
+    for fact in message:
+        fields += fact if isinstance(fact, list) else [str(int(fact)) if isinstance(fact, int) else fact]
     try:
-        channel.send(marshal.dumps(message))
+        channel.send("\0".join([field.replace("\0", " ") for field in fields]).encode("utf-8", "surrogatepass"))
     except OSError:
         return False
     return True
 
 
 def receive(channel: socket.socket) -> tuple[Any, ...] | None:
-    """The next message, None at the end of the channel. Raises BlockingIOError when there is none on a non-blocking one."""
+    """The next message, None at the end of the channel.
+
+    Raises BlockingIOError when there is none on a non-blocking one, ValueError when it is none that could have been sent.
+    """
     try:
         packet = channel.recv(LARGEST)
     except ConnectionResetError:
         # The other end was closed with commands of ours unread. The kernel says so first, and only once; what the other end had to
         # say is still in the queue.
         packet = channel.recv(LARGEST)
-    message: tuple[Any, ...] | None = marshal.loads(packet) if packet else None  # noqa: S302, from our own fork
-    return message
+    if packet:
+        return parse(packet)
+    poll = select.poll()
+    poll.register(channel, select.POLLRDHUP)
+    if poll.poll(0):
+        return None
+    raise ValueError("an empty message")
+
+
+def parse(packet: bytes) -> tuple[Any, ...]:
+    """The message in `packet`. Raises ValueError."""
+    kind, *fields = packet.decode("utf-8", "surrogatepass").split("\0")
+    if kind not in _SHAPES:
+        raise ValueError("a message of no kind")
+    numbers, texts = _SHAPES[kind]
+    due, rest = fields[: numbers + texts], fields[numbers + texts :]
+    if len(due) < numbers + texts or (rest and kind not in _WITH_FILES):
+        raise ValueError(f"not what is told as {kind!r}")
+    if not all(field.isascii() and field.isdigit() and len(field) <= _DIGITS for field in due[:numbers]):
+        raise ValueError(f"not a number in what is told as {kind!r}")
+    return (kind, *map(int, due[:numbers]), *due[numbers:], *([rest] if kind in _WITH_FILES else []))
 
 
 class Watch:

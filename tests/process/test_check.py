@@ -280,3 +280,17 @@ def test_root_imports_nothing_from_where_it_stands(trapped, tmp_path, pycache, w
 def test_it_would_spring(trapped, tmp_path, pycache):
     done = subprocess.run([*as_user(1000), *SCRIPT, "check", "blog"], capture_output=True, text=True, cwd=trapped, env=server_environ(pycache), timeout=60)
     assert "sprung-blog" in sprung(tmp_path), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("stops", "words", "status"),
+    [
+        ("os.kill(os.getppid(), signal.SIGSTOP)", [], 0),
+        ("os.kill(os.getppid(), signal.SIGSTOP)", ["--no-preload"], 0),
+        ("os.killpg(0, signal.SIGSTOP)", [], 78),
+        ("while True: os.kill(os.getppid(), signal.SIGSTOP)", [], 78),
+        ("os.kill(os.getppid(), signal.SIGKILL)", [], -signal.SIGKILL),
+    ],
+)
+def test_it_ends_whatever_the_app_does_to_its_parent(check, stops, words, status):
+    assert check(f"{APP}import os, signal\n{stops}\n", "--start-timeout", "1", *words).returncode == status

@@ -4,9 +4,11 @@ Each case is an app that cannot be loaded. Its Master must answer 503, tell syst
 again for any of that.
 """
 
+import contextlib
+
 import pytest
 
-from .visitor import visit
+from .visitor import Lost, visit
 
 MENDED = "def app(environ, start_response):\n    start_response('200 OK', [])\n    return [b'mended']\n"
 # name: source, what STATUS= says of it
@@ -98,3 +100,39 @@ def test_a_request_that_fails_with_odd_words_costs_its_client_an_answer(systemd,
     assert r"RuntimeError: a\x00<0>b\ud800 <0>c" in life.log
     assert "killed" not in life.log
     assert "exited" not in life.log
+
+
+BABBLE = """
+import marshal, os, stat
+OURS = ("anon_inode:[eventfd]", "socket:", "pipe:")
+def babble():
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            what = os.readlink(f"/proc/self/fd/{name}")
+        except OSError:
+            continue
+        if int(name) < 3 or not what.startswith(OURS):
+            continue
+        for data in (b"", b"died", marshal.dumps(("died", 0, 1, 0)), b"\\xff" * 8, b"died\\0" + b"7\\0" * 3, (2**64 - 2).to_bytes(8, "little")):
+            try:
+                os.write(int(name), data)
+            except OSError:
+                pass
+"""
+
+
+@pytest.mark.parametrize("preload", [True, False], ids=["preloaded", "in each worker"])
+def test_an_app_that_writes_to_whatever_it_finds_open_does_not_end_the_master(systemd, app, preload):
+    app.write_text(BABBLE + "babble()\n" + MENDED.replace("start_response(", "environ['PATH_INFO'] == '/babble' and babble(); start_response(", 1))
+    life = systemd("app:app", directory=app.parent, workers=2, idle_timeout=60, arguments=[] if preload else ["--no-preload"])
+    assert visit(life.address).text == "mended"
+    life.until_logged("none of ours")
+    for _ in range(3):
+        with contextlib.suppress(Lost):  # it may have written to its own client
+            visit(life.address, "/babble")
+        assert visit(life.address).text == "mended"
+    [run] = life.runs
+    assert run.status is None
+    app.write_text(MENDED)
+    assert life.reload().wait(timeout=20) == 0
+    assert visit(life.address).text == "mended"

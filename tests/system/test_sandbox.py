@@ -269,6 +269,28 @@ def test_an_environment_of_its_own_is_what_its_python_shows(machine: Machine) ->
     assert child == "/srv/venv\n"
     assert where.startswith("/srv/venv/bin:")
     machine.run("spyglass", "remove", instance.name)
+PLANT = """
+import os, site
+
+def app(environ, start_response):
+    folder = site.getusersitepackages()
+    os.makedirs(folder, exist_ok=True)
+    for name, text in (("usercustomize.py", "import os\n{}"), ("planted.pth", "import os; {}\n")):
+        with open(os.path.join(folder, name), "w") as stream:
+            stream.write(text.format("open(os.path.join(os.environ['HOME'], 'ran'), 'w').close()"))
+    start_response("200 OK", [])
+    return [folder.encode()]
+"""
+
+
+def test_what_an_app_leaves_in_its_home_does_not_run_in_the_next_master(machine: Machine) -> None:
+    instance = Instance(machine, "planted", PLANT, settings={"idle_timeout": 1}).start()
+    for _ in range(2):
+        assert visit(instance.unix).text.startswith("/var/lib/spyglass/planted/.local/lib/python3")
+        machine.wait_until(instance.asleep, what="it sleeps")
+    left = machine.run("find", "/var/lib/private/spyglass/planted/", "-name", "planted.pth", "-o", "-name", "ran").stdout.split()
+    assert [path.rpartition("/")[2] for path in left] == ["planted.pth"]
+    machine.systemctl("stop", instance.socket)
 
 
 def test_code_is_compiled_once_and_again_where_that_is_damaged(machine: Machine) -> None:

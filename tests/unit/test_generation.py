@@ -102,3 +102,10 @@ def test_who_hangs_while_loading_has_time_for_its_last_words_too(breed):
         it.generation.late()
         assert child.poll() is not None
         assert child.stdout.read() == b"words\n"
+
+
+def test_a_signal_without_a_name_has_its_number(breed):
+    """Most realtime signals have none."""
+    it = breed(workers=1)
+    it.ended(0, 40)
+    assert it.journal.lines[-1].startswith("worker 1000 was killed by signal 40 after ")

@@ -33,6 +33,18 @@ def in_child(act):
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
+def test_who_is_to_be_woken_is_woken_though_the_eventfd_is_full(shared):
+    """The app can write there, too. The bell is read by nobody, and each ring is an edge of its own."""
+    for fd, wake in ((shared.bell, shared.ring), (shared.poke, shared.tell_master)):
+        os.eventfd_write(fd, 2**64 - 2)
+        with select.epoll() as poll:
+            poll.register(fd, select.EPOLLIN | select.EPOLLET)
+            assert poll.poll(0) != []
+            assert poll.poll(0) == []
+            wake()
+            assert [ready for ready, _ in poll.poll(0)] == [fd]
+
+
 def readable(fd):
     return bool(select.select([fd], [], [], 0)[0])
 
