@@ -246,6 +246,17 @@ class Generation(Overdue):
         if self.pid:
             os.kill(self.pid, signal.SIGKILL)
 
+    def discard(self) -> None:
+        """End all of it now; but what a worker may have accepted is finished first, in graceful_timeout."""
+        self.drain()
+        for worker in self.workers.values():
+            # It says that it accepts, and reads its order each time before it does: so one that has not said so yet never will accept.
+            if worker.cells[scoreboard.STATE] < scoreboard.ACCEPTING:
+                worker.killed = True
+                worker.kill(signal.SIGKILL)
+        if self.pid:
+            os.kill(self.pid, signal.SIGKILL)
+
     def due(self, now: float) -> list[float]:
         return [*super().due(now), self.orphans.due]
 

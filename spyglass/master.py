@@ -426,7 +426,7 @@ class Master:
         self._fail(error, generation.started_wall)
 
     def _discard(self, generation: Generation) -> None:
-        generation.kill()
+        generation.discard()
         self._retired.append(generation)
 
     def _fail(self, error: LoadError, began: float) -> None:
@@ -504,7 +504,6 @@ class Master:
         seconds = graceful + 2 * scoreboard.KILL_AFTER + 5
         self._watch_listeners(False)
         if self._loading is not None:
-            # It has accepted nothing yet: whoever waits, waits in the queue.
             self._discard(self._loading)
             self._loading = None
         for generation in self._generations():
