@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from spyglass.shared import Shared
 
 _LATE = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2)  # meant for the Master, or said already, but sent to all by systemctl
+_SENT_TO_ALL = (signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGTSTP, signal.SIGUSR2)
 _WEIGH_EVERY = 5.0  # seconds between two looks at the memory of the workers
 _NEVER = float("inf")
 _RECYCLE_AGAIN = 5.0  # seconds until the next try when a replacement has not lived
@@ -72,7 +73,7 @@ class Generation(Overdue):
         self._number = number = self._shared.board.take()
         # systemctl sends these to all processes: until the child has handlers of its own, and lets them come (signals.py), it
         # would die of them.
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU))
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SENT_TO_ALL)
         pid = -1
         try:
             pid = os.fork()

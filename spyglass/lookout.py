@@ -16,7 +16,7 @@ from spyglass.addresses import FIRST_FD, address_text
 from spyglass.doors import LONGEST_WAIT
 from spyglass.errors import ListenerError, UsageError
 from spyglass.lean import Listening, signal, signal_name, socket
-from spyglass.signals import Signals
+from spyglass.signals import Signals, hold_back_unheard
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -132,6 +132,7 @@ class Lookout:
         self._log = log
         self._sockets = [bind(address) for address in addresses]
         self._signals = Signals((*_PASSED_ON, signal.SIGCHLD))
+        hold_back_unheard()
         self._master = 0  # its pid while there is one
         self._started = 0.0
         self._stopping = False

@@ -19,7 +19,7 @@ from spyglass.errors import EX_CONFIG, EX_UNAVAILABLE, ConfigError, LoadError
 from spyglass.generation import Generation, count
 from spyglass.lean import signal, signal_name
 from spyglass.shared import Shared
-from spyglass.signals import Signals
+from spyglass.signals import Signals, hold_back_unheard
 from spyglass.systemd import notify, somebody_waits
 
 TYPE_CHECKING = False
@@ -44,7 +44,7 @@ _LATE = 1.0  # seconds that a wake-up may be late on a machine that has a lot to
 _IDLE = "idle"
 _LEAVING = "it is leaving; the next start will load what is there then"
 _STOP = (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT)
-_SIGNALS = (*_STOP, signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGUSR2, signal.SIGCHLD)
+_SIGNALS = (*_STOP, signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGUSR2, signal.SIGCHLD, signal.SIGTSTP)
 
 
 class Master:
@@ -57,6 +57,7 @@ class Master:
         self._config = Config()
         self._shared = Shared(listeners, _SLOTS)
         self._signals = Signals(_SIGNALS)
+        hold_back_unheard()
         self._doors = Doors()
         self._looked = 0.0  # when everything was looked at last
         self._watching = False  # whether the listeners are among the doors
@@ -197,7 +198,7 @@ class Master:
                 self._reload("SIGHUP")
             elif number == signal.SIGUSR2:
                 self._dump_tracebacks()
-            elif generation := self._serving or self._loading:
+            elif number in (signal.SIGTTIN, signal.SIGTTOU) and (generation := self._serving or self._loading):
                 if generation.config.one_process:
                     self._log.warning(f"{signal_name(number)}: one worker remains the only one, by preload = false and workers = 1")
                     continue

@@ -58,7 +58,9 @@ _LOOK = 50  # milliseconds between two looks at whether the app still holds off 
 
 LARGEST = 128 << 10  # of a message; a packet is sent whole or not at all (unix(7), SOCK_SEQPACKET)
 # Recorded and not acted on: they come to the whole group (systemd, a terminal) and the Master decides what they mean.
-_SIGNALS = (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT, signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGCHLD)
+_TOLD_TO_END = (signal.SIGTERM, signal.SIGQUIT)
+_SIGNALS_OF_A_WORKER = (*_TOLD_TO_END, signal.SIGINT, signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGTSTP)
+_SIGNALS = (*_SIGNALS_OF_A_WORKER, signal.SIGCHLD)
 
 
 def send(channel: socket.socket, *message: Any) -> bool:
@@ -176,10 +178,12 @@ class Zygote:
         if first:
             faulthandler.enable(all_threads=True)
         faulthandler.register(signal.SIGUSR2, all_threads=True, chain=False)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGUSR2,))
+        self._signals.ignore_unheard()
         hide_from_the_app()
         scoreboard.claim(self._cells, self._shared.ring)
         spyglass._serving = self._shared, self._config
-        self._signals.forget_in_children()
+        self._signals.forget_in_children(lambda: _SIGNALS_OF_A_WORKER if self._forking else ())
         os.register_at_fork(after_in_child=self._forked)
         # Nothing made while loading is garbage worth looking for, and what survives is never to be looked at again: the
         # collector's marks would copy every shared page.
@@ -267,7 +271,10 @@ class Zygote:
         return found()
 
     def _forked(self) -> None:
-        """In every new process. Those that the app forks while it loads are its own affair: they hear and say nothing in our name."""
+        """In every new process. Those that the app forks while it loads are its own affair, and have nothing of ours.
+
+        With a listener they would keep the port after our end. With the channel and the life line they would hide the end of one of us.
+        """
         if not self._forking:
             self._stray = True
             self._channel.close()
@@ -332,9 +339,14 @@ class Zygote:
         self._serve(slot, log)
 
     def _or_leave(self, slot: int, do: Callable[[], None]) -> None:
-        """In a worker: let the app `do` what it has to, or tell the Master why that cannot be, and be no more."""
+        """In a worker: let the app `do` what it has to, or tell the Master why that cannot be, and be no more.
+
+        SIGTERM ends it at once meanwhile, for the same reason as in the zygote.
+        """
+        self._signals.release(_TOLD_TO_END)
         try:
             do()
+            self._signals.install()
         except LoadError as error:
             self._end_strays(error)
             report_failure(self._channel, error, UNFIT, slot, self._app is None)
@@ -353,7 +365,7 @@ class Zygote:
         self._channel.close()
         if "/spyglass/" in os.environ.get("STATE_DIRECTORY", ""):  # as refused.sandboxed(), which only failures pay for
             log.expect_refusals()
-        work(self._config, self._app, self._shared, slot, log)
+        work(self._config, self._app, self._shared, slot, log, self._signals)
 
     @property
     def _held(self) -> bool:

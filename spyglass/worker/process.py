@@ -20,7 +20,6 @@ from spyglass import scoreboard
 from spyglass.errors import blame
 from spyglass.lean import signal
 from spyglass.log import Log
-from spyglass.signals import Signals
 from spyglass.worker.loop import Loop
 
 TYPE_CHECKING = False
@@ -30,15 +29,14 @@ if TYPE_CHECKING:
     from spyglass.config import Config
     from spyglass.loader import App
     from spyglass.shared import Shared
+    from spyglass.signals import Signals
 
 _HEAP_KEPT = 1 << 20
 _DRAIN_ON = (signal.SIGTERM, signal.SIGQUIT)
-# A terminal, or systemctl kill, sends these to the whole group: they are the Master's to decide on.
-_LEFT_TO_MASTER = (signal.SIGINT, signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU)
 
 
-def work(config: Config, app: App, shared: Shared, number: int, log: Log) -> None:
-    """Serve until told to leave. The caller has just forked and has closed what was its own."""
+def work(config: Config, app: App, shared: Shared, number: int, log: Log, signals: Signals) -> None:
+    """Serve until told to leave. The caller has just forked and has closed what was its own; `signals` has recorded since the fork."""
     # A crash, and a call that the Master ends for taking too long (SIGABRT), leave the traceback of every thread in the journal.
     faulthandler.enable(all_threads=True)
     faulthandler.register(signal.SIGUSR2, all_threads=True, chain=False)
@@ -47,7 +45,6 @@ def work(config: Config, app: App, shared: Shared, number: int, log: Log) -> Non
     # largest block needed that it has seen go (mallopt(3), M_MMAP_THRESHOLD): this one was never touched, so it costs nothing.
     bytes(_HEAP_KEPT)
     _fill_standard_streams()
-    signals = Signals((*_DRAIN_ON, *_LEFT_TO_MASTER))
     slot = shared.board.slot(number)
     if config.idle_ignore:
         from spyglass.worker.ignoring import IgnoringLoop  # who ignores nobody does not pay for it
@@ -74,6 +71,7 @@ def work(config: Config, app: App, shared: Shared, number: int, log: Log) -> Non
         loop.look()
 
     def heed_signals() -> None:
+        # What else comes to the whole group, from a terminal or systemctl kill, is the Master's to decide on.
         if any(number in _DRAIN_ON for number in signals.take()):
             loop.drain()
             shared.ring()
@@ -83,7 +81,6 @@ def work(config: Config, app: App, shared: Shared, number: int, log: Log) -> Non
         shared.abandon()
         loop.abandon(Stray(log))
 
-    signals.forget_in_children()
     os.register_at_fork(after_in_child=forked)
     loop.ours |= {shared.poke, signals.write_end, log.fd}
     loop.open_door(signals.fd, heed_signals)

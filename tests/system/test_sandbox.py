@@ -269,7 +269,9 @@ def test_an_environment_of_its_own_is_what_its_python_shows(machine: Machine) ->
     assert child == "/srv/venv\n"
     assert where.startswith("/srv/venv/bin:")
     machine.run("spyglass", "remove", instance.name)
-PLANT = """
+
+
+PLANT = r"""
 import os, site
 
 def app(environ, start_response):
