@@ -33,6 +33,7 @@ class Shared:
         self.board = Scoreboard(slots)
         self.bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.poke = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._abandoned = False
         self.lifeline, self._held = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
     def leave_the_line(self) -> None:
@@ -40,7 +41,10 @@ class Shared:
         os.close(self._held)
 
     def abandon(self) -> None:
-        """In a process that the app has forked: none of it is its own."""
+        """In a process that the app has forked: none of it is its own. The second call does nothing: the numbers may be others' by then."""
+        if self._abandoned:
+            return
+        self._abandoned = True
         for fd in (self.bell, self.poke, self.lifeline, *(listener.fd for listener in self.listeners)):
             try:
                 os.close(fd)

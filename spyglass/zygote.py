@@ -278,6 +278,7 @@ class Zygote:
         if not self._forking:
             self._stray = True
             self._channel.close()
+            self._shared.abandon()
 
     def _end_strays(self, error: LoadError | None = None) -> None:
         """The app has been loaded, or not; but for one that has come back from a fork of the app's, this is the end."""
@@ -326,6 +327,7 @@ class Zygote:
         if not send(self._channel, SPAWNED, slot, os.getpid()):
             os._exit(0)
         scoreboard.claim(self._shared.board.slot(slot), self._shared.ring)
+        _disown_children()
         log = self._log.child("worker")
         if self._app is None:
             self._or_leave(slot, self._load_app)
@@ -382,6 +384,17 @@ class Zygote:
             if reaped:
                 del self._workers[pid]
                 send(self._channel, DIED, slot, pid, status)
+
+
+def _disown_children() -> None:
+    """In a worker: what the app has started by multiprocessing in the zygote, such as a pool, is not the worker's.
+
+    At its exit multiprocessing terminates all children that it knows of; one of a pool dies with the lock of the pool's queue, and the
+    zygote would wait for that lock for ever. In processes of its own multiprocessing does the same as here.
+    """
+    children = getattr(sys.modules.get("multiprocessing.process"), "_children", None)
+    if isinstance(children, set):
+        children.clear()
 
 
 def report_failure(channel: socket.socket, error: LoadError, *about: Any) -> None:
