@@ -236,8 +236,10 @@ class _RehearsingZygote(Zygote):
         super()._or_leave(slot, do)
 
     def _serve(self, slot: int, log: Log) -> None:
-        has_post_fork = self._post_fork is not None
-        zygote.send(self._channel, zygote.READY, _milliseconds_since(self._began) if has_post_fork else 0, has_post_fork)
+        # Not later: an app that leaves a worker nothing to work with is not one that would be served.
+        took, has_post_fork = _milliseconds_since(self._began), self._post_fork is not None
+        self._make_loop(slot, log)
+        zygote.send(self._channel, zygote.READY, took if has_post_fork else 0, has_post_fork)
 
 
 def _signal_process(pidfd: int, number: int) -> None:

@@ -7,7 +7,6 @@ stands what is done to processes and what is heard from them; whether to do it i
 from __future__ import annotations
 
 import os
-import sys
 import time
 
 from spyglass import fleet, scoreboard, zygote
@@ -94,9 +93,9 @@ class Generation(Overdue):
             except Exception as error:
                 # Further up are the Master's own: taken there for an error of its fork, it made a worker into a second Master.
                 log.exception(blame(error), error)
-                sys.exit(1)
+                raise SystemExit(1) from None
             # The zygote's end and that of each of its workers: the app's atexit functions run on the way out.
-            sys.exit(0)
+            raise SystemExit(0)
         self.pid = pid
         self._far_end.close()
         self._channel.setblocking(False)
@@ -366,6 +365,8 @@ class Generation(Overdue):
         if not worker.draining and not spare:
             self.unfit = worker.unfit
             if not self.config.preload and slot.state < scoreboard.ACCEPTING and not self.accepting:
+                if worker.unfit is not None and self.last_words is None:
+                    self.last_words = (worker.unfit.summary, "" if worker.unfit.told else worker.unfit.details, worker.unfit.files)
                 self._loading_ended(status)
             self._count_out(worker, now)
 

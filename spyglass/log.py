@@ -80,6 +80,18 @@ def traceback_of(error: BaseException) -> str:
     return lines(text)
 
 
+def flush() -> None:
+    """Flush what the app has printed, which must not be lost at os._exit(), nor be printed by a fork as well. Never raises.
+
+    The app may have put anything in the place of sys.stdout and sys.stderr.
+    """
+    for stream in {id(each): each for each in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__)}.values():
+        try:
+            stream.flush()  # type: ignore[union-attr]  # None raises AttributeError
+        except Exception:  # noqa: S110, closed, full, or no stream at all
+            pass
+
+
 class Log:
     """Writes lines of one process to `fd`; `role` (str) says which process, `level` (int) is the last priority that is written.
 

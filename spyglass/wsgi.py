@@ -7,6 +7,7 @@ there, in `abandon()` and nowhere else: whoever calls the one or the other may h
 
 from __future__ import annotations
 
+import os
 import sys
 from contextvars import copy_context
 from io import BytesIO
@@ -380,7 +381,6 @@ class Exchange:
     def _open_file(self, wrapper: FileWrapper) -> bytes | None:
         """The head of a response made of a regular file, or None when its bytes must be read by us after all."""
         import io
-        import os
         import stat
 
         # Only what is nothing but its descriptor: a gzip.GzipFile has a fileno(), too, and other bytes behind it than it reads.

@@ -13,19 +13,21 @@ import os
 import select
 import sys
 from _thread import _count as count_threads
+from _thread import allocate_lock, start_new_thread
 from time import monotonic
 
 import spyglass
 from spyglass import scoreboard
 from spyglass.errors import LoadError
 from spyglass.lean import signal
+from spyglass.log import flush
 from spyglass.signals import Signals
 from spyglass.systemd import hide_from_the_app
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
+    from typing import Any, NoReturn
 
     from spyglass.config import Config
     from spyglass.inherited import Found
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from spyglass.loader import App
     from spyglass.log import Log
     from spyglass.shared import Shared
+    from spyglass.worker.loop import Loop
 
 # Both ways a message is its kind and its facts, numbers and texts, in UTF-8 with a NUL between them. The app can write to the channel as
 # well, for it runs where the channel is: so nothing is taken from it that makes more of bytes than that, as marshal and pickle would.
@@ -55,6 +58,8 @@ _WITH_FILES = (FAILED, UNFIT)
 _DIGITS = 18  # of the largest number
 
 _LOOK = 50  # milliseconds between two looks at whether the app still holds off the end
+
+_THREAD_STARTS = 2.0  # seconds
 
 LARGEST = 128 << 10  # of a message; a packet is sent whole or not at all (unix(7), SOCK_SEQPACKET)
 # Recorded and not acted on: they come to the whole group (systemd, a terminal) and the Master decides what they mean.
@@ -117,13 +122,14 @@ class Watch:
 
     def __enter__(self) -> Watch:
         self.carers: set[str] = set()
-        self._register = os.register_at_fork
-        os.register_at_fork = self._registered
+        self._os = vars(sys.modules["os"])  # the app's: see _keep_modules()
+        self._register = self._os["register_at_fork"]
+        self._os["register_at_fork"] = self._registered
         self._before = _descriptors_and_threads()
         return self
 
     def __exit__(self, *_error: object) -> None:
-        os.register_at_fork = self._register
+        self._os["register_at_fork"] = self._register
         self.look()
 
     def look(self) -> None:
@@ -175,9 +181,10 @@ class Zygote:
 
     def run(self, first: bool) -> None:
         """Load, then fork and reap until the channel ends and the last worker has gone. Returns in the workers, too."""
+        _print_by_lines()
         if first:
-            faulthandler.enable(all_threads=True)
-        faulthandler.register(signal.SIGUSR2, all_threads=True, chain=False)
+            faulthandler.enable(2, all_threads=True)
+        faulthandler.register(signal.SIGUSR2, 2, all_threads=True, chain=False)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGUSR2,))
         self._signals.ignore_unheard()
         hide_from_the_app()
@@ -195,7 +202,7 @@ class Zygote:
             return
         gc.freeze()
         if self._app is not None:  # what is still to be loaded, in each worker, leaves its traceback the first time only
-            faulthandler.enable(all_threads=True)
+            faulthandler.enable(2, all_threads=True)
         self._signals.install()  # the app may have set its own
         poll = select.poll()
         poll.register(self._signals.fd, select.POLLIN)
@@ -222,6 +229,7 @@ class Zygote:
             if self._config.idle_ignore:
                 import spyglass.worker.ignoring  # noqa: F401, who ignores nobody does not pay for it
             loader.prepare(self._config)
+            _keep_modules()
             if self._config.preload:
                 self._load_app()
         except LoadError as error:
@@ -236,6 +244,7 @@ class Zygote:
         with Watch() as watch:
             app = loader.load(self._config)
         self._end_strays()
+        check_threads()
         self._post_fork = loader.post_fork(self._config)
         self._app = app
         self._look(watch)
@@ -295,6 +304,7 @@ class Zygote:
             self._leave_by = monotonic() + self._config.graceful_timeout
             return None
         slot: int = message[1]
+        flush()  # or the worker would print it again
         self._forking = True
         try:
             pid = os.fork()
@@ -350,24 +360,37 @@ class Zygote:
             do()
             self._signals.install()
         except LoadError as error:
-            self._end_strays(error)
-            report_failure(self._channel, error, UNFIT, slot, self._app is None)
-            if not count_threads():
-                sys.exit(1)
-            # It would wait for them to end; the app has not got far enough to have anything to finish.
-            for stream in (sys.stdout, sys.stderr):
-                stream.flush()
-            os._exit(1)
+            self._leave_unfit(slot, error)
         self._end_strays()
+
+    def _leave_unfit(self, slot: int, error: LoadError) -> NoReturn:
+        self._end_strays(error)
+        report_failure(self._channel, error, UNFIT, slot, self._app is None)
+        if not count_threads():
+            raise SystemExit(1) from None
+        # It would wait for them to end; the app has not got far enough to have anything to finish.
+        flush()
+        os._exit(1)
+
+    def _make_loop(self, slot: int, log: Log) -> Loop:
+        """In a worker: what it will serve with, or its end where the app does not leave it what that takes."""
+        from spyglass.worker.process import make_loop
+
+        assert self._app is not None
+        try:
+            check_threads()  # again: a post_fork() may do what an import may
+            return make_loop(self._config, self._app, self._shared, slot, log)
+        except LoadError as error:
+            self._leave_unfit(slot, error)
 
     def _serve(self, slot: int, log: Log) -> None:
         from spyglass.worker.process import work
 
-        assert self._app is not None
+        loop = self._make_loop(slot, log)
         self._channel.close()
         if "/spyglass/" in os.environ.get("STATE_DIRECTORY", ""):  # as refused.sandboxed(), which only failures pay for
             log.expect_refusals()
-        work(self._config, self._app, self._shared, slot, log, self._signals)
+        work(loop, self._shared, slot, log, self._signals)
 
     @property
     def _held(self) -> bool:
@@ -384,6 +407,51 @@ class Zygote:
             if reaped:
                 del self._workers[pid]
                 send(self._channel, DIED, slot, pid, status)
+
+
+def _print_by_lines() -> None:
+    """Have what the app prints written when its line ends. The journal is no terminal, so Python would keep it until 8 KiB are together."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+        except (AttributeError, ValueError, OSError):
+            pass  # there is none, or another than Python's: a .pth file may have seen to that
+
+
+def _keep_modules() -> None:
+    """Have each module of ours go on with these of the standard library as they are now.
+
+    An app may put others' functions into them, or take them out: gevent removes select.epoll, and exchanges os.fork and time.sleep. What it
+    does there is for the app's code, and not for a loop that runs in threads of the operating system.
+    """
+    kept = {}
+    for name in ("gc", "os", "select", "time"):
+        kept[name] = type(sys)(name)
+        kept[name].__dict__.update(sys.modules[name].__dict__)
+    for each in [module for name, module in sys.modules.items() if name.startswith("spyglass.")]:
+        for name, module in kept.items():
+            if each.__dict__.get(name) is sys.modules[name]:
+                each.__dict__[name] = module
+
+
+def check_threads() -> None:
+    """Raise LoadError when a thread that the app starts would not run while others wait.
+
+    gevent and eventlet put tasks of their own in the place of Python's threads. They run only while the thread that has started them lets
+    them, and a worker waits in threads of the operating system. Such an app would be served until it starts one, and then hang.
+    """
+    now = sys.modules["_thread"]
+    if now.start_new_thread is start_new_thread:
+        return
+    lock = allocate_lock()
+    lock.acquire()
+    now.start_new_thread(lock.release, ())
+    if not lock.acquire(timeout=_THREAD_STARTS):
+        who = getattr(now.start_new_thread, "__module__", None) or "something"
+        raise LoadError(
+            f"the app has replaced Python's threads ({who}), and such threads do not run in a worker: "
+            "leave out gevent.monkey.patch_all(), eventlet.monkey_patch() and their like"
+        )
 
 
 def _disown_children() -> None:

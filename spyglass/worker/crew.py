@@ -34,6 +34,7 @@ from _thread import allocate_lock, get_ident, start_new_thread
 from spyglass import scoreboard
 from spyglass.errors import blame
 from spyglass.lean import deque
+from spyglass.log import flush
 from spyglass.wsgi import CutOff
 
 
@@ -464,8 +465,7 @@ class Crew:
             return False
         if self._long:
             # What would not end in time has been cut, but no thread can be ended from outside, and the process must.
-            for stream in (sys.stdout, sys.stderr):
-                stream.flush()
+            flush()
             os._exit(0)
         for each in self._hands:
             each.wake.put(None)

@@ -12,6 +12,7 @@ is over: new events, signals and deadlines wait for no more than one call of the
 
 from __future__ import annotations
 
+import os
 import select
 import time
 from time import monotonic
@@ -312,8 +313,6 @@ class Loop(Reception):
         return None if due is None else max(0.0, min(due - monotonic(), LONGEST_WAIT))
 
     def _bell_rang(self, fd: int) -> None:
-        import os
-
         try:
             os.eventfd_read(fd)
         except BlockingIOError:

@@ -13,13 +13,13 @@ from __future__ import annotations
 import faulthandler
 import os
 import select
-import sys
 import time
 
 from spyglass import scoreboard
-from spyglass.errors import blame
+from spyglass.errors import LoadError, blame
 from spyglass.lean import signal
-from spyglass.log import Log
+from spyglass.log import Log, flush, traceback_of
+from spyglass.printable import name_of, words_of
 from spyglass.worker.loop import Loop
 
 TYPE_CHECKING = False
@@ -35,23 +35,31 @@ _HEAP_KEPT = 1 << 20
 _DRAIN_ON = (signal.SIGTERM, signal.SIGQUIT)
 
 
-def work(config: Config, app: App, shared: Shared, number: int, log: Log, signals: Signals) -> None:
+def make_loop(config: Config, app: App, shared: Shared, number: int, log: Log) -> Loop:
+    """Return the loop of worker `number`. Raises LoadError when the app, which is loaded by now, has taken something away that it takes."""
+    slot = shared.board.slot(number)
+    try:
+        if config.idle_ignore:
+            from spyglass.worker.ignoring import IgnoringLoop  # who ignores nobody does not pay for it
+
+            return IgnoringLoop(config, app, shared.listeners, slot, log, shared.tell_master)
+        return Loop(config, app, shared.listeners, slot, log)
+    except Exception as error:
+        what = "no worker can work beside this app, which may have replaced a part of the standard library"
+        raise LoadError(f"{what}: {name_of(error)}: {words_of(error)}", traceback_of(error)) from error
+
+
+def work(loop: Loop, shared: Shared, number: int, log: Log, signals: Signals) -> None:
     """Serve until told to leave. The caller has just forked and has closed what was its own; `signals` has recorded since the fork."""
     # A crash, and a call that the Master ends for taking too long (SIGABRT), leave the traceback of every thread in the journal.
-    faulthandler.enable(all_threads=True)
-    faulthandler.register(signal.SIGUSR2, all_threads=True, chain=False)
+    faulthandler.enable(2, all_threads=True)
+    faulthandler.register(signal.SIGUSR2, 2, all_threads=True, chain=False)
     # The C library gives what is free at the end of the heap back to the kernel as soon as it is more than 128 KiB, and a worker with
     # bodies of some size would have it taken, and its pages faulted in again, with each request. Both thresholds rise to what the
     # largest block needed that it has seen go (mallopt(3), M_MMAP_THRESHOLD): this one was never touched, so it costs nothing.
     bytes(_HEAP_KEPT)
     _fill_standard_streams()
     slot = shared.board.slot(number)
-    if config.idle_ignore:
-        from spyglass.worker.ignoring import IgnoringLoop  # who ignores nobody does not pay for it
-
-        loop: Loop = IgnoringLoop(config, app, shared.listeners, slot, log, shared.tell_master)
-    else:
-        loop = Loop(config, app, shared.listeners, slot, log)
 
     def obey() -> None:
         slot[scoreboard.HEARD] = time.monotonic_ns()
@@ -134,9 +142,5 @@ class Stray(Log):
         self.end(1)
 
     def end(self, status: int) -> NoReturn:
-        for stream in (sys.stdout, sys.stderr):
-            try:
-                stream.flush()
-            except (OSError, ValueError, AttributeError):  # closed, or taken away
-                pass
+        flush()
         os._exit(status & 0xFF)
