@@ -113,16 +113,20 @@ class _Rehearsal:
             return
         # Forked twice, so that this process has no child but the zygote to wait for; in a session of its own, so that it is in no group
         # of the app's, and Ctrl-C is not for it.
-        if os.fork():
+        try:
+            if not os.fork():
+                os.setsid()
+                self._channel.close()
+                self._far_end.close()
+                self._continue(parent)
+        finally:
             os._exit(0)
-        os.setsid()
-        self._channel.close()
-        self._far_end.close()
-        patience = self._config.start_timeout + _LAST_WORDS
-        while not select.select([parent], [], [], patience)[0]:
-            _signal_process(parent, signal.SIGCONT)
-            patience = _AGAIN
-        os._exit(0)
+
+    def _continue(self, parent: int) -> None:
+        until = time.monotonic() + self._config.start_timeout + _LAST_WORDS
+        while not select.select([parent], [], [], min(max(_AGAIN, until - time.monotonic()), LONGEST_WAIT))[0]:
+            if time.monotonic() >= until:
+                _signal_process(parent, signal.SIGCONT)
 
     def _hear(self, kind: str, *facts: Any) -> None:
         if kind == zygote.FAILED:
