@@ -57,6 +57,10 @@ def byte_code_cache() -> str:
     return os.path.join(directory, "pycache") if directory else ""
 
 
+_ASYNCHRONOUS = 0x80 | 0x200  # CO_COROUTINE, CO_ASYNC_GENERATOR; `inspect`, which has the names, is slow to import
+CodeType = type((lambda: None).__code__)
+
+
 def load(config: Config) -> App:
     """The app that `config.app` names. Raises LoadError whatever the app's code does, short of crashing or hanging."""
     where, name = _split(config)
@@ -72,7 +76,18 @@ def load(config: Config) -> App:
         app = found[0]
     if not callable(app):
         raise LoadError(f"{config.app!r} is not callable: it is of type {type(app).__name__!r}", files=source)
+    if _is_asynchronous(app):
+        raise LoadError(f"{config.app!r} is an ASGI app (async def): it needs an ASGI server, Spyglass serves WSGI", files=source)
     return app
+
+
+def _is_asynchronous(app: object) -> bool:
+    """True for what `async def` has made, and for objects that are called by such: Starlette, FastAPI, Quart, Django."""
+    try:
+        code = getattr(app, "__code__", None) or getattr(type(app).__call__, "__code__", None)
+        return isinstance(code, CodeType) and bool(code.co_flags & _ASYNCHRONOUS)
+    except Exception:  # what a proxy object makes of being looked at is its own affair
+        return False
 
 
 def _split(config: Config) -> tuple[str, str]:

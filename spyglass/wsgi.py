@@ -57,6 +57,10 @@ class CutOff(Exception):
     """The response cannot be completed: the connection must end here so that its client can tell (RFC 9112 8)."""
 
 
+class Breach(Exception):
+    """The app has not kept to PEP 3333, and what it did is told in words that say how to put it right."""
+
+
 class FileWrapper:
     """`wsgi.file_wrapper`: iterates over a file in blocks, or is sent by sendfile(2) where it is a real one."""
 
@@ -274,7 +278,7 @@ class Exchange:
                 head = self._open_file(result)
                 if head is not None:
                     return head
-        self._iterator = iter(result)
+        self._iterator = _iterate(result)
         return self._next(self._iterator)
 
     def _next(self, iterator: Iterator[bytes]) -> bytes:
@@ -320,7 +324,10 @@ class Exchange:
         elif self._fields is not None:
             raise AssertionError("start_response() was called twice without exc_info")
         check_status(status)
-        self._fields = check_fields(fields)
+        self._fields = checked = check_fields(fields)
+        if checked.dropped:
+            request, names = self._request, ", ".join(checked.dropped)
+            self._server.log.debug(f"{request.method} {request.target}: dropped of the app's headers, as only the server can know: {names}")
         self.status = status if type(status) is str else str.__str__(status)
         return self._write
 
@@ -339,7 +346,7 @@ class Exchange:
 
     def _begin(self, length: int | None) -> Head:
         if self._fields is None:
-            raise AssertionError("the app gave a body before it called start_response()")
+            raise Breach("the app gave its response without having called start_response(status, headers)")
         request, server = self._request, self._server
         if self.status[0] == "5":
             server.count_error()
@@ -379,7 +386,10 @@ class Exchange:
         return b""
 
     def _open_file(self, wrapper: FileWrapper) -> bytes | None:
-        """The head of a response made of a regular file, or None when its bytes must be read by us after all."""
+        """The head of a response made of a regular file, or None when its bytes must be read by us after all.
+
+        That is so where no block of a disk holds them: the size of a file in /proc is 0, of one in /sys 4096, whatever they give.
+        """
         import io
         import stat
 
@@ -392,7 +402,7 @@ class Exchange:
             offset = wrapper.file.tell()
         except (AttributeError, OSError, ValueError):
             return None
-        if not stat.S_ISREG(status.st_mode):
+        if not stat.S_ISREG(status.st_mode) or not status.st_blocks:
             return None
         size = max(0, status.st_size - offset)
         head = self._begin(size)
@@ -405,14 +415,21 @@ class Exchange:
 
     def _failed(self, error: BaseException) -> bytes:
         request, server = self._request, self._server
-        server.log.exception(f"{request.method} {request.target}: the app raised {name_of(error)}", error)
+        line = f"{request.method} {request.target}: "
+        if isinstance(error, TypeError) and not self._began(error):
+            error = Breach(f"the app cannot be called with (environ, start_response), as WSGI has it: {error}{_ASGI}")
+        if isinstance(error, Breach):
+            server.log.error(f"{line}{error}")  # a traceback would tell of our own lines only
+        else:
+            server.log.exception(f"{line}the app raised {name_of(error)}", error)
         self._close()
         if self._head is not None:
             server.count_error()
-            raise CutOff(f"the app raised {name_of(error)} in the middle of its response") from None
+            what = str(error) if isinstance(error, Breach) else f"the app raised {name_of(error)}"
+            raise CutOff(f"{what}, in the middle of its response") from None
         text = "Internal Server Error\n"
         if server.debug:
-            text += f"\n{traceback_of(error)}\n"
+            text += f"\n{error if isinstance(error, Breach) else traceback_of(error)}\n"
         body = text.encode("utf-8", "backslashreplace")
         self.status = f"500 {REASONS[500]}"
         self._fields = check_fields([("Content-Type", "text/plain; charset=utf-8")])
@@ -421,8 +438,36 @@ class Exchange:
         return head.data if head.framing == NONE else head.data + body
 
 
+    def _began(self, error: BaseException) -> bool:
+        """Whether `error` was raised by the app's code, not by calling it with what it does not take."""
+        trace = error.__traceback__
+        return self._result is not None or trace is None or trace.tb_next is not None
+
+
 _PLAIN = (list, tuple)  # and without a close()
+_ASGI = ". If it is an ASGI app (Starlette, FastAPI, Quart, `async def`), it needs an ASGI server"
+_REMEDIES = (
+    ((str,), "return [text.encode()]"),
+    ((bytes, bytearray, memoryview), "return [body]"),
+    ((dict,), "return [json.dumps(...).encode()]"),
+)
 
 
-def _no_bytes(chunk: object) -> TypeError:
-    return TypeError(f"the app must give bytes, not {type(chunk).__name__}")
+def _iterate(result: Iterable[bytes]) -> Iterator[bytes]:
+    """The pieces of what the app has returned, or Breach if it cannot have any: text and dicts can be iterated over, but not as bytes."""
+    kind = type(result).__name__
+    for kinds, remedy in _REMEDIES:
+        if isinstance(result, kinds):
+            raise Breach(f"the app returned {kind}, where PEP 3333 wants an iterable of bytes: {remedy}")
+    try:
+        return iter(result)
+    except TypeError:
+        if result is None:
+            raise Breach("the app returned None, where PEP 3333 wants an iterable of bytes: is a `return` missing?") from None
+        hint = _ASGI if hasattr(result, "__await__") or hasattr(result, "__aiter__") else ""
+        raise Breach(f"the app returned {kind}, where PEP 3333 wants an iterable of bytes{hint}") from None
+
+
+def _no_bytes(chunk: object) -> Breach:
+    hint = ": text.encode() makes bytes of a text" if isinstance(chunk, str) else ""
+    return Breach(f"the app gave {type(chunk).__name__} as a piece of its body, where PEP 3333 wants bytes{hint}")

@@ -15,12 +15,16 @@ if TYPE_CHECKING:
 
 NONE, LENGTH, CHUNKED, UNTIL_CLOSE = range(4)
 
-# RFC 9110 7.6.1, RFC 9112 9: these speak of one connection, so they are the server's alone (PEP 3333, "Other HTTP Features").
+# RFC 9110 7.6.1, RFC 9112 9: these speak of one connection, so they are the server's alone (PEP 3333, "Other HTTP Features"). An app that
+# sets one most often has it from a tutorial (`Connection: keep-alive` for events): it is dropped, and we frame the response as ever.
 HOP_BY_HOP = frozenset(
-    ("connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer", "trailers", "transfer-encoding", "upgrade")
+    (
+        *("connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection"),
+        *("te", "trailer", "trailers", "transfer-encoding", "upgrade"),
+    )
 )
 _NOT_IN_VALUE = str.maketrans("", "", "".join(map(chr, [*range(9), *range(10, 32), 127])))
-_ORDINARY, _LENGTH, _DATE, _SERVER = 0, 1, 2, 4
+_ORDINARY, _LENGTH, _DATE, _SERVER, _DROPPED = 0, 1, 2, 4, 8
 _SPECIAL = {"content-length": _LENGTH, "date": _DATE, "server": _SERVER}
 
 
@@ -28,10 +32,10 @@ _SPECIAL = {"content-length": _LENGTH, "date": _DATE, "server": _SERVER}
 def check_status(status: object) -> int:
     """The code of a status like "200 OK". TypeError or ValueError unless it is a final one and cannot break the framing (PEP 3333)."""
     if not isinstance(status, str):
-        raise TypeError(f"the status must be of type str, not {type(status).__name__}")
+        raise TypeError(f'the status must be a str like "200 OK", not {type(status).__name__}')
     code, text = status[:3], status[3:]
     if not (code.isascii() and code.isdigit() and len(code) == 3) or (text and not text.startswith(" ")):
-        raise ValueError(f"the status must begin with three digits and a space: {status!r}")
+        raise ValueError(f'the status must be like "200 OK", three digits, a space and a reason: {status!r}')
     if not 200 <= int(code) <= 999:
         raise ValueError(f"the status must be a final one, 200 or above: {status!r}")
     _check_value(status)
@@ -41,13 +45,18 @@ def check_status(status: object) -> int:
 class CheckedFields:
     """Fields that may be sent: `text` (str) as lines, without Content-Length; `length` (int or None) is what that said.
 
-    `own` tells which of the fields that the server would add are among them. `made` is make_head()'s: the head that it last made of
+    `dropped` (tuple of str) are the names of those that are not sent (HOP_BY_HOP), `closing` (bool) whether one of them asks for the end of
+    the connection. `own` tells which of the fields that the server would add are among them.
+
+    `made` is make_head()'s: the head that it last made of
     these fields, behind what else it was made of. One tuple, for threads share these objects and must not see half of a change.
     """
 
-    __slots__ = ("length", "made", "own", "text")
+    __slots__ = ("closing", "dropped", "length", "made", "own", "text")
 
-    def __init__(self, text: str, length: int | None, own: int) -> None:
+    def __init__(self, text: str, length: int | None, own: int, dropped: tuple[str, ...] = (), closing: bool = False) -> None:
+        self.closing = closing
+        self.dropped = dropped
         self.text = text
         self.length = length
         self.own = own
@@ -57,7 +66,7 @@ class CheckedFields:
 def check_fields(fields: object) -> CheckedFields:
     """Raises TypeError or ValueError unless `fields` is a list of (name, value) that may be sent (PEP 3333, RFC 9110 5)."""
     if type(fields) is not list:
-        raise TypeError(f"the headers must be a list, not {type(fields).__name__}")
+        raise TypeError(f"the headers must be a list of (name, value), not {type(fields).__name__}")
     try:
         return _CHECKED[tuple(fields)]
     except TypeError:  # what cannot be looked up is no str, and will be found below
@@ -83,13 +92,17 @@ def _check_fields(fields: Iterable[object]) -> CheckedFields:
     text = ""
     length = None
     own = _ORDINARY
+    dropped: tuple[str, ...] = ()
+    closing = False
     for field in fields:
         if type(field) is not tuple or len(field) != 2:
             raise TypeError(f"a header must be a tuple of two str: {field!r}")
         name, value = field
         # PEP 3333 says str; what a template engine has marked as safe is of a class of its own, and good enough.
-        if not isinstance(name, str) or not isinstance(value, str):
-            raise TypeError(f"a header must be a tuple of two str: {field!r}")
+        if not isinstance(name, str):
+            raise TypeError(f"the name of a header must be a str, not {type(name).__name__}: {field!r}")
+        if not isinstance(value, str):
+            raise TypeError(f"the value of the header {name} must be a str, not {type(value).__name__}: {value!r}")
         kind = _NAMES[name]
         if not (value.isascii() and value.isprintable()):
             _check_value(value)
@@ -97,10 +110,13 @@ def _check_fields(fields: Iterable[object]) -> CheckedFields:
             if length is not None or not (value.isascii() and value.isdigit()):
                 raise ValueError(f"bad Content-Length: {value!r}" if length is None else "more than one Content-Length")
             length = int(value)
+        elif kind == _DROPPED:
+            dropped += (name,)
+            closing = closing or (name.lower() == "connection" and "close" in [each.strip().lower() for each in value.split(",")])
         else:
             own |= kind
             text += "".join((name, ": ", value, "\r\n"))  # what is in it, whatever its class would make of it
-    return CheckedFields(text, length, own)
+    return CheckedFields(text, length, own, dropped, closing)
 
 
 class _Names(dict[str, int]):
@@ -110,11 +126,9 @@ class _Names(dict[str, int]):
         if not name.isascii() or not is_token(name.encode("ascii")):
             raise ValueError(f"bad header name: {name!r}")
         lower = name.lower()
-        if lower in HOP_BY_HOP:
-            raise ValueError(f"{name}: hop-by-hop headers are the server's own (PEP 3333)")
         if len(self) >= 512:
             self.clear()  # an app that makes names up must not make it grow
-        self[name] = kind = _SPECIAL.get(lower, _ORDINARY)
+        self[name] = kind = _DROPPED if lower in HOP_BY_HOP else _SPECIAL.get(lower, _ORDINARY)
         return kind
 
 
@@ -171,6 +185,7 @@ def make_head(status: str, fields: CheckedFields, request: Request, date: str, k
         framing = UNTIL_CLOSE
         framed = ""
         keep_alive = False
+    keep_alive = keep_alive and not fields.closing
     if not keep_alive:
         framed += "Connection: close\r\n"
     elif request.version < (1, 1):

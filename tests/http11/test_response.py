@@ -70,12 +70,24 @@ def test_good_fields(fields):
         *(([("X", value)], ValueError) for value in ("a\r\nB: c", "a\n", "a\r", "a\0", "\x7f", "\x1b", "€")),
         *(([("Content-Length", value)], ValueError) for value in ("", "x", "-1", "+1", "1.0", " 1", "1, 1", "٣")),
         ([("Content-Length", "1"), ("content-LENGTH", "1")], ValueError),
-        *(([(name, "x")], ValueError) for name in ("Connection", "TRANSFER-ENCODING", *HOP_BY_HOP)),
+        *(([(name, "a\r\nX: b")], ValueError) for name in ("Connection", "TRANSFER-ENCODING", *HOP_BY_HOP)),
     ],
 )
 def test_bad_fields(fields, error):
     with pytest.raises(error):
         check_fields(fields)
+
+
+@pytest.mark.parametrize("name", ["Connection", "TRANSFER-ENCODING", *HOP_BY_HOP])
+def test_what_only_the_server_can_know_is_dropped(name):
+    checked = check_fields([("X", "y"), (name, "x"), ("Z", "")])
+    assert (checked.text, checked.dropped, checked.closing) == ("X: y\r\nZ: \r\n", (name,), False)
+
+
+@pytest.mark.parametrize(("value", "closing"), [("close", True), ("Close", True), ("a, close", True), ("closed", False), ("keep-alive", False), ("", False)])
+def test_an_app_can_ask_for_the_end_of_the_connection(value, closing):
+    assert check_fields([("connection", value)]).closing is closing
+    assert not check_fields([("Keep-Alive", "close")]).closing
 
 
 # The head
@@ -107,6 +119,11 @@ TE, CLOSE = "Transfer-Encoding: chunked", "Connection: close"
         ({"version": (1, 0)}, UNTIL_CLOSE, None, False, [CLOSE]),
         # Keeping
         ({"keep_alive": False}, CHUNKED, None, False, [TE, CLOSE]),
+        ({"fields": [("Connection", "close")]}, CHUNKED, None, False, [TE, CLOSE]),
+        ({"fields": [("Connection", "keep-alive")]}, CHUNKED, None, True, [TE]),
+        ({"fields": [("Connection", "keep-alive")], "keep_alive": False, "length": 1}, LENGTH, 1, False, ["Content-Length: 1", CLOSE]),
+        ({"fields": [("Connection", "close")], "version": (1, 0), "length": 1}, LENGTH, 1, False, ["Content-Length: 1", CLOSE]),
+        ({"fields": [("Connection", "close")], "method": "HEAD"}, NONE, None, False, [CLOSE]),
         ({"version": (1, 0), "length": 1}, LENGTH, 1, True, ["Content-Length: 1", "Connection: keep-alive"]),
         ({"version": (1, 0), "length": 1, "keep_alive": False}, LENGTH, 1, False, ["Content-Length: 1", CLOSE]),
         # Responses without a body

@@ -10,13 +10,17 @@ DATE = "Sun, 06 Nov 1994 08:49:37 GMT"
 
 class Journal:
     def __init__(self):
-        self.lines = []
+        self.lines, self.debugged, self.tracebacks = [], [], []
 
     def error(self, text):
         self.lines.append(text)
 
+    def debug(self, text):
+        self.debugged.append(text)
+
     def exception(self, text, error):
         self.lines.append(text)
+        self.tracebacks.append(error)
 
 
 class Result:

@@ -54,6 +54,36 @@ def test_what_is_no_real_file_is_read(make):
     assert stream.closed
 
 
+@pytest.mark.parametrize("path", ["/proc/self/status", "/proc/version", "/sys/kernel/uevent_seqnum", "/sys/class/net/lo/mtu", "/proc/self/environ"])
+@pytest.mark.parametrize("buffering", [-1, 0])
+@pytest.mark.parametrize("version", [(1, 1), (1, 0)])
+def test_what_the_kernel_makes_up_is_read_for_its_size_is_none(path, buffering, version):
+    """In /proc st_size is 0 and in /sys 4096, whatever there is to be read."""
+    with open(path, "rb") as stream:
+        content = stream.read()
+    assert content
+    stream = open(path, "rb", buffering=buffering)
+    played = play(answering(FileWrapper(stream)), version=version)
+    got = played.body if version < (1, 1) else played.body.partition(b"\r\n")[2].removesuffix(b"\r\n0\r\n\r\n")
+    assert (played.spans, played.cut, len(got), stream.closed) == ([], None, pytest.approx(len(content), abs=99), True)
+    assert got.split(b"\n")[0] == content.split(b"\n")[0]
+
+
+def test_an_empty_file_says_that_it_is_empty():
+    with tempfile.TemporaryFile() as empty:
+        played = play(answering(FileWrapper(empty)))
+    assert (played.body, played.cut) == (b"", None)
+    assert "Content-Length: 0" in played.head
+
+
+def test_a_file_with_a_hole_and_nothing_else(file):
+    file.truncate(0)
+    file.truncate(100_000)
+    file.seek(0)
+    played = play(answering(FileWrapper(file), length(100_000)))
+    assert (played.body, played.cut) == (bytes(100_000), None)
+
+
 def _pipe(data):
     read_end, write_end = os.pipe()
     os.write(write_end, data)

@@ -40,6 +40,24 @@ print(json.dumps(result))
 FILES = {
     "both.py": "app = lambda: 'app'\napplication = lambda: 'application'",
     "only.py": "app = lambda: 'app'\nother = lambda: 'other'\nnumber = 7\nnothing = None",
+    "asgi.py": """
+        async def function(environ, start_response): return [b'']
+        async def streaming(environ, start_response): yield b''
+        class Starlette:
+            async def __call__(self, scope, receive, send): pass
+            async def handle(self, scope, receive, send): pass
+        app = Starlette()
+        bound = app.handle
+        """,
+    "odd.py": """
+        class Proxy:
+            def __getattr__(self, name): raise RuntimeError('working outside of context')
+            def __call__(self): return 'proxy'
+        class Anything:
+            def __getattr__(self, name): return self
+            def __call__(self): return 'anything'
+        proxy, anything = Proxy(), Anything()
+        """,
     "pkg/__init__.py": "",
     "pkg/sub.py": "app = lambda: __name__",
     "project/__init__.py": "",
@@ -110,6 +128,8 @@ def attempt(directory, *, cwd=None, environ=None, **values):
         ("only:", "app"),
         ("both", "application"),  # mod_wsgi's name before Flask's
         ("pkg.sub:app", "pkg.sub"),
+        ("odd:proxy", "proxy"),
+        ("odd:anything", "anything"),
         ("nest:Site.app", "nested"),
         ("nest:make()", "nested"),
         ("nest:Site.make()", "nested"),
@@ -207,6 +227,10 @@ def in_tree(tree, names):
         ("only:number", "'only:number' is not callable: it is of type 'int'", ["only.py"]),
         ("only:nothing", "'only:nothing' is not callable: it is of type 'NoneType'", ["only.py"]),
         ("nest:number()", "'nest:number()' is not callable: it is of type 'int'", ["nest.py"]),
+        *(
+            (f"asgi:{name}", f"'asgi:{name}' is an ASGI app (async def): it needs an ASGI server, Spyglass serves WSGI", ["asgi.py"])
+            for name in ("function", "streaming", "app", "bound")
+        ),
         (":app", "ValueError: Empty module name", None),
         # The app breaks
         ("raises:app", "ValueError: boom", ["raises.py", "raises/__init__.py", "helper.py"]),

@@ -267,7 +267,6 @@ def start_twice(environ, start_response):
         answering([], status="100 Continue"),
         answering([], status="200 OK\r\nX: y"),
         answering([], ("X", "a\r\nb")),
-        answering([], ("Connection", "close")),
         answering([], ("Content-Length", "-1")),
         writing("text"),
         lambda: None,
@@ -278,8 +277,106 @@ def test_before_the_head_it_is_a_500(app):
     played = play(app)
     assert (played.status, played.body, played.cut) == ("500", b"Internal Server Error\n", None)
     assert len(played.journal.lines) == 1
-    assert played.journal.lines[0].startswith("GET /x: the app raised ")
+    assert played.journal.lines[0].startswith("GET /x: the app ")
     assert played.exchange.keep_alive  # the next request on the connection has done nothing wrong
+
+
+class Safe(str):
+    """As a template engine marks it."""
+
+
+async def asynchronous(environ, start_response):
+    return [b"x"]
+
+
+async def asgi(scope, receive, send):
+    pass
+
+
+async def streaming(environ, start_response):
+    yield b"x"
+
+
+class Starlette:
+    async def __call__(self, scope, receive, send):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("app", "words"),
+    [
+        (answering(b"hello"), ["returned bytes", "iterable of bytes", "return [body]"]),
+        (answering(bytearray(b"hello")), ["returned bytearray", "return [body]"]),
+        (answering(b""), ["returned bytes", "return [body]"]),
+        (answering("hello"), ["returned str", "return [text.encode()]"]),
+        (answering(Safe("hello")), ["returned Safe", "return [text.encode()]"]),
+        (answering({"a": 1}), ["returned dict", "json.dumps"]),
+        (answering(None), ["returned None", "`return` missing"]),
+        (answering(7), ["returned int", "iterable of bytes"]),
+        (answering(["hello"]), ["gave str as a piece", "text.encode()"]),
+        (answering([b"x", 7]), ["gave int as a piece", "wants bytes"]),
+        (answering(generator("hello")), ["gave str as a piece", "text.encode()"]),
+        (lambda environ, start_response: [b"x"], ["without having called start_response(status, headers)"]),
+        (lambda environ, start_response: generator(b"x"), ["without having called start_response(status, headers)"]),
+        (lambda environ, start_response: generator(), ["without having called start_response(status, headers)"]),
+        (lambda environ: [b"x"], ["cannot be called with (environ, start_response)", "takes 1 positional argument"]),
+        (asgi, ["cannot be called with (environ, start_response)", "missing 1 required positional argument: 'send'", "needs an ASGI server"]),
+        (Starlette(), ["cannot be called with (environ, start_response)", "needs an ASGI server"]),
+        (asynchronous, ["returned coroutine", "needs an ASGI server"]),
+        (streaming, ["returned async_generator", "needs an ASGI server"]),
+    ],
+)
+def test_a_common_mistake_is_named_and_how_to_put_it_right(app, words):
+    """By one line of the journal: a traceback would tell of the server's own lines only."""
+    played = play(app)
+    (line,) = played.journal.lines
+    assert line.startswith("GET /x: the app ")
+    assert [word for word in words if word not in line] == []
+    assert (played.status, played.journal.tracebacks) == ("500", [])
+
+
+@pytest.mark.parametrize(
+    ("app", "words"),
+    [
+        (answering([], status=200), 'a str like "200 OK", not int'),
+        (answering([], status=b"200 OK"), 'a str like "200 OK", not bytes'),
+        (answering([], status="OK"), 'like "200 OK"'),
+        (answering([], ("X-Count", 7)), "the value of the header X-Count must be a str, not int: 7"),
+        (answering([], ("X-Count", None)), "the value of the header X-Count must be a str, not NoneType: None"),
+        (answering([], (b"X-Count", "7")), "the name of a header must be a str, not bytes"),
+        (lambda environ, start_response: start_response("200 OK", {"X": "y"}), "the headers must be a list of (name, value), not dict"),
+    ],
+)
+def test_a_mistake_in_start_response_is_told_with_the_place_in_the_app(app, words):
+    played = play(app)
+    assert played.status == "500"
+    assert words in str(played.journal.tracebacks[0])
+
+
+def test_a_type_error_of_the_app_s_own_keeps_its_traceback():
+    def app(environ, start_response):
+        return len(7)
+
+    played = play(app)
+    assert played.journal.lines == ["GET /x: the app raised TypeError"]
+    assert len(played.journal.tracebacks) == 1
+
+
+def test_headers_of_the_connection_are_dropped_with_one_line_for_debugging():
+    played = play(answering([b"hello"], ("Connection", "keep-alive"), ("X-A", "b"), ("Transfer-Encoding", "chunked")))
+    assert (played.status, played.body, played.journal.lines) == ("200", b"hello", [])
+    assert [line for line in played.head if line.startswith(("Connection", "Transfer-Encoding", "X-A", "Content-Length"))] == ["X-A: b", "Content-Length: 5"]
+    assert len(played.journal.debugged) == 1
+    assert played.journal.debugged[0].endswith("Connection, Transfer-Encoding")
+    assert played.exchange.keep_alive
+
+
+@pytest.mark.parametrize("value", ["close", "Close", "keep-alive, close"])
+def test_an_app_may_wish_that_the_connection_ends(value):
+    played = play(answering([b"hello"], ("Connection", value)))
+    assert (played.status, played.body) == ("200", b"hello")
+    assert [line for line in played.head if line.startswith("Connection")] == ["Connection: close"]
+    assert not played.exchange.keep_alive
 
 
 @pytest.mark.parametrize("error", [ValueError, SystemExit, KeyboardInterrupt, GeneratorExit, StopIteration, MemoryError, BaseException])

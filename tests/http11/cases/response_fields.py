@@ -19,7 +19,6 @@ def broken(*pairs: tuple[object, object]) -> bytes:
 
 
 HOP_BY_HOP = (
-    ("Connection", "close"),
     ("connection", "keep-alive"),
     ("CONNECTION", "x"),
     ("Keep-Alive", "timeout=5"),
@@ -171,7 +170,20 @@ CASES = [
     Case("tab in a value", "PEP 3333", broken(("X-A", "a\tb")), ok(status=(200, 500), then=ANY)),
     Case("value with spaces around", "RFC 9110 5.5", broken(("X-A", " y ")), ok(status=(200, 500), then=ANY)),
     # Fields that are the server's to send (PEP 3333, Other HTTP Features)
-    *(Case(f"hop-by-hop {name}: {value}", "PEP 3333", broken((name, value)), FAILED) for name, value in HOP_BY_HOP),
+    *(
+        Case(f"hop-by-hop {name}: {value}", "PEP 3333", broken((name, value), ("X-A", "y")), ok(body=b"hello", fields={name.lower(): None, "x-a": "y"}))
+        for name, value in HOP_BY_HOP
+    ),
+    *(
+        Case(f"the app's wish that the connection ends, {value!r}", "RFC 9112 9.6", broken(("Connection", value)), ok(body=b"hello").closing)
+        for value in ("close", "CLOSE", "keep-alive, close")
+    ),
+    Case(
+        "events, as most tutorials have them",
+        "PEP 3333",
+        get(play(start("200 OK", ("Connection", "keep-alive"), ctype="text/event-stream"), body=["data: 1\n\n", "data: 2\n\n"], kind="generator", valid=False)),
+        ok(body=b"data: 1\n\ndata: 2\n\n", fields={"connection": None, "transfer-encoding": "chunked"}),
+    ),
     # Content-Length of the app
     *(
         Case(f"length {value!r} from the app", "RFC 9110 8.6", broken(("Content-Length", value)), FAILED)
