@@ -21,6 +21,7 @@ from spyglass.printable import name_of
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from contextvars import Context, ContextVar
     from types import TracebackType
     from typing import Any, Protocol
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
         debug: bool
         date: str
 
+        def fresh_context(self) -> Context: ...
         def would_keep(self) -> bool: ...
         def count_error(self) -> None: ...
 
@@ -153,6 +155,27 @@ class EnvironMaker:
         self._last = request
 
 
+class Contexts:
+    """Makes the context (PEP 567) of each request: a copy of that in which the app was imported and post_fork() was called.
+
+    Made in the thread where that was done. The threads that serve have contexts of their own, in which nothing is set: what the app has
+    set at import (a precision of decimal, a language, a tracer) would hold in some of its requests only.
+    """
+
+    __slots__ = ("_base", "_decimal")
+
+    def __init__(self) -> None:
+        self._base = copy_context()
+        # decimal changes its context in place: what one request sets would be set for all of them.
+        self._decimal: ContextVar[Any] | None = next((each for each in self._base if each.name == "decimal_context"), None)
+
+    def fresh(self) -> Context:
+        context = self._base.copy()
+        if self._decimal is not None:
+            context.run(self._decimal.set, self._base[self._decimal].copy())
+        return context
+
+
 class Exchange:
     """One request and its response.
 
@@ -160,7 +183,7 @@ class Exchange:
     any more, either; then `keep_alive` (bool) tells whether the
     connection can take another request, and `status` (str) what was answered. `home` and `bound` are the crew's.
 
-    All of the app's code runs in a context of its own (PEP 567): what a generator has left in it when it waits for its reader, a request
+    All of the app's code runs in a context of its own (Contexts): what a generator has left in it when it waits for its reader, a request
     for instance that is the current one, is none of the business of whoever is served meanwhile in the same thread.
     """
 
@@ -185,7 +208,7 @@ class Exchange:
         self._head: Head | None = None
         self._sent = 0  # bytes of the body
         self._called = False
-        self._context = copy_context()
+        self._context = server.fresh_context()
         self._result: object = None
         self._iterator: Iterator[bytes] | None = None
         self._span: FileSpan | None = None

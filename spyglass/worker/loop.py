@@ -31,7 +31,7 @@ from spyglass.worker.crew import Crew, Solo
 from spyglass.worker.reception import Reception
 from spyglass.worker.sending import AWAY, DISMISSED, STALLED, UNFINISHED, Held
 from spyglass.worker.spool import Spool
-from spyglass.wsgi import base_environ
+from spyglass.wsgi import Contexts, base_environ
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ class Loop(Reception):
         self.body_min_rate = config.body_min_rate
         self.heads = HeadParser()
         self.debug = config.debug
+        self.fresh_context = Contexts().fresh  # we are in the thread that has called post_fork()
         self.trusted_proxies = config.trusted_proxies
         self.forwarded_headers = config.forwarded_headers
         self.proxy_protocol = config.proxy_protocol

@@ -1,6 +1,7 @@
 """An exchange with a test in the place of its connection: asks for the next piece, or closes, when the test says so."""
 
 import os
+from contextvars import copy_context
 
 from spyglass.http11.request import Request
 from spyglass.wsgi import CutOff, EnvironMaker, Exchange, FileSpan, base_environ
@@ -59,6 +60,8 @@ class Played:
         self.exchange = Exchange(self, self.request, EnvironMaker(base_environ()).make(self.request), self)
 
     # What a worker, and a connection, do for an exchange
+
+    fresh_context = staticmethod(copy_context)
 
     def would_keep(self):
         return self.willing
