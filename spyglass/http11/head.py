@@ -50,41 +50,38 @@ class HeadParser:
     def parse(self, section: bytes, version: bytes, max_fields: int) -> dict[str, str]:
         """The fields of `section`, what stands between the request line and the empty line, as PEP 3333 wants them. Raises RequestError."""
         lines = section.decode("latin-1").split("\r\n") if section else []
-        check_controls(section, len(lines) - 1 if lines else 0)
         if b"\t" in section or len(lines) > max_fields:
-            check_folds(b"\r\n" + section)  # before the lines lose their blanks: one that has nothing else would end the head
+            _check_lines(section)  # before they lose their blanks: one that has nothing else would end the head
             if len(lines) > max_fields:
                 raise RequestError(431, f"more than {max_fields} header fields")
             # OWS, RFC 9110 5.6.3; llhttp knows the space alone where it looks into a value. What it judges is what is cut below.
             lines = [line.rstrip(" \t") for line in lines]
             section = "\r\n".join(lines).encode("latin-1")
+        head = b"%b%b\r\n\r\n" % (_ANY_LINE, section) if section else _ANY_LINE + b"\r\n"
         try:
-            _judge(b"%b%b\r\n\r\n" % (_ANY_LINE, section) if section else _ANY_LINE + b"\r\n")
+            # A parser of its own: after some heads one stands elsewhere than where the next may begin (in a body, in another protocol,
+            # behind the last message of a connection), and only llhttp knows which they are. A new one costs half a microsecond.
+            httptools.HttpRequestParser(None).feed_data(head)
+        except httptools.HttpParserUpgrade as offer:
+            # We do not take it up (RFC 9110 7.8). But llhttp looks at nothing behind the head that makes it.
+            if offer.args != (len(head),):
+                raise RequestError(400, "a head ends within the head") from None
         except httptools.HttpParserError as error:
-            check_folds(b"\r\n" + section)
+            _check_lines(section)
             raise _refusal(error, _cut(lines), version) from None
         return _cut(lines)
 
 
-def _judge(head: bytes) -> None:
-    """Return if llhttp takes `head` for one. Raises HttpParserError, or RequestError.
-
-    By a parser of its own: after some heads one stands elsewhere than where the next may begin (in a body, in another protocol, behind
-    the last message of a connection), and only llhttp knows which they are. A new one costs half a microsecond.
-    """
-    try:
-        httptools.HttpRequestParser(None).feed_data(head)
-    except httptools.HttpParserUpgrade as offer:
-        # We do not take it up (RFC 9110 7.8). But llhttp looks at nothing behind the head that makes it.
-        if offer.args != (len(head),):
-            raise RequestError(400, "a head ends within the head") from None
+def _check_lines(section: bytes) -> None:
+    check_controls(section, section.count(b"\r\n"))
+    check_folds(b"\r\n" + section)
 
 
 def check_controls(text: bytes, ends: int) -> None:
     """Raise RequestError unless `text` holds `ends` CRLF, and no other control character but tabs.
 
     RFC 9112 2.2: a bare CR or LF is where two readers of one message part ways. RFC 9110 5.5 has NUL and the others. llhttp refuses them
-    as well, but must not be alone to decide where a line ends, and a head that is still on its way cannot be given to it.
+    as well, but a head that is still on its way cannot be given to it.
     """
     if len(text) - len(text.translate(None, CONTROLS)) != 2 * ends:
         raise RequestError(400, "a bare CR or LF, or another control character, in the head")
@@ -131,6 +128,8 @@ class _Lines(dict[str, tuple[str, str]]):
     """Key and value of each field line. Of what all browsers say alike, and that is harmless, it is known from the last time."""
 
     def __missing__(self, line: str) -> tuple[str, str]:
+        if not line.isprintable():
+            check_controls(line.encode("latin-1"), 0)  # llhttp must not be alone to decide where a line ends
         name, _, value = line.partition(":")
         cut = ENVIRON_KEYS[name], value.strip(" \t")
         if cut[0] in _HARMLESS and len(line) <= _USUAL_LINE:

@@ -193,7 +193,8 @@ class RequestReader:
         if buffer.find(b"\r\n", 0, searched) < 0:
             line, end, _ = buffer[:most].partition(b"\r\n")
             if end:
-                _check_target(*_request_line(line))
+                method, target, _ = _request_line(line)
+                parse_target(Request(method.decode("latin-1"), target.decode("latin-1"), (1, 1), {}))
             elif line.removesuffix(b"\r"):
                 _check_start(line)
         start = max(0, searched - 3)
@@ -211,7 +212,8 @@ class RequestReader:
     def _parse(self, head: bytes) -> Request:
         line, _, section = head.partition(b"\r\n")
         method, target, version = _request_line(line)
-        request, authority = _check_target(method, target, version)
+        request = Request(method.decode("latin-1"), target.decode("latin-1"), (1, 0) if version == b"HTTP/1.0" else (1, 1), {})
+        authority = parse_target(request)
         known = section == self._section and version == self._version
         request.fields = fields = self._fields if known else self._heads.parse(section, version, self._limits.max_fields)
         if known and authority is None:
@@ -334,12 +336,6 @@ def _check_start(line: bytes) -> None:
     _, *parts = line.removesuffix(b"\r").split(b" ", 3)
     if len(parts) > 2 or (len(parts) == 2 and not (_HTTP.startswith(parts[1]) or (parts[1].startswith(_HTTP) and len(parts[1]) <= 8))):
         raise RequestError(400, "bad request line")
-
-
-def _check_target(method: bytes, target: bytes, version: bytes) -> tuple[Request, str | None]:
-    """The request that its line tells of, and the authority in its target. Raises RequestError."""
-    request = Request(method.decode("latin-1"), target.decode("latin-1"), (1, 0) if version == b"HTTP/1.0" else (1, 1), {})
-    return request, parse_target(request)
 
 
 def _check_version(version: bytes) -> None:

@@ -4,6 +4,8 @@ Two readers that disagree about one head are what request smuggling is made of, 
 and our own code cuts it into fields.
 """
 
+from types import SimpleNamespace
+
 import httptools
 import pytest
 from hypothesis import example, given
@@ -161,3 +163,10 @@ def test_any_chunked_body_has_one_verdict(body, places):
     whole = converse([data], **LIMITS)
     assert converse(cut(data, places), **LIMITS) == whole
     assert converse([data[at : at + 1] for at in range(len(data))], **LIMITS) == whole
+
+
+@pytest.mark.parametrize("line", [b"X: a\nContent-Length: 5", b"X: a\rY: b", b"X: \0", b"\x01: a", b"X: \x7f", b"Accept: a\nX: b"])
+def test_where_a_line_ends_is_not_for_llhttp_alone_to_decide(line, monkeypatch):
+    monkeypatch.setattr("spyglass.http11.head.httptools.HttpRequestParser", lambda _: SimpleNamespace(feed_data=lambda _: None))
+    for _ in range(2):
+        assert converse([b"GET / HTTP/1.1\r\nHost: a\r\n%b\r\n\r\n" % line])[:2] == ([], 400)

@@ -29,7 +29,7 @@ def lines(worker):
     [
         "spyglass.http11.request._persistence",
         "spyglass.http11.request.RequestReader._expect_body",
-        "spyglass.http11.head._judge",
+        "spyglass.http11.head._cut",
         "spyglass.wsgi.EnvironMaker._prepare",
     ],
 )
