@@ -43,11 +43,15 @@ if TYPE_CHECKING:
         def count_error(self) -> None: ...
 
     class Client(Protocol):
-        """Its connection. `push()` sends at once and blocks if it must (CutOff); `resume()` takes what `advance()` gave elsewhere."""
+        """Its connection. `push()` sends at once and blocks if it must (CutOff); `resume()` takes what `advance()` gave elsewhere.
+
+        `reset_unless_whole()` is called when a response begins whose end its client can tell by the end of the connection alone.
+        """
 
         fd: int
 
         def push(self, data: bytes) -> None: ...
+        def reset_unless_whole(self) -> None: ...
         def resume(self, piece: Piece) -> None: ...
 
     ExcInfo = tuple[type[BaseException], BaseException, TracebackType]
@@ -226,11 +230,6 @@ class Exchange:
         return self._called
 
     @property
-    def ends_with_connection(self) -> bool:
-        """True for a response whose end its client can tell by the end of the connection alone."""
-        return self._head is not None and self._head.framing == UNTIL_CLOSE
-
-    @property
     def given(self) -> int:
         """Bytes of the body that have been given to be sent, less what frames them."""
         head = self._head
@@ -376,6 +375,8 @@ class Exchange:
         keep_alive = request.keep_alive and server.would_keep()
         self._head = head = make_head(self.status, self._fields, request, server.date, keep_alive, length)
         self.keep_alive = head.keep_alive
+        if head.framing == UNTIL_CLOSE:
+            self.connection.reset_unless_whole()
         return head
 
     def _frame(self, chunk: bytes) -> bytes:

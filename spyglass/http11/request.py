@@ -109,6 +109,11 @@ class RequestReader:
         return (self.refused or self.buffer)[:_REMEMBERED].partition(b"\r\n")[0]
 
     @property
+    def left(self) -> int:
+        """How many bytes of the pending body are still to come, if that is known; else 0."""
+        return self._left
+
+    @property
     def bulky(self) -> bool:
         """Whether much of the pending body may be read at a time: not chunk by tiny chunk, each of which costs."""
         return self._chunks is None or self._chunks.bulky

@@ -48,14 +48,15 @@ _PIECES_A_TURN = 64
 _LARGE = 128 << 10  # a piece that is worth a turn
 _RETRY_AFTER = 5  # seconds
 _ON_AND_NONE = (1).to_bytes(4, sys.byteorder) + bytes(4)  # struct linger
+_OFF = bytes(8)
 
 
 class Connection(Sender):
     """One accepted socket. `loop` watches it, keeps its deadline and knows the app; `handle()` is called when it is its turn."""
 
     __slots__ = (
-        *("_address", "_announced", "_at_end", "_began", "_deaf", "_endpoints", "_environs", "_final", "_greeting", "_listener", "_reader"),
-        *("_request", "_served", "seen"),
+        *("_address", "_announced", "_at_end", "_began", "_deaf", "_endpoints", "_environs", "_final", "_greeting", "_listener"),
+        *("_looked_at", "_may_be_old", "_reader", "_request", "_resets", "_served", "seen"),
     )
 
     def __init__(self, loop: Loop, sock: socket.socket, address: Any, listener: Listener) -> None:
@@ -65,6 +66,9 @@ class Connection(Sender):
         self._reader = RequestReader(loop.limits, loop.heads)
         self._environs: EnvironMaker | None = None
         self._request: Request | None = None
+        self._looked_at = 0  # bytes that the reader has, and that are still in the socket
+        self._may_be_old = listener.is_unix  # whether the next request may be one of HTTP/1.0; see _take_all_but_one()
+        self._resets = False  # whether a close is a reset
         self._served = False  # whether a request has been answered
         self._final = False  # the answer under way is the last, and nothing of it will be asked for any more
         self._announced = False  # the client knows that it is
@@ -83,7 +87,12 @@ class Connection(Sender):
         """Go on: the socket is ready for what is being waited for, or broken, or there is something to do without it."""
         if self.condition == READING:
             try:
-                data = self.sock.recv(_RECEIVE_HEAD if self._reader.pending is None or not self._reader.bulky else _RECEIVE_BODY)
+                size = _RECEIVE_HEAD if self._reader.pending is None or not self._reader.bulky else _RECEIVE_BODY
+                if self._may_be_old and self._reader.left <= size:
+                    data = self.sock.recv(size, socket.MSG_PEEK)
+                    self._looked_at = len(data)
+                else:
+                    data = self.sock.recv(size)
             except BlockingIOError:
                 if self.deadline is None:
                     self._await_more()
@@ -153,8 +162,10 @@ class Connection(Sender):
             except Exception as error:
                 self._misread(error)
                 return
+            if self._looked_at:
+                self._take_all_but_one(request)
             if request is None:
-                if len(data) == _RECEIVE_HEAD and reader.pending is not None and reader.bulky:
+                if len(data) == _RECEIVE_HEAD and not self._may_be_old and reader.pending is not None and reader.bulky:
                     # A body has begun, and there is more of it already.
                     data = self._receive_on()
                     if data:
@@ -185,6 +196,36 @@ class Connection(Sender):
         if answered:
             self.deadline = None  # that of the last head; each has its own time
         self._await_more()
+
+    def _take_all_but_one(self, request: Request | None) -> None:
+        """Take from the socket what the reader has, less the last byte of `request` if it is one of HTTP/1.0.
+
+        The end of its answer may be that of the connection (RFC 9112 8). On a unix socket a close is an error for the client as long as
+        something is unread, even the kernel's when this process is killed; there is no other way. The byte is taken when the answer is out.
+        """
+        known = request or self._reader.pending
+        if known is not None:
+            self._may_be_old = known.version < (1, 1)
+        left = int(request is not None and self._may_be_old and not self._reader.buffer)
+        try:
+            while self._looked_at > left:
+                taken = len(self.sock.recv(self._looked_at - left))
+                self._looked_at -= taken or self._looked_at
+        except OSError:
+            # The connection is broken. What is left must not be read as another request.
+            self._looked_at, self._at_end = 0, True
+
+    def reset_unless_whole(self) -> None:
+        """From now on have a close be a reset, even the kernel's when this process is killed. A mere close is how a whole answer ends."""
+        if not self._listener.is_unix:  # there it is the byte that we have not read
+            self._resets = True
+            self._linger(_ON_AND_NONE)
+
+    def _linger(self, how: bytes) -> None:
+        try:
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, how)  # for 0 seconds: a reset, socket(7)
+        except OSError:
+            pass  # it has been closed meanwhile
 
     def _receive_on(self) -> bytes:
         try:
@@ -331,6 +372,9 @@ class Connection(Sender):
         loop = self._loop
         request, self._request, self._exchange, self._served = self._request, None, None, True
         assert request is not None
+        if self._resets:
+            self._resets = False
+            self._linger(_OFF)
         if request.body is not None:
             request.body.close()
         if exchange.bound:
@@ -342,6 +386,8 @@ class Connection(Sender):
         if loop.access is not None:
             self._record(request, exchange, kept=kept)
         if kept:
+            if self._looked_at:
+                self._take_all_but_one(None)
             return True
         self._announced = not request.keep_alive
         if self.held:
@@ -358,6 +404,8 @@ class Connection(Sender):
         """Answer with an error of our own, then end the connection."""
         loop = self._loop
         loop.log.debug(f"{self}: refused with {status}: {why}")
+        if self._looked_at:
+            self._take_all_but_one(None)
         loop.deadlines.clear(self)
         self._final = True
         self._announced = False
@@ -399,7 +447,7 @@ class Connection(Sender):
     def _sends_on(self) -> bool:
         # It should not, but may have while the app was running; closing on that would be a reset all the same.
         try:
-            return bool(self.sock.recv(_RECEIVE_HEAD))
+            return len(self.sock.recv(_RECEIVE_HEAD)) > self._looked_at
         except OSError:
             return False
 
@@ -492,8 +540,6 @@ class Connection(Sender):
         """The worker leaves, and this one has not ended in time. A call in another thread cannot be ended but with the process."""
         if self.condition != AWAY:
             self.close("cut: the worker leaves")
-        elif self._exchange is not None and self._exchange.ends_with_connection:
-            self._reset_on_close()
 
     def close(self, why: str) -> None:
         """End at once, whatever is under way; the app's close() is called, and counts as open until it returns. Idempotent."""
@@ -509,8 +555,6 @@ class Connection(Sender):
         exchange, self._exchange = self._exchange, None
         if exchange is not None and loop.access is not None and self._request is not None:
             self._record(self._request, exchange, cut=True)
-        if exchange is not None and exchange.ends_with_connection:
-            self._reset_on_close()
         self.sock.close()
         self.fd = -1
         if exchange is not None:
@@ -565,9 +609,6 @@ class Connection(Sender):
         except Exception:  # no descriptor is left to import with what knows proxies, or this request is one that was misread
             return ""
 
-    def _reset_on_close(self) -> None:
-        # A close is how such a response ends when it is whole: only a reset says that it is not (RFC 9112 8). Linger 0: socket(7).
-        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ON_AND_NONE)
 
 
 def server_name(host: str) -> str:

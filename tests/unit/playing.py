@@ -69,6 +69,9 @@ class Played:
     def count_error(self):
         self.errors += 1
 
+    def reset_unless_whole(self):
+        self.open_ended = True
+
     def push(self, data):
         self.pieces.append(data)
 

@@ -76,11 +76,11 @@ class Client:
         except OSError:
             self.reset = True
 
-    def send(self, data, one_by_one=False):
+    def send(self, data, one_by_one=False, is_last=False):
         """Send everything, keeping what comes back meanwhile.
 
         `one_by_one` (unix sockets only) goes on when the server has taken the last piece from its socket buffer, so that each
-        piece is a read of its own there.
+        piece is a read of its own there. Of a request of HTTP/1.0 it leaves the last byte until it has answered: `is_last`.
         """
         if one_by_one:
             self._settle()
@@ -94,7 +94,7 @@ class Client:
                 view = view[self._write(view) :]
             if not (readable or writable):
                 raise Unstrict(f"{len(view)} bytes are not taken by the server")
-        if one_by_one:
+        if one_by_one and not is_last:
             self._settle()
 
     def _settle(self):

@@ -152,8 +152,10 @@ class Run:
     def send(self, data):
         data = self.fill_in(data)
         self.sent += data
-        for piece in self.pieces(data):
+        *pieces, last = self.pieces(data)
+        for piece in pieces:
             self.client.send(piece, one_by_one=self.mode in ("bytes", "split"))
+        self.client.send(last, one_by_one=self.mode in ("bytes", "split"), is_last=b" HTTP/1.0\r\n" in self.sent)
 
     def pieces(self, data):
         if self.mode == "bytes":
