@@ -145,6 +145,8 @@ class EnvironMaker:
                 from spyglass.http11.forwarded import believe  # only who is told something pays for it
 
                 believe(self._prepared, self._trusted_proxies, self._forwarded_headers)
+            if "HTTP_UPGRADE" in request.fields:
+                _hide_offer(self._prepared)
         path = request.path
         if "%" in path:
             from urllib.parse import unquote_to_bytes  # only who sends an escape pays for the import
@@ -157,6 +159,20 @@ class EnvironMaker:
         prepared["REQUEST_URI"] = request.target
         prepared["SERVER_PROTOCOL"] = "HTTP/1.1" if request.version >= (1, 1) else "HTTP/1.0"
         self._last = request
+
+
+def _hide_offer(environ: dict[str, Any]) -> None:
+    """Remove the offer of an upgrade (RFC 9110 7.8): it was made to us, and is not taken up.
+
+    Libraries that find it in the environ look for the server's socket next to it, and have an error when there is none: engineio and
+    simple-websocket, that is Flask-SocketIO and flask-sock, for each client.
+    """
+    del environ["HTTP_UPGRADE"]
+    environ.pop("HTTP_HTTP2_SETTINGS", None)
+    options = [option.strip() for option in environ.pop("HTTP_CONNECTION", "").split(",")]
+    others = [option for option in options if option.lower() not in ("", "upgrade", "http2-settings")]
+    if others:
+        environ["HTTP_CONNECTION"] = ", ".join(others)
 
 
 class Contexts:

@@ -1,14 +1,30 @@
-"""Upgrade is an offer, and Spyglass takes none: the request is answered as if the field were not there (RFC 9110 7.8, DESIGN 7)."""
+"""Upgrade is an offer, and Spyglass takes none: the request is answered as if the field were not there (RFC 9110 7.8, DESIGN 7).
+
+Nor does the app see it: what libraries do about an offer needs the server's socket.
+"""
 
 from .case import BAD, EOF, Case, chunked, chunks, get, ok, post
 
 WEBSOCKET = ("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==")
 H2C = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAAP__")
 NOT_101 = {"upgrade": None}
+HIDDEN = {"HTTP_UPGRADE": None, "HTTP_CONNECTION": None}
 
 CASES = [
-    Case("websocket", "RFC 9110 7.8", get("/", *WEBSOCKET), ok(b"", HTTP_UPGRADE="websocket", fields=NOT_101)),
-    Case("h2c", "RFC 9113 3.1", get("/", *H2C), ok(b"", fields=NOT_101)),
+    Case("websocket", "RFC 9110 7.8", get("/", *WEBSOCKET), ok(b"", fields=NOT_101, **HIDDEN)),
+    Case("h2c", "RFC 9113 3.1", get("/", *H2C), ok(b"", fields=NOT_101, HTTP_HTTP2_SETTINGS=None, **HIDDEN)),
+    Case(
+        "the other options stay",
+        "RFC 9110 7.6.1",
+        get("/", "Connection: keep-alive, Upgrade, x", "Upgrade: websocket"),
+        ok(b"", fields=NOT_101, HTTP_UPGRADE=None, HTTP_CONNECTION="keep-alive, x"),
+    ),
+    Case(
+        "each request makes its own offer",
+        "RFC 9110 7.8",
+        get("/1", *WEBSOCKET) + get("/2", "Connection: keep-alive"),
+        ok(**HIDDEN) + ok(HTTP_CONNECTION="keep-alive"),
+    ),
     Case("unknown protocol", "RFC 9110 7.8", get("/", "Connection: upgrade", "Upgrade: x/1"), ok(b"", fields=NOT_101)),
     Case(
         "a list of protocols",
