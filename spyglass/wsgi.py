@@ -428,7 +428,8 @@ class Exchange:
     def _open_file(self, wrapper: FileWrapper) -> bytes | None:
         """The head of a response made of a regular file, or None when its bytes must be read by us after all.
 
-        That is so where no block of a disk holds them: the size of a file in /proc is 0, of one in /sys 4096, whatever they give.
+        That is so where no block of a disk holds them and the last one is not there: the size of a file in /proc is 0, of one in /sys 4096,
+        whatever they give.
         """
         import io
         import stat
@@ -440,9 +441,10 @@ class Exchange:
             fd = wrapper.file.fileno()
             status = os.fstat(fd)
             offset = wrapper.file.tell()
+            holds_what_it_says = status.st_blocks > 0 or (status.st_size > 0 and os.pread(fd, 1, status.st_size - 1) != b"")
         except (AttributeError, OSError, ValueError):
             return None
-        if not stat.S_ISREG(status.st_mode) or not status.st_blocks:
+        if not stat.S_ISREG(status.st_mode) or not holds_what_it_says:
             return None
         size = max(0, status.st_size - offset)
         head = self._begin(size)

@@ -81,7 +81,7 @@ def test_a_file_with_a_hole_and_nothing_else(file):
     file.truncate(100_000)
     file.seek(0)
     played = play(answering(FileWrapper(file), length(100_000)))
-    assert (played.body, played.cut) == (bytes(100_000), None)
+    assert (played.spans, played.body, played.cut) == ([(0, 100_000)], bytes(100_000), None)
 
 
 def _pipe(data):
