@@ -182,17 +182,19 @@ class Contexts:
     set at import (a precision of decimal, a language, a tracer) would hold in some of its requests only.
     """
 
-    __slots__ = ("_base", "_decimal")
+    __slots__ = ("_base", "_decimal", "fresh")
 
     def __init__(self) -> None:
         self._base = copy_context()
         # decimal changes its context in place: what one request sets would be set for all of them.
         self._decimal: ContextVar[Any] | None = next((each for each in self._base if each.name == "decimal_context"), None)
+        # Called for each request, so it is the copying itself where nothing else is to be done.
+        self.fresh: Callable[[], Context] = self._base.copy if self._decimal is None else self._with_its_own_decimal
 
-    def fresh(self) -> Context:
+    def _with_its_own_decimal(self) -> Context:
+        assert self._decimal is not None
         context = self._base.copy()
-        if self._decimal is not None:
-            context.run(self._decimal.set, self._base[self._decimal].copy())
+        context.run(self._decimal.set, self._base[self._decimal].copy())
         return context
 
 
@@ -208,7 +210,7 @@ class Exchange:
     """
 
     __slots__ = (
-        *("bound", "complete", "connection", "done", "home", "keep_alive", "status"),
+        *("bound", "complete", "connection", "done", "home", "keep_alive", "path", "status"),
         *("_broken", "_called", "_context", "_environ", "_fields", "_head", "_iterator"),
         *("_overrun", "_request", "_result", "_sent", "_server", "_span", "_written"),
     )
@@ -221,6 +223,7 @@ class Exchange:
         self.done = False
         self.keep_alive = False
         self.status = ""
+        self.path = request.path
         self._server = server
         self._request = request
         self._environ = environ
@@ -235,10 +238,6 @@ class Exchange:
         self._broken = False  # a write() was cut; whatever the app makes of that, nothing more is sent
         self._overrun = False  # the app has given more than it promised
         self._written = False
-
-    @property
-    def path(self) -> str:
-        return self._request.path
 
     @property
     def called(self) -> bool:

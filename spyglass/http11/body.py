@@ -37,7 +37,7 @@ class Bodies:
     another, slower one, and says whether it has; if not, `body` is refused. `open_file()` gives a temporary file without a name.
     """
 
-    __slots__ = ("_make_room", "_most_disk", "_most_memory", "disk", "memory", "open_file")
+    __slots__ = ("_make_room", "disk", "memory", "most_disk", "most_memory", "open_file")
 
     def __init__(
         self,
@@ -49,66 +49,55 @@ class Bodies:
         self.memory = 0
         self.disk = 0
         self.open_file = open_file
-        self._most_memory = most_memory
-        self._most_disk = most_disk
+        self.most_memory = most_memory
+        self.most_disk = most_disk
         self._make_room = make_room
-
-    # The one pair that counts: a body takes when something has come, and gives all of it back when it is closed.
-
-    def take_memory(self, size: int) -> bool:
-        """Count `size` bytes; False when that is more than there is."""
-        if self.memory + size > self._most_memory:
-            return False
-        self.memory += size
-        return True
 
     def take_disk(self, body: Body, size: int) -> None:
         """Count `size` bytes for `body`, or raise RequestError.
 
         503 (RFC 9110 15.6.4) and not 413 or 507: the same request can succeed in a moment, and a proxy may try another server.
         """
-        while self.disk + size > self._most_disk:
+        while self.disk + size > self.most_disk:
             if not self._make_room(body):
                 raise RequestError(503, "too many request bodies at this moment")
         self.disk += size
-
-    def give_back(self, memory: int, disk: int) -> None:
-        self.memory -= memory
-        self.disk -= disk
 
 
 class Body:
     """Collects a body of which up to `memory` (int, bytes) may stay in memory. `length` (int) is what has come so far,
     `on_disk` how much of the worker's disk it has taken.
 
-    Whoever has written to it closes it, whatever happened: that gives back what was taken from `bodies`.
+    Whoever has written to it closes it, whatever happened. write() and close() are the one pair that counts for `bodies`: a body takes
+    when something has come, and gives all of it back when it is closed. What is not spooled is in memory, all of it.
     """
 
-    __slots__ = ("_bodies", "_file", "_in_memory", "_memory", "_parts", "_seen", "_since", "_spooled", "length", "on_disk")
+    __slots__ = ("_bodies", "_file", "_memory", "_pace", "_parts", "_spooled", "length", "on_disk")
 
     def __init__(self, memory: int, bodies: Bodies | None = None) -> None:
         self.length = 0
         self._memory = memory
         self._bodies = Bodies(memory, 0) if bodies is None else bodies
-        self._in_memory = 0  # so much of it is counted there
         self.on_disk = 0
         self._parts: list[bytes] = []
         self._file: BinaryIO | None = None  # behind what is in the parts, there is nothing else yet
         self._spooled = False
-        self._since: float | None = None  # monotonic seconds: the period in which its client shows how fast it is
-        self._seen = 0  # bytes that had come by then
+        # The period in which its client shows how fast it is: since when (monotonic seconds), and how many bytes had come by then.
+        self._pace: tuple[float, int] | None = None
 
     def write(self, data: bytes | memoryview) -> None:
         """Append. OSError when the temporary file cannot be made or is full (tempfile(3), ENOSPC), RequestError when all are too much."""
         size = len(data)
-        if not self._spooled:
-            if self.length + size <= self._memory and self._bodies.take_memory(size):
-                self._in_memory += size
-            else:
-                self._spool()
+        length = self.length + size
+        bodies = self._bodies
         if self._spooled:
             self._take_disk(size)
-        self.length += size
+        elif length <= self._memory and bodies.memory + size <= bodies.most_memory:
+            bodies.memory += size
+        else:
+            self._spool()
+            self._take_disk(size)
+        self.length = length
         if self._file is not None:
             self._file.write(data)
         else:
@@ -129,28 +118,28 @@ class Body:
         self._take_disk(self.length)
         file = self._bodies.open_file()
         small, self._file, self._spooled = self._file, file, True
+        self._bodies.memory -= self.length  # at once: what follows may fail
         if small is not None:
             file.write(small.getbuffer())  # type: ignore[attr-defined]
         self._gather(file)
-        self._bodies.give_back(self._in_memory, 0)
-        self._in_memory = 0
 
     def lags(self, now: float, period: float, rate: int) -> bool:
         """True when less than `rate` bytes a second have come in `period` seconds or longer. To be asked when some have come, at `now`.
 
         Each period is judged by itself, the first one from the first piece on: a fast beginning is no credit for later.
         """
-        if self._since is not None:
-            if now - self._since < period:
+        if self._pace is not None:
+            since, seen = self._pace
+            if now - since < period:
                 return False
-            if self.length - self._seen < rate * (now - self._since):
+            if self.length - seen < rate * (now - since):
                 return True
         self.forgive(now)
         return False
 
     def forgive(self, now: float) -> None:
         """Begin another period, whatever came in this one."""
-        self._since, self._seen = now, self.length
+        self._pace = now, self.length
 
     def finish(self) -> None:
         """The body is complete. OSError when what is still buffered cannot be written."""
@@ -168,8 +157,12 @@ class Body:
 
     def close(self) -> None:
         """Let go of it, also of what could not be written."""
-        self._bodies.give_back(self._in_memory, self.on_disk)
-        self._in_memory = self.on_disk = 0
+        if not self._spooled:
+            self._spooled = True  # so that a second close gives nothing back
+            self._bodies.memory -= self.length
+        if self.on_disk:
+            self._bodies.disk -= self.on_disk
+            self.on_disk = 0
         self._parts.clear()
         if self._file is None:
             return

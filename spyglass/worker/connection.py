@@ -348,9 +348,9 @@ class Connection(Sender):
         """Send what was held."""
         if not self.held:
             return  # it went with something else, or its client has gone
-        if self._exchange is not None:
-            self._send_held()  # the app's end of it is being made in another thread
-        elif self._flush() and self._final:
+        self._send_held()
+        # Where there is an exchange the app's end of it is being made in another thread.
+        if self._exchange is None and (not self._out or self._flush()) and self._final:
             self._pump()
 
     def resume(self, piece: Piece) -> None:
@@ -372,9 +372,6 @@ class Connection(Sender):
         loop = self._loop
         request, self._request, self._exchange, self._served = self._request, None, None, True
         assert request is not None
-        if self._resets:
-            self._resets = False
-            self._linger(_OFF)
         if request.body is not None:
             request.body.close()
         if exchange.bound:
@@ -389,6 +386,9 @@ class Connection(Sender):
             if self._looked_at:
                 self._take_all_but_one(None)
             return True
+        if self._resets:
+            self._resets = False
+            self._linger(_OFF)
         self._announced = not request.keep_alive
         if self.held:
             self._final = True

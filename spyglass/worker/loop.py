@@ -241,8 +241,8 @@ class Loop(Reception):
         """Serve what is ready, each at most once, until the time is up."""
         queue, callers, held = self._queue, self._callers, self.held
         now = monotonic()
-        held.begin(now)
         self.turn_ends = turn_ends = now + _TURN
+        held.begin(now, turn_ends)
         if queue and callers:
             # No more than wait here already: the others are left to workers that have less to do.
             for newcomer in self._accept_some(min(len(queue), _ACCEPTED_A_TURN)):
@@ -256,8 +256,8 @@ class Loop(Reception):
             now = monotonic()
             if now >= held.look_at:
                 held.look(now)
-            if now >= turn_ends:
-                return
+                if now >= turn_ends:
+                    return
         if not queue:
             # Its request is most often there already, and then it need not be watched. It is served before the next is accepted:
             # a client that waits behind a long call is still there for another worker.
@@ -266,8 +266,8 @@ class Loop(Reception):
                 now = monotonic()
                 if now >= held.look_at:
                     held.look(now)
-                if now >= turn_ends:
-                    return
+                    if now >= turn_ends:
+                        return
 
     def _accept_some(self, most: int) -> Iterator[Connection]:
         """Clients of the listeners in turn, as they are accepted."""

@@ -46,22 +46,25 @@ READING, RESPONDING, UNFINISHED, LINGERING, GREETING, AWAY, STALLED, DISMISSED =
 class Held:
     """Answers that wait to be sent together, `pending`. `harmless` are the paths that may be called meanwhile, `called` is the last.
 
-    `look()` is to be called when the time (monotonic) is `look_at`, and `let_go()` at the end of the turn.
+    `look()` is to be called when the time (monotonic) is `look_at`, which is never after the end of the turn, and `let_go()` at that end.
     """
 
     def __init__(self) -> None:
         self.pending: deque[Sender] = deque()
         self.harmless: set[str] = set()
         self.called = ""
-        self.look_at = _NEVER
+        self.look_at = 0.0
         self._until = 0.0
+        self._turn_ends = _NEVER
         self._needed: dict[str, int] = {}  # so many calls until it is harmless
         self._tried = ""  # the path of the call under way that is a trial
         self._tried_at = 0.0
 
-    def begin(self, now: float) -> None:
-        """A turn begins."""
+    def begin(self, now: float, turn_ends: float) -> None:
+        """A turn begins, which is to end at `turn_ends`."""
         self._until = now + _HOLD
+        self._turn_ends = turn_ends
+        self.look_at = 0.0 if self.pending or self._tried else turn_ends
 
     def add(self, connection: Sender) -> None:
         """Call its `let_go()` at the end of the turn, or when that has lasted for _HOLD seconds."""
@@ -80,9 +83,10 @@ class Held:
         if self._tried:
             path, self._tried = self._tried, ""
             self._judge(path, now - self._tried_at <= _QUICK)
-        self.look_at = self._until if self.pending else _NEVER
-        if now >= self.look_at:
+        if self.pending and now >= self._until:
             self.let_go()
+        else:
+            self.look_at = min(self._until, self._turn_ends) if self.pending else self._turn_ends
 
     def let_go(self) -> None:
         """Send all of them."""
@@ -94,7 +98,7 @@ class Held:
             self._judge(self.called, False)
         self.called = ""
         self._until = now + _HOLD
-        self.look_at = 0.0 if self._tried else _NEVER
+        self.look_at = 0.0 if self._tried else self._turn_ends
         while self.pending:
             connection = self.pending.popleft()
             connection.let_go()
@@ -243,10 +247,12 @@ class Sender(Timed):
     def _send_held(self) -> None:
         """Send what is held, as much of it as the socket takes, and nothing else."""
         self.held = False
+        out = self._out
         try:
-            self._out = self._out[self.sock.send(self._out) :]
+            sent = self.sock.send(out)
         except OSError:
-            pass  # it is full, or whoever uses it next will hear of it
+            return  # it is full, or the next use of it will tell
+        self._out = b"" if sent == len(out) else memoryview(out)[sent:]
 
     def progresses(self) -> bool:
         """True when the client has taken something since the socket was full, or since this was asked last.
