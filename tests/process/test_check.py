@@ -285,12 +285,12 @@ def test_it_would_spring(trapped, tmp_path, pycache):
 @pytest.mark.parametrize(
     ("stops", "words", "status"),
     [
-        ("os.kill(os.getppid(), signal.SIGSTOP)", [], 0),
-        ("os.kill(os.getppid(), signal.SIGSTOP)", ["--no-preload"], 0),
-        ("os.killpg(0, signal.SIGSTOP)", [], 78),
-        ("while True: os.kill(os.getppid(), signal.SIGSTOP)", [], 78),
-        ("os.kill(os.getppid(), signal.SIGKILL)", [], -signal.SIGKILL),
+        ("os.kill(os.getppid(), signal.SIGSTOP)", ["--start-timeout", "1"], 0),
+        ("os.kill(os.getppid(), signal.SIGSTOP)", ["--start-timeout", "1", "--no-preload"], 0),
+        ("os.killpg(0, signal.SIGSTOP)", ["--start-timeout", "1"], 78),
+        ("while True: os.kill(os.getppid(), signal.SIGSTOP)", ["--start-timeout", "1"], 78),
+        ("os.kill(os.getppid(), signal.SIGKILL)", ["--start-timeout", "60"], -signal.SIGKILL),
     ],
 )
 def test_it_ends_whatever_the_app_does_to_its_parent(check, stops, words, status):
-    assert check(f"{APP}import os, signal\n{stops}\n", "--start-timeout", "1", *words).returncode == status
+    assert check(f"{APP}import os, signal\n{stops}\n", *words).returncode == status
