@@ -88,11 +88,7 @@ class Connection(Sender):
         if self.condition == READING:
             try:
                 size = _RECEIVE_HEAD if self._reader.pending is None or not self._reader.bulky else _RECEIVE_BODY
-                if self._may_be_old and self._reader.left <= size:
-                    data = self.sock.recv(size, socket.MSG_PEEK)
-                    self._looked_at = len(data)
-                else:
-                    data = self.sock.recv(size)
+                data = self._look(size) if self._may_be_old and self._reader.left <= size else self.sock.recv(size)
             except BlockingIOError:
                 if self.deadline is None:
                     self._await_more()
@@ -196,6 +192,16 @@ class Connection(Sender):
         if answered:
             self.deadline = None  # that of the last head; each has its own time
         self._await_more()
+
+    def _look(self, size: int) -> bytes:
+        """So much of what has come. It stays in the socket, see _take_all_but_one()."""
+        try:
+            data = self.sock.recv(size, socket.MSG_PEEK)
+        except BlockingIOError:
+            # A byte that was sent out of band (MSG_OOB, send(2)) makes a unix socket ready, but is not looked at. Only this drops it.
+            return self.sock.recv(size)
+        self._looked_at = len(data)
+        return data
 
     def _take_all_but_one(self, request: Request | None) -> None:
         """Take from the socket what the reader has, less the last byte of `request` if it is one of HTTP/1.0.

@@ -206,6 +206,21 @@ def test_the_time_for_a_head_is_for_all_of_it(start):
     assert worker.to_the_end(client).startswith(b"HTTP/1.1 408 ")
 
 
+@pytest.mark.parametrize("before", [b"", b"GET /9 HT", ONE], ids=["nothing", "half a head", "a request"])
+@pytest.mark.parametrize("tcp", [False, True])
+def test_a_byte_out_of_band_does_not_keep_the_worker_busy(start, tcp, before):
+    """A look by MSG_PEEK does not find it on a unix socket, but nor is it gone then, and the socket is ready for as long as it is there."""
+    worker = start()
+    client = worker.client(before, tcp=tcp)
+    worker.turns()
+    client.send(b"x", socket.MSG_OOB)
+    worker.turns()
+    assert [fd for fd, _ in worker.loop._epoll.poll(0)] == [worker.tick]
+    assert len(worker.loop._connections) == 1
+    client.sendall((GET % 9).removeprefix(before))
+    assert worker.answers(client, 1 + (before == ONE))[-1] == b"/9"
+
+
 @pytest.mark.parametrize("first", [b"", ONE], ids=["never", "once"])
 @pytest.mark.parametrize("tcp", [False, True])
 def test_who_speaks_in_the_moment_of_being_sent_away_is_served(start, tcp, first):
