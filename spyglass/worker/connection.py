@@ -142,8 +142,11 @@ class Connection(Sender):
             if self._reader.buffer and self._out and not self._flush():
                 return
             answered = 1
-        elif self._out and not self._flush():
-            return
+        elif self._out:
+            # The rest of an answer that was held, and is finished but for that.
+            if not self._flush():
+                return
+            answered = 1
         reader = self._reader
         while True:
             try:
@@ -614,7 +617,6 @@ class Connection(Sender):
             return address
         except Exception:  # no descriptor is left to import with what knows proxies, or this request is one that was misread
             return ""
-
 
 
 def server_name(host: str) -> str:

@@ -9,6 +9,7 @@ import time
 import pytest
 
 from spyglass import scoreboard
+from spyglass.deadlines import IDLE
 from spyglass.worker import sending
 from spyglass.worker.crew import ELSEWHERE
 
@@ -220,6 +221,21 @@ def test_a_client_that_takes_nothing_gets_the_rest_when_it_does(two):
         worker.answers(second, 1)
         count += 1
     assert worker.answers(first, count) == [b"/1"] * count
+
+
+def test_a_client_that_has_taken_late_what_was_held_is_idle_like_any_other(two):
+    """As long as it could take nothing it had the time of a reader. That must not be its time for the next request as well."""
+    worker, first, second = two(write_timeout=60, keepalive_timeout=50)
+    count = 0
+    while not any(len(connection._out) for connection in worker.loop._connections.values()):
+        first.sendall(ONE)
+        second.sendall(GET % 2)
+        worker.turns(1)
+        worker.answers(second, 1)
+        count += 1
+    assert worker.answers(first, count) == [b"/1"] * count
+    worker.turns()
+    assert [connection.deadline for connection in worker.loop._connections.values()] == [IDLE, IDLE]
 
 
 def test_time_for_which_an_answer_was_held_is_not_held_against_its_client(two):
