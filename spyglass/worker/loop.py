@@ -234,8 +234,9 @@ class Loop(Reception):
             elif fd in self._listeners:
                 if self._listeners[fd] not in self._callers:
                     self._callers.append(self._listeners[fd])
-            else:
+            elif fd == self.crew.bell:
                 self._bell_rang(fd)
+            # Else it was a connection until a door made room for others.
 
     def _serve(self) -> None:
         """Serve what is ready, each at most once, until the time is up."""

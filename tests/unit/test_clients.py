@@ -270,6 +270,24 @@ def test_by_a_unix_socket_no_request_is_lost_between_the_last_look_and_the_end(s
     assert not worker.slot[OPEN]
 
 
+def test_a_client_that_was_closed_in_the_same_turn_is_not_taken_for_anything_else(start):
+    """The Master lets a full worker accept again: an idle client makes room, whose own end has come with the bell."""
+    worker = start(max_connections=1, keepalive_timeout=0.05)
+    loop = worker.loop
+    bell = os.eventfd(0)
+    loop.open_door(bell, lambda: loop.quiesce(False))
+    idle = worker.client(ONE)
+    assert worker.answers(idle, 1) == [b"/1"]
+    waiting = worker.client(GET % 2)
+    loop.quiesce(True)
+    time.sleep(0.1)
+    os.eventfd_write(bell, 1)
+    idle.close()
+    assert worker.answers(waiting, 1) == [b"/2"]
+    loop.close_door(bell)
+    os.close(bell)
+
+
 def test_but_who_says_nothing_then_either_is_not_waited_for(start):
     worker = start()
     client = worker.client(ONE)
