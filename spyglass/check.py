@@ -16,7 +16,7 @@ from spyglass import zygote
 from spyglass.config import SETTINGS
 from spyglass.doors import LONGEST_WAIT
 from spyglass.errors import EX_CONFIG, LoadError
-from spyglass.generation import how_it_ended
+from spyglass.generation import how_it_ended, is_end, is_pid
 from spyglass.inherited import Found, refuse, remedy
 from spyglass.lean import signal, socket
 from spyglass.loader import module_of
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from spyglass.log import Log
 
 _LAST_WORDS = 2.0  # seconds for the traceback of what hangs
+_MOST_LATE = 1000  # messages
 _AGAIN = 0.5  # seconds until a process that should have ended is continued again
 _GOODBYE = 1.0  # seconds for the app's own atexit functions
 _LATER = 0.3  # seconds in which a thread that was started at import opens what it is there for
@@ -93,15 +94,25 @@ class _Rehearsal:
         until = time.monotonic() + self._config.start_timeout
         poll = select.poll()
         poll.register(self._channel, select.POLLIN)
+        late = 0  # messages that were heard when the time was over: we may have been stopped, and the app may write without end
         while zygote.READY not in self._facts:
-            if not poll.poll(max(0.0, min(until - time.monotonic(), LONGEST_WAIT)) * 1000):
-                if time.monotonic() < until:
-                    continue
+            left = max(0.0, until - time.monotonic())
+            heard = poll.poll(min(left, LONGEST_WAIT) * 1000)
+            late += not left
+            if not left and (not heard or late > _MOST_LATE):
                 raise self._late()
+            if heard:
+                self._listen()
+
+    def _listen(self) -> None:
+        try:
             message = zygote.receive(self._channel)
-            if message is None:
-                raise self._ended(self._wait())
-            self._hear(*message)
+            if message is not None:
+                self._hear(*message)
+                return
+        except ValueError:
+            return  # not from our own code: the app has found the channel (generation.py)
+        raise self._ended(self._wait())
 
     def _guard(self) -> None:
         """Have another process continue this one when its time is over, and until it ends: the app may stop its parent, or its group."""
@@ -134,8 +145,12 @@ class _Rehearsal:
         if kind == zygote.UNFIT:
             raise LoadError(*facts[2:])
         if kind == zygote.SPAWNED:
+            if not is_pid(facts[1]):
+                raise ValueError(f"{facts[1]} is no worker's pid")
             self._worker = facts[1]
         elif kind == zygote.DIED:
+            if not is_end(facts[2]):
+                raise ValueError(f"no worker ends with status {facts[2]}")
             raise self._ended(facts[2])
         elif kind == zygote.CANNOT:
             raise LoadError(f"cannot fork a worker: {facts[1]}")

@@ -308,7 +308,7 @@ class Generation(Overdue):
 
     def _worker_born(self, number: int, pid: int) -> None:
         worker = self.workers.get(number)
-        if not 1 < pid < _MOST_PID or pid == os.getpid():
+        if not is_pid(pid):
             raise ValueError(f"{pid} is no worker's pid")
         if worker is None or worker.pid:
             return  # told by both
@@ -339,7 +339,7 @@ class Generation(Overdue):
 
     def _worker_died(self, number: int, pid: int, status: int) -> None:
         known = self.workers[number].pid
-        if (known and known != pid) or status >> 16 or not (os.WIFEXITED(status) or os.WIFSIGNALED(status)):
+        if (known and known != pid) or not is_end(status):
             raise ValueError(f"worker {known} has not ended as {pid}, with status {status}")
         spare = self._was_spare(number)
         worker = self._remove(number)
@@ -447,6 +447,16 @@ class Generation(Overdue):
 def count(number: int, noun: str) -> str:
     """"1 worker", "2 workers"."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def is_pid(number: int) -> bool:
+    """Return True if a process other than init and this one could have that pid."""
+    return 1 < number < _MOST_PID and number != os.getpid()
+
+
+def is_end(status: int) -> bool:
+    """Return True if it is the wait status of a process that has ended."""
+    return not status >> 16 and (os.WIFEXITED(status) or os.WIFSIGNALED(status))
 
 
 def how_it_ended(status: int) -> str:

@@ -294,3 +294,40 @@ def test_it_would_spring(trapped, tmp_path, pycache):
 )
 def test_it_ends_whatever_the_app_does_to_its_parent(check, stops, words, status):
     assert check(f"{APP}import os, signal\n{stops}\n", *words).returncode == status
+
+
+# An app that writes to the channel on which its process reports.
+TALKER = """
+import os, socket
+def say(*messages):
+    for fd in range(3, 64):
+        try:
+            channel = socket.socket(fileno=os.dup(fd))
+        except OSError:
+            continue
+        if (channel.family, channel.type) == (socket.AF_UNIX, socket.SOCK_SEQPACKET):
+            for message in messages:
+                channel.send(message)
+        os.close(channel.detach())
+"""
+BABBLE = {
+    "no message": "say(b'junk')",
+    "an empty one": "say(b'')",
+    "too few facts": "say(b'loaded\\x001')",
+    "no status": "say(b'died\\x000\\x001\\x00999999999999999999')",
+}
+
+
+@pytest.mark.parametrize("case", BABBLE)
+def test_what_an_app_writes_to_ours(check, case):
+    done = check(APP + TALKER + BABBLE[case])
+    assert (done.returncode, done.err) == (0, "")
+    assert SUITS in done.out
+
+
+@pytest.mark.parametrize("source", ["while True: say(b'junk')", "say(b'spawned\\x000\\x00999999999999999999')\nwhile True: pass"])
+def test_an_app_that_writes_to_ours_and_does_not_end(check, source):
+    done = check(APP + TALKER + source, "--start-timeout", "1")
+    assert done.returncode == 78
+    assert "the app was not loaded within 1 s (start_timeout)" in done.err
+    assert "Traceback" not in done.err
