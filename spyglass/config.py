@@ -419,10 +419,11 @@ def _read_toml(file: str) -> tuple[str, dict[str, object]]:
         raise ConfigError(f"{file}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{file}: not UTF-8 at byte {error.start}") from None
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # tomllib makes no TOMLDecodeError of these two
         from spyglass.wording import not_toml
 
-        raise ConfigError(not_toml(file, text, str(error))) from None
+        why = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise ConfigError(not_toml(file, text, why)) from None
 
 
 def file_for(name: str) -> str:

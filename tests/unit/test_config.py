@@ -20,6 +20,7 @@ FORWARDED = "expected for, proto, host, port, by, prefix, scheme, server, ssl, f
 IGNORED = "expected a path (/health, /api/*), agent:NAME or listener:NAME"
 IGNORE = "expected paths, agent:NAME, listener:NAME; a list, or separated by commas"
 EVERYBODY = "expected something that not everybody asks for or is"
+DIGITS = "Exceeds the limit (4300 digits) for integer string conversion: value has 5000 digits; use sys.set_int_max_str_digits() to increase the limit"
 SIZE = 'expected a number of bytes, or "64K", "1M", "2G"'
 
 
@@ -238,6 +239,9 @@ def test_the_shown_default_means_the_default(name):
         ("workers = 2\nworkers", 2, "not TOML: Expected '=' after a key in a key/value pair"),
         ("\nworkers = ", 2, "not TOML: Invalid value"),
         ("workers = two", 1, "not TOML: Invalid value"),
+        # What tomllib itself does not make a TOMLDecodeError of:
+        ("workers = " + "9" * 5000, 1, "not TOML: " + DIGITS),
+        ("a = " + "[" * 100_000, 1, "not TOML: it is nested too deeply"),
     ],
 )
 def test_a_mistake_in_the_file_is_named_with_its_line(toml, text, line, says):
