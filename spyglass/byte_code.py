@@ -87,13 +87,13 @@ def sweep(cache: str, used: Iterable[str]) -> None:
     """
     stamp = os.path.join(cache, _STAMP)
     try:
-        if os.stat(stamp).st_mtime > time.time() - _DAY:
+        if os.lstat(stamp).st_mtime > time.time() - _DAY:
             return
+        os.unlink(stamp)  # not opened: the app may have put a named pipe there, or a link to another file
     except OSError:
         pass
     try:
-        with open(stamp, "w"):
-            pass
+        os.close(os.open(stamp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         _sweep(cache, tuple(os.path.join(os.path.realpath(each), "") for each in used if each))
     except OSError:
         pass  # no such directory, a full disk, no descriptor left: another time

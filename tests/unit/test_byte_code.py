@@ -181,3 +181,21 @@ def test_sweeping_never_raises(tmp_path):
     deep.mkdir(parents=True)
     byte_code.sweep(str(tmp_path / "deep"), [])
     assert os.listdir(tmp_path / "deep") == [".swept"]
+
+
+@pytest.mark.parametrize("what", ["pipe", "link"])
+def test_what_an_app_has_put_in_the_place_of_the_stamp(tmp_path, what):
+    """The Master sweeps: it must neither wait for a named pipe nor empty the file to which a link leads."""
+    cache, other = tmp_path / "pycache", tmp_path / "other"
+    cache.mkdir()
+    other.write_text("precious")
+    stamp = cache / ".swept"
+    os.mkfifo(stamp) if what == "pipe" else stamp.symlink_to(other)
+    os.utime(stamp, (0, 0), follow_symlinks=False)
+    os.utime(other, (0, 0))
+    swept = "import sys\nfrom spyglass import byte_code\nbyte_code.sweep(sys.argv[1], [])"
+    subprocess.run([sys.executable, "-c", swept, str(cache)], check=True, timeout=30)
+    assert other.read_text() == "precious"
+    assert stamp.is_file()
+    assert not stamp.is_symlink()
+    assert stamp.stat().st_mtime > time.time() - 3600
