@@ -75,7 +75,7 @@ def read(name: str) -> App:
     except ConfigError as error:
         file = os.path.join(settings.DIRECTORY, f"{name}.toml")
         return App(name, file, faults=[f"{file}: no name for an app: {str(error).partition(': ')[2]}"])
-    if why := _not_roots(app.file):
+    if why := not_roots(app.file):
         app.faults = [f"{app.file}: {why}"]  # and it is not opened: it may be anything
         return app
     try:
@@ -91,7 +91,7 @@ def read(name: str) -> App:
     return app
 
 
-def _not_roots(path: str) -> str:
+def not_roots(path: str) -> str:
     """What is wrong with a file of /etc/spyglass that root, or systemd as root, reads; "" when nothing is, or there is none."""
     if why := ownership.weakness(path):
         return f"{why}: chown root and chmod go-w what is named, or replace a link with the file itself"
@@ -197,7 +197,7 @@ def _closed(name: str, path: str, where: str, who: reach.Account) -> str:
 def _examine_secrets(app: App) -> None:
     """What systemd reads as root for the app: only from places where nobody but root can put something else (ownership.py)."""
     secrets = os.path.join(settings.DIRECTORY, f"{app.name}.env")  # EnvironmentFile= of the template
-    if why := _not_roots(secrets):
+    if why := not_roots(secrets):
         app.faults.append(f"{secrets}: {why}")
     else:
         _examine_variables(app, secrets)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from spyglass import cli, config
-from spyglass.admin import env_files, files
+from spyglass.admin import apps, env_files, files
 from spyglass.errors import StartError
 from spyglass.wording import place_in, shown
 
@@ -40,6 +41,12 @@ def settings(service: Mapping[str, str]) -> Settings:
     environ, places = environment(service, found.hidden)
     try:
         arguments = cli.parse(command_line(service))
+        if arguments.file is not None and not os.path.isabs(arguments.file):
+            found.hidden.append(arguments.file)  # in the service's directory, which is not ours
+            return found
+        if arguments.file is not None and (why := apps.not_roots(arguments.file)):
+            found.faults = [f"{arguments.file}: {why}"]
+            return found
         whole = config.load(arguments.file, environ, arguments.options, units=True)
     except StartError as error:
         found.faults = [str(error), *getattr(error, "also", ())]

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from spyglass import counters
+from spyglass import config, counters
 from spyglass.admin import commands, differing, listening, systemctl, table, views
 from spyglass.admin import list as listing
 from spyglass.admin.table import Column
@@ -279,6 +279,13 @@ def test_settings_that_are_wrong_are_told(tmp_path):
     assert [fault.partition(": ")[2][:20] for fault in found.faults] == ["unknown setting 'wro", "threads: expected a "]
 
 
+def test_a_file_in_the_directory_of_the_service_is_not_looked_for_here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "blog.toml").write_text("workers = 3\n")
+    found = differing.settings(unit("/usr/bin/spyglass serve --config blog.toml"))
+    assert (found.differing, found.faults, found.hidden) == ([], [], ["blog.toml"])
+
+
 # The commands
 
 
@@ -346,3 +353,24 @@ def test_pids_of_a_control_group(monkeypatch, tmp_path):
     assert views.members({"ControlGroup": "/a.service"}) == [3, 5, 7]
     assert views.members({"ControlGroup": ""}) == []
     assert os.path.exists(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["another user's", "a pipe"])
+def test_a_file_of_settings_that_root_must_not_open(tmp_path, monkeypatch, kind):
+    """`apply` refuses it; `status` must not wait for it, nor read it, either."""
+    file = tmp_path / "blog.toml"
+    if kind == "a pipe":
+        os.mkfifo(file, 0o600)
+        says = "not a regular file"
+    else:
+        (tmp_path / "theirs").mkdir()
+        (tmp_path / "theirs").chmod(0o777)
+        (tmp_path / "theirs" / "app.toml").write_text("workers = 3\n")
+        file.symlink_to(tmp_path / "theirs" / "app.toml")
+        says = f"{tmp_path / 'theirs'} is writable by others than root"
+    opened = []
+    monkeypatch.setattr(config, "_read_toml", lambda path: (opened.append(path), ("", {}))[1])
+    found = differing.settings(unit(f"/usr/bin/spyglass serve --config {file}"))
+    assert (opened, found.differing) == ([], [])
+    [fault] = found.faults
+    assert fault.startswith(f"{file}: {says}")
