@@ -61,9 +61,10 @@ def out_of_reach(who: Account, wanted: Iterable[tuple[str, int]]) -> dict[str, s
         status = 1
         try:
             os.setgroups(list(who.groups))
-            os.setresgid(who.gid, who.gid, who.gid)
-            os.setresuid(who.uid, who.uid, who.uid)
-            closed = {path: _closed(path) for path, mode in wanted if not os.access(path, mode)}
+            os.setegid(who.gid)
+            # Effectively alone: what is really root's that user cannot stop (kill(2)), and we would wait for it for good.
+            os.seteuid(who.uid)
+            closed = {path: _closed(path) for path, mode in wanted if not _is_open(path, mode)}
             with os.fdopen(far, "w") as stream:
                 json.dump(closed, stream)
             status = 0
@@ -77,6 +78,10 @@ def out_of_reach(who: Account, wanted: Iterable[tuple[str, int]]) -> dict[str, s
     return found
 
 
+def _is_open(path: str, mode: int) -> bool:
+    return os.access(path, mode, effective_ids=True)
+
+
 def _closed(path: str) -> str:
     """The first directory on the way, links followed, that cannot be gone through; the path itself if all of them can."""
     real = os.path.realpath(path)
@@ -84,6 +89,6 @@ def _closed(path: str) -> str:
         parts = way.split("/")
         for depth in range(2, len(parts)):
             parent = "/".join(parts[:depth])
-            if not os.access(parent, os.X_OK):
+            if not _is_open(parent, os.X_OK):
                 return parent
     return path

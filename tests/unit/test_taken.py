@@ -126,3 +126,26 @@ def test_what_is_out_of_reach(tmp_path):
     }
     assert reach.out_of_reach(who, [(paths[2], os.W_OK)]) == {paths[2]: paths[2]}
     assert reach.out_of_reach(reach.account("root"), [(path, os.R_OK) for path in paths[:4]]) == {}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+def test_the_user_cannot_stop_what_looks_for_it():
+    """kill(-1, SIGSTOP), by an app that is that user, would hold up `apply` for good, and with it all other apps."""
+    who = reach.account("")
+
+    def wanted():  # is asked for in the process that looks
+        looking = os.getpid()
+        pid = os.fork()
+        if not pid:
+            try:
+                os.setresuid(who.uid, who.uid, who.uid)
+                os.kill(looking, 0)
+                os._exit(0)
+            except PermissionError:
+                os._exit(7)
+            finally:
+                os._exit(1)
+        if os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7:
+            yield "/nonexistent", os.R_OK
+
+    assert reach.out_of_reach(who, wanted()) == {"/nonexistent": "/nonexistent"}
