@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from spyglass.admin import systemctl, unix_sockets
 from spyglass.admin.outside import lines_of, number
+from spyglass.printable import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -194,7 +195,7 @@ def sockets_of(pid: int) -> set[str]:
 def _name(pid: int) -> str:
     try:
         with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as stream:
-            return stream.read().strip()
+            return one_line(stream.read().strip())  # any user's words (PR_SET_NAME)
     except OSError:
         return "a process"
 

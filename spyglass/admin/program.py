@@ -10,15 +10,18 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 import sys
 from dataclasses import dataclass
 
 from spyglass import __version__
 from spyglass.admin import files
 from spyglass.errors import ConfigError
+from spyglass.printable import one_line
 
 PACKAGED = "/usr/bin/spyglass"
 PACKAGED_PYTHON = "/usr/bin/python3"
+_VERSION = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,3})?(?![0-9])")
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,8 @@ def version_in(venv: str) -> str:
         raise ConfigError(f"{venv} is not a virtual environment: {path}: {error.strerror}") from None
     settings = {key.strip(): value.strip() for key, value in pairs}
     # venv writes the one, virtualenv and uv the other.
-    return ".".join((settings.get("version") or settings.get("version_info") or "?").split(".")[:2])
+    found = _VERSION.match(settings.get("version") or settings.get("version_info") or "")
+    return found[0] if found else "?"
 
 
 def packaged_version() -> str:
@@ -74,7 +78,7 @@ def packaged_version() -> str:
 
 def _version(venv: str) -> str:
     found = glob.glob(os.path.join(glob.escape(venv), "lib", "python3*", "site-packages", "spyglass-*.dist-info"))
-    version = os.path.basename(found[0]).removeprefix("spyglass-").removesuffix(".dist-info") if found else ""
+    version = one_line(os.path.basename(found[0]).removeprefix("spyglass-").removesuffix(".dist-info"), 40) if found else ""
     return "" if version == __version__ else version
 
 

@@ -11,6 +11,7 @@ import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from spyglass import printable
 from spyglass.admin import listening, unit_files
 from spyglass.admin.outside import number
 from spyglass.admin.views import BROKEN, FAILING, ending
@@ -27,6 +28,7 @@ PROPERTIES = (
     *("Accept", "FlushPending", "ReusePort", "Backlog", "Triggers", "TriggerLimitIntervalUSec", "TriggerLimitBurst"),
 )
 FEWEST_WAITING = 1024  # connections: fewer are soon there while an app loads, and the rest is refused or waits for seconds
+_LONGEST = 8 << 10  # characters of a line: two paths, and what is wrong with them
 _SLOWEST = 100.0  # starts in a second that a trigger limit must let through: a service that is asked for while it leaves is started again
 
 
@@ -37,7 +39,7 @@ def systemctl(verb: str, unit: str) -> str:
 
 @dataclass
 class Finding:
-    """Something that is not as it should be. `what` and `why` are for people, `cure` (list of str) is for a shell.
+    """Something that is not as it should be. `what` and `why` are for people, `cure` (list of str) is for a shell: a line each.
 
     `grave`: something does not work, or will not; else it is worth knowing and no more.
     """
@@ -47,6 +49,11 @@ class Finding:
     why: str
     cure: list[str] = field(default_factory=list)
     grave: bool = True
+
+    def __post_init__(self) -> None:
+        # There are names in them that apps have given to files, and what looks like another line is a command that somebody will enter.
+        self.where, self.what, self.why = (printable.one_line(text, _LONGEST) for text in (self.where, self.what, self.why))
+        self.cure = [printable.one_line(command, _LONGEST) for command in self.cure]
 
 
 @dataclass(frozen=True)

