@@ -45,6 +45,8 @@ def _django(directory: str) -> str:
 
 def _app_in(directory: str, file: str) -> str:
     module = file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+    if not all(part.isidentifier() for part in module.split(".")):
+        return ""  # no module, and it would be part of a command that is suggested
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of its author's mistakes, which are not what was asked for

@@ -10,7 +10,7 @@ from spyglass import config
 from spyglass.admin import files, guess
 from spyglass.config import SETTINGS
 from spyglass.errors import ConfigError, UsageError
-from spyglass.unit_settings import address
+from spyglass.unit_settings import address, unfit
 from spyglass.wording import default_text
 
 if TYPE_CHECKING:
@@ -61,10 +61,22 @@ def run(options: argparse.Namespace) -> int:
             SETTINGS[setting].check(value)
         except ValueError as error:
             raise UsageError(f"--{setting}: {error.args[0]}, not {value!r}") from None
+    _refuse_unfit(values)
     _write(file, text(options.name, values))
     print(f"{file} is written; the app is {values['app']}{', its environment ' + venv if venv else ''}")
     print(f"Next: spyglass check {options.name}, then spyglass apply {options.name}")
     return 0
+
+
+def _refuse_unfit(values: dict[str, object]) -> None:
+    """What a command line can hold, and a unit, or a TOML file, cannot. Raises UsageError."""
+    for option, setting in (("directory", "directory"), ("--venv", "venv")):
+        if why := unfit(str(values.get(setting, ""))):
+            raise UsageError(f"{option}: {why}")
+    try:
+        str(values["app"]).encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"--app: expected text, not {values['app']!r}") from None
 
 
 def _file(name: str) -> str:

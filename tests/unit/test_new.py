@@ -31,6 +31,7 @@ def lay(directory, files):
         ({"app.py": "def create_app():\n    pass\n"}, ["app:create_app()"]),
         ({"app.py": "class app:\n    pass\n", "main.py": "app: object = 1\n"}, ["app:app", "main:app"]),
         ({"app.py": "app = (\n"}, []),
+        ({"blog/wsgi.py": FLASK, "$(reboot)/wsgi.py": FLASK, "a\nb/__init__.py": FLASK}, ["blog.wsgi:app"]),
         ({"app.py": "def f():\n    app = 1\n"}, []),
         ({"manage.py": MANAGE, "blog/wsgi.py": "application = 1\n", "app.py": FLASK}, ["blog.wsgi:application"]),
         ({"manage.py": MANAGE, "app.py": FLASK}, ["app:app"]),
@@ -100,13 +101,16 @@ def test_each_comment_is_a_setting_once_it_is_none(here, tmp_path):
         (["blog", "--app", "a", "--listen", "localhost:80"], 2, "--listen: expected a numeric address before the port, in brackets if it is IPv6, not 'localhost:80'"),
         (["blog", "--app", "a", "--user", "a b"], 2, "--user: expected the name of a user, not 'a b'"),
         (["blog"], 2, "no wsgi.py, app.py or manage.py in {}/srv tells what the app is: say so with --app MODULE:CALLABLE"),
+        (["blog", "odd\udcff"], 2, "directory: must not have '\\udcff' in it, which a unit file cannot hold"),
+        (["blog", "two", "--app", "a\udcff"], 2, "--app: expected text, not 'a\\udcff'"),
+        (["blog", "--app", "a", "--venv", "v\n"], 2, "--venv: must not have '\\n' in it, which a unit file cannot hold"),
         (["blog", "two"], 2, "which one is it? --app app:app or --app main:app"),
         ([], 2, "the following arguments are required: NAME; 'spyglass new --help' says more"),
         (["blog", "--worker", "3"], 2, "unrecognized arguments: --worker 3; 'spyglass new --help' says more"),
     ],
 )
 def test_what_is_refused(here, capsys, argv, status, says):
-    lay(here, {"etc/old.toml": "", "srv/two/app.py": FLASK, "srv/two/main.py": FLASK})
+    lay(here, {"etc/old.toml": "", "srv/two/app.py": FLASK, "srv/two/main.py": FLASK, "srv/odd\udcff/app.py": FLASK})
     assert commands.run(["new", *argv]) == status
     assert capsys.readouterr().err == f"spyglass: {says.format(here)}\n"
     assert [entry.name for entry in (here / "etc").iterdir()] == ["old.toml"]
