@@ -66,6 +66,14 @@ def _open_stream() -> int:
     return sock.detach()
 
 
+def _file_of(fd: int) -> tuple[int, int] | None:
+    try:
+        status = os.fstat(fd)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
 def traceback_of(error: BaseException) -> str:
     """Return the traceback of `error`, bounded and printable. Never raises.
 
@@ -95,13 +103,15 @@ def flush() -> None:
 class Log:
     """Writes lines of one process to `fd`; `role` (str) says which process, `level` (int) is the last priority that is written.
 
-    `journal` (bool): it is the journal who reads them.
+    `journal` (bool): it is the journal who reads them. A log `like` another one (Log) goes where that goes.
     """
 
-    def __init__(self, role: str, level: int = INFO, *, journal: bool = False, fd: int = 2) -> None:
+    def __init__(self, role: str, level: int = INFO, *, journal: bool = False, fd: int = 2, like: Log | None = None) -> None:
         self.role = role
-        self.journal = journal
-        self.fd = fd
+        self.journal: bool = journal if like is None else like.journal
+        self.fd: int = fd if like is None else like.fd
+        # Which it is, for its number may become another one's.
+        self._file: tuple[int, int] | None = _file_of(fd) if like is None else like._file
         self.set_level(level)
         self._pid = os.getpid()
         self._hinted: set[str] | None = None  # kinds of refusals that have been explained; None: none is expected
@@ -112,7 +122,7 @@ class Log:
 
     def child(self, role: str) -> Log:
         """The log of a process that was just forked."""
-        return Log(role, self.level, journal=self.journal, fd=self.fd)
+        return Log(role, self.level, like=self)
 
     def error(self, text: str) -> None:
         self._write(ERROR, text)
@@ -173,6 +183,9 @@ class Log:
     def _write(self, priority: int, text: str) -> None:
         if priority > self.level:
             return
+        if self.fd != 2 and _file_of(self.fd) != self._file:
+            # The app has closed it, and perhaps opened a file since, which got that number.
+            self.fd, self.journal = 2, False
         # Each line again, or journald files the rest of a traceback under "info". For journald a line also ends at a NUL and after 48 KiB
         # (LineMax=), and what the app has put behind that would be read as a priority.
         start = self.start(priority)

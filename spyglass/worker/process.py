@@ -127,7 +127,7 @@ class Stray(Log):
     """The log of a process that the app has forked, and its end when it comes back to us, in whatever way."""
 
     def __init__(self, worker: Log) -> None:
-        super().__init__("stray", worker.level, journal=worker.journal, fd=worker.fd)
+        super().__init__("stray", worker.level, like=worker)
 
     def exception(self, text: str, error: BaseException) -> None:
         """The app has raised `error`. An exit is what it says it is, only that nothing of what is the worker's is done on the way."""

@@ -11,6 +11,7 @@ import pytest
 
 from spyglass import log
 from spyglass.log import LEVELS, Log
+from spyglass.worker.process import Stray
 
 
 def written(capfd, level="debug", *, journal, say):
@@ -145,6 +146,24 @@ def test_the_stream_is_not_what_an_app_starts_gets(journald):
     ours = log.open_log("master", environ=journal_environ())
     assert not os.get_inheritable(ours.fd)
     os.close(ours.fd)
+
+
+@pytest.mark.parametrize("reused", [False, True])
+@pytest.mark.parametrize("of", ["a child", "a stray"])
+def test_an_app_that_closes_it(journald, tmp_path, capfd, of, reused):
+    """As programs do that become daemons. The next file gets its number, a database perhaps, and no line of ours must be written there."""
+    ours = log.open_log("master", environ=journal_environ())
+    os.close(ours.fd)
+    data = os.open(tmp_path / "data", os.O_RDWR | os.O_CREAT) if reused else -1
+    assert not reused or data == ours.fd
+    writer = ours.child("worker") if of == "a child" else Stray(ours)
+    writer.error("broken")
+    writer.error("still")
+    assert (tmp_path / "data").exists() == reused
+    assert not reused or (tmp_path / "data").read_text() == ""
+    assert re.fullmatch(rf"(.* {writer.role}\] error: (broken|still)\n){{2}}", capfd.readouterr().err)
+    if reused:
+        os.close(data)
 
 
 def test_without_one_it_is_stderr(tmp_path, monkeypatch, capfd):
