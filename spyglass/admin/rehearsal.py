@@ -12,9 +12,9 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from spyglass.admin import apply, apps, files, listening, sandbox, systemctl, unit_files, units
+from spyglass.admin import apply, apps, differing, files, listening, sandbox, systemctl, unit_files, units
 from spyglass.admin.outside import filtered
-from spyglass.config import file_for
+from spyglass.config import Config, file_for, load
 from spyglass.errors import EX_CONFIG, ConfigError, StartError
 from spyglass.refused import sandboxed
 from spyglass.wording import hint
@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 
 _NAMED = 10  # apps in one line
 _BY_A_USER = "To try other code, be its user: runuser -u USER -- spyglass check APP"
-_PROPERTIES = ("LoadState", "LoadError", "FragmentPath", "DropInPaths", "NeedDaemonReload", "User", "DynamicUser")
+_PROPERTIES = (
+    *("LoadState", "LoadError", "FragmentPath", "DropInPaths", "NeedDaemonReload", "User", "DynamicUser"),
+    *("Environment", "EnvironmentFiles"),
+)
 
 # Statuses of a command that systemd could not begin (systemd.exec(5), "Process Exit Codes"), and what to look at.
 _STEPS = {
@@ -100,7 +103,7 @@ def run(name: str, options: Mapping[str, str]) -> int:
     Returns the exit status: 0, EX_CONFIG, or what the rehearsal ended with.
     """
     try:
-        return _check(name, [f"--{setting.replace('_', '-')}={value}" for setting, value in options.items()])
+        return _check(name, options)
     except StartError as error:
         for line in (str(error), *getattr(error, "also", ())):
             print(f"spyglass: {line}", file=sys.stderr)
@@ -109,7 +112,8 @@ def run(name: str, options: Mapping[str, str]) -> int:
         return 130
 
 
-def _check(name: str, words: Sequence[str]) -> int:
+def _check(name: str, options: Mapping[str, str]) -> int:
+    words = [f"--{setting.replace('_', '-')}={value}" for setting, value in options.items()]
     service, unit = systemctl.service_of(name), systemctl.socket_of(name)
     states = systemctl.show([service, unit], [*_PROPERTIES, *listening.PROPERTIES])
     for each in (service, unit):
@@ -132,12 +136,22 @@ def _check(name: str, words: Sequence[str]) -> int:
     texts = _texts(states[service], units.path_of(service), due)
     user = steps[0].app.config.user or f"spyglass-{name}" if units.path_of(service) in due else states[service]["User"] or "root"
     print(f"sandbox: {service}, as {user}{_beside(list(texts))}", flush=True)
-    ended = sandbox.rehearse(name, texts.values(), words)
+    ended = sandbox.rehearse(name, texts.values(), words, _start_timeout(name, states[service], options))
     for line in _explained(service, list(texts.values()), ended):
         print(f"spyglass: {line}", file=sys.stderr)
     if ended.status is None or ended.status >= 200 or faults:
         return EX_CONFIG
     return ended.status or status
+
+
+def _start_timeout(name: str, state: Mapping[str, str], options: Mapping[str, str]) -> float:
+    """Seconds that the rehearsal gives the app, which reads the same; of settings that are wrong it says so at once."""
+    environ, _ = differing.environment(state, [])
+    try:
+        timeout: float = load(file_for(name), environ, options).start_timeout
+    except ConfigError:
+        return Config().start_timeout
+    return timeout
 
 
 def _texts(state: Mapping[str, str], ours: str, due: Mapping[str, str]) -> dict[str, str]:

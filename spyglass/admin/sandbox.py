@@ -42,7 +42,6 @@ RemainAfterExit=no
 SuccessExitStatus=
 WatchdogSec=0
 NotifyAccess=none
-TimeoutStartSec=infinity
 TimeoutStopSec=5
 # The directory is the service's too, which may be awake.
 RuntimeDirectoryPreserve=yes
@@ -52,6 +51,7 @@ _DROPPED = re.compile(r"Exec|Sockets$|RuntimeMaxSec$|RestartForceExitStatus$|Fil
 _KEPT_OF_UNIT = ("JoinsNamespaceOf",)  # part of the sandbox though it is written elsewhere
 
 
+_SOON = 30.0  # seconds
 _SAID = 100  # lines of the journal at the most
 
 
@@ -59,10 +59,10 @@ class SandboxError(StartError):
     """The sandbox cannot be tried; the text says why."""
 
 
-def copy(name: str, texts: Iterable[str], words: Sequence[str] = ()) -> str:
+def copy(name: str, texts: Iterable[str], words: Sequence[str] = (), patience: float = 60.0) -> str:
     """The service of the app `name`, of which `texts` are the file and its drop-ins in order, as one that only checks.
 
-    `words` are added to the command. Raises SandboxError when the command is not one of ours.
+    `words` are added to the command, which is ended after `patience` seconds. Raises SandboxError when the command is not one of ours.
     """
     unit = ["Description=Check of the app %i", "StartLimitIntervalSec=0"]
     service, command = [], ""
@@ -78,7 +78,7 @@ def copy(name: str, texts: Iterable[str], words: Sequence[str] = ()) -> str:
     if not found:
         raise SandboxError(f"{systemctl.service_of(name)} does not run Spyglass: ExecStart={command}")
     command = " ".join([_as_the_service(checks, name), *map(_quoted, words)])
-    return "\n".join(["[Unit]", *unit, "", "[Service]", *service, f"ExecStart={command}", _LIFE])
+    return "\n".join(["[Unit]", *unit, "", "[Service]", *service, f"ExecStart={command}", f"TimeoutStartSec={patience:.0f}", _LIFE])
 
 
 def _as_the_service(value: str, name: str) -> str:
@@ -106,9 +106,13 @@ class Ended:
         self.said = list(said)
 
 
-def rehearse(name: str, texts: Iterable[str], words: Sequence[str]) -> Ended:
-    """Run `spyglass check` where the app `name` would run, and pass on what it says. Leaves nothing behind, also when it is interrupted."""
-    text = copy(name, texts, words)
+def rehearse(name: str, texts: Iterable[str], words: Sequence[str], start_timeout: float) -> Ended:
+    """Run `spyglass check` where the app `name` would run, and pass on what it says. Leaves nothing behind, also when it is interrupted.
+
+    The command gives the app `start_timeout` seconds, and ends by itself soon after. An app may stop it, with all that would continue it,
+    for it is the same user (kill(2)): then systemd ends it.
+    """
+    text = copy(name, texts, words, start_timeout + _SOON)
     unit = f"spyglass-check@{name}.service"
     path = os.path.join(UNITS, unit)
     with locks.held(f"check-{name}", f"checking {name}"), told_to_end(), _pipes(name) as pipes:

@@ -155,6 +155,14 @@ def test_what_the_sandbox_would_refuse(machine: Machine, check: Check, name: str
     assert done.stdout.startswith("addresses: /run/spyglass/broken.sock, free; spyglass@broken.socket does not listen yet")
 
 
+def test_an_app_that_stops_all_that_would_end_it(machine: Machine, check: Check) -> None:
+    """All of it is one user, so kill(2) lets it."""
+    Instance(machine, "broken", "import os, signal\nos.kill(-1, signal.SIGSTOP)\nos.kill(0, signal.SIGSTOP)\n").write()
+    done = check("broken", "--start-timeout", "1")
+    assert done.returncode == 78
+    assert "the check could not be started, or did not come to its end: timeout" in done.stderr
+
+
 # What systemd stumbles over before there is a process to say anything.
 UNITS = {
     "a credential": ("LoadCredential=key:/etc/missing", ["cannot be given its credentials", "credential key: there is no /etc/missing"]),

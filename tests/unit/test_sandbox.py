@@ -48,6 +48,11 @@ def test_what_stays_and_what_goes():
     assert "WantedBy" not in made
 
 
+def test_it_is_ended_though_the_app_keeps_it_from_ending():
+    made = sandbox.copy("blog", [UNIT, "[Service]\nTimeoutStartSec=infinity\n"], patience=90.0)
+    assert last(made, "TimeoutStartSec") == "TimeoutStartSec=90"
+
+
 def test_a_drop_in_is_the_stronger():
     drop_in = "[Service]\nUser=\nUser=blog\nExecStartPre=/bin/migrate\nExecStart=\nExecStart=/srv/venv/bin/spyglass serve --name %i\nSockets=x.socket\n"
     made = sandbox.copy("blog", [UNIT, drop_in])
