@@ -120,7 +120,7 @@ def rehearse(name: str, texts: Iterable[str], words: Sequence[str], start_timeou
         try:
             systemctl.run("stop", unit)  # one whose command was killed
             systemctl.run("reset-failed", unit)
-            with open(path, "w", encoding="utf-8") as stream:
+            with open(path, "w", encoding="utf-8", errors="surrogateescape") as stream:  # as files.read() has read it
                 stream.write(f"{text}StandardOutput=file:{out}\nStandardError=file:{err}\n")
             return _run(unit, pipes)
         finally:

@@ -1,12 +1,13 @@
 """The copy of a service that only checks: what stays of its unit, what goes, and how its command is changed."""
 
+import contextlib
 import shlex
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spyglass.admin import sandbox
+from spyglass.admin import files, sandbox
 
 UNIT = """\
 # A comment
@@ -81,3 +82,17 @@ def test_words_come_through_as_they_are(word):
     plain = plain.replace("%%", "%").replace("$$", "$")
     parts = plain.split("@@x")
     assert parts[0].encode() + b"".join(bytes([int(part[:2], 16)]) + part[2:].encode() for part in parts[1:]) == word.encode()
+
+
+def test_what_is_not_utf_8_in_a_drop_in_is_copied_as_it_is(tmp_path, monkeypatch):
+    """systemd passes over such a line; the check must not fail for it."""
+    drop_in = tmp_path / "drop-in.conf"
+    drop_in.write_bytes(b"[Service]\nEnvironment=NAME=caf\xe9\n")
+    monkeypatch.setattr(sandbox, "UNITS", str(tmp_path))
+    monkeypatch.setattr(sandbox.systemctl, "run", lambda *_: None)
+    monkeypatch.setattr(sandbox.locks, "held", lambda *_: contextlib.nullcontext())
+    monkeypatch.setattr(sandbox, "_pipes", lambda _: contextlib.nullcontext({"/out": 0, "/err": 0}))
+    copied = []
+    monkeypatch.setattr(sandbox, "_run", lambda unit, _: copied.append((tmp_path / unit).read_bytes()))
+    sandbox.rehearse("blog", [UNIT, files.read(str(drop_in))], [], 60.0)
+    assert b"\nEnvironment=NAME=caf\xe9\n" in copied[0]
