@@ -14,7 +14,7 @@ import stat
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from spyglass.admin import systemctl, unix_sockets
+from spyglass.admin import ownership, systemctl, unix_sockets
 from spyglass.admin.outside import lines_of, number
 from spyglass.printable import one_line
 
@@ -67,7 +67,12 @@ def missing(state: Mapping[str, str]) -> list[str]:
 
 
 def remove_stale(path: str) -> None:
-    """Delete the file of a unix socket on which nothing listens any more: a client would get "refused" instead of "no such file"."""
+    """Delete the file of a unix socket on which nothing listens any more: a client would get "refused" instead of "no such file".
+
+    But not where another user could lead us to another one's.
+    """
+    if ownership.weakness(os.path.dirname(path)):
+        return
     with suppress(OSError):
         if stat.S_ISSOCK(os.lstat(path).st_mode) and not unix_inodes(path):
             os.unlink(path)

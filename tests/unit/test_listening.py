@@ -105,6 +105,16 @@ def test_only_a_socket_that_nothing_listens_on_is_removed(listener, tmp_path):
     assert [path.name for path in tmp_path.iterdir() if path != listener] == ["file"]
 
 
+def test_no_socket_is_removed_where_another_user_could_choose_which(tmp_path):
+    """A link in place of the directory would lead root to a socket elsewhere, which has another name there and so seems to be nobody's."""
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs").chmod(0o777)
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(tmp_path / "theirs" / "x.sock"))
+    listening.remove_stale(str(tmp_path / "theirs" / "x.sock"))
+    assert (tmp_path / "theirs" / "x.sock").exists()
+
+
 # What others bind in order to be taken for somebody else
 
 
