@@ -224,10 +224,12 @@ def _examine_secrets(app: App) -> None:
 def _examine_variables(app: App, path: str) -> None:
     """Lines of a file of variables that systemd ignores, and what keeps it from taking the file at all."""
     try:
-        text = regular.read(path, files.MOST).decode(errors="surrogateescape")
+        data = regular.read(path, files.MOST + 1)
     except OSError:
         return  # it is not there, or not to be read by us
-    variables = env_files.parse(text)
+    if len(data) > files.MOST:
+        return  # a part of it may end in the middle of anything
+    variables = env_files.parse(data.decode(errors="surrogateescape"))
     lines = [f"{path}:{line}: {what}" for line, what in variables.faults]
     (app.faults if variables.fatal else app.notes).extend(lines)
 

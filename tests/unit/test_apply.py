@@ -382,3 +382,10 @@ def test_what_is_not_there_cannot_be_removed(systemd, files, capsys):
     assert capsys.readouterr().err == "spyglass: nothing is known of an app 'nobody'\n"
     assert systemd.told == []
     assert commands.run(["remove", "../x"]) == 78
+
+
+def test_a_file_of_variables_that_is_too_long_to_be_looked_at_is_not_judged_by_a_part(systemd, files, tmp_path):
+    """The part may end in the middle of a letter, which is no fault of the file's."""
+    (tmp_path / "long.env").write_text("AB=" + "é" * (1 << 20) + "\n")
+    files(a=f'environment_file = "{tmp_path / "long.env"}"\n')
+    assert apply("--dry-run") == 0
