@@ -34,9 +34,18 @@ def enter(venv: str, advice: Callable[[BaseException], str]) -> None:
     others = [path for path in sys.path if path not in kept]
     sys.path[:] = kept
     # After the standard library, as everywhere: a backport of one of its modules must not take that one's place.
-    site.addsitedir(os.path.join(root, "lib", f"python{_VERSION}", "site-packages"))
+    _add(venv, os.path.join(root, "lib", f"python{_VERSION}", "site-packages"))
     if shared:
         sys.path += [path for path in others if path not in sys.path]
+
+
+def _add(venv: str, packages: str) -> None:
+    try:
+        site.addsitedir(packages)
+    except BaseException as error:  # .pth files hold code, which may do anything
+        from spyglass.loader import failure
+
+        raise failure(error, doing=f"venv {venv!r}") from error
 
 
 def _entries(venv: str, advice: Callable[[BaseException], str]) -> dict[str, str]:

@@ -361,6 +361,13 @@ def test_a_venv_that_is_none(venv):
     assert got["summary"] == "venv 'env' is not a virtual environment: env/pyvenv.cfg: No such file or directory"
 
 
+def test_a_venv_with_a_pth_file_that_exits(venv):
+    """Or is of another encoding, depending on the locale: where such a file was the end of the zygote, nothing said why."""
+    root = venv(f"version = {VERSION}.1\n")
+    (root / "env" / SITE / "broken.pth").write_text("import sys; sys.exit(3)\n")
+    assert attempt(root, app="dep_app", venv="env")["summary"] == "venv 'env': the app called sys.exit(3)"
+
+
 def test_byte_code_goes_to_the_unit_s_cache_directory(tree, tmp_path):
     """The sandbox makes the app's own directory read-only, and the unit sets PYTHONDONTWRITEBYTECODE."""
     environ = {"CACHE_DIRECTORY": f"{tmp_path}:/other", "PYTHONDONTWRITEBYTECODE": "1"}
