@@ -109,6 +109,8 @@ def examine(app: App, others: Iterable[App], free: Iterable[Address] = ()) -> No
     who = _examine_user(app)
     if who.uid == 0:  # by whatever name or spelling: passwd(5) may have several for it
         app.fault("user", f"{app.config.user!r} is root by another name (its uid is 0): an app that anyone can reach must not be root")
+    elif 0 in (who.gid, *who.groups):
+        app.fault("user", f"{app.config.user!r} is in the group of root, to which much of the machine is open")
     _examine_code(app, who)
     _examine_secrets(app)
     _examine_writable(app, who)
@@ -123,6 +125,7 @@ def _examine_user(app: App) -> reach.Account:
         group = ""
     elif group and not reach.group_id(group):
         app.fault("group", "must not be root's, to which much of the machine is open")
+        group = ""
     try:
         return reach.account(user, group)
     except KeyError:

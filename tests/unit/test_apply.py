@@ -254,6 +254,17 @@ def test_root_by_another_name(systemd, files, tmp_path, capsys, monkeypatch, use
     assert (systemd.told, drop_ins(tmp_path)) == ([], {})
 
 
+@pytest.mark.parametrize("where", ["passwd", "group"])
+def test_a_user_in_the_group_of_root(systemd, files, tmp_path, capsys, monkeypatch, where):
+    """It is refused as `group`, and comes along with a user as well: as the first of its groups, or as one of the others."""
+    gid = 0 if where == "passwd" else 54321
+    monkeypatch.setattr("spyglass.admin.reach.pwd.getpwnam", lambda name: pwd.struct_passwd((name, "x", 12345, gid, "", "/", "/bin/sh")))
+    monkeypatch.setattr(os, "getgrouplist", lambda name, first: [first, 0])
+    files(a='user = "ada"\n')
+    said = "user: 'ada' is in the group of root, to which much of the machine is open"
+    assert refused(capsys, "a") == [f"spyglass: {tmp_path / 'etc' / 'a.toml'}:1: {said}", "spyglass: nothing was changed"]
+
+
 def test_one_app_may_have_both_families_apart(systemd, files):
     files(a='listen = ["[::]:8001", "0.0.0.0:8001"]\n')
     assert apply() == 0
