@@ -123,7 +123,11 @@ def reload_unit(name: str) -> int:
             show = ["systemctl", "show", "--property=StatusText", "--value", unit]
             said = subprocess.run(show, check=False, capture_output=True).stdout.decode(errors="replace").strip()  # noqa: S603, as above
             said = one_line(said)  # the app's words
-            print(f"spyglass: {name} is {said}" if said else f"spyglass: {name} was not reloaded", file=sys.stderr)
+            if "failed: " in said or said.startswith("failing: "):
+                what = f"is {said}"
+            else:  # the Master knows of no failure, for it was not reached
+                what = f"was not reloaded (journalctl -u {unit} tells why)" + (f"; it is {said}" if said else "")
+            print(f"spyglass: {name} {what}", file=sys.stderr)
         return done.returncode
     except FileNotFoundError:
         print("spyglass: there is no systemctl; where there is no systemd, send SIGHUP to the lookout", file=sys.stderr)

@@ -328,7 +328,10 @@ def test_a_name_that_no_unit_could_have():
         reload.reload_unit("A")
 
 
-@pytest.mark.parametrize(("status", "said", "line"), [(0, "", ""), (1, "awake: x; reload failed: boom", "spyglass: blog is awake: x; reload failed: boom\n"), (1, "", "spyglass: blog was not reloaded\n")])
+TELLS = " (journalctl -u spyglass@blog.service tells why)"
+
+
+@pytest.mark.parametrize(("status", "said", "line"), [(0, "", ""), (1, "awake: x; reload failed: boom", "spyglass: blog is awake: x; reload failed: boom\n"), (1, "failing: boom", "spyglass: blog is failing: boom\n"), (1, "awake: 1 worker", f"spyglass: blog was not reloaded{TELLS}; it is awake: 1 worker\n"), (1, "", f"spyglass: blog was not reloaded{TELLS}\n")])
 def test_by_its_name_systemd_is_asked(tmp_path, monkeypatch, capfd, status, said, line):
     systemctl = tmp_path / "systemctl"
     systemctl.write_text(f"#!/bin/sh\necho \"$*\" >>{tmp_path}/asked\nif [ $1 = show ]; then echo '{said}'; else exit {status}; fi\n")
