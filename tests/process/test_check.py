@@ -36,6 +36,8 @@ def check(tmp_path, pycache):
         try:
             started.out, started.err = started.communicate(timeout=30)
         finally:
+            if started.returncode == -signal.SIGKILL:  # what it had started hears of that by the end of a pipe
+                until(lambda: not members(started.pid, but=started.pid), "somebody is left")
             left = members(started.pid, but=started.pid)
             for process in left:
                 os.kill(process.pid, signal.SIGKILL)

@@ -55,7 +55,7 @@ def app(environ, start_response):
 # A Master that goes round in circles, when the file says its pid: only from outside can it be made to.
 CIRCLES = """
 import os, sys
-if os.path.basename(sys.orig_argv[1] if len(sys.orig_argv) > 1 else "") == "spyglass":
+if "spyglass" in map(os.path.basename, sys.orig_argv[1:3]):  # behind options of the interpreter's
     from spyglass.master import Master
     turn = Master.turn
     def circle(self):
