@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 
 _LAST_WORDS = 2.0  # seconds for the traceback of what hangs
 _MOST_LATE = 1000  # messages
-_AGAIN = 0.5  # seconds until a process that should have ended is continued again
+_AGAIN = 0.1  # seconds until a process that should have ended is continued again
+_KILL_AFTER = 5.0  # seconds of that, until the app's process is killed: it stops us whenever we are continued
 _GOODBYE = 1.0  # seconds for the app's own atexit functions
 _LATER = 0.3  # seconds in which a thread that was started at import opens what it is there for
 
@@ -83,12 +84,15 @@ class _Rehearsal:
     def run(self) -> None:
         """Raises LoadError when the service could not serve."""
         sys.stdout.flush()
-        self._guard()
+        to_guard = self._guard()
         self._zygote = os.fork()
         if not self._zygote:
+            os.close(to_guard)
             self._channel.close()
             _RehearsingZygote(self._config, Shared([], 2), 1, self._far_end, self._log.child("zygote")).run(True)
             sys.exit(0)
+        os.write(to_guard, str(self._zygote).encode())
+        os.close(to_guard)
         self._far_end.close()
         zygote.send(self._channel, zygote.SPAWN, 0)
         until = time.monotonic() + self._config.start_timeout
@@ -114,14 +118,19 @@ class _Rehearsal:
             return  # not from our own code: the app has found the channel (generation.py)
         raise self._ended(self._wait())
 
-    def _guard(self) -> None:
-        """Have another process continue this one when its time is over, and until it ends: the app may stop its parent, or its group."""
+    def _guard(self) -> int:
+        """Have another process continue this one when its time is over, and until it ends: the app may stop its parent, or its group.
+
+        Return the descriptor by which to tell that process the pid of the zygote.
+        """
         parent = os.pidfd_open(os.getpid())
+        told, to_guard = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         pid = os.fork()
         if pid:
             os.close(parent)
+            os.close(told)
             os.waitpid(pid, 0)
-            return
+            return to_guard
         # Forked twice, so that this process has no child but the zygote to wait for; in a session of its own, so that it is in no group
         # of the app's, and Ctrl-C is not for it.
         try:
@@ -129,14 +138,18 @@ class _Rehearsal:
                 os.setsid()
                 self._channel.close()
                 self._far_end.close()
-                self._continue(parent)
+                os.close(to_guard)
+                self._continue(parent, told)
         finally:
             os._exit(0)
 
-    def _continue(self, parent: int) -> None:
+    def _continue(self, parent: int, told: int) -> None:
         until = time.monotonic() + self._config.start_timeout + _LAST_WORDS
         while not select.select([parent], [], [], min(max(_AGAIN, until - time.monotonic()), LONGEST_WAIT))[0]:
-            if time.monotonic() >= until:
+            now = time.monotonic()
+            if now >= until + _KILL_AFTER and (pid := _read_pid(told)):
+                self._kill(pid)
+            if now >= until:
                 _signal_process(parent, signal.SIGCONT)
 
     def _hear(self, kind: str, *facts: Any) -> None:
@@ -259,6 +272,14 @@ class _RehearsingZygote(Zygote):
         took, has_post_fork = _milliseconds_since(self._began), self._post_fork is not None
         self._make_loop(slot, log)
         zygote.send(self._channel, zygote.READY, took if has_post_fork else 0, has_post_fork)
+
+
+def _read_pid(told: int) -> int:
+    """The pid that was written to the pipe `told`; 0 if there is none, or it was read before."""
+    try:
+        return int(os.read(told, 20) or b"0")
+    except BlockingIOError:
+        return 0
 
 
 def _signal_process(pidfd: int, number: int) -> None:

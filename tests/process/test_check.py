@@ -287,8 +287,8 @@ def test_it_would_spring(trapped, tmp_path, pycache):
 @pytest.mark.parametrize(
     ("stops", "words", "status"),
     [
-        ("os.kill(os.getppid(), signal.SIGSTOP)", ["--start-timeout", "1"], 0),
-        ("os.kill(os.getppid(), signal.SIGSTOP)", ["--start-timeout", "1", "--no-preload"], 0),
+        ("os.kill(os.getppid(), signal.SIGSTOP)", ["--start-timeout", "4"], 0),
+        ("os.kill(os.getppid(), signal.SIGSTOP)", ["--start-timeout", "4", "--no-preload"], 0),
         ("os.killpg(0, signal.SIGSTOP)", ["--start-timeout", "1"], 78),
         ("while True: os.kill(os.getppid(), signal.SIGSTOP)", ["--start-timeout", "1"], 78),
         ("os.kill(os.getppid(), signal.SIGKILL)", ["--start-timeout", "60"], -signal.SIGKILL),
