@@ -90,18 +90,17 @@ class Body:
         size = len(data)
         length = self.length + size
         bodies = self._bodies
-        if self._spooled:
-            self._take_disk(size)
-        elif length <= self._memory and bodies.memory + size <= bodies.most_memory:
+        if length <= self._memory and bodies.memory + size <= bodies.most_memory:
             bodies.memory += size
         else:
-            self._spool()
+            if not self._spooled:
+                self._spool()
             self._take_disk(size)
         self.length = length
         if self._file is not None:
             self._file.write(data)
         else:
-            self._parts.append(data if isinstance(data, bytes) else bytes(data))  # a view would keep all that it is a part of
+            self._parts.append(bytes(data))  # what is bytes is not copied; a view would keep all that it is a part of
             if len(self._parts) == _PARTS:
                 self._file = BytesIO()
                 self._gather(self._file)
@@ -118,6 +117,7 @@ class Body:
         self._take_disk(self.length)
         file = self._bodies.open_file()
         small, self._file, self._spooled = self._file, file, True
+        self._memory = -1  # nothing more of it
         self._bodies.memory -= self.length  # at once: what follows may fail
         if small is not None:
             file.write(small.getbuffer())  # type: ignore[attr-defined]
