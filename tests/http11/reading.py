@@ -23,9 +23,9 @@ def facts(request):
     return request.method, request.target, request.version, request.path, request.query, request.fields, request.keep_alive, body
 
 
-def converse(pieces, **limits):
-    """(requests as facts, status of the refusal or None, whether it ends between two requests)."""
-    each, requests = reader(**limits), []
+def converse(pieces, each=None, **limits):
+    """(requests as facts, status of the refusal or None, whether it ends between two requests), by `each`, a reader, or one with `limits`."""
+    each, requests = each or reader(**limits), []
     try:
         for piece in pieces:
             while (request := each.next(piece)) is not None:

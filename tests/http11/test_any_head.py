@@ -12,11 +12,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from spyglass.config import Config
-from spyglass.errors import RequestError
 from spyglass.http11.head import HeadParser
 from spyglass.http11.request import Limits, RequestReader
 
-from .reading import converse, cut, facts
+from .reading import converse, cut
 
 # Small, so that what is too large is among the heads that are made up.
 LIMITS = {"max_head": 512, "max_fields": 8, "max_body": 4096}
@@ -75,17 +74,7 @@ places = st.lists(st.integers(0, 1200), max_size=6)
 
 def in_shared_company(pieces):
     """As converse() says, but by the parser that all heads of this file are read with."""
-    each, requests = RequestReader(Limits(Config(LIMITS)), SHARED), []
-    try:
-        for piece in pieces:
-            while (request := each.next(piece)) is not None:
-                requests.append(facts(request))
-                piece = b""
-        return requests, None, each.quiet
-    except RequestError as error:
-        return requests, error.status, None
-    finally:
-        each.close()
+    return converse(pieces, RequestReader(Limits(Config(LIMITS)), SHARED))
 
 
 def others_are_served(number):

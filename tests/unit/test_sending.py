@@ -210,9 +210,8 @@ def test_who_is_cut_before_the_turn_ends_has_his_answer(two):
     assert worker.answers(second, 1) == [b"/4"]
 
 
-def test_a_client_that_takes_nothing_gets_the_rest_when_it_does(two):
-    worker, first, second = two(write_timeout=60)
-    worker.loop.crew.ample = True
+def fill(worker, first, second):
+    """Ask for so many answers that `first` takes no more, while `second` takes its own: how many."""
     count = 0
     while not any(len(connection._out) for connection in worker.loop._connections.values()):
         first.sendall(ONE)
@@ -220,19 +219,20 @@ def test_a_client_that_takes_nothing_gets_the_rest_when_it_does(two):
         worker.turns(1)
         worker.answers(second, 1)
         count += 1
+    return count
+
+
+def test_a_client_that_takes_nothing_gets_the_rest_when_it_does(two):
+    worker, first, second = two(write_timeout=60)
+    worker.loop.crew.ample = True
+    count = fill(worker, first, second)
     assert worker.answers(first, count) == [b"/1"] * count
 
 
 def test_a_client_that_has_taken_late_what_was_held_is_idle_like_any_other(two):
     """As long as it could take nothing it had the time of a reader. That must not be its time for the next request as well."""
     worker, first, second = two(write_timeout=60, keepalive_timeout=50)
-    count = 0
-    while not any(len(connection._out) for connection in worker.loop._connections.values()):
-        first.sendall(ONE)
-        second.sendall(GET % 2)
-        worker.turns(1)
-        worker.answers(second, 1)
-        count += 1
+    count = fill(worker, first, second)
     assert worker.answers(first, count) == [b"/1"] * count
     worker.turns()
     assert [connection.deadline for connection in worker.loop._connections.values()] == [IDLE, IDLE]
