@@ -237,21 +237,12 @@ class Generation(Overdue):
         if worker.leave_by is None:
             worker.leave_by = now + self.config.graceful_timeout + scoreboard.KILL_AFTER
 
-    def kill(self) -> None:
-        """End all of it now."""
-        self.drain()
-        for worker in self.workers.values():
-            worker.killed = True
-            worker.kill(signal.SIGKILL)
-        if self.pid:
-            os.kill(self.pid, signal.SIGKILL)
-
-    def discard(self) -> None:
-        """End all of it now; but what a worker may have accepted is finished first, in graceful_timeout."""
+    def kill(self, *, accepting: bool = True) -> None:
+        """End all of it now. Unless `accepting`, a worker that may have accepted something finishes that first, in graceful_timeout."""
         self.drain()
         for worker in self.workers.values():
             # It says that it accepts, and reads its order each time before it does: so one that has not said so yet never will accept.
-            if worker.cells[scoreboard.STATE] < scoreboard.ACCEPTING:
+            if accepting or worker.cells[scoreboard.STATE] < scoreboard.ACCEPTING:
                 worker.killed = True
                 worker.kill(signal.SIGKILL)
         if self.pid:

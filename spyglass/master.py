@@ -427,7 +427,7 @@ class Master:
         self._fail(error, generation.started_wall)
 
     def _discard(self, generation: Generation) -> None:
-        generation.discard()
+        generation.kill(accepting=False)
         self._retired.append(generation)
 
     def _fail(self, error: LoadError, began: float) -> None:

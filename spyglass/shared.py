@@ -59,23 +59,24 @@ class Shared:
 
     def hear(self) -> None:
         """In the Master: the poke was heard."""
-        _empty(self.poke)
+        empty(self.poke)
 
 
 def _add(fd: int) -> None:
-    """Wake whoever waits for eventfd `fd`."""
+    """Wake each process that waits for eventfd `fd`."""
     try:
         os.eventfd_write(fd, 1)
     except BlockingIOError:
         # Full: the app has written to it (eventfd(2)). Each write that succeeds wakes, so make room for one.
-        _empty(fd)
+        empty(fd)
         try:
             os.eventfd_write(fd, 1)
         except BlockingIOError:
-            pass  # full again, so somebody has just written
+            pass  # full again, so another process has just written
 
 
-def _empty(fd: int) -> None:
+def empty(fd: int) -> None:
+    """Take what eventfd `fd` has counted, so that it is not ready any more."""
     try:
         os.eventfd_read(fd)
     except BlockingIOError:

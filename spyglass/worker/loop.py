@@ -12,7 +12,6 @@ is over: new events, signals and deadlines wait for no more than one call of the
 
 from __future__ import annotations
 
-import os
 import select
 import time
 from time import monotonic
@@ -25,6 +24,7 @@ from spyglass.http11.head import HeadParser
 from spyglass.http11.refusal import http_date
 from spyglass.http11.request import Limits
 from spyglass.lean import deque
+from spyglass.shared import empty
 from spyglass.systemd import cache_directory
 from spyglass.worker.connection import Connection, server_name
 from spyglass.worker.crew import Crew, Solo
@@ -315,10 +315,7 @@ class Loop(Reception):
         return None if due is None else max(0.0, min(due - monotonic(), LONGEST_WAIT))
 
     def _bell_rang(self, fd: int) -> None:
-        try:
-            os.eventfd_read(fd)
-        except BlockingIOError:
-            pass
+        empty(fd)
         self.crew.heard()
 
     def _take_back(self) -> None:
