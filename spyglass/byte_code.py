@@ -4,7 +4,7 @@ The app's code is read-only in its unit, so what is compiled there goes to the c
 looks at the __pycache__ beside a module, where pip and Debian have put byte code when they installed it. The loader here looks there
 first. What is not there, or is of another source, is read from the cache directory or compiled into it.
 
-Code that is deployed into a new directory each time leaves byte code of the old ones in the cache. sweep() removes it, when nobody waits.
+Code that is deployed into a new directory each time leaves byte code of the old ones in the cache. sweep() removes it.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def use(cache: str) -> None:
 
 
 def sweep(cache: str, used: Iterable[str]) -> None:
-    """Remove byte code that nobody needs from the directory `cache`; not more often than once a day, and never raising.
+    """Remove unused byte code from the directory `cache`; not more often than once a day, and never raising.
 
     That is what was compiled from a file that is gone or by another Python. Of files that are neither below a directory of `used` nor have
     been read for three days it is removed as well: earlier releases are often left where they are.

@@ -48,7 +48,7 @@ def open_log(role: str, level: int = INFO, environ: Mapping[str, str] = os.envir
 
 
 def _open_stream() -> int:
-    """A stream to the journal whose lines start with a priority; 2 where there is none to be had (a sandbox of somebody's own).
+    """A stream to the journal whose lines start with a priority; 2 where there is none to be had (another sandbox).
 
     As sd_journal_stream_fd(3) makes one, whose library is a tenth of a wake: who we are, a unit (only root may name one; journald knows by
     the control group), the priority of lines that have none, whether lines have one, and three ways of forwarding.
@@ -103,7 +103,7 @@ def flush() -> None:
 class Log:
     """Writes lines of one process to `fd`; `role` (str) says which process, `level` (int) is the last priority that is written.
 
-    `journal` (bool): it is the journal who reads them. A log `like` another one (Log) goes where that goes.
+    `journal` (bool): the journal reads them. A log `like` another one (Log) goes where that goes.
     """
 
     def __init__(self, role: str, level: int = INFO, *, journal: bool = False, fd: int = 2, like: Log | None = None) -> None:

@@ -538,7 +538,7 @@ class Master:
         self._note_at = time.monotonic() + self._counters.note(workers, failures, self._reloaded, self._load_seconds, why)
 
     def _prepare_to_leave(self) -> None:
-        """Everybody still accepts: what is done here nobody waits for."""
+        """Do what may take a moment: the workers still accept, so no client waits for it."""
         self._note(_IDLE)
         self._sweep_byte_code()
 

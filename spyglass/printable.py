@@ -1,6 +1,6 @@
 """Text that an app, a client or a file has given, as text that can be shown and passed on.
 
-Such text may hold anything: line ends and U+2028 forge lines for whoever reads it line by line, escape sequences and bidi controls
+Such text may hold anything: line ends and U+2028 forge lines for a program that reads it line by line, escape sequences and bidi controls
 change what a terminal shows, NUL ends a line for journald, a lone surrogate cannot be encoded, and a message may be megabytes long.
 It is made harmless where it enters (LoadError, Log, notify()), so that nothing behind those has to think of it.
 """

@@ -192,7 +192,7 @@ def _file(app: App, view: View, others: Mapping[str, App]) -> list[Finding]:
 
 
 def _let_in(app: App) -> list[str]:
-    """Have the app, and no other user, read its file of settings: somebody has closed it for a reason."""
+    """Return the commands that let the app, and no other user, read its settings file: it was closed for a reason."""
     group = reach.account(app.config.user, app.config.group).group
     made = [] if group else [f"addgroup --quiet --system {app.name}", f"sed -i '1i group = \"{app.name}\"' {app.file}"]
     return [*made, f"chgrp {group or app.name} {app.file}", f"chmod g+r {app.file}", *([f"spyglass apply {app.name}"] if made else [])]

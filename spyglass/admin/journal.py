@@ -64,7 +64,7 @@ def read(words: Sequence[str], most: int) -> list[Entry]:
     Without --all journalctl leaves fields of more than 4 KiB out. An app can write entries of any size, so they are read one by one.
     """
     argv = ["journalctl", "--lines", str(most), "--output", "json", "--no-pager", _FIELDS, *words]
-    # What it complains of goes to a file: a pipe that nobody reads meanwhile would hold it up.
+    # Its error messages go to a file: a pipe that is not read meanwhile would block it.
     with tempfile.TemporaryFile() as complaints:
         try:
             reader = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=complaints)  # noqa: S603, of our own words

@@ -1,7 +1,7 @@
 """Whether a path that root or systemd opens could be replaced by another user.
 
 PID 1 opens what EnvironmentFile= and LoadCredential= name as root, before the service is anything less; it creates unix sockets as root,
-and root's commands read /etc/spyglass/NAME.toml. Whoever may replace one component of such a path chooses what is opened: a named pipe
+and root's commands read /etc/spyglass/NAME.toml. A user that can replace one component of such a path chooses what is opened: a named pipe
 there blocks PID 1 for good, a symbolic link hands root's files to the app, or has root change the owner of any file. So each component,
 of links those that they lead to as well, must belong to root and be writable by nobody else.
 

@@ -129,7 +129,7 @@ def service_lines(config: Config, base: str, command: str = "") -> list[str]:
         lines += ["DynamicUser=no", f"User={_plain(config.user)}", *_NAMED]
     lines += [f"{key}={_plain(value)}" for key, value in (("Group", config.group), ("UMask", config.umask)) if value]
     if config.group or config.umask:
-        # Byte code is code: whoever may write it, or replace it, is the app.
+        # Byte code is code: a process that can write or replace it can become the app.
         lines.append("CacheDirectoryMode=0700")
     lines += [f'Environment="{name}={_quoted(value)}"' for name, value in config.environment.items()]
     lines += [f"EnvironmentFile={_plain(os.path.join(base, path))}" for path in config.environment_file]

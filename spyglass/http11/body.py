@@ -68,7 +68,7 @@ class Body:
     """Collects a body of which up to `memory` (int, bytes) may stay in memory. `length` (int) is what has come so far,
     `on_disk` how much of the worker's disk it has taken.
 
-    Whoever has written to it closes it, whatever happened. write() and close() are the one pair that counts for `bodies`: a body takes
+    The caller closes what it has written to, whatever happened. write() and close() are the one pair that counts for `bodies`: a body takes
     when something has come, and gives all of it back when it is closed. What is not spooled is in memory, all of it.
     """
 

@@ -502,7 +502,7 @@ class Connection(Sender):
             return False
 
     def _takes(self) -> bool:
-        """Whether the client has taken what it had been sent: then it is us for whom it waits."""
+        """Return True if the client has taken what it was sent: then it waits for us."""
         poll = select.poll()
         poll.register(self.fd, select.POLLOUT)
         return bool(poll.poll(0))

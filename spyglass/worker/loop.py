@@ -229,7 +229,7 @@ class Loop(Reception):
                     connection.queued = True
                     queue.append(connection)
             elif fd in self._doors:
-                # At once, for a bell that rings is reported once; and whoever was told to quiesce or to drain must not take one more.
+                # At once: a bell is reported only once, and a worker that was told to quiesce or drain must not accept one more.
                 self._doors[fd]()
             elif fd in self._listeners:
                 if self._listeners[fd] not in self._callers:
@@ -287,7 +287,7 @@ class Loop(Reception):
         self.held.look(monotonic())
         self.held.let_go()
         if self.deadlines.late:
-            # What those have sent was not enough. Who always sends is always queued when the deadlines are looked at.
+            # What those clients have sent was not enough. One that never stops sending is always queued when the deadlines are checked.
             for connection, kind in self.deadlines.overdue(self._heard_at):
                 self._expire_one(connection, kind)
         self._slot[scoreboard.SERVED] = self.served

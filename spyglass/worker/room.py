@@ -1,12 +1,12 @@
-"""Who has to make room: clients that are so slow that others may have their place, or the disk space of their body.
+"""Choose the clients that are so slow that others may have their place, or the disk space of their body.
 
-A client that gives its body, or takes its answer, a byte now and then is nothing to be closed for as long as there is room for
-everybody: it may be far away. But who holds all the places in this way locks out all others at the price of a few bytes a minute
-("slow POST", "slow read"), so when room is wanted the slowest give theirs.
+A client that sends its body, or reads its response, a byte now and then is not closed as long as there is room: it may be far away. But
+clients that hold all places in this way lock out all others for a few bytes a minute ("slow POST", "slow read"). So when room is
+needed, the slowest are closed.
 
-Slow is who has moved less than SLOW bytes a second, and that since GRACE seconds or longer. The time before the first look does not
-count: what was sent at once, long ago, is no credit. A fast client has nothing to fear, however full it is: then others wait. Nor
-has one for whom there is something to be done at that moment: then it was the worker that had no time for it, or stood still (SIGSTOP).
+A client is slow if it has moved less than SLOW bytes a second for GRACE seconds or longer. The time before the first look does not
+count: what was sent at once, long ago, is no credit. A fast client is never closed, however full the worker is: then others wait. Nor
+is one that waits for the worker at that moment: then the worker had no time for it, or stood still (SIGSTOP).
 """
 
 from __future__ import annotations
