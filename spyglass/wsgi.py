@@ -389,8 +389,9 @@ class Exchange:
             server.count_error()
         keep_alive = request.keep_alive and server.would_keep()
         self._head = head = make_head(self.status, self._fields, request, server.date, keep_alive, length)
-        self.keep_alive = head.keep_alive
-        if head.framing == UNTIL_CLOSE:
+        if head.keep_alive:
+            self.keep_alive = True
+        elif head.framing == UNTIL_CLOSE:
             self.connection.reset_unless_whole()
         return head
 
@@ -487,19 +488,17 @@ class Exchange:
 
 _PLAIN = (list, tuple)  # and without a close()
 _ASGI = ". If it is an ASGI app (Starlette, FastAPI, Quart, `async def`), it needs an ASGI server"
-_REMEDIES = (
-    ((str,), "return [text.encode()]"),
-    ((bytes, bytearray, memoryview), "return [body]"),
-    ((dict,), "return [json.dumps(...).encode()]"),
-)
+_NO_BODIES = (str, bytes, bytearray, memoryview, dict)  # though one can iterate over them
 
 
 def _iterate(result: Iterable[bytes]) -> Iterator[bytes]:
     """The pieces of what the app has returned, or Breach if it cannot have any: text and dicts can be iterated over, but not as bytes."""
     kind = type(result).__name__
-    for kinds, remedy in _REMEDIES:
-        if isinstance(result, kinds):
-            raise Breach(f"the app returned {kind}, where PEP 3333 wants an iterable of bytes: {remedy}")
+    if isinstance(result, _NO_BODIES):
+        remedy = "return [body]"
+        if isinstance(result, str | dict):
+            remedy = "return [text.encode()]" if isinstance(result, str) else "return [json.dumps(...).encode()]"
+        raise Breach(f"the app returned {kind}, where PEP 3333 wants an iterable of bytes: {remedy}")
     try:
         return iter(result)
     except TypeError:

@@ -100,8 +100,9 @@ class Body:
         if self._file is not None:
             self._file.write(data)
         else:
-            self._parts.append(bytes(data))  # what is bytes is not copied; a view would keep all that it is a part of
-            if len(self._parts) == _PARTS:
+            parts = self._parts
+            parts.append(bytes(data))  # what is bytes is not copied; a view would keep all that it is a part of
+            if len(parts) == _PARTS:
                 self._file = BytesIO()
                 self._gather(self._file)
 

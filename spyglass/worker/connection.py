@@ -22,7 +22,7 @@ from spyglass.http11.refusal import refusal
 from spyglass.http11.request import RequestReader
 from spyglass.lean import socket
 from spyglass.worker.crew import ELSEWHERE
-from spyglass.worker.sending import AWAY, DISMISSED, GREETING, LINGERING, READING, RESPONDING, STALLED, UNFINISHED, Sender
+from spyglass.worker.sending import AWAY, CLOSED, DISMISSED, GREETING, LINGERING, READING, RESPONDING, STALLED, UNFINISHED, Sender
 from spyglass.worker.spool import FULL
 from spyglass.wsgi import EnvironMaker, Exchange
 
@@ -87,8 +87,11 @@ class Connection(Sender):
         """Go on: the socket is ready for what is being waited for, or broken, or there is something to do without it."""
         if self.condition == READING:
             try:
-                size = _RECEIVE_HEAD if self._reader.pending is None or not self._reader.bulky else _RECEIVE_BODY
-                data = self._look(size) if self._may_be_old and self._reader.left <= size else self.sock.recv(size)
+                if self._reader.pending is None and not self._may_be_old:
+                    data = self.sock.recv(_RECEIVE_HEAD)
+                else:
+                    size = _RECEIVE_HEAD if self._reader.pending is None or not self._reader.bulky else _RECEIVE_BODY
+                    data = self._look(size) if self._may_be_old and self._reader.left <= size else self.sock.recv(size)
             except BlockingIOError:
                 if self.deadline is None:
                     self._await_more()
@@ -341,16 +344,14 @@ class Connection(Sender):
                 self._loop.again(self)
                 return False
             pieces += 1
-            if held.pending:
-                path = exchange.path
-                if path in held.harmless:
-                    held.called = path
-                else:
-                    held.try_out(path)
+            if held.pending and exchange.path != held.called:
+                held.expect(exchange.path)
             piece = self._loop.crew.call(exchange, exchange.advance)
             if not self._take(piece):
                 return False
-            if not exchange.done and isinstance(piece, bytes) and len(piece) > _LARGE:
+            if exchange.done:
+                return self._finish(exchange)
+            if isinstance(piece, bytes) and len(piece) > _LARGE:
                 pieces = _PIECES_A_TURN
 
     def let_go(self) -> None:
@@ -358,16 +359,18 @@ class Connection(Sender):
         if not self.held:
             return  # it went with something else, or its client has gone
         self._send_held()
-        # Where there is an exchange the app's end of it is being made in another thread.
-        if self._exchange is None and (not self._out or self._flush()) and self._final:
+        if not (self._final or self._out) or self._exchange is not None:
+            return  # there is no more of it, or the app's end of it is being made in another thread
+        if (not self._out or self._flush()) and self._final:
             self._pump()
 
     def resume(self, piece: Piece) -> None:
         """Send what a call gave that was made in another thread; what follows may call the app, and waits for its turn."""
-        self.condition = RESPONDING
         if self.fd < 0:
             self._bury()
-        elif self._take(piece):
+            return
+        self.condition = RESPONDING
+        if self._take(piece):
             done = self._exchange is None or self._exchange.done
             if self._loop.cutting and not done:
                 self.cut()
@@ -566,6 +569,7 @@ class Connection(Sender):
             self._record(self._request, exchange, cut=True)
         self.sock.close()
         self.fd = -1
+        self.condition = CLOSED
         if exchange is not None:
             loop.crew.release(exchange)
             loop.held.let_go()

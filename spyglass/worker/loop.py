@@ -243,6 +243,12 @@ class Loop(Reception):
         queue, callers, held = self._queue, self._callers, self.held
         now = monotonic()
         self.turn_ends = turn_ends = now + _TURN
+        if len(queue) == 1 and not callers:
+            # Most turns of a worker that has little to do: nothing can be held, for nothing else waits.
+            connection = queue.popleft()
+            connection.queued = False
+            connection.handle()
+            return
         held.begin(now, turn_ends)
         if queue and callers:
             # No more than wait here already: the others are left to workers that have less to do.
@@ -252,8 +258,7 @@ class Loop(Reception):
         for _ in range(len(queue)):
             connection = queue.popleft()
             connection.queued = False
-            if connection.fd >= 0:  # else it was closed meanwhile
-                connection.handle()
+            connection.handle()
             now = monotonic()
             if now >= held.look_at:
                 held.look(now)
@@ -284,8 +289,10 @@ class Loop(Reception):
     def _settle(self) -> None:
         """Do what a turn leaves to be done, however it has ended."""
         self.holding = False
-        self.held.look(monotonic())
-        self.held.let_go()
+        held = self.held
+        if held.pending or held.tried:
+            held.look(monotonic())
+            held.let_go()
         if self.deadlines.late:
             # What those clients have sent was not enough. One that never stops sending is always queued when the deadlines are checked.
             for connection, kind in self.deadlines.overdue(self._heard_at):

@@ -39,8 +39,8 @@ _MOST_PATHS = 1024
 _NEVER = float("inf")
 # What is to be done when it is the connection's turn: read, go on with the answer when the socket is ready, the same without waiting for
 # it, drop what comes, read the PROXY header that comes before all else, nothing before the app's call has come back from another thread,
-# close since the client takes nothing, close since others wait for its place.
-READING, RESPONDING, UNFINISHED, LINGERING, GREETING, AWAY, STALLED, DISMISSED = range(8)
+# close since the client takes nothing, close since others wait for its place, nothing any more.
+READING, RESPONDING, UNFINISHED, LINGERING, GREETING, AWAY, STALLED, DISMISSED, CLOSED = range(9)
 
 
 class Held:
@@ -54,17 +54,17 @@ class Held:
         self.harmless: set[str] = set()
         self.called = ""
         self.look_at = 0.0
+        self.tried = ""  # the path of the call under way that is a trial
         self._until = 0.0
         self._turn_ends = _NEVER
         self._needed: dict[str, int] = {}  # so many calls until it is harmless
-        self._tried = ""  # the path of the call under way that is a trial
         self._tried_at = 0.0
 
     def begin(self, now: float, turn_ends: float) -> None:
         """A turn begins, which is to end at `turn_ends`."""
         self._until = now + _HOLD
         self._turn_ends = turn_ends
-        self.look_at = 0.0 if self.pending or self._tried else turn_ends
+        self.look_at = 0.0 if self.pending or self.tried else turn_ends
 
     def add(self, connection: Sender) -> None:
         """Call its `let_go()` at the end of the turn, or when that has lasted for _HOLD seconds."""
@@ -72,16 +72,19 @@ class Held:
             self.look_at = min(self.look_at, self._until)
         self.pending.append(connection)
 
-    def try_out(self, path: str) -> None:
-        """A call at `path` is to be made, which is not harmless as far as is known."""
+    def expect(self, path: str) -> None:
+        """A call at `path`, which is not that of the last one, is to be made. Unless it is known to be quick all is let go first."""
+        if path in self.harmless:
+            self.called = path
+            return
         self.let_go()
-        self._tried, self._tried_at = path, monotonic()
+        self.tried, self._tried_at = path, monotonic()
         self.look_at = 0.0
 
     def look(self, now: float) -> None:
         """See whether the call was quick that was a trial, and whether it is time to let go."""
-        if self._tried:
-            path, self._tried = self._tried, ""
+        if self.tried:
+            path, self.tried = self.tried, ""
             self._judge(path, now - self._tried_at <= _QUICK)
         if self.pending and now >= self._until:
             self.let_go()
@@ -96,16 +99,18 @@ class Held:
         late = max(0.0, now - self._until)
         if late > _QUICK and self.called:
             self._judge(self.called, False)
-        self.called = ""
+        self.called = ""  # of the next that are held, too, the first call is looked at
         self._until = now + _HOLD
-        self.look_at = 0.0 if self._tried else self._turn_ends
+        self.look_at = 0.0 if self.tried else self._turn_ends
         while self.pending:
             connection = self.pending.popleft()
             connection.let_go()
-            connection.due += late  # it is not the client who has let time go by
+            if late:
+                connection.due += late  # it is not the client who has let time go by
 
     def _judge(self, path: str, quick: bool) -> None:
         needed = self._needed
+        self.called = ""  # what is known of it may have changed
         if not quick:
             self.harmless.discard(path)
         left = needed.get(path, _TRIALS) - 1 if quick else _RELAPSE

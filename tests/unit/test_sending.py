@@ -331,9 +331,9 @@ def test_no_more_paths_are_remembered_than_there_is_room_for(monkeypatch):
     monkeypatch.setattr(sending, "_TRIALS", 1)
     held = sending.Held()
     for number in range(20):
-        held.try_out(str(number))
+        held.expect(str(number))
         held.look(0.0)
-        held.try_out(f"slow {number}")
+        held.expect(f"slow {number}")
         held.look(1e12)
     assert len(held.harmless) <= 4
     assert len(held._needed) <= 4
