@@ -56,6 +56,7 @@ if TYPE_CHECKING:
 
     ExcInfo = tuple[type[BaseException], BaseException, TracebackType]
 
+_TO_BE_CHANGED = PROXY_FIELDS | {"HTTP_UPGRADE"}  # fields that an app does not get as the client has sent them
 _JOINED = 16 << 10  # bytes of a body that are sent in one piece with the head: to copy them costs less than to send two
 
 
@@ -141,12 +142,13 @@ class EnvironMaker:
         if request.fields is not self._fields:
             self._fields = request.fields
             self._prepared = {**self._base, **request.fields}
-            if not PROXY_FIELDS.isdisjoint(request.fields):
-                from spyglass.http11.forwarded import believe  # only who is told something pays for it
+            if not _TO_BE_CHANGED.isdisjoint(request.fields):
+                if "HTTP_UPGRADE" in request.fields:
+                    _hide_offer(self._prepared)
+                if not PROXY_FIELDS.isdisjoint(request.fields):
+                    from spyglass.http11.forwarded import believe  # only who is told something pays for it
 
-                believe(self._prepared, self._trusted_proxies, self._forwarded_headers)
-            if "HTTP_UPGRADE" in request.fields:
-                _hide_offer(self._prepared)
+                    believe(self._prepared, self._trusted_proxies, self._forwarded_headers)
         path = request.path
         if "%" in path:
             from urllib.parse import unquote_to_bytes  # only who sends an escape pays for the import

@@ -149,12 +149,14 @@ class Body:
 
     def open(self) -> BinaryIO:
         """The body from its first byte, as `wsgi.input` reads it (PEP 3333): at the end it gives b"", it never blocks."""
-        if self._file is None:
+        file = self._file
+        if file is None:
             # It keeps the very bytes, and an app that reads all of them gets them without a copy.
-            self._file = BytesIO(b"".join(self._parts))
+            self._file = file = BytesIO(b"".join(self._parts))
             self._parts.clear()
-        self._file.seek(0)
-        return self._file
+        else:
+            file.seek(0)
+        return file
 
     def close(self) -> None:
         """Let go of it, also of what could not be written."""
@@ -164,8 +166,8 @@ class Body:
         if self.on_disk:
             self._bodies.disk -= self.on_disk
             self.on_disk = 0
-        self._parts.clear()
         if self._file is None:
+            self._parts.clear()
             return
         try:
             self._file.close()

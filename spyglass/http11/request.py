@@ -153,11 +153,12 @@ class RequestReader:
         if not self._read_body(self.pending):
             return None
         request, self.pending, self._chunks = self.pending, None, None
-        if request.body is not None:
+        body = request.body
+        if body is not None and body.on_disk:
             try:
-                request.body.finish()
+                body.finish()
             except OSError:
-                request.body.close()
+                body.close()
                 raise
         return request
 
