@@ -263,7 +263,7 @@ class Exchange:
                 self._called = True
                 result = self._result = self._context.run(self._server.app, self._environ, self.start_response)
                 if type(result) in _PLAIN and not self._written:
-                    return self._whole(result)  # type: ignore[arg-type]
+                    return self._whole(result, True)  # type: ignore[arg-type]
                 return self._context.run(self._open, result)
             if self._span is not None:
                 span, self._span = self._span, None
@@ -286,19 +286,27 @@ class Exchange:
         self._called = True
         self._close()
 
-    def _whole(self, chunks: list[bytes] | tuple[bytes, ...]) -> bytes | tuple[bytes, bytes]:
-        # All of it is there, so its length is known (PEP 3333, "Handling the Content-Length Header").
-        for chunk in chunks:
-            if not isinstance(chunk, bytes):
-                raise _no_bytes(chunk)
-        body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+    def _whole(self, chunks: list[bytes] | tuple[bytes, ...], plain: bool) -> bytes | tuple[bytes, bytes]:
+        """All of a response that is there at once. `plain`: the list has no close() that would have to be called."""
+        # So its length is known (PEP 3333, "Handling the Content-Length Header").
+        if len(chunks) == 1:
+            body = chunks[0]
+            if not isinstance(body, bytes):
+                raise _no_bytes(body)
+        else:
+            for chunk in chunks:
+                if not isinstance(chunk, bytes):
+                    raise _no_bytes(chunk)
+            body = b"".join(chunks)
         size = len(body)
         head = self._begin(size)
-        if head.framing == NONE or head.length == size:
+        if head.framing == NONE:
             self.complete = True
-            self.done = type(chunks) in _PLAIN
-            if head.framing == NONE:
-                return head.data
+            self.done = plain
+            return head.data
+        if head.length == size:
+            self.complete = True
+            self.done = plain
             return head.data + body if size <= _JOINED else (head.data, body)
         self._iterator = iter((body,))
         return head.data
@@ -309,7 +317,7 @@ class Exchange:
             raise CutOff("the client has gone")
         if not self._written:
             if isinstance(result, list | tuple):  # of a class of the app's, with perhaps a close()
-                piece = self._whole(result)
+                piece = self._whole(result, False)
                 if self._iterator is None and self._head is not None:
                     self._sent = self._head.length or 0
                 return piece
