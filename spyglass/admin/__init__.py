@@ -1,1 +1,0 @@
-"""What an administrator types. Nothing in here is on the wake path."""
