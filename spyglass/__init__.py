@@ -12,9 +12,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from spyglass.awake import stay_awake as stay_awake
-    from spyglass.config import Config
-    from spyglass.shared import Shared
+    from spyglass.api import stay_awake as stay_awake
+    from spyglass.config.settings import Config
+    from spyglass.runtime.shared_memory import Shared
     from spyglass.woken import last_wake as last_wake
 
 # Of the process that the app runs in, where a server has forked it: its pid, its slot of the scoreboard, and what rings the bell.
@@ -25,7 +25,7 @@ _serving: tuple[Shared, Config] | None = None
 
 def __getattr__(name: str) -> object:
     if name == "stay_awake":
-        from spyglass.awake import stay_awake
+        from spyglass.api import stay_awake
 
         globals()[name] = stay_awake
         return stay_awake

@@ -20,7 +20,7 @@ import os
 import time
 
 import spyglass
-from spyglass.scoreboard import ACTIVITY, DRAINING, HOLDS, STATE, write_reason
+from spyglass.runtime.scoreboard import ACTIVITY, DRAINING, HOLDS, STATE, write_reason
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

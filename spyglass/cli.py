@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 
-from spyglass import config
+from spyglass.config import settings as config
 from spyglass.errors import EX_CONFIG, ConfigError, ListenerError, StartError, UsageError
 from spyglass.log import LEVELS, open_log
 
@@ -68,16 +68,16 @@ def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     if argv[:1] == ["serve"] or sys.stdout is not sys.__stdout__:  # what systemd starts; or a test that listens
         return _run(argv)
-    from spyglass.admin import output
+    from spyglass.ops import safe_stdout
 
     # An app that is changed is changed whatever becomes of the words; of the others, words are all there is.
     changes = bool(argv) and argv[0] in _CHANGE and not {"-n", "--dry-run", "-h", "--help"}.intersection(argv)
-    return output.run(lambda: _run(argv), only_prints=not changes)
+    return safe_stdout.run(lambda: _run(argv), only_prints=not changes)
 
 
 def _run(argv: list[str]) -> int:
     if argv and argv[0] not in _SERVERS:
-        from spyglass.admin import commands
+        from spyglass.ops import command_table as commands
 
         if argv[0] in commands.COMMANDS:
             return commands.run(argv)
@@ -111,7 +111,7 @@ def _refuse(error: StartError, argv: list[str]) -> int:
 
 
 def _serve(arguments: Arguments, refused: StartError | None = None) -> int:
-    from spyglass.systemd import adopt_listeners
+    from spyglass.runtime.sd_daemon import adopt_listeners
 
     log = open_log("master")
 
@@ -126,13 +126,13 @@ def _serve(arguments: Arguments, refused: StartError | None = None) -> int:
         # Nobody can be answered. A configuration that is wrong as well is worth a line, too.
         print(f"spyglass: {error}", file=sys.stderr)
         return error.exit_status
-    from spyglass.master import Master
+    from spyglass.master.main import Master
 
     return Master(listeners, read_config, log).run()
 
 
 def _lookout(arguments: Arguments) -> int:
-    from spyglass.lookout import Lookout
+    from spyglass.ops.commands.lookout import Lookout
 
     try:
         settings = config.load(arguments.file, os.environ, arguments.options)
@@ -145,29 +145,29 @@ def _lookout(arguments: Arguments) -> int:
 
 
 def _check(arguments: Arguments) -> int:
-    from spyglass.admin import rehearsal
+    from spyglass.ops import check_installed_app
 
     name = arguments.name or ""
-    if arguments.word and arguments.file is None and rehearsal.is_app(arguments.word):
+    if arguments.word and arguments.file is None and check_installed_app.is_app(arguments.word):
         name = arguments.word
         if arguments.options["app"] == name:
             del arguments.options["app"]
         arguments.file = config.file_for(name)
-    if rehearsal.is_root():
+    if check_installed_app.is_root():
         # Neither the app's code nor what lies in the directory of the moment is imported by this process.
-        if why := rehearsal.unable(name, arguments.word):
+        if why := check_installed_app.unable(name, arguments.word):
             print(f"spyglass: {why}", file=sys.stderr)
             return EX_CONFIG
-        return rehearsal.run(name, arguments.options)
+        return check_installed_app.run(name, arguments.options)
     if arguments.word and name == arguments.word:
-        print(f"check: as {rehearsal.me()}, not as the service in its sandbox: that takes root", flush=True)
+        print(f"check: as {check_installed_app.me()}, not as the service in its sandbox: that takes root", flush=True)
     try:
         settings = config.load(arguments.file, os.environ, arguments.options, units=True)
     except ConfigError as error:
         for line in (str(error), *error.also):
             print(f"spyglass: {line}", file=sys.stderr)
         return error.exit_status
-    from spyglass.check import check
+    from spyglass.ops.commands.check import check
 
     status = check(settings, open_log("check", LEVELS[settings.log_level]))
     if status and arguments.word and arguments.file is None and arguments.word.isidentifier():
@@ -176,7 +176,7 @@ def _check(arguments: Arguments) -> int:
 
 
 def _reload(arguments: Arguments) -> int:
-    from spyglass.reload import reload, reload_unit
+    from spyglass.ops.commands.reload import reload, reload_unit
 
     try:
         return reload(os.environ) if arguments.name is None else reload_unit(arguments.name)
@@ -225,7 +225,7 @@ def _option(arguments: Arguments, word: str, rest: list[str]) -> None:
     elif name.startswith("--no-") and isinstance(config.SETTINGS.get(name[5:].replace("-", "_")), config.Flag) and not equals:
         setting, value = config.SETTINGS[name[5:].replace("-", "_")], "false"
     elif setting is None and name not in ("--bind", "--name", "--config"):
-        from spyglass.wording import hint
+        from spyglass.config.setting_errors import hint
 
         known = {entry.option: None for entry in config.SETTINGS.values()} | {"--bind": None, "--name": None, "--config": None}
         raise UsageError(f"unknown option {name!r}{hint(name, known)}")
@@ -234,7 +234,7 @@ def _option(arguments: Arguments, word: str, rest: list[str]) -> None:
             raise UsageError(f"{name} needs a value")
         value = rest.pop(0)
     if isinstance(setting, config.Unit):
-        from spyglass.wording import only_in_the_file
+        from spyglass.config.setting_errors import only_in_the_file
 
         raise UsageError(f"{name}: {only_in_the_file(setting.name)}")
     if setting is not None:
@@ -263,8 +263,8 @@ def usage() -> str:
     """The help text, made from the table of settings."""
     import textwrap
 
-    from spyglass.admin.commands import COMMANDS, overview
-    from spyglass.wording import default_text
+    from spyglass.config.setting_errors import default_text
+    from spyglass.ops.command_table import COMMANDS, overview
 
     lines = [_USAGE.rstrip("\n").format(commands=" | ".join(COMMANDS), overview=overview())]
     units = False

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 
-from spyglass.printable import lines, one_line, paths
+from spyglass.runtime.printable import lines, one_line, paths
 
 _SUMMARY = 500  # characters; systemd takes no note that is longer than 4 KiB
 _SHORT = 200

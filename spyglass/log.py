@@ -16,7 +16,7 @@ import os
 import sys
 import time
 
-from spyglass.printable import lines, name_of, one_line, words_of
+from spyglass.runtime.printable import lines, name_of, one_line, words_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def _open_stream() -> int:
     As sd_journal_stream_fd(3) makes one, whose library is a tenth of a wake: who we are, a unit (only root may name one; journald knows by
     the control group), the priority of lines that have none, whether lines have one, and three ways of forwarding.
     """
-    from spyglass.lean import socket
+    from spyglass.runtime.fast_imports import socket
 
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -165,7 +165,7 @@ class Log:
         if self._hinted is None or len(self._hinted) >= _MOST_HINTS:
             return
         try:
-            from spyglass.refused import advice, kind
+            from spyglass.zygote.sandbox_hints import advice, kind
 
             found = advice(error)
         except Exception:  # no descriptor to import it with; an error of the app's that raises another when it is looked at

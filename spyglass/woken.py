@@ -19,7 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from spyglass.shared import Shared
+    from spyglass.runtime.shared_memory import Shared
 
 
 class Wake:
@@ -68,7 +68,7 @@ def last_wake() -> Wake | None:
 
 
 def _directory() -> str:
-    from spyglass.config import DIRECTORY
+    from spyglass.config.settings import DIRECTORY
 
     return DIRECTORY
 

@@ -29,7 +29,9 @@ import facts  # noqa: E402
 import mdoc  # noqa: E402
 import reference  # noqa: E402
 
-from spyglass import __version__, config, wording  # noqa: E402
+from spyglass import __version__  # noqa: E402
+from spyglass.config import setting_errors  # noqa: E402
+from spyglass.config import settings as config  # noqa: E402
 
 PAGES = ("spyglass.1", "spyglass.toml.5", "spyglass@.service.8")
 UNIT = HERE.parent / "systemd" / "spyglass@.service"
@@ -81,7 +83,7 @@ def _settings(settings: list[config.Setting]) -> str:
             f".It Ic {mdoc.escape(setting.name)}",
             mdoc.text(mdoc.sentence(setting.meaning)),
             ".br",
-            mdoc.text(f"({setting.kind}; default `{wording.default_text(setting)}`)"),
+            mdoc.text(f"({setting.kind}; default `{setting_errors.default_text(setting)}`)"),
         ]
     return "\n".join(lines)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import facts
 from facts import Command, Option
 
-from spyglass import config
+from spyglass.config import settings
 
 _HERE = Path(__file__).parent
 # What stands for a value tells what it is.
@@ -85,5 +85,5 @@ def _quoted(words: str) -> str:
 
 
 def _fill(name: str, **values: str) -> str:
-    values["DIRECTORY"] = config.DIRECTORY
+    values["DIRECTORY"] = settings.DIRECTORY
     return re.sub(r"@([A-Z]+)@", lambda word: values[word[1]], (_HERE / name).read_text("utf-8"))

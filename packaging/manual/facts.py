@@ -9,8 +9,9 @@ import argparse
 import re
 from dataclasses import dataclass, field
 
-from spyglass import cli, config
-from spyglass.admin import commands
+from spyglass import cli
+from spyglass.config import settings as config
+from spyglass.ops import command_table
 
 SERVERS = cli._SERVERS
 
@@ -41,7 +42,7 @@ class Command:
 
 
 def all_commands() -> list[Command]:
-    return [*(_of_the_server(name) for name in SERVERS), *(_of_the_administrator(name) for name in commands.COMMANDS)]
+    return [*(_of_the_server(name) for name in SERVERS), *(_of_the_administrator(name) for name in command_table.COMMANDS)]
 
 
 # Those of the server
@@ -105,7 +106,7 @@ def known_values(setting: config.Setting) -> list[str]:
 
 
 def _of_the_administrator(name: str) -> Command:
-    parser = commands.parser(name)
+    parser = command_table.parser(name)
     actions = [action for action in parser._actions if action.help != argparse.SUPPRESS]
     arguments = [_argument(action) for action in actions if not action.option_strings]
     options = [_option(action) for action in actions if action.option_strings and "--help" not in action.option_strings]

@@ -8,7 +8,8 @@ from pathlib import Path
 import facts
 from facts import Command, Option
 
-from spyglass import config, wording
+from spyglass.config import setting_errors
+from spyglass.config import settings as config
 
 _HERE = Path(__file__).parent
 
@@ -28,7 +29,7 @@ def _fill(name: str, **values: str) -> str:
 
 
 def _settings(settings: list[config.Setting]) -> str:
-    rows = [f"| `{each.name}` | {_cell(wording.default_text(each))} | {_cell(each.meaning)} | {_cell(each.kind)} |" for each in settings]
+    rows = [f"| `{each.name}` | {_cell(setting_errors.default_text(each))} | {_cell(each.meaning)} | {_cell(each.kind)} |" for each in settings]
     return "\n".join(["| setting | default | | takes |", "|---|---|---|---|", *rows])
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import shlex
 
-from spyglass.config import SETTINGS, UNITS, Setting, Size, Unit
+from spyglass.config.settings import SETTINGS, UNITS, Setting, Size, Unit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -87,7 +87,7 @@ class Proxies(Text):
             entries += entry.split(",")
         text = ", ".join(entry.strip() for entry in entries)
         if text != self.default:
-            from spyglass.trust import trusted  # who leaves it as it is does not pay for it before it is needed
+            from spyglass.policy.trusted_proxies import trusted  # who leaves it as it is does not pay for it before it is needed
 
             trusted(text)
         return text
@@ -143,7 +143,7 @@ class AccessLog(Setting):
         if not isinstance(value, bool | str):
             raise ValueError('expected true, false, "combined", "json", or a format')
         if isinstance(value, str) and value not in ("combined", "json"):
-            from spyglass.access import formatter  # only who makes up a format pays for it
+            from spyglass.policy.access_log_format import formatter  # only who makes up a format pays for it
 
             formatter(value)
         return value
@@ -166,7 +166,7 @@ class Ignored(Setting):
         if not isinstance(entries, list):
             raise ValueError(f"expected {self.kind}")
         for entry in entries:
-            from spyglass.ignored import check_entry  # who ignores nobody does not pay for it
+            from spyglass.policy.idle_ignore import check_entry  # who ignores nobody does not pay for it
 
             if not isinstance(entry, str):
                 raise ValueError(f"expected {self.kind}", entry)
@@ -265,7 +265,7 @@ class Unit(Setting):
         return config.values[self.name]
 
     def check(self, value: object) -> object:
-        from spyglass.unit_settings import check
+        from spyglass.config.unit_settings import check
 
         return check(self.name, value)
 
@@ -363,7 +363,7 @@ def _load(file: str | None, environ: Mapping[str, str], options: Mapping[str, st
     faults: list[str] = []
 
     def place(name: str) -> str:
-        from spyglass.wording import place_in  # only where it is told of, for that is a search
+        from spyglass.config.setting_errors import place_in  # only where it is told of, for that is a search
 
         return places[name] or place_in(file or "", text, name)
 
@@ -378,7 +378,7 @@ def _load(file: str | None, environ: Mapping[str, str], options: Mapping[str, st
             # As a plain str: of an app that is named so, pickle could not tell what is called that.
             values[name] = setting.parse(str(value)) if isinstance(value, _Word) else setting.check(value)
         except (LookupError, ValueError) as error:
-            from spyglass.wording import fault
+            from spyglass.config.setting_errors import fault
 
             faults.append(f"{place(name)}: {fault(name, value, error)}")
     if faults:
@@ -420,7 +420,7 @@ def _read_toml(file: str) -> tuple[str, dict[str, object]]:
     except UnicodeDecodeError as error:
         raise ConfigError(f"{file}: not UTF-8 at byte {error.start}") from None
     except (ValueError, RecursionError) as error:  # tomllib makes no TOMLDecodeError of these two
-        from spyglass.wording import not_toml
+        from spyglass.config.setting_errors import not_toml
 
         why = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise ConfigError(not_toml(file, text, why)) from None

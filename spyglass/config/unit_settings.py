@@ -1,6 +1,6 @@
 """What the settings for the units may be. Checked by whoever makes units of them, or looks at them; a wake never comes here.
 
-Pure: whether a user, a group, a directory or a file is there is asked by `spyglass apply` (spyglass/admin/).
+Pure: whether a user, a group, a directory or a file is there is asked by `spyglass apply` (spyglass/ops/).
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import socket
 from dataclasses import dataclass
 from typing import Any
 
-from spyglass.addresses import packed_ip
-from spyglass.config import Flag, Size
+from spyglass.config.settings import Flag, Size
+from spyglass.runtime.addresses import packed_ip
 
 LEAST_MEMORY = 16 << 20
 """Bytes below which nothing of Python's lives: Master, zygote and one worker of the welcome page take some 20 MiB."""

@@ -12,11 +12,11 @@ import sys
 from contextvars import copy_context
 from io import BytesIO
 
-from spyglass.http11.refusal import REASONS
-from spyglass.http11.request import PROXY_FIELDS
-from spyglass.http11.response import CHUNKED, LENGTH, NONE, UNTIL_CLOSE, CheckedFields, Head, check_fields, check_status, make_head
+from spyglass.http11.error_response import REASONS
+from spyglass.http11.request_reader import PROXY_FIELDS
+from spyglass.http11.response_head import CHUNKED, LENGTH, NONE, UNTIL_CLOSE, CheckedFields, Head, check_fields, check_status, make_head
 from spyglass.log import traceback_of
-from spyglass.printable import name_of
+from spyglass.runtime.printable import name_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any, Protocol
 
-    from spyglass.http11.request import Request
-    from spyglass.loader import App
+    from spyglass.http11.request_reader import Request
     from spyglass.log import Log
-    from spyglass.worker.crew import Hand, Piece
+    from spyglass.worker.leader_followers import Hand, Piece
+    from spyglass.zygote.app_loader import App
 
     class Server(Protocol):
         """What an exchange asks of the worker it runs in; `date` (str) is now, as a Date field has it."""
@@ -146,7 +146,7 @@ class EnvironMaker:
                 if "HTTP_UPGRADE" in request.fields:
                     _hide_offer(self._prepared)
                 if not PROXY_FIELDS.isdisjoint(request.fields):
-                    from spyglass.http11.forwarded import believe  # only who is told something pays for it
+                    from spyglass.http11.forwarded_headers import believe  # only who is told something pays for it
 
                     believe(self._prepared, self._trusted_proxies, self._forwarded_headers)
         path = request.path

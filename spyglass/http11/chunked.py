@@ -14,7 +14,7 @@ from spyglass.errors import RequestError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from spyglass.http11.body import Body
+    from spyglass.http11.request_body import Body
 
 _HEXDIGITS = b"0123456789abcdefABCDEF"
 _PLAIN_SIZE = 10  # bytes of a size and its CRLF, as everybody writes them

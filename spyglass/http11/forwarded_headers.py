@@ -18,19 +18,19 @@ from a request which of two that differ is the one that the proxy wrote.
 
 from __future__ import annotations
 
-from spyglass.addresses import ip_text, packed_ip
 from spyglass.http11.chunked import is_token
-from spyglass.http11.request import FORWARDED_NAMES, PROXY_FIELDS
-from spyglass.http11.target import valid_host
-from spyglass.lean import lru_cache
-from spyglass.trust import trusted
+from spyglass.http11.request_reader import FORWARDED_NAMES, PROXY_FIELDS
+from spyglass.http11.request_target import valid_host
+from spyglass.policy.trusted_proxies import trusted
+from spyglass.runtime.addresses import ip_text, packed_ip
+from spyglass.runtime.fast_imports import lru_cache
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-    from spyglass.trust import Trusted
+    from spyglass.policy.trusted_proxies import Trusted
 
 _FOR, _PROTO, _HOST, _PORT = "HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_PROTO", "HTTP_X_FORWARDED_HOST", "HTTP_X_FORWARDED_PORT"
 _KEPT = 256  # characters of all of them together; kept, made up longer ones would fill the memory

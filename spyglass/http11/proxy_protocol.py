@@ -9,8 +9,8 @@ connection is refused; guessing would let a client bring one of its own.
 
 from __future__ import annotations
 
-from spyglass.addresses import ip_text, packed_ip, plain_ip
 from spyglass.errors import PrefaceError
+from spyglass.runtime.addresses import ip_text, packed_ip, plain_ip
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -10,17 +10,17 @@ still to be answered, and an offered Upgrade cannot make it stop in front of a b
 
 from __future__ import annotations
 
-from spyglass.config import X_FORWARDED
+from spyglass.config.settings import X_FORWARDED
 from spyglass.errors import RequestError
-from spyglass.http11.body import Bodies, Body
 from spyglass.http11.chunked import ChunkedDecoder, is_token
-from spyglass.http11.head import HeadParser, check_coding, check_controls, check_folds
-from spyglass.http11.target import parse_target, valid_host
-from spyglass.lean import lru_cache
+from spyglass.http11.request_body import Bodies, Body
+from spyglass.http11.request_head import HeadParser, check_coding, check_controls, check_folds
+from spyglass.http11.request_target import parse_target, valid_host
+from spyglass.runtime.fast_imports import lru_cache
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from spyglass.config import Config
+    from spyglass.config.settings import Config
 
 # The registered ones (RFC 9110 16.1.1), less CONNECT (we are no proxy) and PRI (it is HTTP/2's), and those that UPnP and caches use.
 METHODS = frozenset(

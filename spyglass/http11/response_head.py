@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from spyglass.http11.chunked import is_token
-from spyglass.lean import lru_cache
+from spyglass.runtime.fast_imports import lru_cache
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from spyglass.http11.request import Request
+    from spyglass.http11.request_reader import Request
 
     Fields = list[tuple[str, str]]
 

@@ -15,7 +15,7 @@ import errno
 import os
 import time
 
-from spyglass import printable, regular, scoreboard
+from spyglass.runtime import printable, scoreboard, untrusted_files
 from spyglass.woken import began
 
 TYPE_CHECKING = False
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from spyglass.log import Log
-    from spyglass.members import Worker
-    from spyglass.shared import Shared
+    from spyglass.master.worker_records import Worker
+    from spyglass.runtime.shared_memory import Shared
 
 NAME = ".spyglass-counters"
 EVERY = 10.0  # seconds between two writes while it is awake
@@ -121,8 +121,8 @@ def read(directory: str) -> Record:
     have put anything there: a link is not followed, a pipe not waited for.
     """
     try:
-        data = regular.read(os.path.join(directory, NAME), _LARGEST)
-    except regular.NotRegularError as error:
+        data = untrusted_files.read(os.path.join(directory, NAME), _LARGEST)
+    except untrusted_files.NotRegularError as error:
         raise ValueError(error.strerror) from None
     return parse(data.decode())
 

@@ -9,23 +9,25 @@ from __future__ import annotations
 import os
 import time
 
-from spyglass import fleet, scoreboard, zygote
 from spyglass.errors import LoadError, blame
-from spyglass.fleet import Slot, Streak
-from spyglass.lean import signal, signal_name, socket
 from spyglass.log import LEVELS
-from spyglass.members import Orphans, Worker, read_slot
-from spyglass.overdue import Overdue
+from spyglass.master.hung_processes import Overdue
+from spyglass.master.worker_records import Orphans, Worker, read_slot
+from spyglass.policy import worker_pool as fleet
+from spyglass.policy.worker_pool import Slot, Streak
+from spyglass.runtime import scoreboard
+from spyglass.runtime.fast_imports import signal, signal_name, socket
+from spyglass.zygote import main as zygote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from spyglass.config import Config
-    from spyglass.doors import Doors
+    from spyglass.config.settings import Config
     from spyglass.log import Log
-    from spyglass.shared import Shared
+    from spyglass.runtime.poller import Doors
+    from spyglass.runtime.shared_memory import Shared
 
 _LATE = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2)  # meant for the Master, or said already, but sent to all by systemctl
 _SENT_TO_ALL = (signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGTSTP, signal.SIGUSR2)
@@ -184,7 +186,7 @@ class Generation(Overdue):
             return
         self._weigh_at = now + _WEIGH_EVERY
         try:
-            from spyglass.memory import share  # who has no limit does not pay for it
+            from spyglass.master.worker_memory import share  # who has no limit does not pay for it
 
             for worker in self.workers.values():
                 worker.memory = share(worker.pid)

@@ -6,17 +6,18 @@ import os
 import select
 import time
 
-from spyglass import fleet, scoreboard
 from spyglass.errors import LoadError
-from spyglass.lean import signal
+from spyglass.policy import worker_pool as fleet
+from spyglass.runtime import scoreboard
+from spyglass.runtime.fast_imports import signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from spyglass.config import Config
-    from spyglass.fleet import Slot
+    from spyglass.config.settings import Config
     from spyglass.log import Log
-    from spyglass.members import Worker
-    from spyglass.shared import Shared
+    from spyglass.master.worker_records import Worker
+    from spyglass.policy.worker_pool import Slot
+    from spyglass.runtime.shared_memory import Shared
 
 _OTHERS = 5.0  # seconds that the other requests of a worker have to end when one of its calls must be ended
 _LOOK_AGAIN = 0.1  # seconds between two looks at whether they have

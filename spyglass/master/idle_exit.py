@@ -7,16 +7,17 @@ watches them: whoever comes makes it look again at once, and everybody stays.
 
 from __future__ import annotations
 
-from spyglass import fleet, scoreboard
-from spyglass.systemd import somebody_waits
+from spyglass.policy import worker_pool
+from spyglass.runtime import scoreboard
+from spyglass.runtime.sd_daemon import somebody_waits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from spyglass.generation import Generation
     from spyglass.log import Log
-    from spyglass.systemd import Listener
+    from spyglass.master.generation import Generation
+    from spyglass.runtime.sd_daemon import Listener
 
 _WHO = 0.1  # seconds for whoever came in the moment of leaving to say what they want, which may be nothing that counts
 
@@ -46,11 +47,11 @@ class Quiet:
         if self.order != scoreboard.SERVE:
             self._give(generation, scoreboard.SERVE)
 
-    def leave_at(self, generation: Generation, slots: list[fleet.Slot], now: float) -> float | None:
+    def leave_at(self, generation: Generation, slots: list[worker_pool.Slot], now: float) -> float | None:
         """When it will be time to leave if nobody comes (monotonic seconds); None for never."""
-        return fleet.leave_at(slots, max(self._since, generation.activity), now, generation.config.idle_timeout)
+        return worker_pool.leave_at(slots, max(self._since, generation.activity), now, generation.config.idle_timeout)
 
-    def over(self, generation: Generation, slots: list[fleet.Slot], time_to_leave: bool, now: float) -> bool:
+    def over(self, generation: Generation, slots: list[worker_pool.Slot], time_to_leave: bool, now: float) -> bool:
         """Take the next step; True when nobody accepts any more and nothing is held: who connects from then on is for the next Master."""
         if self.order > scoreboard.SERVE:
             return self._quiesced(generation, slots, time_to_leave, now)
@@ -63,7 +64,7 @@ class Quiet:
             self._give(generation, self._orders)
         return False
 
-    def _quiesced(self, generation: Generation, slots: list[fleet.Slot], time_to_leave: bool, now: float) -> bool:
+    def _quiesced(self, generation: Generation, slots: list[worker_pool.Slot], time_to_leave: bool, now: float) -> bool:
         if not time_to_leave or somebody_waits(self._listeners) or any(slot.open for slot in slots):
             self._log.debug("somebody came: staying")
             if time_to_leave and generation.config.idle_ignore:
@@ -74,7 +75,7 @@ class Quiet:
                 self._since = now
                 self._give(generation, scoreboard.SERVE)
             return False
-        return fleet.quiesced(generation.slots(), self.order) and not any(slot.open or slot.busy for slot in generation.holders())
+        return worker_pool.quiesced(generation.slots(), self.order) and not any(slot.open or slot.busy for slot in generation.holders())
 
     def _somebody_parts(self, generation: Generation) -> bool:
         """True while connections are open, though none puts off the leaving: they are not kept for long, and the last to go tells."""

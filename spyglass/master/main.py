@@ -12,27 +12,29 @@ from __future__ import annotations
 import os
 import time
 
-from spyglass import fleet, log, scoreboard
-from spyglass.config import Config
-from spyglass.doors import Doors
+from spyglass import log
+from spyglass.config.settings import Config
 from spyglass.errors import EX_CONFIG, EX_UNAVAILABLE, ConfigError, LoadError
-from spyglass.generation import Generation, count
-from spyglass.lean import signal, signal_name
-from spyglass.shared import Shared
-from spyglass.signals import Signals, hold_back_unheard
-from spyglass.systemd import notify, somebody_waits
+from spyglass.master.generation import Generation, count
+from spyglass.policy import worker_pool
+from spyglass.runtime import scoreboard
+from spyglass.runtime.fast_imports import signal, signal_name
+from spyglass.runtime.poller import Doors
+from spyglass.runtime.sd_daemon import notify, somebody_waits
+from spyglass.runtime.shared_memory import Shared
+from spyglass.runtime.signals import Signals, hold_back_unheard
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from spyglass.counters import Counters
-    from spyglass.failing import Failing
     from spyglass.log import Log
-    from spyglass.quiet import Quiet
-    from spyglass.reloading import Reloads
-    from spyglass.systemd import Listener
-    from spyglass.watchdog import Watchdog
+    from spyglass.master.counters import Counters
+    from spyglass.master.idle_exit import Quiet
+    from spyglass.master.reload_socket import Reloads
+    from spyglass.master.systemd_watchdog import Watchdog
+    from spyglass.master.unavailable import Failing
+    from spyglass.runtime.sd_daemon import Listener
 
 _SLOTS = 1024  # two generations of the most workers there can be, and those on their way out
 _MOST_WORKERS = 256
@@ -99,13 +101,13 @@ class Master:
 
     def _get_ready(self) -> None:
         """The rest, when the zygote is on its way."""
-        from spyglass.quiet import Quiet
-        from spyglass.reloading import Reloads
-        from spyglass.watchdog import Watchdog, interval
+        from spyglass.master.idle_exit import Quiet
+        from spyglass.master.reload_socket import Reloads
+        from spyglass.master.systemd_watchdog import Watchdog, interval
 
         if os.environ.get("STATE_DIRECTORY"):
             # Not when it is needed: an upgrade may have put another version in its place by then.
-            import spyglass.counters  # noqa: F401
+            import spyglass.master.counters  # noqa: F401
         self._quiet = Quiet(self._listeners, self._log, self._watch_listeners, self._prepare_to_leave)
         self._watchdog = Watchdog(interval(os.environ), self._shared)
         self._reloads = Reloads(self._doors, self._log, lambda: self._reload("reload"))
@@ -113,7 +115,7 @@ class Master:
     def turn(self) -> None:
         """Wait once, hear what there is, look at everything, act."""
         began = time.monotonic()
-        patience = fleet.patience(self._due(self._looked), self._looked, began)
+        patience = worker_pool.patience(self._due(self._looked), self._looked, began)
         self._doors.wait(patience)
         now = self._looked = time.monotonic()
         if patience is not None and now > began + patience + _LATE:
@@ -180,7 +182,7 @@ class Master:
             else:
                 self._doors.close(listener.fd)
 
-    def _slots(self) -> list[fleet.Slot]:
+    def _slots(self) -> list[worker_pool.Slot]:
         return [slot for generation in self._generations() for slot in generation.slots()]
 
     def _generations(self) -> list[Generation]:
@@ -308,7 +310,7 @@ class Master:
         return True
 
     def _check_ignored(self, config: Config) -> None:
-        from spyglass.ignored import unknown_listeners  # who ignores nobody does not pay for it
+        from spyglass.policy.idle_ignore import unknown_listeners  # who ignores nobody does not pay for it
 
         names = [listener.name for listener in self._listeners]
         for entry in unknown_listeners(config.idle_ignore, names):
@@ -413,7 +415,7 @@ class Master:
             self._log.info(f"leaving after {self._config.idle_timeout:g} s without a connection{counts}")
             self._stop(0, _IDLE)
 
-    def _leave_at(self, generation: Generation, slots: list[fleet.Slot], now: float) -> float | None:
+    def _leave_at(self, generation: Generation, slots: list[worker_pool.Slot], now: float) -> float | None:
         if self._loading is not None or self._retired or (self._failing is not None and self._failing.open):
             return None
         return self._quiet.leave_at(generation, slots, now)
@@ -458,11 +460,11 @@ class Master:
             (failing.tell if asked else failing.report)(what, error)
             tries = failing.count
         if not serving.pid:
-            serving.streak.respawn_at = now + fleet.retry_pause(tries)
+            serving.streak.respawn_at = now + worker_pool.retry_pause(tries)
 
     def _know_failing(self) -> Failing:
         if self._failing is None:
-            from spyglass.failing import Failing
+            from spyglass.master.unavailable import Failing
 
             self._failing = Failing(self._doors, self._log)
         return self._failing
@@ -527,7 +529,7 @@ class Master:
             return
         if self._counters is None:
             try:
-                from spyglass.counters import Counters
+                from spyglass.master.counters import Counters
 
                 self._counters = Counters(os.environ, self._shared, self._log)
             except OSError:  # without a descriptor to read it with; to begin from nothing would be to lose what was counted before
@@ -546,8 +548,8 @@ class Master:
         if not os.environ.get("CACHE_DIRECTORY"):
             return
         try:
-            from spyglass import byte_code
-            from spyglass.loader import byte_code_cache
+            from spyglass.zygote import byte_code_cache as byte_code
+            from spyglass.zygote.app_loader import byte_code_cache
         except OSError:  # no descriptor is left
             return
         app, venv = os.path.abspath(self._config.directory), self._config.venv
@@ -572,7 +574,7 @@ class Master:
         held = sum(slot.open for slot in slots)
         served = self._serving.served + sum(slot.served for slot in slots)
         when = None if any(slot.busy for slot in slots) else self._leave_at(self._serving, slots, now)
-        quiet = fleet.why_awake(slots) if when is None else f"; quiet, leaves in {max(0.0, when - now):.0f} s"
+        quiet = worker_pool.why_awake(slots) if when is None else f"; quiet, leaves in {max(0.0, when - now):.0f} s"
         reload = "; loading another generation" if self._loading is not None else ""
         if self._reloads is not None and self._reloads.failure:
             reload = f"; reload failed: {self._reloads.failure}"

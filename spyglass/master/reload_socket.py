@@ -14,17 +14,17 @@ import select
 import sys
 import time
 
-from spyglass import scoreboard
-from spyglass.lean import Listening, socket
-from spyglass.systemd import notify
+from spyglass.runtime import scoreboard
+from spyglass.runtime.fast_imports import Listening, socket
+from spyglass.runtime.sd_daemon import notify
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from spyglass.doors import Doors
-    from spyglass.generation import Generation
     from spyglass.log import Log
+    from spyglass.master.generation import Generation
+    from spyglass.runtime.poller import Doors
 
 _HANDOVER = 1.0  # seconds that the old workers have to stop accepting; one that is busy with its only thread cannot say so
 

@@ -16,17 +16,17 @@ from __future__ import annotations
 
 import os
 
-from spyglass import scoreboard
-from spyglass.fleet import Pulse
-from spyglass.systemd import notify, somebody_waits
+from spyglass.policy.worker_pool import Pulse
+from spyglass.runtime import scoreboard
+from spyglass.runtime.sd_daemon import notify, somebody_waits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from spyglass.generation import Generation
-    from spyglass.members import Worker
-    from spyglass.shared import Shared
+    from spyglass.master.generation import Generation
+    from spyglass.master.worker_records import Worker
+    from spyglass.runtime.shared_memory import Shared
 
 _TURNING = (scoreboard.ACCEPTING, scoreboard.DRAINING)
 

@@ -11,22 +11,22 @@ import functools
 import os
 import time
 
-from spyglass.addresses import ACCEPT_PAUSE, EXHAUSTED, GONE
-from spyglass.deadlines import Deadlines, Timed
-from spyglass.fleet import retry_pause
-from spyglass.http11.refusal import http_date, refusal
-from spyglass.lean import socket
-from spyglass.loader import candidates
+from spyglass.http11.error_response import http_date, refusal
+from spyglass.policy.worker_pool import retry_pause
+from spyglass.runtime.addresses import ACCEPT_PAUSE, EXHAUSTED, GONE
+from spyglass.runtime.fast_imports import socket
+from spyglass.runtime.timers import Deadlines, Timed
+from spyglass.zygote.app_loader import candidates
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from spyglass.config import Config
-    from spyglass.doors import Doors
+    from spyglass.config.settings import Config
     from spyglass.errors import LoadError
     from spyglass.log import Log
-    from spyglass.systemd import Listener
+    from spyglass.runtime.poller import Doors
+    from spyglass.runtime.sd_daemon import Listener
 
 _HEAD, _LINGER = 0, 1
 _PROXY_2 = b"\r\n\r\n\0\r\nQUIT\n"  # see http11/proxy_protocol.py, which the Master does not import

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 
-from spyglass import fleet, scoreboard
-from spyglass.fleet import Slot
+from spyglass.policy import worker_pool as fleet
+from spyglass.policy.worker_pool import Slot
+from spyglass.runtime import scoreboard
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from spyglass.doors import Doors
     from spyglass.errors import LoadError
+    from spyglass.runtime.poller import Doors
 
 _LOOK_AGAIN = 0.5  # seconds until the next try for a descriptor
 _NEVER = float("inf")

@@ -7,13 +7,13 @@ import os
 import socket
 from typing import TYPE_CHECKING
 
-from spyglass import unit_settings
-from spyglass.admin import listening
+from spyglass.config import unit_settings
+from spyglass.ops import address_owners
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from spyglass.unit_settings import Address
+    from spyglass.config.unit_settings import Address
 
 _LONGEST_PATH = 107  # bytes of sockaddr_un.sun_path, unix(7)
 _PRIVILEGED = 1024
@@ -33,15 +33,15 @@ def clash(one: Address, other: Address) -> bool:
 def in_the_way(address: Address) -> str:
     """Why nobody could listen there now: one line, or "" when somebody could. Of no use for an address that is one's own already."""
     if address.path:
-        return _impossible(address.path) or listening.path_taken(address.path)
+        return _impossible(address.path) or address_owners.path_taken(address.path)
     if address.port < _PRIVILEGED and os.geteuid() != 0:
         return ""  # we may not try it; systemd may
     if address.host:
-        return listening.port_taken(address.stream, {"FreeBind": "yes" if address.may_be_missing else "no"})
+        return address_owners.port_taken(address.stream, {"FreeBind": "yes" if address.may_be_missing else "no"})
     # A port alone is IPv6 and IPv4 in one, and IPv4 where there is no IPv6, as with systemd.
     has_ipv6 = os.path.exists("/proc/net/if_inet6")
     every = "[::]" if has_ipv6 else "0.0.0.0"  # noqa: S104, as above
-    return listening.port_taken(f"{every}:{address.port}", {"BindIPv6Only": "both"})
+    return address_owners.port_taken(f"{every}:{address.port}", {"BindIPv6Only": "both"})
 
 
 def is_absent(address: Address) -> bool:
@@ -72,11 +72,11 @@ def is_deaf(addresses: Iterable[Address], systemd: int = 1) -> bool:
     A service that is awake listens on them as long as it lives, so it matters who does. Only root can see that; to others nobody is deaf.
     A unix socket whose file was deleted counts as well, for no client can find it.
     """
-    held = listening.sockets_of(systemd)
+    held = address_owners.sockets_of(systemd)
     for address in addresses:
-        if address.path and listening.is_missing(address.path):
+        if address.path and address_owners.is_missing(address.path):
             return True
-        inodes = listening.unix_inodes(address.path) if address.path else listening.tcp_inodes(address.port)
+        inodes = address_owners.unix_inodes(address.path) if address.path else address_owners.tcp_inodes(address.port)
         if held and not held & {f"socket:[{inode}]" for inode in inodes}:
             return True
     return False
@@ -85,7 +85,7 @@ def is_deaf(addresses: Iterable[Address], systemd: int = 1) -> bool:
 def addresses_of(state: Mapping[str, str]) -> list[Address]:
     """What a socket unit listens on, as far as `listen` could say it; `state` is what systemd shows of it, `Listen` at least."""
     found = []
-    for text in listening.addresses(state):
+    for text in address_owners.addresses(state):
         try:
             found.append(unit_settings.address(text))
         except ValueError:

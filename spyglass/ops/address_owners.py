@@ -14,9 +14,9 @@ import stat
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from spyglass.admin import ownership, systemctl, unix_sockets
-from spyglass.admin.outside import lines_of, number
-from spyglass.printable import one_line
+from spyglass.ops import path_ownership, systemctl, unix_sockets
+from spyglass.ops.untrusted_text import lines_of, number
+from spyglass.runtime.printable import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -71,7 +71,7 @@ def remove_stale(path: str) -> None:
 
     But not where another user could lead us to another one's.
     """
-    if ownership.weakness(os.path.dirname(path)):
+    if path_ownership.weakness(os.path.dirname(path)):
         return
     with suppress(OSError):
         if stat.S_ISSOCK(os.lstat(path).st_mode) and not unix_inodes(path):

@@ -8,7 +8,7 @@ import os
 import re
 import warnings
 
-from spyglass.admin import files
+from spyglass.ops import atomic_files
 
 _NAMES = ("application", "app")  # what a module that is named alone is asked for
 _FACTORIES = ("create_app", "make_app")
@@ -37,7 +37,7 @@ def apps_in(directory: str) -> list[str]:
 
 def _django(directory: str) -> str:
     """The project that manage.py names."""
-    found = _SETTINGS.search(files.glance(os.path.join(directory, "manage.py")))
+    found = _SETTINGS.search(atomic_files.glance(os.path.join(directory, "manage.py")))
     if found and os.path.isfile(os.path.join(directory, *found[1].split("."), "wsgi.py")):
         return f"{found[1]}.wsgi:application"
     return ""
@@ -50,7 +50,7 @@ def _app_in(directory: str, file: str) -> str:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of its author's mistakes, which are not what was asked for
-            tree = ast.parse(files.glance(os.path.join(directory, file)))
+            tree = ast.parse(atomic_files.glance(os.path.join(directory, file)))
     except (SyntaxError, ValueError, RecursionError, MemoryError):  # the last two for nesting beyond what the parser takes
         return ""
     made = _top_level(tree)

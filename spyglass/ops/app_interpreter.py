@@ -15,9 +15,9 @@ import sys
 from dataclasses import dataclass
 
 from spyglass import __version__
-from spyglass.admin import files
 from spyglass.errors import ConfigError
-from spyglass.printable import one_line
+from spyglass.ops import atomic_files
+from spyglass.runtime.printable import one_line
 
 PACKAGED = "/usr/bin/spyglass"
 PACKAGED_PYTHON = "/usr/bin/python3"
@@ -58,7 +58,7 @@ def version_in(venv: str) -> str:
     path = os.path.join(venv, "pyvenv.cfg")
     try:
         # Its owner's: not followed, for a line of another file would be shown as the version.
-        pairs = [line.partition("=")[::2] for line in files.peruse(path, links=False).split("\n")]
+        pairs = [line.partition("=")[::2] for line in atomic_files.peruse(path, links=False).split("\n")]
     except OSError as error:
         raise ConfigError(f"{venv} is not a virtual environment: {path}: {error.strerror}") from None
     settings = {key.strip(): value.strip() for key, value in pairs}

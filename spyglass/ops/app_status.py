@@ -10,11 +10,12 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from spyglass import config, counters
-from spyglass.admin import apps, listening, orphans, systemctl
-from spyglass.admin.outside import number
+from spyglass.config import settings as config
 from spyglass.errors import ConfigError
-from spyglass.memory import share
+from spyglass.master import counters
+from spyglass.master.worker_memory import share
+from spyglass.ops import address_owners, apps, orphaned_apps, systemctl
+from spyglass.ops.untrusted_text import number
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -147,7 +148,7 @@ def look(wanted: Iterable[str], properties: Iterable[str] = PROPERTIES) -> list[
     for name in wanted:
         socket, service = units_of(name)
         view = View(name, shown[socket], shown[service])
-        view.addresses = listening.addresses(view.socket)
+        view.addresses = address_owners.addresses(view.socket)
         view.state, view.trouble = state(view.socket, view.service)
         _read_record(view)
         _remember(view, now - monotonic)
@@ -160,10 +161,10 @@ def look(wanted: Iterable[str], properties: Iterable[str] = PROPERTIES) -> list[
 
 def _look_at_files(view: View) -> None:
     """Fill in what is wrong with files that systemd does not watch: a socket's, which clients need, and that of the settings."""
-    if missing := listening.missing(view.socket):
+    if missing := address_owners.missing(view.socket):
         view.state, view.trouble = FAILING, f"{missing[0]} was deleted, so no client can connect: spyglass apply {view.name}"
-    elif orphans.is_orphan(view.name, view.socket, view.service):
-        view.trouble = orphans.says(view.name)
+    elif orphaned_apps.is_orphan(view.name, view.socket, view.service):
+        view.trouble = orphaned_apps.says(view.name)
         if view.state == ASLEEP:  # the next client gets a 503; while it is awake, it serves
             view.state = FAILING
 

@@ -11,20 +11,20 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from spyglass import config as settings
-from spyglass import regular
-from spyglass.admin import env_files, files, ownership, reach, taken, units
-from spyglass.admin.program import Program, program_for
+from spyglass.config import settings
+from spyglass.config.setting_errors import let_in, place_in
+from spyglass.config.unit_settings import unfit
 from spyglass.errors import ConfigError
-from spyglass.printable import one_line
-from spyglass.unit_settings import unfit
-from spyglass.wording import let_in, place_in
+from spyglass.ops import address_conflicts, atomic_files, env_files, path_ownership, unit_directives, user_access
+from spyglass.ops.app_interpreter import Program, program_for
+from spyglass.runtime import untrusted_files
+from spyglass.runtime.printable import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from spyglass.config import Config
-    from spyglass.unit_settings import Address
+    from spyglass.config.settings import Config
+    from spyglass.config.unit_settings import Address
 
 
 _LONGEST = 8 << 10  # characters of a fault: two paths, and what is wrong with them
@@ -48,18 +48,18 @@ class App:
 
     @property
     def base(self) -> str:
-        return units.base_of(self.name, self.config)
+        return unit_directives.base_of(self.name, self.config)
 
     @property
     def addresses(self) -> tuple[Address, ...]:
         """Where it listens, or would if it said nothing else."""
-        from spyglass.unit_settings import Address
+        from spyglass.config.unit_settings import Address
 
         return self.config.listen or (Address(path=f"/run/spyglass/{self.name}.sock"),)
 
     def fault(self, setting: str, text: str) -> None:
         # A line, whatever the names of files in it, or where links lead, that others have made.
-        self.faults.append(one_line(f"{place_in(self.file, files.glance(self.file), setting)}: {setting}: {text}", _LONGEST))
+        self.faults.append(one_line(f"{place_in(self.file, atomic_files.glance(self.file), setting)}: {setting}: {text}", _LONGEST))
 
 
 def names() -> list[str]:
@@ -93,7 +93,7 @@ def read(name: str) -> App:
 
 def not_roots(path: str) -> str:
     """What is wrong with a file of /etc/spyglass that root, or systemd as root, reads; "" when nothing is, or there is none."""
-    if why := ownership.weakness(path):
+    if why := path_ownership.weakness(path):
         return f"{why}: chown root and chmod go-w what is named, or replace a link with the file itself"
     return "not a regular file" if os.path.exists(path) and not os.path.isfile(path) else ""
 
@@ -118,19 +118,19 @@ def examine(app: App, others: Iterable[App], free: Iterable[Address] = ()) -> No
         app.fault("memory_max", "must not be below memory_high, or the app's processes are killed before they are slowed down")
 
 
-def _examine_user(app: App) -> reach.Account:
+def _examine_user(app: App) -> user_access.Account:
     user, group = app.config.user, app.config.group
     if group and not _is_group(group):
         app.fault("group", f"there is no group {group!r}; a new one: addgroup --system {group}")
         group = ""
-    elif group and not reach.group_id(group):
+    elif group and not user_access.group_id(group):
         app.fault("group", "must not be root's, to which much of the machine is open")
         group = ""
     try:
-        return reach.account(user, group)
+        return user_access.account(user, group)
     except KeyError:
         app.fault("user", f"there is no user {user!r}; a new one: adduser --system --group {user}")
-        return reach.account("", group)
+        return user_access.account("", group)
 
 
 def _examine_addresses(app: App, others: Iterable[App], free: Iterable[Address]) -> None:
@@ -138,12 +138,12 @@ def _examine_addresses(app: App, others: Iterable[App], free: Iterable[Address])
         if any(_at_once(address, other) for other in app.addresses[:index]):
             app.fault("listen", f"{address} is taken by another entry of the list")
             continue
-        rival = next((other for other in others if other is not app and any(taken.clash(address, each) for each in other.addresses)), None)
+        rival = next((other for other in others if other is not app and any(address_conflicts.clash(address, each) for each in other.addresses)), None)
         if rival is not None:
             app.fault("listen", f"{address} is an address of {rival.name}, too ({rival.file})")
-        elif address.path and (why := ownership.weakness(os.path.dirname(address.path))):
+        elif address.path and (why := path_ownership.weakness(os.path.dirname(address.path))):
             app.fault("listen", f"{address}: {why}: take a path in /run/spyglass")
-        elif not any(taken.clash(address, each) for each in free) and (why := taken.in_the_way(address)):
+        elif not any(address_conflicts.clash(address, each) for each in free) and (why := address_conflicts.in_the_way(address)):
             app.fault("listen", f"{address}: {why}")
         if address.group and not _is_group(address.group):
             app.fault("listen", f"there is no group {address.group!r}")
@@ -154,18 +154,18 @@ def _examine_addresses(app: App, others: Iterable[App], free: Iterable[Address])
 def _at_once(one: Address, other: Address) -> bool:
     """Whether one app cannot have both: [::] and an IPv4 address of the same port it can."""
     apart = {"::", one.host, other.host} == {one.host, other.host} and "." in one.host + other.host
-    return taken.clash(one, other) and not apart
+    return address_conflicts.clash(one, other) and not apart
 
 
 def _is_group(name: str) -> bool:
     try:
-        reach.group_id(name)
+        user_access.group_id(name)
     except KeyError:
         return False
     return True
 
 
-def _examine_code(app: App, who: reach.Account) -> None:
+def _examine_code(app: App, who: user_access.Account) -> None:
     named = app.config.directory != settings.Config().directory
     if named and not os.path.isdir(app.base):
         app.fault("directory", f"{app.base} is not a directory")
@@ -181,13 +181,13 @@ def _examine_code(app: App, who: reach.Account) -> None:
         wanted.append((os.path.join(venv, "pyvenv.cfg"), os.R_OK, "venv"))
         if app.program.command:
             wanted += [(os.path.realpath(app.program.python), os.X_OK, "venv"), (app.program.command, os.R_OK | os.X_OK, "venv")]
-    closed = reach.out_of_reach(who, [(path, mode) for path, mode, _ in wanted])
+    closed = user_access.out_of_reach(who, [(path, mode) for path, mode, _ in wanted])
     for path, _, setting in wanted:
         if path in closed:
             app.fault(setting, _closed(app.name, path, closed[path], who))
 
 
-def _closed(name: str, path: str, where: str, who: reach.Account) -> str:
+def _closed(name: str, path: str, where: str, who: user_access.Account) -> str:
     them = who.named or "the user that the app has while it is awake"
     to_them = f"is closed to {them} (mode {os.stat(where).st_mode & 0o7777:04o})"
     if where == path:
@@ -207,47 +207,47 @@ def _examine_secrets(app: App) -> None:
     for path in (os.path.join(app.base, path) for path in app.config.environment_file):
         if any(letter in path for letter in "*?["):
             app.fault("environment_file", f"{path}: systemd would take *, ? and [ for a pattern")
-        elif why := ownership.weakness(path):
+        elif why := path_ownership.weakness(path):
             app.fault("environment_file", f"{path}: {why}: move its lines to {secrets} (root's, 0600), which the service reads by itself")
         elif not os.path.isfile(path):
             app.fault("environment_file", f"{path} is not a file")
         else:
             _examine_variables(app, path)
     for name, path in app.config.credentials.items():
-        found = path or units.in_store(name) or units.in_store(name, ".encrypted")
-        if found and (why := ownership.weakness(found)):
+        found = path or unit_directives.in_store(name) or unit_directives.in_store(name, ".encrypted")
+        if found and (why := path_ownership.weakness(found)):
             own = os.path.join(settings.DIRECTORY, f"{app.name}.{name}")
             app.fault("credentials", f"{name}: {found}: {why}: move it to {own} (root's, mode 0600)")
         elif path and not os.path.isfile(path):
             app.fault("credentials", f"{name}: {path} {'is not a file' if os.path.exists(path) else 'does not exist'}")
         elif not found:
-            app.fault("credentials", f"{name}: not in {units.CREDENTIAL_STORES[0]}, nor where else systemd looks; give a path")
+            app.fault("credentials", f"{name}: not in {unit_directives.CREDENTIAL_STORES[0]}, nor where else systemd looks; give a path")
 
 
 def _examine_variables(app: App, path: str) -> None:
     """Lines of a file of variables that systemd ignores, and what keeps it from taking the file at all."""
     try:
-        data = regular.read(path, files.MOST + 1)
+        data = untrusted_files.read(path, atomic_files.MOST + 1)
     except OSError:
         return  # it is not there, or not to be read by us
-    if len(data) > files.MOST:
+    if len(data) > atomic_files.MOST:
         return  # a part of it may end in the middle of anything
     variables = env_files.parse(data.decode(errors="surrogateescape"))
     lines = [f"{path}:{line}: {what}" for line, what in variables.faults]
     (app.faults if variables.fatal else app.notes).extend(lines)
 
 
-def _examine_writable(app: App, who: reach.Account) -> None:
+def _examine_writable(app: App, who: user_access.Account) -> None:
     paths = [os.path.join(app.base, path) for path in app.config.writable]
     there = [path for path in paths if os.path.exists(path)]
     for path in set(paths) - set(there):
         app.fault("writable", f"{path} does not exist")  # and systemd would not start the service
     for path in there:
-        if link := ownership.foreign_link(path):
+        if link := path_ownership.foreign_link(path):
             app.fault("writable", f"{path}: {link} is a symbolic link that another user can turn round: name the directory itself")
         elif outer := next((other for other in there if path.startswith(f"{other}/")), ""):
             # The app can put a link to anywhere in its place, which systemd would follow as root at the next start.
             app.fault("writable", f"{path} is in {outer}, which is writable as a whole: take it out")
-    for path in reach.out_of_reach(who, [(path, os.W_OK) for path in there]):
+    for path in user_access.out_of_reach(who, [(path, os.W_OK) for path in there]):
         nobody = "without a `user` the app is nobody whom files could belong to: name one who may write there"
         app.fault("writable", f"{path}: {f'{who.named} may not write there' if who.named else nobody}")

@@ -9,9 +9,9 @@ import sys
 import tempfile
 from typing import TYPE_CHECKING
 
-from spyglass import regular
-from spyglass.admin.outside import lines_of
-from spyglass.admin.table import is_coloured
+from spyglass.ops.terminal import is_coloured
+from spyglass.ops.untrusted_text import lines_of
+from spyglass.runtime import untrusted_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -44,7 +44,7 @@ def glance(path: str, most: int = MOST) -> str:
 
 def peruse(path: str, most: int = MOST, *, links: bool = True) -> str:
     """The same, but raise OSError. With `links` false a symbolic link in place of the file is refused, too."""
-    return regular.read(path, most, links=links).decode(errors="replace")
+    return untrusted_files.read(path, most, links=links).decode(errors="replace")
 
 
 def holds_files(directory: str, most: int = 10_000) -> bool:

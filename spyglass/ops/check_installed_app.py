@@ -1,7 +1,7 @@
 """`spyglass check NAME`, as root: would the app be served, by systemd, as the user and in the sandbox that its units say?
 
 First what `spyglass apply` would refuse, what systemd has to say of the units and whether their addresses are free, then the rehearsal of
-spyglass/check.py inside of the sandbox, and where systemd cannot even begin it, why. The units are taken as they will be when they
+spyglass/ops/commands/check.py inside of the sandbox, and where systemd cannot even begin it, why. The units are taken as they will be when they
 follow the app's file, whether or not they do already. The app's own service is neither woken nor stopped nor asked.
 """
 
@@ -12,17 +12,18 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from spyglass.admin import apply, apps, differing, files, listening, sandbox, systemctl, unit_files, units
-from spyglass.admin.outside import filtered
-from spyglass.config import Config, file_for, load
+from spyglass.config.setting_errors import hint
+from spyglass.config.settings import Config, file_for, load
 from spyglass.errors import EX_CONFIG, ConfigError, StartError
-from spyglass.refused import sandboxed
-from spyglass.wording import hint
+from spyglass.ops import address_owners, apps, atomic_files, effective_settings, sandboxed_check, systemctl, unit_directives, unit_files
+from spyglass.ops.commands import apply
+from spyglass.ops.untrusted_text import filtered
+from spyglass.zygote.sandbox_hints import sandboxed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from spyglass.admin.apps import App
+    from spyglass.ops.apps import App
 
 _NAMED = 10  # apps in one line
 _BY_A_USER = "To try other code, be its user: runuser -u USER -- spyglass check APP"
@@ -115,7 +116,7 @@ def run(name: str, options: Mapping[str, str]) -> int:
 def _check(name: str, options: Mapping[str, str]) -> int:
     words = [f"--{setting.replace('_', '-')}={value}" for setting, value in options.items()]
     service, unit = systemctl.service_of(name), systemctl.socket_of(name)
-    states = systemctl.show([service, unit], [*_PROPERTIES, *listening.PROPERTIES])
+    states = systemctl.show([service, unit], [*_PROPERTIES, *address_owners.PROPERTIES])
     for each in (service, unit):
         _refuse_unloaded(each, states[each])
     app = apps.read(name)
@@ -132,11 +133,11 @@ def _check(name: str, options: Mapping[str, str]) -> int:
     due = {} if faults or not steps else steps[0].changes
     if due:
         print(f"units: as 'spyglass apply {name}' would make them; they do not follow {file_for(name)} yet", flush=True)
-    status = _due_addresses(unit, steps[0].app) if units.path_of(unit) in due else _addresses(unit, states[unit], name)
-    texts = _texts(states[service], units.path_of(service), due)
-    user = steps[0].app.config.user or f"spyglass-{name}" if units.path_of(service) in due else states[service]["User"] or "root"
+    status = _due_addresses(unit, steps[0].app) if unit_directives.path_of(unit) in due else _addresses(unit, states[unit], name)
+    texts = _texts(states[service], unit_directives.path_of(service), due)
+    user = steps[0].app.config.user or f"spyglass-{name}" if unit_directives.path_of(service) in due else states[service]["User"] or "root"
     print(f"sandbox: {service}, as {user}{_beside(list(texts))}", flush=True)
-    ended = sandbox.rehearse(name, texts.values(), words, _start_timeout(name, states[service], options))
+    ended = sandboxed_check.rehearse(name, texts.values(), words, _start_timeout(name, states[service], options))
     for line in _explained(service, list(texts.values()), ended):
         print(f"spyglass: {line}", file=sys.stderr)
     if ended.status is None or ended.status >= 200 or faults:
@@ -146,7 +147,7 @@ def _check(name: str, options: Mapping[str, str]) -> int:
 
 def _start_timeout(name: str, state: Mapping[str, str], options: Mapping[str, str]) -> float:
     """Seconds that the rehearsal gives the app, which reads the same; of settings that are wrong it says so at once."""
-    environ, _ = differing.environment(state, [])
+    environ, _ = effective_settings.environment(state, [])
     try:
         timeout: float = load(file_for(name), environ, options).start_timeout
     except ConfigError:
@@ -159,7 +160,7 @@ def _texts(state: Mapping[str, str], ours: str, due: Mapping[str, str]) -> dict[
     unit, *drop_ins = [state["FragmentPath"], *state["DropInPaths"].split()]
     if ours in due:
         drop_ins = sorted({*drop_ins, ours}, key=os.path.basename)
-    texts = {path: due[path] if path in due else files.read(path) for path in (unit, *drop_ins)}
+    texts = {path: due[path] if path in due else atomic_files.read(path) for path in (unit, *drop_ins)}
     return {path: text for path, text in texts.items() if text}
 
 
@@ -182,11 +183,11 @@ def _due_addresses(unit: str, app: App) -> int:
 
 
 def _addresses(unit: str, state: Mapping[str, str], name: str) -> int:
-    where = ", ".join(listening.addresses(state)) or "none"
+    where = ", ".join(address_owners.addresses(state)) or "none"
     if state["ActiveState"] == "active":
         print(f"addresses: {where}; {unit} listens", flush=True)
         return 0
-    taken = listening.taken(state)
+    taken = address_owners.taken(state)
     for line in taken:
         print(f"spyglass: address {line}", file=sys.stderr, flush=True)
     if not taken:
@@ -195,7 +196,7 @@ def _addresses(unit: str, state: Mapping[str, str], name: str) -> int:
     return EX_CONFIG if taken else 0
 
 
-def _explained(service: str, texts: Sequence[str], ended: sandbox.Ended) -> Iterator[str]:
+def _explained(service: str, texts: Sequence[str], ended: sandboxed_check.Ended) -> Iterator[str]:
     """What to say of an end that the rehearsal itself has said nothing about."""
     if ended.result == "oom-kill":
         yield "the check was ended for want of memory: memory_max is too small for this app, or the machine is"

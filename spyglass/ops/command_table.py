@@ -11,8 +11,8 @@ import importlib
 import sys
 from typing import TYPE_CHECKING, NoReturn, Protocol, cast
 
-from spyglass.admin.outside import filtered
 from spyglass.errors import StartError, UsageError
+from spyglass.ops.untrusted_text import filtered
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,7 +29,7 @@ class Command(Protocol):
 
 
 def command(name: str) -> Command:
-    return cast(Command, importlib.import_module(f"spyglass.admin.{name}"))
+    return cast(Command, importlib.import_module(f"spyglass.ops.commands.{name}"))
 
 
 class _Parser(argparse.ArgumentParser):

@@ -8,10 +8,11 @@ import shlex
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from spyglass import cli, config
-from spyglass.admin import apps, env_files, files
+from spyglass import cli
+from spyglass.config import settings as config
+from spyglass.config.setting_errors import place_in, shown
 from spyglass.errors import StartError
-from spyglass.wording import place_in, shown
+from spyglass.ops import apps, atomic_files, env_files
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,7 +52,7 @@ def settings(service: Mapping[str, str]) -> Settings:
     except StartError as error:
         found.faults = [str(error), *getattr(error, "also", ())]
         return found
-    text = files.glance(arguments.file) if arguments.file is not None else ""
+    text = atomic_files.glance(arguments.file) if arguments.file is not None else ""
     for name, value in whole.values.items():
         if value == config.SETTINGS[name].default:
             continue
@@ -95,7 +96,7 @@ def environment(service: Mapping[str, str], hidden: list[str]) -> tuple[dict[str
         path = line.rpartition(" (")[0]
         if path:
             try:
-                take([f"{name}={value}" for name, value in env_files.parse(files.peruse(path)).found], path)
+                take([f"{name}={value}" for name, value in env_files.parse(atomic_files.peruse(path)).found], path)
             except FileNotFoundError:
                 pass
             except OSError as error:

@@ -14,8 +14,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from spyglass.admin.outside import harmless, number
 from spyglass.errors import StartError
+from spyglass.ops.untrusted_text import harmless, number
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

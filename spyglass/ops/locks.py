@@ -13,8 +13,8 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from spyglass.admin import ownership
 from spyglass.errors import EX_UNAVAILABLE, StartError
+from spyglass.ops import path_ownership
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,7 +39,7 @@ def held(name: str, doing: str) -> Iterator[None]:
     """
     try:
         os.makedirs(DIRECTORY, 0o700, exist_ok=True)
-        if why := ownership.weakness(DIRECTORY):
+        if why := path_ownership.weakness(DIRECTORY):
             raise StartError(f"{why}: nothing is done without a lock that is root's alone")
         fd = os.open(os.path.join(DIRECTORY, name), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except OSError as error:

@@ -9,9 +9,9 @@ import glob
 import os
 from typing import TYPE_CHECKING
 
-from spyglass import config
-from spyglass.admin import apps, files, systemctl, units
-from spyglass.admin.systemctl import service_of, socket_of
+from spyglass.config import settings as config
+from spyglass.ops import apps, atomic_files, systemctl, unit_directives
+from spyglass.ops.systemctl import service_of, socket_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -49,9 +49,9 @@ def find(shown: Mapping[str, tuple[Properties, Properties]]) -> dict[str, str]:
 
 def _drop_ins() -> dict[str, str]:
     """Return a drop-in that `spyglass apply` made, by the name of each app that has one."""
-    paths = sorted(glob.glob(units.path_of("spyglass@*")))
+    paths = sorted(glob.glob(unit_directives.path_of("spyglass@*")))
     names = [os.path.basename(os.path.dirname(path)).removeprefix("spyglass@").removesuffix(".d").rpartition(".")[0] for path in paths]
-    return {name: path for name, path in zip(names, paths, strict=True) if units.is_ours(files.read(path))}
+    return {name: path for name, path in zip(names, paths, strict=True) if unit_directives.is_ours(atomic_files.read(path))}
 
 
 def is_orphan(name: str, socket: Properties, service: Properties) -> bool:

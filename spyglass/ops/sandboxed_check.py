@@ -23,9 +23,9 @@ import tempfile
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
-from spyglass.admin import journal, locks, systemctl, unit_files
-from spyglass.admin.outside import lines_of, number
 from spyglass.errors import StartError
+from spyglass.ops import journal, locks, systemctl, unit_files
+from spyglass.ops.untrusted_text import lines_of, number
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -15,9 +15,9 @@ import shlex
 import stat
 from typing import TYPE_CHECKING
 
-from spyglass.admin import files
-from spyglass.admin.traps import Finding
-from spyglass.admin.views import units_of
+from spyglass.ops import atomic_files
+from spyglass.ops.app_status import units_of
+from spyglass.ops.doctor_checks.units import Finding
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -105,6 +105,6 @@ def _strangers(name: str, directory: str) -> list[Finding]:
 
 
 def _not_of(owner: int, directory: str) -> Iterator[str]:
-    for each in files.walk(directory, _MOST):
+    for each in atomic_files.walk(directory, _MOST):
         if each is not None and each[1].st_uid != owner and not stat.S_ISLNK(each[1].st_mode):
             yield each[0]

@@ -9,8 +9,8 @@ from __future__ import annotations
 import subprocess
 from typing import TYPE_CHECKING
 
-from spyglass.admin.outside import lines_of
 from spyglass.errors import EX_UNAVAILABLE, StartError
+from spyglass.ops.untrusted_text import lines_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -12,16 +12,16 @@ import os
 import re
 from typing import TYPE_CHECKING
 
-from spyglass.admin.files import glance
-from spyglass.admin.systemctl import service_of, socket_of
+from spyglass.config.unit_settings import CONTROL, unfit
 from spyglass.errors import ConfigError
-from spyglass.unit_settings import CONTROL, unfit
+from spyglass.ops.atomic_files import glance
+from spyglass.ops.systemctl import service_of, socket_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from spyglass.config import Config
-    from spyglass.unit_settings import Address
+    from spyglass.config.settings import Config
+    from spyglass.config.unit_settings import Address
 
 DIRECTORY = "/etc/systemd/system"
 # Before "override.conf", which `systemctl edit` makes: the administrator's own word is the last one.
@@ -58,7 +58,7 @@ def drop_ins(name: str, config: Config, command: str = "") -> dict[str, str]:
 def _text(name: str, unit: str, section: str, lines: list[str]) -> str:
     if not lines:
         return ""
-    from spyglass.config import file_for
+    from spyglass.config.settings import file_for
 
     head = (
         f"{_MADE} from {file_for(name)}: change it there, and apply again.\n"

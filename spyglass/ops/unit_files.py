@@ -6,7 +6,7 @@ import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from spyglass.admin import files
+from spyglass.ops import atomic_files
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,7 +52,7 @@ def parse(text: str, file: str = "") -> list[Line]:
 def lines(unit: Mapping[str, str]) -> list[Line]:
     """Those of all files of a unit (FragmentPath, DropInPaths), in the order in which they count; what cannot be read is left out."""
     paths = [unit.get("FragmentPath", ""), *unit.get("DropInPaths", "").split()]
-    return [line for path in paths for line in parse(files.glance(path), path)]
+    return [line for path in paths for line in parse(atomic_files.glance(path), path)]
 
 
 def is_replaced(unit: Mapping[str, str]) -> bool:

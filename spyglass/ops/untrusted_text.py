@@ -11,7 +11,7 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO, cast
 
-from spyglass.admin.table import is_coloured, prepare
+from spyglass.ops.terminal import is_coloured, prepare
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 from time import gmtime, localtime
 
-from spyglass.http11.refusal import MONTHS
+from spyglass.http11.error_response import MONTHS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from spyglass.http11.request import Request
+    from spyglass.http11.request_reader import Request
 
     Value = str | int | float | bool | None
     Getter = Callable[["Entry"], Value]

@@ -10,8 +10,8 @@ is named makes one a proxy, or everybody could put a client of his choice in fro
 
 from __future__ import annotations
 
-from spyglass.addresses import packed_ip
-from spyglass.lean import lru_cache
+from spyglass.runtime.addresses import packed_ip
+from spyglass.runtime.fast_imports import lru_cache
 
 _EXPECTED = "expected addresses, networks (10.0.0.0/8), unix or *"
 

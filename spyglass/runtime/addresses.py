@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 
-from spyglass.lean import socket
+from spyglass.runtime.fast_imports import socket
 
 FIRST_FD = 3  # SD_LISTEN_FDS_START, sd_listen_fds(3)
 

@@ -17,18 +17,18 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import ModuleType
 
-_VENDOR = os.path.join(os.path.dirname(__file__), "_vendor")
+_VENDOR = os.path.join(os.path.dirname(os.path.dirname(__file__)), "_vendor")
 
 
 def import_worker() -> None:
     """Import all that a worker is made of; an app that imports httptools itself then gets a whole one, its own where ours is _vendor."""
     if _loaded():
-        import spyglass.worker.process  # who has it already pays nothing
+        import spyglass.worker.main  # who has it already pays nothing
         return
     sys.path.insert(0, _VENDOR)
     try:
         _put_in_place()
-        import spyglass.worker.process  # noqa: F401
+        import spyglass.worker.main  # noqa: F401
     finally:
         sys.path.remove(_VENDOR)
         is_vendored = os.path.isdir(_VENDOR)

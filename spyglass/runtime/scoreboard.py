@@ -16,7 +16,7 @@ import sys
 import time
 
 import spyglass
-from spyglass.printable import one_line
+from spyglass.runtime.printable import one_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class Scoreboard:
 def claim(cells: memoryview[int], ring: Callable[[], None]) -> None:
     """In a zygote or worker: this slot is this process's own. That is all that stay_awake() needs to know of the server it runs in."""
     spyglass._slot = os.getpid(), cells, ring
-    awake = sys.modules.get("spyglass.awake")
+    awake = sys.modules.get("spyglass.api")
     if awake is not None:
         awake.adopt()
 

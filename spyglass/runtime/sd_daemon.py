@@ -11,10 +11,10 @@ from __future__ import annotations
 import os
 import select
 
-from spyglass.addresses import FIRST_FD, address_text
 from spyglass.errors import ListenerError
-from spyglass.lean import Listening, socket
-from spyglass.printable import one_line
+from spyglass.runtime.addresses import FIRST_FD, address_text
+from spyglass.runtime.fast_imports import Listening, socket
+from spyglass.runtime.printable import one_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -10,12 +10,12 @@ from __future__ import annotations
 import os
 import time
 
-from spyglass.scoreboard import Scoreboard
-from spyglass.systemd import who_waits
+from spyglass.runtime.scoreboard import Scoreboard
+from spyglass.runtime.sd_daemon import who_waits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from spyglass.systemd import Listener
+    from spyglass.runtime.sd_daemon import Listener
 
 
 class Shared:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 from _thread import get_ident
 
-from spyglass.lean import signal
+from spyglass.runtime.fast_imports import signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -6,21 +6,21 @@ import select
 import time
 from time import monotonic
 
-from spyglass import scoreboard
-from spyglass.addresses import ACCEPT_PAUSE, EXHAUSTED, GONE
-from spyglass.deadlines import IDLE
 from spyglass.errors import RobbedError
-from spyglass.systemd import somebody_waits
+from spyglass.runtime import scoreboard
+from spyglass.runtime.addresses import ACCEPT_PAUSE, EXHAUSTED, GONE
+from spyglass.runtime.sd_daemon import somebody_waits
+from spyglass.runtime.timers import IDLE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from spyglass.config import Config
-    from spyglass.http11.body import Body
-    from spyglass.lean import socket
+    from spyglass.config.settings import Config
+    from spyglass.http11.request_body import Body
     from spyglass.log import Log
-    from spyglass.systemd import Listener
+    from spyglass.runtime.fast_imports import socket
+    from spyglass.runtime.sd_daemon import Listener
     from spyglass.worker.connection import Connection
 
 _FEW = 1  # so many connections are served where the code is warm; with more, the other workers are to be used as well
@@ -104,7 +104,7 @@ class Reception:
 
     def _slowest(self, now: float) -> list[Connection]:
         try:
-            from spyglass.worker.room import slowest  # only who is full pays for it
+            from spyglass.worker.slow_clients import slowest  # only who is full pays for it
         except OSError:
             return []  # no descriptor is left to import with; the next look may have one
         return slowest(self._connections.values(), now)

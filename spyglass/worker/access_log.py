@@ -17,17 +17,17 @@ import select
 import stat
 import time
 
-from spyglass.access import Entry, formatter
-from spyglass.lean import deque, socket
 from spyglass.log import INFO, WARNING
+from spyglass.policy.access_log_format import Entry, formatter
+from spyglass.runtime.fast_imports import deque, socket
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from spyglass.http11.request import Request
+    from spyglass.http11.request_reader import Request
     from spyglass.log import Log
-    from spyglass.systemd import Listener
+    from spyglass.runtime.sd_daemon import Listener
     from spyglass.worker.loop import Loop
 
 _AT_ONCE = 4096  # PIPE_BUF, pipe(7)

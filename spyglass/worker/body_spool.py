@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 
-from spyglass.http11.body import temporary_file
+from spyglass.http11.request_body import temporary_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -16,28 +16,28 @@ import select
 import sys
 from time import monotonic
 
-from spyglass.deadlines import BODY, HEAD, IDLE, LAST_CALL, LINGER, WRITE
 from spyglass.errors import RequestError, blame, told_shortly
-from spyglass.http11.refusal import refusal
-from spyglass.http11.request import RequestReader
-from spyglass.lean import socket
-from spyglass.worker.crew import ELSEWHERE
-from spyglass.worker.sending import AWAY, CLOSED, DISMISSED, GREETING, LINGERING, READING, RESPONDING, STALLED, UNFINISHED, Sender
-from spyglass.worker.spool import FULL
-from spyglass.wsgi import EnvironMaker, Exchange
+from spyglass.gateway.wsgi import EnvironMaker, Exchange
+from spyglass.http11.error_response import refusal
+from spyglass.http11.request_reader import RequestReader
+from spyglass.runtime.fast_imports import socket
+from spyglass.runtime.timers import BODY, HEAD, IDLE, LAST_CALL, LINGER, WRITE
+from spyglass.worker.body_spool import FULL
+from spyglass.worker.leader_followers import ELSEWHERE
+from spyglass.worker.response_writer import AWAY, CLOSED, DISMISSED, GREETING, LINGERING, READING, RESPONDING, STALLED, UNFINISHED, Sender
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from spyglass.http11.body import Body
     from spyglass.http11.proxy_protocol import Endpoints
-    from spyglass.http11.request import Request
-    from spyglass.systemd import Listener
-    from spyglass.worker.crew import Piece
-    from spyglass.worker.greeting import Greeting
+    from spyglass.http11.request_body import Body
+    from spyglass.http11.request_reader import Request
+    from spyglass.runtime.sd_daemon import Listener
+    from spyglass.worker.leader_followers import Piece
     from spyglass.worker.loop import Loop
-    from spyglass.worker.room import Seen
+    from spyglass.worker.proxy_header import Greeting
+    from spyglass.worker.slow_clients import Seen
 
 _RECEIVE_HEAD = 8 << 10  # recv(2) into more than malloc has at hand costs more than all the parsing of a small request
 _RECEIVE_BODY = 128 << 10
@@ -122,7 +122,7 @@ class Connection(Sender):
 
     def _greet(self) -> None:
         if self._greeting is None:
-            from spyglass.worker.greeting import Greeting  # only who asks for it pays for it
+            from spyglass.worker.proxy_header import Greeting  # only who asks for it pays for it
 
             self._greeting = Greeting(self, self._loop, "" if self._listener.is_unix else self._address[0])
         heard = self._greeting.read()
@@ -542,7 +542,7 @@ class Connection(Sender):
     def progress(self) -> int:
         """Bytes that the client has given of its request, or taken of the response: of what it is waited for."""
         if self.deadline == WRITE:
-            from spyglass.worker.room import untaken
+            from spyglass.worker.slow_clients import untaken
 
             return 0 if self._exchange is None else self._exchange.given - self._not_sent - untaken(self.fd)
         body = self.body

@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import time
 
-from spyglass import scoreboard
-from spyglass.ignored import Ignored
+from spyglass.policy.idle_ignore import Ignored
+from spyglass.runtime import scoreboard
 from spyglass.worker.connection import Connection
 from spyglass.worker.loop import Loop
 
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from spyglass.config import Config
-    from spyglass.http11.request import Request
-    from spyglass.lean import socket
-    from spyglass.loader import App
+    from spyglass.config.settings import Config
+    from spyglass.http11.request_reader import Request
     from spyglass.log import Log
-    from spyglass.systemd import Listener
+    from spyglass.runtime.fast_imports import socket
+    from spyglass.runtime.sd_daemon import Listener
+    from spyglass.zygote.app_loader import App
 
 
 class IgnorableConnection(Connection):

@@ -31,11 +31,11 @@ import time
 from _queue import SimpleQueue
 from _thread import allocate_lock, get_ident, start_new_thread
 
-from spyglass import scoreboard
 from spyglass.errors import blame
-from spyglass.lean import deque
+from spyglass.gateway.wsgi import CutOff
 from spyglass.log import flush
-from spyglass.wsgi import CutOff
+from spyglass.runtime import scoreboard
+from spyglass.runtime.fast_imports import deque
 
 
 class Elsewhere:
@@ -50,8 +50,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import NoReturn, Protocol
 
+    from spyglass.gateway.wsgi import Exchange, FileSpan
     from spyglass.log import Log
-    from spyglass.wsgi import Exchange, FileSpan
 
     Piece = bytes | tuple[bytes, bytes] | FileSpan | CutOff | Elsewhere | None
 

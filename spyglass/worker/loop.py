@@ -16,36 +16,36 @@ import select
 import time
 from time import monotonic
 
-from spyglass import scoreboard
-from spyglass.deadlines import WRITE, Deadlines
-from spyglass.doors import LONGEST_WAIT
-from spyglass.http11.body import Bodies
-from spyglass.http11.head import HeadParser
-from spyglass.http11.refusal import http_date
-from spyglass.http11.request import Limits
-from spyglass.lean import deque
-from spyglass.shared import empty
-from spyglass.systemd import cache_directory
+from spyglass.gateway.wsgi import Contexts, base_environ
+from spyglass.http11.error_response import http_date
+from spyglass.http11.request_body import Bodies
+from spyglass.http11.request_head import HeadParser
+from spyglass.http11.request_reader import Limits
+from spyglass.runtime import scoreboard
+from spyglass.runtime.fast_imports import deque
+from spyglass.runtime.poller import LONGEST_WAIT
+from spyglass.runtime.sd_daemon import cache_directory
+from spyglass.runtime.shared_memory import empty
+from spyglass.runtime.timers import WRITE, Deadlines
+from spyglass.worker.acceptor import Reception
+from spyglass.worker.body_spool import Spool
 from spyglass.worker.connection import Connection, server_name
-from spyglass.worker.crew import Crew, Solo
-from spyglass.worker.reception import Reception
-from spyglass.worker.sending import AWAY, DISMISSED, STALLED, UNFINISHED, Held
-from spyglass.worker.spool import Spool
-from spyglass.wsgi import Contexts, base_environ
+from spyglass.worker.leader_followers import Crew, Solo
+from spyglass.worker.response_writer import AWAY, DISMISSED, STALLED, UNFINISHED, Held
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
-    from spyglass.config import Config
-    from spyglass.lean import socket
-    from spyglass.loader import App
+    from spyglass.config.settings import Config
     from spyglass.log import Log
-    from spyglass.systemd import Listener
+    from spyglass.runtime.fast_imports import socket
+    from spyglass.runtime.sd_daemon import Listener
     from spyglass.worker.access_log import AccessLog
-    from spyglass.worker.process import Stray
-    from spyglass.worker.sending import Sender
+    from spyglass.worker.main import Stray
+    from spyglass.worker.response_writer import Sender
+    from spyglass.zygote.app_loader import App
 
 _LINGER = 2.0  # seconds for a client to read its last answer and close
 _LAST_WORDS = 1.0  # seconds, after the cut, for calls that are not the leader's to make
@@ -77,7 +77,7 @@ class Loop(Reception):
         self.proxy_protocol = config.proxy_protocol
         if config.proxy_protocol:
             # Not with the first header: an import takes a descriptor, and its connection may have taken the last.
-            import spyglass.worker.greeting  # noqa: F401
+            import spyglass.worker.proxy_header  # noqa: F401
         self.write_timeout = config.write_timeout
         self.cutting = False
         self._stay_until = 0.0  # when it leaves although the app holds it

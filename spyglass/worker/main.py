@@ -15,21 +15,21 @@ import os
 import select
 import time
 
-from spyglass import scoreboard
 from spyglass.errors import LoadError, blame
-from spyglass.lean import signal
 from spyglass.log import Log, flush, traceback_of
-from spyglass.printable import name_of, words_of
+from spyglass.runtime import scoreboard
+from spyglass.runtime.fast_imports import signal
+from spyglass.runtime.printable import name_of, words_of
 from spyglass.worker.loop import Loop
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
-    from spyglass.config import Config
-    from spyglass.loader import App
-    from spyglass.shared import Shared
-    from spyglass.signals import Signals
+    from spyglass.config.settings import Config
+    from spyglass.runtime.shared_memory import Shared
+    from spyglass.runtime.signals import Signals
+    from spyglass.zygote.app_loader import App
 
 _HEAP_KEPT = 1 << 20
 _DRAIN_ON = (signal.SIGTERM, signal.SIGQUIT)
@@ -40,7 +40,7 @@ def make_loop(config: Config, app: App, shared: Shared, number: int, log: Log) -
     slot = shared.board.slot(number)
     try:
         if config.idle_ignore:
-            from spyglass.worker.ignoring import IgnoringLoop  # who ignores nobody does not pay for it
+            from spyglass.worker.idle_activity import IgnoringLoop  # who ignores nobody does not pay for it
 
             return IgnoringLoop(config, app, shared.listeners, slot, log, shared.tell_master)
         return Loop(config, app, shared.listeners, slot, log)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import select
 from time import monotonic
 
-from spyglass.deadlines import HEAD
 from spyglass.errors import PrefaceError, blame, told_shortly
 from spyglass.http11.proxy_protocol import read_header
-from spyglass.trust import trusted
+from spyglass.policy.trusted_proxies import trusted
+from spyglass.runtime.timers import HEAD
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

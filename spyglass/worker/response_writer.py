@@ -15,18 +15,18 @@ import os
 import select
 from time import monotonic
 
-from spyglass.deadlines import WRITE, Timed
-from spyglass.doors import LONGEST_WAIT
-from spyglass.lean import deque
-from spyglass.worker.crew import ELSEWHERE
-from spyglass.wsgi import CutOff, FileSpan
+from spyglass.gateway.wsgi import CutOff, FileSpan
+from spyglass.runtime.fast_imports import deque
+from spyglass.runtime.poller import LONGEST_WAIT
+from spyglass.runtime.timers import WRITE, Timed
+from spyglass.worker.leader_followers import ELSEWHERE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from spyglass.lean import socket
-    from spyglass.worker.crew import Piece
+    from spyglass.gateway.wsgi import Exchange
+    from spyglass.runtime.fast_imports import socket
+    from spyglass.worker.leader_followers import Piece
     from spyglass.worker.loop import Loop
-    from spyglass.wsgi import Exchange
 
 # A fast reader gives the others a turn after so much: its socket may be ready for more for as long as there is any.
 _BYTES_A_TURN = 256 << 10
@@ -296,7 +296,7 @@ class Sender(Timed):
 def untaken(fd: int) -> int:
     """See room.untaken(); 0 when no descriptor is left to import it with."""
     try:
-        from spyglass.worker import room  # only a slow reader pays for it
+        from spyglass.worker import slow_clients  # only a slow reader pays for it
     except (OSError, ImportError):
         return 0
-    return room.untaken(fd)
+    return slow_clients.untaken(fd)

@@ -15,7 +15,7 @@ import fcntl
 import struct
 import termios
 
-from spyglass.deadlines import BODY, HEAD, WRITE
+from spyglass.runtime.timers import BODY, HEAD, WRITE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -9,15 +9,15 @@ import os
 import sys
 
 from spyglass.errors import LoadError
-from spyglass.printable import name_of, words_of
-from spyglass.systemd import cache_directory
+from spyglass.runtime.printable import name_of, words_of
+from spyglass.runtime.sd_daemon import cache_directory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from types import ModuleType, TracebackType
 
-    from spyglass.config import Config
+    from spyglass.config.settings import Config
 
     App = Callable[..., Iterable[bytes]]
 
@@ -41,12 +41,12 @@ def prepare(config: Config) -> None:
     if here not in sys.path:
         sys.path.insert(0, here)
     if config.venv:
-        from spyglass import venv  # an app without one does not pay for it
+        from spyglass.zygote import venv  # an app without one does not pay for it
 
         venv.enter(config.venv, _advice)
     if sys.pycache_prefix is None and (cache := byte_code_cache()):
         # In the unit's sandbox the app's own directory is read-only: without a cache each wake would compile it again.
-        from spyglass import byte_code
+        from spyglass.zygote import byte_code_cache as byte_code
 
         byte_code.use(cache)
 
@@ -272,7 +272,7 @@ def _forget_byte_code() -> str:
 
 
 def _advice(error: BaseException) -> str:
-    from spyglass.refused import advice  # only who has failed pays for it
+    from spyglass.zygote.sandbox_hints import advice  # only who has failed pays for it
 
     try:
         found = advice(error)

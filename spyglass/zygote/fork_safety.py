@@ -23,7 +23,7 @@ import sys
 from _thread import get_ident
 
 from spyglass.errors import LoadError
-from spyglass.lean import socket
+from spyglass.runtime.fast_imports import socket
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

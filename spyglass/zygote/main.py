@@ -17,25 +17,25 @@ from _thread import allocate_lock, start_new_thread
 from time import monotonic
 
 import spyglass
-from spyglass import scoreboard
 from spyglass.errors import LoadError
-from spyglass.lean import signal
 from spyglass.log import flush
-from spyglass.signals import Signals
-from spyglass.systemd import hide_from_the_app
+from spyglass.runtime import scoreboard
+from spyglass.runtime.fast_imports import signal
+from spyglass.runtime.sd_daemon import hide_from_the_app
+from spyglass.runtime.signals import Signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, NoReturn
 
-    from spyglass.config import Config
-    from spyglass.inherited import Found
-    from spyglass.lean import socket
-    from spyglass.loader import App
+    from spyglass.config.settings import Config
     from spyglass.log import Log
-    from spyglass.shared import Shared
+    from spyglass.runtime.fast_imports import socket
+    from spyglass.runtime.shared_memory import Shared
     from spyglass.worker.loop import Loop
+    from spyglass.zygote.app_loader import App
+    from spyglass.zygote.fork_safety import Found
 
 # Both ways a message is its kind and its facts, numbers and texts, in UTF-8 with a NUL between them. The app can write to the channel as
 # well, for it runs where the channel is: so nothing is taken from it that makes more of bytes than that, as marshal and pickle would.
@@ -139,7 +139,7 @@ class Watch:
 
     def _registered(self, **functions: Any) -> None:
         module = str(sys._getframe(1).f_globals.get("__name__"))
-        if "after_in_child" in functions and module != "spyglass.awake":
+        if "after_in_child" in functions and module != "spyglass.api":
             self.carers.add(module)
         self._register(**functions)
 
@@ -222,12 +222,12 @@ class Zygote:
 
     def _load(self) -> bool:
         try:
-            from spyglass import loader
-            from spyglass.parser import import_worker
+            from spyglass.runtime.httptools_import import import_worker
+            from spyglass.zygote import app_loader as loader
 
             import_worker()
             if self._config.idle_ignore:
-                import spyglass.worker.ignoring  # noqa: F401, who ignores nobody does not pay for it
+                import spyglass.worker.idle_activity  # noqa: F401, who ignores nobody does not pay for it
             loader.prepare(self._config)
             _keep_modules()
             if self._config.preload:
@@ -239,7 +239,7 @@ class Zygote:
         return True
 
     def _load_app(self) -> None:
-        from spyglass import loader
+        from spyglass.zygote import app_loader as loader
 
         with Watch() as watch:
             app = loader.load(self._config)
@@ -253,8 +253,8 @@ class Zygote:
         """At what the app has made that was not there before. Raises LoadError if it must not be there in a worker."""
         if not self._config.preload or not (watch.fds or watch.tids):
             return
-        from spyglass import inherited
-        from spyglass.loader import module_of
+        from spyglass.zygote import fork_safety as inherited
+        from spyglass.zygote.app_loader import module_of
 
         try:
             found = self._found(watch)
@@ -267,7 +267,7 @@ class Zygote:
 
     def _found(self, watch: Watch, trace: Callable[[object], str] | None = None) -> list[Found]:
         """What workers had better not inherit. `trace` as in inherited.Look."""
-        from spyglass import inherited
+        from spyglass.zygote import fork_safety as inherited
 
         def found() -> list[Found]:
             return inherited.Look(watch.fds, watch.tids, watch.carers, self._post_fork is not None, trace).found()
@@ -345,7 +345,7 @@ class Zygote:
         gc.enable()
         post_fork = self._post_fork
         if post_fork is not None:
-            from spyglass import loader
+            from spyglass.zygote import app_loader as loader
 
             self._or_leave(slot, lambda: loader.call(post_fork))
         self._serve(slot, log)
@@ -374,7 +374,7 @@ class Zygote:
 
     def _make_loop(self, slot: int, log: Log) -> Loop:
         """In a worker: what it will serve with, or its end where the app does not leave it what that takes."""
-        from spyglass.worker.process import make_loop
+        from spyglass.worker.main import make_loop
 
         assert self._app is not None
         try:
@@ -384,7 +384,7 @@ class Zygote:
             self._leave_unfit(slot, error)
 
     def _serve(self, slot: int, log: Log) -> None:
-        from spyglass.worker.process import work
+        from spyglass.worker.main import work
 
         loop = self._make_loop(slot, log)
         self._channel.close()

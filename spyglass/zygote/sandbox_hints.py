@@ -14,7 +14,7 @@ import os
 import pwd
 import stat
 
-from spyglass.wording import let_in
+from spyglass.config.setting_errors import let_in
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -43,7 +43,7 @@ def _add(venv: str, packages: str) -> None:
     try:
         site.addsitedir(packages)
     except BaseException as error:  # .pth files hold code, which may do anything
-        from spyglass.loader import failure
+        from spyglass.zygote.app_loader import failure
 
         raise failure(error, doing=f"venv {venv!r}") from error
 

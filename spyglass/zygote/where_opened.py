@@ -10,7 +10,7 @@ import os
 import sys
 import threading
 
-from spyglass.inherited import shown
+from spyglass.zygote.fork_safety import shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 _SOCKETS = ("socket.connect", "socket.bind")
 _FILES = ("open", "sqlite3.connect")
 _LIBRARY = os.path.dirname(os.__file__) + os.sep
-_OURS = os.path.dirname(__file__) + os.sep
-_LOADER = os.path.join(os.path.dirname(__file__), "loader.py")
+_OURS = os.path.dirname(os.path.dirname(__file__)) + os.sep
+_LOADER = os.path.join(os.path.dirname(__file__), "app_loader.py")
 
 
 class Places:

@@ -29,7 +29,7 @@ with atheris.instrument_imports(include=["spyglass"]):
     from unit.talking import ENDINGS, SETTINGS, TIGHT, Talking, hostile, wire_conversations
 
     from spyglass.errors import PrefaceError
-    from spyglass.http11.forwarded import believe
+    from spyglass.http11.forwarded_headers import believe
     from spyglass.http11.proxy_protocol import read_header
 
 LONGEST = 1024  # bytes of an input; two requests and the limits of TIGHT fit in

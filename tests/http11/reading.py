@@ -2,9 +2,9 @@
 
 import itertools
 
-from spyglass.config import Config
+from spyglass.config.settings import Config
 from spyglass.errors import RequestError
-from spyglass.http11.request import Limits, RequestReader
+from spyglass.http11.request_reader import Limits, RequestReader
 
 # What a client may get from the reader; 408 and 5xx of the server's own come from elsewhere.
 STATUSES = {400, 413, 414, 417, 431, 501, 505}

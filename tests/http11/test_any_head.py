@@ -11,9 +11,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from spyglass.config import Config
-from spyglass.http11.head import HeadParser
-from spyglass.http11.request import Limits, RequestReader
+from spyglass.config.settings import Config
+from spyglass.http11.request_head import HeadParser
+from spyglass.http11.request_reader import Limits, RequestReader
 
 from .reading import converse, cut
 
@@ -115,7 +115,7 @@ def test_a_length_is_digits_and_nothing_else_whoever_has_judged_it(length, monke
         def feed_data(self, data):
             pass
 
-    monkeypatch.setattr("spyglass.http11.head.httptools.HttpRequestParser", Judge)
+    monkeypatch.setattr("spyglass.http11.request_head.httptools.HttpRequestParser", Judge)
     data = f"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\nhello".encode("latin-1")
     assert converse([data])[:2] == ([], 400)
 
@@ -130,7 +130,7 @@ def test_an_offered_upgrade_does_not_end_the_head_early(monkeypatch):
         def feed_data(self, data):
             raise httptools.HttpParserUpgrade(len(data) - 2)
 
-    monkeypatch.setattr("spyglass.http11.head.httptools.HttpRequestParser", Judge)
+    monkeypatch.setattr("spyglass.http11.request_head.httptools.HttpRequestParser", Judge)
     assert converse([GOOD % 1])[:2] == ([], 400)
 
 
@@ -156,6 +156,6 @@ def test_any_chunked_body_has_one_verdict(body, places):
 
 @pytest.mark.parametrize("line", [b"X: a\nContent-Length: 5", b"X: a\rY: b", b"X: \0", b"\x01: a", b"X: \x7f", b"Accept: a\nX: b"])
 def test_where_a_line_ends_is_not_for_llhttp_alone_to_decide(line, monkeypatch):
-    monkeypatch.setattr("spyglass.http11.head.httptools.HttpRequestParser", lambda _: SimpleNamespace(feed_data=lambda _: None))
+    monkeypatch.setattr("spyglass.http11.request_head.httptools.HttpRequestParser", lambda _: SimpleNamespace(feed_data=lambda _: None))
     for _ in range(2):
         assert converse([b"GET / HTTP/1.1\r\nHost: a\r\n%b\r\n\r\n" % line])[:2] == ([], 400)

@@ -8,7 +8,7 @@ import tempfile
 import pytest
 
 from spyglass.errors import RequestError
-from spyglass.http11.body import Bodies, Body, temporary_file
+from spyglass.http11.request_body import Bodies, Body, temporary_file
 
 
 def bodies(memory=1 << 30, disk=1 << 30, **how):

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spyglass.errors import RequestError
-from spyglass.http11.body import Body
 from spyglass.http11.chunked import ChunkedDecoder, is_field_line, is_token
+from spyglass.http11.request_body import Body
 
 
 def decode(data, *, max_body=1000, max_head=1000, step=None):

@@ -4,12 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spyglass.addresses import packed_ip
-from spyglass.config import Config
-from spyglass.http11.forwarded import believe, forwarded
-from spyglass.http11.request import FORWARDED_NAMES, PROXY_FIELDS, Request
-from spyglass.trust import Trusted
-from spyglass.wsgi import EnvironMaker, base_environ
+from spyglass.config.settings import Config
+from spyglass.gateway.wsgi import EnvironMaker, base_environ
+from spyglass.http11.forwarded_headers import believe, forwarded
+from spyglass.http11.request_reader import FORWARDED_NAMES, PROXY_FIELDS, Request
+from spyglass.policy.trusted_proxies import Trusted
+from spyglass.runtime.addresses import packed_ip
 
 DEFAULT = "127.0.0.1, ::1, unix"
 EVERY = ", ".join(FORWARDED_NAMES)

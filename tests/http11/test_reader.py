@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spyglass.config import Config
-from spyglass.http11 import head as head_module
-from spyglass.http11.head import ENVIRON_KEYS, HeadParser
-from spyglass.http11.request import Limits, RequestReader
+from spyglass.config.settings import Config
+from spyglass.http11 import request_head as head_module
+from spyglass.http11.request_head import ENVIRON_KEYS, HeadParser
+from spyglass.http11.request_reader import Limits, RequestReader
 
 from .cases import ALL
 from .reading import converse, cut, facts, reader, refused, single

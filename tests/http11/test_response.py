@@ -4,9 +4,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spyglass.http11.refusal import REASONS, http_date, refusal
-from spyglass.http11.request import Request
-from spyglass.http11.response import CHUNKED, HOP_BY_HOP, LENGTH, NONE, UNTIL_CLOSE, CheckedFields, check_fields, check_status, make_head
+from spyglass.http11.error_response import REASONS, http_date, refusal
+from spyglass.http11.request_reader import Request
+from spyglass.http11.response_head import (
+    CHUNKED,
+    HOP_BY_HOP,
+    LENGTH,
+    NONE,
+    UNTIL_CLOSE,
+    CheckedFields,
+    check_fields,
+    check_status,
+    make_head,
+)
 
 from .reading import STATUSES
 

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from spyglass import counters
+from spyglass.master import counters
 
 from .fake_systemd import ROOT
 from .processes import no_descriptors, workers

@@ -14,7 +14,7 @@ from .visitor import Visitor, visit
 HOLDING = """
 import os, pathlib, select, signal
 
-from spyglass.worker import reception
+from spyglass.worker import acceptor
 
 class Holding:
     real = select.epoll
@@ -42,7 +42,7 @@ class Holding:
     def __getattr__(self, name):
         return getattr(self.epoll, name)
 
-reception.select.epoll = Holding  # the server's own, which an app that replaces select.epoll does not touch
+acceptor.select.epoll = Holding  # the server's own, which an app that replaces select.epoll does not touch
 
 def app(environ, start_response):
     start_response("200 OK", [])

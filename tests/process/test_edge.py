@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from spyglass import counters
+from spyglass.master import counters
 
 from .fake_systemd import APPS, FakeSystemd
 from .hammer import KEPT, KINDS, MIXES, Hammer, header_timeout, milliseconds, waited

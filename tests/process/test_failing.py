@@ -72,7 +72,7 @@ def test_a_broken_app_is_answered_for_until_it_is_mended(systemd, app, name):
     assert run.told_at("READY") < run.told_at("STOPPING")
     assert len(TRACEBACK.findall(life.log)) == traced, life.log
     if "Fatal Python error" not in life.log:  # which is written by faulthandler, with all there is
-        assert "spyglass/loader.py" not in life.log, "what is ours tells the author of an app nothing"
+        assert "spyglass/zygote/app_loader.py" not in life.log, "what is ours tells the author of an app nothing"
     # Asleep: the next visitor starts it again, and sees it mended under his eyes.
     assert visit(life.address).status == 503
     with Crowd(life.address, count=2, pause=0.02) as crowd:

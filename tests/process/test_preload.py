@@ -165,7 +165,7 @@ WARNINGS = [
 
 
 def test_who_makes_nothing_pays_for_nothing(serve):
-    life = serve("import sys\ndef answer(): return {'spyglass.inherited', 'threading'} & set(sys.modules)\n")
+    life = serve("import sys\ndef answer(): return {'spyglass.zygote.fork_safety', 'threading'} & set(sys.modules)\n")
     assert visit(life.address).text.endswith(" set()")
 
 

@@ -454,7 +454,7 @@ def test_a_stop_cuts_what_a_reload_does_not(site):
 
 def test_there_is_an_end_to_old_generations_that_go_on(site, tmp_path):
     """Each waits for somebody; the scoreboard has room for so many workers. (For a handful here.)"""
-    (tmp_path / "sitecustomize.py").write_text("import spyglass.master\nspyglass.master._SLOTS = 7\n")
+    (tmp_path / "sitecustomize.py").write_text("import spyglass.master.main\nspyglass.master._SLOTS = 7\n")
     here = site(environ={"PYTHONPATH": f"{tmp_path}:{ROOT}"})
     with contextlib.ExitStack() as visitors:
         while True:

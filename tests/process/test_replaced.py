@@ -78,7 +78,7 @@ def test_an_app_whose_threads_would_not_run_is_told_at_once(systemd, tmp_path, p
 
 def test_an_app_that_leaves_a_worker_nothing_is_told_by_check_as_well(systemd, tmp_path, pycache):
     """Whatever it takes away: that it has loaded does not mean that it is served."""
-    (tmp_path / "app.py").write_text(APP + "import spyglass.worker.reception\nspyglass.worker.reception.select.epoll = gone\n")
+    (tmp_path / "app.py").write_text(APP + "import spyglass.worker.acceptor\nspyglass.worker.reception.select.epoll = gone\n")
     life = systemd("app:app", directory=tmp_path, workers=1)
     assert visit(life.address).status == 503
     told = "no worker can work beside this app, which may have replaced a part of the standard library: RuntimeError: not for you"

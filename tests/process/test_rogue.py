@@ -97,7 +97,7 @@ def full_machine(systemd, tmp_path, **settings):
     """Serves, on a machine that has no process to give once a worker has died; its zygote is told so as long as a file "full" is there."""
     refusal = f"OSError({errno.EAGAIN}, os.strerror({errno.EAGAIN}))"
     # The zygote's own os: an app that replaces os.fork() does that for itself.
-    source = f"import os\nfrom spyglass import zygote\nfork = zygote.os.fork\ndef full():\n    if os.path.exists('full'):\n        raise {refusal}\n"
+    source = f"import os\nfrom spyglass.zygote import main as zygote\nfork = zygote.os.fork\ndef full():\n    if os.path.exists('full'):\n        raise {refusal}\n"
     source += "    return fork()\nzygote.os.fork = full\n"
     (tmp_path / "app.py").write_text(f"{source}import plain\napp = plain.app\n")
     life = systemd("app:app", directory=tmp_path, idle_timeout=60, environ={"PYTHONPATH": f"{ROOT}:{APPS}"}, **settings)

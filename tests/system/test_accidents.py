@@ -56,7 +56,7 @@ def app(environ, start_response):
 CIRCLES = """
 import os, sys
 if "spyglass" in map(os.path.basename, sys.orig_argv[1:3]):  # behind options of the interpreter's
-    from spyglass.master import Master
+    from spyglass.master.main import Master
     turn = Master.turn
     def circle(self):
         try:

@@ -17,7 +17,7 @@ from fronts import CLIENT, STYLE, Customer, Customers, Front, Posters, RegularCu
 from instance import Instance, lives
 from machine import Machine, package, wait_until
 
-from spyglass.config import SETTINGS
+from spyglass.config.settings import SETTINGS
 
 PORTS = {"nginx": 443, "caddy": 7443, "haproxy": 9443}
 FORGED = {

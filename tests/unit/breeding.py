@@ -2,12 +2,12 @@
 
 import os
 
-from spyglass import zygote
-from spyglass.config import Config
-from spyglass.doors import Doors
-from spyglass.generation import Generation
-from spyglass.scoreboard import ACCEPTING, LIMIT, ORDER, SERVE, SERVED, STATE
-from spyglass.shared import Shared
+from spyglass.config.settings import Config
+from spyglass.master.generation import Generation
+from spyglass.runtime.poller import Doors
+from spyglass.runtime.scoreboard import ACCEPTING, LIMIT, ORDER, SERVE, SERVED, STATE
+from spyglass.runtime.shared_memory import Shared
+from spyglass.zygote import main as zygote
 
 from .working import Journal
 

@@ -45,7 +45,7 @@ def breed():
 def killed(monkeypatch):
     """What would have been sent: (pid, signal), in order."""
     sent = []
-    monkeypatch.setattr("spyglass.overdue.os.kill", lambda pid, number: sent.append((pid, number)))
+    monkeypatch.setattr("spyglass.master.hung_processes.os.kill", lambda pid, number: sent.append((pid, number)))
     return sent
 
 
@@ -53,7 +53,7 @@ def killed(monkeypatch):
 def clock(monkeypatch):
     """The time, as a list of one: what is heard of the zygote is heard then."""
     time = [NOW]
-    monkeypatch.setattr("spyglass.generation.time.monotonic", lambda: time[0])
+    monkeypatch.setattr("spyglass.master.generation.time.monotonic", lambda: time[0])
     return time
 
 
@@ -61,7 +61,7 @@ def clock(monkeypatch):
 def _root(tmp_path_factory):
     """What is root's on a machine is the test's own here, and looked at below its directory only: /tmp is everybody's."""
     with pytest.MonkeyPatch.context() as patch:  # of its own, so that a test that undoes its patches keeps these
-        patch.setattr("spyglass.admin.ownership._ROOT", os.geteuid())
-        patch.setattr("spyglass.admin.ownership._TOP", str(tmp_path_factory.getbasetemp()))
-        patch.setattr("spyglass.admin.locks.DIRECTORY", str(tmp_path_factory.getbasetemp() / "locks"))
+        patch.setattr("spyglass.ops.path_ownership._ROOT", os.geteuid())
+        patch.setattr("spyglass.ops.path_ownership._TOP", str(tmp_path_factory.getbasetemp()))
+        patch.setattr("spyglass.ops.locks.DIRECTORY", str(tmp_path_factory.getbasetemp() / "locks"))
         yield

@@ -16,8 +16,8 @@ from queue import SimpleQueue
 
 from process.wire.client import Unstrict
 
-from spyglass.scoreboard import CALL_SINCE, OPEN
-from spyglass.worker import crew as crew_module
+from spyglass.runtime.scoreboard import CALL_SINCE, OPEN
+from spyglass.worker import leader_followers as crew_module
 
 from .talking import Transcript, descriptors
 from .working import Worker

@@ -3,8 +3,8 @@
 import os
 from contextvars import copy_context
 
-from spyglass.http11.request import Request
-from spyglass.wsgi import CutOff, EnvironMaker, Exchange, FileSpan, base_environ
+from spyglass.gateway.wsgi import CutOff, EnvironMaker, Exchange, FileSpan, base_environ
+from spyglass.http11.request_reader import Request
 
 DATE = "Sun, 06 Nov 1994 08:49:37 GMT"
 

@@ -15,7 +15,7 @@ from http11.cases import ALL
 from http11.reading import cut
 from process.wire.client import Client, Unstrict
 
-from spyglass.scoreboard import IGNORED, OPEN
+from spyglass.runtime.scoreboard import IGNORED, OPEN
 
 from .working import ONE, RESET, Worker
 

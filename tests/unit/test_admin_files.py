@@ -6,75 +6,75 @@ import stat
 
 import pytest
 
-from spyglass.admin import files
+from spyglass.ops import atomic_files
 
 
 def test_a_file_is_there_as_a_whole_for_everybody_to_read(tmp_path):
     path = tmp_path / "new" / "a.conf"
     old_umask = os.umask(0o077)
     try:
-        files.write(str(path), "é\n")
+        atomic_files.write(str(path), "é\n")
     finally:
         os.umask(old_umask)
-    assert path.read_text("utf-8") == files.read(str(path)) == "é\n"
+    assert path.read_text("utf-8") == atomic_files.read(str(path)) == "é\n"
     assert stat.S_IMODE(path.stat().st_mode) == 0o644
-    files.write(str(path), "b\n")
+    atomic_files.write(str(path), "b\n")
     assert [entry.read_text() for entry in path.parent.iterdir()] == ["b\n"]
 
 
 def test_no_text_is_no_file_and_no_directory_of_its_own(tmp_path):
     path, other = tmp_path / "d" / "a.conf", tmp_path / "d" / "b.conf"
-    files.write(str(path), "a\n")
+    atomic_files.write(str(path), "a\n")
     other.touch()
-    files.write(str(path), "")
+    atomic_files.write(str(path), "")
     assert list(path.parent.iterdir()) == [other]
     other.unlink()
-    files.write(str(path), "a\n")
-    files.write(str(path), "")
+    atomic_files.write(str(path), "a\n")
+    atomic_files.write(str(path), "")
     assert list(tmp_path.iterdir()) == []
-    files.write(str(path), "")
-    assert files.read(str(path)) == ""
+    atomic_files.write(str(path), "")
+    assert atomic_files.read(str(path)) == ""
 
 
 def test_what_cannot_be_written_leaves_nothing_behind(tmp_path, monkeypatch):
     path = tmp_path / "a.conf"
-    files.write(str(path), "a\n")
+    atomic_files.write(str(path), "a\n")
 
     def full(fd):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
-        files.write(str(path), "b\n")
+        atomic_files.write(str(path), "b\n")
     assert [entry.read_text() for entry in tmp_path.iterdir()] == ["a\n"]
 
 
 def test_a_new_file_replaces_none(tmp_path):
     path = tmp_path / "a.toml"
-    files.write(str(path), "a\n", new=True)
+    atomic_files.write(str(path), "a\n", new=True)
     with pytest.raises(FileExistsError):
-        files.write(str(path), "b\n", new=True)
+        atomic_files.write(str(path), "b\n", new=True)
     assert [entry.read_text() for entry in tmp_path.iterdir()] == ["a\n"]
 
 
 def test_the_difference(tmp_path):
     changed, made, gone = (str(tmp_path / name) for name in ("changed", "made", "gone"))
-    files.write(changed, "a\nb\n")
-    files.write(gone, "a\n")
-    assert files.difference({changed: "a\nc\n", made: "a\n", gone: ""}) == [
+    atomic_files.write(changed, "a\nb\n")
+    atomic_files.write(gone, "a\n")
+    assert atomic_files.difference({changed: "a\nc\n", made: "a\n", gone: ""}) == [
         *(f"--- {changed}", f"+++ {changed}", "@@ -1,2 +1,2 @@", " a", "-b", "+c"),
         *("--- /dev/null", f"+++ {made}", "@@ -0,0 +1 @@", "+a"),
         *(f"--- {gone}", "+++ /dev/null", "@@ -1 +0,0 @@", "-a"),
     ]
-    assert files.difference({changed: "a\nb\n"}) == []
+    assert atomic_files.difference({changed: "a\nb\n"}) == []
 
 
 def test_what_is_not_utf8_is_kept_and_can_be_shown(tmp_path):
     path = tmp_path / "a.conf"
     path.write_bytes(b"caf\xe9\n")
-    files.write(str(path), files.read(str(path)) + "b\n")
+    atomic_files.write(str(path), atomic_files.read(str(path)) + "b\n")
     assert path.read_bytes() == b"caf\xe9\nb\n"
-    assert "-caf�" in files.difference({str(path): ""})
+    assert "-caf�" in atomic_files.difference({str(path): ""})
 
 
 class Terminal(io.StringIO):
@@ -92,7 +92,7 @@ def test_colours_are_for_terminals(monkeypatch, stream, environ, colours):
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
     shown = stream()
-    files.show(["--- a", "+++ b", "@@ -1 +1 @@", " same", "-a", "+b"], shown)
+    atomic_files.show(["--- a", "+++ b", "@@ -1 +1 @@", " same", "-a", "+b"], shown)
     plain = "--- a\n+++ b\n@@ -1 +1 @@\n same\n-a\n+b\n"
     coloured = "\033[1m--- a\033[m\n\033[1m+++ b\033[m\n\033[36m@@ -1 +1 @@\033[m\n same\n\033[31m-a\033[m\n\033[32m+b\033[m\n"
     assert shown.getvalue() == (coloured if colours else plain)

@@ -7,8 +7,10 @@ import subprocess
 
 import pytest
 
-from spyglass import config
-from spyglass.admin import apps, commands, reach, systemctl, taken, units
+from spyglass.config import settings
+from spyglass.ops import address_conflicts, apps, command_table, systemctl
+from spyglass.ops import unit_directives as units
+from spyglass.ops import user_access as reach
 
 
 class FakeSystemd:
@@ -54,12 +56,12 @@ def systemd(tmp_path, monkeypatch):
     fake = FakeSystemd()
     for directory in ("etc", "systemd", "srv"):
         (tmp_path / directory).mkdir()
-    monkeypatch.setattr(config, "DIRECTORY", str(tmp_path / "etc"))
+    monkeypatch.setattr(settings, "DIRECTORY", str(tmp_path / "etc"))
     monkeypatch.setattr(units, "DIRECTORY", str(tmp_path / "systemd"))
     monkeypatch.setattr(systemctl, "run", fake.run)
     monkeypatch.setattr(systemctl, "verify", lambda units: fake.complaints)
     monkeypatch.setattr(reach, "out_of_reach", lambda who, wanted: {})
-    monkeypatch.setattr(taken, "in_the_way", lambda address: "")
+    monkeypatch.setattr(address_conflicts, "in_the_way", lambda address: "")
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     return fake
 
@@ -78,7 +80,7 @@ def drop_ins(tmp_path):
 
 
 def apply(*argv):
-    return commands.run(["apply", *argv])
+    return command_table.run(["apply", *argv])
 
 
 A, B = "spyglass@a.socket", "spyglass@b.socket"
@@ -171,7 +173,7 @@ def test_a_socket_that_has_lost_its_descriptors_is_restarted(systemd, files, mon
     apply()
     systemd.told.clear()
     deaf = iter([True, False])
-    monkeypatch.setattr(taken, "is_deaf", lambda addresses: next(deaf))
+    monkeypatch.setattr(address_conflicts, "is_deaf", lambda addresses: next(deaf))
     assert apply() == 0
     assert systemd.told == MOVE
 
@@ -191,7 +193,7 @@ def test_app_whose_file_was_renamed_is_reported(systemd, files, tmp_path, capsys
     (etc / "other.toml").unlink()
     assert apply() == 0
     assert line in capsys.readouterr().out.splitlines()
-    commands.run(["remove", "old", "other"])
+    command_table.run(["remove", "old", "other"])
     capsys.readouterr()
     apply()
     assert "old" not in capsys.readouterr().out
@@ -246,7 +248,7 @@ def test_nonsense(systemd, files, tmp_path, capsys, text, says):
 def test_root_by_another_name(systemd, files, tmp_path, capsys, monkeypatch, user):
     """What counts is the number: passwd(5) may have several names for it."""
     root = pwd.getpwuid(0)
-    monkeypatch.setattr("spyglass.admin.reach.pwd.getpwnam", lambda name: pwd.struct_passwd((name, *root[1:])))
+    monkeypatch.setattr("spyglass.ops.user_access.pwd.getpwnam", lambda name: pwd.struct_passwd((name, *root[1:])))
     files(a=f'user = "{user}"\n')
     file = tmp_path / "etc" / "a.toml"
     said = f"user: {user!r} is root by another name (its uid is 0): an app that anyone can reach must not be root"
@@ -258,7 +260,7 @@ def test_root_by_another_name(systemd, files, tmp_path, capsys, monkeypatch, use
 def test_a_user_in_the_group_of_root(systemd, files, tmp_path, capsys, monkeypatch, where):
     """It is refused as `group`, and comes along with a user as well: as the first of its groups, or as one of the others."""
     gid = 0 if where == "passwd" else 54321
-    monkeypatch.setattr("spyglass.admin.reach.pwd.getpwnam", lambda name: pwd.struct_passwd((name, "x", 12345, gid, "", "/", "/bin/sh")))
+    monkeypatch.setattr("spyglass.ops.user_access.pwd.getpwnam", lambda name: pwd.struct_passwd((name, "x", 12345, gid, "", "/", "/bin/sh")))
     monkeypatch.setattr(os, "getgrouplist", lambda name, first: [first, 0])
     files(a='user = "ada"\n')
     said = "user: 'ada' is in the group of root, to which much of the machine is open"
@@ -272,7 +274,7 @@ def test_one_app_may_have_both_families_apart(systemd, files):
 
 def test_an_address_that_is_in_use(systemd, files, tmp_path, capsys, monkeypatch):
     monkeypatch.undo()
-    monkeypatch.setattr(config, "DIRECTORY", str(tmp_path / "etc"))
+    monkeypatch.setattr(settings, "DIRECTORY", str(tmp_path / "etc"))
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         files(a=f"listen = {port}\n")
@@ -301,7 +303,7 @@ def test_what_somebody_else_has_written_stays(systemd, files, tmp_path, capsys, 
         f"spyglass: {path}: {what}: move its lines to a drop-in of your own (systemctl edit {A}) or to the TOML file, then delete it"
     )
     assert path.read_text() == text
-    assert commands.run(["remove", "a"]) == 0
+    assert command_table.run(["remove", "a"]) == 0
     assert path.read_text() == text
     assert str(path) in capsys.readouterr().out
 
@@ -368,7 +370,7 @@ def test_removing(systemd, files, tmp_path, capsys):
     apply()
     systemd.told.clear()
     capsys.readouterr()
-    assert commands.run(["remove", "a"]) == 0
+    assert command_table.run(["remove", "a"]) == 0
     assert systemd.told == [f"stop {A}", f"disable {A}", "stop spyglass@a.service", "daemon-reload", f"reset-failed {A} spyglass@a.service"]
     assert drop_ins(tmp_path) == {}
     assert list((tmp_path / "systemd").iterdir()) == []
@@ -376,11 +378,11 @@ def test_removing(systemd, files, tmp_path, capsys):
 
 
 def test_purging(systemd, files, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("spyglass.admin.remove._STORED", (str(tmp_path / "srv"),))
+    monkeypatch.setattr("spyglass.ops.commands.remove._STORED", (str(tmp_path / "srv"),))
     files(a="")
     (tmp_path / "srv" / "a").mkdir()
     (tmp_path / "etc" / "a.env").touch()
-    assert commands.run(["remove", "--purge", "a"]) == 0
+    assert command_table.run(["remove", "--purge", "a"]) == 0
     assert systemd.told[-1] == "clean --what=state --what=cache spyglass@a.service"
     etc = tmp_path / "etc"
     assert capsys.readouterr().out.splitlines()[0] == f"a: deleting {etc}/a.toml, {etc}/a.env, {tmp_path}/srv/a"
@@ -389,10 +391,10 @@ def test_purging(systemd, files, tmp_path, capsys, monkeypatch):
 
 def test_what_is_not_there_cannot_be_removed(systemd, files, capsys):
     files(a="")
-    assert commands.run(["remove", "a", "nobody"]) == 78
+    assert command_table.run(["remove", "a", "nobody"]) == 78
     assert capsys.readouterr().err == "spyglass: nothing is known of an app 'nobody'\n"
     assert systemd.told == []
-    assert commands.run(["remove", "../x"]) == 78
+    assert command_table.run(["remove", "../x"]) == 78
 
 
 def test_a_file_of_variables_that_is_too_long_to_be_looked_at_is_not_judged_by_a_part(systemd, files, tmp_path):

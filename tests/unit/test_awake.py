@@ -12,8 +12,9 @@ import time
 import pytest
 
 import spyglass
-from spyglass import awake, scoreboard
-from spyglass.scoreboard import ACTIVITY, DRAINING, HOLDS, STATE, Scoreboard, read_reason
+from spyglass import api as awake
+from spyglass.runtime import scoreboard
+from spyglass.runtime.scoreboard import ACTIVITY, DRAINING, HOLDS, STATE, Scoreboard, read_reason
 
 
 class Served:
@@ -230,10 +231,10 @@ def test_a_child_with_a_slot_of_its_own_begins_with_none(served):
 def test_a_child_that_is_the_first_to_use_it_does_not_take_its_parents_slot():
     code = """
 import os, sys
-from spyglass import scoreboard
+from spyglass.runtime import scoreboard
 cells = scoreboard.Scoreboard(1).slot(0)
 scoreboard.claim(cells, None)
-assert "spyglass.awake" not in sys.modules
+assert "spyglass.api" not in sys.modules
 pid = os.fork()
 import spyglass
 if pid:
@@ -249,7 +250,7 @@ def test_without_a_server_it_does_nothing_and_brings_little():
 import sys
 import spyglass
 assert spyglass.__version__ and not hasattr(spyglass, "stay_asleep")
-assert "spyglass.awake" not in sys.modules
+assert "spyglass.api" not in sys.modules
 from spyglass import stay_awake
 with stay_awake("for nobody"):
     stay_awake()(print)("served")

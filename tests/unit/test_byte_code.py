@@ -8,15 +8,15 @@ import time
 
 import pytest
 
-from spyglass import byte_code
+from spyglass.zygote import byte_code_cache
 
 TAG = sys.implementation.cache_tag
 # Imports `module` as the zygote does, and prints what it has become; of an app that has another finder the import system's own is the last.
 CHILD = """
 import sys
-from spyglass import loader
-from spyglass.config import Config
-loader.prepare(Config({"directory": sys.argv[1]}))
+from spyglass.zygote import app_loader
+from spyglass.config.settings import Config
+app_loader.prepare(Config({"directory": sys.argv[1]}))
 import module
 print(module.WORD, module.word.__code__.co_filename)
 """
@@ -151,7 +151,7 @@ def test_byte_code_of_what_is_gone_or_long_unused_is_swept(cache, tmp_path):
     ]
     (tmp_path / "current").symlink_to("releases/2")
     (tmp_path / "pycache" / "link").symlink_to(tmp_path / "releases")
-    byte_code.sweep(str(tmp_path / "pycache"), [str(tmp_path / "current"), "", str(tmp_path / "venv")])
+    byte_code_cache.sweep(str(tmp_path / "pycache"), [str(tmp_path / "current"), "", str(tmp_path / "venv")])
     assert [path for path in kept if not path.exists()] == []
     assert [path for path in swept if path.exists()] == []
     assert not (tmp_path / "pycache" / str(tmp_path)[1:] / "releases" / "0").exists(), "nor what has become empty"
@@ -161,25 +161,25 @@ def test_byte_code_of_what_is_gone_or_long_unused_is_swept(cache, tmp_path):
 def test_it_is_swept_once_a_day(cache, tmp_path):
     place = str(tmp_path / "pycache")
     cache("first.py")
-    byte_code.sweep(place, [])
+    byte_code_cache.sweep(place, [])
     gone = cache("gone.py", made=False)
-    byte_code.sweep(place, [])
+    byte_code_cache.sweep(place, [])
     assert gone.exists()
     yesterday = time.time() - 86400 - 1
     os.utime(tmp_path / "pycache" / ".swept", (yesterday, yesterday))
-    byte_code.sweep(place, [])
+    byte_code_cache.sweep(place, [])
     assert not gone.exists()
 
 
 def test_sweeping_never_raises(tmp_path):
-    byte_code.sweep(str(tmp_path / "none"), [])
+    byte_code_cache.sweep(str(tmp_path / "none"), [])
     (tmp_path / "file").write_text("")
-    byte_code.sweep(str(tmp_path / "file"), [])
+    byte_code_cache.sweep(str(tmp_path / "file"), [])
     deep = tmp_path / "deep"
     for _ in range(300):
         deep = deep / "dddddd"
     deep.mkdir(parents=True)
-    byte_code.sweep(str(tmp_path / "deep"), [])
+    byte_code_cache.sweep(str(tmp_path / "deep"), [])
     assert os.listdir(tmp_path / "deep") == [".swept"]
 
 
@@ -193,7 +193,7 @@ def test_what_an_app_has_put_in_the_place_of_the_stamp(tmp_path, what):
     os.mkfifo(stamp) if what == "pipe" else stamp.symlink_to(other)
     os.utime(stamp, (0, 0), follow_symlinks=False)
     os.utime(other, (0, 0))
-    swept = "import sys\nfrom spyglass import byte_code\nbyte_code.sweep(sys.argv[1], [])"
+    swept = "import sys\nfrom spyglass.zygote import byte_code_cache\nbyte_code_cache.sweep(sys.argv[1], [])"
     subprocess.run([sys.executable, "-c", swept, str(cache)], check=True, timeout=30)
     assert other.read_text() == "precious"
     assert stamp.is_file()

@@ -7,8 +7,8 @@ import socket
 
 import pytest
 
-from spyglass import zygote
-from spyglass.scoreboard import ACCEPTING, STATE
+from spyglass.runtime.scoreboard import ACCEPTING, STATE
+from spyglass.zygote import main as zygote
 
 GOOD = [
     (zygote.SPAWN, 3),

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from spyglass import __version__, cli, config
+from spyglass import __version__, cli
+from spyglass.config import settings as config
+from spyglass.config.setting_errors import default_text
 from spyglass.errors import ConfigError, StartError, UsageError
-from spyglass.wording import default_text
 
 
 @pytest.mark.parametrize(
@@ -212,16 +213,16 @@ def test_sockets_meant_for_another_process_are_none():
 def test_the_wake_path_imports_little():
     """Each import is paid by every visitor who wakes an app; these cost more than all of ours together."""
     dear = ["argparse", "dataclasses", "logging", "typing", "inspect", "asyncio", "email", "http", "ssl", "tomllib", "re", "httptools"]
-    code = "import sys; import spyglass.cli, spyglass.master; print(*sys.modules)"
+    code = "import sys; import spyglass.cli, spyglass.master.main; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-I", "-S", "-c", f"import sys; sys.path[:0] = {sys.path!r}; {code}"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert set(dear) & set(done.stdout.split()) == set()
 
 
 def test_the_lookout_imports_neither_http_nor_an_app():
-    code = "import sys; import spyglass.cli, spyglass.lookout; print(*sys.modules)"
+    code = "import sys; import spyglass.cli, spyglass.ops.commands.lookout; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert not {"httptools", "spyglass.worker", "spyglass.welcome", "spyglass.loader", "spyglass.master"} & set(done.stdout.split())
+    assert not {"httptools", "spyglass.worker", "spyglass.welcome", "spyglass.zygote.app_loader", "spyglass.master.main"} & set(done.stdout.split())
 
 
 def test_sigterm_ends_a_lookout_that_nobody_has_visited():

@@ -11,7 +11,7 @@ import weakref
 
 import pytest
 
-from spyglass.scoreboard import OPEN, SERVED
+from spyglass.runtime.scoreboard import OPEN, SERVED
 
 from .working import GET, ONE, RESET, Closing, alive
 

@@ -9,16 +9,17 @@ import threading
 
 import pytest
 
-from spyglass import cli, config
-from spyglass.admin import commands
+from spyglass import cli
+from spyglass.config import settings
+from spyglass.ops import command_table
 
 from .test_manual import ENVIRON, made
 
 __all__ = ["made"]
 
-COMMANDS = {*cli._SERVERS, *commands.COMMANDS}
-FLAGS = [setting for setting in config.SETTINGS.values() if isinstance(setting, config.Flag)]
-SETTINGS = [setting for setting in config.SETTINGS.values() if not isinstance(setting, config.Unit)]
+COMMANDS = {*cli._SERVERS, *command_table.COMMANDS}
+FLAGS = [setting for setting in settings.SETTINGS.values() if isinstance(setting, settings.Flag)]
+SETTINGS = [setting for setting in settings.SETTINGS.values() if not isinstance(setting, settings.Unit)]
 OPTIONS = {"--name", "--config", *(f"--no-{flag.option[2:]}" for flag in FLAGS), *(setting.option for setting in SETTINGS)}
 LEVELS = {"error", "warning", "info", "debug"}
 
@@ -56,7 +57,7 @@ def place(made, tmp_path_factory):
     """A directory with the completion of both, for apps that are in etc there, and a few files to offer."""
     place = tmp_path_factory.mktemp("completion")
     for name in ("spyglass.bash", "_spyglass"):
-        (place / name).write_text((made / name).read_text().replace(config.DIRECTORY, str(place / "etc")))
+        (place / name).write_text((made / name).read_text().replace(settings.DIRECTORY, str(place / "etc")))
     for name in ("etc/blog.toml", "etc/shop.toml", "etc/blog.env", "work/hello.py", "work/site.wsgi", "work/own.toml", "work/notes.txt"):
         (place / name).parent.mkdir(exist_ok=True)
         (place / name).touch()
@@ -70,8 +71,8 @@ def test_every_command_and_option_is_known(made):
     for name in ("spyglass.bash", "_spyglass"):
         text = (made / name).read_text()
         assert re.findall(r"@[A-Z]+@", text) == []
-        for command in commands.COMMANDS:
-            for action in commands.parser(command)._actions:
+        for command in command_table.COMMANDS:
+            for action in command_table.parser(command)._actions:
                 for option in action.option_strings:
                     assert option == "-h" or option in text
 

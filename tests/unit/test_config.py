@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spyglass import config
-from spyglass.config import NEVER, SETTINGS, Config, load
+from spyglass.config import settings as config
+from spyglass.config.setting_errors import default_text
+from spyglass.config.settings import NEVER, SETTINGS, Config, load
 from spyglass.errors import EX_CONFIG, ConfigError
-from spyglass.wording import default_text
 
 SECONDS = 'expected a number of seconds, or "never"'
 ABOVE = 'expected a number of seconds above 0 and below 1e+08, or "never"'

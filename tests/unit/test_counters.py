@@ -7,10 +7,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from spyglass import counters, scoreboard
-from spyglass.counters import NAME, Counters, Record, parse, read, write
-from spyglass.members import Worker
-from spyglass.scoreboard import ERRORS, OPEN, SERVED, Scoreboard
+from spyglass.master import counters
+from spyglass.master.counters import NAME, Counters, Record, parse, read, write
+from spyglass.master.worker_records import Worker
+from spyglass.runtime import scoreboard
+from spyglass.runtime.scoreboard import ERRORS, OPEN, SERVED, Scoreboard
 
 from .working import Journal
 

@@ -15,10 +15,10 @@ from queue import SimpleQueue
 
 import pytest
 
-from spyglass.scoreboard import CALL_SINCE, Scoreboard
-from spyglass.worker import crew as crew_module
-from spyglass.worker.crew import ELSEWHERE, Crew, Demoted, Solo
-from spyglass.wsgi import CutOff
+from spyglass.gateway.wsgi import CutOff
+from spyglass.runtime.scoreboard import CALL_SINCE, Scoreboard
+from spyglass.worker import leader_followers as crew_module
+from spyglass.worker.leader_followers import ELSEWHERE, Crew, Demoted, Solo
 
 from .working import Journal
 

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spyglass.deadlines import Deadlines, Timed
+from spyglass.runtime.timers import Deadlines, Timed
 
 
 def test_they_fall_due_in_their_order():

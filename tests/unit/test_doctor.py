@@ -7,10 +7,15 @@ from types import SimpleNamespace
 
 import pytest
 
-from spyglass import counters
-from spyglass.admin import ailments, apps, commands, doctor, files, listening, systemctl, taken, traps, unit_files, units, views
-from spyglass.admin.program import packaged_version
-from spyglass.admin.traps import Finding, examine, seconds
+from spyglass.master import counters
+from spyglass.ops import address_conflicts, address_owners, app_status, apps, command_table, systemctl, unit_files
+from spyglass.ops import atomic_files as files
+from spyglass.ops import unit_directives as units
+from spyglass.ops.app_interpreter import packaged_version
+from spyglass.ops.commands import doctor
+from spyglass.ops.doctor_checks import machine as ailments
+from spyglass.ops.doctor_checks import units as traps
+from spyglass.ops.doctor_checks.units import Finding, examine, seconds
 
 SOCKET = {
     "Id": "spyglass@blog.socket", "LoadState": "loaded", "ActiveState": "active", "SubState": "listening", "Result": "success",
@@ -279,15 +284,15 @@ def test_our_own_byte_code(monkeypatch):
 
 
 def view(**service):
-    return views.View("blog", SOCKET, SERVICE | service)
+    return app_status.View("blog", SOCKET, SERVICE | service)
 
 
 @pytest.fixture
 def settings(places, monkeypatch):
     """settings(text): what is found when blog.toml says that."""
     file = places / "etc" / "blog.toml"
-    monkeypatch.setattr(listening, "deaf", lambda _state: [])
-    monkeypatch.setattr(taken, "is_deaf", lambda _addresses: False)
+    monkeypatch.setattr(address_owners, "deaf", lambda _state: [])
+    monkeypatch.setattr(address_conflicts, "is_deaf", lambda _addresses: False)
     monkeypatch.setattr(apps, "examine", lambda app, others, free: None)  # is what test_apps.py is about
     monkeypatch.setattr(units, "DIRECTORY", str(places / "systemd"))
 
@@ -326,7 +331,7 @@ def test_settings_that_have_changed_since_they_were_applied(settings, places):
     [finding] = settings("listen = 8002\n")
     assert finding.what == f"{places}/etc/blog.toml has changed since it was applied"
     # What is off is not what somebody relies on.
-    off = views.View("blog", SOCKET | {"ActiveState": "inactive", "UnitFileState": "disabled"}, SERVICE)
+    off = app_status.View("blog", SOCKET | {"ActiveState": "inactive", "UnitFileState": "disabled"}, SERVICE)
     assert ailments.of_the_app(off, {"blog": apps.read("blog")}) == []
 
 
@@ -368,7 +373,7 @@ SERVES = "{ path=/usr/bin/spyglass ; argv[]=/usr/bin/spyglass serve --name blog 
     ],
 )
 def test_units_whose_settings_were_renamed_or_deleted(settings, socket, service, found):
-    seen = views.View("blog", SOCKET | socket, SERVICE | {"ExecStart": SERVES} | service)
+    seen = app_status.View("blog", SOCKET | socket, SERVICE | {"ExecStart": SERVES} | service)
     findings = ailments.left_over([seen])
     assert [finding.cure for finding in findings] == ([["spyglass remove blog"]] if found else [])
     assert all(finding.grave for finding in findings)
@@ -390,20 +395,20 @@ def test_a_cache_that_stays_empty(places, settings):
 
 def test_an_active_socket_on_which_nobody_listens(monkeypatch):
     listens = {"/run/spyglass/blog.sock": {"1"}}
-    monkeypatch.setattr(listening, "unix_inodes", lambda path: listens.get(path, set()))
-    monkeypatch.setattr(listening, "tcp_inodes", lambda port: {"2"} if port == 8001 else set())
-    monkeypatch.setattr(listening, "is_missing", lambda path: False)
-    assert listening.deaf(SOCKET) == []
-    assert listening.deaf(SOCKET | {"Listen": "[::1]:8001 (Stream)\n@abstract (Stream)"}) == []
-    assert listening.deaf(SOCKET | {"Listen": "127.0.0.1:8002 (Stream)\n/run/x.sock (Stream)"}) == ["127.0.0.1:8002", "/run/x.sock"]
+    monkeypatch.setattr(address_owners, "unix_inodes", lambda path: listens.get(path, set()))
+    monkeypatch.setattr(address_owners, "tcp_inodes", lambda port: {"2"} if port == 8001 else set())
+    monkeypatch.setattr(address_owners, "is_missing", lambda path: False)
+    assert address_owners.deaf(SOCKET) == []
+    assert address_owners.deaf(SOCKET | {"Listen": "[::1]:8001 (Stream)\n@abstract (Stream)"}) == []
+    assert address_owners.deaf(SOCKET | {"Listen": "127.0.0.1:8002 (Stream)\n/run/x.sock (Stream)"}) == ["127.0.0.1:8002", "/run/x.sock"]
 
 
 def test_nor_by_systemd_while_the_service_still_does(monkeypatch):
-    monkeypatch.setattr(listening, "deaf", lambda _state: [])
-    monkeypatch.setattr(taken, "is_deaf", lambda _addresses: True)
+    monkeypatch.setattr(address_owners, "deaf", lambda _state: [])
+    monkeypatch.setattr(address_conflicts, "is_deaf", lambda _addresses: True)
     [finding] = ailments.of_the_app(view(), {})
     assert finding.what == "spyglass@blog.socket is active, but nobody listens on /run/spyglass/blog.sock"
-    monkeypatch.setattr(taken, "is_deaf", lambda _addresses: False)
+    monkeypatch.setattr(address_conflicts, "is_deaf", lambda _addresses: False)
     assert ailments.of_the_app(view(), {}) == []
 
 
@@ -431,7 +436,7 @@ NOTED = Finding("machine", "something is so", "it may matter", [], grave=False)
 )  # fmt: skip
 def test_the_exit_status_is_about_what_is_grave(machine, findings, status, last, capsys):
     machine(findings)
-    assert commands.run(["doctor"]) == status
+    assert command_table.run(["doctor"]) == status
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1] == last
     assert ("      $ mend it" in lines) == (GRAVE in findings)
@@ -439,7 +444,7 @@ def test_the_exit_status_is_about_what_is_grave(machine, findings, status, last,
 
 def test_programs_get_json(machine, capsys):
     machine([GRAVE])
-    assert commands.run(["doctor", "--json"]) == 1
+    assert command_table.run(["doctor", "--json"]) == 1
     assert json.loads(capsys.readouterr().out) == [
         {"where": "blog", "what": "something is wrong", "why": "it matters", "cure": ["mend it", "and again"], "grave": True}
     ]
@@ -455,10 +460,10 @@ def test_all_is_asked_at_once(places, monkeypatch, capsys):
 
     monkeypatch.setattr(systemctl, "show", show)
     monkeypatch.setattr(systemctl, "units", lambda _pattern: ["spyglass@blog.socket", "spyglass@shop.socket"])
-    assert commands.run(["doctor"]) == 0
+    assert command_table.run(["doctor"]) == 0
     assert capsys.readouterr().out == "nothing wrong\n"
     assert len(asked) == 1
-    assert commands.run(["doctor", "nobody"]) == 4
+    assert command_table.run(["doctor", "nobody"]) == 4
     assert os.path.exists(places)
     assert set(traps.PROPERTIES) >= {"Restart", "Triggers"}
 

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from spyglass.doors import Doors
+from spyglass.runtime.poller import Doors
 
 
 @pytest.fixture

@@ -9,11 +9,11 @@ import time
 
 import pytest
 
-from spyglass import failing
-from spyglass.doors import Doors
 from spyglass.errors import LoadError
-from spyglass.failing import Answerer, Trouble
-from spyglass.systemd import Listener
+from spyglass.master import unavailable as failing
+from spyglass.master.unavailable import Answerer, Trouble
+from spyglass.runtime.poller import Doors
+from spyglass.runtime.sd_daemon import Listener
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 

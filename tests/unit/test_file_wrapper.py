@@ -6,7 +6,7 @@ import tempfile
 
 import pytest
 
-from spyglass.wsgi import FileWrapper
+from spyglass.gateway.wsgi import FileWrapper
 
 from .playing import Played, answering, coded, length, play
 

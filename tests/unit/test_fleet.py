@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spyglass import fleet
-from spyglass.fleet import SETTLED, Slot, Streak
+from spyglass.policy import worker_pool as fleet
+from spyglass.policy.worker_pool import SETTLED, Slot, Streak
 
 NOW = 1000.0
 

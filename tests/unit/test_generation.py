@@ -5,8 +5,8 @@ import subprocess
 
 import pytest
 
-from spyglass import fleet
-from spyglass.scoreboard import CALL_SINCE, DRAIN, OPEN, SERVED
+from spyglass.policy import worker_pool
+from spyglass.runtime.scoreboard import CALL_SINCE, DRAIN, OPEN, SERVED
 
 from .breeding import NOW
 
@@ -68,7 +68,7 @@ def test_who_has_shown_that_it_can_live_is_not_given_up_for_those_who_die_beside
     elif what == "a visitor in hand":
         it.cells(1)[OPEN] = 1
     elif what == "its age":
-        it.generation.workers[1].born -= fleet.SETTLED
+        it.generation.workers[1].born -= worker_pool.SETTLED
     victim = 0
     for _ in range(5):
         it.ended(victim, 11)

@@ -5,7 +5,7 @@ import re
 
 from gunicorn import config as gunicorn
 
-from spyglass.config import SETTINGS
+from spyglass.config.settings import SETTINGS
 
 GUIDES = pathlib.Path(__file__).parents[2] / "docs/guides"
 

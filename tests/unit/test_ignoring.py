@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-from spyglass import scoreboard
-from spyglass.scoreboard import ACTIVITY, IGNORED, OPEN, ORDER, PART
+from spyglass.runtime import scoreboard
+from spyglass.runtime.scoreboard import ACTIVITY, IGNORED, OPEN, ORDER, PART
 
 from .working import GET, ONE
 

@@ -5,8 +5,8 @@ import tracemalloc
 
 import pytest
 
-from spyglass.admin.journal import JournalError, entries, last_traceback, parse
-from spyglass.admin.outside import harmless
+from spyglass.ops.journal import JournalError, entries, last_traceback, parse
+from spyglass.ops.untrusted_text import harmless
 
 SIMPLE = """\
 master: failing: KeyError: 'a'

@@ -6,7 +6,7 @@ import tempfile
 
 import pytest
 
-from spyglass.admin import listening, unix_sockets
+from spyglass.ops import address_owners, unix_sockets
 
 
 def state(*addresses, **more):
@@ -20,44 +20,44 @@ def port():
 
 
 def test_addresses_are_those_of_streams():
-    assert listening.addresses({"Listen": "/run/x.sock (Stream)\n[::]:80 (Stream)\n/run/y (Datagram)"}) == ["/run/x.sock", "[::]:80"]
-    assert listening.addresses({}) == []
+    assert address_owners.addresses({"Listen": "/run/x.sock (Stream)\n[::]:80 (Stream)\n/run/y (Datagram)"}) == ["/run/x.sock", "[::]:80"]
+    assert address_owners.addresses({}) == []
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "[::]"])
 def test_a_port_that_is_taken_and_by_whom(port, host):
-    assert listening.taken(state(f"{host}:{port}"))[0].startswith(f"{host}:{port}: taken by ")
-    assert f"(pid {os.getpid()}" in listening.taken(state(f"{host}:{port}"))[0]
+    assert address_owners.taken(state(f"{host}:{port}"))[0].startswith(f"{host}:{port}: taken by ")
+    assert f"(pid {os.getpid()}" in address_owners.taken(state(f"{host}:{port}"))[0]
 
 
 def test_a_port_that_is_not(port):
-    assert listening.taken(state(f"[::1]:{port}")) == []
-    assert listening.taken(state(f"[::]:{port}", BindIPv6Only="ipv6-only")) == []
+    assert address_owners.taken(state(f"[::1]:{port}")) == []
+    assert address_owners.taken(state(f"[::]:{port}", BindIPv6Only="ipv6-only")) == []
 
 
 def test_an_address_of_another_machine():
-    assert "no such address" in listening.taken(state("192.0.2.1:80"))[0]
-    assert listening.taken(state("192.0.2.1:80", "[2001:db8::1]:80", FreeBind="yes")) == []
+    assert "no such address" in address_owners.taken(state("192.0.2.1:80"))[0]
+    assert address_owners.taken(state("192.0.2.1:80", "[2001:db8::1]:80", FreeBind="yes")) == []
 
 
 def test_the_port_of_an_address_that_is_not_there_can_be_taken():
     with socket.create_server(("0.0.0.0", 0)) as server:
         address = f"192.0.2.1:{server.getsockname()[1]}"
-        assert listening.taken(state(address, FreeBind="yes"))[0].startswith(f"{address}: taken by ")
+        assert address_owners.taken(state(address, FreeBind="yes"))[0].startswith(f"{address}: taken by ")
 
 
 def test_paths(tmp_path):
     path = tmp_path / "x.sock"
-    assert listening.taken(state(str(path))) == []
+    assert address_owners.taken(state(str(path))) == []
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
-        assert listening.taken(state(str(path))) == [], "nobody listens there"
+        assert address_owners.taken(state(str(path))) == [], "nobody listens there"
         listener.listen()
-        assert f"(pid {os.getpid()}" in listening.taken(state(str(path)))[0]
-    assert listening.taken(state(str(path))) == [], "what somebody has left behind systemd removes"
+        assert f"(pid {os.getpid()}" in address_owners.taken(state(str(path)))[0]
+    assert address_owners.taken(state(str(path))) == [], "what somebody has left behind systemd removes"
     path.unlink()
     path.touch()
-    assert "no socket" in listening.taken(state(str(path)))[0]
+    assert "no socket" in address_owners.taken(state(str(path)))[0]
 
 
 @pytest.fixture
@@ -71,10 +71,10 @@ def listener(tmp_path):
 def test_a_socket_whose_file_is_there(listener, tmp_path):
     (tmp_path / "link").symlink_to("x.sock")
     (tmp_path / "loop").symlink_to("loop")
-    assert listening.deaf(state(str(listener))) == []
-    assert not listening.is_missing(str(tmp_path / "link"))
-    assert listening.is_missing(str(tmp_path / "loop"))
-    assert listening.is_missing(str(listener / "x"))
+    assert address_owners.deaf(state(str(listener))) == []
+    assert not address_owners.is_missing(str(tmp_path / "link"))
+    assert address_owners.is_missing(str(tmp_path / "loop"))
+    assert address_owners.is_missing(str(listener / "x"))
 
 
 @pytest.mark.parametrize("how", ["deleted", "renamed", "replaced by a file", "replaced by a broken link"])
@@ -88,20 +88,20 @@ def test_a_socket_whose_file_is_gone(listener, how):
     elif how == "replaced by a broken link":
         listener.symlink_to("nowhere")
     seen = state(str(listener), "127.0.0.1:1", ActiveState="active")
-    assert str(listener) in listening.deaf(seen)
-    assert listening.missing(seen) == [str(listener)]
-    assert listening.missing(seen | {"ActiveState": "inactive"}) == []
+    assert str(listener) in address_owners.deaf(seen)
+    assert address_owners.missing(seen) == [str(listener)]
+    assert address_owners.missing(seen | {"ActiveState": "inactive"}) == []
 
 
 def test_only_a_socket_that_nothing_listens_on_is_removed(listener, tmp_path):
-    listening.remove_stale(str(listener))
+    address_owners.remove_stale(str(listener))
     assert listener.exists()
     with socket.socket(socket.AF_UNIX) as gone:
         gone.bind(str(tmp_path / "y.sock"))
         gone.listen()
     (tmp_path / "file").touch()
     for name in ("y.sock", "file", "nothing"):
-        listening.remove_stale(str(tmp_path / name))
+        address_owners.remove_stale(str(tmp_path / name))
     assert [path.name for path in tmp_path.iterdir() if path != listener] == ["file"]
 
 
@@ -111,7 +111,7 @@ def test_no_socket_is_removed_where_another_user_could_choose_which(tmp_path):
     (tmp_path / "theirs").chmod(0o777)
     with socket.socket(socket.AF_UNIX) as sock:
         sock.bind(str(tmp_path / "theirs" / "x.sock"))
-    listening.remove_stale(str(tmp_path / "theirs" / "x.sock"))
+    address_owners.remove_stale(str(tmp_path / "theirs" / "x.sock"))
     assert (tmp_path / "theirs" / "x.sock").exists()
 
 
@@ -145,8 +145,8 @@ def test_a_name_may_be_anything(bound, tmp_path, name, monkeypatch):
     path = str(tmp_path / "x.sock")
     for asked in (unix_sockets._asked, unix_sockets._read):
         monkeypatch.setattr(unix_sockets, "_listeners", asked)
-        assert listening.unix_inodes(path) == set()
-        assert listening.taken(state(path)) == []
+        assert address_owners.unix_inodes(path) == set()
+        assert address_owners.taken(state(path)) == []
 
 
 @pytest.fixture
@@ -161,9 +161,9 @@ def test_nobody_claims_the_path_of_another(bound, near):
     another = bound(f"{near}/y")
     for inode in (another, 4242):
         bound(forged(path, inode))
-    assert listening.unix_inodes(path) == set()
+    assert address_owners.unix_inodes(path) == set()
     mine = bound(path)
-    assert listening.unix_inodes(path) == {str(mine)}, "and not for the worse for the one who is there"
+    assert address_owners.unix_inodes(path) == {str(mine)}, "and not for the worse for the one who is there"
 
 
 def test_a_name_is_not_the_file_of_that_name(bound, tmp_path, monkeypatch):
@@ -172,9 +172,9 @@ def test_a_name_is_not_the_file_of_that_name(bound, tmp_path, monkeypatch):
     path = str(tmp_path / "x.sock")
     first = bound(path)
     os.rename(path, f"{path}.old")
-    assert listening.unix_inodes(path) == set()
+    assert address_owners.unix_inodes(path) == set()
     second = bound(path)
-    assert listening.unix_inodes(path) == {str(second)}
+    assert address_owners.unix_inodes(path) == {str(second)}
     assert first != second
     assert unix_sockets.listening_at(path, lambda: {f"socket:[{first}]"}) == {str(first), str(second)}, "what PID 1 has is systemd's in any case"
 
@@ -186,6 +186,6 @@ def test_the_table_is_read_where_the_kernel_cannot_be_asked(bound, tmp_path, mon
 
     monkeypatch.setattr(unix_sockets, "_asked", refused)
     path = str(tmp_path / "with blanks in it.sock")
-    assert listening.unix_inodes(path) == set()
+    assert address_owners.unix_inodes(path) == set()
     mine = bound(path)
-    assert listening.unix_inodes(path) == {str(mine)}
+    assert address_owners.unix_inodes(path) == {str(mine)}

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from spyglass.config import Config
-from spyglass.loader import candidates
+from spyglass.config.settings import Config
+from spyglass.zygote.app_loader import candidates
 
 VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 SITE = f"lib/python{VERSION}/site-packages"
@@ -16,8 +16,8 @@ SITE = f"lib/python{VERSION}/site-packages"
 # Prints what came of it; the loaded "apps" of these tests give their name when they are called without arguments.
 CHILD = """
 import json, os, sys
-from spyglass import loader
-from spyglass.config import Config
+from spyglass.zygote import app_loader as loader
+from spyglass.config.settings import Config
 from spyglass.errors import LoadError
 
 def attempt(values):

@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
-from spyglass.admin import commands, locks
 from spyglass.errors import StartError
+from spyglass.ops import command_table, locks
 
 
 def test_one_at_a_time(capfd, monkeypatch):
@@ -66,10 +66,10 @@ def test_a_place_that_is_not_roots_alone_is_none(tmp_path, monkeypatch, put):
 
 def test_what_others_lock_holds_nobody_up(tmp_path, monkeypatch, capsys):
     """Any user can open /etc/spyglass and what is in it."""
-    monkeypatch.setattr("spyglass.config.DIRECTORY", str(tmp_path))
+    monkeypatch.setattr("spyglass.config.settings.DIRECTORY", str(tmp_path))
     fd = os.open(tmp_path, os.O_RDONLY)
     fcntl.flock(fd, fcntl.LOCK_EX)
     try:
-        assert commands.run(["apply", "--dry-run", "a"]) in (69, 78)
+        assert command_table.run(["apply", "--dry-run", "a"]) in (69, 78)
     finally:
         os.close(fd)

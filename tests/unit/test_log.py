@@ -11,7 +11,7 @@ import pytest
 
 from spyglass import log
 from spyglass.log import LEVELS, Log
-from spyglass.worker.process import Stray
+from spyglass.worker.main import Stray
 
 
 def written(capfd, level="debug", *, journal, say):

@@ -8,11 +8,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from spyglass import config, counters
-from spyglass.admin import commands, differing, listening, systemctl, table, views
-from spyglass.admin import list as listing
-from spyglass.admin.table import Column
-from spyglass.admin.views import ASLEEP, AWAKE, FAILING, LEAVING, OFF, WAKING
+from spyglass.config import settings as config
+from spyglass.master import counters
+from spyglass.ops import address_owners, command_table, effective_settings, systemctl
+from spyglass.ops import app_status as views
+from spyglass.ops import terminal as table
+from spyglass.ops.app_status import ASLEEP, AWAKE, FAILING, LEAVING, OFF, WAKING
+from spyglass.ops.commands import list as listing
+from spyglass.ops.terminal import Column
 
 LISTENING = {"LoadState": "loaded", "ActiveState": "active", "SubState": "listening", "Result": "success", "Listen": "/run/spyglass/blog.sock (Stream)"}
 DEAD = {"LoadState": "loaded", "ActiveState": "inactive", "SubState": "dead", "Result": "success", "StateDirectory": "spyglass/blog"}
@@ -58,7 +61,7 @@ def machine(monkeypatch, tmp_path):
     """machine(NAME=(socket, service)): systemd has these; its state directories are in `.states`."""
     monkeypatch.setattr(views, "_STATE", str(tmp_path))
     monkeypatch.setattr(views.config, "DIRECTORY", str(tmp_path / "etc"))
-    monkeypatch.setattr(listening, "is_missing", lambda path: False)
+    monkeypatch.setattr(address_owners, "is_missing", lambda path: False)
     asked = []
 
     def new(**apps):
@@ -80,7 +83,7 @@ def machine(monkeypatch, tmp_path):
 
 def test_a_socket_whose_file_was_deleted(machine, monkeypatch):
     machine(blog=(LISTENING, ACTIVE))
-    monkeypatch.setattr(listening, "is_missing", lambda path: path == "/run/spyglass/blog.sock")
+    monkeypatch.setattr(address_owners, "is_missing", lambda path: path == "/run/spyglass/blog.sock")
     [view] = views.look(["blog"])
     assert (view.state, view.trouble) == (FAILING, "/run/spyglass/blog.sock was deleted, so no client can connect: spyglass apply blog")
 
@@ -257,7 +260,7 @@ def test_each_setting_that_is_not_the_default_and_where_it_comes_from(tmp_path):
     (tmp_path / "blog.toml").write_text("# one\napp = 'blog:app'\nworkers = 2\nidle_timeout = 4\nlisten = 8001\n")
     (tmp_path / "blog.env").write_text("# a comment\nSPYGLASS_DEBUG=true\nSECRET=no\nSPYGLASS_ACCESS_LOG='combined'\n")
     file, variables = tmp_path / "blog.toml", tmp_path / "blog.env"
-    found = differing.settings(
+    found = effective_settings.settings(
         unit(f"/usr/bin/spyglass serve --config {file} --threads=1", 'HOME=/x "SPYGLASS_WORKERS=5"', f"{variables} (ignore_errors=yes)\n/nowhere (ignore_errors=yes)")
     )
     assert {each.name: (each.value, each.place) for each in found.differing} == {
@@ -275,14 +278,14 @@ def test_each_setting_that_is_not_the_default_and_where_it_comes_from(tmp_path):
 
 def test_settings_that_are_wrong_are_told(tmp_path):
     (tmp_path / "blog.toml").write_text("wrokers = 2\nthreads = 0\n")
-    found = differing.settings(unit(f"/usr/bin/spyglass serve --config {tmp_path / 'blog.toml'}"))
+    found = effective_settings.settings(unit(f"/usr/bin/spyglass serve --config {tmp_path / 'blog.toml'}"))
     assert [fault.partition(": ")[2][:20] for fault in found.faults] == ["unknown setting 'wro", "threads: expected a "]
 
 
 def test_a_file_in_the_directory_of_the_service_is_not_looked_for_here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "blog.toml").write_text("workers = 3\n")
-    found = differing.settings(unit("/usr/bin/spyglass serve --config blog.toml"))
+    found = effective_settings.settings(unit("/usr/bin/spyglass serve --config blog.toml"))
     assert (found.differing, found.faults, found.hidden) == ([], [], ["blog.toml"])
 
 
@@ -291,7 +294,7 @@ def test_a_file_in_the_directory_of_the_service_is_not_looked_for_here(tmp_path,
 
 def test_programs_get_json_and_nothing_else(machine, capsys):
     machine(blog=(LISTENING, DEAD))
-    assert commands.run(["list", "--json"]) == 0
+    assert command_table.run(["list", "--json"]) == 0
     [app] = json.loads(capsys.readouterr().out)
     assert app["name"] == "blog"
 
@@ -300,13 +303,13 @@ def test_the_default_app_is_shown_when_somebody_has_asked_for_it(machine, capsys
     machine(blog=(LISTENING, DEAD))
     real = systemctl.show
     monkeypatch.setattr(systemctl, "show", lambda units, properties: real(units, properties) | {"spyglass.socket": LISTENING | {"Listen": "[::]:4222 (Stream)"}})
-    assert commands.run(["list"]) == 0
+    assert command_table.run(["list"]) == 0
     assert capsys.readouterr().out.split("\n")[2].split()[:3] == ["_default", "asleep", "*:4222"]
 
 
 def test_where_there_is_no_app_that_is_said(machine, capsys):
     machine()
-    assert commands.run(["list"]) == 0
+    assert command_table.run(["list"]) == 0
     assert capsys.readouterr().out.startswith("there is no app")
 
 
@@ -317,15 +320,15 @@ def test_where_there_is_no_app_that_is_said(machine, capsys):
 def test_the_exit_status_says_how_it_is(machine, socket, service, status, capsys, monkeypatch):
     machine(blog=(socket, service))
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: SimpleNamespace(stdout="", stderr="", returncode=0))
-    assert commands.run(["status", "blog"]) == status
-    assert commands.run(["status", "spyglass@blog.service"]) == status
+    assert command_table.run(["status", "blog"]) == status
+    assert command_table.run(["status", "spyglass@blog.service"]) == status
     assert capsys.readouterr().out.startswith("blog: ")
 
 
 @pytest.mark.parametrize("name", ["nobody", "No Name", "../etc"])
 def test_there_is_no_such_app(machine, capsys, name):
     machine()
-    assert commands.run(["status", name]) == 4
+    assert command_table.run(["status", name]) == 4
     assert "there is no app" in capsys.readouterr().err
 
 
@@ -333,7 +336,7 @@ def test_its_processes(monkeypatch):
     view = seen("blog", AWAKE, service={"MainPID": "10"})
     view.record.awake, view.record.workers = 1, [counters.Process(12, 5, 1, 2)]
     parents = {10: 1, 11: 10, 12: 11, 13: 11, 14: 13}
-    from spyglass.admin import status
+    from spyglass.ops.commands import status
 
     monkeypatch.setattr(views, "members", lambda _service: sorted(parents))
     monkeypatch.setattr(status, "_parent", parents.__getitem__)
@@ -370,7 +373,7 @@ def test_a_file_of_settings_that_root_must_not_open(tmp_path, monkeypatch, kind)
         says = f"{tmp_path / 'theirs'} is writable by others than root"
     opened = []
     monkeypatch.setattr(config, "_read_toml", lambda path: (opened.append(path), ("", {}))[1])
-    found = differing.settings(unit(f"/usr/bin/spyglass serve --config {file}"))
+    found = effective_settings.settings(unit(f"/usr/bin/spyglass serve --config {file}"))
     assert (opened, found.differing) == ([], [])
     [fault] = found.faults
     assert fault.startswith(f"{file}: {says}")

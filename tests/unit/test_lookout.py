@@ -5,9 +5,9 @@ import socket
 
 import pytest
 
-from spyglass.addresses import address_text
 from spyglass.errors import ListenerError, UsageError
-from spyglass.lookout import bind
+from spyglass.ops.commands.lookout import bind
+from spyglass.runtime.addresses import address_text
 
 
 @pytest.mark.parametrize(

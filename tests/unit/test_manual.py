@@ -8,8 +8,9 @@ import sys
 
 import pytest
 
-from spyglass import __version__, cli, config, wording
-from spyglass.admin import commands
+from spyglass import __version__, cli
+from spyglass.config import setting_errors, settings
+from spyglass.ops import command_table
 
 ROOT = pathlib.Path(__file__).parents[2]
 NAMES = ["spyglass.1", "spyglass.toml.5", "spyglass@.service.8"]
@@ -72,10 +73,10 @@ def test_two_builds_give_the_same_bytes(made, tmp_path):
 def test_every_setting_is_told_with_its_type_and_default(made):
     text = shown(made / "spyglass.toml.5")
     options = shown(made / "spyglass.1")
-    for setting in config.SETTINGS.values():
+    for setting in settings.SETTINGS.values():
         meaning = " ".join(setting.meaning.replace("`", "").split())[1:]  # it begins with a capital
-        assert f"{meaning}. ({setting.kind}; default {wording.default_text(setting)})" in text
-        if not isinstance(setting, config.Unit):
+        assert f"{meaning}. ({setting.kind}; default {setting_errors.default_text(setting)})" in text
+        if not isinstance(setting, settings.Unit):
             assert meaning in options
             assert f" {setting.option} " in options.replace(",", " ")
 
@@ -83,10 +84,10 @@ def test_every_setting_is_told_with_its_type_and_default(made):
 def test_every_command_is_told_with_all_that_it_takes(made):
     text = shown(made / "spyglass.1").replace(",", " ")
     commands_told = text[text.index(" COMMANDS ") :]
-    for name in (*cli._SERVERS, *commands.COMMANDS):
+    for name in (*cli._SERVERS, *command_table.COMMANDS):
         assert f"spyglass {name}" in text
         assert f" {name} " in commands_told
-    for name in commands.COMMANDS:
-        for action in commands.parser(name)._actions:
+    for name in command_table.COMMANDS:
+        for action in command_table.parser(name)._actions:
             for option in set(action.option_strings) - {"-h", "--help"}:
                 assert f" {option} " in commands_told, f"{name} {option}"

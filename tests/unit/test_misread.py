@@ -27,10 +27,10 @@ def lines(worker):
 @pytest.mark.parametrize(
     "place",
     [
-        "spyglass.http11.request._persistence",
-        "spyglass.http11.request.RequestReader._expect_body",
-        "spyglass.http11.head._cut",
-        "spyglass.wsgi.EnvironMaker._prepare",
+        "spyglass.http11.request_reader._persistence",
+        "spyglass.http11.request_reader.RequestReader._expect_body",
+        "spyglass.http11.request_head._cut",
+        "spyglass.gateway.wsgi.EnvironMaker._prepare",
     ],
 )
 def test_a_bug_in_reading_a_request_is_a_400_for_its_client_alone(start, monkeypatch, place, pieces, access_log):
@@ -66,7 +66,7 @@ def test_a_bug_in_reading_a_proxy_header(start, monkeypatch):
     worker = start(proxy_protocol=True)
     header = b"PROXY TCP4 192.0.2.1 198.51.100.2 1 2\r\n"
     with monkeypatch.context() as broken:
-        broken.setattr(sys.modules["spyglass.worker.greeting"], "read_header", burst)
+        broken.setattr(sys.modules["spyglass.worker.proxy_header"], "read_header", burst)
         client = worker.client(header + GET % 1)
         assert worker.to_the_end(client) == b""
     lines(worker)

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spyglass import config
-from spyglass.admin import commands, guess, new
-from spyglass.config import load
+from spyglass.config import settings as config
+from spyglass.config.settings import load
+from spyglass.ops import app_detection, command_table
+from spyglass.ops.commands import new
 
 FLASK = "from flask import Flask\n\napp = Flask(__name__)\n"
 MANAGE = 'os.environ.setdefault("DJANGO_SETTINGS_MODULE", "blog.settings")\n'
@@ -41,13 +42,13 @@ def lay(directory, files):
 )
 def test_what_lies_in_a_directory(tmp_path, files, apps):
     lay(tmp_path, files)
-    assert guess.apps_in(str(tmp_path)) == apps
+    assert app_detection.apps_in(str(tmp_path)) == apps
 
 
 @pytest.mark.parametrize(("files", "venv"), [({}, ""), ({"venv/x": ""}, ""), ({".venv/pyvenv.cfg": ""}, ".venv"), ({"venv/pyvenv.cfg": "", ".venv/pyvenv.cfg": ""}, "venv")])
 def test_its_environment(tmp_path, files, venv):
     lay(tmp_path, files)
-    assert guess.venv_in(str(tmp_path)) == venv
+    assert app_detection.venv_in(str(tmp_path)) == venv
 
 
 @pytest.fixture
@@ -62,7 +63,7 @@ def here(tmp_path, monkeypatch):
 def test_a_new_app(here, capsys):
     lay(here / "srv", {"app.py": FLASK, "venv/pyvenv.cfg": ""})
     file = here / "etc" / "blog.toml"
-    assert commands.run(["new", "blog", str(here / "srv"), "--app", "blog.wsgi", "--listen", "8001", "--listen", "unix:/run/b.sock", "--user", "blog"]) == 0
+    assert command_table.run(["new", "blog", str(here / "srv"), "--app", "blog.wsgi", "--listen", "8001", "--listen", "unix:/run/b.sock", "--user", "blog"]) == 0
     said = capsys.readouterr()
     assert said.out == (
         f"{file} is written; the app is blog.wsgi, its environment venv\nNext: spyglass check blog, then spyglass apply blog\n"
@@ -74,7 +75,7 @@ def test_a_new_app(here, capsys):
 
 def test_it_is_found_out_where_one_is(here, capsys):
     lay(here / "srv", {"app.py": FLASK})
-    assert commands.run(["new", "blog"]) == 0
+    assert command_table.run(["new", "blog"]) == 0
     assert tomllib.loads((here / "etc" / "blog.toml").read_text()) == {"app": "app:app", "directory": str(here / "srv")}
 
 
@@ -111,7 +112,7 @@ def test_each_comment_is_a_setting_once_it_is_none(here, tmp_path):
 )
 def test_what_is_refused(here, capsys, argv, status, says):
     lay(here, {"etc/old.toml": "", "srv/two/app.py": FLASK, "srv/two/main.py": FLASK, "srv/odd\udcff/app.py": FLASK})
-    assert commands.run(["new", *argv]) == status
+    assert command_table.run(["new", *argv]) == status
     assert capsys.readouterr().err == f"spyglass: {says.format(here)}\n"
     assert [entry.name for entry in (here / "etc").iterdir()] == ["old.toml"]
 

@@ -32,7 +32,7 @@ def test_output_only_commands_fail_if_it_is_lost(words, redirection):
 def test_commands_that_change_something_do_it(tmp_path, redirection):
     """`new` stands for them; what `apply` does takes a systemd (tests/system/test_output.py)."""
     (tmp_path / "app.py").write_text("app = print\n")
-    script = f"from spyglass import cli, config; config.DIRECTORY = {str(tmp_path)!r}; raise SystemExit(cli.main())"
+    script = f"from spyglass import cli; from spyglass.config import settings; settings.DIRECTORY = {str(tmp_path)!r}; raise SystemExit(cli.main())"
     command = f'set -o pipefail; {sys.executable} -c "{script}" new blog {tmp_path} {redirection}'
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
     assert (done.returncode, (tmp_path / "blog.toml").exists()) == (0, True), done.stderr
@@ -53,7 +53,7 @@ def test_what_the_encoding_does_not_have_is_written_with_escapes(tmp_path):
 
 def test_a_descriptor_that_is_closed_is_not_taken_by_a_file():
     """Or a file that is opened next would be standard output."""
-    script = "from spyglass.admin import output; import os; output.open_missing(); os.write(int(os.environ['OUT']), b'%d' % os.open('/', os.O_RDONLY))"
+    script = "from spyglass.ops import safe_stdout; import os; safe_stdout.open_missing(); os.write(int(os.environ['OUT']), b'%d' % os.open('/', os.O_RDONLY))"
     out, far = os.pipe()
     os.set_inheritable(far, True)
     command = ["bash", "-c", f'exec "$@" <&- >&- 2>&- {far}>&{far}', "-", sys.executable, "-c", script]

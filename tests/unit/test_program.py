@@ -6,9 +6,10 @@ import sys
 import pytest
 
 from spyglass import __version__
-from spyglass.admin import apps, program
-from spyglass.admin.program import PACKAGED_PYTHON, Program, program_for
 from spyglass.errors import ConfigError
+from spyglass.ops import app_interpreter as program
+from spyglass.ops import apps
+from spyglass.ops.app_interpreter import PACKAGED_PYTHON, Program, program_for
 
 OURS = program.packaged_version()
 
@@ -90,7 +91,7 @@ def test_the_package_s_python_is_asked_by_its_name_unless_it_is_ours(monkeypatch
 
 
 def test_where_a_link_leads_makes_no_line(tmp_path, monkeypatch):
-    monkeypatch.setattr("spyglass.config.DIRECTORY", str(tmp_path / "etc"))
+    monkeypatch.setattr("spyglass.config.settings.DIRECTORY", str(tmp_path / "etc"))
     (tmp_path / "etc").mkdir()
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "python").symlink_to("gone\nspyglass: nothing is wrong\x1b[8m")

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from spyglass.scoreboard import OPEN
-from spyglass.systemd import Listener
+from spyglass.runtime.scoreboard import OPEN
+from spyglass.runtime.sd_daemon import Listener
 
 from .working import ONE
 
@@ -88,19 +88,19 @@ def test_where_nobody_asked_for_it_it_is_a_bad_request(start):
 def test_who_has_no_proxy_does_not_pay_for_one():
     code = """
 import sys
-from spyglass.config import Config, load
-from spyglass.http11.request import Request
-from spyglass.parser import import_worker
-from spyglass.wsgi import EnvironMaker
+from spyglass.config.settings import Config, load
+from spyglass.http11.request_reader import Request
+from spyglass.runtime.httptools_import import import_worker
+from spyglass.gateway.wsgi import EnvironMaker
 import_worker()
 load(None, {"SPYGLASS_TRUSTED_PROXIES": "127.0.0.1,::1,unix"}, {})
 maker = EnvironMaker({"REMOTE_ADDR": ""}, "unix", "for, proto")
 maker.make(Request("GET", "/", (1, 1), {"HTTP_HOST": "a"}))
-late = {"spyglass.trust", "spyglass.http11.forwarded", "spyglass.http11.proxy_protocol"}
+late = {"spyglass.policy.trusted_proxies", "spyglass.http11.forwarded_headers", "spyglass.http11.proxy_protocol"}
 assert not late & set(sys.modules), late & set(sys.modules)
 before = set(sys.modules)
 assert maker.make(Request("GET", "/", (1, 1), {"HTTP_X_FORWARDED_FOR": "1.2.3.4"}))["REMOTE_ADDR"] == "1.2.3.4"
-assert set(sys.modules) - before == {"spyglass.trust", "spyglass.http11.forwarded"}, set(sys.modules) - before
+assert set(sys.modules) - before == {"spyglass.policy", "spyglass.policy.trusted_proxies", "spyglass.http11.forwarded_headers"}, set(sys.modules) - before
 """
     subprocess.run([sys.executable, "-c", code], timeout=30, check=True)
 
@@ -124,9 +124,9 @@ def test_an_ipv6_server_s_name_can_stand_in_a_url(start, host, client, name):
 
 def test_a_header_can_be_read_with_the_last_descriptor(start):
     """An import takes one: what reads the header is there before the first connection has taken the last."""
-    forgotten = [sys.modules.pop(name) for name in ("spyglass.worker.greeting", "spyglass.http11.proxy_protocol", "spyglass.trust") if name in sys.modules]
+    forgotten = [sys.modules.pop(name) for name in ("spyglass.worker.proxy_header", "spyglass.http11.proxy_protocol", "spyglass.policy.trusted_proxies") if name in sys.modules]
     try:
         start(whoami, proxy_protocol=True)
-        assert {"spyglass.worker.greeting", "spyglass.http11.proxy_protocol", "spyglass.trust"} <= sys.modules.keys()
+        assert {"spyglass.worker.proxy_header", "spyglass.http11.proxy_protocol", "spyglass.policy.trusted_proxies"} <= sys.modules.keys()
     finally:
         sys.modules.update({module.__name__: module for module in forgotten})

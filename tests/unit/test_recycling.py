@@ -5,9 +5,10 @@ import sys
 
 import pytest
 
-from spyglass import fleet, zygote
-from spyglass.generation import Worker
-from spyglass.scoreboard import ACCEPTING, ACTIVITY, CALL_SINCE, DRAIN, DRAINING, LIMIT, OPEN, RETIRE, SERVE, SERVED, STATE
+from spyglass.master.generation import Worker
+from spyglass.policy import worker_pool
+from spyglass.runtime.scoreboard import ACCEPTING, ACTIVITY, CALL_SINCE, DRAIN, DRAINING, LIMIT, OPEN, RETIRE, SERVE, SERVED, STATE
+from spyglass.zygote import main as zygote
 
 from .breeding import NOW
 
@@ -137,7 +138,7 @@ def test_what_the_departed_have_done_is_not_forgotten(breed):
     it.maintain()
     it.ended(0)
     assert it.generation.activity == 5.0
-    assert it.generation.served == it.cells(0)[LIMIT] == fleet.request_limit(100, 0)
+    assert it.generation.served == it.cells(0)[LIMIT] == worker_pool.request_limit(100, 0)
 
 
 def test_who_leaves_without_an_order_is_replaced_at_once_and_not_for_ever(breed):
@@ -183,7 +184,7 @@ def test_memory_is_looked_at_only_under_a_limit_and_not_all_the_time(breed, monk
         looks.append(pid)
         return 101 if pid == 1001 else 100
 
-    monkeypatch.setattr("spyglass.memory.share", look)
+    monkeypatch.setattr("spyglass.master.worker_memory.share", look)
     without = breed()
     without.maintain()
     assert looks == []
@@ -205,7 +206,7 @@ def test_memory_that_cannot_be_read_is_complained_of_once(breed, monkeypatch):
     def look(pid):
         raise PermissionError(13, "Permission denied", f"/proc/{pid}/smaps_rollup")
 
-    monkeypatch.setattr("spyglass.memory.share", look)
+    monkeypatch.setattr("spyglass.master.worker_memory.share", look)
     it = breed(max_memory=100)
     for passed in range(100):
         it.maintain(now=NOW + passed)
@@ -221,7 +222,7 @@ def test_a_look_at_the_memory_that_fails_once_is_not_the_last(breed, monkeypatch
             raise OSError(24, "Too many open files", f"/proc/{pid}/smaps_rollup")
         return 200
 
-    monkeypatch.setattr("spyglass.memory.share", look)
+    monkeypatch.setattr("spyglass.master.worker_memory.share", look)
     it = breed(max_memory=100, workers=1)
     it.cells(0)[SERVED] = 1
     it.maintain()
@@ -233,7 +234,7 @@ def test_a_look_at_the_memory_that_fails_once_is_not_the_last(breed, monkeypatch
 
 SHARED = """
 import os, pathlib, socket
-from spyglass.memory import share
+from spyglass.master.worker_memory import share
 
 loaded = b"x" * (64 << 20)
 ours, theirs = socket.socketpair()

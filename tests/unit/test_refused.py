@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from spyglass import refused
-from spyglass.wording import let_in
+from spyglass.config.setting_errors import let_in
+from spyglass.zygote import sandbox_hints
 
 
 @pytest.fixture(autouse=True)
@@ -55,46 +55,46 @@ SAID = {
 @pytest.mark.parametrize("name", SAID)
 def test_what_the_sandbox_refuses(name):
     error, expected = SAID[name]
-    assert expected in refused.advice(error)
+    assert expected in sandbox_hints.advice(error)
 
 
 def test_what_the_app_has_made_of_it():
     """Libraries wrap what the kernel has said, on purpose or while they deal with it."""
     on_purpose = raised("try:\n    raise OSError(30, '', '/srv/x')\nexcept OSError as error:\n    raise RuntimeError('no') from error")
     on_the_way = raised("try:\n    raise OSError(30, '', '/srv/x')\nexcept OSError:\n    {}['x']")
-    assert [("writable" in refused.advice(error)) for error in (on_purpose, on_the_way)] == [True, True]
+    assert [("writable" in sandbox_hints.advice(error)) for error in (on_purpose, on_the_way)] == [True, True]
 
 
 def test_a_variable_that_is_not_set():
-    assert refused.advice(raised("import os; os.environ['SECRET_KEY']")).startswith("SECRET_KEY is not in the service's environment")
-    assert refused.advice(raised("{}['SECRET_KEY']")) == ""
+    assert sandbox_hints.advice(raised("import os; os.environ['SECRET_KEY']")).startswith("SECRET_KEY is not in the service's environment")
+    assert sandbox_hints.advice(raised("{}['SECRET_KEY']")) == ""
 
 
 def test_memory_by_hand():
     error = PermissionError(errno.EACCES, "Permission denied")
-    assert refused.advice(error) == ""
+    assert sandbox_hints.advice(error) == ""
     mapped = raised("mmap = 1\nmmap(-1)")
-    assert "allow_jit" not in refused.advice(mapped), "that was the app's own mistake"
+    assert "allow_jit" not in sandbox_hints.advice(mapped), "that was the app's own mistake"
 
 
 @pytest.mark.parametrize("error", [ValueError("x"), ModuleNotFoundError("No module named 'blgo'"), FileNotFoundError(2, "", "/srv/x"), KeyError()])
 def test_what_is_the_apps_own(error, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert refused.advice(error) == ""
+    assert sandbox_hints.advice(error) == ""
 
 
 def test_outside_of_a_sandbox_nothing_is_to_blame(monkeypatch):
     monkeypatch.delenv("STATE_DIRECTORY")
-    assert refused.advice(OSError(errno.EROFS, "", "/srv/x")) == ""
+    assert sandbox_hints.advice(OSError(errno.EROFS, "", "/srv/x")) == ""
 
 
 @pytest.mark.parametrize("number", [errno.ENETUNREACH, errno.ECONNREFUSED])
 def test_without_a_network(number, monkeypatch):
     error = OSError(number, "")
-    monkeypatch.setattr(refused, "_has_network", lambda: True)
-    assert refused.advice(error) == ""
-    monkeypatch.setattr(refused, "_has_network", lambda: False)
-    assert "network = true" in refused.advice(error)
+    monkeypatch.setattr(sandbox_hints, "_has_network", lambda: True)
+    assert sandbox_hints.advice(error) == ""
+    monkeypatch.setattr(sandbox_hints, "_has_network", lambda: False)
+    assert "network = true" in sandbox_hints.advice(error)
 
 
 def test_a_virtual_environment_that_nobody_has_named(tmp_path, monkeypatch):
@@ -103,22 +103,22 @@ def test_a_virtual_environment_that_nobody_has_named(tmp_path, monkeypatch):
     (tmp_path / ".venv").mkdir()
     (tmp_path / ".venv/pyvenv.cfg").touch()
     error = ModuleNotFoundError("No module named 'flask'")
-    assert 'venv = ".venv"' in refused.advice(error)
+    assert 'venv = ".venv"' in sandbox_hints.advice(error)
     monkeypatch.setenv("VIRTUAL_ENV", "/srv/venv")
-    assert refused.advice(error) == ""
+    assert sandbox_hints.advice(error) == ""
 
 
 # As somebody who may not: root may everything.
 ASK = """
 import os, sys
-from spyglass import refused
+from spyglass.zygote import sandbox_hints
 path = sys.argv[1]
 if os.geteuid() == 0:
     os.setgroups([]); os.setgid(65534); os.setuid(65534)
 try:
     open(path, sys.argv[2])
 except OSError as error:
-    print(refused.advice(error))
+    print(sandbox_hints.advice(error))
 """
 
 

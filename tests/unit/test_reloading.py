@@ -8,11 +8,14 @@ import threading
 
 import pytest
 
-from spyglass import cli, reload, reloading, scoreboard
-from spyglass.doors import Doors
+from spyglass import cli
 from spyglass.errors import ConfigError, UsageError
 from spyglass.log import Log
-from spyglass.reloading import Reloads, desk_addresses
+from spyglass.master import reload_socket as reloading
+from spyglass.master.reload_socket import Reloads, desk_addresses
+from spyglass.ops.commands import reload
+from spyglass.runtime import scoreboard
+from spyglass.runtime.poller import Doors
 
 LIFE = "0123456789abcdef"
 

@@ -5,9 +5,9 @@ import time
 
 import pytest
 
-from spyglass.deadlines import WRITE
-from spyglass.scoreboard import OPEN, SERVED
-from spyglass.worker import room
+from spyglass.runtime.scoreboard import OPEN, SERVED
+from spyglass.runtime.timers import WRITE
+from spyglass.worker import slow_clients
 
 from .working import GET, ONE, alive, echo, receive
 
@@ -18,8 +18,8 @@ LARGE = 8 << 20  # bytes, more than the kernel takes without a reader
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch):
-    monkeypatch.setattr(room, "GRACE", 0.05)
-    monkeypatch.setattr("spyglass.worker.reception._LOOK_FOR_ROOM", 0.01)
+    monkeypatch.setattr(slow_clients, "GRACE", 0.05)
+    monkeypatch.setattr("spyglass.worker.acceptor._LOOK_FOR_ROOM", 0.01)
 
 
 def large(environ, start_response):
@@ -157,7 +157,7 @@ def test_who_was_not_read_by_us_is_not_slow(start):
     worker.client(GET % 9)
     [connection] = worker.loop._connections.values()
     worker.until(lambda: connection.seen)
-    time.sleep(room.GRACE)
+    time.sleep(slow_clients.GRACE)
     client.sendall(b"x" * 100)
     worker.loop._room_after = 0.0
     worker.loop._make_room()
@@ -171,7 +171,7 @@ def test_nor_is_who_was_not_written_to(start):
     worker.client(GET % 9)
     [connection] = worker.loop._connections.values()
     worker.until(lambda: connection.seen)
-    time.sleep(room.GRACE)
+    time.sleep(slow_clients.GRACE)
     while receive(reader, 1 << 20):  # all that the kernel had
         pass
     worker.loop._room_after = 0.0
@@ -214,7 +214,7 @@ def test_a_slow_body_gives_its_disk_to_the_next(start):
     slow = worker.client(post(1000, 900))
     worker.until(lambda: worker.loop.limits.bodies.disk == 900)
     assert worker.to_the_end(worker.client(post(200))).startswith(b"HTTP/1.1 503 ")  # looked at for the first time
-    time.sleep(room.GRACE)
+    time.sleep(slow_clients.GRACE)
     assert len(worker.answers(worker.client(post(200)), 1)[0]) == 201
     assert worker.to_the_end(slow).startswith(b"HTTP/1.1 408 ")
     assert worker.loop.limits.bodies.disk == 0

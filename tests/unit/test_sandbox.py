@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spyglass.admin import files, sandbox
+from spyglass.ops import atomic_files, sandboxed_check
 
 UNIT = """\
 # A comment
@@ -38,7 +38,7 @@ def last(text, key):
 
 
 def test_what_stays_and_what_goes():
-    made = sandbox.copy("blog", [UNIT])
+    made = sandboxed_check.copy("blog", [UNIT])
     unit, service = made.split("[Service]")
     assert lines(unit) == ["[Unit]", "Description=Check of the app %i", "StartLimitIntervalSec=0", "JoinsNamespaceOf=other.service"]
     assert "User=spyglass-%i" in lines(service)
@@ -50,31 +50,31 @@ def test_what_stays_and_what_goes():
 
 
 def test_it_is_ended_though_the_app_keeps_it_from_ending():
-    made = sandbox.copy("blog", [UNIT, "[Service]\nTimeoutStartSec=infinity\n"], patience=90.0)
+    made = sandboxed_check.copy("blog", [UNIT, "[Service]\nTimeoutStartSec=infinity\n"], patience=90.0)
     assert last(made, "TimeoutStartSec") == "TimeoutStartSec=90"
 
 
 def test_a_drop_in_is_the_stronger():
     drop_in = "[Service]\nUser=\nUser=blog\nExecStartPre=/bin/migrate\nExecStart=\nExecStart=/srv/venv/bin/spyglass serve --name %i\nSockets=x.socket\n"
-    made = sandbox.copy("blog", [UNIT, drop_in])
+    made = sandboxed_check.copy("blog", [UNIT, drop_in])
     assert last(made, "User") == "User=blog"
     assert [line for line in lines(made) if line.startswith("Exec")] == ["ExecStart=/srv/venv/bin/spyglass check --name %i"]
     assert "Sockets" not in made
 
 
 def test_a_path_with_the_word_in_it_is_left_alone():
-    made = sandbox.copy("blog", ["[Service]\nExecStart=/srv/serve/bin/spyglass serve --name %i --app serve\n"])
+    made = sandboxed_check.copy("blog", ["[Service]\nExecStart=/srv/serve/bin/spyglass serve --name %i --app serve\n"])
     assert last(made, "ExecStart") == "ExecStart=/srv/serve/bin/spyglass check --name %i --app serve"
 
 
 def test_what_is_none_of_ours_is_not_run():
-    with pytest.raises(sandbox.SandboxError, match="does not run Spyglass: ExecStart=/usr/bin/gunicorn x"):
-        sandbox.copy("blog", ["[Service]\nExecStart=/usr/bin/gunicorn x\n"])
+    with pytest.raises(sandboxed_check.SandboxError, match="does not run Spyglass: ExecStart=/usr/bin/gunicorn x"):
+        sandboxed_check.copy("blog", ["[Service]\nExecStart=/usr/bin/gunicorn x\n"])
 
 
 @given(st.text(st.characters(blacklist_characters="\0", blacklist_categories=["Cs"])))
 def test_words_come_through_as_they_are(word):
-    made = sandbox.copy("blog", [UNIT], [word])
+    made = sandboxed_check.copy("blog", [UNIT], [word])
     said = last(made, "ExecStart").removeprefix("ExecStart=/usr/bin/spyglass check --name %i ")
     assert said.isascii()
     # systemd undoes quotes and escapes, then %% and $$.
@@ -88,11 +88,11 @@ def test_what_is_not_utf_8_in_a_drop_in_is_copied_as_it_is(tmp_path, monkeypatch
     """systemd passes over such a line; the check must not fail for it."""
     drop_in = tmp_path / "drop-in.conf"
     drop_in.write_bytes(b"[Service]\nEnvironment=NAME=caf\xe9\n")
-    monkeypatch.setattr(sandbox, "UNITS", str(tmp_path))
-    monkeypatch.setattr(sandbox.systemctl, "run", lambda *_: None)
-    monkeypatch.setattr(sandbox.locks, "held", lambda *_: contextlib.nullcontext())
-    monkeypatch.setattr(sandbox, "_pipes", lambda _: contextlib.nullcontext({"/out": 0, "/err": 0}))
+    monkeypatch.setattr(sandboxed_check, "UNITS", str(tmp_path))
+    monkeypatch.setattr(sandboxed_check.systemctl, "run", lambda *_: None)
+    monkeypatch.setattr(sandboxed_check.locks, "held", lambda *_: contextlib.nullcontext())
+    monkeypatch.setattr(sandboxed_check, "_pipes", lambda _: contextlib.nullcontext({"/out": 0, "/err": 0}))
     copied = []
-    monkeypatch.setattr(sandbox, "_run", lambda unit, _: copied.append((tmp_path / unit).read_bytes()))
-    sandbox.rehearse("blog", [UNIT, files.read(str(drop_in))], [], 60.0)
+    monkeypatch.setattr(sandboxed_check, "_run", lambda unit, _: copied.append((tmp_path / unit).read_bytes()))
+    sandboxed_check.rehearse("blog", [UNIT, atomic_files.read(str(drop_in))], [], 60.0)
     assert b"\nEnvironment=NAME=caf\xe9\n" in copied[0]

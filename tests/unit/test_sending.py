@@ -8,10 +8,10 @@ import time
 
 import pytest
 
-from spyglass import scoreboard
-from spyglass.deadlines import IDLE
-from spyglass.worker import sending
-from spyglass.worker.crew import ELSEWHERE
+from spyglass.runtime import scoreboard
+from spyglass.runtime.timers import IDLE
+from spyglass.worker import response_writer
+from spyglass.worker.leader_followers import ELSEWHERE
 
 from .working import GET, ONE, Closing, echo, receive
 
@@ -69,7 +69,7 @@ def test_answers_of_one_turn_leave_together(two):
 @pytest.mark.parametrize("how", ["nobody could take the lead", "it waits too long"])
 def test_nobody_waits_for_what_may_be_long(two, monkeypatch, how):
     if how == "it waits too long":
-        monkeypatch.setattr(sending, "_HOLD", 0)
+        monkeypatch.setattr(response_writer, "_HOLD", 0)
     seen = []
     worker, first, second = two(looking(seen), ample=how == "it waits too long")
     seen.append(first)
@@ -282,10 +282,10 @@ class Watched:
 @pytest.fixture
 def watched(two, monkeypatch):
     """watched() -> whether the answer to another client was held when the app was called for /4."""
-    monkeypatch.setattr(sending, "_TRIALS", 3)
-    monkeypatch.setattr(sending, "_RELAPSE", 5)
-    monkeypatch.setattr(sending, "_QUICK", 0.3)  # for busy machines
-    monkeypatch.setattr(sending, "_HOLD", 1.0)
+    monkeypatch.setattr(response_writer, "_TRIALS", 3)
+    monkeypatch.setattr(response_writer, "_RELAPSE", 5)
+    monkeypatch.setattr(response_writer, "_QUICK", 0.3)  # for busy machines
+    monkeypatch.setattr(response_writer, "_HOLD", 1.0)
     app = Watched()
     worker, app.first, second = two(app, harmless=False)
 
@@ -320,16 +320,16 @@ def test_so_is_one_that_was_harmless_until_then(watched, monkeypatch):
     for _ in range(4):
         held = watched()
     assert held
-    monkeypatch.setattr(sending, "_HOLD", 0.1)
+    monkeypatch.setattr(response_writer, "_HOLD", 0.1)
     watched(slow=0.8)
     assert not watched()
     assert "/4" not in watched.worker.loop.held.harmless
 
 
 def test_no_more_paths_are_remembered_than_there_is_room_for(monkeypatch):
-    monkeypatch.setattr(sending, "_MOST_PATHS", 4)
-    monkeypatch.setattr(sending, "_TRIALS", 1)
-    held = sending.Held()
+    monkeypatch.setattr(response_writer, "_MOST_PATHS", 4)
+    monkeypatch.setattr(response_writer, "_TRIALS", 1)
+    held = response_writer.Held()
     for number in range(20):
         held.expect(str(number))
         held.look(0.0)
@@ -364,8 +364,8 @@ def test_who_reads_slowly_but_steadily_is_not_cut(start, monkeypatch):
     client = slowly_reading(worker)
     worker.until(lambda: worker.slot[scoreboard.OPEN] and any(each._out for each in worker.loop._connections.values()))
     asked = []
-    progresses = sending.Sender.progresses
-    monkeypatch.setattr(sending.Sender, "progresses", lambda self: asked.append(progresses(self)) or asked[-1])
+    progresses = response_writer.Sender.progresses
+    monkeypatch.setattr(response_writer.Sender, "progresses", lambda self: asked.append(progresses(self)) or asked[-1])
     while len(asked) < 3:
         receive(client, 2000)
         worker.turns(1)
@@ -397,11 +397,11 @@ def test_nor_is_who_reads_slowly_what_write_sends(start, monkeypatch):
 
     worker = start(app, write_timeout=10**8)
     left = itertools.count(1 << 30, -1)
-    monkeypatch.setattr(sending, "untaken", lambda fd: next(left))
+    monkeypatch.setattr(response_writer, "untaken", lambda fd: next(left))
     client = worker.client(ONE)
     client.setblocking(False)
     with monkeypatch.context() as patched:
-        patched.setattr(sending.select, "poll", Poll)
+        patched.setattr(response_writer.select, "poll", Poll)
         worker.turns(2)
     assert looks
     assert max(looks) <= 2**31 - 1
@@ -415,13 +415,13 @@ def test_what_was_not_taken_is_known_on_any_socket():
             with contextlib.suppress(BlockingIOError):
                 while True:
                     one.send(bytes(1 << 16))
-            before = sending.untaken(one.fileno())
+            before = response_writer.untaken(one.fileno())
             assert before > 0
             other.settimeout(1)
             with contextlib.suppress(TimeoutError):
                 for _ in range(40):
                     other.recv(1 << 16)
-            assert sending.untaken(one.fileno()) < before
+            assert response_writer.untaken(one.fileno()) < before
 
 
 def tcp_pair():

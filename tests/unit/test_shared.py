@@ -5,9 +5,9 @@ import select
 
 import pytest
 
-from spyglass import scoreboard
-from spyglass.scoreboard import ACTIVITY, ANSWER, OPEN, ORDER, SERVED, STATE, Scoreboard
-from spyglass.shared import Shared
+from spyglass.runtime import scoreboard
+from spyglass.runtime.scoreboard import ACTIVITY, ANSWER, OPEN, ORDER, SERVED, STATE, Scoreboard
+from spyglass.runtime.shared_memory import Shared
 
 
 @pytest.fixture

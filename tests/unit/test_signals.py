@@ -9,7 +9,7 @@ from signal import SIGHUP, SIGTTIN, SIGUSR1, SIGUSR2
 
 import pytest
 
-from spyglass.signals import Signals
+from spyglass.runtime.signals import Signals
 
 HEEDED = (SIGUSR1, SIGUSR2, SIGHUP)
 
@@ -87,7 +87,7 @@ def test_a_process_that_is_told_to_end_in_its_first_moment_ends_and_its_parent_h
     """multiprocessing does that: a pool that is no longer needed, a process that was started in vain."""
     script = """
 import os, signal, threading
-from spyglass.signals import Signals
+from spyglass.runtime.signals import Signals
 signals = Signals([signal.SIGTERM])
 signals.forget_in_children()
 ends = []

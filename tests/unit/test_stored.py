@@ -2,13 +2,13 @@
 
 import pytest
 
-from spyglass.admin import stored
+from spyglass.ops import state_directory
 
 
 @pytest.fixture
 def places(tmp_path, monkeypatch):
-    monkeypatch.setattr(stored, "STATE", str(tmp_path / "lib"))
-    monkeypatch.setattr(stored, "CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(state_directory, "STATE", str(tmp_path / "lib"))
+    monkeypatch.setattr(state_directory, "CACHE", str(tmp_path / "cache"))
     for base in ("lib", "cache"):
         (tmp_path / base / "private" / "spyglass" / "blog").mkdir(parents=True)
         (tmp_path / base / "spyglass").mkdir()
@@ -17,20 +17,20 @@ def places(tmp_path, monkeypatch):
 
 
 def test_as_systemd_has_made_it(places):
-    assert stored.examine("blog", "") == []
-    assert stored.examine("new", "") == []
-    assert stored.examine("blog", "root") == []
-    assert stored.examine("blog", "no-such-user") == []
+    assert state_directory.examine("blog", "") == []
+    assert state_directory.examine("new", "") == []
+    assert state_directory.examine("blog", "root") == []
+    assert state_directory.examine("blog", "no-such-user") == []
 
 
 def test_a_link_without_what_it_leads_to(places):
     target = places / "lib" / "private" / "spyglass" / "blog"
     target.rmdir()
-    [finding] = stored.examine("blog", "")
+    [finding] = state_directory.examine("blog", "")
     assert finding.what == f"{places}/lib/spyglass/blog is a link to {target}, which does not exist"
     assert (finding.grave, finding.cure) == (True, [f"rm {places}/lib/spyglass/blog"])
     (places / "lib" / "spyglass" / "blog").unlink()
-    assert stored.examine("blog", "") == []
+    assert state_directory.examine("blog", "") == []
 
 
 @pytest.mark.parametrize(("base", "cure"), [("lib", "mv {0} {0}.old"), ("cache", "rm -r {0}")])
@@ -39,8 +39,8 @@ def test_a_directory_in_the_place_of_the_link(places, base, cure):
     public.unlink()
     public.mkdir()
     private = places / base / "private" / "spyglass" / "blog"
-    [finding] = stored.examine("blog", "")
+    [finding] = state_directory.examine("blog", "")
     assert finding.cure[0] == cure.format(private)
-    assert stored.examine("blog", "root") == []  # then that is where it belongs
+    assert state_directory.examine("blog", "root") == []  # then that is where it belongs
     private.rmdir()
-    assert stored.examine("blog", "") == []  # systemd moves it there
+    assert state_directory.examine("blog", "") == []  # systemd moves it there

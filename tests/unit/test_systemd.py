@@ -10,8 +10,8 @@ import tempfile
 
 import pytest
 
-from spyglass import systemd
-from spyglass.addresses import address_text
+from spyglass.runtime import sd_daemon
+from spyglass.runtime.addresses import address_text
 
 # Becomes a process to which systemd has passed descriptors: from 3 on, named, inheritable, meant for this very pid.
 CHILD = """
@@ -21,10 +21,10 @@ for number, fd in enumerate(sources, 3):
     os.dup2(fd, number) if fd >= 0 else os.closerange(number, number + 1)
 os.environ |= {name: value.replace("PID", str(os.getpid())) for name, value in environ.items()}
 
-from spyglass import systemd
+from spyglass.runtime import sd_daemon
 from spyglass.errors import ListenerError
 try:
-    listeners = systemd.adopt_listeners()
+    listeners = sd_daemon.adopt_listeners()
 except ListenerError as error:
     print(json.dumps({"refused": str(error), "status": error.exit_status}))
 else:
@@ -189,7 +189,7 @@ def test_notes_are_sent_in_one_packet(tmp_path, monkeypatch):
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journal:
         journal.bind(str(tmp_path / "notify"))
         monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
-        systemd.notify("READY=1", "STATUS=awake: Füße")
+        sd_daemon.notify("READY=1", "STATUS=awake: Füße")
         assert journal.recv(4096).decode() == "READY=1\nSTATUS=awake: Füße"
 
 
@@ -206,7 +206,7 @@ def test_no_words_say_more_than_they_are_meant_to(tmp_path, monkeypatch, words, 
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journal:
         journal.bind(str(tmp_path / "notify"))
         monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
-        systemd.notify(f"STATUS={words}")
+        sd_daemon.notify(f"STATUS={words}")
         assert journal.recv(4096, socket.MSG_TRUNC).decode() == told
 
 
@@ -215,13 +215,13 @@ def test_nobody_listening_is_normal(monkeypatch, where):
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
     if where is not None:
         monkeypatch.setenv("NOTIFY_SOCKET", where)
-    systemd.notify("READY=1")
+    sd_daemon.notify("READY=1")
 
 
 def test_an_app_sees_nothing_of_it(monkeypatch):
     ours = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC")
     for name in (*ours, "JOURNAL_STREAM"):
         monkeypatch.setenv(name, "x")
-    systemd.hide_from_the_app()
+    sd_daemon.hide_from_the_app()
     assert not set(ours) & set(os.environ)
     assert "JOURNAL_STREAM" in os.environ  # stderr still is what it was

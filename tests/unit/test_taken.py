@@ -5,8 +5,8 @@ import socket
 
 import pytest
 
-from spyglass.admin import reach, taken
-from spyglass.unit_settings import address
+from spyglass.config.unit_settings import address
+from spyglass.ops import address_conflicts, user_access
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ from spyglass.unit_settings import address
     ],
 )
 def test_who_cannot_have_both(one, other, clash):
-    assert taken.clash(address(one), address(other)) is taken.clash(address(other), address(one)) is clash
+    assert address_conflicts.clash(address(one), address(other)) is address_conflicts.clash(address(other), address(one)) is clash
 
 
 def test_a_port_that_somebody_has():
@@ -36,11 +36,11 @@ def test_a_port_that_somebody_has():
         with open(f"/proc/{os.getpid()}/comm", encoding="utf-8") as stream:
             name = stream.read().strip()
         for text in (f"127.0.0.1:{port}", f"0.0.0.0:{port}", port):
-            assert taken.in_the_way(address(text)).startswith(f"taken by {name} (pid {os.getpid()}")
-        assert not taken.is_deaf([address(port)], os.getpid())
-        assert taken.is_deaf([address(port)], os.getppid())  # it is held by somebody else
-    assert taken.in_the_way(address(port)) == ""
-    assert taken.is_deaf([address(port)], os.getpid())
+            assert address_conflicts.in_the_way(address(text)).startswith(f"taken by {name} (pid {os.getpid()}")
+        assert not address_conflicts.is_deaf([address(port)], os.getpid())
+        assert address_conflicts.is_deaf([address(port)], os.getppid())  # it is held by somebody else
+    assert address_conflicts.in_the_way(address(port)) == ""
+    assert address_conflicts.is_deaf([address(port)], os.getpid())
 
 
 def test_a_unix_socket_whose_file_was_deleted(tmp_path):
@@ -48,9 +48,9 @@ def test_a_unix_socket_whose_file_was_deleted(tmp_path):
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(path)
         listener.listen()
-        assert not taken.is_deaf([address(path)], os.getpid())
+        assert not address_conflicts.is_deaf([address(path)], os.getpid())
         os.unlink(path)
-        assert taken.is_deaf([address(path)], os.getpid())
+        assert address_conflicts.is_deaf([address(path)], os.getpid())
 
 
 def test_a_port_that_is_only_closing_can_be_had():
@@ -58,24 +58,24 @@ def test_a_port_that_is_only_closing_can_be_had():
         port = server.getsockname()[1]
         with socket.create_connection(("127.0.0.1", port)):
             server.accept()[0].close()
-    assert taken.in_the_way(address(f"127.0.0.1:{port}")) == ""
+    assert address_conflicts.in_the_way(address(f"127.0.0.1:{port}")) == ""
 
 
 def test_an_address_of_another_machine():
     """Its drop-in says FreeBind=yes: it may come late at a boot, or be that of another machine for now."""
     for text in ("192.0.2.1:8001", "[2001:db8::1]:8001"):
-        assert taken.in_the_way(address(text)) == ""
-        assert taken.is_absent(address(text))
+        assert address_conflicts.in_the_way(address(text)) == ""
+        assert address_conflicts.is_absent(address(text))
 
 
 @pytest.mark.parametrize("text", ["127.0.0.1:8001", "127.1.2.3:8001", "0.0.0.0:8001", "[::]:8001", 8001, "/run/x.sock"])
 def test_addresses_that_every_machine_has(text):
-    assert not taken.is_absent(address(text))
+    assert not address_conflicts.is_absent(address(text))
 
 
 def test_paths(tmp_path):
     def why(name):
-        return taken.in_the_way(address(str(tmp_path / name)))
+        return address_conflicts.in_the_way(address(str(tmp_path / name)))
 
     (tmp_path / "file").touch()
     assert why("new.sock") == why("not/there/yet.sock") == ""
@@ -87,25 +87,25 @@ def test_paths(tmp_path):
         assert why("a.sock") == ""  # left behind by somebody who has gone, or so it seems; systemd replaces it
         server.listen()
         assert why("a.sock").startswith("taken by ")
-        assert not taken.is_deaf([address(str(tmp_path / "a.sock"))], os.getpid())
-    assert taken.is_deaf([address(str(tmp_path / "a.sock"))], os.getpid())
+        assert not address_conflicts.is_deaf([address(str(tmp_path / "a.sock"))], os.getpid())
+    assert address_conflicts.is_deaf([address(str(tmp_path / "a.sock"))], os.getpid())
 
 
 def test_what_a_unit_listens_on():
     shown = {"Listen": "[::]:8001 (Stream)\n/run/a.sock (Stream)\n@b (Stream)\n127.0.0.1:5 (Datagram)"}
-    assert taken.addresses_of(shown) == [address("[::]:8001"), address("/run/a.sock")]
-    assert taken.addresses_of({}) == taken.addresses_of({"Listen": ""}) == []
+    assert address_conflicts.addresses_of(shown) == [address("[::]:8001"), address("/run/a.sock")]
+    assert address_conflicts.addresses_of({}) == address_conflicts.addresses_of({"Listen": ""}) == []
 
 
 # What a user can get at
 
 
 def test_whom_a_name_means():
-    root = reach.account("root")
-    assert (root.uid, root.gid, root.named, reach.account("0")) == (0, 0, "root", root)
-    assert reach.account("").uid >= 61184
+    root = user_access.account("root")
+    assert (root.uid, root.gid, root.named, user_access.account("0")) == (0, 0, "root", root)
+    assert user_access.account("").uid >= 61184
     with pytest.raises(KeyError):
-        reach.account("nobody-knows")
+        user_access.account("nobody-knows")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
@@ -120,18 +120,18 @@ def test_what_is_out_of_reach(tmp_path):
     closed.chmod(0o700)
     (tmp_path / "link").symlink_to(closed / "a")
     paths = [str(path) for path in (closed / "a", shut, tmp_path / "open" / "b", tmp_path / "link", tmp_path / "none")]
-    who = reach.account("")
-    assert reach.out_of_reach(who, [(path, os.R_OK) for path in paths]) == {
+    who = user_access.account("")
+    assert user_access.out_of_reach(who, [(path, os.R_OK) for path in paths]) == {
         paths[0]: str(closed), paths[1]: paths[1], paths[3]: str(closed), paths[4]: paths[4],
     }
-    assert reach.out_of_reach(who, [(paths[2], os.W_OK)]) == {paths[2]: paths[2]}
-    assert reach.out_of_reach(reach.account("root"), [(path, os.R_OK) for path in paths[:4]]) == {}
+    assert user_access.out_of_reach(who, [(paths[2], os.W_OK)]) == {paths[2]: paths[2]}
+    assert user_access.out_of_reach(user_access.account("root"), [(path, os.R_OK) for path in paths[:4]]) == {}
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
 def test_the_user_cannot_stop_what_looks_for_it():
     """kill(-1, SIGSTOP), by an app that is that user, would hold up `apply` for good, and with it all other apps."""
-    who = reach.account("")
+    who = user_access.account("")
 
     def wanted():  # is asked for in the process that looks
         looking = os.getpid()
@@ -148,4 +148,4 @@ def test_the_user_cannot_stop_what_looks_for_it():
         if os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7:
             yield "/nonexistent", os.R_OK
 
-    assert reach.out_of_reach(who, wanted()) == {"/nonexistent": "/nonexistent"}
+    assert user_access.out_of_reach(who, wanted()) == {"/nonexistent": "/nonexistent"}

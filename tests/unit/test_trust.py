@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spyglass.addresses import ip_text, packed_ip
-from spyglass.trust import Trusted
+from spyglass.policy.trusted_proxies import Trusted
+from spyglass.runtime.addresses import ip_text, packed_ip
 
 UNIX = ""  # the address of a peer that has none
 

@@ -8,10 +8,10 @@ from collections import Counter, deque
 
 import pytest
 
-from spyglass.scoreboard import ACTIVITY, OPEN, SERVED
+from spyglass.gateway.wsgi import CutOff
+from spyglass.runtime.scoreboard import ACTIVITY, OPEN, SERVED
 from spyglass.worker import loop as loop_module
-from spyglass.worker.crew import Demoted
-from spyglass.wsgi import CutOff
+from spyglass.worker.leader_followers import Demoted
 
 from .working import Closing, Worker, echo
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spyglass.config import SETTINGS, Unit, load
+from spyglass.config.settings import SETTINGS, Unit, load
+from spyglass.config.unit_settings import Address, address, check
 from spyglass.errors import ConfigError
-from spyglass.unit_settings import Address, address, check
 
 ADDRESS = "expected a port (8001), address:port, [v6]:port, an absolute path, or { path = ..., group = ..., mode = ... }"
 NUMERIC = "expected a numeric address before the port, in brackets if it is IPv6"

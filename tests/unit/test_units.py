@@ -4,10 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spyglass import unit_settings
-from spyglass.admin import apps, new, units
-from spyglass.config import SETTINGS, Config, Unit
+from spyglass.config import unit_settings
+from spyglass.config.settings import SETTINGS, Config, Unit
 from spyglass.errors import ConfigError
+from spyglass.ops import apps, unit_directives
+from spyglass.ops.commands import new
 
 SOCKET = "/etc/systemd/system/spyglass@blog.socket.d/10-spyglass.conf"
 SERVICE = "/etc/systemd/system/spyglass@blog.service.d/10-spyglass.conf"
@@ -42,7 +43,7 @@ FREE = [
     ],
 )
 def test_the_socket(listen, lines):
-    made = units.drop_ins("blog", config(listen=listen))
+    made = unit_directives.drop_ins("blog", config(listen=listen))
     assert made[SERVICE] == ""
     assert made[SOCKET].partition("\n\n")[2].splitlines() == ["[Socket]", "ListenStream=", *lines]
 
@@ -67,7 +68,7 @@ NAMED = ["ProtectSystem=strict", "ProtectHome=read-only", "PrivateTmp=yes", "NoN
     ],
 )
 def test_the_service(given, lines):
-    made = units.drop_ins("blog", config(directory="/srv/blog", **given))
+    made = unit_directives.drop_ins("blog", config(directory="/srv/blog", **given))
     assert made[SOCKET] == ""
     assert made[SERVICE].partition("\n\n")[2].splitlines() == ["[Service]", *lines]
 
@@ -75,11 +76,11 @@ def test_the_service(given, lines):
 @pytest.mark.parametrize(("says", "allowed"), [("0\n", False), ("1\n", True), ("96365\n", True), ("", True)])
 def test_a_machine_without_user_namespaces(tmp_path, monkeypatch, says, allowed):
     (tmp_path / "max").write_text(says)
-    monkeypatch.setattr(units, "_USER_NAMESPACES", str(tmp_path / "max"))
-    assert units.has_user_namespaces() is allowed
-    assert ("PrivateUsers=no" in units.service_lines(Config(), "/")) is not allowed
-    monkeypatch.setattr(units, "_KIND", "/proc/none")  # a kernel without them
-    assert not units.has_user_namespaces()
+    monkeypatch.setattr(unit_directives, "_USER_NAMESPACES", str(tmp_path / "max"))
+    assert unit_directives.has_user_namespaces() is allowed
+    assert ("PrivateUsers=no" in unit_directives.service_lines(Config(), "/")) is not allowed
+    monkeypatch.setattr(unit_directives, "_KIND", "/proc/none")  # a kernel without them
+    assert not unit_directives.has_user_namespaces()
 
 
 EXAMPLES = {
@@ -90,29 +91,29 @@ EXAMPLES = {
 
 @pytest.mark.parametrize("name", [name for name, setting in SETTINGS.items() if isinstance(setting, Unit)])
 def test_no_setting_is_without_effect(name):
-    assert any(units.drop_ins("blog", config(**{name: EXAMPLES[name]})).values())
+    assert any(unit_directives.drop_ins("blog", config(**{name: EXAMPLES[name]})).values())
 
 
 def test_an_app_that_asks_for_nothing_has_no_drop_ins():
-    assert units.drop_ins("blog", Config()) == {SOCKET: "", SERVICE: ""}
+    assert unit_directives.drop_ins("blog", Config()) == {SOCKET: "", SERVICE: ""}
 
 
 @pytest.mark.parametrize(("venv", "word"), [("/srv/blog/venv", "/srv/blog/venv/bin/spyglass"), ("/srv/my blog/venv", '"/srv/my blog/venv/bin/spyglass"')])
 def test_another_spyglass(venv, word):
-    text = units.drop_ins("blog", Config(), f"{venv}/bin/spyglass")[SERVICE]
+    text = unit_directives.drop_ins("blog", Config(), f"{venv}/bin/spyglass")[SERVICE]
     assert text.splitlines()[-4:] == ["ExecStart=", f"ExecStart={word} serve --name %i", "ExecReload=", f"ExecReload={word} reload"]
 
 
 def test_relative_paths_without_a_directory_are_where_the_service_starts():
-    assert "EnvironmentFile=/var/lib/spyglass/blog/env" in units.drop_ins("blog", config(environment_file="env"))[SERVICE]
+    assert "EnvironmentFile=/var/lib/spyglass/blog/env" in unit_directives.drop_ins("blog", config(environment_file="env"))[SERVICE]
 
 
 def test_a_credential_that_is_only_there_encrypted(tmp_path, monkeypatch):
-    monkeypatch.setattr(units, "CREDENTIAL_STORES", (str(tmp_path / "credstore"),))
+    monkeypatch.setattr(unit_directives, "CREDENTIAL_STORES", (str(tmp_path / "credstore"),))
     for store, name in (("credstore", "plain"), ("credstore.encrypted", "secret")):
         (tmp_path / store).mkdir()
         (tmp_path / store / name).touch()
-    lines = units.service_lines(config(credentials=["plain", "secret"]), "/")
+    lines = unit_directives.service_lines(config(credentials=["plain", "secret"]), "/")
     assert lines == ["LoadCredential=plain", "LoadCredentialEncrypted=secret"]
 
 
@@ -120,19 +121,19 @@ def test_a_credential_that_is_only_there_encrypted(tmp_path, monkeypatch):
 
 
 def test_it_says_from_what_it_was_made_and_where_to_put_what_has_no_setting():
-    head = units.drop_ins("blog", config(listen=8001))[SOCKET].splitlines()[:2]
+    head = unit_directives.drop_ins("blog", config(listen=8001))[SOCKET].splitlines()[:2]
     assert head == [
         "# Made by `spyglass apply` from /etc/spyglass/blog.toml: change it there, and apply again.",
         "# What has no setting there goes into a drop-in of your own, which counts for more: systemctl edit spyglass@blog.socket",
     ]
 
 
-TEXT = units.drop_ins("blog", config(listen=[8001, "/run/é.sock"]))[SOCKET]
+TEXT = unit_directives.drop_ins("blog", config(listen=[8001, "/run/é.sock"]))[SOCKET]
 
 
 def test_what_is_untouched():
-    assert units.is_untouched(TEXT)
-    assert units.is_ours(TEXT)
+    assert unit_directives.is_untouched(TEXT)
+    assert unit_directives.is_ours(TEXT)
 
 
 @pytest.mark.parametrize(
@@ -140,21 +141,21 @@ def test_what_is_untouched():
     [("8001", "8002"), ("\n\n", "\n"), ("\n\n", "\n# mine\n"), ("change it there", "or not"), ("# digest: ", "# digest: 0"), ("# digest", "# was"), (TEXT, "")],
 )
 def test_what_is_not(old, new):
-    assert not units.is_untouched(TEXT.replace(old, new))
-    assert not units.is_untouched(TEXT + "ListenStream=8003\n")
+    assert not unit_directives.is_untouched(TEXT.replace(old, new))
+    assert not unit_directives.is_untouched(TEXT + "ListenStream=8003\n")
 
 
 def test_what_somebody_else_made():
     for text in ("[Socket]\nListenStream=8001\n", "", "# Mine, not made by `spyglass apply`\n"):
-        assert not units.is_ours(text)
-        assert not units.is_untouched(text)
+        assert not unit_directives.is_ours(text)
+        assert not unit_directives.is_untouched(text)
 
 
 @given(st.dictionaries(st.from_regex(r"\A[A-Z_]{1,3}\Z"), st.text(st.characters(exclude_categories=["Cs", "Cc"]) | st.sampled_from("\n\t%\"'\\")), min_size=1))
 def test_whatever_a_variable_holds_stays_on_its_line(variables):
-    text = units.drop_ins("blog", config(environment=variables))[SERVICE]
+    text = unit_directives.drop_ins("blog", config(environment=variables))[SERVICE]
     assert len(text.partition("\n\n")[2].split("\n")) == 1 + len(variables) + 1
-    assert units.is_untouched(text)
+    assert unit_directives.is_untouched(text)
 
 
 # Values that would be something else in a unit file
@@ -177,7 +178,7 @@ def test_no_path_gets_more_into_a_unit_than_itself(setting, hostile):
 
 @pytest.mark.parametrize("hostile", HOSTILE)
 def test_nor_does_a_directory_or_an_environment(hostile, tmp_path, monkeypatch):
-    monkeypatch.setattr("spyglass.config.DIRECTORY", str(tmp_path))
+    monkeypatch.setattr("spyglass.config.settings.DIRECTORY", str(tmp_path))
     for setting in ("directory", "venv"):
         value = new.toml(f"/srv/a{hostile}")
         (tmp_path / "a.toml").write_text(f"workers = 1\n{setting} = {value}\nwritable = 'media'\n")
@@ -187,20 +188,20 @@ def test_nor_does_a_directory_or_an_environment(hostile, tmp_path, monkeypatch):
     for settings in (config(directory=f"/srv/a{hostile}", writable="media"), config(directory=f"/srv{hostile}/a", environment_file=".env")):
         if hostile.strip(" "):
             with pytest.raises(ConfigError):
-                units.drop_ins("a", settings)
+                unit_directives.drop_ins("a", settings)
     if hostile.strip(" "):
         with pytest.raises(ConfigError):
-            units.drop_ins("a", Config(), f"/srv/a{hostile}/bin/spyglass")
+            unit_directives.drop_ins("a", Config(), f"/srv/a{hostile}/bin/spyglass")
 
 
 @pytest.mark.parametrize("setting", [name for name, entry in SETTINGS.items() if isinstance(entry, Unit)])
 @pytest.mark.parametrize("hostile", HOSTILE)
 def test_no_setting_makes_a_line_of_its_own(setting, hostile):
     """Whatever is accepted stays in its line, and no line ends in what continues it."""
-    plain = len(units.drop_ins("blog", config(**{setting: EXAMPLES[setting]}))[SERVICE if setting != "listen" else SOCKET].split("\n"))
+    plain = len(unit_directives.drop_ins("blog", config(**{setting: EXAMPLES[setting]}))[SERVICE if setting != "listen" else SOCKET].split("\n"))
     for value in (f"a{hostile}", f"/a{hostile}b", [f"/a{hostile}b"], {"A": f"/a{hostile}b"}, {f"A{hostile}": "/b"}, {"path": "/a", "group": f"a{hostile}"}):
         try:
-            made = units.drop_ins("blog", config(**{setting: value}))
+            made = unit_directives.drop_ins("blog", config(**{setting: value}))
         except ValueError:
             continue
         text = made[SOCKET] or made[SERVICE]

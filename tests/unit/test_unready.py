@@ -5,9 +5,9 @@ import signal
 
 import pytest
 
-from spyglass import zygote
-from spyglass.generation import Worker
-from spyglass.scoreboard import EMPTY, STATE
+from spyglass.master.generation import Worker
+from spyglass.runtime.scoreboard import EMPTY, STATE
+from spyglass.zygote import main as zygote
 
 WHY = ("post_fork: OSError: no database", "Traceback (most recent call last):\nOSError: no database", ["/srv/app.py"])
 

@@ -9,11 +9,11 @@ DEAR = {
     *("logging", "pathlib", "re", "selectors", "shutil", "signal", "socket", "subprocess", "tempfile", "threading", "tomllib", "traceback"),
     *("types", "typing", "urllib", "warnings", "weakref"),
 }
-MASTER = "import spyglass.cli, spyglass.systemd, spyglass.master"
-WORKER = f"{MASTER}; from spyglass.parser import import_worker; import_worker(); import spyglass.loader, spyglass.welcome"
+MASTER = "import spyglass.cli, spyglass.runtime.sd_daemon, spyglass.master.main"
+WORKER = f"{MASTER}; from spyglass.runtime.httptools_import import import_worker; import_worker(); import spyglass.zygote.app_loader, spyglass.welcome"
 SERVER_ONLY = {
-    *("httptools", "spyglass.worker", "spyglass.wsgi", "spyglass.http11", "spyglass.loader", "spyglass.failing", "systemd"),
-    *("spyglass.reload", "spyglass.reloading"),
+    *("httptools", "spyglass.worker", "spyglass.gateway.wsgi", "spyglass.http11", "spyglass.zygote.app_loader", "spyglass.master.unavailable", "systemd"),
+    *("spyglass.ops.commands.reload", "spyglass.master.reload_socket"),
 }
 
 
@@ -35,7 +35,7 @@ def test_the_master_imports_nothing_of_a_worker():
 
 
 def test_what_only_some_apps_ask_for_comes_when_they_do():
-    assert "spyglass.awake" not in imported(WORKER)
+    assert "spyglass.api" not in imported(WORKER)
 
 
 def test_settings_for_the_units_are_passed_by(tmp_path):
@@ -43,13 +43,13 @@ def test_settings_for_the_units_are_passed_by(tmp_path):
     file.write_text('app = "blog"\nlisten = [8001, { path = "/run/blog.sock" }]\nmemory_max = "1G"\nuser = "blog"\n')
     new = imported(f"import spyglass.cli; spyglass.cli.config.load({str(file)!r}, {{}}, {{}})")
     ours = {name.removeprefix("spyglass.") for name in new if name.startswith("spyglass.")}
-    assert ours == {"cli", "config", "errors", "log", "printable"}
+    assert ours == {"cli", "config", "config.settings", "errors", "log", "runtime", "runtime.printable"}
 
 
 def test_an_app_that_imports_httptools_gets_a_whole_one():
     """Ours is brought in without what surrounds it; a C module is initialized once in a process, so theirs shares it and its errors."""
     code = """
-from spyglass.parser import import_worker
+from spyglass.runtime.httptools_import import import_worker
 import_worker()
 import httptools
 assert httptools.parse_url(b"http://a/b").path == b"/b"

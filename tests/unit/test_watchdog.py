@@ -7,10 +7,11 @@ import socket
 
 import pytest
 
-from spyglass import scoreboard, watchdog
-from spyglass.scoreboard import ANSWER, CALL_SINCE, DRAINING, HEARD, OPEN, ORDER, STARTING, STATE
-from spyglass.systemd import Listener
-from spyglass.watchdog import Watchdog, interval
+from spyglass.master import systemd_watchdog as watchdog
+from spyglass.master.systemd_watchdog import Watchdog, interval
+from spyglass.runtime import scoreboard
+from spyglass.runtime.scoreboard import ANSWER, CALL_SINCE, DRAINING, HEARD, OPEN, ORDER, STARTING, STATE
+from spyglass.runtime.sd_daemon import Listener
 
 from .breeding import NOW, Played
 

@@ -8,10 +8,11 @@ import time
 import pytest
 
 import spyglass
-from spyglass import scoreboard, woken
-from spyglass.config import Config
-from spyglass.shared import Shared
-from spyglass.systemd import Listener
+from spyglass import woken
+from spyglass.config.settings import Config
+from spyglass.runtime import scoreboard
+from spyglass.runtime.sd_daemon import Listener
+from spyglass.runtime.shared_memory import Shared
 
 
 @pytest.fixture

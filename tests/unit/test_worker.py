@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from spyglass import scoreboard
-from spyglass.scoreboard import ACTIVITY, CALL_SINCE, HOLDS, OPEN, ORDER, SERVED, STATE
+from spyglass.runtime import scoreboard
+from spyglass.runtime.scoreboard import ACTIVITY, CALL_SINCE, HOLDS, OPEN, ORDER, SERVED, STATE
 from spyglass.worker.loop import Loop
 
 from .working import GET, ONE, RESET, Closing, echo

@@ -6,9 +6,9 @@ from wsgiref.validate import validator
 
 import pytest
 
-from spyglass.http11.body import Body
-from spyglass.http11.request import Request
-from spyglass.wsgi import CutOff, EnvironMaker, FileWrapper, base_environ
+from spyglass.gateway.wsgi import CutOff, EnvironMaker, FileWrapper, base_environ
+from spyglass.http11.request_body import Body
+from spyglass.http11.request_reader import Request
 
 from .playing import Played, Result, answering, coded, length, play
 

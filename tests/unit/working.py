@@ -6,10 +6,10 @@ import socket
 import struct
 import time
 
-from spyglass.config import Config
-from spyglass.scoreboard import Scoreboard
-from spyglass.systemd import Listener
-from spyglass.worker.ignoring import IgnoringLoop
+from spyglass.config.settings import Config
+from spyglass.runtime.scoreboard import Scoreboard
+from spyglass.runtime.sd_daemon import Listener
+from spyglass.worker.idle_activity import IgnoringLoop
 from spyglass.worker.loop import Loop
 
 GET = b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n"

@@ -13,18 +13,28 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from spyglass import config
-from spyglass.admin import apps, files, listening, locks, orphans, stored, systemctl, taken, units
-from spyglass.admin.outside import lines_of
-from spyglass.admin.sandbox import told_to_end
-from spyglass.admin.systemctl import RefusedError, service_of, socket_of
+from spyglass.config import settings
 from spyglass.errors import ConfigError, StartError
+from spyglass.ops import (
+    address_conflicts,
+    address_owners,
+    apps,
+    atomic_files,
+    locks,
+    orphaned_apps,
+    state_directory,
+    systemctl,
+    unit_directives,
+)
+from spyglass.ops.sandboxed_check import told_to_end
+from spyglass.ops.systemctl import RefusedError, service_of, socket_of
+from spyglass.ops.untrusted_text import lines_of
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterable, Mapping
 
-    from spyglass.admin.apps import App
+    from spyglass.ops.apps import App
 
 HELP = "have systemd follow what stands in /etc/spyglass: make the units' drop-ins, show what changes, and listen"
 
@@ -45,8 +55,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     names = list(dict.fromkeys(options.names)) or apps.names()
     if not names:
-        print(f"nothing to do: there is no app in {config.DIRECTORY}; 'spyglass new' makes one")
-        _tell_orphans(orphans.ask())
+        print(f"nothing to do: there is no app in {settings.DIRECTORY}; 'spyglass new' makes one")
+        _tell_orphans(orphaned_apps.ask())
         return 0
     if not options.dry_run and os.geteuid() != 0:
         raise ConfigError("only root may change units: sudo spyglass apply, or --dry-run to see what would change")
@@ -54,7 +64,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         steps, left = _apply(names, options.dry_run, changes)
     finally:
-        files.show(changes)  # when the lock is given back: a reader may be slow
+        atomic_files.show(changes)  # when the lock is given back: a reader may be slow
     if any(step.work for step in steps):
         _tell(steps, "would be " if options.dry_run else "")
     else:
@@ -62,7 +72,7 @@ def run(options: argparse.Namespace) -> int:
     for step in steps:
         for note in step.app.notes:
             print(f"{step.name}: {note}")
-        for finding in stored.examine(step.name, step.app.config.user):
+        for finding in state_directory.examine(step.name, step.app.config.user):
             print(f"{finding.where}: {finding.what}: {'; '.join(finding.cure)}")
     _tell_orphans(left)
     return 0
@@ -73,11 +83,11 @@ def _apply(names: list[str], dry: bool, changes: list[str]) -> tuple[list[Step],
     # A dry run only reads, also for those who are not root and could take no lock.
     with nullcontext() if dry else locks.held("units", "changing units"):
         steps, faults = plan(names)
-        left = orphans.ask()
+        left = orphaned_apps.ask()
         if faults:
             # The old name of an app may have what the new one asks for.
             raise ConfigError(faults[0], also=[*faults[1:], *_said_of(left), "nothing was changed"])
-        changes += [line for step in steps for line in files.difference(step.changes)]
+        changes += [line for step in steps for line in atomic_files.difference(step.changes)]
         if not dry and any(step.work for step in steps):
             # A terminal that is closed half-way must not leave sockets stopped.
             with told_to_end():
@@ -141,7 +151,7 @@ def plan(names: list[str]) -> tuple[list[Step], list[str]]:
     shown = systemctl.show([unit for name in valid for unit in (socket_of(name), service_of(name))], _PROPERTIES)
     steps = [Step(known[name], shown[socket_of(name)], shown[service_of(name)]) for name in valid]
     # Whose addresses change in this run leaves the old ones to whoever wants them.
-    free = [each for step in steps if step.listens for each in taken.addresses_of(step.socket)]
+    free = [each for step in steps if step.listens for each in address_conflicts.addresses_of(step.socket)]
     for step in steps:
         apps.examine(step.app, known.values(), free)
         if not step.app.faults:
@@ -154,22 +164,22 @@ def _compare(step: Step) -> None:
     if step.socket["LoadState"] == "not-found":
         app.faults.append(f"{app.file}: systemd knows no {socket_of(app.name)}: is the package installed?")
         return
-    lost = listening.missing(step.socket)
+    lost = address_owners.missing(step.socket)
     step.lost = bool(lost)
     # A restart of the socket would fail, and take its other addresses along.
     app.faults += [f"{app.file}: listen: {path}: there is a file of that name, which is no socket" for path in lost if os.path.exists(path)]
-    for path, text in units.drop_ins(app.name, app.config, app.program.command).items():
-        there = files.read(path)
-        if there and not units.is_untouched(there):
-            app.faults.append(_edited(path, units.is_ours(there)))
+    for path, text in unit_directives.drop_ins(app.name, app.config, app.program.command).items():
+        there = atomic_files.read(path)
+        if there and not unit_directives.is_untouched(there):
+            app.faults.append(_edited(path, unit_directives.is_ours(there)))
         elif there != text:
             step.changes[path] = text
             step.before[path] = there
-    socket, service = units.path_of(socket_of(app.name)), units.path_of(service_of(app.name))
+    socket, service = unit_directives.path_of(socket_of(app.name)), unit_directives.path_of(service_of(app.name))
     # Limits are followed by a service that runs, as soon as systemd has read them.
-    step.rest = _lines(step.before.get(service, ""), units.LIMITS) != _lines(step.changes.get(service, ""), units.LIMITS)
+    step.rest = _lines(step.before.get(service, ""), unit_directives.LIMITS) != _lines(step.changes.get(service, ""), unit_directives.LIMITS)
     step.moves = step.listens and (
-        _lines(step.before.get(socket, "")) != _lines(step.changes.get(socket, "")) or taken.is_deaf(taken.addresses_of(step.socket))
+        _lines(step.before.get(socket, "")) != _lines(step.changes.get(socket, "")) or address_conflicts.is_deaf(address_conflicts.addresses_of(step.socket))
     )
 
 
@@ -209,7 +219,7 @@ class _Doing:
             for path, text in step.changes.items():
                 self._written.append((path, step.before[path]))
                 try:
-                    files.write(path, text)
+                    atomic_files.write(path, text)
                 except OSError as error:
                     raise ApplyError(f"{path}: cannot be written: {error.strerror}") from None
 
@@ -249,19 +259,19 @@ class _Doing:
         """A drop-in of the administrator's own may have changed addresses, too, and systemd reads everything."""
         unmoved = {socket_of(step.name): step for step in self._steps if step.listens and not step.moves}
         for name, properties in systemctl.show(unmoved, ["Listen"]).items():
-            if taken.is_deaf(taken.addresses_of(properties)):
+            if address_conflicts.is_deaf(address_conflicts.addresses_of(properties)):
                 self._touched.append(name)
                 systemctl.ask("restart", name)
-                for address in set(listening.addresses(unmoved[name].socket)) - set(listening.addresses(properties)):
+                for address in set(address_owners.addresses(unmoved[name].socket)) - set(address_owners.addresses(properties)):
                     if address.startswith("/"):
-                        listening.remove_stale(address)
+                        address_owners.remove_stale(address)
 
     def _take_back(self, error: BaseException) -> None:
         """Raises ApplyError in place of what has gone wrong."""
         done: list[str] = []
         for path, text in reversed(self._written):
             try:
-                files.write(path, text)
+                atomic_files.write(path, text)
             except OSError as second:
                 done.append(f"{path} could not be put back: {second.strerror}")
         if self._touched:
@@ -300,9 +310,9 @@ def _tell(steps: Iterable[Step], be: str) -> None:
         deeds = ", ".join(_deeds(step, be)) or f"{be}read anew"
         print(f"{step.name}: {deeds}; {'would listen' if be else 'listens'} on {where}")
         for address in step.app.addresses:
-            if taken.is_absent(address):
+            if address_conflicts.is_absent(address):
                 print(f"{step.name}: this machine does not have {address.host} now; {address} works as soon as it does")
-        if not units.has_user_namespaces():
+        if not unit_directives.has_user_namespaces():
             print(f"{step.name}: runs without PrivateUsers=, for this machine allows no user namespaces (sysctl user.max_user_namespaces)")
         if step.app.program.version:
             print(f"{step.name}: runs on the Spyglass of its environment, {step.app.program.version}, which is not the package's version")
@@ -316,7 +326,7 @@ def _tell_orphans(left: Mapping[str, str]) -> None:
 
 
 def _said_of(left: Mapping[str, str]) -> list[str]:
-    return [f"{name}: {orphans.says(name, what)}" for name, what in left.items()]
+    return [f"{name}: {orphaned_apps.says(name, what)}" for name, what in left.items()]
 
 
 def _deeds(step: Step, be: str) -> list[str]:

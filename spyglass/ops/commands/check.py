@@ -12,25 +12,25 @@ import select
 import sys
 import time
 
-from spyglass import zygote
-from spyglass.config import SETTINGS
-from spyglass.doors import LONGEST_WAIT
+from spyglass.config.setting_errors import shown
+from spyglass.config.settings import SETTINGS
 from spyglass.errors import EX_CONFIG, LoadError
-from spyglass.generation import how_it_ended, is_end, is_pid
-from spyglass.inherited import Found, refuse, remedy
-from spyglass.lean import signal, socket
-from spyglass.loader import module_of
-from spyglass.printable import one_line
-from spyglass.shared import Shared
-from spyglass.wording import shown
-from spyglass.zygote import Watch, Zygote
+from spyglass.master.generation import how_it_ended, is_end, is_pid
+from spyglass.runtime.fast_imports import signal, socket
+from spyglass.runtime.poller import LONGEST_WAIT
+from spyglass.runtime.printable import one_line
+from spyglass.runtime.shared_memory import Shared
+from spyglass.zygote import main as zygote
+from spyglass.zygote.app_loader import module_of
+from spyglass.zygote.fork_safety import Found, refuse, remedy
+from spyglass.zygote.main import Watch, Zygote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from spyglass.config import Config
+    from spyglass.config.settings import Config
     from spyglass.log import Log
 
 _LAST_WORDS = 2.0  # seconds for the traceback of what hangs
@@ -245,7 +245,7 @@ class _RehearsingZygote(Zygote):
     """Tells what it sees, and its worker does not work."""
 
     def _load_app(self) -> None:
-        from spyglass.places import Places
+        from spyglass.zygote.where_opened import Places
 
         self._places = Places()
         self._began = time.monotonic()

@@ -7,14 +7,17 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from spyglass.admin import ailments, apps, table, traps, views
-from spyglass.admin.table import paint
+from spyglass.ops import app_status, apps
+from spyglass.ops import terminal as table
+from spyglass.ops.doctor_checks import machine as ailments
+from spyglass.ops.doctor_checks import units as traps
+from spyglass.ops.terminal import paint
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-    from spyglass.admin.traps import Finding
+    from spyglass.ops.doctor_checks.units import Finding
 
 HELP = "look for what breaks the promises: units, sockets that have failed, the machine; say why and how to mend it"
 
@@ -38,11 +41,11 @@ def run(options: argparse.Namespace) -> int:
 
 def examine(wanted: Sequence[str] = ()) -> list[Finding]:
     """All that is wrong, the machine first, then app by app; what is grave before what is not."""
-    names = views.names()
+    names = app_status.names()
     for name in wanted:
         if name not in names:
-            raise views.NoSuchAppError(name)
-    found = views.look([*(wanted or names), views.DEFAULT], dict.fromkeys((*views.PROPERTIES, *traps.PROPERTIES)))
+            raise app_status.NoSuchAppError(name)
+    found = app_status.look([*(wanted or names), app_status.DEFAULT], dict.fromkeys((*app_status.PROPERTIES, *traps.PROPERTIES)))
     if found[-1].socket.get("LoadState") != "loaded":
         found.pop()
     known = {name: apps.read(name) for name in apps.names()}

@@ -7,14 +7,15 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from spyglass.admin import table, views
-from spyglass.admin.table import Column
+from spyglass.ops import app_status as views
+from spyglass.ops import terminal as table
+from spyglass.ops.terminal import Column
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-    from spyglass.admin.views import View
+    from spyglass.ops.app_status import View
 
 HELP = "show every app: asleep, awake, failing or off, where it listens, when it woke and why it left; wakes none"
 

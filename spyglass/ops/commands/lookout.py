@@ -12,17 +12,17 @@ import select
 import sys
 import time
 
-from spyglass.addresses import FIRST_FD, address_text
-from spyglass.doors import LONGEST_WAIT
 from spyglass.errors import ListenerError, UsageError
-from spyglass.lean import Listening, signal, signal_name, socket
-from spyglass.signals import Signals, hold_back_unheard
+from spyglass.runtime.addresses import FIRST_FD, address_text
+from spyglass.runtime.fast_imports import Listening, signal, signal_name, socket
+from spyglass.runtime.poller import LONGEST_WAIT
+from spyglass.runtime.signals import Signals, hold_back_unheard
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from spyglass.config import Config
+    from spyglass.config.settings import Config
     from spyglass.log import Log
 
 _STOP = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)

@@ -6,12 +6,12 @@ import os
 import textwrap
 from typing import TYPE_CHECKING
 
-from spyglass import config
-from spyglass.admin import files, guess
-from spyglass.config import SETTINGS
+from spyglass.config import settings as config
+from spyglass.config.setting_errors import default_text
+from spyglass.config.settings import SETTINGS
+from spyglass.config.unit_settings import address, unfit
 from spyglass.errors import ConfigError, UsageError
-from spyglass.unit_settings import address, unfit
-from spyglass.wording import default_text
+from spyglass.ops import app_detection, atomic_files
 
 if TYPE_CHECKING:
     import argparse
@@ -50,7 +50,7 @@ def run(options: argparse.Namespace) -> int:
     if not os.path.isdir(directory):
         raise ConfigError(f"{directory} is not a directory")
     values: dict[str, object] = {"app": options.app or _guess(directory), "directory": directory}
-    if venv := options.venv if options.venv is not None else guess.venv_in(directory):
+    if venv := options.venv if options.venv is not None else app_detection.venv_in(directory):
         values["venv"] = venv
     if options.listen:
         values["listen"] = [_listen(word) for word in options.listen]
@@ -98,7 +98,7 @@ def _listen(word: str) -> object:
 
 
 def _guess(directory: str) -> str:
-    found = guess.apps_in(directory)
+    found = app_detection.apps_in(directory)
     if len(found) == 1:
         return found[0]
     if found:
@@ -108,7 +108,7 @@ def _guess(directory: str) -> str:
 
 def _write(file: str, content: str) -> None:
     try:
-        files.write(file, content, new=True)
+        atomic_files.write(file, content, new=True)
     except FileExistsError:
         raise ConfigError(f"there is {file} already: change it, or take another name") from None
     except OSError as error:

@@ -14,11 +14,11 @@ import subprocess
 import sys
 import time
 
-from spyglass.config import file_for
+from spyglass.config.settings import file_for
 from spyglass.errors import EX_UNAVAILABLE, UsageError
 from spyglass.log import open_log
-from spyglass.printable import one_line
-from spyglass.reloading import desk_addresses
+from spyglass.master.reload_socket import desk_addresses
+from spyglass.runtime.printable import one_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -6,10 +6,10 @@ import glob
 import os
 from typing import TYPE_CHECKING
 
-from spyglass import config
-from spyglass.admin import files, locks, systemctl, units
-from spyglass.admin.systemctl import RefusedError, service_of, socket_of
+from spyglass.config import settings
 from spyglass.errors import ConfigError
+from spyglass.ops import atomic_files, locks, systemctl, unit_directives
+from spyglass.ops.systemctl import RefusedError, service_of, socket_of
 
 if TYPE_CHECKING:
     import argparse
@@ -27,7 +27,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     names = list(dict.fromkeys(options.names))
-    paths = {name: config.file_for(name) for name in names}
+    paths = {name: settings.file_for(name) for name in names}
     if os.geteuid() != 0:
         raise ConfigError("only root may do that: sudo spyglass remove")
     with locks.held("units", "changing units"):
@@ -66,15 +66,15 @@ def _remove(name: str) -> None:
     systemctl.ask("disable", socket_of(name))
     systemctl.ask("stop", service_of(name))
     for path in _drop_ins(name):
-        if units.is_untouched(files.read(path)):
-            files.write(path, "")
+        if unit_directives.is_untouched(atomic_files.read(path)):
+            atomic_files.write(path, "")
     systemctl.ask("daemon-reload")
     # One that has failed would be shown until the next boot; one that has not is not known any more, which is as well.
     systemctl.run("reset-failed", socket_of(name), service_of(name))
 
 
 def _drop_ins(name: str) -> list[str]:
-    paths = (units.path_of(unit) for unit in (socket_of(name), service_of(name)))
+    paths = (unit_directives.path_of(unit) for unit in (socket_of(name), service_of(name)))
     return [path for path in paths if os.path.lexists(path)]
 
 
@@ -95,7 +95,7 @@ def _purge(name: str, file: str) -> list[str]:
 
 
 def _secrets(name: str) -> str:
-    return os.path.join(config.DIRECTORY, f"{name}.env")  # EnvironmentFile= of the template
+    return os.path.join(settings.DIRECTORY, f"{name}.env")  # EnvironmentFile= of the template
 
 
 def _stored(name: str) -> list[str]:
@@ -106,7 +106,7 @@ def _left(name: str, file: str) -> list[str]:
     """What there is of the app outside of systemd: files of the administrator's, and what it has stored."""
     written = [path for path in (file, _secrets(name)) if os.path.lexists(path)]
     for unit in (socket_of(name), service_of(name)):
-        written += sorted(glob.glob(os.path.join(units.DIRECTORY, f"{unit}.d", "*")))
+        written += sorted(glob.glob(os.path.join(unit_directives.DIRECTORY, f"{unit}.d", "*")))
     return written + _stored(name)
 
 

@@ -9,18 +9,20 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from spyglass.admin import journal, outside, table, views
-from spyglass.admin.differing import settings
-from spyglass.admin.table import Column, ago, local, paint
-from spyglass.counters import one_line
-from spyglass.memory import share
+from spyglass.master.counters import one_line
+from spyglass.master.worker_memory import share
+from spyglass.ops import app_status as views
+from spyglass.ops import journal, untrusted_text
+from spyglass.ops import terminal as table
+from spyglass.ops.effective_settings import settings
+from spyglass.ops.terminal import Column, ago, local, paint
 
 if TYPE_CHECKING:
     import argparse
 
-    from spyglass.admin.differing import Settings
-    from spyglass.admin.journal import Entry, Traceback
-    from spyglass.admin.views import View
+    from spyglass.ops.app_status import View
+    from spyglass.ops.effective_settings import Settings
+    from spyglass.ops.journal import Entry, Traceback
 
 HELP = "show one app in depth: units, workers, settings, the last lines of the journal and the last traceback; wakes nobody"
 
@@ -164,7 +166,7 @@ class Report:
 def processes(view: View) -> list[Process]:
     """Those of its service: of workers, what the Master has noted of them; of all, what they take (bytes), where that can be read."""
     noted = {each.pid: each for each in view.record.workers} if view.record is not None and view.record.awake else {}
-    master = outside.number(view.service.get("MainPID"))
+    master = untrusted_text.number(view.service.get("MainPID"))
     found: list[Process] = []
     for pid in views.members(view.service):
         try:
@@ -203,7 +205,7 @@ def _since(view: View) -> str:
 
 
 def _changed(unit: views.Properties) -> float | None:
-    monotonic = outside.number(unit.get("StateChangeTimestampMonotonic")) / 1e6
+    monotonic = untrusted_text.number(unit.get("StateChangeTimestampMonotonic")) / 1e6
     return time.time() - time.monotonic() + monotonic if monotonic else None
 
 
@@ -226,7 +228,7 @@ def _limits(service: views.Properties) -> str:
     limits = [
         f"{title} {table.size(value)}"
         for title, name in (("high", "MemoryHigh"), ("max", "MemoryMax"))
-        if 0 < (value := outside.number(service.get(name))) < 1 << 62
+        if 0 < (value := untrusted_text.number(service.get(name))) < 1 << 62
     ]
     return f" ({', '.join(limits)})" if limits else ""
 

@@ -10,17 +10,18 @@ import sys
 from typing import TYPE_CHECKING
 
 import spyglass
-from spyglass import config
-from spyglass.admin import apps, files, listening, orphans, reach, stored, taken, units, views
-from spyglass.admin.program import packaged_version, version_in
-from spyglass.admin.traps import FEWEST_WAITING, Finding, Properties, systemctl
+from spyglass.config import settings as config
 from spyglass.errors import ConfigError
+from spyglass.ops import address_conflicts, address_owners, apps, atomic_files, orphaned_apps, state_directory, unit_directives, user_access
+from spyglass.ops import app_status as views
+from spyglass.ops.app_interpreter import packaged_version, version_in
+from spyglass.ops.doctor_checks.units import FEWEST_WAITING, Finding, Properties, systemctl
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from spyglass.admin.apps import App
-    from spyglass.admin.views import View
+    from spyglass.ops.app_status import View
+    from spyglass.ops.apps import App
 
 MACHINE = "machine"
 _NSSWITCH = "/etc/nsswitch.conf"
@@ -42,7 +43,7 @@ def of_the_machine(services: Iterable[Properties]) -> list[Finding]:
 
 def _namespaces(services: Iterable[Properties]) -> list[Finding]:
     """hardening-runtime forbids what PrivateUsers= is made of."""
-    if units.has_user_namespaces():
+    if unit_directives.has_user_namespaces():
         return []
     private = [service["Id"] for service in services if service.get("PrivateUsers") == "yes"]
     what = "this machine allows no user namespaces (sysctl user.max_user_namespaces, which hardening-runtime sets to 0)"
@@ -91,7 +92,7 @@ def _somaxconn() -> list[Finding]:
 
 def _byte_code() -> list[Finding]:
     """Of our own: the package has it made when it is installed, and no service may write there."""
-    specs = [importlib.util.find_spec(f"spyglass.{name}") for name in ("cli", "master", "worker.loop", "wsgi")]
+    specs = [importlib.util.find_spec(f"spyglass.{name}") for name in ("cli", "master.main", "worker.loop", "gateway.wsgi")]
     missing = [spec.cached for spec in specs if spec is not None and spec.cached and not os.path.exists(spec.cached)]
     if not missing:
         return []
@@ -141,29 +142,29 @@ def of_the_app(view: View, others: Mapping[str, App]) -> list[Finding]:
     """What is wrong with what an app is made of; `others` are all apps that have a file of settings."""
     user = "" if view.service.get("DynamicUser") == "yes" else view.service.get("User", "")
     findings = [*_deaf(view.name, view.socket, view.service), *_absent(view.name, view.socket)]
-    findings += [*stored.examine(view.name, user), *_cache(view)]
+    findings += [*state_directory.examine(view.name, user), *_cache(view)]
     if view.name in others:
         findings += [*_file(others[view.name], view, others), *_applied(others[view.name], view)]
     return findings
 
 
 def _deaf(name: str, socket: Properties, service: Properties) -> list[Finding]:
-    deaf = listening.deaf(socket)
-    if not deaf and taken.is_deaf(taken.addresses_of(socket)):
-        deaf = listening.addresses(socket)  # but for its service, as long as that is awake
+    deaf = address_owners.deaf(socket)
+    if not deaf and address_conflicts.is_deaf(address_conflicts.addresses_of(socket)):
+        deaf = address_owners.addresses(socket)  # but for its service, as long as that is awake
     if not deaf or socket.get("ActiveState") != "active":
         return []
     why = "systemd has read that its addresses are others, and closed those that there were: until it is restarted all clients are refused"
     if service.get("ActiveState") in ("active", "reloading"):
         why += ", as soon as the app, which has them still, exits"
-    if missing := listening.missing(socket):
+    if missing := address_owners.missing(socket):
         why = f"{missing[0]} was deleted, and no client finds the socket without its file: until it is restarted all connections fail"
     return [Finding(name, f"{socket['Id']} is active, but nobody listens on {', '.join(deaf)}", why, [systemctl("restart", socket["Id"])])]
 
 
 def _absent(name: str, socket: Properties) -> list[Finding]:
     """Addresses that this machine does not have now: no fault on the standby of another machine, but it may be a mistake."""
-    absent = [address for address in taken.addresses_of(socket) if taken.is_absent(address)]
+    absent = [address for address in address_conflicts.addresses_of(socket) if address_conflicts.is_absent(address)]
     if not absent or socket.get("ActiveState") != "active":
         return []
     what = f"{socket['Id']} listens on {', '.join(map(str, absent))}, but this machine does not have that address now"
@@ -180,7 +181,7 @@ def _file(app: App, view: View, others: Mapping[str, App]) -> list[Finding]:
         return []  # to us, who are not root
     if os.geteuid() == 0 and not app.faults:
         active = view.socket.get("ActiveState") == "active"
-        apps.examine(app, others.values(), taken.addresses_of(view.socket) if active else ())
+        apps.examine(app, others.values(), address_conflicts.addresses_of(view.socket) if active else ())
     findings = []
     for fault in app.faults:
         cure = _let_in(app) if f"{app.file} is closed to " in fault else [f"${{EDITOR:-nano}} {shlex.quote(app.file)}"]
@@ -193,7 +194,7 @@ def _file(app: App, view: View, others: Mapping[str, App]) -> list[Finding]:
 
 def _let_in(app: App) -> list[str]:
     """Return the commands that let the app, and no other user, read its settings file: it was closed for a reason."""
-    group = reach.account(app.config.user, app.config.group).group
+    group = user_access.account(app.config.user, app.config.group).group
     made = [] if group else [f"addgroup --quiet --system {app.name}", f"sed -i '1i group = \"{app.name}\"' {app.file}"]
     return [*made, f"chgrp {group or app.name} {app.file}", f"chmod g+r {app.file}", *([f"spyglass apply {app.name}"] if made else [])]
 
@@ -220,9 +221,9 @@ def _applied(app: App, view: View) -> list[Finding]:
     if app.faults or not (view.socket.get("ActiveState") == "active" or view.socket.get("UnitFileState") == "enabled"):
         return []
     findings = []
-    for path, text in units.drop_ins(app.name, app.config, app.program.command).items():
-        there = files.read(path)
-        if there and not units.is_untouched(there):
+    for path, text in unit_directives.drop_ins(app.name, app.config, app.program.command).items():
+        there = atomic_files.read(path)
+        if there and not unit_directives.is_untouched(there):
             why = "'spyglass apply' does not touch what others have written, so the file of settings does not count here"
             cure = [f"${{EDITOR:-nano}} {shlex.quote(path)}"]
             findings.append(Finding(app.name, f"{path} is not as 'spyglass apply' has made it", why, cure, grave=False))
@@ -236,7 +237,7 @@ def _applied(app: App, view: View) -> list[Finding]:
 def left_over(views: Iterable[View], wanted: Sequence[str] = ()) -> list[Finding]:
     """Apps, only those in `wanted` if there are any, whose file of settings was renamed or deleted. `views` are of all with units."""
     findings = []
-    for name, left in orphans.find({view.name: (view.socket, view.service) for view in views}).items():
+    for name, left in orphaned_apps.find({view.name: (view.socket, view.service) for view in views}).items():
         if wanted and name not in wanted:
             continue
         why = "an app of that name, made anew, would begin with them"
@@ -253,7 +254,7 @@ def _cache(view: View) -> list[Finding]:
     path = os.path.join(_CACHE, *directory[:1])
     if not directory or not view.counted("requests") or not os.path.isdir(path):
         return []
-    if files.holds_files(os.path.join(path, "pycache")):
+    if atomic_files.holds_files(os.path.join(path, "pycache")):
         return []
     why = "it is compiled anew at each wake; without the directory systemd makes another, for the right user"
     cure = [f"rm -rf {shlex.quote(os.path.realpath(path))}"]

@@ -11,11 +11,11 @@ import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from spyglass import printable
-from spyglass.admin import listening, unit_files
-from spyglass.admin.outside import number
-from spyglass.admin.views import BROKEN, FAILING, ending
-from spyglass.counters import one_line
+from spyglass.master.counters import one_line
+from spyglass.ops import address_owners, unit_files
+from spyglass.ops.app_status import BROKEN, FAILING, ending
+from spyglass.ops.untrusted_text import number
+from spyglass.runtime import printable
 
 Properties = Mapping[str, str]
 
@@ -193,7 +193,7 @@ class _Examination:
     def _directories(self) -> None:
         service = self._service
         for directory in service.get("RuntimeDirectory", "").split():
-            inside = [address for address in listening.addresses(self._socket) if address.startswith(f"/run/{directory}/")]
+            inside = [address for address in address_owners.addresses(self._socket) if address.startswith(f"/run/{directory}/")]
             if inside and service.get("RuntimeDirectoryPreserve") != "yes":
                 why = f"systemd removes that directory when the app leaves, and with it {inside[0]}: nobody finds it any more"
                 self._setting(service, f"RuntimeDirectory={directory}", why, "RuntimeDirectory")
