@@ -1,4 +1,4 @@
-"""Responses of the server's own that end a connection. Apart from response.py because the Master needs them and no more of HTTP."""
+"""Responses of the server's own that end a connection. Apart from response_head.py because the Master needs them and no more of HTTP."""
 
 from __future__ import annotations
 

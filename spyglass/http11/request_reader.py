@@ -30,7 +30,7 @@ METHODS = frozenset(
 )
 _LONGEST_METHOD = 32  # bytes; RFC 9112 3 wants 501 for a longer one than any that is known, and the longest of those has 17
 _HTTP = b"HTTP/"
-# By these a proxy before us speaks for others; whether it may, see forwarded.py. Their names are those in the setting `forwarded_headers`.
+# By these a proxy before us speaks for others; whether it may, see forwarded_headers.py. Their names are those in the setting `forwarded_headers`.
 FORWARDED_NAMES = {name: f"HTTP_X_FORWARDED_{name.upper()}" for name in X_FORWARDED} | {"forwarded": "HTTP_FORWARDED"}
 PROXY_FIELDS = frozenset(FORWARDED_NAMES.values())
 # What is longer is not kept for next time: idle connections must not cost much memory.

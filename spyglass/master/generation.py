@@ -1,7 +1,7 @@
 """A generation as the Master sees it: one zygote, its channel and its workers.
 
 Two may live side by side, on the same listeners and the same scoreboard: the one that serves and the one that is to take over. Here
-stands what is done to processes and what is heard from them; whether to do it is decided in the Master, by the rules in fleet.py.
+stands what is done to processes and what is heard from them; whether to do it is decided in the Master, by the rules in worker_pool.py.
 """
 
 from __future__ import annotations

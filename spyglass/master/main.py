@@ -4,7 +4,7 @@ systemd (or the lookout) starts it with the listening sockets. It never imports 
 forked from it loads the app and forks the workers. Two generations may live side by side, `serving` and `loading`; what is neither
 any more is `retired` until its last process has gone. When there is nobody to serve, the Master answers 503 itself (`failing`).
 
-Nobody is lost to the leaving (quiet.py). STOPPING=1 cannot be taken back (sd_notify(3)), so it is said after the decision and never before.
+Nobody is lost to the leaving (idle_exit.py). STOPPING=1 cannot be taken back (sd_notify(3)), so it is said after the decision and never before.
 """
 
 from __future__ import annotations

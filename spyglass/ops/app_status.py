@@ -246,7 +246,7 @@ def _remember(view: View, boot: float) -> None:
 
 
 def memory(service: Properties) -> int | None:
-    """Bytes that the app's processes take: as the kernel counts them for the unit, else the sum of their shares (memory.py)."""
+    """Bytes that the app's processes take: as the kernel counts them for the unit, else the sum of their shares (worker_memory.py)."""
     current = number(service.get("MemoryCurrent"), -1)
     if 0 <= current < 1 << 62:
         return current

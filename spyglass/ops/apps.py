@@ -198,7 +198,7 @@ def _closed(name: str, path: str, where: str, who: user_access.Account) -> str:
 
 
 def _examine_secrets(app: App) -> None:
-    """Check what systemd reads as root for the app: only root may be able to replace it (ownership.py)."""
+    """Check what systemd reads as root for the app: only root may be able to replace it (path_ownership.py)."""
     secrets = os.path.join(settings.DIRECTORY, f"{app.name}.env")  # EnvironmentFile= of the template
     if why := not_roots(secrets):
         app.faults.append(f"{secrets}: {why}")

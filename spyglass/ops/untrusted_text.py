@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 _DIGITS = re.compile(r"[0-9]{1,20}")
-# Colours are ours alone (table.py, files.py): no text with which others could hide, move or ask for something is among them.
+# Colours are ours alone (terminal.py, atomic_files.py): no text with which others could hide, move or ask for something is among them.
 _OURS = re.compile(r"(\033\[(?:0|1|2|31|32|33|36|1;31)?m)")
 
 

@@ -1,4 +1,4 @@
-"""Brings httptools in for request.py, without what an import of it brings along, and out of an app's sight again.
+"""Brings httptools in for request_reader.py, without what an import of it brings along, and out of an app's sight again.
 
 httptools/parser/__init__.py imports `typing` for the sake of a class that documents the callbacks, and with it `re`, `contextlib` and
 `warnings`: half a bare interpreter's start, at each wake. What parses is a C module beside it. So the two packages around that module

@@ -37,7 +37,7 @@ HEARD = 9  # when its loop heard the bell last, monotonic nanoseconds: the one s
 ERRORS = 11  # of the answers, those with a status of 5xx that were the app's
 IGNORED = 10  # how many of the open ones do not put off the leaving, for nothing but what is ignored (idle_ignore) came by them
 # And what a zygote writes, too.
-HOLDS = 8  # how many times the app wants to stay awake at the moment (awake.py), and
+HOLDS = 8  # how many times the app wants to stay awake at the moment (api.py), and
 _REASON, _WORDS = 16, 8  # why, in UTF-8: the first of so many cells
 _CELLS = 24  # a slot fills cache lines, so that two workers never write to the same one
 

@@ -1,12 +1,12 @@
 """One client: bytes in, bytes out, and what happens when either stops.
 
-A connection may have to introduce itself first: *greeting* (greeting.py), where `proxy_protocol` is on. From then on it is always in one of
+A connection may have to introduce itself first: *greeting* (proxy_header.py), where `proxy_protocol` is on. From then on it is always in one of
 three conditions: *reading* (waiting for the rest of a request, or for the next one), *responding*
 (an exchange is under way; nothing is read meanwhile, which bounds what a client can make us keep), or *lingering* (the last answer
 is out, its client is still sending: what it sends is read and dropped, for closing on unread bytes sends a reset that can destroy the
 answer on its way, RFC 9112 9.6).
 
-All of it is run by the leader of the crew (crew.py), but for the exchange itself. Wherever the app is called, this thread may lose
+All of it is run by the leader of the crew (leader_followers.py), but for the exchange itself. Wherever the app is called, this thread may lose
 the lead; what follows the call is then done by another, through `resume()`.
 """
 
@@ -76,7 +76,7 @@ class Connection(Sender):
         self._deaf = False  # nor could it: it was idle for too long
         self._greeting: Greeting | None = None
         self._endpoints: Endpoints | None = None  # of whom a PROXY header has told
-        self.seen: Seen | None = None  # room.py's
+        self.seen: Seen | None = None  # slow_clients.py's
 
     def __str__(self) -> str:
         if self._listener.is_unix:

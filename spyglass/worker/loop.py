@@ -1,6 +1,6 @@
 """The worker's loop: one epoll over the listeners, the connections, the Master's bell and the signals.
 
-All of it belongs to the crew's leader (crew.py). Calling the app can take the lead away, at which an exception leaves `turn()` in the
+All of it belongs to the crew's leader (leader_followers.py). Calling the app can take the lead away, at which an exception leaves `turn()` in the
 middle. So a turn does first what calls no app: it takes note of all that is ready, sends what other threads have made, and checks the
 deadlines. Then it serves what is ready, in an order that outlives the leader.
 

@@ -1,6 +1,6 @@
 """A worker with all its threads, in this process: its loop runs in a thread of its own, and the test is its clients.
 
-For whatever may happen to a crew (crew.py) when calls are short and long, bodies are pulled slowly and clients leave: the app notices when
+For whatever may happen to a crew (leader_followers.py) when calls are short and long, bodies are pulled slowly and clients leave: the app notices when
 two threads are in one body, or another than the one that began it, and counts how often each is closed. Afterwards nobody may be left.
 """
 
