@@ -1,7 +1,8 @@
-"""Spyglass: a preforking WSGI server that lives inside systemd. Asleep, an app costs nothing.
+"""Spyglass: a preforking WSGI server that lives inside systemd. Asleep, an app costs
+nothing.
 
-Here is what an app may ask of it: `stay_awake()` and `last_wake()`. Every wake imports this file, so they come when they are asked for
-(PEP 562).
+Here is what an app may ask of it: `stay_awake()` and `last_wake()`. Every wake imports
+this file, so they come when they are asked for (PEP 562).
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
     from spyglass.runtime.shared_memory import Shared
     from spyglass.woken import last_wake as last_wake
 
-# Of the process that the app runs in, where a server has forked it: its pid, its slot of the scoreboard, and what rings the bell.
+# Of the process that the app runs in, where a server has forked it: its pid, its slot
+# of the scoreboard, and what rings the bell.
 _slot: tuple[int, memoryview[int], Callable[[], None]] | None = None
 # And by what it serves: what all processes share, and the settings.
 _serving: tuple[Shared, Config] | None = None

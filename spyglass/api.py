@@ -1,4 +1,5 @@
-"""`spyglass.stay_awake()`: an app that works without a request, in a thread of its own, says so, and nobody leaves meanwhile.
+"""`spyglass.stay_awake()`: an app that works without a request, in a thread of its own,
+says so, and nobody leaves meanwhile.
 
     with spyglass.stay_awake("nightly import"):
         ...
@@ -6,12 +7,16 @@
     @spyglass.stay_awake()
     def rebuild_index(): ...
 
-A hold is a number in the slot of the process that the app runs in (scoreboard.py): a worker, or the zygote, where the threads live
-that a preloaded app has started when it was imported. Taking one and ending it is a few stores to memory; the Master reads them when it
-considers leaving. Where no server has given the process a slot a hold means nothing and does no harm: under another server, in tests, at
-a prompt. So it is in what the app forks itself, for whoever is killed while it holds could never let go: let its parent hold, then.
+A hold is a number in the slot of the process that the app runs in (scoreboard.py): a
+worker, or the zygote, where the threads live that a preloaded app has started when it
+was imported. Taking one and ending it is a few stores to memory; the Master reads them
+when it considers leaving. Where no server has given the process a slot a hold means
+nothing and does no harm: under another server, in tests, at a prompt. So it is in what
+the app forks itself, for whoever is killed while it holds could never let go: let its
+parent hold, then.
 
-There is no lock. What holds may be ended anywhere, also where a generator that holds is collected in the middle of taking another.
+There is no lock. What holds may be ended anywhere, also where a generator that holds is
+collected in the middle of taking another.
 """
 
 from __future__ import annotations
@@ -29,19 +34,25 @@ if TYPE_CHECKING:
 
     Function = TypeVar("Function", bound=Callable[..., Any])
 
-# inspect has functions for these, and an import that an app would pay for (co_flags: the data model, "Code objects").
+# inspect has functions for these, and an import that an app would pay for (co_flags:
+# the data model, "Code objects").
 _GENERATOR, _COROUTINE, _ASYNC_GENERATOR = 0x20, 0x80, 0x200
 
 
 def stay_awake(reason: str = "") -> Hold:
-    """Hold off the leaving, as context manager or decorator; `reason` (str) is shown in the status line (so much of it as has 64 bytes).
+    """Hold off the leaving, as context manager or decorator; `reason` (str) is shown in
+    the status line (so much of it as has 64 bytes).
 
-    May be nested, used again and again, and shared by threads. A decorated generator holds from its first `next()` to its end, a decorated
-    coroutine while it runs. Of a stop or a reload it holds off the end of this process, for `graceful_timeout` at most.
-    Raises TypeError where it is used as a decorator without its parentheses, or for an asynchronous generator.
+    May be nested, used again and again, and shared by threads. A decorated generator
+    holds from its first `next()` to its end, a decorated coroutine while it runs. Of a
+    stop or a reload it holds off the end of this process, for `graceful_timeout` at
+    most. Raises TypeError where it is used as a decorator without its parentheses, or
+    for an asynchronous generator.
     """
     if not isinstance(reason, str):
-        raise TypeError("the reason must be text; as a decorator it is @stay_awake(), with parentheses")
+        raise TypeError(
+            "the reason must be text; as a decorator it is @stay_awake(), with parentheses"
+        )
     return Hold(reason)
 
 
@@ -52,7 +63,9 @@ class Hold:
 
     def __init__(self, reason: str) -> None:
         self._reason = reason
-        self._taken: list[tuple[_Holds, object]] = []  # in which process, and what is to be given back there
+        self._taken: list[
+            tuple[_Holds, object]
+        ] = []  # in which process, and what is to be given back there
 
     def __enter__(self) -> None:
         here, token = _here, object()
@@ -60,7 +73,8 @@ class Hold:
         self._taken.append((here, token))
 
     def __exit__(self, *_error: object) -> None:
-        # Of those that other threads have taken any will do. One that was taken before a fork is another process's: it means nothing here.
+        # Of those that other threads have taken any will do. One that was taken before
+        # a fork is another process's: it means nothing here.
         here, token = self._taken.pop()
         here.end(token)
 
@@ -69,8 +83,16 @@ class Hold:
 
         flags = getattr(getattr(function, "__code__", None), "co_flags", 0)
         if flags & _ASYNC_GENERATOR:
-            raise TypeError(f"stay_awake() cannot decorate an asynchronous generator: use 'with stay_awake():' in {function.__name__}()")
-        wrap = self._coroutine if flags & _COROUTINE else self._generator if flags & _GENERATOR else self._plain
+            raise TypeError(
+                f"stay_awake() cannot decorate an asynchronous generator: use 'with stay_awake():' in {function.__name__}()"
+            )
+        wrap = (
+            self._coroutine
+            if flags & _COROUTINE
+            else self._generator
+            if flags & _GENERATOR
+            else self._plain
+        )
         return update_wrapper(wrap(function), function)  # type: ignore[return-value]
 
     def _plain(self, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -96,7 +118,9 @@ class Hold:
 
 
 class _Holds:
-    """All holds of one process. `cells` is its slot, None where it has none; `ring` rings the bell that its loop hears."""
+    """All holds of one process. `cells` is its slot, None where it has none; `ring`
+    rings the bell that its loop hears.
+    """
 
     def __init__(self) -> None:
         self.cells: memoryview[int] | None = None
@@ -112,7 +136,8 @@ class _Holds:
     def end(self, token: object) -> None:
         cells = self.cells
         if cells is not None:
-            # Before the number falls, or the Master could see neither the hold nor that there was one.
+            # Before the number falls, or the Master could see neither the hold nor that
+            # there was one.
             cells[ACTIVITY] = time.monotonic_ns()
         del self._reasons[token]
         self.tell()
@@ -122,7 +147,8 @@ class _Holds:
         cells = self.cells
         if cells is None:
             return
-        # Several threads may be in here. Each looks again after it has written: whoever writes last has written what is.
+        # Several threads may be in here. Each looks again after it has written: whoever
+        # writes last has written what is.
         count = -1
         while count != len(self._reasons):
             count = cells[HOLDS] = len(self._reasons)
@@ -150,7 +176,9 @@ def adopt() -> None:
 
 
 def _forget() -> None:
-    """In a forked child, which has none of the threads that hold: the slot is its parent's."""
+    """In a forked child, which has none of the threads that hold: the slot is its
+    parent's.
+    """
     global _here
     _here.cells = None
     _here = _Holds()

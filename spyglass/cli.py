@@ -1,7 +1,8 @@
 """argv to exit status.
 
-Every import here is on the wake path: what only one command needs is imported by that command, and the parser is a few lines over the
-one table of settings, because argparse would cost a wake a quarter of a bare interpreter's start.
+Every import here is on the wake path: what only one command needs is imported by that
+command, and the parser is a few lines over the one table of settings, because argparse
+would cost a wake a quarter of a bare interpreter's start.
 """
 
 from __future__ import annotations
@@ -13,9 +14,20 @@ from spyglass.config import settings as config
 from spyglass.errors import EX_CONFIG, ConfigError, ListenerError, StartError, UsageError
 from spyglass.log import LEVELS, open_log
 
-_SERVERS = ("serve", "lookout", "check", "reload")  # all else an administrator types, and is looked up off the wake path
+_SERVERS = (
+    "serve",
+    "lookout",
+    "check",
+    "reload",
+)  # all else an administrator types, and is looked up off the wake path
 
-_CHANGE = ("apply", "lookout", "new", "reload", "remove")  # these do something, the others only say something
+_CHANGE = (
+    "apply",
+    "lookout",
+    "new",
+    "reload",
+    "remove",
+)  # these do something, the others only say something
 
 _USAGE = """\
 usage: spyglass serve [APP] [--name NAME | --config FILE] [--SETTING VALUE ...]
@@ -47,7 +59,9 @@ Settings of the units, only in the TOML file; 'spyglass apply' has the units fol
 
 
 class Arguments:
-    """What a command line says: the command, the values of the settings, the file, the addresses."""
+    """What a command line says: the command, the values of the settings, the file, the
+    addresses.
+    """
 
     def __init__(self) -> None:
         self.command = ""
@@ -66,12 +80,19 @@ class Arguments:
 def main(argv: list[str] | None = None) -> int:
     """Run a command line (default: the process's own); returns the exit status."""
     argv = sys.argv[1:] if argv is None else argv
-    if argv[:1] == ["serve"] or sys.stdout is not sys.__stdout__:  # what systemd starts; or a test that listens
+    if (
+        argv[:1] == ["serve"] or sys.stdout is not sys.__stdout__
+    ):  # what systemd starts; or a test that listens
         return _run(argv)
     from spyglass.ops import safe_stdout
 
-    # An app that is changed is changed whatever becomes of the words; of the others, words are all there is.
-    changes = bool(argv) and argv[0] in _CHANGE and not {"-n", "--dry-run", "-h", "--help"}.intersection(argv)
+    # An app that is changed is changed whatever becomes of the words; of the others,
+    # words are all there is.
+    changes = (
+        bool(argv)
+        and argv[0] in _CHANGE
+        and not {"-n", "--dry-run", "-h", "--help"}.intersection(argv)
+    )
     return safe_stdout.run(lambda: _run(argv), only_prints=not changes)
 
 
@@ -92,7 +113,9 @@ def _run(argv: list[str]) -> int:
         return 0
     if arguments.command == "help":
         return _help()
-    return {"serve": _serve, "lookout": _lookout, "check": _check, "reload": _reload}[arguments.command](arguments)
+    return {"serve": _serve, "lookout": _lookout, "check": _check, "reload": _reload}[
+        arguments.command
+    ](arguments)
 
 
 def _help() -> int:
@@ -101,7 +124,8 @@ def _help() -> int:
 
 
 def _refuse(error: StartError, argv: list[str]) -> int:
-    # Dying with visitors in the queue would have systemd start us again at once, and again, until it fails the socket for good.
+    # Dying with visitors in the queue would have systemd start us again at once, and
+    # again, until it fails the socket for good.
     if argv[:1] == ["serve"] and os.environ.get("LISTEN_PID") == str(os.getpid()):
         arguments = Arguments()
         arguments.command = "serve"
@@ -123,7 +147,8 @@ def _serve(arguments: Arguments, refused: StartError | None = None) -> int:
     try:
         listeners = adopt_listeners()
     except ListenerError as error:
-        # Nobody can be answered. A configuration that is wrong as well is worth a line, too.
+        # Nobody can be answered. A configuration that is wrong as well is worth a line,
+        # too.
         print(f"spyglass: {error}", file=sys.stderr)
         return error.exit_status
     from spyglass.master.main import Master
@@ -154,13 +179,17 @@ def _check(arguments: Arguments) -> int:
             del arguments.options["app"]
         arguments.file = config.file_for(name)
     if check_installed_app.is_root():
-        # Neither the app's code nor what lies in the directory of the moment is imported by this process.
+        # Neither the app's code nor what lies in the directory of the moment is
+        # imported by this process.
         if why := check_installed_app.unable(name, arguments.word):
             print(f"spyglass: {why}", file=sys.stderr)
             return EX_CONFIG
         return check_installed_app.run(name, arguments.options)
     if arguments.word and name == arguments.word:
-        print(f"check: as {check_installed_app.me()}, not as the service in its sandbox: that takes root", flush=True)
+        print(
+            f"check: as {check_installed_app.me()}, not as the service in its sandbox: that takes root",
+            flush=True,
+        )
     try:
         settings = config.load(arguments.file, os.environ, arguments.options, units=True)
     except ConfigError as error:
@@ -171,7 +200,10 @@ def _check(arguments: Arguments) -> int:
 
     status = check(settings, open_log("check", LEVELS[settings.log_level]))
     if status and arguments.word and arguments.file is None and arguments.word.isidentifier():
-        print(f"(a module, for there is no app called {arguments.word}: no {config.DIRECTORY}/{arguments.word}.toml)", file=sys.stderr)
+        print(
+            f"(a module, for there is no app called {arguments.word}: no {config.DIRECTORY}/{arguments.word}.toml)",
+            file=sys.stderr,
+        )
     return status
 
 
@@ -186,7 +218,9 @@ def _reload(arguments: Arguments) -> int:
 
 
 def parse(argv: list[str]) -> Arguments:
-    """Understand a command line. Raises UsageError, or ConfigError for a --name that cannot be one."""
+    """Understand a command line. Raises UsageError, or ConfigError for a --name that
+    cannot be one.
+    """
     arguments = Arguments()
     rest = list(argv)
     first = rest.pop(0) if rest else "--help"
@@ -219,15 +253,27 @@ def parse(argv: list[str]) -> Arguments:
 
 def _option(arguments: Arguments, word: str, rest: list[str]) -> None:
     name, equals, value = word.partition("=")
-    setting = config.SETTINGS.get(name[2:].replace("-", "_")) if name.startswith("--") and "_" not in name else None
+    setting = (
+        config.SETTINGS.get(name[2:].replace("-", "_"))
+        if name.startswith("--") and "_" not in name
+        else None
+    )
     if isinstance(setting, config.Flag) and not equals:
         value = "true"
-    elif name.startswith("--no-") and isinstance(config.SETTINGS.get(name[5:].replace("-", "_")), config.Flag) and not equals:
+    elif (
+        name.startswith("--no-")
+        and isinstance(config.SETTINGS.get(name[5:].replace("-", "_")), config.Flag)
+        and not equals
+    ):
         setting, value = config.SETTINGS[name[5:].replace("-", "_")], "false"
     elif setting is None and name not in ("--bind", "--name", "--config"):
         from spyglass.config.setting_errors import hint
 
-        known = {entry.option: None for entry in config.SETTINGS.values()} | {"--bind": None, "--name": None, "--config": None}
+        known = {entry.option: None for entry in config.SETTINGS.values()} | {
+            "--bind": None,
+            "--name": None,
+            "--config": None,
+        }
         raise UsageError(f"unknown option {name!r}{hint(name, known)}")
     elif not equals:
         if not rest:
@@ -241,7 +287,9 @@ def _option(arguments: Arguments, word: str, rest: list[str]) -> None:
         arguments.options[setting.name] = value
     elif name == "--bind":
         if arguments.command != "lookout":
-            raise UsageError("--bind is for 'spyglass lookout'; what 'serve' listens on is ListenStream= of its .socket unit")
+            raise UsageError(
+                "--bind is for 'spyglass lookout'; what 'serve' listens on is ListenStream= of its .socket unit"
+            )
         arguments.binds.append(value)
     elif arguments.file is not None:
         raise UsageError("--name and --config each name the one file; give one of them once")
@@ -275,6 +323,10 @@ def usage() -> str:
         lines.append(f"\n  {_head(setting)}")
         text = f"{setting.meaning} ({setting.kind}; default {default_text(setting)})"
         lines += textwrap.wrap(text, 92, initial_indent=" " * 8, subsequent_indent=" " * 8)
-    lines.append("\nExit status: 0 idle or asked to stop, 78 configuration or app broken, 2 wrong usage, 1 a bug;")
-    lines.append("of reload: 0 the new one serves, 78 it cannot, 69 there is no Master, or it is leaving.")
+    lines.append(
+        "\nExit status: 0 idle or asked to stop, 78 configuration or app broken, 2 wrong usage, 1 a bug;"
+    )
+    lines.append(
+        "of reload: 0 the new one serves, 78 it cannot, 69 there is no Master, or it is leaving."
+    )
     return "\n".join(lines)

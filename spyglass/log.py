@@ -1,13 +1,17 @@
 """Log lines, for the journal or for a terminal.
 
-Under systemd each line goes to the journal and starts with its priority, `<6>` (sd-daemon(3)), and journald itself knows the time
-and the pid. Not by stderr, which is the app's as well: whatever an app prints there can come from a client, and a line that begins with
-"<0>" would be an emergency, which journald writes to every terminal of the machine. So the units have journald take nothing at the start
-of such a line for a priority (SyslogLevelPrefix=no), and we have a stream of our own, see open_log(). Everywhere else lines go to stderr,
-and start with the time, the pid and the role of the process. The standard library's logging is not used: importing it costs a wake more
-than everything in this file does in a day.
+Under systemd each line goes to the journal and starts with its priority, `<6>`
+(sd-daemon(3)), and journald itself knows the time and the pid. Not by stderr, which is
+the app's as well: whatever an app prints there can come from a client, and a line that
+begins with "<0>" would be an emergency, which journald writes to every terminal of the
+machine. So the units have journald take nothing at the start of such a line for a
+priority (SyslogLevelPrefix=no), and we have a stream of our own, see open_log().
+Everywhere else lines go to stderr, and start with the time, the pid and the role of the
+process. The standard library's logging is not used: importing it costs a wake more than
+everything in this file does in a day.
 
-A line that cannot be written (full disk, closed pipe) is dropped: a log must never take down what it reports on.
+A line that cannot be written (full disk, closed pipe) is dropped: a log must never take
+down what it reports on.
 """
 
 from __future__ import annotations
@@ -32,7 +36,9 @@ _NAMES = {ERROR: "error: ", WARNING: "warning: "}
 
 
 def stderr_is_journal(environ: Mapping[str, str]) -> bool:
-    """True when stderr is the journal's stream: JOURNAL_STREAM holds its device and inode (systemd.exec(5))."""
+    """True when stderr is the journal's stream: JOURNAL_STREAM holds its device and
+    inode (systemd.exec(5)).
+    """
     try:
         device, _, inode = environ.get("JOURNAL_STREAM", "").partition(":")
         stat = os.fstat(2)
@@ -42,16 +48,21 @@ def stderr_is_journal(environ: Mapping[str, str]) -> bool:
 
 
 def open_log(role: str, level: int = INFO, environ: Mapping[str, str] = os.environ) -> Log:
-    """The log of this process: a stream of its own to the journal if stderr is the journal's, else stderr, which it also is without one."""
+    """The log of this process: a stream of its own to the journal if stderr is the
+    journal's, else stderr, which it also is without one.
+    """
     journal = stderr_is_journal(environ)
     return Log(role, level, journal=journal, fd=_open_stream() if journal else 2)
 
 
 def _open_stream() -> int:
-    """A stream to the journal whose lines start with a priority; 2 where there is none to be had (another sandbox).
+    """A stream to the journal whose lines start with a priority; 2 where there is none
+    to be had (another sandbox).
 
-    As sd_journal_stream_fd(3) makes one, whose library is a tenth of a wake: who we are, a unit (only root may name one; journald knows by
-    the control group), the priority of lines that have none, whether lines have one, and three ways of forwarding.
+    As sd_journal_stream_fd(3) makes one, whose library is a tenth of a wake: who we
+    are, a unit (only root may name one; journald knows by the control group), the
+    priority of lines that have none, whether lines have one, and three ways of
+    forwarding.
     """
     from spyglass.runtime.fast_imports import socket
 
@@ -77,7 +88,8 @@ def _file_of(fd: int) -> tuple[int, int] | None:
 def traceback_of(error: BaseException) -> str:
     """Return the traceback of `error`, bounded and printable. Never raises.
 
-    It is the last line alone when no descriptor is left to import `traceback`, or when looking at `error` raises another error.
+    It is the last line alone when no descriptor is left to import `traceback`, or when
+    looking at `error` raises another error.
     """
     try:
         import traceback  # brings linecache and tokenize along: only who fails pays for them
@@ -89,11 +101,14 @@ def traceback_of(error: BaseException) -> str:
 
 
 def flush() -> None:
-    """Flush what the app has printed, which must not be lost at os._exit(), nor be printed by a fork as well. Never raises.
+    """Flush what the app has printed, which must not be lost at os._exit(), nor be
+    printed by a fork as well. Never raises.
 
     The app may have put anything in the place of sys.stdout and sys.stderr.
     """
-    for stream in {id(each): each for each in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__)}.values():
+    for stream in {
+        id(each): each for each in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__)
+    }.values():
         try:
             stream.flush()  # type: ignore[union-attr]  # None raises AttributeError
         except Exception:  # noqa: S110, closed, full, or no stream at all
@@ -101,12 +116,22 @@ def flush() -> None:
 
 
 class Log:
-    """Writes lines of one process to `fd`; `role` (str) says which process, `level` (int) is the last priority that is written.
+    """Writes lines of one process to `fd`; `role` (str) says which process, `level`
+    (int) is the last priority that is written.
 
-    `journal` (bool): the journal reads them. A log `like` another one (Log) goes where that goes.
+    `journal` (bool): the journal reads them. A log `like` another one (Log) goes where
+    that goes.
     """
 
-    def __init__(self, role: str, level: int = INFO, *, journal: bool = False, fd: int = 2, like: Log | None = None) -> None:
+    def __init__(
+        self,
+        role: str,
+        level: int = INFO,
+        *,
+        journal: bool = False,
+        fd: int = 2,
+        like: Log | None = None,
+    ) -> None:
         self.role = role
         self.journal: bool = journal if like is None else like.journal
         self.fd: int = fd if like is None else like.fd
@@ -114,7 +139,9 @@ class Log:
         self._file: tuple[int, int] | None = _file_of(fd) if like is None else like._file
         self.set_level(level)
         self._pid = os.getpid()
-        self._hinted: set[str] | None = None  # kinds of refusals that have been explained; None: none is expected
+        self._hinted: set[str] | None = (
+            None  # kinds of refusals that have been explained; None: none is expected
+        )
 
     def set_level(self, level: int) -> None:
         self.level = level
@@ -137,14 +164,17 @@ class Log:
         self._write(DEBUG, text)
 
     def exception(self, text: str, error: BaseException) -> None:
-        """`text`, then the traceback of `error`, all of it with the priority of an error."""
+        """`text`, then the traceback of `error`, all of it with the priority of an
+        error.
+        """
         self._write(ERROR, f"{text}\n{traceback_of(error)}")
         self.explain(error)
 
     def expect_refusals(self) -> None:
         """From now on explain what the sandbox refuses to the app, each kind once.
 
-        Frameworks catch what an app raises, log it, and answer for it: what reaches us is a 500, and only `logging` sees the error.
+        Frameworks catch what an app raises, log it, and answer for it: what reaches us
+        is a 500, and only `logging` sees the error.
         """
         self._hinted = set()
         logging = sys.modules.get("logging")
@@ -168,7 +198,9 @@ class Log:
             from spyglass.zygote.sandbox_hints import advice, kind
 
             found = advice(error)
-        except Exception:  # no descriptor to import it with; an error of the app's that raises another when it is looked at
+        # No descriptor to import it with; an error of the app's that raises another
+        # when it is looked at
+        except Exception:
             return
         if found and kind(found) not in self._hinted:
             self._hinted.add(kind(found))
@@ -184,10 +216,12 @@ class Log:
         if priority > self.level:
             return
         if self.fd != 2 and _file_of(self.fd) != self._file:
-            # The app has closed it, and perhaps opened a file since, which got that number.
+            # The app has closed it, and perhaps opened a file since, which got that
+            # number.
             self.fd, self.journal = 2, False
-        # Each line again, or journald files the rest of a traceback under "info". For journald a line also ends at a NUL and after 48 KiB
-        # (LineMax=), and what the app has put behind that would be read as a priority.
+        # Each line again, or journald files the rest of a traceback under "info". For
+        # journald a line also ends at a NUL and after 48 KiB (LineMax=), and what the
+        # app has put behind that would be read as a priority.
         start = self.start(priority)
         written = "".join(f"{start}{one_line(line, _LONGEST)}\n" for line in text.split("\n"))
         try:

@@ -1,8 +1,11 @@
-"""The app that is served when none is named: it says that Spyglass works, how it was woken, when it will sleep, and what to do next.
+"""The app that is served when none is named: it says that Spyglass works, how it was
+woken, when it will sleep, and what to do next.
 
-One page without a script, and with nothing that would be fetched: a page that asked the server how it is would keep it awake. It counts in
-CSS from when it was loaded. When nobody else comes the server is asleep by then: a browser keeps its connection until keepalive_timeout,
-or one that it has opened in vain until header_timeout, and then idle_timeout begins.
+One page without a script, and with nothing that would be fetched: a page that asked the
+server how it is would keep it awake. It counts in CSS from when it was loaded. When
+nobody else comes the server is asleep by then: a browser keeps its connection until
+keepalive_timeout, or one that it has opened in vain until header_timeout, and then
+idle_timeout begins.
 """
 
 from __future__ import annotations
@@ -26,33 +29,59 @@ _FIELDS = [
     ("Referrer-Policy", "no-referrer"),
     ("X-Content-Type-Options", "nosniff"),
 ]
-# What a browser may do with it, should anything of somebody else's ever get into it: nothing.
+# What a browser may do with it, should anything of somebody else's ever get into it:
+# nothing.
 _POLICY = "default-src 'none'; style-src 'nonce-%s'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 
 def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
     """A WSGI app: one page, at the root."""
     path = environ["PATH_INFO"]
-    if path == "/favicon.ico":  # the page has one in itself; who asks nevertheless need not find an error
+    if (
+        path == "/favicon.ico"
+    ):  # the page has one in itself; who asks nevertheless need not find an error
         start_response("204 No Content", [("Cache-Control", "max-age=86400")])
         return []
     if path != "/":
         return _text(start_response, "404 Not Found", "There is only the welcome page here, at /\n")
     if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
-        return _text(start_response, "405 Method Not Allowed", "The welcome page can only be read\n", ("Allow", "GET, HEAD"))
+        return _text(
+            start_response,
+            "405 Method Not Allowed",
+            "The welcome page can only be read\n",
+            ("Allow", "GET, HEAD"),
+        )
     nonce = os.urandom(12).hex()
     body = page(nonce).encode()
-    start_response("200 OK", [*_FIELDS, ("Content-Security-Policy", _POLICY % nonce), ("Content-Length", str(len(body)))])
+    start_response(
+        "200 OK",
+        [
+            *_FIELDS,
+            ("Content-Security-Policy", _POLICY % nonce),
+            ("Content-Length", str(len(body))),
+        ],
+    )
     return [body]
 
 
-def _text(start_response: Callable[..., Any], status: str, text: str, *fields: tuple[str, str]) -> list[bytes]:
-    start_response(status, [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(text))), *fields])
+def _text(
+    start_response: Callable[..., Any], status: str, text: str, *fields: tuple[str, str]
+) -> list[bytes]:
+    start_response(
+        status,
+        [
+            ("Content-Type", "text/plain; charset=utf-8"),
+            ("Content-Length", str(len(text))),
+            *fields,
+        ],
+    )
     return [text.encode()]
 
 
 def page(nonce: str) -> str:
-    """The page as of now; `nonce` (str) is what its style sheet is known by (Content Security Policy Level 3, 2.3)."""
+    """The page as of now; `nonce` (str) is what its style sheet is known by (Content
+    Security Policy Level 3, 2.3).
+    """
     wake = spyglass.last_wake()
     stay = _stay()
     values = {
@@ -62,8 +91,12 @@ def page(nonce: str) -> str:
         "SKY": "sinks" if stay else "stays",
         "STATE": _either("awake", "asleep"),
         "STORY": _story(wake),
-        "TILES": "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>\n" for name, value in _tiles(wake, stay)),
-        "FACTS": "".join(f"<li>{name} <b>{_escaped(value)}</b></li>\n" for name, value in _facts(wake)),
+        "TILES": "".join(
+            f"<div><dt>{name}</dt><dd>{value}</dd></div>\n" for name, value in _tiles(wake, stay)
+        ),
+        "FACTS": "".join(
+            f"<li>{name} <b>{_escaped(value)}</b></li>\n" for name, value in _facts(wake)
+        ),
         "NEXT": _next(wake),
     }
     made = _PAGE
@@ -77,7 +110,9 @@ def _stay() -> float:
     if spyglass._serving is None:
         return 0.0
     config = spyglass._serving[1]
-    return config.idle_timeout and config.idle_timeout + max(config.keepalive_timeout, config.header_timeout)
+    return config.idle_timeout and config.idle_timeout + max(
+        config.keepalive_timeout, config.header_timeout
+    )
 
 
 def _story(wake: Wake | None) -> str:
@@ -97,8 +132,12 @@ def _tiles(wake: Wake | None, stay: float) -> list[tuple[str, str]]:
         tiles += [("Woken by", "a visitor" if wake.listener else "nobody"), ("At", _clock(wake.at))]
         tiles += [("Ready after", _duration(wake.seconds))]
     if stay:
-        count = f'<span class="count" aria-hidden="true"></span><span class="said">{stay:g} s</span>'
-        tiles.append((_either("Left alone, asleep in", "Left alone, by now"), _either(count, "asleep")))
+        count = (
+            f'<span class="count" aria-hidden="true"></span><span class="said">{stay:g} s</span>'
+        )
+        tiles.append(
+            (_either("Left alone, asleep in", "Left alone, by now"), _either(count, "asleep"))
+        )
     else:
         tiles.append(("Asleep in", "never"))
     return tiles
@@ -112,7 +151,12 @@ def _either(now: str, then: str) -> str:
 def _facts(wake: Wake | None) -> list[tuple[str, str]]:
     name = wake.name if wake is not None else ""
     version = ".".join(map(str, sys.version_info[:3]))
-    return [("App", name or "the default"), ("Worker", str(os.getpid())), ("Python", version), ("Spyglass", spyglass.__version__)]
+    return [
+        ("App", name or "the default"),
+        ("Worker", str(os.getpid())),
+        ("Python", version),
+        ("Spyglass", spyglass.__version__),
+    ]
 
 
 def _next(wake: Wake | None) -> str:
@@ -142,7 +186,9 @@ def _duration(seconds: float) -> str:
 
 
 def _escaped(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace('"', "&quot;")
+    return (
+        text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace('"', "&quot;")
+    )
 
 
 _PAGE = """<!doctype html>

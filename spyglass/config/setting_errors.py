@@ -1,6 +1,8 @@
-"""Settings as people read and write them: their defaults, and what is said of a mistake, and where that stands.
+"""Settings as people read and write them: their defaults, and what is said of a
+mistake, and where that stands.
 
-Apart from the table of settings because that is on the wake path: who makes no mistake does not pay for this.
+Apart from the table of settings because that is on the wake path: who makes no mistake
+does not pay for this.
 """
 
 from __future__ import annotations
@@ -16,8 +18,11 @@ if TYPE_CHECKING:
 
 
 def place_in(file: str, text: str, name: str) -> str:
-    """The line of `file`, which holds `text`, in which something called `name` is set: "blog.toml:3", or the file alone."""
-    # tomllib keeps no line numbers for values; the first line that begins with the name is where it stands.
+    """The line of `file`, which holds `text`, in which something called `name` is set:
+    "blog.toml:3", or the file alone.
+    """
+    # tomllib keeps no line numbers for values; the first line that begins with the name
+    # is where it stands.
     for number, line in enumerate(text.split("\n"), 1):
         key = line.strip().removeprefix("[").partition("=")[0].strip(" \t]").strip("\"'")
         if key == name or key.startswith(name + "."):
@@ -26,7 +31,9 @@ def place_in(file: str, text: str, name: str) -> str:
 
 
 def not_toml(file: str, text: str, error: str) -> str:
-    """One line for what tomllib says (TOMLDecodeError) of `file`, which holds `text`."""
+    """One line for what tomllib says (TOMLDecodeError) of `file`, which holds
+    `text`.
+    """
     message, _, position = error.partition(" (at line ")
     line = position.partition(",")[0]
     place = f"{file}:{line}" if line.isdigit() else f"{file}:{text.rstrip().count(chr(10)) + 1}"
@@ -34,9 +41,15 @@ def not_toml(file: str, text: str, error: str) -> str:
 
 
 def fault(name: str, value: object, error: Exception) -> str:
-    """What is wrong with `name` set to `value`: it cannot be set there (LookupError), or not to that (ValueError)."""
+    """What is wrong with `name` set to `value`: it cannot be set there (LookupError),
+    or not to that (ValueError).
+    """
     if isinstance(error, LookupError):
-        return only_in_the_file(name) if name in SETTINGS else f"unknown setting {name!r}{hint(name, SETTINGS)}"
+        return (
+            only_in_the_file(name)
+            if name in SETTINGS
+            else f"unknown setting {name!r}{hint(name, SETTINGS)}"
+        )
     expected, *entry = error.args  # of a list, the entry that is wrong
     return f"{name}: {expected}, not {shown(entry[0] if entry else value)}"
 
@@ -46,15 +59,25 @@ def only_in_the_file(name: str) -> str:
 
 
 def hint(name: str, known: Mapping[str, object]) -> str:
-    """", did you mean 'workers'?", or "" when nothing is near."""
-    near = difflib.get_close_matches(name, known, 1, cutoff=0.65)  # at the usual 0.6, "server" is near "user"
+    """ ", did you mean 'workers'?", or "" when nothing is near."""
+    near = difflib.get_close_matches(
+        name, known, 1, cutoff=0.65
+    )  # at the usual 0.6, "server" is near "user"
     return f", did you mean {near[0]!r}?" if near else ""
 
 
 def shown(value: object, most: int = 60) -> str:
-    """A value as the file would have it, or nearly, in `most` characters at the most."""
+    """A value as the file would have it, or nearly, in `most` characters at the
+    most.
+    """
     value = list(value) if isinstance(value, tuple) else value
-    text = repr(str(value)) if isinstance(value, str) else repr(value).lower() if isinstance(value, bool) else repr(value)
+    text = (
+        repr(str(value))
+        if isinstance(value, str)
+        else repr(value).lower()
+        if isinstance(value, bool)
+        else repr(value)
+    )
     return text if len(text) <= most else text[: most - 3] + "..."
 
 
@@ -74,10 +97,13 @@ def default_text(setting: Setting) -> str:
 
 
 def let_in(name: str, group: str, path: str, bits: str) -> str:
-    """How the app `name`, which runs in `group` ("": that of a dynamic user), gets at `path`, and no other program does.
+    """How the app `name`, which runs in `group` ("": that of a dynamic user), gets at
+    `path`, and no other program does.
 
     Never `chmod o+r`: what is closed may be a secret, or the directory of one.
     """
     way = f"chgrp {group or name} {shlex.quote(path)} && chmod g+{bits} {shlex.quote(path)}"
-    first = "" if group else f'a group for the app (addgroup --system {name}; group = "{name}"), then '
+    first = (
+        "" if group else f'a group for the app (addgroup --system {name}; group = "{name}"), then '
+    )
     return f"{first}{way}; a secret is better off in `credentials`"

@@ -1,11 +1,14 @@
 """Every setting, once: its name, type, default and meaning.
 
-A setting comes from the TOML file, from SPYGLASS_NAME in the environment, or from --name on the command line; the later is the
-stronger. They are read once into a frozen Config that is passed down. Help text and documentation are made from the same table.
+A setting comes from the TOML file, from SPYGLASS_NAME in the environment, or from
+--name on the command line; the later is the stronger. They are read once into a frozen
+Config that is passed down. Help text and documentation are made from the same table.
 
-Some are for the units, not for the server: `spyglass apply` makes drop-ins of them. They stand in the same file, and a wake passes them by.
+Some are for the units, not for the server: `spyglass apply` makes drop-ins of them.
+They stand in the same file, and a wake passes them by.
 
-argparse and dataclasses would each add a third of a bare interpreter's start to every wake, hence the few lines of our own.
+argparse and dataclasses would each add a third of a bare interpreter's start to every
+wake, hence the few lines of our own.
 """
 
 from __future__ import annotations
@@ -24,7 +27,9 @@ DIRECTORY = "/etc/spyglass"
 
 
 class Setting:
-    """One setting: `default`, `meaning` (str, for people), and how its value is checked. Reads as a frozen attribute of Config."""
+    """One setting: `default`, `meaning` (str, for people), and how its value is
+    checked. Reads as a frozen attribute of Config.
+    """
 
     name = ""
     kind = ""
@@ -44,7 +49,9 @@ class Setting:
         return "--" + self.name.replace("_", "-")
 
     def check(self, value: object) -> object:
-        """The value of a TOML entry as the server uses it; ValueError with what was expected."""
+        """The value of a TOML entry as the server uses it; ValueError with what was
+        expected.
+        """
         raise NotImplementedError
 
     def parse(self, text: str) -> object:
@@ -82,12 +89,16 @@ class Proxies(Text):
     def check(self, value: object) -> object:
         entries: list[str] = []
         for entry in value if isinstance(value, list) else [value]:
-            if not isinstance(entry, str) or (isinstance(value, list) and (not entry.strip() or "," in entry)):
+            if not isinstance(entry, str) or (
+                isinstance(value, list) and (not entry.strip() or "," in entry)
+            ):
                 raise ValueError("expected addresses, networks (10.0.0.0/8), unix or *", entry)
             entries += entry.split(",")
         text = ", ".join(entry.strip() for entry in entries)
         if text != self.default:
-            from spyglass.policy.trusted_proxies import trusted  # who leaves it as it is does not pay for it before it is needed
+            from spyglass.policy.trusted_proxies import (
+                trusted,
+            )  # who leaves it as it is does not pay for it before it is needed
 
             trusted(text)
         return text
@@ -106,14 +117,25 @@ class Forwarded(Text):
             raise ValueError(f"expected {self.kind}")
         names = []
         for entry in value:
-            name = entry.strip().lower().removeprefix("x-forwarded-") if isinstance(entry, str) else ""
+            name = (
+                entry.strip().lower().removeprefix("x-forwarded-") if isinstance(entry, str) else ""
+            )
             if name not in (*X_FORWARDED, "forwarded"):
                 raise ValueError(f"expected {self.kind}", entry)
             names.append(name)
         return ", ".join(names)
 
 
-_FLAGS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+_FLAGS = {
+    "true": True,
+    "yes": True,
+    "on": True,
+    "1": True,
+    "false": False,
+    "no": False,
+    "off": False,
+    "0": False,
+}
 
 
 class Flag(Setting):
@@ -143,7 +165,9 @@ class AccessLog(Setting):
         if not isinstance(value, bool | str):
             raise ValueError('expected true, false, "combined", "json", or a format')
         if isinstance(value, str) and value not in ("combined", "json"):
-            from spyglass.policy.access_log_format import formatter  # only who makes up a format pays for it
+            from spyglass.policy.access_log_format import (
+                formatter,
+            )  # only who makes up a format pays for it
 
             formatter(value)
         return value
@@ -166,7 +190,9 @@ class Ignored(Setting):
         if not isinstance(entries, list):
             raise ValueError(f"expected {self.kind}")
         for entry in entries:
-            from spyglass.policy.idle_ignore import check_entry  # who ignores nobody does not pay for it
+            from spyglass.policy.idle_ignore import (
+                check_entry,
+            )  # who ignores nobody does not pay for it
 
             if not isinstance(entry, str):
                 raise ValueError(f"expected {self.kind}", entry)
@@ -220,7 +246,11 @@ class Size(Count):
         return self.check(int(number) * unit)
 
 
-NEVER = 10.0**8  # seconds, three years. A number, so that whatever is made of it is one that systemd and the kernel take, too
+NEVER = (
+    10.0**8
+    # Seconds, three years. A number, so that whatever is made of it is one that systemd
+    # and the kernel take, too
+)
 
 
 class Seconds(Setting):
@@ -241,7 +271,9 @@ class Seconds(Setting):
             raise ValueError(f"expected a {self.kind}")
         if not (0 < value <= self.most or (self.zero and value == 0)):
             least = "of at least 0" if self.zero else "above 0"
-            raise ValueError(f'expected a number of seconds {least} and below {self.most:.0e}, or "never"')
+            raise ValueError(
+                f'expected a number of seconds {least} and below {self.most:.0e}, or "never"'
+            )
         return float(value)
 
     def parse(self, text: str) -> object:
@@ -254,7 +286,9 @@ class Seconds(Setting):
 
 
 class Unit(Setting):
-    """What `spyglass apply` makes the units from; only in the file. The server has no use for it, and does not look at the value."""
+    """What `spyglass apply` makes the units from; only in the file. The server has no
+    use for it, and does not look at the value.
+    """
 
     def __init__(self, default: object, kind: str, meaning: str, instead: str = "") -> None:
         super().__init__(default, meaning)
@@ -271,83 +305,208 @@ class Unit(Setting):
 
 
 class Config:
-    """What was configured; frozen. `values` is read through the attributes, `file` is the TOML file's path or None."""
+    """What was configured; frozen. `values` is read through the attributes, `file` is
+    the TOML file's path or None.
+    """
 
-    app = Text("", "`module:callable`, `module` (its `application` or `app`), or the path of a .py or .wsgi file; empty: the welcome page")
+    app = Text(
+        "",
+        "`module:callable`, `module` (its `application` or `app`), or the path of a .py or .wsgi file; empty: the welcome page",
+    )
     directory = Text(".", "working directory of the app and first place it imports from")
-    venv = Text("", "virtual environment whose packages the app imports (same Python version); relative to `directory`")
+    venv = Text(
+        "",
+        "virtual environment whose packages the app imports (same Python version); relative to `directory`",
+    )
     workers = Count(2, "worker processes", least=1, most=256)
     threads = Count(
-        4, "calls of the app that one worker makes at a time; 1: one after the other, for an app that is not thread-safe", least=1, most=256
+        4,
+        "calls of the app that one worker makes at a time; 1: one after the other, for an app that is not thread-safe",
+        least=1,
+        most=256,
     )
-    preload = Flag(True, "load the app once and fork the workers from it; false: each worker loads it")
-    start_timeout = Seconds(60, "loading the app, and its `post_fork()`, may take this long; then visitors get a 503")
-    idle_timeout = Seconds(30, "leave after this long without an open connection; 0: never", zero=True)
-    idle_ignore = Ignored((), "whose requests do not put off the leaving: paths (/health, /api/*), User-Agents (agent:NAME), listener:NAME")
-    request_timeout = Seconds(60, "one call of the app may take this long without giving any output; then its worker is replaced")
+    preload = Flag(
+        True, "load the app once and fork the workers from it; false: each worker loads it"
+    )
+    start_timeout = Seconds(
+        60, "loading the app, and its `post_fork()`, may take this long; then visitors get a 503"
+    )
+    idle_timeout = Seconds(
+        30, "leave after this long without an open connection; 0: never", zero=True
+    )
+    idle_ignore = Ignored(
+        (),
+        "whose requests do not put off the leaving: paths (/health, /api/*), User-Agents (agent:NAME), listener:NAME",
+    )
+    request_timeout = Seconds(
+        60,
+        "one call of the app may take this long without giving any output; then its worker is replaced",
+    )
     graceful_timeout = Seconds(30, "when stopping, requests under way may take this long to end")
     header_timeout = Seconds(10, "a request's head must have arrived after this long; then 408")
     body_timeout = Seconds(30, "a request's body may pause this long; then 408")
-    body_min_rate = Size(500, "bytes a second that a request's body must bring, in each `body_timeout` anew; then 408; 0: none")
-    write_timeout = Seconds(60, "a client may take nothing of a response for this long, not a byte; then its connection is closed")
-    keepalive_timeout = Seconds(5, "an idle connection is kept for another request this long; must be shorter than `idle_timeout`")
-    max_head = Size(64 << 10, "largest request head; beyond: 431, or 414 if it is the request line", least=256)
+    body_min_rate = Size(
+        500,
+        "bytes a second that a request's body must bring, in each `body_timeout` anew; then 408; 0: none",
+    )
+    write_timeout = Seconds(
+        60,
+        "a client may take nothing of a response for this long, not a byte; then its connection is closed",
+    )
+    keepalive_timeout = Seconds(
+        5,
+        "an idle connection is kept for another request this long; must be shorter than `idle_timeout`",
+    )
+    max_head = Size(
+        64 << 10, "largest request head; beyond: 431, or 414 if it is the request line", least=256
+    )
     max_fields = Count(100, "most header fields of a request; beyond: 431", least=1, most=10_000)
     max_body = Size(1 << 30, "largest request body; beyond: 413; 0: no request may have one")
-    body_memory = Size(1 << 20, "a request body up to this size stays in memory, a larger one goes to a file in the cache directory")
-    bodies_memory = Size(64 << 20, "memory for all request bodies of a worker; beyond, small ones go to files, too")
-    bodies_disk = Size(4 << 30, "disk for all request bodies of a worker; beyond, a slow one is closed or the next gets 503; 0: no files")
+    body_memory = Size(
+        1 << 20,
+        "a request body up to this size stays in memory, a larger one goes to a file in the cache directory",
+    )
+    bodies_memory = Size(
+        64 << 20, "memory for all request bodies of a worker; beyond, small ones go to files, too"
+    )
+    bodies_disk = Size(
+        4 << 30,
+        "disk for all request bodies of a worker; beyond, a slow one is closed or the next gets 503; 0: no files",
+    )
     max_connections = Count(
-        1000, "connections of one worker; more wait in the kernel's queue, until others are idle for a second", least=1, most=1_000_000
+        1000,
+        "connections of one worker; more wait in the kernel's queue, until others are idle for a second",
+        least=1,
+        most=1_000_000,
     )
-    max_requests = Count(0, "a worker that has answered about this many requests is replaced by a fresh one, between requests; 0: never")
-    max_memory = Size(0, "a worker whose share of the memory (PSS) has grown beyond this is replaced, between requests; 0: never")
-    trusted_proxies = Proxies("127.0.0.1, ::1, unix", "whose `forwarded_headers` and PROXY header are believed; those of others never")
-    forwarded_headers = Forwarded("for, proto", "which of their fields count; others may be a client's, and the app does not see them")
-    proxy_protocol = Flag(False, "every connection begins with a PROXY header, version 1 or 2; one without is closed")
+    max_requests = Count(
+        0,
+        "a worker that has answered about this many requests is replaced by a fresh one, between requests; 0: never",
+    )
+    max_memory = Size(
+        0,
+        "a worker whose share of the memory (PSS) has grown beyond this is replaced, between requests; 0: never",
+    )
+    trusted_proxies = Proxies(
+        "127.0.0.1, ::1, unix",
+        "whose `forwarded_headers` and PROXY header are believed; those of others never",
+    )
+    forwarded_headers = Forwarded(
+        "for, proto",
+        "which of their fields count; others may be a client's, and the app does not see them",
+    )
+    proxy_protocol = Flag(
+        False, "every connection begins with a PROXY header, version 1 or 2; one without is closed"
+    )
     access_log = AccessLog(
-        False, "a line for each request: true for a short one, combined for Apache's, json, or a format, such as %h %t \"%r\" %>s %b"
+        False,
+        'a line for each request: true for a short one, combined for Apache\'s, json, or a format, such as %h %t "%r" %>s %b',
     )
-    log_level = Choice("info", ("error", "warning", "info", "debug"), "what is logged; debug tells the life of each connection")
+    log_level = Choice(
+        "info",
+        ("error", "warning", "info", "debug"),
+        "what is logged; debug tells the life of each connection",
+    )
     debug = Flag(False, "show tracebacks to visitors; never in public")
 
     listen = Unit(
-        (), 'port, "address:port", "[v6]:port", path, { path, group, mode }; or a list', "where visitors come", "/run/spyglass/NAME.sock"
+        (),
+        'port, "address:port", "[v6]:port", path, { path, group, mode }; or a list',
+        "where visitors come",
+        "/run/spyglass/NAME.sock",
     )
-    user = Unit("", "text", "who the app is; without it, somebody who exists only while it is awake", "spyglass-NAME")
-    group = Unit("", "text", "group that the app runs as, and that the files it creates belong to", "that of the user")
-    umask = Unit("", 'text, "0027"', "permissions that its files do not get; 0027: the group may read them, 0022: all users may", "0077")
-    environment = Unit({}, "table of texts", "variables for the app; no secrets, for every user of the machine can read them")
-    environment_file = Unit((), "path, or a list", "files of variables, which systemd reads as root: only root may be able to replace them")
-    credentials = Unit({}, "table of NAME = PATH, or a list of names", "secrets, which the app finds as files in $CREDENTIALS_DIRECTORY")
-    memory_high = Unit(0, Size.kind, "beyond this all of the app's processes together are slowed down and their memory reclaimed; 0: never")
+    user = Unit(
+        "",
+        "text",
+        "who the app is; without it, somebody who exists only while it is awake",
+        "spyglass-NAME",
+    )
+    group = Unit(
+        "",
+        "text",
+        "group that the app runs as, and that the files it creates belong to",
+        "that of the user",
+    )
+    umask = Unit(
+        "",
+        'text, "0027"',
+        "permissions that its files do not get; 0027: the group may read them, 0022: all users may",
+        "0077",
+    )
+    environment = Unit(
+        {},
+        "table of texts",
+        "variables for the app; no secrets, for every user of the machine can read them",
+    )
+    environment_file = Unit(
+        (),
+        "path, or a list",
+        "files of variables, which systemd reads as root: only root may be able to replace them",
+    )
+    credentials = Unit(
+        {},
+        "table of NAME = PATH, or a list of names",
+        "secrets, which the app finds as files in $CREDENTIALS_DIRECTORY",
+    )
+    memory_high = Unit(
+        0,
+        Size.kind,
+        "beyond this all of the app's processes together are slowed down and their memory reclaimed; 0: never",
+    )
     memory_max = Unit(0, Size.kind, "beyond this one of the app's processes is killed; 0: never")
-    cpu_quota = Unit("", '"50%" of one processor', "most processor time that all of the app's processes get together; 200%: two")
-    writable = Unit((), "path, or a list", "where the app may write, beside its state and cache directories; relative to `directory`")
-    network = Unit(True, Flag.kind, "false: the app can be visited, but reaches nothing itself, only unix sockets")
-    allow_jit = Unit(False, Flag.kind, "true: memory may be written and then executed, which numba, polars, Node.js and Java need")
+    cpu_quota = Unit(
+        "",
+        '"50%" of one processor',
+        "most processor time that all of the app's processes get together; 200%: two",
+    )
+    writable = Unit(
+        (),
+        "path, or a list",
+        "where the app may write, beside its state and cache directories; relative to `directory`",
+    )
+    network = Unit(
+        True,
+        Flag.kind,
+        "false: the app can be visited, but reaches nothing itself, only unix sockets",
+    )
+    allow_jit = Unit(
+        False,
+        Flag.kind,
+        "true: memory may be written and then executed, which numba, polars, Node.js and Java need",
+    )
 
     def __init__(self, values: Mapping[str, object] | None = None, file: str | None = None) -> None:
-        self.values = {name: setting.default for name, setting in SETTINGS.items()} | dict(values or {})
+        self.values = {name: setting.default for name, setting in SETTINGS.items()} | dict(
+            values or {}
+        )
         self.file = file
         if self.idle_timeout and "keepalive_timeout" not in (values or {}):
-            # Whoever shortens the one without a thought of the other means "leave sooner", not a contradiction.
+            # Whoever shortens the one without a thought of the other means "leave
+            # sooner", not a contradiction.
             self.values["keepalive_timeout"] = min(self.keepalive_timeout, self.idle_timeout / 2)
 
     @property
     def one_process(self) -> bool:
-        """True when never more than one process may have the app loaded: another begins when the one before has exited."""
+        """True when never more than one process may have the app loaded: another begins
+        when the one before has exited.
+        """
         return self.workers == 1 and not self.preload
 
 
-SETTINGS: dict[str, Setting] = {name: entry for name, entry in vars(Config).items() if isinstance(entry, Setting)}
+SETTINGS: dict[str, Setting] = {
+    name: entry for name, entry in vars(Config).items() if isinstance(entry, Setting)
+}
 
 
-def load(file: str | None, environ: Mapping[str, str], options: Mapping[str, str], units: bool = False) -> Config:
-    """Read the settings from `file` (path of a TOML file, or None), then `environ`, then `options` (setting name to text).
+def load(
+    file: str | None, environ: Mapping[str, str], options: Mapping[str, str], units: bool = False
+) -> Config:
+    """Read the settings from `file` (path of a TOML file, or None), then `environ`,
+    then `options` (setting name to text).
 
-    Those for the units are checked, and in the Config, if `units` is true; else they have their defaults there. Raises ConfigError,
-    one line that names the place and the setting, for anything unknown, mistyped or contradictory.
+    Those for the units are checked, and in the Config, if `units` is true; else they
+    have their defaults there. Raises ConfigError, one line that names the place and the
+    setting, for anything unknown, mistyped or contradictory.
     """
     try:
         return _load(file, environ, options, units)
@@ -356,14 +515,18 @@ def load(file: str | None, environ: Mapping[str, str], options: Mapping[str, str
         raise
 
 
-def _load(file: str | None, environ: Mapping[str, str], options: Mapping[str, str], units: bool) -> Config:
+def _load(
+    file: str | None, environ: Mapping[str, str], options: Mapping[str, str], units: bool
+) -> Config:
     text, table = ("", {}) if file is None else _read_toml(file)
     values: dict[str, object] = {}
     places: dict[str, str] = {}
     faults: list[str] = []
 
     def place(name: str) -> str:
-        from spyglass.config.setting_errors import place_in  # only where it is told of, for that is a search
+        from spyglass.config.setting_errors import (
+            place_in,
+        )  # only where it is told of, for that is a search
 
         return places[name] or place_in(file or "", text, name)
 
@@ -375,8 +538,11 @@ def _load(file: str | None, environ: Mapping[str, str], options: Mapping[str, st
         try:
             if setting is None or (isinstance(setting, Unit) and origin):
                 raise LookupError
-            # As a plain str: of an app that is named so, pickle could not tell what is called that.
-            values[name] = setting.parse(str(value)) if isinstance(value, _Word) else setting.check(value)
+            # As a plain str: of an app that is named so, pickle could not tell what is
+            # called that.
+            values[name] = (
+                setting.parse(str(value)) if isinstance(value, _Word) else setting.check(value)
+            )
         except (LookupError, ValueError) as error:
             from spyglass.config.setting_errors import fault
 
@@ -394,11 +560,17 @@ def _load(file: str | None, environ: Mapping[str, str], options: Mapping[str, st
 
 
 class _Word(str):
-    """A value that came as text from the environment or the command line, not typed by TOML."""
+    """A value that came as text from the environment or the command line, not typed by
+    TOML.
+    """
 
 
-def _entries(table: Mapping[str, object], environ: Mapping[str, str], options: Mapping[str, str]) -> Iterator[tuple[str, str, object]]:
-    """Where something is set ("" in the file), the name of it, which may be of no setting, and to what."""
+def _entries(
+    table: Mapping[str, object], environ: Mapping[str, str], options: Mapping[str, str]
+) -> Iterator[tuple[str, str, object]]:
+    """Where something is set ("" in the file), the name of it, which may be of no
+    setting, and to what.
+    """
     for name, value in table.items():
         yield "", name, value
     for variable, word in environ.items():
@@ -409,7 +581,9 @@ def _entries(table: Mapping[str, object], environ: Mapping[str, str], options: M
 
 
 def _read_toml(file: str) -> tuple[str, dict[str, object]]:
-    import tomllib  # half of what a hello-world wake may cost; an app without a file does not pay for it
+    # Half of what a hello-world wake may cost; an app without a file does not pay for
+    # it
+    import tomllib
 
     try:
         with open(file, "rb") as stream:
@@ -429,10 +603,15 @@ def _read_toml(file: str) -> tuple[str, dict[str, object]]:
 def file_for(name: str) -> str:
     """The file of the app called `name`: /etc/spyglass/NAME.toml.
 
-    Raises ConfigError for a name that could not be a unit's instance: it may hold a-z, 0-9, - and _, 22 characters at most, so
-    that spyglass-NAME is a valid name for the service's user (systemd.exec(5), User=).
+    Raises ConfigError for a name that could not be a unit's instance: it may hold a-z,
+    0-9, - and _, 22 characters at most, so that spyglass-NAME is a valid name for the
+    service's user (systemd.exec(5), User=).
     """
     letters = "abcdefghijklmnopqrstuvwxyz0123456789-_"
-    if not (0 < len(name) <= 22 and all(letter in letters for letter in name) and name[0] not in "-_"):
-        raise ConfigError(f"--name {name!r}: expected 1 to 22 of a-z, 0-9, - and _, the first a letter or digit")
+    if not (
+        0 < len(name) <= 22 and all(letter in letters for letter in name) and name[0] not in "-_"
+    ):
+        raise ConfigError(
+            f"--name {name!r}: expected 1 to 22 of a-z, 0-9, - and _, the first a letter or digit"
+        )
     return os.path.join(DIRECTORY, f"{name}.toml")

@@ -1,6 +1,8 @@
-"""What the settings for the units may be. Checked by whoever makes units of them, or looks at them; a wake never comes here.
+"""What the settings for the units may be. Checked by whoever makes units of them, or
+looks at them; a wake never comes here.
 
-Pure: whether a user, a group, a directory or a file is there is asked by `spyglass apply` (spyglass/ops/).
+Pure: whether a user, a group, a directory or a file is there is asked by `spyglass
+apply` (spyglass/ops/).
 """
 
 from __future__ import annotations
@@ -14,26 +16,35 @@ from spyglass.config.settings import Flag, Size
 from spyglass.runtime.addresses import packed_ip
 
 LEAST_MEMORY = 16 << 20
-"""Bytes below which nothing of Python's lives: Master, zygote and one worker of the welcome page take some 20 MiB."""
+"""Bytes below which nothing of Python's lives: Master, zygote and one worker of the
+welcome page take some 20 MiB.
+"""
 
 _ADDRESS = "expected a port (8001), address:port, [v6]:port, an absolute path, or { path = ..., group = ..., mode = ... }"
 _PATHS = "expected a path, or a list of paths"
 _VARIABLES = 'expected a table of variables, { NAME = "text" }'
 _CREDENTIALS = 'expected a table, { NAME = "/path" }, or a list of names'
 
-# systemd.unit(5) knows users and groups by these names (strict mode), or by number; what getpwnam(3) knows is another question.
+# systemd.unit(5) knows users and groups by these names (strict mode), or by number;
+# what getpwnam(3) knows is another question.
 _ACCOUNT = re.compile(r"[a-zA-Z_][a-zA-Z0-9_-]{0,30}|[0-9]{1,9}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _CREDENTIAL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,200}")
 _QUOTA = re.compile(r"[1-9][0-9]{0,4}%")
-CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")  # systemd takes tabs and newlines in a variable, and no other of these
+CONTROL = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]"
+)  # systemd takes tabs and newlines in a variable, and no other of these
 # systemd sets these for each service, and Spyglass takes what is in them at its word.
-_OF_SYSTEMD = re.compile(r"(LISTEN_|NOTIFY_|WATCHDOG_|SYSTEMD_).*|MAINPID|INVOCATION_ID|(STATE|CACHE|RUNTIME|LOGS|CREDENTIALS)_DIRECTORY")
+_OF_SYSTEMD = re.compile(
+    r"(LISTEN_|NOTIFY_|WATCHDOG_|SYSTEMD_).*|MAINPID|INVOCATION_ID|(STATE|CACHE|RUNTIME|LOGS|CREDENTIALS)_DIRECTORY"
+)
 
 
 @dataclass(frozen=True)
 class Address:
-    """Where an app listens: a port of every address (`host` is ""), a port of one, or a unix socket (`path`, with its group and mode)."""
+    """Where an app listens: a port of every address (`host` is ""), a port of one, or a
+    unix socket (`path`, with its group and mode).
+    """
 
     port: int = 0
     host: str = ""  # as inet_ntop(3) has it, without brackets
@@ -49,7 +60,9 @@ class Address:
 
     @property
     def may_be_missing(self) -> bool:
-        """True if the machine may be without this address: at a boot, as the standby of another machine, or without IPv6 ([::1])."""
+        """True if the machine may be without this address: at a boot, as the standby of
+        another machine, or without IPv6 ([::1]).
+        """
         return self.host not in ("", "::", "0.0.0.0") and not self.host.startswith("127.")  # noqa: S104, nothing is bound
 
     def __str__(self) -> str:
@@ -59,15 +72,21 @@ class Address:
         return repr(self.stream)
 
 
-_LONGEST = 128 << 10  # bytes: of one variable (MAX_ARG_STRLEN, execve(2)); a line of a unit may have eight times as many
+_LONGEST = (
+    128 << 10
+    # Bytes: of one variable (MAX_ARG_STRLEN, execve(2)); a line of a unit may have
+    # eight times as many
+)
 _UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\"'\\\\]")
 
 
 def unfit(text: str) -> str:
     """Return why `text` cannot be a word or a path in a unit file; "" when it can.
 
-    systemd has other rules for quotes, backslashes and blanks in nearly each directive (systemd.syntax(7), systemd.service(5)), and a line
-    break ends the value in all of them: what follows would be a line of its own, ExecStartPre=+ for one. Nobody needs these in a path.
+    systemd has other rules for quotes, backslashes and blanks in nearly each directive
+    (systemd.syntax(7), systemd.service(5)), and a line break ends the value in all of
+    them: what follows would be a line of its own, ExecStartPre=+ for one. Nobody needs
+    these in a path.
     """
     if found := _UNFIT.search(text):
         return f"must not have {found[0]!r} in it, which a unit file cannot hold"
@@ -77,7 +96,9 @@ def unfit(text: str) -> str:
 
 
 def check(name: str, value: object) -> object:
-    """The value of the setting `name` as `spyglass apply` uses it. Raises ValueError with what was expected."""
+    """The value of the setting `name` as `spyglass apply` uses it. Raises ValueError
+    with what was expected.
+    """
     return _CHECKS[name](value)
 
 
@@ -103,13 +124,19 @@ def _host(text: str, value: str) -> str:
     host = text[1:-1] if in_brackets else text
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     if packed_ip(host) is None or in_brackets != (family == socket.AF_INET6):
-        raise ValueError("expected a numeric address before the port, in brackets if it is IPv6", value)
+        raise ValueError(
+            "expected a numeric address before the port, in brackets if it is IPv6", value
+        )
     return socket.inet_ntop(family, socket.inet_pton(family, host))
 
 
 def _unix_socket(table: dict[str, Any]) -> Address:
     path, group, mode = table.get("path"), table.get("group", ""), table.get("mode", "")
-    if set(table) - {"path", "group", "mode"} or not isinstance(path, str) or not path.startswith("/"):
+    if (
+        set(table) - {"path", "group", "mode"}
+        or not isinstance(path, str)
+        or not path.startswith("/")
+    ):
         raise ValueError(_ADDRESS, table)
     if not isinstance(group, str) or (group and not _ACCOUNT.fullmatch(group)):
         raise ValueError("expected the name of a group", group)
@@ -143,7 +170,9 @@ def _user(value: object) -> str:
     if not isinstance(value, str) or (value and not _ACCOUNT.fullmatch(value)):
         raise ValueError("expected the name of a user", value)
     if value in ("root", "0"):
-        raise ValueError("expected anybody else: an app that anyone can reach must not be root", value)
+        raise ValueError(
+            "expected anybody else: an app that anyone can reach must not be root", value
+        )
     return value
 
 
@@ -162,7 +191,9 @@ def _umask(value: object) -> str:
     if value and int(value, 8) & 0o700:
         raise ValueError("expected one that leaves the app its own files, 0077 at most", value)
     if value and not int(value, 8) & 0o002:
-        raise ValueError("expected one that does not let all users change the app's files, such as 0022", value)
+        raise ValueError(
+            "expected one that does not let all users change the app's files, such as 0022", value
+        )
     return value
 
 
@@ -170,21 +201,35 @@ def _environment(value: object) -> dict[str, str]:
     if not isinstance(value, dict):
         raise ValueError(_VARIABLES)
     for name, text in value.items():
-        if not _VARIABLE.fullmatch(name) or isinstance(text, bool) or not isinstance(text, str | int | float) or CONTROL.search(str(text)):
+        if (
+            not _VARIABLE.fullmatch(name)
+            or isinstance(text, bool)
+            or not isinstance(text, str | int | float)
+            or CONTROL.search(str(text))
+        ):
             raise ValueError(_VARIABLES, {name: text})
         if len(str(text).encode()) > _LONGEST:
-            raise ValueError(f"expected at most {_LONGEST} bytes, which is what the kernel takes", name)
+            raise ValueError(
+                f"expected at most {_LONGEST} bytes, which is what the kernel takes", name
+            )
         if name.startswith("SPYGLASS_"):
-            raise ValueError("expected no setting of Spyglass: in this file, it is one of its own", name)
+            raise ValueError(
+                "expected no setting of Spyglass: in this file, it is one of its own", name
+            )
         if _OF_SYSTEMD.fullmatch(name):
             raise ValueError("expected no variable that systemd sets itself", name)
     return {name: str(text) for name, text in value.items()}
 
 
 def _credentials(value: object) -> dict[str, str]:
-    """Paths by name; "" where systemd shall look for it (/etc/credstore, systemd.exec(5))."""
+    """Paths by name; "" where systemd shall look for it (/etc/credstore,
+    systemd.exec(5)).
+    """
     if isinstance(value, list):
-        pairs = [str(entry).partition("=")[::2] if isinstance(entry, str) else ("", "") for entry in value]
+        pairs = [
+            str(entry).partition("=")[::2] if isinstance(entry, str) else ("", "")
+            for entry in value
+        ]
         if len(dict(pairs)) < len(pairs):
             raise ValueError("expected each name once")
     elif isinstance(value, dict):
@@ -193,14 +238,20 @@ def _credentials(value: object) -> dict[str, str]:
         raise ValueError(_CREDENTIALS)
     for name, path in pairs:
         if not _CREDENTIAL.fullmatch(name) or (path and not path.startswith("/")):
-            raise ValueError(f"{_CREDENTIALS}; a path is absolute", f"{name}={path}" if path else name)
+            raise ValueError(
+                f"{_CREDENTIALS}; a path is absolute", f"{name}={path}" if path else name
+            )
         if path:
             _path(path)
     return {name.strip(): path for name, path in pairs}
 
 
 def _memory(value: object) -> object:
-    return value if value == 0 and not isinstance(value, bool) else Size(0, "", least=LEAST_MEMORY).check(value)
+    return (
+        value
+        if value == 0 and not isinstance(value, bool)
+        else Size(0, "", least=LEAST_MEMORY).check(value)
+    )
 
 
 def _quota(value: object) -> str:

@@ -1,8 +1,10 @@
 """PEP 3333: one request's way through the app.
 
-An Exchange is driven by its connection: `advance()` gives the next piece that is to be sent, and is called again only when that has
-left. So a generator that would give a gigabyte is never further than one chunk ahead of its reader. All of the app's code runs in
-there, in `abandon()` and nowhere else: whoever calls the one or the other may have to wait.
+An Exchange is driven by its connection: `advance()` gives the next piece that is to be
+sent, and is called again only when that has left. So a generator that would give a
+gigabyte is never further than one chunk ahead of its reader. All of the app's code runs
+in there, in `abandon()` and nowhere else: whoever calls the one or the other may have
+to wait.
 """
 
 from __future__ import annotations
@@ -14,7 +16,17 @@ from io import BytesIO
 
 from spyglass.http11.error_response import REASONS
 from spyglass.http11.request_reader import PROXY_FIELDS
-from spyglass.http11.response_head import CHUNKED, LENGTH, NONE, UNTIL_CLOSE, CheckedFields, Head, check_fields, check_status, make_head
+from spyglass.http11.response_head import (
+    CHUNKED,
+    LENGTH,
+    NONE,
+    UNTIL_CLOSE,
+    CheckedFields,
+    Head,
+    check_fields,
+    check_status,
+    make_head,
+)
 from spyglass.log import traceback_of
 from spyglass.runtime.printable import name_of
 
@@ -31,7 +43,9 @@ if TYPE_CHECKING:
     from spyglass.zygote.app_loader import App
 
     class Server(Protocol):
-        """What an exchange asks of the worker it runs in; `date` (str) is now, as a Date field has it."""
+        """What an exchange asks of the worker it runs in; `date` (str) is now, as a
+        Date field has it.
+        """
 
         app: App
         log: Log
@@ -43,9 +57,11 @@ if TYPE_CHECKING:
         def count_error(self) -> None: ...
 
     class Client(Protocol):
-        """Its connection. `push()` sends at once and blocks if it must (CutOff); `resume()` takes what `advance()` gave elsewhere.
+        """Its connection. `push()` sends at once and blocks if it must (CutOff);
+        `resume()` takes what `advance()` gave elsewhere.
 
-        `reset_unless_whole()` is called when a response begins whose end its client can tell by the end of the connection alone.
+        `reset_unless_whole()` is called when a response begins whose end its client can
+        tell by the end of the connection alone.
         """
 
         fd: int
@@ -56,20 +72,32 @@ if TYPE_CHECKING:
 
     ExcInfo = tuple[type[BaseException], BaseException, TracebackType]
 
-_TO_BE_CHANGED = PROXY_FIELDS | {"HTTP_UPGRADE"}  # fields that an app does not get as the client has sent them
-_JOINED = 16 << 10  # bytes of a body that are sent in one piece with the head: to copy them costs less than to send two
+_TO_BE_CHANGED = PROXY_FIELDS | {
+    "HTTP_UPGRADE"
+}  # fields that an app does not get as the client has sent them
+_JOINED = (
+    16 << 10
+    # Bytes of a body that are sent in one piece with the head: to copy them costs less
+    # than to send two
+)
 
 
 class CutOff(Exception):
-    """The response cannot be completed: the connection must end here so that its client can tell (RFC 9112 8)."""
+    """The response cannot be completed: the connection must end here so that its client
+    can tell (RFC 9112 8).
+    """
 
 
 class Breach(Exception):
-    """The app has not kept to PEP 3333, and what it did is told in words that say how to put it right."""
+    """The app has not kept to PEP 3333, and what it did is told in words that say how
+    to put it right.
+    """
 
 
 class FileWrapper:
-    """`wsgi.file_wrapper`: iterates over a file in blocks, or is sent by sendfile(2) where it is a real one."""
+    """`wsgi.file_wrapper`: iterates over a file in blocks, or is sent by sendfile(2)
+    where it is a real one.
+    """
 
     def __init__(self, file: Any, block_size: int = 64 << 10) -> None:
         self.file = file
@@ -93,7 +121,9 @@ class FileSpan:
 
 
 def base_environ(threads: int = 1) -> dict[str, Any]:
-    """What is the same for every request of a worker that runs the app in so many threads."""
+    """What is the same for every request of a worker that runs the app in so many
+    threads.
+    """
     return {
         "SCRIPT_NAME": "",
         "SERVER_SOFTWARE": "spyglass",
@@ -110,11 +140,15 @@ def base_environ(threads: int = 1) -> dict[str, Any]:
 
 
 class EnvironMaker:
-    """Makes the environ of each request of a connection whose constant part is `base`; the other two are the settings of that name."""
+    """Makes the environ of each request of a connection whose constant part is `base`;
+    the other two are the settings of that name.
+    """
 
     __slots__ = ("_base", "_fields", "_forwarded_headers", "_last", "_prepared", "_trusted_proxies")
 
-    def __init__(self, base: dict[str, Any], trusted_proxies: str = "", forwarded_headers: str = "") -> None:
+    def __init__(
+        self, base: dict[str, Any], trusted_proxies: str = "", forwarded_headers: str = ""
+    ) -> None:
         self._base = base
         self._forwarded_headers = forwarded_headers
         self._trusted_proxies = trusted_proxies
@@ -131,7 +165,8 @@ class EnvironMaker:
 
     def make(self, request: Request) -> dict[str, Any]:
         """The environ of `request`, and nobody else's."""
-        # The reader gives the same Request for the same bytes, and the same dict for the same fields: what is the same is kept.
+        # The reader gives the same Request for the same bytes, and the same dict for
+        # the same fields: what is the same is kept.
         if request is not self._last:
             self._prepare(request)
         environ = self._prepared.copy()
@@ -146,12 +181,16 @@ class EnvironMaker:
                 if "HTTP_UPGRADE" in request.fields:
                     _hide_offer(self._prepared)
                 if not PROXY_FIELDS.isdisjoint(request.fields):
-                    from spyglass.http11.forwarded_headers import believe  # only who is told something pays for it
+                    from spyglass.http11.forwarded_headers import (
+                        believe,
+                    )  # only who is told something pays for it
 
                     believe(self._prepared, self._trusted_proxies, self._forwarded_headers)
         path = request.path
         if "%" in path:
-            from urllib.parse import unquote_to_bytes  # only who sends an escape pays for the import
+            from urllib.parse import (
+                unquote_to_bytes,
+            )  # only who sends an escape pays for the import
 
             path = unquote_to_bytes(path).decode("latin-1")
         prepared = self._prepared
@@ -164,34 +203,46 @@ class EnvironMaker:
 
 
 def _hide_offer(environ: dict[str, Any]) -> None:
-    """Remove the offer of an upgrade (RFC 9110 7.8): it was made to us, and is not taken up.
+    """Remove the offer of an upgrade (RFC 9110 7.8): it was made to us, and is not
+    taken up.
 
-    Libraries that find it in the environ look for the server's socket next to it, and have an error when there is none: engineio and
-    simple-websocket, that is Flask-SocketIO and flask-sock, for each client.
+    Libraries that find it in the environ look for the server's socket next to it, and
+    have an error when there is none: engineio and simple-websocket, that is
+    Flask-SocketIO and flask-sock, for each client.
     """
     del environ["HTTP_UPGRADE"]
     environ.pop("HTTP_HTTP2_SETTINGS", None)
     options = [option.strip() for option in environ.pop("HTTP_CONNECTION", "").split(",")]
-    others = [option for option in options if option.lower() not in ("", "upgrade", "http2-settings")]
+    others = [
+        option for option in options if option.lower() not in ("", "upgrade", "http2-settings")
+    ]
     if others:
         environ["HTTP_CONNECTION"] = ", ".join(others)
 
 
 class Contexts:
-    """Makes the context (PEP 567) of each request: a copy of that in which the app was imported and post_fork() was called.
+    """Makes the context (PEP 567) of each request: a copy of that in which the app was
+    imported and post_fork() was called.
 
-    Made in the thread where that was done. The threads that serve have contexts of their own, in which nothing is set: what the app has
-    set at import (a precision of decimal, a language, a tracer) would hold in some of its requests only.
+    Made in the thread where that was done. The threads that serve have contexts of
+    their own, in which nothing is set: what the app has set at import (a precision of
+    decimal, a language, a tracer) would hold in some of its requests only.
     """
 
     __slots__ = ("_base", "_decimal", "fresh")
 
     def __init__(self) -> None:
         self._base = copy_context()
-        # decimal changes its context in place: what one request sets would be set for all of them.
-        self._decimal: ContextVar[Any] | None = next((each for each in self._base if each.name == "decimal_context"), None)
-        # Called for each request, so it is the copying itself where nothing else is to be done.
-        self.fresh: Callable[[], Context] = self._base.copy if self._decimal is None else self._with_its_own_decimal
+        # decimal changes its context in place: what one request sets would be set for
+        # all of them.
+        self._decimal: ContextVar[Any] | None = next(
+            (each for each in self._base if each.name == "decimal_context"), None
+        )
+        # Called for each request, so it is the copying itself where nothing else is to
+        # be done.
+        self.fresh: Callable[[], Context] = (
+            self._base.copy if self._decimal is None else self._with_its_own_decimal
+        )
 
     def _with_its_own_decimal(self) -> Context:
         assert self._decimal is not None
@@ -203,12 +254,14 @@ class Contexts:
 class Exchange:
     """One request and its response.
 
-    `complete` (bool) becomes true when nothing is to be sent after the piece just given, `done` (bool) when the app has no part in it
-    any more, either; then `keep_alive` (bool) tells whether the
-    connection can take another request, and `status` (str) what was answered. `home` and `bound` are the crew's.
+    `complete` (bool) becomes true when nothing is to be sent after the piece just
+    given, `done` (bool) when the app has no part in it any more, either; then
+    `keep_alive` (bool) tells whether the connection can take another request, and
+    `status` (str) what was answered. `home` and `bound` are the crew's.
 
-    All of the app's code runs in a context of its own (Contexts): what a generator has left in it when it waits for its reader, a request
-    for instance that is the current one, is none of the business of whoever is served meanwhile in the same thread.
+    All of the app's code runs in a context of its own (Contexts): what a generator has
+    left in it when it waits for its reader, a request for instance that is the current
+    one, is none of the business of whoever is served meanwhile in the same thread.
     """
 
     __slots__ = (
@@ -217,7 +270,9 @@ class Exchange:
         *("_overrun", "_request", "_result", "_sent", "_server", "_span", "_written"),
     )
 
-    def __init__(self, server: Server, request: Request, environ: dict[str, Any], connection: Client) -> None:
+    def __init__(
+        self, server: Server, request: Request, environ: dict[str, Any], connection: Client
+    ) -> None:
         self.connection = connection
         self.home: Hand | None = None
         self.bound = False
@@ -237,7 +292,9 @@ class Exchange:
         self._result: object = None
         self._iterator: Iterator[bytes] | None = None
         self._span: FileSpan | None = None
-        self._broken = False  # a write() was cut; whatever the app makes of that, nothing more is sent
+        self._broken = (
+            False  # a write() was cut; whatever the app makes of that, nothing more is sent
+        )
         self._overrun = False  # the app has given more than it promised
         self._written = False
 
@@ -257,11 +314,15 @@ class Exchange:
         return self._sent - (self._span.count if self._span is not None else 0)
 
     def advance(self) -> bytes | tuple[bytes, bytes] | FileSpan | None:
-        """The next piece, which may be empty, or may be two; None when there is no more. Raises CutOff."""
+        """The next piece, which may be empty, or may be two; None when there is no
+        more. Raises CutOff.
+        """
         try:
             if not self._called:
                 self._called = True
-                result = self._result = self._context.run(self._server.app, self._environ, self.start_response)
+                result = self._result = self._context.run(
+                    self._server.app, self._environ, self.start_response
+                )
                 if type(result) in _PLAIN and not self._written:
                     return self._whole(result, True)  # type: ignore[arg-type]
                 return self._context.run(self._open, result)
@@ -286,8 +347,12 @@ class Exchange:
         self._called = True
         self._close()
 
-    def _whole(self, chunks: list[bytes] | tuple[bytes, ...], plain: bool) -> bytes | tuple[bytes, bytes]:
-        """All of a response that is there at once. `plain`: the list has no close() that would have to be called."""
+    def _whole(
+        self, chunks: list[bytes] | tuple[bytes, ...], plain: bool
+    ) -> bytes | tuple[bytes, bytes]:
+        """All of a response that is there at once. `plain`: the list has no close()
+        that would have to be called.
+        """
         # So its length is known (PEP 3333, "Handling the Content-Length Header").
         if len(chunks) == 1:
             body = chunks[0]
@@ -333,17 +398,25 @@ class Exchange:
             if not isinstance(chunk, bytes):
                 raise _no_bytes(chunk)
             piece = b""
-            # PEP 3333: the head may change until the first byte of the body that is not empty.
+            # PEP 3333: the head may change until the first byte of the body that is not
+            # empty.
             if chunk:
-                piece = self._frame(chunk) if self._head is not None else self._begin(None).data + self._frame(chunk)
+                piece = (
+                    self._frame(chunk)
+                    if self._head is not None
+                    else self._begin(None).data + self._frame(chunk)
+                )
                 head = self._head
-                self.complete = head is not None and head.framing == LENGTH and self._sent == head.length
+                self.complete = (
+                    head is not None and head.framing == LENGTH and self._sent == head.length
+                )
             if self._head is not None and (self._head.framing == NONE or self._overrun):
                 self._iterator = None  # nothing of the rest could be sent, and it need not end
             if piece or self._iterator is None:
                 return piece
         if self._head is None:
-            # By itself, for the app may have promised more than nothing: then that much can still be said.
+            # By itself, for the app may have promised more than nothing: then that much
+            # can still be said.
             self._iterator = iter(())
             return self._begin(0).data
         self._iterator = None
@@ -357,10 +430,16 @@ class Exchange:
         try:
             self._context.run(close)
         except BaseException as error:
-            # The response is out, or its client is gone: nobody is left to be told but the journal.
-            self._server.log.exception(f"{self._request.method} {self._request.target}: close() raised {name_of(error)}", error)
+            # The response is out, or its client is gone: nobody is left to be told but
+            # the journal.
+            self._server.log.exception(
+                f"{self._request.method} {self._request.target}: close() raised {name_of(error)}",
+                error,
+            )
 
-    def start_response(self, status: str, fields: list[tuple[str, str]], exc_info: ExcInfo | None = None) -> Callable[[bytes], None]:
+    def start_response(
+        self, status: str, fields: list[tuple[str, str]], exc_info: ExcInfo | None = None
+    ) -> Callable[[bytes], None]:
         """PEP 3333, "The start_response() Callable"."""
         if exc_info is not None:
             try:
@@ -374,7 +453,9 @@ class Exchange:
         self._fields = checked = check_fields(fields)
         if checked.dropped:
             request, names = self._request, ", ".join(checked.dropped)
-            self._server.log.debug(f"{request.method} {request.target}: dropped of the app's headers, as only the server can know: {names}")
+            self._server.log.debug(
+                f"{request.method} {request.target}: dropped of the app's headers, as only the server can know: {names}"
+            )
         self.status = status if type(status) is str else str.__str__(status)
         return self._write
 
@@ -386,19 +467,25 @@ class Exchange:
             raise CutOff("the client has gone")
         if data:
             try:
-                self.connection.push((b"" if self._head is not None else self._begin(None).data) + self._frame(data))
+                self.connection.push(
+                    (b"" if self._head is not None else self._begin(None).data) + self._frame(data)
+                )
             except CutOff:
                 self._broken = True
                 raise
 
     def _begin(self, length: int | None) -> Head:
         if self._fields is None:
-            raise Breach("the app gave its response without having called start_response(status, headers)")
+            raise Breach(
+                "the app gave its response without having called start_response(status, headers)"
+            )
         request, server = self._request, self._server
         if self.status[0] == "5":
             server.count_error()
         keep_alive = request.keep_alive and server.would_keep()
-        self._head = head = make_head(self.status, self._fields, request, server.date, keep_alive, length)
+        self._head = head = make_head(
+            self.status, self._fields, request, server.date, keep_alive, length
+        )
         if head.keep_alive:
             self.keep_alive = True
         elif head.framing == UNTIL_CLOSE:
@@ -406,7 +493,9 @@ class Exchange:
         return head
 
     def _frame(self, chunk: bytes) -> bytes:
-        """`chunk` as the head promised it; more than Content-Length never leaves, it would be read as the next response."""
+        """`chunk` as the head promised it; more than Content-Length never leaves, it
+        would be read as the next response.
+        """
         head = self._head
         assert head is not None
         if head.framing == NONE or not chunk:
@@ -436,22 +525,26 @@ class Exchange:
         return b""
 
     def _open_file(self, wrapper: FileWrapper) -> bytes | None:
-        """The head of a response made of a regular file, or None when its bytes must be read by us after all.
+        """The head of a response made of a regular file, or None when its bytes must be
+        read by us after all.
 
-        That is so where no block of a disk holds them and the last one is not there: the size of a file in /proc is 0, of one in /sys 4096,
-        whatever they give.
+        That is so where no block of a disk holds them and the last one is not there:
+        the size of a file in /proc is 0, of one in /sys 4096, whatever they give.
         """
         import io
         import stat
 
-        # Only what is nothing but its descriptor: a gzip.GzipFile has a fileno(), too, and other bytes behind it than it reads.
+        # Only what is nothing but its descriptor: a gzip.GzipFile has a fileno(), too,
+        # and other bytes behind it than it reads.
         if type(wrapper.file) not in (io.FileIO, io.BufferedReader, io.BufferedRandom):
             return None
         try:
             fd = wrapper.file.fileno()
             status = os.fstat(fd)
             offset = wrapper.file.tell()
-            holds_what_it_says = status.st_blocks > 0 or (status.st_size > 0 and os.pread(fd, 1, status.st_size - 1) != b"")
+            holds_what_it_says = status.st_blocks > 0 or (
+                status.st_size > 0 and os.pread(fd, 1, status.st_size - 1) != b""
+            )
         except (AttributeError, OSError, ValueError):
             return None
         if not stat.S_ISREG(status.st_mode) or not holds_what_it_says:
@@ -469,7 +562,9 @@ class Exchange:
         request, server = self._request, self._server
         line = f"{request.method} {request.target}: "
         if isinstance(error, TypeError) and not self._began(error):
-            error = Breach(f"the app cannot be called with (environ, start_response), as WSGI has it: {error}{_ASGI}")
+            error = Breach(
+                f"the app cannot be called with (environ, start_response), as WSGI has it: {error}{_ASGI}"
+            )
         if isinstance(error, Breach):
             server.log.error(f"{line}{error}")  # a traceback would tell of our own lines only
         else:
@@ -489,9 +584,10 @@ class Exchange:
         self.complete = self.done = True
         return head.data if head.framing == NONE else head.data + body
 
-
     def _began(self, error: BaseException) -> bool:
-        """Whether `error` was raised by the app's code, not by calling it with what it does not take."""
+        """Whether `error` was raised by the app's code, not by calling it with what it
+        does not take.
+        """
         trace = error.__traceback__
         return self._result is not None or trace is None or trace.tb_next is not None
 
@@ -502,22 +598,36 @@ _NO_BODIES = (str, bytes, bytearray, memoryview, dict)  # though one can iterate
 
 
 def _iterate(result: Iterable[bytes]) -> Iterator[bytes]:
-    """The pieces of what the app has returned, or Breach if it cannot have any: text and dicts can be iterated over, but not as bytes."""
+    """The pieces of what the app has returned, or Breach if it cannot have any: text
+    and dicts can be iterated over, but not as bytes.
+    """
     kind = type(result).__name__
     if isinstance(result, _NO_BODIES):
         remedy = "return [body]"
         if isinstance(result, str | dict):
-            remedy = "return [text.encode()]" if isinstance(result, str) else "return [json.dumps(...).encode()]"
-        raise Breach(f"the app returned {kind}, where PEP 3333 wants an iterable of bytes: {remedy}")
+            remedy = (
+                "return [text.encode()]"
+                if isinstance(result, str)
+                else "return [json.dumps(...).encode()]"
+            )
+        raise Breach(
+            f"the app returned {kind}, where PEP 3333 wants an iterable of bytes: {remedy}"
+        )
     try:
         return iter(result)
     except TypeError:
         if result is None:
-            raise Breach("the app returned None, where PEP 3333 wants an iterable of bytes: is a `return` missing?") from None
+            raise Breach(
+                "the app returned None, where PEP 3333 wants an iterable of bytes: is a `return` missing?"
+            ) from None
         hint = _ASGI if hasattr(result, "__await__") or hasattr(result, "__aiter__") else ""
-        raise Breach(f"the app returned {kind}, where PEP 3333 wants an iterable of bytes{hint}") from None
+        raise Breach(
+            f"the app returned {kind}, where PEP 3333 wants an iterable of bytes{hint}"
+        ) from None
 
 
 def _no_bytes(chunk: object) -> Breach:
     hint = ": text.encode() makes bytes of a text" if isinstance(chunk, str) else ""
-    return Breach(f"the app gave {type(chunk).__name__} as a piece of its body, where PEP 3333 wants bytes{hint}")
+    return Breach(
+        f"the app gave {type(chunk).__name__} as a piece of its body, where PEP 3333 wants bytes{hint}"
+    )

@@ -4,8 +4,10 @@
     chunk        = chunk-size [ chunk-ext ] CRLF chunk-data CRLF
     chunk-size   = 1*HEXDIG
 
-Each leniency here has been a request smuggling attack on somebody: a bare LF as the end of a line, spaces or a sign around the
-size, "0x", a size too large for an integer, anything but CRLF behind the data, an extension that hides a line's end. None is granted.
+Each leniency here has been a request smuggling attack on somebody: a bare LF as the end
+of a line, spaces or a sign around the size, "0x", a size too large for an integer,
+anything but CRLF behind the data, an extension that hides a line's end. None is
+granted.
 """
 
 from __future__ import annotations
@@ -25,7 +27,9 @@ SIZE, DATA, DATA_END, TRAILERS, DONE = range(5)
 
 
 class ChunkedDecoder:
-    """Writes the decoded body to `body`. `max_body` (int) bounds it, `max_head` (int) all trailers, and all extensions, together."""
+    """Writes the decoded body to `body`. `max_body` (int) bounds it, `max_head` (int)
+    all trailers, and all extensions, together.
+    """
 
     def __init__(self, body: Body, max_body: int, max_head: int) -> None:
         self._body = body
@@ -35,14 +39,18 @@ class ChunkedDecoder:
         self._left = 0
         self._extensions = 0
         self._trailers = 0
-        self.bulky = False  # whether the chunks that came last were so large that it is the bytes that cost, not the chunks
+        # Whether the chunks that came last were so large that it is the bytes that
+        # cost, not the chunks
+        self.bulky = False
 
     @property
     def done(self) -> bool:
         return self._state == DONE
 
     def decode(self, buffer: bytes) -> int:
-        """Take what can be decoded from the start of `buffer`; returns how many bytes that was. Raises RequestError."""
+        """Take what can be decoded from the start of `buffer`; returns how many bytes
+        that was. Raises RequestError.
+        """
         at = chunks = 0
         while self._state != DONE:
             if self._state == SIZE:
@@ -75,10 +83,12 @@ class ChunkedDecoder:
         return at
 
     def _whole_chunks(self, buffer: bytes, at: int) -> tuple[int, int]:
-        """Take the chunks that are there from end to end and of which there is nothing to be said; returns where, and how many.
+        """Take the chunks that are there from end to end and of which there is nothing
+        to be said; returns where, and how many.
 
-        A client that sends chunks of one byte makes us work six times for each. Done one by one as all others are, it would cost as
-        much as many requests. What is not plainly right is left where it is, to be looked at closely.
+        A client that sends chunks of one byte makes us work six times for each. Done
+        one by one as all others are, it would cost as much as many requests. What is
+        not plainly right is left where it is, to be looked at closely.
         """
         parts = []
         room = self._max_body - self._body.length
@@ -103,11 +113,14 @@ class ChunkedDecoder:
         whole = buffer[at:end] if end >= 0 else buffer[at:]
         line = whole.removesuffix(b"\r")
         limit = _LINE if self._state == SIZE else self._max_head
-        # In the order in which the bytes come: a body gets the same answer however it was cut.
+        # In the order in which the bytes come: a body gets the same answer however it
+        # was cut.
         if b"\r" in line[:limit] or b"\0" in line[:limit]:
             raise RequestError(400, "a line of a chunked body does not end in CRLF")
         if len(line) > limit:
-            raise RequestError(400 if self._state == SIZE else 431, "line too long in a chunked body")
+            raise RequestError(
+                400 if self._state == SIZE else 431, "line too long in a chunked body"
+            )
         if end < 0:
             return None
         if line == whole:
@@ -122,7 +135,9 @@ class ChunkedDecoder:
             self._check_extensions(semicolon + extensions)
         if not digits or digits.translate(None, _HEXDIGITS):
             raise RequestError(400, "bad chunk size")
-        self._left = int(digits, 16)  # a line of digits at most, and linear in them: 16 is a power of two
+        self._left = int(
+            digits, 16
+        )  # a line of digits at most, and linear in them: 16 is a power of two
         if self._body.length + self._left > self._max_body:
             raise RequestError(413, "request body too large")
         self._state = DATA if self._left else TRAILERS
@@ -134,11 +149,14 @@ class ChunkedDecoder:
         token = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
         quoted = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*"'
         extension = rb"[ \t]*;[ \t]*%b(?:[ \t]*=[ \t]*(?:%b|%b))?" % (token, token, quoted)
-        if self._extensions > self._max_head or not re.fullmatch(rb"(?:%b)+" % extension, extensions):
+        if self._extensions > self._max_head or not re.fullmatch(
+            rb"(?:%b)+" % extension, extensions
+        ):
             raise RequestError(400, "bad chunk extension")
 
     def _trailer(self, line: bytes) -> None:
-        # Trailers are checked and dropped: merged into the head they could forge what a proxy before us has vouched for (RFC 9110 6.5.1).
+        # Trailers are checked and dropped: merged into the head they could forge what a
+        # proxy before us has vouched for (RFC 9110 6.5.1).
         self._trailers += len(line) + 2
         if not line:
             self._state = DONE
@@ -158,6 +176,8 @@ def is_token(text: bytes) -> bool:
 
 
 def is_field_line(line: bytes) -> bool:
-    """True for `field-name ":" OWS field-value OWS`, RFC 9112 5: no space before the colon, no control character in the value."""
+    """True for `field-name ":" OWS field-value OWS`, RFC 9112 5: no space before the
+    colon, no control character in the value.
+    """
     name, colon, value = line.partition(b":")
     return bool(colon) and is_token(name) and len(value.translate(None, CONTROLS)) == len(value)

@@ -1,4 +1,6 @@
-"""Responses of the server's own that end a connection. Apart from response_head.py because the Master needs them and no more of HTTP."""
+"""Responses of the server's own that end a connection. Apart from response_head.py
+because the Master needs them and no more of HTTP.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +20,17 @@ REASONS = {
 
 
 def refusal(
-    status: int, text: str, date: str, *, head_only: bool = False, extra: str = "", kind: str = "text/plain; charset=utf-8"
+    status: int,
+    text: str,
+    date: str,
+    *,
+    head_only: bool = False,
+    extra: str = "",
+    kind: str = "text/plain; charset=utf-8",
 ) -> bytes:
-    """A whole response: `status` (int), a body of `text`, the Date `date`; `extra` is further field lines, each with its CRLF."""
+    """A whole response: `status` (int), a body of `text`, the Date `date`; `extra` is
+    further field lines, each with its CRLF.
+    """
     body = text.encode("utf-8", "backslashreplace")
     head = (
         f"HTTP/1.1 {status} {REASONS[status]}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n"
@@ -34,6 +44,8 @@ MONTHS = ("", "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oc
 
 
 def http_date(utc: tuple[int, ...]) -> str:
-    """IMF-fixdate (RFC 9110 5.6.7) of a time.struct_time in UTC; never in the words of a locale, as strftime() would be."""
+    """IMF-fixdate (RFC 9110 5.6.7) of a time.struct_time in UTC; never in the words of
+    a locale, as strftime() would be.
+    """
     year, month, day, hour, minute, second, weekday = utc[:7]
     return f"{_DAYS[weekday]}, {day:02d} {MONTHS[month]} {year} {hour:02d}:{minute:02d}:{second:02d} GMT"

@@ -1,19 +1,26 @@
-"""What proxies tell of the client and of what it asked for: X-Forwarded-For, -Proto, -Host, -Port, and Forwarded (RFC 7239).
+"""What proxies tell of the client and of what it asked for: X-Forwarded-For, -Proto,
+-Host, -Port, and Forwarded (RFC 7239).
 
-Each proxy appends to what it was told. So both kinds are read from the right, where the nearest one wrote, and only as far as each
-address that is met is itself a trusted proxy's: the first that is not is the client, and what stands further left is that client's
-own invention. From the right also where quotes are looked for: one that a client leaves open must not swallow what was appended to it.
+Each proxy appends to what it was told. So both kinds are read from the right, where the
+nearest one wrote, and only as far as each address that is met is itself a trusted
+proxy's: the first that is not is the client, and what stands further left is that
+client's own invention. From the right also where quotes are looked for: one that a
+client leaves open must not swallow what was appended to it.
 
-What cannot be understood ends the walk there, and is no error: the client is the last hop that was. Most proxies pass on what they do not
-know, so a refusal would let a stranger's `Forwarded: x` turn away requests that the proxy vouches for; and "unknown" and names made up to
-hide an address are allowed (RFC 7239 6.2, 6.3).
+What cannot be understood ends the walk there, and is no error: the client is the last
+hop that was. Most proxies pass on what they do not know, so a refusal would let a
+stranger's `Forwarded: x` turn away requests that the proxy vouches for; and "unknown"
+and names made up to hide an address are allowed (RFC 7239 6.2, 6.3).
 
-Only the fields that `forwarded_headers` names are looked at. A proxy sets some of them, and passes the others on as the client sent them:
-a proxy's word is worth nothing where it has not spoken. Debian's nginx writes For and Proto, so only they count by default. The others are
-removed, like all of them from a peer that is not trusted: frameworks look for them as well, and would believe anybody.
+Only the fields that `forwarded_headers` names are looked at. A proxy sets some of them,
+and passes the others on as the client sent them: a proxy's word is worth nothing where
+it has not spoken. Debian's nginx writes For and Proto, so only they count by default.
+The others are removed, like all of them from a peer that is not trusted: frameworks
+look for them as well, and would believe anybody.
 
-If one of the X-Forwarded fields counts and is there, Forwarded is not looked at. Most proxies write only the former, and nobody can tell
-from a request which of two that differ is the one that the proxy wrote.
+If one of the X-Forwarded fields counts and is there, Forwarded is not looked at. Most
+proxies write only the former, and nobody can tell from a request which of two that
+differ is the one that the proxy wrote.
 """
 
 from __future__ import annotations
@@ -32,7 +39,12 @@ if TYPE_CHECKING:
 
     from spyglass.policy.trusted_proxies import Trusted
 
-_FOR, _PROTO, _HOST, _PORT = "HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_PROTO", "HTTP_X_FORWARDED_HOST", "HTTP_X_FORWARDED_PORT"
+_FOR, _PROTO, _HOST, _PORT = (
+    "HTTP_X_FORWARDED_FOR",
+    "HTTP_X_FORWARDED_PROTO",
+    "HTTP_X_FORWARDED_HOST",
+    "HTTP_X_FORWARDED_PORT",
+)
 _KEPT = 256  # characters of all of them together; kept, made up longer ones would fill the memory
 _FARTHEST = 4096  # characters from the right; more hops than that is nobody away
 _PORTS = {"http": "80", "https": "443"}
@@ -51,7 +63,8 @@ class Told:
 
 
 def believe(environ: dict[str, Any], trusted_proxies: str, forwarded_headers: str) -> None:
-    """Change `environ`, in which REMOTE_ADDR is still the peer, to what it tells of the client, and remove the fields that tell nothing.
+    """Change `environ`, in which REMOTE_ADDR is still the peer, to what it tells of the
+    client, and remove the fields that tell nothing.
 
     The two settings say which peers count, and which fields of theirs.
     """
@@ -61,7 +74,12 @@ def believe(environ: dict[str, Any], trusted_proxies: str, forwarded_headers: st
         environ.pop(key, None)
     if not is_trusted:
         return
-    addresses, proto, host, port = environ.get(_FOR), environ.get(_PROTO), environ.get(_HOST), environ.get(_PORT)
+    addresses, proto, host, port = (
+        environ.get(_FOR),
+        environ.get(_PROTO),
+        environ.get(_HOST),
+        environ.get(_PORT),
+    )
     if addresses is proto is host is port is None:
         told = forwarded(environ.get("HTTP_FORWARDED", ""), trust)
     elif len(addresses or "") + len(proto or "") + len(host or "") + len(port or "") <= _KEPT:
@@ -71,8 +89,12 @@ def believe(environ: dict[str, Any], trusted_proxies: str, forwarded_headers: st
     _apply(environ, told)
 
 
-def x_forwarded(addresses: str | None, proto: str | None, host: str | None, port: str | None, trust: Trusted) -> Told:
-    """What the values of X-Forwarded-For, -Proto, -Host and -Port tell; None for one that is not there."""
+def x_forwarded(
+    addresses: str | None, proto: str | None, host: str | None, port: str | None, trust: Trusted
+) -> Told:
+    """What the values of X-Forwarded-For, -Proto, -Host and -Port tell; None for one
+    that is not there.
+    """
     told = Told()
     hops = 0
     for text in reversed(_list(addresses)):
@@ -83,12 +105,19 @@ def x_forwarded(addresses: str | None, proto: str | None, host: str | None, port
         packed, told.client, told.client_port = address
         if not trust.hop(packed):
             break
-    # Where these are lists as well, what is said of the client's hop stands as far from the right as the client does.
+    # Where these are lists as well, what is said of the client's hop stands as far from
+    # the right as the client does.
     told.proto = _scheme(_nth(_list(proto), hops))
     told.host = _host(_nth(_list(host), hops))
     told.server_port = _port(_nth(_list(port), hops))
-    if told.server_port and told.host and told.server_port not in ("80", "443") and not _split_host(told.host)[1]:
-        # It completes a host without one. But 80 and 443 it never is: many proxies behind another one tell their own there.
+    if (
+        told.server_port
+        and told.host
+        and told.server_port not in ("80", "443")
+        and not _split_host(told.host)[1]
+    ):
+        # It completes a host without one. But 80 and 443 it never is: many proxies
+        # behind another one tell their own there.
         told.host += f":{told.server_port}"
     return told
 
@@ -96,10 +125,13 @@ def x_forwarded(addresses: str | None, proto: str | None, host: str | None, port
 @lru_cache(maxsize=4)
 def _others(forwarded_headers: str) -> list[str]:
     """The keys of the fields that this setting does not name."""
-    return sorted(PROXY_FIELDS - {FORWARDED_NAMES[name] for name in forwarded_headers.split(", ") if name})
+    return sorted(
+        PROXY_FIELDS - {FORWARDED_NAMES[name] for name in forwarded_headers.split(", ") if name}
+    )
 
 
-# A client that comes back, and all of its requests on one connection, are told of in the same words.
+# A client that comes back, and all of its requests on one connection, are told of in
+# the same words.
 _known = lru_cache(maxsize=256)(x_forwarded)
 
 
@@ -127,7 +159,9 @@ def _apply(environ: dict[str, Any], told: Told) -> None:
         environ["REMOTE_ADDR"] = told.client
         environ["REMOTE_PORT"] = told.client_port
         if not told.client_port:
-            del environ["REMOTE_PORT"]  # that of the proxy would be a lie beside the client's address
+            del environ[
+                "REMOTE_PORT"
+            ]  # that of the proxy would be a lie beside the client's address
     if told.proto:
         environ["wsgi.url_scheme"] = told.proto
         environ.pop("HTTPS", None)
@@ -166,11 +200,17 @@ def _host(text: str) -> str:
 
 
 def _port(text: str) -> str:
-    return text if text.isascii() and text.isdigit() and len(text) <= 5 and 0 < int(text) <= 65535 else ""
+    return (
+        text
+        if text.isascii() and text.isdigit() and len(text) <= 5 and 0 < int(text) <= 65535
+        else ""
+    )
 
 
 def _split_host(host: str) -> tuple[str, str]:
-    """Name and port of a valid one; the brackets of an IPv6 address belong to its name (RFC 3875 4.1.14)."""
+    """Name and port of a valid one; the brackets of an IPv6 address belong to its name
+    (RFC 3875 4.1.14).
+    """
     name, bracket, port = host.rpartition("]")
     if bracket:
         return name + bracket, port[1:]
@@ -181,7 +221,8 @@ def _split_host(host: str) -> tuple[str, str]:
 def _address(text: str) -> tuple[bytes, str, str] | None:
     """An address packed (addresses.packed_ip()) and as text, and a port or "".
 
-    RFC 7239 6: IPv4 or IPv6 in brackets, with or without a port; or IPv6 without either, as X-Forwarded-For has it.
+    RFC 7239 6: IPv4 or IPv6 in brackets, with or without a port; or IPv6 without
+    either, as X-Forwarded-For has it.
     """
     if text.startswith("["):
         address, bracket, port = text[1:].partition("]")
@@ -203,7 +244,9 @@ def _address(text: str) -> tuple[bytes, str, str] | None:
 
 
 def _elements(text: str) -> Iterator[str]:
-    """The elements of a list, the last one first, cut at the commas that are not quoted."""
+    """The elements of a list, the last one first, cut at the commas that are not
+    quoted.
+    """
     if len(text) > _FARTHEST:
         text = text[-_FARTHEST:].partition(",")[2]
     end = at = len(text)
@@ -229,10 +272,11 @@ def _opening(text: str, closing: int) -> int:
 
 
 def _pairs(element: str) -> dict[str, str] | None:
-    """The parameters of one element, their names in small letters; None when it is none.
+    """The parameters of one element, their names in small letters; None when it is
+    none.
 
-    A little laxer than the grammar, with what proxies do send and nobody can misread: blanks behind a semicolon, and [, ] and : without
-    the quotes they need.
+    A little laxer than the grammar, with what proxies do send and nobody can misread:
+    blanks behind a semicolon, and [, ] and : without the quotes they need.
     """
     pairs: dict[str, str] = {}
     rest = element.strip("; \t")
@@ -258,7 +302,9 @@ _DROP_COLONS = str.maketrans("", "", "[]:")
 
 
 def _unquote(text: str) -> tuple[str, str]:
-    """The quoted-string (RFC 9110 5.6.4) with which `text` begins, and from a semicolon on what follows; ("", "") when there is none."""
+    """The quoted-string (RFC 9110 5.6.4) with which `text` begins, and from a semicolon
+    on what follows; ("", "") when there is none.
+    """
     value = ""
     at = 1
     while at < len(text) and text[at] != '"':

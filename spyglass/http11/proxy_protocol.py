@@ -1,10 +1,13 @@
-"""The header with which HAProxy and its like begin a connection that they relay, where they know nothing of HTTP.
+"""The header with which HAProxy and its like begin a connection that they relay, where
+they know nothing of HTTP.
 
-Both versions of https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt: a line of text, or a binary block. The header is there or the
-connection is refused; guessing would let a client bring one of its own.
+Both versions of https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt: a line of
+text, or a binary block. The header is there or the connection is refused; guessing
+would let a client bring one of its own.
 
     PROXY TCP4 192.0.2.1 198.51.100.1 56324 443 CRLF
-    CR LF CR LF NUL CR LF "QUIT" LF, version and command, family and transport, length (2), addresses, ports, TLVs
+    CR LF CR LF NUL CR LF "QUIT" LF, version and command, family and transport, length
+    (2), addresses, ports, TLVs
 """
 
 from __future__ import annotations
@@ -27,11 +30,20 @@ _TYPE_SSL, _CLIENT_SSL = 0x20, 0x01
 
 
 class Endpoints:
-    """Of the connection that is relayed: `source` and `destination` are packed, and None where they are unix sockets."""
+    """Of the connection that is relayed: `source` and `destination` are packed, and
+    None where they are unix sockets.
+    """
 
     __slots__ = ("destination", "destination_port", "is_tls", "source", "source_port")
 
-    def __init__(self, source: bytes, destination: bytes, source_port: int, destination_port: int, is_tls: bool = False) -> None:
+    def __init__(
+        self,
+        source: bytes,
+        destination: bytes,
+        source_port: int,
+        destination_port: int,
+        is_tls: bool = False,
+    ) -> None:
         self.source: bytes | None = plain_ip(source) if source else None
         self.destination: bytes | None = plain_ip(destination) if destination else None
         self.source_port = source_port
@@ -45,7 +57,11 @@ class Endpoints:
         """What an app is told of them."""
         told: dict[str, Any] = {"wsgi.url_scheme": "https", "HTTPS": "on"} if self.is_tls else {}
         if self.source is None or self.destination is None:
-            return told | {"REMOTE_ADDR": "", "SERVER_NAME": "localhost", "SERVER_PORT": "443" if self.is_tls else "80"}
+            return told | {
+                "REMOTE_ADDR": "",
+                "SERVER_NAME": "localhost",
+                "SERVER_PORT": "443" if self.is_tls else "80",
+            }
         name = ip_text(self.destination)
         return told | {
             "REMOTE_ADDR": ip_text(self.source),
@@ -56,7 +72,8 @@ class Endpoints:
 
 
 def read_header(data: bytes) -> tuple[int, Endpoints | None] | None:
-    """Its length, and what it tells: None when it speaks of no other connection than this one. None instead when more bytes are needed.
+    """Its length, and what it tells: None when it speaks of no other connection than
+    this one. None instead when more bytes are needed.
 
     Raises PrefaceError as soon as `data` cannot become a header any more.
     """
@@ -95,7 +112,12 @@ def _ip(word: bytes, length: int) -> bytes:
 
 
 def _number(word: bytes) -> int:
-    if not word.isdigit() or len(word) > 5 or (word.startswith(b"0") and word != b"0") or int(word) > 65535:
+    if (
+        not word.isdigit()
+        or len(word) > 5
+        or (word.startswith(b"0") and word != b"0")
+        or int(word) > 65535
+    ):
         raise PrefaceError("a bad port in its PROXY header")
     return int(word)
 
@@ -111,20 +133,27 @@ def _block(data: bytes) -> tuple[int, Endpoints | None] | None:
     if len(data) < _FIXED or len(data) < size:
         return None
     if command[0] == _LOCAL or not family[0] >> 4 or not family[0] & 15:
-        # A health check of the proxy's own, or what it has no words for: the connection is what it seems to be.
+        # A health check of the proxy's own, or what it has no words for: the connection
+        # is what it seems to be.
         return size, None
     addresses = data[_FIXED:size]
     length = (0, 4, 16, 0)[family[0] >> 4]
     tlvs = 2 * length + 4 if length else _UNIX_LENGTH
     if len(addresses) < tlvs:
         raise PrefaceError("its PROXY header is too short")
-    source_port, destination_port = (int.from_bytes(addresses[at : at + 2], "big") for at in (2 * length, 2 * length + 2))
+    source_port, destination_port = (
+        int.from_bytes(addresses[at : at + 2], "big") for at in (2 * length, 2 * length + 2)
+    )
     is_tls = _is_tls(addresses[tlvs:])
-    return size, Endpoints(addresses[:length], addresses[length : 2 * length], source_port, destination_port, is_tls)
+    return size, Endpoints(
+        addresses[:length], addresses[length : 2 * length], source_port, destination_port, is_tls
+    )
 
 
 def _is_tls(tlvs: bytes) -> bool:
-    """True when the client has spoken TLS with the proxy: PP2_TYPE_SSL, section 2.2.6. The other extensions are skipped."""
+    """True when the client has spoken TLS with the proxy: PP2_TYPE_SSL, section 2.2.6.
+    The other extensions are skipped.
+    """
     while len(tlvs) > 3:
         size = 3 + int.from_bytes(tlvs[1:3], "big")
         if tlvs[0] == _TYPE_SSL and size <= len(tlvs):

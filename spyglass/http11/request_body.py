@@ -1,7 +1,9 @@
-"""A request's body on its way to the app: in memory while it is small, in a temporary file when it is not.
+"""A request's body on its way to the app: in memory while it is small, in a temporary
+file when it is not.
 
-The app is called only when the body is complete, so a slow upload costs an open connection and nothing else. What all bodies of a
-worker hold together is bounded, in memory and on disk, see Bodies.
+The app is called only when the body is complete, so a slow upload costs an open
+connection and nothing else. What all bodies of a worker hold together is bounded, in
+memory and on disk, see Bodies.
 """
 
 from __future__ import annotations
@@ -15,26 +17,33 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import BinaryIO
 
-# A body mostly comes in few parts, and joined at the end they are copied once; many small ones would cost more memory than they hold.
+# A body mostly comes in few parts, and joined at the end they are copied once; many
+# small ones would cost more memory than they hold.
 _PARTS = 8
 
 
 def temporary_file(directory: str | None = None) -> BinaryIO:
-    """A file without a name in `directory`, by default the one that tempfile chooses: it is gone with us, however we end.
+    """A file without a name in `directory`, by default the one that tempfile chooses:
+    it is gone with us, however we end.
 
-    By O_TMPFILE; where the file system has no notion of that, its name is removed at once (both in tempfile). OSError.
+    By O_TMPFILE; where the file system has no notion of that, its name is removed at
+    once (both in tempfile). OSError.
     """
     import tempfile  # only large bodies pay for this import
 
-    # What is written mostly comes in large pieces, and passes the buffer by; each body has one, so it is a small one.
+    # What is written mostly comes in large pieces, and passes the buffer by; each body
+    # has one, so it is a small one.
     return tempfile.TemporaryFile(buffering=1 << 14, dir=directory)  # type: ignore[return-value]
 
 
 class Bodies:
-    """What all bodies of a worker hold: `memory` and `disk` (int, bytes), and how much that may be.
+    """What all bodies of a worker hold: `memory` and `disk` (int, bytes), and how much
+    that may be.
 
-    A body that would take too much memory goes to disk. Where there is no room on the disk either, `make_room(body)` may take it from
-    another, slower one, and says whether it has; if not, `body` is refused. `open_file()` gives a temporary file without a name.
+    A body that would take too much memory goes to disk. Where there is no room on the
+    disk either, `make_room(body)` may take it from another, slower one, and says
+    whether it has; if not, `body` is refused. `open_file()` gives a temporary file
+    without a name.
     """
 
     __slots__ = ("_make_room", "disk", "memory", "most_disk", "most_memory", "open_file")
@@ -56,7 +65,8 @@ class Bodies:
     def take_disk(self, body: Body, size: int) -> None:
         """Count `size` bytes for `body`, or raise RequestError.
 
-        503 (RFC 9110 15.6.4) and not 413 or 507: the same request can succeed in a moment, and a proxy may try another server.
+        503 (RFC 9110 15.6.4) and not 413 or 507: the same request can succeed in a
+        moment, and a proxy may try another server.
         """
         while self.disk + size > self.most_disk:
             if not self._make_room(body):
@@ -65,11 +75,12 @@ class Bodies:
 
 
 class Body:
-    """Collects a body of which up to `memory` (int, bytes) may stay in memory. `length` (int) is what has come so far,
-    `on_disk` how much of the worker's disk it has taken.
+    """Collects a body of which up to `memory` (int, bytes) may stay in memory. `length`
+    (int) is what has come so far, `on_disk` how much of the worker's disk it has taken.
 
-    The caller closes what it has written to, whatever happened. write() and close() are the one pair that counts for `bodies`: a body takes
-    when something has come, and gives all of it back when it is closed. What is not spooled is in memory, all of it.
+    The caller closes what it has written to, whatever happened. write() and close() are
+    the one pair that counts for `bodies`: a body takes when something has come, and
+    gives all of it back when it is closed. What is not spooled is in memory, all of it.
     """
 
     __slots__ = ("_bodies", "_file", "_memory", "_pace", "_parts", "_spooled", "length", "on_disk")
@@ -82,11 +93,14 @@ class Body:
         self._parts: list[bytes] = []
         self._file: BinaryIO | None = None  # behind what is in the parts, there is nothing else yet
         self._spooled = False
-        # The period in which its client shows how fast it is: since when (monotonic seconds), and how many bytes had come by then.
+        # The period in which its client shows how fast it is: since when (monotonic
+        # seconds), and how many bytes had come by then.
         self._pace: tuple[float, int] | None = None
 
     def write(self, data: bytes | memoryview) -> None:
-        """Append. OSError when the temporary file cannot be made or is full (tempfile(3), ENOSPC), RequestError when all are too much."""
+        """Append. OSError when the temporary file cannot be made or is full
+        (tempfile(3), ENOSPC), RequestError when all are too much.
+        """
         size = len(data)
         length = self.length + size
         bodies = self._bodies
@@ -101,7 +115,9 @@ class Body:
             self._file.write(data)
         else:
             parts = self._parts
-            parts.append(bytes(data))  # what is bytes is not copied; a view would keep all that it is a part of
+            parts.append(
+                bytes(data)
+            )  # what is bytes is not copied; a view would keep all that it is a part of
             if len(parts) == _PARTS:
                 self._file = BytesIO()
                 self._gather(self._file)
@@ -125,9 +141,11 @@ class Body:
         self._gather(file)
 
     def lags(self, now: float, period: float, rate: int) -> bool:
-        """True when less than `rate` bytes a second have come in `period` seconds or longer. To be asked when some have come, at `now`.
+        """True when less than `rate` bytes a second have come in `period` seconds or
+        longer. To be asked when some have come, at `now`.
 
-        Each period is judged by itself, the first one from the first piece on: a fast beginning is no credit for later.
+        Each period is judged by itself, the first one from the first piece on: a fast
+        beginning is no credit for later.
         """
         if self._pace is not None:
             since, seen = self._pace
@@ -143,15 +161,20 @@ class Body:
         self._pace = now, self.length
 
     def finish(self) -> None:
-        """The body is complete. OSError when what is still buffered cannot be written."""
+        """The body is complete. OSError when what is still buffered cannot be
+        written.
+        """
         if self._spooled and self._file is not None:
             self._file.flush()
 
     def open(self) -> BinaryIO:
-        """The body from its first byte, as `wsgi.input` reads it (PEP 3333): at the end it gives b"", it never blocks."""
+        """The body from its first byte, as `wsgi.input` reads it (PEP 3333): at the end
+        it gives b"", it never blocks.
+        """
         file = self._file
         if file is None:
-            # It keeps the very bytes, and an app that reads all of them gets them without a copy.
+            # It keeps the very bytes, and an app that reads all of them gets them
+            # without a copy.
             self._file = file = BytesIO(b"".join(self._parts))
             self._parts.clear()
         else:
@@ -172,4 +195,6 @@ class Body:
         try:
             self._file.close()
         except (OSError, BufferError):
-            pass  # a full disk; or the app still looks at it (BytesIO.getbuffer()), and its memory goes with that
+            # A full disk; or the app still looks at it (BytesIO.getbuffer()), and its
+            # memory goes with that
+            pass

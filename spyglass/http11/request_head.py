@@ -11,59 +11,100 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from spyglass.http11.request_reader import Request
 
-# What llhttp gets for a request line: the real one is judged here, and llhttp knows fewer methods and no later minor version.
+# What llhttp gets for a request line: the real one is judged here, and llhttp knows
+# fewer methods and no later minor version.
 _ANY_LINE = b"GET / HTTP/1.1\r\n"
-# What is longer is not kept for others: names made up by clients must not cost much memory.
+# What is longer is not kept for others: names made up by clients must not cost much
+# memory.
 _REMEMBERED_BY_ALL = 1024  # bytes of a head
 _USUAL_NAME = 64
 _USUAL_LINE = 256
 # What is kept for others than who said it: only this, which tells no secret.
 _HARMLESS = {
-    *("HTTP_ACCEPT", "HTTP_ACCEPT_ENCODING", "HTTP_ACCEPT_LANGUAGE", "HTTP_CACHE_CONTROL", "HTTP_CONNECTION", "HTTP_DNT", "HTTP_HOST"),
-    *("HTTP_KEEP_ALIVE", "HTTP_PRAGMA", "HTTP_PRIORITY", "HTTP_SEC_FETCH_DEST", "HTTP_SEC_FETCH_MODE", "HTTP_SEC_FETCH_SITE"),
+    *(
+        "HTTP_ACCEPT",
+        "HTTP_ACCEPT_ENCODING",
+        "HTTP_ACCEPT_LANGUAGE",
+        "HTTP_CACHE_CONTROL",
+        "HTTP_CONNECTION",
+        "HTTP_DNT",
+        "HTTP_HOST",
+    ),
+    *(
+        "HTTP_KEEP_ALIVE",
+        "HTTP_PRAGMA",
+        "HTTP_PRIORITY",
+        "HTTP_SEC_FETCH_DEST",
+        "HTTP_SEC_FETCH_MODE",
+        "HTTP_SEC_FETCH_SITE",
+    ),
     *("HTTP_SEC_FETCH_USER", "HTTP_UPGRADE_INSECURE_REQUESTS", "HTTP_USER_AGENT"),
 }
-# The transfer codings there are beside chunked (RFC 9112 7.2, 12.3) or were once. A request that ends in one of them has no length,
-# which must be 400 (6.3), though none of them is spoken here; what a name means that nobody knows is 501 (6.1).
+# The transfer codings there are beside chunked (RFC 9112 7.2, 12.3) or were once. A
+# request that ends in one of them has no length, which must be 400 (6.3), though none
+# of them is spoken here; what a name means that nobody knows is 501 (6.1).
 _CODINGS = {"compress", "deflate", "gzip", "identity", "x-compress", "x-gzip"}
-# No lists (RFC 9110 5.3). What stands before us, and routes, lets in or filters by one of them, may look at the first or the last of two,
-# and the app would see another request than it has judged.
-_SINGLE = {"HTTP_HOST", "CONTENT_LENGTH", "CONTENT_TYPE", "HTTP_CONTENT_RANGE", "HTTP_AUTHORIZATION", "HTTP_PROXY_AUTHORIZATION"}
+# No lists (RFC 9110 5.3). What stands before us, and routes, lets in or filters by one
+# of them, may look at the first or the last of two, and the app would see another
+# request than it has judged.
+_SINGLE = {
+    "HTTP_HOST",
+    "CONTENT_LENGTH",
+    "CONTENT_TYPE",
+    "HTTP_CONTENT_RANGE",
+    "HTTP_AUTHORIZATION",
+    "HTTP_PROXY_AUTHORIZATION",
+}
 _PRINTABLE = bytes(range(0x20, 0x7F))
 
 
 class HeadParser:
-    """Turns heads into fields. llhttp judges them; what stands in a head that it accepts is then cut out with a few calls, for
-    calling back into Python once a field would cost more than all of its parsing. One for a whole process will do.
+    """Turns heads into fields. llhttp judges them; what stands in a head that it
+    accepts is then cut out with a few calls, for calling back into Python once a field
+    would cost more than all of its parsing. One for a whole process will do.
     """
 
     def __init__(self) -> None:
         self.known: dict[bytes, Request] = {}
 
     def remember(self, head: bytes, request: Request) -> None:
-        """Keep what `head` means for other connections: monitors, and proxies that open one for each request, begin them all alike."""
-        if len(head) <= _REMEMBERED_BY_ALL and not request.query and request.fields.keys() <= _HARMLESS:
+        """Keep what `head` means for other connections: monitors, and proxies that open
+        one for each request, begin them all alike.
+        """
+        if (
+            len(head) <= _REMEMBERED_BY_ALL
+            and not request.query
+            and request.fields.keys() <= _HARMLESS
+        ):
             if len(self.known) >= 64:
                 self.known.clear()  # heads that are never the same must not make it grow
             self.known[head] = request
 
     def parse(self, section: bytes, version: bytes, max_fields: int) -> dict[str, str]:
-        """The fields of `section`, what stands between the request line and the empty line, as PEP 3333 wants them. Raises RequestError."""
+        """The fields of `section`, what stands between the request line and the empty
+        line, as PEP 3333 wants them. Raises RequestError.
+        """
         lines = section.decode("latin-1").split("\r\n") if section else []
         if b"\t" in section or len(lines) > max_fields:
-            _check_lines(section)  # before they lose their blanks: one that has nothing else would end the head
+            _check_lines(
+                section
+            )  # before they lose their blanks: one that has nothing else would end the head
             if len(lines) > max_fields:
                 raise RequestError(431, f"more than {max_fields} header fields")
-            # OWS, RFC 9110 5.6.3; llhttp knows the space alone where it looks into a value. What it judges is what is cut below.
+            # OWS, RFC 9110 5.6.3; llhttp knows the space alone where it looks into a
+            # value. What it judges is what is cut below.
             lines = [line.rstrip(" \t") for line in lines]
             section = "\r\n".join(lines).encode("latin-1")
         head = b"%b%b\r\n\r\n" % (_ANY_LINE, section) if section else _ANY_LINE + b"\r\n"
         try:
-            # A parser of its own: after some heads one stands elsewhere than where the next may begin (in a body, in another protocol,
-            # behind the last message of a connection), and only llhttp knows which they are. A new one costs half a microsecond.
+            # A parser of its own: after some heads one stands elsewhere than where the
+            # next may begin (in a body, in another protocol, behind the last message of
+            # a connection), and only llhttp knows which they are. A new one costs half
+            # a microsecond.
             httptools.HttpRequestParser(None).feed_data(head)
         except httptools.HttpParserUpgrade as offer:
-            # We do not take it up (RFC 9110 7.8). But llhttp looks at nothing behind the head that makes it.
+            # We do not take it up (RFC 9110 7.8). But llhttp looks at nothing behind
+            # the head that makes it.
             if offer.args != (len(head),):
                 raise RequestError(400, "a head ends within the head") from None
         except httptools.HttpParserError as error:
@@ -78,35 +119,47 @@ def _check_lines(section: bytes) -> None:
 
 
 def check_controls(text: bytes, ends: int) -> None:
-    """Raise RequestError unless `text` holds `ends` CRLF, and no other control character but tabs.
+    """Raise RequestError unless `text` holds `ends` CRLF, and no other control
+    character but tabs.
 
-    RFC 9112 2.2: a bare CR or LF is where two readers of one message part ways. RFC 9110 5.5 has NUL and the others. llhttp refuses them
-    as well, but a head that is still on its way cannot be given to it.
+    RFC 9112 2.2: a bare CR or LF is where two readers of one message part ways. RFC
+    9110 5.5 has NUL and the others. llhttp refuses them as well, but a head that is
+    still on its way cannot be given to it.
     """
     if len(text) - len(text.translate(None, CONTROLS)) != 2 * ends:
         raise RequestError(400, "a bare CR or LF, or another control character, in the head")
 
 
 def check_folds(text: bytes) -> None:
-    """Raise RequestError if a line in `text` is folded into the next: two readers part ways there, too (RFC 9112 2.2 and 5.2)."""
+    """Raise RequestError if a line in `text` is folded into the next: two readers part
+    ways there, too (RFC 9112 2.2 and 5.2).
+    """
     if b"\r\n " in text or b"\r\n\t" in text:
         raise RequestError(400, "folded header field")
 
 
-def _refusal(error: httptools.HttpParserError, fields: dict[str, str], version: bytes) -> RequestError:
+def _refusal(
+    error: httptools.HttpParserError, fields: dict[str, str], version: bytes
+) -> RequestError:
     coding = fields.get("HTTP_TRANSFER_ENCODING")
     if coding is not None and not coding.encode("latin-1").translate(None, _PRINTABLE):
         try:
-            check_coding(coding, fields.get("CONTENT_LENGTH"), (1, 0) if version == b"HTTP/1.0" else (1, 1))
+            check_coding(
+                coding, fields.get("CONTENT_LENGTH"), (1, 0) if version == b"HTTP/1.0" else (1, 1)
+            )
         except RequestError as reason:
             return reason
-    return RequestError(413 if "overflow" in str(error).lower() else 400, str(error) or "bad request")
+    return RequestError(
+        413 if "overflow" in str(error).lower() else 400, str(error) or "bad request"
+    )
 
 
 class _Keys(dict[str, str]):
-    """The environ key of each field name (RFC 3875 4.1.18), or "" for a name that is dropped.
+    """The environ key of each field name (RFC 3875 4.1.18), or "" for a name that is
+    dropped.
 
-    A name with an underscore is dropped: it would become the same key as its dashed twin, which a proxy before us may have vouched for.
+    A name with an underscore is dropped: it would become the same key as its dashed
+    twin, which a proxy before us may have vouched for.
     """
 
     def __missing__(self, name: str) -> str:
@@ -125,11 +178,15 @@ ENVIRON_KEYS = _Keys()
 
 
 class _Lines(dict[str, tuple[str, str]]):
-    """Key and value of each field line. Of what all browsers say alike, and that is harmless, it is known from the last time."""
+    """Key and value of each field line. Of what all browsers say alike, and that is
+    harmless, it is known from the last time.
+    """
 
     def __missing__(self, line: str) -> tuple[str, str]:
         if not line.isprintable():
-            check_controls(line.encode("latin-1"), 0)  # llhttp must not be alone to decide where a line ends
+            check_controls(
+                line.encode("latin-1"), 0
+            )  # llhttp must not be alone to decide where a line ends
         name, _, value = line.partition(":")
         cut = ENVIRON_KEYS[name], value.strip(" \t")
         if cut[0] in _HARMLESS and len(line) <= _USUAL_LINE:
@@ -157,7 +214,9 @@ def _cut(lines: list[str]) -> dict[str, str]:
 
 def _combine(key: str, first: str, second: str) -> str:
     if key in _SINGLE:
-        raise RequestError(400, f"more than one {key.removeprefix('HTTP_').replace('_', '-').title()} field")
+        raise RequestError(
+            400, f"more than one {key.removeprefix('HTTP_').replace('_', '-').title()} field"
+        )
     # RFC 9110 5.3: a list; RFC 6265 5.4 has its own separator.
     return f"{first}; {second}" if key == "HTTP_COOKIE" else f"{first}, {second}"
 

@@ -1,11 +1,14 @@
 """From the bytes of a connection to requests.
 
-The framing is ours: where a head ends, how long a body is, where the next request begins. What stands in a head is judged by
-llhttp through httptools, which has seen more hostile heads than anybody, and by the rules here that llhttp leaves to its user.
-llhttp gets exactly one head at a time, so it never sees a body, never runs ahead into a pipelined request whose predecessor is
-still to be answered, and an offered Upgrade cannot make it stop in front of a body.
+The framing is ours: where a head ends, how long a body is, where the next request
+begins. What stands in a head is judged by llhttp through httptools, which has seen more
+hostile heads than anybody, and by the rules here that llhttp leaves to its user. llhttp
+gets exactly one head at a time, so it never sees a body, never runs ahead into a
+pipelined request whose predecessor is still to be answered, and an offered Upgrade
+cannot make it stop in front of a body.
 
-    HTTP-message = start-line CRLF *( field-line CRLF ) CRLF [ message-body ]        (RFC 9112 2.1)
+    HTTP-message = start-line CRLF *( field-line CRLF ) CRLF [ message-body ]
+    (RFC 9112 2.1)
 """
 
 from __future__ import annotations
@@ -22,23 +25,31 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from spyglass.config.settings import Config
 
-# The registered ones (RFC 9110 16.1.1), less CONNECT (we are no proxy) and PRI (it is HTTP/2's), and those that UPnP and caches use.
+# The registered ones (RFC 9110 16.1.1), less CONNECT (we are no proxy) and PRI (it is
+# HTTP/2's), and those that UPnP and caches use.
 METHODS = frozenset(
     b"GET HEAD POST PUT DELETE OPTIONS PATCH TRACE QUERY COPY LOCK MKCOL MOVE PROPFIND PROPPATCH SEARCH UNLOCK BIND REBIND UNBIND "
     b"ACL REPORT MKACTIVITY CHECKOUT MERGE BASELINE-CONTROL CHECKIN LABEL MKWORKSPACE UNCHECKOUT UPDATE VERSION-CONTROL ORDERPATCH "
     b"MKREDIRECTREF UPDATEREDIRECTREF MKCALENDAR LINK UNLINK M-SEARCH NOTIFY SUBSCRIBE UNSUBSCRIBE PURGE".split()
 )
-_LONGEST_METHOD = 32  # bytes; RFC 9112 3 wants 501 for a longer one than any that is known, and the longest of those has 17
+# Bytes; RFC 9112 3 wants 501 for a longer one than any that is known, and the longest
+# of those has 17
+_LONGEST_METHOD = 32
 _HTTP = b"HTTP/"
-# By these a proxy before us speaks for others; whether it may, see forwarded_headers.py. Their names are those in the setting `forwarded_headers`.
-FORWARDED_NAMES = {name: f"HTTP_X_FORWARDED_{name.upper()}" for name in X_FORWARDED} | {"forwarded": "HTTP_FORWARDED"}
+# By these a proxy before us speaks for others; whether it may, see
+# forwarded_headers.py. Their names are those in the setting `forwarded_headers`.
+FORWARDED_NAMES = {name: f"HTTP_X_FORWARDED_{name.upper()}" for name in X_FORWARDED} | {
+    "forwarded": "HTTP_FORWARDED"
+}
 PROXY_FIELDS = frozenset(FORWARDED_NAMES.values())
 # What is longer is not kept for next time: idle connections must not cost much memory.
 _REMEMBERED = 4096  # bytes of a head
 
 
 class Limits:
-    """What a request may cost, bytes and counts from the configuration, and the worker's `bodies`, which share what there is."""
+    """What a request may cost, bytes and counts from the configuration, and the
+    worker's `bodies`, which share what there is.
+    """
 
     __slots__ = ("bodies", "body_memory", "max_body", "max_fields", "max_head")
 
@@ -46,17 +57,32 @@ class Limits:
         self.max_head = config.max_head
         self.max_fields = config.max_fields
         self.body_memory = min(config.body_memory, config.bodies_memory)
-        # One that is larger than what there is for all could never be taken: that is for its client to know at once.
+        # One that is larger than what there is for all could never be taken: that is
+        # for its client to know at once.
         self.max_body = min(config.max_body, max(config.bodies_disk, self.body_memory))
         self.bodies = bodies or Bodies(config.bodies_memory, config.bodies_disk)
 
 
 class Request:
-    """One request. `fields` (dict of str) is keyed as PEP 3333 wants it, e.g. HTTP_HOST; `version` is (1, 0) or (1, 1)."""
+    """One request. `fields` (dict of str) is keyed as PEP 3333 wants it, e.g.
+    HTTP_HOST; `version` is (1, 0) or (1, 1).
+    """
 
-    __slots__ = ("body", "expects_continue", "fields", "keep_alive", "method", "path", "query", "target", "version")
+    __slots__ = (
+        "body",
+        "expects_continue",
+        "fields",
+        "keep_alive",
+        "method",
+        "path",
+        "query",
+        "target",
+        "version",
+    )
 
-    def __init__(self, method: str, target: str, version: tuple[int, int], fields: dict[str, str]) -> None:
+    def __init__(
+        self, method: str, target: str, version: tuple[int, int], fields: dict[str, str]
+    ) -> None:
         self.method = method
         self.target = target
         self.version = version
@@ -71,24 +97,29 @@ class Request:
 class RequestReader:
     """Bytes in, requests out, for one connection.
 
-    Give `next()` what was received, then ask it until it says None. `buffer` (bytes) is what it has not looked at yet. While a body
-    is on its way `pending` is its request. Raises RequestError for a request that must be refused; nothing can be read after that
-    (RFC 9112 9.6).
+    Give `next()` what was received, then ask it until it says None. `buffer` (bytes) is
+    what it has not looked at yet. While a body is on its way `pending` is its request.
+    Raises RequestError for a request that must be refused; nothing can be read after
+    that (RFC 9112 9.6).
     """
 
     refused = b""  # the head that was refused, when it had come to its end
 
     def __init__(self, limits: Limits, heads: HeadParser | None = None) -> None:
         self.pending: Request | None = None
-        self.is_head = False  # whether the request being read is a HEAD, so that a refusal has no body either
+        self.is_head = (
+            False  # whether the request being read is a HEAD, so that a refusal has no body either
+        )
         self._limits = limits
         self.buffer = b""
-        self._searched = 0  # so much of the buffer holds no end of a head, and nothing that could not be in one
+        self._searched = (
+            0  # so much of the buffer holds no end of a head, and nothing that could not be in one
+        )
         self._left = 0  # bytes of the pending body, when its length is known
         self._chunks: ChunkedDecoder | None = None
         self._heads = heads or HeadParser()
-        # A kept-alive client mostly says what it said before. The last request without a body, as bytes and as what they mean:
-        # the same bytes mean the same.
+        # A kept-alive client mostly says what it said before. The last request without
+        # a body, as bytes and as what they mean: the same bytes mean the same.
         self._last_head = b""
         self._last: Request | None = None
         # And its fields apart, for when only the target is another.
@@ -105,21 +136,29 @@ class RequestReader:
 
     @property
     def line(self) -> bytes:
-        """The first line of what could not become a request, so much of it as has come."""
+        """The first line of what could not become a request, so much of it as has
+        come.
+        """
         return (self.refused or self.buffer)[:_REMEMBERED].partition(b"\r\n")[0]
 
     @property
     def left(self) -> int:
-        """How many bytes of the pending body are still to come, if that is known; else 0."""
+        """How many bytes of the pending body are still to come, if that is known; else
+        0.
+        """
         return self._left
 
     @property
     def bulky(self) -> bool:
-        """Whether much of the pending body may be read at a time: not chunk by tiny chunk, each of which costs."""
+        """Whether much of the pending body may be read at a time: not chunk by tiny
+        chunk, each of which costs.
+        """
         return self._chunks is None or self._chunks.bulky
 
     def next(self, data: bytes = b"") -> Request | None:
-        """With `data`, which has come now, the next complete request, its body included; None when more bytes are needed."""
+        """With `data`, which has come now, the next complete request, its body
+        included; None when more bytes are needed.
+        """
         if data:
             self.buffer = buffer = self.buffer + data if self.buffer else data
         else:
@@ -170,7 +209,8 @@ class RequestReader:
         return request
 
     def _cut_head(self) -> bytes | None:
-        # partition() and slices rather than find() and startswith(): the same in CPython, but several times as fast to call.
+        # partition() and slices rather than find() and startswith(): the same in
+        # CPython, but several times as fast to call.
         buffer = self.buffer
         if buffer[:2] == b"\r\n":
             buffer = self.buffer = _skip_empty_lines(buffer)
@@ -190,17 +230,21 @@ class RequestReader:
         return head
 
     def _check_partial(self, buffer: bytes) -> None:
-        """Raise RequestError for the beginning of a head if no head that begins so could be a good one; its sender may be waiting.
+        """Raise RequestError for the beginning of a head if no head that begins so
+        could be a good one; its sender may be waiting.
 
-        In the order in which the bytes come: a head gets the same answer however it was cut. Only what is new is looked at, or a head
-        that comes byte by byte would cost the square of its length.
+        In the order in which the bytes come: a head gets the same answer however it was
+        cut. Only what is new is looked at, or a head that comes byte by byte would cost
+        the square of its length.
         """
         searched, most = self._searched, self._limits.max_head
         if buffer.find(b"\r\n", 0, searched) < 0:
             line, end, _ = buffer[:most].partition(b"\r\n")
             if end:
                 method, target, _ = _request_line(line)
-                parse_target(Request(method.decode("latin-1"), target.decode("latin-1"), (1, 1), {}))
+                parse_target(
+                    Request(method.decode("latin-1"), target.decode("latin-1"), (1, 1), {})
+                )
             elif line.removesuffix(b"\r"):
                 _check_start(line)
         start = max(0, searched - 3)
@@ -218,10 +262,17 @@ class RequestReader:
     def _parse(self, head: bytes) -> Request:
         line, _, section = head.partition(b"\r\n")
         method, target, version = _request_line(line)
-        request = Request(method.decode("latin-1"), target.decode("latin-1"), (1, 0) if version == b"HTTP/1.0" else (1, 1), {})
+        request = Request(
+            method.decode("latin-1"),
+            target.decode("latin-1"),
+            (1, 0) if version == b"HTTP/1.0" else (1, 1),
+            {},
+        )
         authority = parse_target(request)
         known = section == self._section and version == self._version
-        request.fields = fields = self._fields if known else self._heads.parse(section, version, self._limits.max_fields)
+        request.fields = fields = (
+            self._fields if known else self._heads.parse(section, version, self._limits.max_fields)
+        )
         if known and authority is None:
             request.keep_alive = self._keep_alive
             return request
@@ -229,7 +280,12 @@ class RequestReader:
         _persistence(request)
         _expectation(request)
         if not known and len(head) <= _REMEMBERED and _means_the_same_again(fields):
-            self._section, self._version, self._fields, self._keep_alive = section, version, fields, request.keep_alive
+            self._section, self._version, self._fields, self._keep_alive = (
+                section,
+                version,
+                fields,
+                request.keep_alive,
+            )
         return request
 
     def _expect_body(self, request: Request) -> bool:
@@ -239,14 +295,19 @@ class RequestReader:
         if coding is not None:
             check_coding(coding, length, request.version)
             request.body = Body(self._limits.body_memory, self._limits.bodies)
-            self._chunks = ChunkedDecoder(request.body, self._limits.max_body, self._limits.max_head)
+            self._chunks = ChunkedDecoder(
+                request.body, self._limits.max_body, self._limits.max_head
+            )
         elif length is None:
             return _no_body(request)
         else:
             if not (length.isascii() and length.isdigit()):
-                raise RequestError(400, "bad Content-Length")  # RFC 9110 8.6; llhttp says so, too, but here is where it is used
+                raise RequestError(
+                    400, "bad Content-Length"
+                )  # RFC 9110 8.6; llhttp says so, too, but here is where it is used
             if len(length) > 15:
-                # More digits than any body has bytes, unless they are zeros; int(), ours or the app's, would refuse some thousands of them.
+                # More digits than any body has bytes, unless they are zeros; int(),
+                # ours or the app's, would refuse some thousands of them.
                 length = request.fields["CONTENT_LENGTH"] = length.lstrip("0") or "0"
             self._left = int(length) if len(length) <= 15 else self._limits.max_body + 1
             if self._left > self._limits.max_body:
@@ -263,7 +324,8 @@ class RequestReader:
         if self._chunks is not None:
             self.buffer = buffer[self._chunks.decode(buffer) :]
             if self._chunks.done:
-                # The coding is gone, so the length is known (RFC 9112 7.1.3); many apps read nothing without it.
+                # The coding is gone, so the length is known (RFC 9112 7.1.3); many apps
+                # read nothing without it.
                 request.fields["CONTENT_LENGTH"] = str(body.length)
             return self._chunks.done
         if len(buffer) > self._left:
@@ -285,8 +347,14 @@ class RequestReader:
 
 
 def _means_the_same_again(fields: dict[str, str]) -> bool:
-    """Whether there is nothing in them that reading the request changes: a chunked body becomes a length, as may one of many digits."""
-    return "HTTP_TRANSFER_ENCODING" not in fields and "HTTP_EXPECT" not in fields and len(fields.get("CONTENT_LENGTH", "")) < 16
+    """Whether there is nothing in them that reading the request changes: a chunked body
+    becomes a length, as may one of many digits.
+    """
+    return (
+        "HTTP_TRANSFER_ENCODING" not in fields
+        and "HTTP_EXPECT" not in fields
+        and len(fields.get("CONTENT_LENGTH", "")) < 16
+    )
 
 
 def _no_body(request: Request) -> bool:
@@ -295,18 +363,21 @@ def _no_body(request: Request) -> bool:
 
 
 def _skip_empty_lines(buffer: bytes) -> bytes:
-    """RFC 9112 2.2: empty lines before a request line are ignored. All at once, for one by one each would move all that follow it:
-    a client that sends nothing else would keep the worker busy.
+    """RFC 9112 2.2: empty lines before a request line are ignored. All at once, for one
+    by one each would move all that follow it: a client that sends nothing else would
+    keep the worker busy.
     """
     end = len(buffer) - len(buffer.lstrip(b"\r\n"))
     if buffer[end - 1 : end] == b"\r":
         end -= 1  # its LF may be on its way
-    # Where a bare CR or LF is among them nothing is skipped, and a request line that is empty is a bad one.
+    # Where a bare CR or LF is among them nothing is skipped, and a request line that is
+    # empty is a bad one.
     return buffer[end:] if 2 * buffer.count(b"\r\n", 0, end) == end else buffer
 
 
 def _check_host(request: Request, authority: str | None) -> None:
-    # RFC 9112 3.2: exactly one Host in HTTP/1.1, a valid one, and an absolute-form target's authority stands above it.
+    # RFC 9112 3.2: exactly one Host in HTTP/1.1, a valid one, and an absolute-form
+    # target's authority stands above it.
     host = request.fields.get("HTTP_HOST")
     if host is None:
         if request.version >= (1, 1):
@@ -318,7 +389,9 @@ def _check_host(request: Request, authority: str | None) -> None:
 
 
 def _request_line(line: bytes) -> list[bytes]:
-    """method SP request-target SP HTTP-version, RFC 9112 3; one space each, and none of the leniencies it permits."""
+    """method SP request-target SP HTTP-version, RFC 9112 3; one space each, and none of
+    the leniencies it permits.
+    """
     parts = line.split(b" ")
     if len(parts) == 3 and parts[0] in METHODS and parts[2] in (b"HTTP/1.1", b"HTTP/1.0"):
         return parts
@@ -333,19 +406,29 @@ def _request_line(line: bytes) -> list[bytes]:
 
 
 def _check_start(line: bytes) -> None:
-    """Raise RequestError if no request line begins with `line`: TLS, SSH, a line of another protocol."""
+    """Raise RequestError if no request line begins with `line`: TLS, SSH, a line of
+    another protocol.
+    """
     method = line[: _LONGEST_METHOD + 1].partition(b" ")[0]
     if not is_token(method):
         raise RequestError(400, "bad request line")
     if len(method) > _LONGEST_METHOD:
         raise RequestError(501, f"method longer than {_LONGEST_METHOD} bytes")
     _, *parts = line.removesuffix(b"\r").split(b" ", 3)
-    if len(parts) > 2 or (len(parts) == 2 and not (_HTTP.startswith(parts[1]) or (parts[1].startswith(_HTTP) and len(parts[1]) <= 8))):
+    if len(parts) > 2 or (
+        len(parts) == 2
+        and not (_HTTP.startswith(parts[1]) or (parts[1].startswith(_HTTP) and len(parts[1]) <= 8))
+    ):
         raise RequestError(400, "bad request line")
 
 
 def _check_version(version: bytes) -> None:
-    if not (len(version) == 8 and version.startswith(b"HTTP/") and version[6:7] == b"." and (version[5:6] + version[7:]).isdigit()):
+    if not (
+        len(version) == 8
+        and version.startswith(b"HTTP/")
+        and version[6:7] == b"."
+        and (version[5:6] + version[7:]).isdigit()
+    ):
         raise RequestError(400, "bad HTTP version")
     if version[5:6] != b"1":
         raise RequestError(505, "only HTTP/1.0 and HTTP/1.1 are spoken here")
@@ -369,7 +452,8 @@ def _expectation(request: Request) -> None:
     expectation = request.fields.get("HTTP_EXPECT")
     if expectation is None or request.version < (1, 1):
         return
-    # A list, in which empty elements do not count (RFC 9110 5.6.1); only a member that is something else may be answered with 417.
+    # A list, in which empty elements do not count (RFC 9110 5.6.1); only a member that
+    # is something else may be answered with 417.
     expectations = {each.strip(" \t").lower() for each in expectation.split(",")} - {""}
     if expectations - {"100-continue"}:
         raise RequestError(417, f"unknown expectation {expectation!r}")

@@ -1,4 +1,6 @@
-"""From an app's status and fields to the head of a response, and how its body is framed (RFC 9112 6, RFC 9110 6.4 and 8.6)."""
+"""From an app's status and fields to the head of a response, and how its body is framed
+(RFC 9112 6, RFC 9110 6.4 and 8.6).
+"""
 
 from __future__ import annotations
 
@@ -15,11 +17,19 @@ if TYPE_CHECKING:
 
 NONE, LENGTH, CHUNKED, UNTIL_CLOSE = range(4)
 
-# RFC 9110 7.6.1, RFC 9112 9: these speak of one connection, so they are the server's alone (PEP 3333, "Other HTTP Features"). An app that
-# sets one most often has it from a tutorial (`Connection: keep-alive` for events): it is dropped, and we frame the response as ever.
+# RFC 9110 7.6.1, RFC 9112 9: these speak of one connection, so they are the server's
+# alone (PEP 3333, "Other HTTP Features"). An app that sets one most often has it from a
+# tutorial (`Connection: keep-alive` for events): it is dropped, and we frame the
+# response as ever.
 HOP_BY_HOP = frozenset(
     (
-        *("connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection"),
+        *(
+            "connection",
+            "keep-alive",
+            "proxy-authenticate",
+            "proxy-authorization",
+            "proxy-connection",
+        ),
         *("te", "trailer", "trailers", "transfer-encoding", "upgrade"),
     )
 )
@@ -30,12 +40,18 @@ _SPECIAL = {"content-length": _LENGTH, "date": _DATE, "server": _SERVER}
 
 @lru_cache(maxsize=256)
 def check_status(status: object) -> int:
-    """The code of a status like "200 OK". TypeError or ValueError unless it is a final one and cannot break the framing (PEP 3333)."""
+    """The code of a status like "200 OK". TypeError or ValueError unless it is a final
+    one and cannot break the framing (PEP 3333).
+    """
     if not isinstance(status, str):
         raise TypeError(f'the status must be a str like "200 OK", not {type(status).__name__}')
     code, text = status[:3], status[3:]
-    if not (code.isascii() and code.isdigit() and len(code) == 3) or (text and not text.startswith(" ")):
-        raise ValueError(f'the status must be like "200 OK", three digits, a space and a reason: {status!r}')
+    if not (code.isascii() and code.isdigit() and len(code) == 3) or (
+        text and not text.startswith(" ")
+    ):
+        raise ValueError(
+            f'the status must be like "200 OK", three digits, a space and a reason: {status!r}'
+        )
     if not 200 <= int(code) <= 999:
         raise ValueError(f"the status must be a final one, 200 or above: {status!r}")
     _check_value(status)
@@ -43,18 +59,28 @@ def check_status(status: object) -> int:
 
 
 class CheckedFields:
-    """Fields that may be sent: `text` (str) as lines, without Content-Length; `length` (int or None) is what that said.
+    """Fields that may be sent: `text` (str) as lines, without Content-Length; `length`
+    (int or None) is what that said.
 
-    `dropped` (tuple of str) are the names of those that are not sent (HOP_BY_HOP), `closing` (bool) whether one of them asks for the end of
-    the connection. `own` tells which of the fields that the server would add are among them.
+    `dropped` (tuple of str) are the names of those that are not sent (HOP_BY_HOP),
+    `closing` (bool) whether one of them asks for the end of the connection. `own` tells
+    which of the fields that the server would add are among them.
 
-    `made` is make_head()'s: the head that it last made of
-    these fields, behind what else it was made of. One tuple, for threads share these objects and must not see half of a change.
+    `made` is make_head()'s: the head that it last made of these fields, behind what
+    else it was made of. One tuple, for threads share these objects and must not see
+    half of a change.
     """
 
     __slots__ = ("closing", "dropped", "length", "made", "own", "text")
 
-    def __init__(self, text: str, length: int | None, own: int, dropped: tuple[str, ...] = (), closing: bool = False) -> None:
+    def __init__(
+        self,
+        text: str,
+        length: int | None,
+        own: int,
+        dropped: tuple[str, ...] = (),
+        closing: bool = False,
+    ) -> None:
         self.closing = closing
         self.dropped = dropped
         self.text = text
@@ -64,7 +90,9 @@ class CheckedFields:
 
 
 def check_fields(fields: object) -> CheckedFields:
-    """Raises TypeError or ValueError unless `fields` is a list of (name, value) that may be sent (PEP 3333, RFC 9110 5)."""
+    """Raises TypeError or ValueError unless `fields` is a list of (name, value) that
+    may be sent (PEP 3333, RFC 9110 5).
+    """
     if type(fields) is not list:
         raise TypeError(f"the headers must be a list of (name, value), not {type(fields).__name__}")
     try:
@@ -74,7 +102,9 @@ def check_fields(fields: object) -> CheckedFields:
 
 
 class _Checked(dict[tuple[tuple[str, str], ...], CheckedFields]):
-    """What was checked before. Many responses of an app have the same fields, and of some even all is the same."""
+    """What was checked before. Many responses of an app have the same fields, and of
+    some even all is the same.
+    """
 
     def __missing__(self, fields: tuple[tuple[str, str], ...]) -> CheckedFields:
         checked = _check_fields(fields)
@@ -98,29 +128,45 @@ def _check_fields(fields: Iterable[object]) -> CheckedFields:
         if type(field) is not tuple or len(field) != 2:
             raise TypeError(f"a header must be a tuple of two str: {field!r}")
         name, value = field
-        # PEP 3333 says str; what a template engine has marked as safe is of a class of its own, and good enough.
+        # PEP 3333 says str; what a template engine has marked as safe is of a class of
+        # its own, and good enough.
         if not isinstance(name, str):
-            raise TypeError(f"the name of a header must be a str, not {type(name).__name__}: {field!r}")
+            raise TypeError(
+                f"the name of a header must be a str, not {type(name).__name__}: {field!r}"
+            )
         if not isinstance(value, str):
-            raise TypeError(f"the value of the header {name} must be a str, not {type(value).__name__}: {value!r}")
+            raise TypeError(
+                f"the value of the header {name} must be a str, not {type(value).__name__}: {value!r}"
+            )
         kind = _NAMES[name]
         if not (value.isascii() and value.isprintable()):
             _check_value(value)
         if kind == _LENGTH:
             if length is not None or not (value.isascii() and value.isdigit()):
-                raise ValueError(f"bad Content-Length: {value!r}" if length is None else "more than one Content-Length")
+                raise ValueError(
+                    f"bad Content-Length: {value!r}"
+                    if length is None
+                    else "more than one Content-Length"
+                )
             length = int(value)
         elif kind == _DROPPED:
             dropped += (name,)
-            closing = closing or (name.lower() == "connection" and "close" in [each.strip().lower() for each in value.split(",")])
+            closing = closing or (
+                name.lower() == "connection"
+                and "close" in [each.strip().lower() for each in value.split(",")]
+            )
         else:
             own |= kind
-            text += "".join((name, ": ", value, "\r\n"))  # what is in it, whatever its class would make of it
+            text += "".join(
+                (name, ": ", value, "\r\n")
+            )  # what is in it, whatever its class would make of it
     return CheckedFields(text, length, own, dropped, closing)
 
 
 class _Names(dict[str, int]):
-    """What is special about the fields of a name; ValueError for one that cannot be sent."""
+    """What is special about the fields of a name; ValueError for one that cannot be
+    sent.
+    """
 
     def __missing__(self, name: str) -> int:
         if not name.isascii() or not is_token(name.encode("ascii")):
@@ -145,8 +191,9 @@ def _check_value(value: str) -> None:
 class Head:
     """The head of a response as bytes, and what its body must be like.
 
-    `framing` is one of the names above, NONE for a response that has no body whatever the app gives; `length` (int or None) is the
-    Content-Length; `keep_alive` says whether the connection can take another request afterwards.
+    `framing` is one of the names above, NONE for a response that has no body whatever
+    the app gives; `length` (int or None) is the Content-Length; `keep_alive` says
+    whether the connection can take another request afterwards.
     """
 
     __slots__ = ("data", "framing", "keep_alive", "length")
@@ -158,11 +205,18 @@ class Head:
         self.keep_alive = keep_alive
 
 
-def make_head(status: str, fields: CheckedFields, request: Request, date: str, keep_alive: bool, length: int | None) -> Head:
+def make_head(
+    status: str,
+    fields: CheckedFields,
+    request: Request,
+    date: str,
+    keep_alive: bool,
+    length: int | None,
+) -> Head:
     """Compose a head for a checked `status` and checked `fields`.
 
-    `date` (str) is the Date to send unless the app gives one, `keep_alive` whether we are willing, `length` (int or None) that of
-    the whole body if it is known already.
+    `date` (str) is the Date to send unless the app gives one, `keep_alive` whether we
+    are willing, `length` (int or None) that of the whole body if it is known already.
     """
     made_of = (status, request.method, request.version, date, keep_alive, length)
     made = fields.made
@@ -190,8 +244,14 @@ def make_head(status: str, fields: CheckedFields, request: Request, date: str, k
         framed += "Connection: close\r\n"
     elif request.version < (1, 1):
         framed += "Connection: keep-alive\r\n"
-    ours = _what_is_missing(fields.own, date) if fields.own else f"Date: {date}\r\nServer: spyglass\r\n"
-    text = f"HTTP/1.1 {status if len(status) > 3 else status + ' '}\r\n{fields.text}{ours}{framed}\r\n"
+    ours = (
+        _what_is_missing(fields.own, date)
+        if fields.own
+        else f"Date: {date}\r\nServer: spyglass\r\n"
+    )
+    text = (
+        f"HTTP/1.1 {status if len(status) > 3 else status + ' '}\r\n{fields.text}{ours}{framed}\r\n"
+    )
     head = Head(text.encode("latin-1"), framing, length, keep_alive)
     fields.made = made_of, head
     return head
@@ -201,16 +261,21 @@ _SILENT = ("204", "205", "304")
 
 
 def _what_is_missing(own: int, date: str) -> str:
-    return ("" if own & _DATE else f"Date: {date}\r\n") + ("" if own & _SERVER else "Server: spyglass\r\n")
+    return ("" if own & _DATE else f"Date: {date}\r\n") + (
+        "" if own & _SERVER else "Server: spyglass\r\n"
+    )
 
 
 def _length_of_nothing(code: str, given: int | None, length: int | None) -> int | None:
     """What the Content-Length of a response without a body says."""
     if code == "205":
-        return 0  # framed as any other, with nothing in it: without a length its reader would wait for the end (RFC 9110 15.3.6)
+        # Framed as any other, with nothing in it: without a length its reader would
+        # wait for the end (RFC 9110 15.3.6)
+        return 0
     if code == "204":
         return None  # RFC 9110 8.6
     if given is not None or code == "304":
         return given
-    # What GET would say of its length may be said here (RFC 9110 9.3.2). An empty body says nothing: many apps leave it out for HEAD.
+    # What GET would say of its length may be said here (RFC 9110 9.3.2). An empty body
+    # says nothing: many apps leave it out for HEAD.
     return length or None

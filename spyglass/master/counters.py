@@ -1,12 +1,16 @@
-"""What is remembered of an app while it sleeps: how often it woke and how long that took, what it answered, and why it left.
+"""What is remembered of an app while it sleeps: how often it woke and how long that
+took, what it answered, and why it left.
 
-A file in the app's state directory, a line for each fact, written by the Master and read by `spyglass list` and `status`. It is no part of
-a wake or a request: the Master imports this when workers are there, or nobody will be. What the Master does to leave comes after the file
-is written, so that a slow disk holds up the leaving and no visitor.
+A file in the app's state directory, a line for each fact, written by the Master and
+read by `spyglass list` and `status`. It is no part of a wake or a request: the Master
+imports this when workers are there, or nobody will be. What the Master does to leave
+comes after the file is written, so that a slow disk holds up the leaving and no
+visitor.
 
-The directory is the app's own, which may do with it what it likes. So whoever reads takes nothing for granted, and a Master that cannot
-write says so once and goes on. There is no fsync(2): after a power cut the counts of the last seconds are gone, or all of them, and that
-is less than every sleeping disk would pay for it.
+The directory is the app's own, which may do with it what it likes. So whoever reads
+takes nothing for granted, and a Master that cannot write says so once and goes on.
+There is no fsync(2): after a power cut the counts of the last seconds are gone, or all
+of them, and that is less than every sleeping disk would pay for it.
 """
 
 from __future__ import annotations
@@ -28,7 +32,9 @@ if TYPE_CHECKING:
 
 NAME = ".spyglass-counters"
 EVERY = 10.0  # seconds between two writes while it is awake
-SLOW = 0.5  # seconds; a write that takes as long is not to be waited for by whoever waits for the next Master
+# Seconds; a write that takes as long is not to be waited for by whoever waits for the
+# next Master
+SLOW = 0.5
 _HEAD, _END = "spyglass 1", "end"
 _COUNTS = ("awake", "wakes", "requests", "errors", "failures", "crashes", "reloads")
 _TIMES = ("since", "woke", "wake_ms", "load_ms", "written", "left")
@@ -39,7 +45,9 @@ KILLED = "killed"  # or its machine: nobody was there to say why
 
 
 class Process:
-    """A worker, as of the last write: `pid`, requests `served`, `errors` among them, connections `open` (int each)."""
+    """A worker, as of the last write: `pid`, requests `served`, `errors` among them,
+    connections `open` (int each).
+    """
 
     __slots__ = ("errors", "open", "pid", "served")
 
@@ -51,13 +59,17 @@ class Process:
 
 
 class Record:
-    """What stands in the file. Counts (int) are of all that was since `since`; that, `woke`, `written` and `left` are wall clock (float).
+    """What stands in the file. Counts (int) are of all that was since `since`; that,
+    `woke`, `written` and `left` are wall clock (float).
 
-    `by` is the listener at which somebody woke it, as in last_wake(). `errors` of the requests were answered with a status of 5xx, or cut
-    short; `failures` are tries at loading the app that failed, `crashes` workers that ended without being told to. `wake_ms` is from the
-    start of the process to the first worker that accepted, `load_ms` what the app took of it (of the latest one to be loaded). `left` is
-    when it left last, or the Master before it, and `why`; 0 and "" if it never has. `awake` (0 or 1) says that this is not about a Master
-    that has left, but one that is there, or was killed. `workers` are those of the last write.
+    `by` is the listener at which somebody woke it, as in last_wake(). `errors` of the
+    requests were answered with a status of 5xx, or cut short; `failures` are tries at
+    loading the app that failed, `crashes` workers that ended without being told to.
+    `wake_ms` is from the start of the process to the first worker that accepted,
+    `load_ms` what the app took of it (of the latest one to be loaded). `left` is when
+    it left last, or the Master before it, and `why`; 0 and "" if it never has. `awake`
+    (0 or 1) says that this is not about a Master that has left, but one that is there,
+    or was killed. `workers` are those of the last write.
     """
 
     def __init__(self) -> None:
@@ -72,17 +84,23 @@ class Record:
         lines = [_HEAD]
         lines += [f"{name} {getattr(self, name)}" for name in _COUNTS]
         lines += [f"{name} {getattr(self, name):.3f}" for name in _TIMES]
-        lines += [f"worker {each.pid} {each.served} {each.errors} {each.open}" for each in self.workers]
+        lines += [
+            f"worker {each.pid} {each.served} {each.errors} {each.open}" for each in self.workers
+        ]
         return "\n".join([*lines, f"by {one_line(self.by)}", f"why {one_line(self.why)}", _END, ""])
 
 
 def one_line(text: str) -> str:
-    """So much of `text` as is worth remembering, and nothing that could do something to a terminal."""
+    """So much of `text` as is worth remembering, and nothing that could do something to
+    a terminal.
+    """
     return printable.one_line(text, _LONGEST)
 
 
 def parse(text: str) -> Record:
-    """What `text` says. Raises ValueError when it is not whole, or not of ours; facts of a later version are passed over."""
+    """What `text` says. Raises ValueError when it is not whole, or not of ours; facts
+    of a later version are passed over.
+    """
     lines = text.split("\n")
     if lines[0] != _HEAD or lines[-2:] != [_END, ""]:
         raise ValueError("not a whole file of ours")
@@ -117,8 +135,9 @@ def _time(text: str) -> float:
 def read(directory: str) -> Record:
     """The record in the state directory `directory`.
 
-    Raises FileNotFoundError when there is none, ValueError when it is damaged or not of ours, OSError when it cannot be read. The app may
-    have put anything there: a link is not followed, a pipe not waited for.
+    Raises FileNotFoundError when there is none, ValueError when it is damaged or not of
+    ours, OSError when it cannot be read. The app may have put anything there: a link is
+    not followed, a pipe not waited for.
     """
     try:
         data = untrusted_files.read(os.path.join(directory, NAME), _LARGEST)
@@ -128,10 +147,14 @@ def read(directory: str) -> Record:
 
 
 def write(directory: str, text: str) -> None:
-    """Put `text` in the place of what was there, as a whole. Raises OSError, and then the old one is still there."""
+    """Put `text` in the place of what was there, as a whole. Raises OSError, and then
+    the old one is still there.
+    """
     new = os.path.join(directory, NAME + ".new")
     try:
-        os.unlink(new)  # of a Master that was killed, or the app's: it is not opened, for it may be anything
+        os.unlink(
+            new
+        )  # of a Master that was killed, or the app's: it is not opened, for it may be anything
     except FileNotFoundError:
         pass
     fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -139,7 +162,9 @@ def write(directory: str, text: str) -> None:
         try:
             data = text.encode("utf-8", "backslashreplace")
             if os.write(fd, data) != len(data):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # there was room for a part of it (write(2))
+                raise OSError(
+                    errno.ENOSPC, os.strerror(errno.ENOSPC)
+                )  # there was room for a part of it (write(2))
         finally:
             os.close(fd)
         os.rename(new, os.path.join(directory, NAME))
@@ -152,9 +177,11 @@ def write(directory: str, text: str) -> None:
 
 
 class Counters:
-    """The Master's side: what it has seen is added to what was there before it, in the STATE_DIRECTORY of `environ` (systemd.exec(5)).
+    """The Master's side: what it has seen is added to what was there before it, in the
+    STATE_DIRECTORY of `environ` (systemd.exec(5)).
 
-    Raises OSError when there is no descriptor with which to read that: it is still there, and can be read later.
+    Raises OSError when there is no descriptor with which to read that: it is still
+    there, and can be read later.
     """
 
     def __init__(self, environ: Mapping[str, str], shared: Shared, log: Log) -> None:
@@ -175,15 +202,21 @@ class Counters:
             if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
                 raise
             why = error.strerror if isinstance(error, OSError) else "it is damaged, or not of ours"
-            log.warning(f"what was counted until now is lost, for {os.path.join(self._directory, NAME)} cannot be read: {why}")
+            log.warning(
+                f"what was counted until now is lost, for {os.path.join(self._directory, NAME)} cannot be read: {why}"
+            )
         if self._before.awake:
             self._before.why, self._before.left = KILLED, self._before.written
 
-    def note(self, workers: Iterable[Worker], failures: int, reloads: int, loading: float, why: str) -> float:
-        """Write down what this Master has counted; returns how many seconds are to pass before the next time.
+    def note(
+        self, workers: Iterable[Worker], failures: int, reloads: int, loading: float, why: str
+    ) -> float:
+        """Write down what this Master has counted; returns how many seconds are to pass
+        before the next time.
 
-        `workers` are those that there are, of those before them the scoreboard knows; `loading` seconds are what the app took, `why` is
-        that the Master leaves, or "". Nothing is written when there is nothing new, and nothing is ever raised.
+        `workers` are those that there are, of those before them the scoreboard knows;
+        `loading` seconds are what the app took, `why` is that the Master leaves, or "".
+        Nothing is written when there is nothing new, and nothing is ever raised.
         """
         record = self._record(workers, failures, reloads, loading)
         record.awake = 0 if why else 1
@@ -201,23 +234,42 @@ class Counters:
         except OSError as error:
             if error.strerror != self._told:
                 self._told = str(error.strerror)
-                self._log.warning(f"what is counted is not kept, for {os.path.join(self._directory, NAME)} cannot be written: {self._told}")
+                self._log.warning(
+                    f"what is counted is not kept, for {os.path.join(self._directory, NAME)} cannot be written: {self._told}"
+                )
         took = time.monotonic() - began
         self.slow = took > SLOW
-        return max(EVERY, 100 * took)  # however slow the disk: all but a hundredth of the time is the Master's
+        return max(
+            EVERY, 100 * took
+        )  # however slow the disk: all but a hundredth of the time is the Master's
 
-    def _record(self, workers: Iterable[Worker], failures: int, reloads: int, loading: float) -> Record:
+    def _record(
+        self, workers: Iterable[Worker], failures: int, reloads: int, loading: float
+    ) -> Record:
         before, record, board = self._before, Record(), self._board
         for worker in workers:
             cells = worker.cells
-            record.workers.append(Process(worker.pid, cells[scoreboard.SERVED], cells[scoreboard.ERRORS], cells[scoreboard.OPEN]))
+            record.workers.append(
+                Process(
+                    worker.pid,
+                    cells[scoreboard.SERVED],
+                    cells[scoreboard.ERRORS],
+                    cells[scoreboard.OPEN],
+                )
+            )
         record.wakes = before.wakes + 1
-        record.requests = before.requests + board.served + sum(each.served for each in record.workers)
+        record.requests = (
+            before.requests + board.served + sum(each.served for each in record.workers)
+        )
         record.errors = before.errors + board.errors + sum(each.errors for each in record.workers)
         record.crashes = before.crashes + board.crashes
         record.failures, record.reloads = before.failures + failures, before.reloads + reloads
         record.woke, record.by = self._woke, self._by
         record.since = before.since or record.woke
-        record.wake_ms = max(0.0, board.accepting_since / 1e6 - self._started * 1e3) if board.accepting_since else 0.0
+        record.wake_ms = (
+            max(0.0, board.accepting_since / 1e6 - self._started * 1e3)
+            if board.accepting_since
+            else 0.0
+        )
         record.load_ms = loading * 1000
         return record

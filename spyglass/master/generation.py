@@ -1,7 +1,9 @@
 """A generation as the Master sees it: one zygote, its channel and its workers.
 
-Two may live side by side, on the same listeners and the same scoreboard: the one that serves and the one that is to take over. Here
-stands what is done to processes and what is heard from them; whether to do it is decided in the Master, by the rules in worker_pool.py.
+Two may live side by side, on the same listeners and the same scoreboard: the one that
+serves and the one that is to take over. Here stands what is done to processes and what
+is heard from them; whether to do it is decided in the Master, by the rules in
+worker_pool.py.
 """
 
 from __future__ import annotations
@@ -29,7 +31,11 @@ if TYPE_CHECKING:
     from spyglass.runtime.poller import Doors
     from spyglass.runtime.shared_memory import Shared
 
-_LATE = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2)  # meant for the Master, or said already, but sent to all by systemctl
+_LATE = (
+    signal.SIGTERM,
+    signal.SIGHUP,
+    signal.SIGUSR2,
+)  # meant for the Master, or said already, but sent to all by systemctl
 _SENT_TO_ALL = (signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGTSTP, signal.SIGUSR2)
 _WEIGH_EVERY = 5.0  # seconds between two looks at the memory of the workers
 _NEVER = float("inf")
@@ -40,27 +46,37 @@ _BUFFER = 1 << 20  # the channel's; a zygote must never wait for its Master
 
 
 class Generation(Overdue):
-    """`started` (float) is monotonic, `started_wall` (float) the wall clock's, for comparison with times of files.
+    """`started` (float) is monotonic, `started_wall` (float) the wall clock's, for
+    comparison with times of files.
 
     `retry` (bool): the one before could not be loaded or could not live.
     """
 
-    def __init__(self, config: Config, shared: Shared, doors: Doors, log: Log, *, retry: bool) -> None:
+    def __init__(
+        self, config: Config, shared: Shared, doors: Doors, log: Log, *, retry: bool
+    ) -> None:
         super().__init__(config, shared, log, first=not retry)
         self.started_wall = time.time()
         self.wanted = config.workers
-        self.last_words: tuple[str, str, list[str]] | None = None  # why loading failed: summary, details, files
-        self.unfit: LoadError | None = None  # why the last worker that died could not begin to work, if it has said so
+        self.last_words: tuple[str, str, list[str]] | None = (
+            None  # why loading failed: summary, details, files
+        )
+        self.unfit: LoadError | None = (
+            None  # why the last worker that died could not begin to work, if it has said so
+        )
         self._told = ""  # which of these stands in the journal
         self._babble = False  # what is none of ours was heard
-        # A generation that follows a broken one gets no second chance to break for its visitors.
+        # A generation that follows a broken one gets no second chance to break for its
+        # visitors.
         self.streak = Streak(1 if retry else max(3, config.workers + 1))
         # Of workers that are no more: a generation is as busy as all it ever had.
         self.served = 0
         self.activity = 0.0
         self._born = 0  # how many there have been
         self._answered = 0  # requests, by all, at the last death
-        self._handover: tuple[Worker, Worker] | None = None  # who is to be recycled, and who takes its place
+        self._handover: tuple[Worker, Worker] | None = (
+            None  # who is to be recycled, and who takes its place
+        )
         self._recycle_at = 0.0  # not before
         self._weigh_at = 0.0
         self._doors = doors
@@ -69,11 +85,13 @@ class Generation(Overdue):
         self._fd = self._channel.fileno()
 
     def start(self, become_child: Callable[[], None]) -> None:
-        """Fork the zygote. In the child `become_child` lets go of what is the Master's; the child, and its workers, end in here."""
+        """Fork the zygote. In the child `become_child` lets go of what is the Master's;
+        the child, and its workers, end in here.
+        """
         self._far_end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
         self._number = number = self._shared.board.take()
-        # systemctl sends these to all processes: until the child has handlers of its own, and lets them come (signals.py), it
-        # would die of them.
+        # systemctl sends these to all processes: until the child has handlers of its
+        # own, and lets them come (signals.py), it would die of them.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SENT_TO_ALL)
         pid = -1
         try:
@@ -91,12 +109,16 @@ class Generation(Overdue):
                 self._channel.close()
                 self._shared.leave_the_line()
                 log.set_level(LEVELS[self.config.log_level])
-                zygote.Zygote(self.config, self._shared, number, self._far_end, log.child("zygote")).run(self._first)
+                zygote.Zygote(
+                    self.config, self._shared, number, self._far_end, log.child("zygote")
+                ).run(self._first)
             except Exception as error:
-                # Further up are the Master's own: taken there for an error of its fork, it made a worker into a second Master.
+                # Further up are the Master's own: taken there for an error of its fork,
+                # it made a worker into a second Master.
                 log.exception(blame(error), error)
                 raise SystemExit(1) from None
-            # The zygote's end and that of each of its workers: the app's atexit functions run on the way out.
+            # The zygote's end and that of each of its workers: the app's atexit
+            # functions run on the way out.
             raise SystemExit(0)
         self.pid = pid
         self._far_end.close()
@@ -111,7 +133,9 @@ class Generation(Overdue):
     # Doing
 
     def maintain(self, now: float, order: int) -> None:
-        """Spawn who is missing, under `order`; drain who is too many. The zygote forks them when it has loaded the app."""
+        """Spawn who is missing, under `order`; drain who is too many. The zygote forks
+        them when it has loaded the app.
+        """
         self._see_off(now)
         if order <= scoreboard.SERVE and self.pid and not self._draining:
             self._recycle(now, order)
@@ -128,10 +152,15 @@ class Generation(Overdue):
 
     @property
     def _room(self) -> int:
-        """How many more may begin. Who loads the app itself takes a processor for that: visitors would wait for all that begin together."""
+        """How many more may begin. Who loads the app itself takes a processor for that:
+        visitors would wait for all that begin together.
+        """
         if self.config.preload:
             return self.wanted + 1
-        return len(os.sched_getaffinity(0)) - sum(worker.cells[scoreboard.STATE] < scoreboard.ACCEPTING for worker in self.workers.values())
+        return len(os.sched_getaffinity(0)) - sum(
+            worker.cells[scoreboard.STATE] < scoreboard.ACCEPTING
+            for worker in self.workers.values()
+        )
 
     def _spawn(self, now: float, order: int) -> Worker:
         number = self._shared.board.take()
@@ -143,22 +172,30 @@ class Generation(Overdue):
         return worker
 
     def _see_off(self, now: float) -> None:
-        """Whoever was told to leave by somebody else (a SIGTERM of its own) is missing from now on, and not when it has finished."""
+        """Whoever was told to leave by somebody else (a SIGTERM of its own) is missing
+        from now on, and not when it has finished.
+        """
         for worker in self.workers.values():
             if not worker.draining and worker.cells[scoreboard.STATE] == scoreboard.DRAINING:
                 worker.draining = True
-                self._log.info(f"worker {worker.pid} leaves, and not by our order; another takes its place")
+                self._log.info(
+                    f"worker {worker.pid} leaves, and not by our order; another takes its place"
+                )
                 self._count_out(worker, now)
 
     def _recycle(self, now: float, order: int) -> None:
-        """Replace who is worn out, one at a time: it is told to finish when the one that takes its place accepts.
+        """Replace who is worn out, one at a time: it is told to finish when the one
+        that takes its place accepts.
 
-        "At a time" ends when the old one has gone, so there is never more than one process too many; and with one_process none.
+        "At a time" ends when the old one has gone, so there is never more than one
+        process too many; and with one_process none.
         """
         if self._handover is not None:
             old, new = self._handover
             if old.draining or new.draining:
-                self._handover = None  # for another reason: whoever is missing then, or too many, is so as ever
+                self._handover = (
+                    None  # for another reason: whoever is missing then, or too many, is so as ever
+                )
             elif new.accepting:
                 old.order(scoreboard.RETIRE)
                 self._shared.ring()
@@ -169,7 +206,11 @@ class Generation(Overdue):
             if slot is not None:
                 old = self.workers[slot.number]
                 heavy = self.config.max_memory and slot.memory > self.config.max_memory
-                old.recycled = f"its memory had grown to {slot.memory / (1 << 20):.0f} MiB" if heavy else "max_requests"
+                old.recycled = (
+                    f"its memory had grown to {slot.memory / (1 << 20):.0f} MiB"
+                    if heavy
+                    else "max_requests"
+                )
                 if self.config.one_process:
                     self._drain_one(old, now)
                     self._shared.ring()
@@ -179,7 +220,9 @@ class Generation(Overdue):
     @property
     def complete(self) -> bool:
         """Nobody is missing, on the way in or on the way out."""
-        return len(self.workers) == self.wanted and all(worker.accepting and not worker.draining for worker in self.workers.values())
+        return len(self.workers) == self.wanted and all(
+            worker.accepting and not worker.draining for worker in self.workers.values()
+        )
 
     def _weigh(self, now: float) -> None:
         if not self.config.max_memory or now < self._weigh_at:
@@ -207,7 +250,10 @@ class Generation(Overdue):
 
     def obeys(self, order: int) -> bool:
         """True when all workers have answered `order`, or a stricter one."""
-        return all(worker.cells[scoreboard.ANSWER] in (order, scoreboard.DRAIN) for worker in self.workers.values())
+        return all(
+            worker.cells[scoreboard.ANSWER] in (order, scoreboard.DRAIN)
+            for worker in self.workers.values()
+        )
 
     def retire(self) -> None:
         """Tell all to finish, however long that takes, and leave."""
@@ -218,7 +264,8 @@ class Generation(Overdue):
         """Tell all to finish in graceful_timeout, and leave."""
         now = time.monotonic()
         if self.leave_by is None:
-            # The zygote is the last to leave, and may have something to do then as well.
+            # The zygote is the last to leave, and may have something to do then as
+            # well.
             self.leave_by = now + self.config.graceful_timeout + 2 * scoreboard.KILL_AFTER
         for worker in self.workers.values():
             self._drain_one(worker, now)
@@ -226,7 +273,9 @@ class Generation(Overdue):
         self._end_work()
 
     def _end_work(self) -> None:
-        """The end of the channel tells the zygote that there will be no more to fork."""
+        """The end of the channel tells the zygote that there will be no more to
+        fork.
+        """
         self._draining = True
         if self._fd >= 0:
             try:
@@ -240,10 +289,13 @@ class Generation(Overdue):
             worker.leave_by = now + self.config.graceful_timeout + scoreboard.KILL_AFTER
 
     def kill(self, *, accepting: bool = True) -> None:
-        """End all of it now. Unless `accepting`, a worker that may have accepted something finishes that first, in graceful_timeout."""
+        """End all of it now. Unless `accepting`, a worker that may have accepted
+        something finishes that first, in graceful_timeout.
+        """
         self.drain()
         for worker in self.workers.values():
-            # It says that it accepts, and reads its order each time before it does: so one that has not said so yet never will accept.
+            # It says that it accepts, and reads its order each time before it does: so
+            # one that has not said so yet never will accept.
             if accepting or worker.cells[scoreboard.STATE] < scoreboard.ACCEPTING:
                 worker.killed = True
                 worker.kill(signal.SIGKILL)
@@ -269,13 +321,18 @@ class Generation(Overdue):
             except BlockingIOError:
                 return
             except (ValueError, OSError) as error:
-                # Not from our own code: the app has found the channel. It may harm itself that way, but not end the Master.
+                # Not from our own code: the app has found the channel. It may harm
+                # itself that way, but not end the Master.
                 if not self._babble:
                     self._babble = True
-                    self._log.warning(f"a message that is none of ours, on a channel of ours, by the app as it seems: {error}")
+                    self._log.warning(
+                        f"a message that is none of ours, on a channel of ours, by the app as it seems: {error}"
+                    )
 
     def _take(self, kind: str, *facts: Any) -> None:
-        """Act on one report. Raises ValueError for what a zygote of ours does not say."""
+        """Act on one report. Raises ValueError for what a zygote of ours does not
+        say.
+        """
         if kind == zygote.SPAWNED:
             self._worker_born(*facts)
         elif kind == zygote.FAILED:
@@ -326,9 +383,13 @@ class Generation(Overdue):
         error = self.workers[number].unfit = LoadError(*why)
         if error.summary == self._told:
             error.told = True
-        elif self._first or self.accepting:  # of another try at what is broken the Master says what is new
+        elif (
+            self._first or self.accepting
+        ):  # of another try at what is broken the Master says what is new
             error.told, self._told = True, error.summary
-            self._log.error(f"a worker cannot begin to work: {error.summary}\n{error.details}".rstrip())
+            self._log.error(
+                f"a worker cannot begin to work: {error.summary}\n{error.details}".rstrip()
+            )
 
     def _worker_died(self, number: int, pid: int, status: int) -> None:
         known = self.workers[number].pid
@@ -338,11 +399,14 @@ class Generation(Overdue):
         worker = self._remove(number)
         now = time.monotonic()
         slot = worker.slot()
-        # A second SIGTERM (systemd tells all of the group, and we tell the worker) may find the interpreter on its way out, its
-        # handlers already taken back. By then everything is finished, the app's atexit functions included.
+        # A second SIGTERM (systemd tells all of the group, and we tell the worker) may
+        # find the interpreter on its way out, its handlers already taken back. By then
+        # everything is finished, the app's atexit functions included.
         if worker.draining and status in (0, *_LATE) and not slot.open:
             if worker.recycled:
-                self._log.info(f"worker {pid} recycled after {count(slot.served, 'request')}: {worker.recycled}")
+                self._log.info(
+                    f"worker {pid} recycled after {count(slot.served, 'request')}: {worker.recycled}"
+                )
             else:
                 self._log.debug(f"worker {pid} has left after {count(slot.served, 'request')}")
             return
@@ -359,7 +423,11 @@ class Generation(Overdue):
             self.unfit = worker.unfit
             if not self.config.preload and slot.state < scoreboard.ACCEPTING and not self.accepting:
                 if worker.unfit is not None and self.last_words is None:
-                    self.last_words = (worker.unfit.summary, "" if worker.unfit.told else worker.unfit.details, worker.unfit.files)
+                    self.last_words = (
+                        worker.unfit.summary,
+                        "" if worker.unfit.told else worker.unfit.details,
+                        worker.unfit.files,
+                    )
                 self._loading_ended(status)
             self._count_out(worker, now)
 
@@ -372,8 +440,14 @@ class Generation(Overdue):
         self._answered = answered
 
     def _was_spare(self, number: int) -> bool:
-        """Whether worker `number`, which has not lived, was to take the place of another, who goes on: nobody is missing."""
-        if self._handover is None or self._handover[1].number != number or self._handover[1].accepting:
+        """Whether worker `number`, which has not lived, was to take the place of
+        another, who goes on: nobody is missing.
+        """
+        if (
+            self._handover is None
+            or self._handover[1].number != number
+            or self._handover[1].accepting
+        ):
             return False
         self._handover = None
         self._recycle_at = time.monotonic() + _RECYCLE_AGAIN
@@ -400,24 +474,37 @@ class Generation(Overdue):
             self._number = None
 
     def zygote_ended(self, status: int) -> None:
-        """The zygote was reaped with wait status `status`; whatever it still had to say is heard first."""
+        """The zygote was reaped with wait status `status`; whatever it still had to say
+        is heard first.
+        """
         self.hear()
-        self._hang_up()  # it may not have ended for us: what the app has forked, and not executed, still holds the other end
+        # It may not have ended for us: what the app has forked, and not executed, still
+        # holds the other end
+        self._hang_up()
         self.pid = 0
         self._give_back_number()
-        # Also where some accept: one that loads beside another waits for all of them, and nobody is there to fork the others.
+        # Also where some accept: one that loads beside another waits for all of them,
+        # and nobody is there to fork the others.
         self._loading_ended(status)
         if self.accepting and not self._draining:
-            self._log.error(f"the zygote {how_it_ended(status)}; its workers go on until others have taken over")
+            self._log.error(
+                f"the zygote {how_it_ended(status)}; its workers go on until others have taken over"
+            )
         for worker in list(self.workers.values()):
             if worker.pid:
-                self.orphans.take(worker, lambda worker: self._remove(worker.number), time.monotonic())
+                self.orphans.take(
+                    worker, lambda worker: self._remove(worker.number), time.monotonic()
+                )
             else:
                 self._remove(worker.number)
 
     def _loading_ended(self, status: int) -> None:
         if self.last_words is None:
-            self.last_words = (f"the app's process {how_it_ended(status)} while it was being loaded", "", [])
+            self.last_words = (
+                f"the app's process {how_it_ended(status)} while it was being loaded",
+                "",
+                [],
+            )
 
     @property
     def gone(self) -> bool:
@@ -428,17 +515,27 @@ class Generation(Overdue):
         return any(worker.accepting for worker in self.workers.values())
 
     def hopeless(self, now: float) -> str:
-        """Why nobody can live, or "". Not as long as somebody does, who has something to lose as well."""
-        return "" if any(worker.proven(now) for worker in self.workers.values()) else self.streak.hopeless
+        """Why nobody can live, or "". Not as long as somebody does, who has something
+        to lose as well.
+        """
+        return (
+            ""
+            if any(worker.proven(now) for worker in self.workers.values())
+            else self.streak.hopeless
+        )
 
     def holders(self) -> list[Slot]:
         """Of all who can hold off the leaving: the workers, and the zygote."""
-        own = [] if self._number is None else [read_slot(self._number, self._shared.board.slot(self._number))]
+        own = (
+            []
+            if self._number is None
+            else [read_slot(self._number, self._shared.board.slot(self._number))]
+        )
         return [*self.slots(), *own]
 
 
 def count(number: int, noun: str) -> str:
-    """"1 worker", "2 workers"."""
+    """ "1 worker", "2 workers"."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 

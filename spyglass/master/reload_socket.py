@@ -1,10 +1,13 @@
-"""Reloading, on the Master's side: who has asked for another generation, what systemd is told meanwhile, and who is told how it ended.
+"""Reloading, on the Master's side: who has asked for another generation, what systemd
+is told meanwhile, and who is told how it ended.
 
-At the desk, a listening unix socket, `spyglass reload` asks by connecting, and waits for one line: an exit status and a reason. It is a
-file in the app's state directory, where no other user can put another in its place. An abstract name (unix(7)) any user of the machine
-could have first; it is what is left where there is no state directory, as without systemd, or where nothing can be written to it. Other
-ways cannot be had in the sandbox: with ProtectProc= and PrivateUsers= a process sees nothing of the Master's in /proc, and a signal says
-neither who sent it nor how it went.
+At the desk, a listening unix socket, `spyglass reload` asks by connecting, and waits
+for one line: an exit status and a reason. It is a file in the app's state directory,
+where no other user can put another in its place. An abstract name (unix(7)) any user of
+the machine could have first; it is what is left where there is no state directory, as
+without systemd, or where nothing can be written to it. Other ways cannot be had in the
+sandbox: with ProtectProc= and PrivateUsers= a process sees nothing of the Master's in
+/proc, and a signal says neither who sent it nor how it went.
 """
 
 from __future__ import annotations
@@ -26,7 +29,9 @@ if TYPE_CHECKING:
     from spyglass.master.generation import Generation
     from spyglass.runtime.poller import Doors
 
-_HANDOVER = 1.0  # seconds that the old workers have to stop accepting; one that is busy with its only thread cannot say so
+# Seconds that the old workers have to stop accepting; one that is busy with its only
+# thread cannot say so
+_HANDOVER = 1.0
 
 
 _FILE = ".spyglass-reload"
@@ -35,8 +40,9 @@ _FILE = ".spyglass-reload"
 def desk_addresses(environ: Mapping[str, str], pid: str) -> list[str]:
     """Where the Master of this unit may be asked; it is at the first that can be had.
 
-    That is the file in STATE_DIRECTORY (systemd.exec(5)), else an abstract name with the unit's INVOCATION_ID in it, or with the `pid`. The
-    command looks at all of them, and makes sure that it is the Master that listens.
+    That is the file in STATE_DIRECTORY (systemd.exec(5)), else an abstract name with
+    the unit's INVOCATION_ID in it, or with the `pid`. The command looks at all of them,
+    and makes sure that it is the Master that listens.
     """
     state = environ.get("STATE_DIRECTORY", "").partition(":")[0]
     names = [f"\0spyglass/reload/{name}" for name in (environ.get("INVOCATION_ID"), pid) if name]
@@ -44,9 +50,11 @@ def desk_addresses(environ: Mapping[str, str], pid: str) -> list[str]:
 
 
 class Reloads:
-    """`ask()` is called when somebody at the desk wants another generation; `doors` is where the Master waits.
+    """`ask()` is called when somebody at the desk wants another generation; `doors` is
+    where the Master waits.
 
-    `under_way` (bool): a generation that somebody has asked for is being loaded. `failure` (str): why the last one came to nothing, or "".
+    `under_way` (bool): a generation that somebody has asked for is being loaded.
+    `failure` (str): why the last one came to nothing, or "".
     """
 
     def __init__(self, doors: Doors, log: Log, ask: Callable[[], None]) -> None:
@@ -72,7 +80,8 @@ class Reloads:
             return
         if not address.startswith("\0"):
             self._path, self._made = address, _which(address)
-        # Edge-triggered: should there be no descriptor for who comes, that must not keep the Master busy.
+        # Edge-triggered: should there be no descriptor for who comes, that must not
+        # keep the Master busy.
         doors.open(self._desk.fileno(), self._meet, select.EPOLLIN | select.EPOLLET)
 
     def _meet(self) -> None:
@@ -91,14 +100,17 @@ class Reloads:
             self._ask()
 
     def begin(self, *, ready: bool) -> None:
-        """Another generation is about to be loaded for those who wait; `ready` (bool): systemd has been told that we are there."""
-        # Who waits for nothing but the end of the handover has got what was asked for; what comes now may fail. For the others it is
-        # what they wait for.
+        """Another generation is about to be loaded for those who wait; `ready` (bool):
+        systemd has been told that we are there.
+        """
+        # Who waits for nothing but the end of the handover has got what was asked for;
+        # what comes now may fail. For the others it is what they wait for.
         if self._handover is not None:
             self.end()
         self.tell()
-        # Who runs the command for ExecReload= knows. Told again it would, from 253 on, wait for READY=1 also when the command has ended;
-        # should we have died meanwhile, until its patience ends.
+        # Who runs the command for ExecReload= knows. Told again it would, from 253 on,
+        # wait for READY=1 also when the command has ended; should we have died
+        # meanwhile, until its patience ends.
         if ready and not self._arrived:
             self._told_systemd = True
             notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
@@ -107,13 +119,16 @@ class Reloads:
         self.under_way, self.failure = True, ""
 
     def take_over(self, new: Generation, old: Generation | None) -> None:
-        """`new` has been told to accept, and `old` that it is not to any more. It is when both do that the reload is over."""
+        """`new` has been told to accept, and `old` that it is not to any more. It is
+        when both do that the reload is over.
+        """
         self.failure = ""
         if self.under_way:
             self._handover = new, old, time.monotonic() + _HANDOVER
 
     def end(self, status: int = 0, why: str = "", *, ready: bool = True) -> None:
-        """The reload that is under way, if there is one, has ended; with another `status` (int) than 0 it has failed.
+        """The reload that is under way, if there is one, has ended; with another
+        `status` (int) than 0 it has failed.
 
         `ready` (bool): the service goes on.
         """
@@ -129,7 +144,9 @@ class Reloads:
         """Look at what is under way, and tell what is known by now."""
         if self._handover is not None:
             new, old, by = self._handover
-            if now >= by or (new.obeys(scoreboard.SERVE) and (old is None or old.obeys(scoreboard.RETIRE))):
+            if now >= by or (
+                new.obeys(scoreboard.SERVE) and (old is None or old.obeys(scoreboard.RETIRE))
+            ):
                 self.end()
         self.tell()
 
@@ -151,7 +168,9 @@ class Reloads:
         self._waiting.clear()
 
     def close(self) -> None:
-        """The Master ends: its file goes, unless the next Master has put one of its own there already."""
+        """The Master ends: its file goes, unless the next Master has put one of its own
+        there already.
+        """
         if self._path and self._made == _which(self._path):
             try:
                 os.unlink(self._path)
@@ -160,7 +179,9 @@ class Reloads:
         self.abandon()
 
     def abandon(self) -> None:
-        """In a forked child: who waits must see the Master's end, not the end of all that came from it."""
+        """In a forked child: who waits must see the Master's end, not the end of all
+        that came from it.
+        """
         if self._desk is not None:
             self._desk.close()
         for sock in self._arrived + self._waiting:
@@ -178,7 +199,11 @@ def _which(path: str) -> tuple[int, int]:
 def _listen(address: str) -> Listening:
     if not address.startswith("\0"):
         try:
-            os.unlink(address)  # of a Master that was killed, or the app's: in its own directory that harms itself alone
+            os.unlink(
+                address
+                # Of a Master that was killed, or the app's: in its own directory that
+                # harms itself alone
+            )
         except FileNotFoundError:
             pass
     sock = Listening(socket.AF_UNIX)
@@ -193,6 +218,8 @@ def _listen(address: str) -> Listening:
 
 
 def _is_ours(sock: socket.socket) -> bool:
-    """Whether root or the Master's own user asks: those who may also send it a signal (unix(7), SO_PEERCRED: pid, uid, gid)."""
+    """Whether root or the Master's own user asks: those who may also send it a signal
+    (unix(7), SO_PEERCRED: pid, uid, gid).
+    """
     credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
     return int.from_bytes(credentials[4:8], sys.byteorder) in (0, os.geteuid())

@@ -1,8 +1,11 @@
-"""Answers for an app that cannot: 503 to each request, by the Master itself, without parsing more of HTTP than where a head ends.
+"""Answers for an app that cannot: 503 to each request, by the Master itself, without
+parsing more of HTTP than where a head ends.
 
-`Failing` knows of the tries in a row that failed: what was told of them, and whether there is anybody else to answer. It lives in the
-Master's one loop, so everything here is non-blocking and bounded: the head is read up to a limit and a deadline, the answer fits a
-socket's buffer, and what the client still sends is read and dropped for a moment before the close.
+`Failing` knows of the tries in a row that failed: what was told of them, and whether
+there is anybody else to answer. It lives in the Master's one loop, so everything here
+is non-blocking and bounded: the head is read up to a limit and a deadline, the answer
+fits a socket's buffer, and what the client still sends is read and dropped for a moment
+before the close.
 """
 
 from __future__ import annotations
@@ -44,10 +47,12 @@ _PAGE = """<!doctype html>
 
 
 class Failing:
-    """Of an app that could not be loaded, or whose workers could not live: `count` (int) tries in a row, `failures` (int) of all.
+    """Of an app that could not be loaded, or whose workers could not live: `count`
+    (int) tries in a row, `failures` (int) of all.
 
-    While nobody else serves, there is `trouble` and the Master answers. Then `hold_until` (monotonic seconds or None) is how long who
-    comes is left to wait for a try that has just begun. `doors` is where the Master waits.
+    While nobody else serves, there is `trouble` and the Master answers. Then
+    `hold_until` (monotonic seconds or None) is how long who comes is left to wait for a
+    try that has just begun. `doors` is where the Master waits.
     """
 
     def __init__(self, doors: Doors, log: Log) -> None:
@@ -71,11 +76,18 @@ class Failing:
         self.tell(what, error)
 
     def tell(self, what: str, error: LoadError) -> None:
-        """The same for one that somebody has asked for, while others serve: it is told in full, and is not the first of many."""
-        self._log.error(f"{what}: {error.summary}" + (f"\n{error.details}" if error.details and not error.told else ""))
+        """The same for one that somebody has asked for, while others serve: it is told
+        in full, and is not the first of many.
+        """
+        self._log.error(
+            f"{what}: {error.summary}"
+            + (f"\n{error.details}" if error.details and not error.told else "")
+        )
 
     def stand_in(self, error: LoadError, config: Config, began: float, now: float) -> None:
-        """Answer from now on, with what `config` says of that, because of `error`; see Trouble for `began`."""
+        """Answer from now on, with what `config` says of that, because of `error`; see
+        Trouble for `began`.
+        """
         error.files += [path for path in [config.file, *candidates(config)] if path]
         self.trouble = Trouble(error, self.count, began, now)
         self._config = config
@@ -99,7 +111,9 @@ class Failing:
         return (f"{error.summary}\n\n{error.details}" if self._config.debug else ""), wait
 
     def hold(self, now: float, longest: float) -> None:
-        """A new try has begun. Perhaps it works this time, and whoever asked for it need not see an error at all."""
+        """A new try has begun. Perhaps it works this time, and whoever asked for it
+        need not see an error at all.
+        """
         self.hold_until = now + min(_HOLD, longest)
 
     def accept(self, listeners: list[Listener]) -> None:
@@ -121,7 +135,9 @@ class Failing:
         return self._answerer.open if self._answerer is not None else 0
 
     def leave_at(self, now: float) -> float | None:
-        """When it will be time to give up if nobody comes (monotonic seconds); None for never."""
+        """When it will be time to give up if nobody comes (monotonic seconds); None for
+        never.
+        """
         assert self._answerer is not None
         assert self._config is not None
         if not self._config.idle_timeout:
@@ -129,15 +145,18 @@ class Failing:
         return (now if self._answerer.open else self._answerer.activity) + self._config.idle_timeout
 
     def due(self) -> list[float | None]:
-        """When `expire()` is to be called, and when to look again at what is held (monotonic seconds)."""
+        """When `expire()` is to be called, and when to look again at what is held
+        (monotonic seconds).
+        """
         return [self.hold_until, self._answerer.due() if self._answerer is not None else None]
 
     def expire(self, now: float) -> None:
         if self._answerer is None:
             return
         if (self._answerer.due() or now) < now:
-            # Before anybody is sent away for being late: all of us may have stood still (SIGSTOP), between the look and the clock, or
-            # while waiting, which is over then without a look (PEP 475). What came meanwhile is there.
+            # Before anybody is sent away for being late: all of us may have stood still
+            # (SIGSTOP), between the look and the clock, or while waiting, which is over
+            # then without a look (PEP 475). What came meanwhile is there.
             self._doors.wait(0)
         self._answerer.expire(now)
 
@@ -162,10 +181,12 @@ class Failing:
 
 
 class Trouble:
-    """Why the app cannot serve: `error`, for the `count`th time in a row, and when another try is worth while.
+    """Why the app cannot serve: `error`, for the `count`th time in a row, and when
+    another try is worth while.
 
-    `began` (float) is the wall clock's time at which the failed try began, `now` (float) is monotonic. A file that is mended while
-    that try still ran has a time of change after it.
+    `began` (float) is the wall clock's time at which the failed try began, `now`
+    (float) is monotonic. A file that is mended while that try still ran has a time of
+    change after it.
     """
 
     def __init__(self, error: LoadError, count: int, began: float, now: float) -> None:
@@ -174,12 +195,19 @@ class Trouble:
         self.retry_at = now + retry_pause(count)
         self._seen = {path: _look_at(path) for path in error.files}
         self._mended_meanwhile = any(
-            seen is not None and began < seen[0] / 1e9 <= time.time() for seen in self._seen.values()
+            seen is not None and began < seen[0] / 1e9 <= time.time()
+            for seen in self._seen.values()
         )
 
     def may_retry(self, now: float) -> bool:
-        """True when the pause is over, or one of the files that are to blame has changed."""
-        return now >= self.retry_at or self._mended_meanwhile or any(_look_at(path) != seen for path, seen in self._seen.items())
+        """True when the pause is over, or one of the files that are to blame has
+        changed.
+        """
+        return (
+            now >= self.retry_at
+            or self._mended_meanwhile
+            or any(_look_at(path) != seen for path, seen in self._seen.items())
+        )
 
 
 def _look_at(path: str) -> tuple[int, int, int] | None:
@@ -191,7 +219,9 @@ def _look_at(path: str) -> tuple[int, int, int] | None:
 
 
 def _request(head: bytes) -> bytes:
-    """`head` without what may come before it: a proxy's PROXY header (`proxy_protocol`), and empty lines (RFC 9112 2.2)."""
+    """`head` without what may come before it: a proxy's PROXY header
+    (`proxy_protocol`), and empty lines (RFC 9112 2.2).
+    """
     if head.startswith(b"PROXY "):
         head = head.partition(b"\r\n")[2]
     elif head.startswith(_PROXY_2):
@@ -209,9 +239,13 @@ class _Visitor(Timed):
 
 
 class Answerer:
-    """`doors` is where the Master waits; `page()` gives the details to show, or "", and the seconds until another visit is worth while."""
+    """`doors` is where the Master waits; `page()` gives the details to show, or "", and
+    the seconds until another visit is worth while.
+    """
 
-    def __init__(self, doors: Doors, page: Callable[[], tuple[str, int]], header_timeout: float) -> None:
+    def __init__(
+        self, doors: Doors, page: Callable[[], tuple[str, int]], header_timeout: float
+    ) -> None:
         self.activity = time.monotonic()  # when a visitor last came or left
         self._doors = doors
         self._page = page
@@ -238,7 +272,8 @@ class Answerer:
                 sock, _ = listener.sock.accept()
             except OSError as error:
                 if error.errno in EXHAUSTED or error.errno in GONE:
-                    # The visitor stays in the queue and the listener readable: without a pause this would spin.
+                    # The visitor stays in the queue and the listener readable: without
+                    # a pause this would spin.
                     self._accept_after = time.monotonic() + ACCEPT_PAUSE
                 return
             sock.setblocking(False)
@@ -268,7 +303,8 @@ class Answerer:
         details, wait = self._page()
         page = _PAGE
         if details:
-            # Not by html.escape(): the visitor may have taken the last descriptor with which it could be imported.
+            # Not by html.escape(): the visitor may have taken the last descriptor with
+            # which it could be imported.
             page += f"<pre>{details.replace('&', '&amp;').replace('<', '&lt;').replace('>', '&gt;')}</pre>\n"
         return refusal(
             503,
@@ -287,7 +323,8 @@ class Answerer:
         except OSError:
             self._close(visitor)
             return
-        # Closing now, with bytes unread, would reset the connection and could take the answer with it.
+        # Closing now, with bytes unread, would reset the connection and could take the
+        # answer with it.
         self._deadlines.set(visitor, _LINGER, time.monotonic())
 
     def _close(self, visitor: _Visitor) -> None:
@@ -300,7 +337,11 @@ class Answerer:
 
     def due(self) -> float | None:
         """When `expire()` is to be called next (monotonic seconds), or None."""
-        due = [when for when in (self._deadlines.next(), self._cut_at if self._visitors else None) if when is not None]
+        due = [
+            when
+            for when in (self._deadlines.next(), self._cut_at if self._visitors else None)
+            if when is not None
+        ]
         if time.monotonic() < self._accept_after:
             due.append(self._accept_after)
         return min(due, default=None)
@@ -308,8 +349,13 @@ class Answerer:
     def expire(self, now: float) -> None:
         for visitor, kind in self._deadlines.expired(now):
             if kind == _HEAD and visitor.head:
-                text, head_only = "408: the request did not arrive in time\n", _request(visitor.head).startswith(b"HEAD ")
-                self._send(visitor, refusal(408, text, http_date(time.gmtime()), head_only=head_only))
+                text, head_only = (
+                    "408: the request did not arrive in time\n",
+                    _request(visitor.head).startswith(b"HEAD "),
+                )
+                self._send(
+                    visitor, refusal(408, text, http_date(time.gmtime()), head_only=head_only)
+                )
             else:
                 self._close(visitor)
         if self._cut_at is not None and now >= self._cut_at:
@@ -322,7 +368,9 @@ class Answerer:
         self._visitors.clear()
 
     def drain(self, by: float) -> None:
-        """Go on with those who are asking, until `by` (monotonic seconds), and with nobody who has not said anything."""
+        """Go on with those who are asking, until `by` (monotonic seconds), and with
+        nobody who has not said anything.
+        """
         self._cut_at = by
         for visitor in list(self._visitors.values()):
             if visitor.deadline == _HEAD and not visitor.head:
@@ -331,4 +379,3 @@ class Answerer:
     def close(self) -> None:
         for visitor in list(self._visitors.values()):
             self._close(visitor)
-

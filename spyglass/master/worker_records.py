@@ -1,4 +1,6 @@
-"""Who belongs to a generation, as the Master sees them: through their slots of the scoreboard, and by their pids."""
+"""Who belongs to a generation, as the Master sees them: through their slots of the
+scoreboard, and by their pids.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ _NEVER = float("inf")
 
 
 def read_slot(number: int, cells: memoryview[int]) -> Slot:
-    """What stands in `cells`. In the order of the reading: who opens nothing any more, or holds no longer, has written when that was."""
+    """What stands in `cells`. In the order of the reading: who opens nothing any more,
+    or holds no longer, has written when that was.
+    """
     answer, ignored = cells[scoreboard.ANSWER], cells[scoreboard.IGNORED]
     open, holds = cells[scoreboard.OPEN], cells[scoreboard.HOLDS]
     return Slot(
@@ -40,10 +44,25 @@ def read_slot(number: int, cells: memoryview[int]) -> Slot:
 
 
 class Worker:
-    """`pid` (int) is 0 until the zygote has reported it; `born` is monotonic seconds, `memory` bytes."""
+    """`pid` (int) is 0 until the zygote has reported it; `born` is monotonic seconds,
+    `memory` bytes.
+    """
 
     __slots__ = (
-        *("born", "cells", "draining", "end_by", "kill_at", "killed", "late", "leave_by", "memory", "number", "pid", "recycled"),
+        *(
+            "born",
+            "cells",
+            "draining",
+            "end_by",
+            "kill_at",
+            "killed",
+            "late",
+            "leave_by",
+            "memory",
+            "number",
+            "pid",
+            "recycled",
+        ),
         "unfit",
     )
 
@@ -73,34 +92,48 @@ class Worker:
 
     @property
     def starting(self) -> bool:
-        """It has been forked, and the app's code runs that comes before it can accept."""
+        """It has been forked, and the app's code runs that comes before it can
+        accept.
+        """
         return bool(self.pid) and self.cells[scoreboard.STATE] < scoreboard.ACCEPTING
 
     def proven(self, now: float) -> bool:
         """Whether it has shown that it can live: by its work, or its age."""
         cells = self.cells
-        return self.accepting and bool(cells[scoreboard.SERVED] or cells[scoreboard.OPEN] or now - self.born >= fleet.SETTLED)
+        return self.accepting and bool(
+            cells[scoreboard.SERVED] or cells[scoreboard.OPEN] or now - self.born >= fleet.SETTLED
+        )
 
     def order(self, order: int) -> None:
-        """Takes effect when the bell rings; to one that has been told to leave, only a stricter one does."""
+        """Takes effect when the bell rings; to one that has been told to leave, only a
+        stricter one does.
+        """
         self.draining = self.draining or order < scoreboard.PART
-        self.cells[scoreboard.ORDER] = min(order, self.cells[scoreboard.ORDER]) if self.draining else order
+        self.cells[scoreboard.ORDER] = (
+            min(order, self.cells[scoreboard.ORDER]) if self.draining else order
+        )
 
     def kill(self, number: int) -> None:
-        # The zygote reports a death after it has reaped it, so for a moment the pid may be nobody's. It would have to be given out
-        # again within that moment to be somebody else's.
+        # The zygote reports a death after it has reaped it, so for a moment the pid may
+        # be nobody's. It would have to be given out again within that moment to be
+        # somebody else's.
         if self.pid:
             try:
                 os.kill(self.pid, number)
-            except (ProcessLookupError, PermissionError):  # the latter: it is the app that has told us this pid
+            except (
+                ProcessLookupError,
+                PermissionError,
+            ):  # the latter: it is the app that has told us this pid
                 pass
 
 
 class Orphans:
-    """Workers whose zygote has gone. They are init's children now: what still says that one has ended is a pidfd (pidfd_open(2)).
+    """Workers whose zygote has gone. They are init's children now: what still says that
+    one has ended is a pidfd (pidfd_open(2)).
 
-    Without a descriptor to be had for it a worker is not given up: nobody could tell it to leave, so it would serve old code for as long
-    as the Master lives, in a slot that is another's. `due` (monotonic seconds): when to look again.
+    Without a descriptor to be had for it a worker is not given up: nobody could tell it
+    to leave, so it would serve old code for as long as the Master lives, in a slot that
+    is another's. `due` (monotonic seconds): when to look again.
     """
 
     def __init__(self, doors: Doors) -> None:

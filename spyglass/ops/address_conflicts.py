@@ -1,4 +1,6 @@
-"""Whether an address that is asked for can be had: what systemd would say at the start of a socket, said before."""
+"""Whether an address that is asked for can be had: what systemd would say at the start
+of a socket, said before.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ _PRIVILEGED = 1024
 
 
 def clash(one: Address, other: Address) -> bool:
-    """Whether two apps cannot both have these: the same, or one of them takes every address of the port."""
+    """Whether two apps cannot both have these: the same, or one of them takes every
+    address of the port.
+    """
     if one.path or other.path:
         return one.path == other.path
     if one.port != other.port:
@@ -31,21 +35,28 @@ def clash(one: Address, other: Address) -> bool:
 
 
 def in_the_way(address: Address) -> str:
-    """Why nobody could listen there now: one line, or "" when somebody could. Of no use for an address that is one's own already."""
+    """Why nobody could listen there now: one line, or "" when somebody could. Of no use
+    for an address that is one's own already.
+    """
     if address.path:
         return _impossible(address.path) or address_owners.path_taken(address.path)
     if address.port < _PRIVILEGED and os.geteuid() != 0:
         return ""  # we may not try it; systemd may
     if address.host:
-        return address_owners.port_taken(address.stream, {"FreeBind": "yes" if address.may_be_missing else "no"})
-    # A port alone is IPv6 and IPv4 in one, and IPv4 where there is no IPv6, as with systemd.
+        return address_owners.port_taken(
+            address.stream, {"FreeBind": "yes" if address.may_be_missing else "no"}
+        )
+    # A port alone is IPv6 and IPv4 in one, and IPv4 where there is no IPv6, as with
+    # systemd.
     has_ipv6 = os.path.exists("/proc/net/if_inet6")
     every = "[::]" if has_ipv6 else "0.0.0.0"  # noqa: S104, as above
     return address_owners.port_taken(f"{every}:{address.port}", {"BindIPv6Only": "both"})
 
 
 def is_absent(address: Address) -> bool:
-    """Return True if this machine does not have the address now, so that nothing arrives there."""
+    """Return True if this machine does not have the address now, so that nothing
+    arrives there.
+    """
     if not address.may_be_missing:
         return False
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
@@ -67,23 +78,31 @@ def _impossible(path: str) -> str:
 
 
 def is_deaf(addresses: Iterable[Address], systemd: int = 1) -> bool:
-    """Whether systemd does not listen on one of these, which a unit of its has: it closes all when it reads others there.
+    """Whether systemd does not listen on one of these, which a unit of its has: it
+    closes all when it reads others there.
 
-    A service that is awake listens on them as long as it lives, so it matters who does. Only root can see that; to others nobody is deaf.
-    A unix socket whose file was deleted counts as well, for no client can find it.
+    A service that is awake listens on them as long as it lives, so it matters who does.
+    Only root can see that; to others nobody is deaf. A unix socket whose file was
+    deleted counts as well, for no client can find it.
     """
     held = address_owners.sockets_of(systemd)
     for address in addresses:
         if address.path and address_owners.is_missing(address.path):
             return True
-        inodes = address_owners.unix_inodes(address.path) if address.path else address_owners.tcp_inodes(address.port)
+        inodes = (
+            address_owners.unix_inodes(address.path)
+            if address.path
+            else address_owners.tcp_inodes(address.port)
+        )
         if held and not held & {f"socket:[{inode}]" for inode in inodes}:
             return True
     return False
 
 
 def addresses_of(state: Mapping[str, str]) -> list[Address]:
-    """What a socket unit listens on, as far as `listen` could say it; `state` is what systemd shows of it, `Listen` at least."""
+    """What a socket unit listens on, as far as `listen` could say it; `state` is what
+    systemd shows of it, `Listen` at least.
+    """
     found = []
     for text in address_owners.addresses(state):
         try:

@@ -1,8 +1,9 @@
 """Whether the addresses of an app's socket are free, and who has those that are not.
 
-A socket unit that is active holds them itself. Of one that is not, each address is bound to, as systemd would do it, and given back at
-once; nothing listens there, so nobody can come meanwhile. A path is looked up in the kernel's table: to connect to it would wake whoever
-it belongs to.
+A socket unit that is active holds them itself. Of one that is not, each address is
+bound to, as systemd would do it, and given back at once; nothing listens there, so
+nobody can come meanwhile. A path is looked up in the kernel's table: to connect to it
+would wake whoever it belongs to.
 """
 
 from __future__ import annotations
@@ -21,23 +22,37 @@ from spyglass.runtime.printable import one_line
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-PROPERTIES = ("LoadState", "ActiveState", "Result", "Listen", "BindIPv6Only", "FreeBind", "NeedDaemonReload", "UnitFileState")
+PROPERTIES = (
+    "LoadState",
+    "ActiveState",
+    "Result",
+    "Listen",
+    "BindIPv6Only",
+    "FreeBind",
+    "NeedDaemonReload",
+    "UnitFileState",
+)
 
 _LISTENS = "0A"  # TCP_LISTEN in /proc/net/tcp (proc(5))
-# IP_FREEBIND and IPV6_FREEBIND (ip(7), linux/in6.h), which Python's socket module does not have.
+# IP_FREEBIND and IPV6_FREEBIND (ip(7), linux/in6.h), which Python's socket module does
+# not have.
 _FREEBIND = {socket.AF_INET: (socket.IPPROTO_IP, 15), socket.AF_INET6: (socket.IPPROTO_IPV6, 78)}
 
 
 def addresses(state: Mapping[str, str]) -> list[str]:
-    """Where a socket unit listens or would, "host:port", "[v6]:port" or a path; `state` is what systemd shows of it (PROPERTIES)."""
+    """Where a socket unit listens or would, "host:port", "[v6]:port" or a path; `state`
+    is what systemd shows of it (PROPERTIES).
+    """
     entries = [line.rpartition(" (") for line in lines_of(state.get("Listen", ""))]
     return [address for address, _, kind in entries if kind == "Stream)"]
 
 
 def deaf(state: Mapping[str, str]) -> list[str]:
-    """Those addresses of an active socket unit on which nobody listens: systemd closes all of them when it reads that they are others.
+    """Those addresses of an active socket unit on which nobody listens: systemd closes
+    all of them when it reads that they are others.
 
-    A unix socket whose file was deleted listens still, but no client can find it any more.
+    A unix socket whose file was deleted listens still, but no client can find it any
+    more.
     """
     found = []
     for address in addresses(state):
@@ -52,22 +67,31 @@ def deaf(state: Mapping[str, str]) -> list[str]:
 
 
 def is_missing(path: str) -> bool:
-    """Return True if no socket is found at `path`: its file was deleted, or replaced by something else."""
+    """Return True if no socket is found at `path`: its file was deleted, or replaced by
+    something else.
+    """
     try:
         return not stat.S_ISSOCK(os.stat(path).st_mode)
     except OSError as error:
-        return error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)  # otherwise we may not look
+        return error.errno in (
+            errno.ENOENT,
+            errno.ENOTDIR,
+            errno.ELOOP,
+        )  # otherwise we may not look
 
 
 def missing(state: Mapping[str, str]) -> list[str]:
     """Return the unix sockets of an active socket unit whose files are gone."""
     if state.get("ActiveState") != "active":
         return []
-    return [address for address in addresses(state) if address.startswith("/") and is_missing(address)]
+    return [
+        address for address in addresses(state) if address.startswith("/") and is_missing(address)
+    ]
 
 
 def remove_stale(path: str) -> None:
-    """Delete the file of a unix socket on which nothing listens any more: a client would get "refused" instead of "no such file".
+    """Delete the file of a unix socket on which nothing listens any more: a client
+    would get "refused" instead of "no such file".
 
     But not where another user could lead us to another one's.
     """
@@ -79,7 +103,9 @@ def remove_stale(path: str) -> None:
 
 
 def taken(state: Mapping[str, str]) -> list[str]:
-    """What keeps a socket unit that is not active from listening, a line for each address."""
+    """What keeps a socket unit that is not active from listening, a line for each
+    address.
+    """
     found = []
     for address in addresses(state):
         if address.startswith("/"):
@@ -94,18 +120,32 @@ def taken(state: Mapping[str, str]) -> list[str]:
 
 
 def port_taken(address: str, state: Mapping[str, str]) -> str:
-    """Why "host:port" or "[v6]:port" cannot be listened on, "" when it can; what `state` has of PROPERTIES matters."""
+    """Why "host:port" or "[v6]:port" cannot be listened on, "" when it can; what
+    `state` has of PROPERTIES matters.
+    """
     host, _, port = address.rpartition(":")
     host, _, scope = host.strip("[]").partition("%")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         with socket.socket(family, socket.SOCK_STREAM) as sock:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as systemd: those who have gone hold nothing
-            if state.get("FreeBind") == "yes":  # an address that is not there yet may be bound to as well, and its port be taken
+            sock.setsockopt(
+                socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
+            )  # as systemd: those who have gone hold nothing
+            if (
+                state.get("FreeBind") == "yes"
+            ):  # an address that is not there yet may be bound to as well, and its port be taken
                 sock.setsockopt(*_FREEBIND[family], 1)
             if family == socket.AF_INET6 and state.get("BindIPv6Only") in ("both", "ipv6-only"):
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(state["BindIPv6Only"] == "ipv6-only"))
-            where = (host, int(port), 0, socket.if_nametoindex(scope) if scope else 0) if family == socket.AF_INET6 else (host, int(port))
+                sock.setsockopt(
+                    socket.IPPROTO_IPV6,
+                    socket.IPV6_V6ONLY,
+                    int(state["BindIPv6Only"] == "ipv6-only"),
+                )
+            where = (
+                (host, int(port), 0, socket.if_nametoindex(scope) if scope else 0)
+                if family == socket.AF_INET6
+                else (host, int(port))
+            )
             sock.bind(where)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
@@ -122,7 +162,8 @@ def path_taken(path: str) -> str:
     """Why a unix socket cannot be made at `path`, "" when it can."""
     inodes = unix_inodes(path)
     if inodes:
-        return f"taken by {holder(inodes)}, whose it would be no longer"  # systemd removes what is in its way
+        # Systemd removes what is in its way
+        return f"taken by {holder(inodes)}, whose it would be no longer"
     if os.path.lexists(path) and not _is_socket(path):
         return "there is a file of that name, which is no socket"
     return ""
@@ -161,15 +202,21 @@ def holder(inodes: set[str]) -> str:
     """Who has one of these sockets: the socket unit, or the program and its unit."""
     wanted = {f"socket:[{inode}]" for inode in inodes}
     pids = [int(pid) for pid in os.listdir("/proc") if pid.isdigit()]
-    # systemd has the sockets of its units, and so have their services: theirs is the better name.
+    # systemd has the sockets of its units, and so have their services: theirs is the
+    # better name.
     for pid in sorted(pids, key=lambda pid: (pid == 1, pid)):
         if wanted & sockets_of(pid):
-            return _socket_unit(wanted) or "a socket unit" if pid == 1 else f"{_name(pid)} (pid {pid}{_unit(pid)})"
+            return (
+                _socket_unit(wanted) or "a socket unit"
+                if pid == 1
+                else f"{_name(pid)} (pid {pid}{_unit(pid)})"
+            )
     return "somebody"
 
 
 def _socket_unit(wanted: set[str]) -> str:
-    # systemd tells the path or the port of each unit, not the inode; there are few, and one of them it is.
+    # systemd tells the path or the port of each unit, not the inode; there are few, and
+    # one of them it is.
     listeners: dict[str, set[str]] = {}
     for line in systemctl.ask("list-sockets", "--no-legend", "--full", "--plain").split("\n"):
         # LISTEN UNIT ACTIVATES, and a path may have blanks in it.
@@ -185,7 +232,9 @@ def _port(address: str) -> int:
 
 
 def sockets_of(pid: int) -> set[str]:
-    """What /proc has the descriptors of a process point to: "socket:[INODE]" and others; nothing if it is not ours to look at."""
+    """What /proc has the descriptors of a process point to: "socket:[INODE]" and
+    others; nothing if it is not ours to look at.
+    """
     folder = f"/proc/{pid}/fd"
     found = set()
     try:
@@ -208,7 +257,12 @@ def _name(pid: int) -> str:
 def _unit(pid: int) -> str:
     try:
         with open(f"/proc/{pid}/cgroup", encoding="utf-8", errors="replace") as stream:
-            units = [part for line in stream for part in line.strip().split("/") if part.endswith((".service", ".scope"))]
+            units = [
+                part
+                for line in stream
+                for part in line.strip().split("/")
+                if part.endswith((".service", ".scope"))
+            ]
     except OSError:
         units = []
     return f", {units[-1]}" if units else ""

@@ -1,4 +1,6 @@
-"""What lies in a directory: the app, and the virtual environment that it is at home in. Nothing is imported; sources are read."""
+"""What lies in a directory: the app, and the virtual environment that it is at home in.
+Nothing is imported; sources are read.
+"""
 
 from __future__ import annotations
 
@@ -19,18 +21,29 @@ _SETTINGS = re.compile(r"""DJANGO_SETTINGS_MODULE['"]\s*,\s*['"]([\w.]+)\.settin
 
 def venv_in(directory: str) -> str:
     """The virtual environment in `directory`, relative to it; "" when there is none."""
-    return next((name for name in ("venv", ".venv") if os.path.isfile(os.path.join(directory, name, "pyvenv.cfg"))), "")
+    return next(
+        (
+            name
+            for name in ("venv", ".venv")
+            if os.path.isfile(os.path.join(directory, name, "pyvenv.cfg"))
+        ),
+        "",
+    )
 
 
 def apps_in(directory: str) -> list[str]:
-    """What may be the app, as `app` has it: one if it is clear, several if it is not, the likeliest first."""
+    """What may be the app, as `app` has it: one if it is clear, several if it is not,
+    the likeliest first.
+    """
     if django := _django(directory):
         return [django]
     found = [app for file in _FILES if (app := _app_in(directory, file))]
     if found and found[0].startswith("wsgi"):
         return found[:1]  # that is what the file is there for
     if not found:
-        packages = sorted(glob.glob("*/wsgi.py", root_dir=directory)) + sorted(glob.glob("*/__init__.py", root_dir=directory))
+        packages = sorted(glob.glob("*/wsgi.py", root_dir=directory)) + sorted(
+            glob.glob("*/__init__.py", root_dir=directory)
+        )
         found = [app for file in packages[:_PACKAGES] if (app := _app_in(directory, file))]
     return found
 
@@ -49,9 +62,16 @@ def _app_in(directory: str, file: str) -> str:
         return ""  # no module, and it would be part of a command that is suggested
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of its author's mistakes, which are not what was asked for
+            warnings.simplefilter(
+                "ignore"
+            )  # of its author's mistakes, which are not what was asked for
             tree = ast.parse(atomic_files.glance(os.path.join(directory, file)))
-    except (SyntaxError, ValueError, RecursionError, MemoryError):  # the last two for nesting beyond what the parser takes
+    except (
+        SyntaxError,
+        ValueError,
+        RecursionError,
+        MemoryError,
+    ):  # the last two for nesting beyond what the parser takes
         return ""
     made = _top_level(tree)
     for name in _NAMES:

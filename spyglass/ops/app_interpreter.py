@@ -1,9 +1,12 @@
-"""Which Spyglass runs an app: the package's, or the one in the app's own virtual environment.
+"""Which Spyglass runs an app: the package's, or the one in the app's own virtual
+environment.
 
-An environment that is made by the Python the package runs on, or by another of the same version, only lends its packages. One for another
-version cannot: what is compiled in it fits no other interpreter. Then the Spyglass that is installed there is what the unit starts, at
-`apply` time and by name, so that no wake pays for finding out. Nothing of an environment is run here: it may belong to somebody
-whom root had better not run programs of.
+An environment that is made by the Python the package runs on, or by another of the same
+version, only lends its packages. One for another version cannot: what is compiled in it
+fits no other interpreter. Then the Spyglass that is installed there is what the unit
+starts, at `apply` time and by name, so that no wake pays for finding out. Nothing of an
+environment is run here: it may belong to somebody whom root had better not run programs
+of.
 """
 
 from __future__ import annotations
@@ -26,7 +29,9 @@ _VERSION = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,3})?(?![0-9])")
 
 @dataclass(frozen=True)
 class Program:
-    """`command` is a path, "" for the one in the template; `python` what it runs on; `version` is Spyglass's, if it is not ours."""
+    """`command` is a path, "" for the one in the template; `python` what it runs on;
+    `version` is Spyglass's, if it is not ours.
+    """
 
     command: str = ""
     python: str = PACKAGED_PYTHON
@@ -34,18 +39,24 @@ class Program:
 
 
 def program_for(venv: str) -> Program:
-    """What runs an app whose virtual environment is at `venv` (an absolute path). Raises ConfigError with what to install."""
+    """What runs an app whose virtual environment is at `venv` (an absolute path).
+    Raises ConfigError with what to install.
+    """
     theirs = version_in(venv)
     python = os.path.join(venv, "bin", "python")
     if not os.path.exists(python):
         where = f", {os.readlink(python)}," if os.path.islink(python) else ""
-        raise ConfigError(f"the Python{where} of the virtual environment {venv} is not there (any more): make it anew")
+        raise ConfigError(
+            f"the Python{where} of the virtual environment {venv} is not there (any more): make it anew"
+        )
     if os.path.realpath(python) == os.path.realpath(PACKAGED_PYTHON):
         return Program()
     command = os.path.join(venv, "bin", "spyglass")
     if os.access(command, os.X_OK):
         return Program(command, python, _version(venv))
-    if theirs == packaged_version() and os.path.isdir(os.path.join(venv, "lib", f"python{theirs}", "site-packages")):
+    if theirs == packaged_version() and os.path.isdir(
+        os.path.join(venv, "lib", f"python{theirs}", "site-packages")
+    ):
         return Program()
     raise ConfigError(
         f"{venv} is for Python {theirs}, the package's Spyglass runs on {packaged_version()}, and there is none in it; "
@@ -54,13 +65,20 @@ def program_for(venv: str) -> Program:
 
 
 def version_in(venv: str) -> str:
-    """"3.11": of the Python that a virtual environment says it was made for, "?" if it does not say. Raises ConfigError if it is none."""
+    """ "3.11": of the Python that a virtual environment says it was made for, "?" if it
+    does not say. Raises ConfigError if it is none.
+    """
     path = os.path.join(venv, "pyvenv.cfg")
     try:
-        # Its owner's: not followed, for a line of another file would be shown as the version.
-        pairs = [line.partition("=")[::2] for line in atomic_files.peruse(path, links=False).split("\n")]
+        # Its owner's: not followed, for a line of another file would be shown as the
+        # version.
+        pairs = [
+            line.partition("=")[::2] for line in atomic_files.peruse(path, links=False).split("\n")
+        ]
     except OSError as error:
-        raise ConfigError(f"{venv} is not a virtual environment: {path}: {error.strerror}") from None
+        raise ConfigError(
+            f"{venv} is not a virtual environment: {path}: {error.strerror}"
+        ) from None
     settings = {key.strip(): value.strip() for key, value in pairs}
     # venv writes the one, virtualenv and uv the other.
     found = _VERSION.match(settings.get("version") or settings.get("version_info") or "")
@@ -68,7 +86,7 @@ def version_in(venv: str) -> str:
 
 
 def packaged_version() -> str:
-    """"3.11": of the Python that /usr/bin/spyglass runs on, which need not be ours."""
+    """ "3.11": of the Python that /usr/bin/spyglass runs on, which need not be ours."""
     real = os.path.realpath(PACKAGED_PYTHON)
     named = os.path.basename(real).removeprefix("python")
     if real == os.path.realpath(sys.executable) or "." not in named:
@@ -77,8 +95,16 @@ def packaged_version() -> str:
 
 
 def _version(venv: str) -> str:
-    found = glob.glob(os.path.join(glob.escape(venv), "lib", "python3*", "site-packages", "spyglass-*.dist-info"))
-    version = one_line(os.path.basename(found[0]).removeprefix("spyglass-").removesuffix(".dist-info"), 40) if found else ""
+    found = glob.glob(
+        os.path.join(glob.escape(venv), "lib", "python3*", "site-packages", "spyglass-*.dist-info")
+    )
+    version = (
+        one_line(
+            os.path.basename(found[0]).removeprefix("spyglass-").removesuffix(".dist-info"), 40
+        )
+        if found
+        else ""
+    )
     return "" if version == __version__ else version
 
 

@@ -1,6 +1,8 @@
-"""What can be known of an app without waking it: what systemd says of its units, and what its last Master has left behind.
+"""What can be known of an app without waking it: what systemd says of its units, and
+what its last Master has left behind.
 
-Nothing here connects to a socket, for that is what wakes. What an ordinary user may not read is None, and so is what nobody has said yet.
+Nothing here connects to a socket, for that is what wakes. What an ordinary user may not
+read is None, and so is what nobody has said yet.
 """
 
 from __future__ import annotations
@@ -26,24 +28,57 @@ DEFAULT = "_default"  # the app of spyglass.service, which has no name; no app c
 _STATE = "/var/lib"
 _CGROUPS = ("/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/systemd")
 
-BROKEN = "it could not be loaded"  # for which a Master leaves with status 78, and the next visitor is the next try
-ASLEEP, WAKING, AWAKE, LEAVING, FAILING, OFF = "asleep", "waking", "awake", "leaving", "failing", "off"
+# For which a Master leaves with status 78, and the next visitor is the next try
+BROKEN = "it could not be loaded"
+ASLEEP, WAKING, AWAKE, LEAVING, FAILING, OFF = (
+    "asleep",
+    "waking",
+    "awake",
+    "leaving",
+    "failing",
+    "off",
+)
 
 PROPERTIES = (
-    *("Id", "LoadState", "ActiveState", "SubState", "Result", "UnitFileState", "StatusText", "MainPID", "NRestarts", "Listen"),
-    *("StateDirectory", "ControlGroup", "MemoryCurrent", "ExecMainCode", "ExecMainStatus", "InvocationID", "NAccepted"),
+    *(
+        "Id",
+        "LoadState",
+        "ActiveState",
+        "SubState",
+        "Result",
+        "UnitFileState",
+        "StatusText",
+        "MainPID",
+        "NRestarts",
+        "Listen",
+    ),
+    *(
+        "StateDirectory",
+        "ControlGroup",
+        "MemoryCurrent",
+        "ExecMainCode",
+        "ExecMainStatus",
+        "InvocationID",
+        "NAccepted",
+    ),
     "ExecStart",
-    *("InactiveExitTimestampMonotonic", "ActiveEnterTimestampMonotonic", "InactiveEnterTimestampMonotonic"),
+    *(
+        "InactiveExitTimestampMonotonic",
+        "ActiveEnterTimestampMonotonic",
+        "InactiveEnterTimestampMonotonic",
+    ),
     "StateChangeTimestampMonotonic",
 )
 
 
 @dataclass
 class View:
-    """One app. `state` is one of those above, `trouble` what is wrong, if it is failing; times are the wall clock's seconds.
+    """One app. `state` is one of those above, `trouble` what is wrong, if it is
+    failing; times are the wall clock's seconds.
 
-    `woke` and `wake_ms` are of the last wake: from the connection that caused it, where systemd remembers that, to the first worker that
-    accepted. Of the rest see counters.Record; what is there None cannot be read, and `unread` says why.
+    `woke` and `wake_ms` are of the last wake: from the connection that caused it, where
+    systemd remembers that, to the first worker that accepted. Of the rest see
+    counters.Record; what is there None cannot be read, and `unread` says why.
     """
 
     name: str
@@ -80,7 +115,9 @@ class View:
         return count
 
     def facts(self) -> dict[str, object]:
-        """For programs: docs/looking.md says what each of them means, and they mean it in later versions, too."""
+        """For programs: docs/looking.md says what each of them means, and they mean it
+        in later versions, too.
+        """
         record = self.record
         return {
             "name": self.name,
@@ -91,7 +128,10 @@ class View:
             "addresses": self.addresses,
             "workers": self.workers,
             "memory": self.memory,
-            **{name: self.counted(name) for name in ("wakes", "requests", "errors", "failures", "crashes", "reloads")},
+            **{
+                name: self.counted(name)
+                for name in ("wakes", "requests", "errors", "failures", "crashes", "reloads")
+            },
             "counted_since": iso(record.since) if record else None,
             "woke": iso(self.woke),
             "wake_ms": self.wake_ms and round(self.wake_ms, 1),
@@ -124,7 +164,9 @@ def units_of(name: str) -> tuple[str, str]:
 
 
 def names() -> list[str]:
-    """All apps there are: with a file of settings, or units that systemd knows, or both."""
+    """All apps there are: with a file of settings, or units that systemd knows, or
+    both.
+    """
     found = {name for name in apps.names() if is_name(name)}
     for unit in systemctl.units("spyglass@*.s[oe]*"):
         found.add(unit.partition("@")[2].rpartition(".")[0])
@@ -160,9 +202,14 @@ def look(wanted: Iterable[str], properties: Iterable[str] = PROPERTIES) -> list[
 
 
 def _look_at_files(view: View) -> None:
-    """Fill in what is wrong with files that systemd does not watch: a socket's, which clients need, and that of the settings."""
+    """Fill in what is wrong with files that systemd does not watch: a socket's, which
+    clients need, and that of the settings.
+    """
     if missing := address_owners.missing(view.socket):
-        view.state, view.trouble = FAILING, f"{missing[0]} was deleted, so no client can connect: spyglass apply {view.name}"
+        view.state, view.trouble = (
+            FAILING,
+            f"{missing[0]} was deleted, so no client can connect: spyglass apply {view.name}",
+        )
     elif orphaned_apps.is_orphan(view.name, view.socket, view.service):
         view.trouble = orphaned_apps.says(view.name)
         if view.state == ASLEEP:  # the next client gets a 503; while it is awake, it serves
@@ -170,7 +217,9 @@ def _look_at_files(view: View) -> None:
 
 
 def _read_record(view: View) -> None:
-    directory = os.path.join(_STATE, (view.service.get("StateDirectory") or f"spyglass/{view.name}").split()[0])
+    directory = os.path.join(
+        _STATE, (view.service.get("StateDirectory") or f"spyglass/{view.name}").split()[0]
+    )
     try:
         view.record = counters.read(directory)
     except FileNotFoundError:
@@ -190,11 +239,19 @@ def state(socket: Properties, service: Properties) -> tuple[str, str]:
     says = counters.one_line(service.get("StatusText", ""))
     if active in ("active", "reloading"):
         word, _, rest = says.partition(": ")
-        return (FAILING, rest) if word == FAILING else (word if word in (WAKING, LEAVING) else AWAKE, "")
+        return (
+            (FAILING, rest)
+            if word == FAILING
+            else (word if word in (WAKING, LEAVING) else AWAKE, "")
+        )
     if socket.get("ActiveState") == "failed":
         return FAILING, f"its socket has failed ({socket.get('Result')}): nobody is let in"
     if active == "activating":
-        return (FAILING, f"it ended ({ending(service)}) and is started again") if sub == "auto-restart" else (WAKING, "")
+        return (
+            (FAILING, f"it ended ({ending(service)}) and is started again")
+            if sub == "auto-restart"
+            else (WAKING, "")
+        )
     if active == "deactivating":
         return LEAVING, ""
     if socket.get("LoadState") in ("masked", "not-found", "bad-setting", "error"):
@@ -208,8 +265,12 @@ def state(socket: Properties, service: Properties) -> tuple[str, str]:
 
 
 def ending(service: Properties) -> str:
-    """How the last process of a service ended that has not ended well: "signal SIGKILL", "status 217"."""
-    result, code, status = (service.get(name, "") for name in ("Result", "ExecMainCode", "ExecMainStatus"))
+    """How the last process of a service ended that has not ended well: "signal
+    SIGKILL", "status 217".
+    """
+    result, code, status = (
+        service.get(name, "") for name in ("Result", "ExecMainCode", "ExecMainStatus")
+    )
     if result in ("signal", "core-dump") and code in ("2", "3"):
         import signal
 
@@ -221,11 +282,14 @@ def ending(service: Properties) -> str:
 
 
 def _remember(view: View, boot: float) -> None:
-    """Fills in when it woke and why it left last. `boot` is the wall clock's time at which the monotonic one was 0."""
+    """Fills in when it woke and why it left last. `boot` is the wall clock's time at
+    which the monotonic one was 0.
+    """
     record = view.record
     there = view.service.get("ActiveState") in ("active", "reloading", "deactivating")
     began, ready, dead = (
-        number(view.service.get(f"{name}TimestampMonotonic")) / 1e6 for name in ("InactiveExit", "ActiveEnter", "InactiveEnter")
+        number(view.service.get(f"{name}TimestampMonotonic")) / 1e6
+        for name in ("InactiveExit", "ActiveEnter", "InactiveEnter")
     )
     if ready:  # since the machine has been up
         view.woke = boot + ready
@@ -241,12 +305,18 @@ def _remember(view: View, boot: float) -> None:
             view.left, view.why = None, counters.KILLED
     if not there and dead:
         view.left = boot + dead
-        if view.service.get("Result") not in ("success", "", None) and not (record is not None and record.why.startswith(FAILING)):
-            view.why = FAILING if view.service.get("ExecMainStatus") == "78" else ending(view.service)
+        if view.service.get("Result") not in ("success", "", None) and not (
+            record is not None and record.why.startswith(FAILING)
+        ):
+            view.why = (
+                FAILING if view.service.get("ExecMainStatus") == "78" else ending(view.service)
+            )
 
 
 def memory(service: Properties) -> int | None:
-    """Bytes that the app's processes take: as the kernel counts them for the unit, else the sum of their shares (worker_memory.py)."""
+    """Bytes that the app's processes take: as the kernel counts them for the unit, else
+    the sum of their shares (worker_memory.py).
+    """
     current = number(service.get("MemoryCurrent"), -1)
     if 0 <= current < 1 << 62:
         return current

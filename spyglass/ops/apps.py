@@ -1,7 +1,9 @@
-"""The apps of this machine: a file each in /etc/spyglass, read and looked through before anything is made of it.
+"""The apps of this machine: a file each in /etc/spyglass, read and looked through
+before anything is made of it.
 
-What is wrong with an app is said in lines that begin with the place, "/etc/spyglass/blog.toml:4: listen: ...", all of them at once: an
-administrator mends a file once, not line by line.
+What is wrong with an app is said in lines that begin with the place,
+"/etc/spyglass/blog.toml:4: listen: ...", all of them at once: an administrator mends a
+file once, not line by line.
 """
 
 from __future__ import annotations
@@ -15,7 +17,14 @@ from spyglass.config import settings
 from spyglass.config.setting_errors import let_in, place_in
 from spyglass.config.unit_settings import unfit
 from spyglass.errors import ConfigError
-from spyglass.ops import address_conflicts, atomic_files, env_files, path_ownership, unit_directives, user_access
+from spyglass.ops import (
+    address_conflicts,
+    atomic_files,
+    env_files,
+    path_ownership,
+    unit_directives,
+    user_access,
+)
 from spyglass.ops.app_interpreter import Program, program_for
 from spyglass.runtime import untrusted_files
 from spyglass.runtime.printable import one_line
@@ -32,10 +41,12 @@ _LONGEST = 8 << 10  # characters of a fault: two paths, and what is wrong with t
 
 @dataclass
 class App:
-    """One file: the app's `name`, its settings, the Spyglass that runs it. `faults` are lines; with any, nothing is made of it.
+    """One file: the app's `name`, its settings, the Spyglass that runs it. `faults` are
+    lines; with any, nothing is made of it.
 
     `notes` are lines, too, of what has no effect and was meant to have one.
-    `is_unreadable`: they are what is wrong with the settings, as every command that reads the file will say.
+    `is_unreadable`: they are what is wrong with the settings, as every command that
+    reads the file will say.
     """
 
     name: str
@@ -58,23 +69,35 @@ class App:
         return self.config.listen or (Address(path=f"/run/spyglass/{self.name}.sock"),)
 
     def fault(self, setting: str, text: str) -> None:
-        # A line, whatever the names of files in it, or where links lead, that others have made.
-        self.faults.append(one_line(f"{place_in(self.file, atomic_files.glance(self.file), setting)}: {setting}: {text}", _LONGEST))
+        # A line, whatever the names of files in it, or where links lead, that others
+        # have made.
+        self.faults.append(
+            one_line(
+                f"{place_in(self.file, atomic_files.glance(self.file), setting)}: {setting}: {text}",
+                _LONGEST,
+            )
+        )
 
 
 def names() -> list[str]:
-    """Of all files in /etc/spyglass, as they are called, whether or not that can be an app's name."""
+    """Of all files in /etc/spyglass, as they are called, whether or not that can be an
+    app's name.
+    """
     found = glob.glob("*.toml", root_dir=settings.DIRECTORY)
     return sorted(name.removesuffix(".toml") for name in found)
 
 
 def read(name: str) -> App:
-    """The app called `name`. What is wrong with its file is in `faults`, and then its settings are the defaults."""
+    """The app called `name`. What is wrong with its file is in `faults`, and then its
+    settings are the defaults.
+    """
     try:
         app = App(name, settings.file_for(name))
     except ConfigError as error:
         file = os.path.join(settings.DIRECTORY, f"{name}.toml")
-        return App(name, file, faults=[f"{file}: no name for an app: {str(error).partition(': ')[2]}"])
+        return App(
+            name, file, faults=[f"{file}: no name for an app: {str(error).partition(': ')[2]}"]
+        )
     if why := not_roots(app.file):
         app.faults = [f"{app.file}: {why}"]  # and it is not opened: it may be anything
         return app
@@ -84,7 +107,8 @@ def read(name: str) -> App:
         app.faults = [str(error), *error.also]
         app.is_unreadable = True
         return app
-    # The server's settings, and fit for any directory there is, but joined with others they get into units.
+    # The server's settings, and fit for any directory there is, but joined with others
+    # they get into units.
     for setting, path in (("directory", app.config.directory), ("venv", app.config.venv)):
         if why := unfit(path):
             app.fault(setting, why)
@@ -92,7 +116,9 @@ def read(name: str) -> App:
 
 
 def not_roots(path: str) -> str:
-    """What is wrong with a file of /etc/spyglass that root, or systemd as root, reads; "" when nothing is, or there is none."""
+    """What is wrong with a file of /etc/spyglass that root, or systemd as root, reads;
+    "" when nothing is, or there is none.
+    """
     if why := path_ownership.weakness(path):
         return f"{why}: chown root and chmod go-w what is named, or replace a link with the file itself"
     return "not a regular file" if os.path.exists(path) and not os.path.isfile(path) else ""
@@ -102,20 +128,31 @@ def not_roots(path: str) -> str:
 
 
 def examine(app: App, others: Iterable[App], free: Iterable[Address] = ()) -> None:
-    """Fills in `app.program` and `app.faults`. `free`: addresses that are the app's already, or will be free when it wants them."""
+    """Fills in `app.program` and `app.faults`. `free`: addresses that are the app's
+    already, or will be free when it wants them.
+    """
     if app.faults:
         return
     _examine_addresses(app, others, free)
     who = _examine_user(app)
     if who.uid == 0:  # by whatever name or spelling: passwd(5) may have several for it
-        app.fault("user", f"{app.config.user!r} is root by another name (its uid is 0): an app that anyone can reach must not be root")
+        app.fault(
+            "user",
+            f"{app.config.user!r} is root by another name (its uid is 0): an app that anyone can reach must not be root",
+        )
     elif 0 in (who.gid, *who.groups):
-        app.fault("user", f"{app.config.user!r} is in the group of root, to which much of the machine is open")
+        app.fault(
+            "user",
+            f"{app.config.user!r} is in the group of root, to which much of the machine is open",
+        )
     _examine_code(app, who)
     _examine_secrets(app)
     _examine_writable(app, who)
     if 0 < app.config.memory_max < app.config.memory_high:
-        app.fault("memory_max", "must not be below memory_high, or the app's processes are killed before they are slowed down")
+        app.fault(
+            "memory_max",
+            "must not be below memory_high, or the app's processes are killed before they are slowed down",
+        )
 
 
 def _examine_user(app: App) -> user_access.Account:
@@ -138,21 +175,36 @@ def _examine_addresses(app: App, others: Iterable[App], free: Iterable[Address])
         if any(_at_once(address, other) for other in app.addresses[:index]):
             app.fault("listen", f"{address} is taken by another entry of the list")
             continue
-        rival = next((other for other in others if other is not app and any(address_conflicts.clash(address, each) for each in other.addresses)), None)
+        rival = next(
+            (
+                other
+                for other in others
+                if other is not app
+                and any(address_conflicts.clash(address, each) for each in other.addresses)
+            ),
+            None,
+        )
         if rival is not None:
             app.fault("listen", f"{address} is an address of {rival.name}, too ({rival.file})")
         elif address.path and (why := path_ownership.weakness(os.path.dirname(address.path))):
             app.fault("listen", f"{address}: {why}: take a path in /run/spyglass")
-        elif not any(address_conflicts.clash(address, each) for each in free) and (why := address_conflicts.in_the_way(address)):
+        elif not any(address_conflicts.clash(address, each) for each in free) and (
+            why := address_conflicts.in_the_way(address)
+        ):
             app.fault("listen", f"{address}: {why}")
         if address.group and not _is_group(address.group):
             app.fault("listen", f"there is no group {address.group!r}")
     if len({(address.group, address.mode) for address in app.addresses if address.path}) > 1:
-        app.fault("listen", "all unix sockets of an app have one group and one mode: systemd keeps them for the unit as a whole")
+        app.fault(
+            "listen",
+            "all unix sockets of an app have one group and one mode: systemd keeps them for the unit as a whole",
+        )
 
 
 def _at_once(one: Address, other: Address) -> bool:
-    """Whether one app cannot have both: [::] and an IPv4 address of the same port it can."""
+    """Whether one app cannot have both: [::] and an IPv4 address of the same port it
+    can.
+    """
     apart = {"::", one.host, other.host} == {one.host, other.host} and "." in one.host + other.host
     return address_conflicts.clash(one, other) and not apart
 
@@ -170,7 +222,10 @@ def _examine_code(app: App, who: user_access.Account) -> None:
     if named and not os.path.isdir(app.base):
         app.fault("directory", f"{app.base} is not a directory")
         return
-    wanted = [(app.file, os.R_OK, "app"), *([(app.base, os.R_OK | os.X_OK, "directory")] if named else [])]
+    wanted = [
+        (app.file, os.R_OK, "app"),
+        *([(app.base, os.R_OK | os.X_OK, "directory")] if named else []),
+    ]
     if app.config.venv:
         venv = os.path.normpath(os.path.join(app.base, app.config.venv))
         try:
@@ -180,7 +235,10 @@ def _examine_code(app: App, who: user_access.Account) -> None:
             return
         wanted.append((os.path.join(venv, "pyvenv.cfg"), os.R_OK, "venv"))
         if app.program.command:
-            wanted += [(os.path.realpath(app.program.python), os.X_OK, "venv"), (app.program.command, os.R_OK | os.X_OK, "venv")]
+            wanted += [
+                (os.path.realpath(app.program.python), os.X_OK, "venv"),
+                (app.program.command, os.R_OK | os.X_OK, "venv"),
+            ]
     closed = user_access.out_of_reach(who, [(path, mode) for path, mode, _ in wanted])
     for path, _, setting in wanted:
         if path in closed:
@@ -192,14 +250,23 @@ def _closed(name: str, path: str, where: str, who: user_access.Account) -> str:
     to_them = f"is closed to {them} (mode {os.stat(where).st_mode & 0o7777:04o})"
     if where == path:
         return f"{path} {to_them}: {let_in(name, who.group, path, 'rX')}"
-    # Nobody should be talked into opening root's own directory, in which uv and pyenv put the Pythons that root installs.
-    way = "" if where == "/root" else f", or let the app through: {let_in(name, who.group, where, 'x')}"
+    # Nobody should be talked into opening root's own directory, in which uv and pyenv
+    # put the Pythons that root installs.
+    way = (
+        ""
+        if where == "/root"
+        else f", or let the app through: {let_in(name, who.group, where, 'x')}"
+    )
     return f"{path} is out of reach, for {where} {to_them}: put it somewhere else{way}"
 
 
 def _examine_secrets(app: App) -> None:
-    """Check what systemd reads as root for the app: only root may be able to replace it (path_ownership.py)."""
-    secrets = os.path.join(settings.DIRECTORY, f"{app.name}.env")  # EnvironmentFile= of the template
+    """Check what systemd reads as root for the app: only root may be able to replace it
+    (path_ownership.py).
+    """
+    secrets = os.path.join(
+        settings.DIRECTORY, f"{app.name}.env"
+    )  # EnvironmentFile= of the template
     if why := not_roots(secrets):
         app.faults.append(f"{secrets}: {why}")
     else:
@@ -208,24 +275,39 @@ def _examine_secrets(app: App) -> None:
         if any(letter in path for letter in "*?["):
             app.fault("environment_file", f"{path}: systemd would take *, ? and [ for a pattern")
         elif why := path_ownership.weakness(path):
-            app.fault("environment_file", f"{path}: {why}: move its lines to {secrets} (root's, 0600), which the service reads by itself")
+            app.fault(
+                "environment_file",
+                f"{path}: {why}: move its lines to {secrets} (root's, 0600), which the service reads by itself",
+            )
         elif not os.path.isfile(path):
             app.fault("environment_file", f"{path} is not a file")
         else:
             _examine_variables(app, path)
     for name, path in app.config.credentials.items():
-        found = path or unit_directives.in_store(name) or unit_directives.in_store(name, ".encrypted")
+        found = (
+            path or unit_directives.in_store(name) or unit_directives.in_store(name, ".encrypted")
+        )
         if found and (why := path_ownership.weakness(found)):
             own = os.path.join(settings.DIRECTORY, f"{app.name}.{name}")
-            app.fault("credentials", f"{name}: {found}: {why}: move it to {own} (root's, mode 0600)")
+            app.fault(
+                "credentials", f"{name}: {found}: {why}: move it to {own} (root's, mode 0600)"
+            )
         elif path and not os.path.isfile(path):
-            app.fault("credentials", f"{name}: {path} {'is not a file' if os.path.exists(path) else 'does not exist'}")
+            app.fault(
+                "credentials",
+                f"{name}: {path} {'is not a file' if os.path.exists(path) else 'does not exist'}",
+            )
         elif not found:
-            app.fault("credentials", f"{name}: not in {unit_directives.CREDENTIAL_STORES[0]}, nor where else systemd looks; give a path")
+            app.fault(
+                "credentials",
+                f"{name}: not in {unit_directives.CREDENTIAL_STORES[0]}, nor where else systemd looks; give a path",
+            )
 
 
 def _examine_variables(app: App, path: str) -> None:
-    """Lines of a file of variables that systemd ignores, and what keeps it from taking the file at all."""
+    """Lines of a file of variables that systemd ignores, and what keeps it from taking
+    the file at all.
+    """
     try:
         data = untrusted_files.read(path, atomic_files.MOST + 1)
     except OSError:
@@ -244,10 +326,18 @@ def _examine_writable(app: App, who: user_access.Account) -> None:
         app.fault("writable", f"{path} does not exist")  # and systemd would not start the service
     for path in there:
         if link := path_ownership.foreign_link(path):
-            app.fault("writable", f"{path}: {link} is a symbolic link that another user can turn round: name the directory itself")
+            app.fault(
+                "writable",
+                f"{path}: {link} is a symbolic link that another user can turn round: name the directory itself",
+            )
         elif outer := next((other for other in there if path.startswith(f"{other}/")), ""):
-            # The app can put a link to anywhere in its place, which systemd would follow as root at the next start.
-            app.fault("writable", f"{path} is in {outer}, which is writable as a whole: take it out")
+            # The app can put a link to anywhere in its place, which systemd would
+            # follow as root at the next start.
+            app.fault(
+                "writable", f"{path} is in {outer}, which is writable as a whole: take it out"
+            )
     for path in user_access.out_of_reach(who, [(path, os.W_OK) for path in there]):
         nobody = "without a `user` the app is nobody whom files could belong to: name one who may write there"
-        app.fault("writable", f"{path}: {f'{who.named} may not write there' if who.named else nobody}")
+        app.fault(
+            "writable", f"{path}: {f'{who.named} may not write there' if who.named else nobody}"
+        )

@@ -22,7 +22,9 @@ _BOLD, _PLAIN = "\033[1m", "\033[m"
 
 
 def read(path: str) -> str:
-    """What stands in the file, "" when there is none. What is not UTF-8 in it is not lost, and not equal to anything of ours."""
+    """What stands in the file, "" when there is none. What is not UTF-8 in it is not
+    lost, and not equal to anything of ours.
+    """
     try:
         with open(path, encoding="utf-8", errors="surrogateescape") as stream:
             return stream.read()
@@ -31,11 +33,15 @@ def read(path: str) -> str:
 
 
 MOST = 1 << 20
-"""Bytes of a file that is another user's, of which more would be no settings, no unit and no app's main module."""
+"""Bytes of a file that is another user's, of which more would be no settings, no unit
+and no app's main module.
+"""
 
 
 def glance(path: str, most: int = MOST) -> str:
-    """Return the first `most` bytes of a regular file as text; "" when it cannot be read, or is none."""
+    """Return the first `most` bytes of a regular file as text; "" when it cannot be
+    read, or is none.
+    """
     try:
         return peruse(path, most)
     except OSError:
@@ -43,20 +49,28 @@ def glance(path: str, most: int = MOST) -> str:
 
 
 def peruse(path: str, most: int = MOST, *, links: bool = True) -> str:
-    """The same, but raise OSError. With `links` false a symbolic link in place of the file is refused, too."""
+    """The same, but raise OSError. With `links` false a symbolic link in place of the
+    file is refused, too.
+    """
     return untrusted_files.read(path, most, links=links).decode(errors="replace")
 
 
 def holds_files(directory: str, most: int = 10_000) -> bool:
-    """Return False if there is no file anywhere below `directory`, which may be an app's to fill; True if that is too much to look at."""
+    """Return False if there is no file anywhere below `directory`, which may be an
+    app's to fill; True if that is too much to look at.
+    """
     return any(each is None or stat.S_ISREG(each[1].st_mode) for each in walk(directory, most))
 
 
-def walk(directory: str, most: int, deepest: int = 64) -> Iterator[tuple[str, os.stat_result] | None]:
-    """Yield path and lstat(2) of all that is below `directory`, which may be an app's to fill and to change meanwhile.
+def walk(
+    directory: str, most: int, deepest: int = 64
+) -> Iterator[tuple[str, os.stat_result] | None]:
+    """Yield path and lstat(2) of all that is below `directory`, which may be an app's
+    to fill and to change meanwhile.
 
-    Links are not followed, nor what is exchanged for one. There is a None for what is left out: all after `most` entries, and what is in a
-    directory deeper than `deepest`. What cannot be looked at is passed over.
+    Links are not followed, nor what is exchanged for one. There is a None for what is
+    left out: all after `most` entries, and what is in a directory deeper than
+    `deepest`. What cannot be looked at is passed over.
     """
     left = [most]
     try:
@@ -72,7 +86,9 @@ def walk(directory: str, most: int, deepest: int = 64) -> Iterator[tuple[str, os
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def _below(fd: int, path: str, left: list[int], deepest: int) -> Iterator[tuple[str, os.stat_result] | None]:
+def _below(
+    fd: int, path: str, left: list[int], deepest: int
+) -> Iterator[tuple[str, os.stat_result] | None]:
     with os.scandir(fd) as entries:
         for entry in entries:
             if left[0] <= 0:
@@ -100,9 +116,11 @@ def _below(fd: int, path: str, left: list[int], deepest: int) -> Iterator[tuple[
 
 
 def write(path: str, text: str, new: bool = False) -> None:
-    """Put `text` at `path`, mode 0644, the directory made if need be: a power cut leaves the old file or the new one (fsync(2), rename(2)).
+    """Put `text` at `path`, mode 0644, the directory made if need be: a power cut
+    leaves the old file or the new one (fsync(2), rename(2)).
 
-    An empty text is no file, and no directory either if it would be empty then. `new`: raises FileExistsError if there is one.
+    An empty text is no file, and no directory either if it would be empty then. `new`:
+    raises FileExistsError if there is one.
     """
     directory = os.path.dirname(path)
     if not text:

@@ -1,8 +1,11 @@
-"""`spyglass check NAME`, as root: would the app be served, by systemd, as the user and in the sandbox that its units say?
+"""`spyglass check NAME`, as root: would the app be served, by systemd, as the user and
+in the sandbox that its units say?
 
-First what `spyglass apply` would refuse, what systemd has to say of the units and whether their addresses are free, then the rehearsal of
-spyglass/ops/commands/check.py inside of the sandbox, and where systemd cannot even begin it, why. The units are taken as they will be when they
-follow the app's file, whether or not they do already. The app's own service is neither woken nor stopped nor asked.
+First what `spyglass apply` would refuse, what systemd has to say of the units and
+whether their addresses are free, then the rehearsal of spyglass/ops/commands/check.py
+inside of the sandbox, and where systemd cannot even begin it, why. The units are taken
+as they will be when they follow the app's file, whether or not they do already. The
+app's own service is neither woken nor stopped nor asked.
 """
 
 from __future__ import annotations
@@ -15,7 +18,16 @@ from typing import TYPE_CHECKING
 from spyglass.config.setting_errors import hint
 from spyglass.config.settings import Config, file_for, load
 from spyglass.errors import EX_CONFIG, ConfigError, StartError
-from spyglass.ops import address_owners, apps, atomic_files, effective_settings, sandboxed_check, systemctl, unit_directives, unit_files
+from spyglass.ops import (
+    address_owners,
+    apps,
+    atomic_files,
+    effective_settings,
+    sandboxed_check,
+    systemctl,
+    unit_directives,
+    unit_files,
+)
 from spyglass.ops.commands import apply
 from spyglass.ops.untrusted_text import filtered
 from spyglass.zygote.sandbox_hints import sandboxed
@@ -28,11 +40,20 @@ if TYPE_CHECKING:
 _NAMED = 10  # apps in one line
 _BY_A_USER = "To try other code, be its user: runuser -u USER -- spyglass check APP"
 _PROPERTIES = (
-    *("LoadState", "LoadError", "FragmentPath", "DropInPaths", "NeedDaemonReload", "User", "DynamicUser"),
+    *(
+        "LoadState",
+        "LoadError",
+        "FragmentPath",
+        "DropInPaths",
+        "NeedDaemonReload",
+        "User",
+        "DynamicUser",
+    ),
     *("Environment", "EnvironmentFiles"),
 )
 
-# Statuses of a command that systemd could not begin (systemd.exec(5), "Process Exit Codes"), and what to look at.
+# Statuses of a command that systemd could not begin (systemd.exec(5), "Process Exit
+# Codes"), and what to look at.
 _STEPS = {
     200: "cannot enter WorkingDirectory=",
     203: "cannot run its program",
@@ -50,11 +71,21 @@ _STEPS = {
     240: "cannot be given its directory for logs",
     243: "cannot be given its credentials",
 }
-_PATHS = ("ReadWritePaths", "ReadOnlyPaths", "InaccessiblePaths", "ExecPaths", "NoExecPaths", "BindPaths", "BindReadOnlyPaths")
+_PATHS = (
+    "ReadWritePaths",
+    "ReadOnlyPaths",
+    "InaccessiblePaths",
+    "ExecPaths",
+    "NoExecPaths",
+    "BindPaths",
+    "BindReadOnlyPaths",
+)
 
 
 def is_app(word: str) -> bool:
-    """Whether `word` names an app of this machine: there is an /etc/spyglass/NAME.toml."""
+    """Whether `word` names an app of this machine: there is an
+    /etc/spyglass/NAME.toml.
+    """
     try:
         return os.path.exists(file_for(word))
     except ConfigError:
@@ -62,19 +93,31 @@ def is_app(word: str) -> bool:
 
 
 def is_root() -> bool:
-    """Whether root asks. Inside of a unit of ours, which may run its app as root, nobody asks: that is the rehearsal itself."""
+    """Whether root asks. Inside of a unit of ours, which may run its app as root,
+    nobody asks: that is the rehearsal itself.
+    """
     return os.geteuid() == 0 and not sandboxed()
 
 
 def unable(name: str, word: str) -> str:
-    """Why root cannot have systemd rehearse the app `name`, "" if it can. `name` (str) is "" where the command line's `word` names none.
+    """Why root cannot have systemd rehearse the app `name`, "" if it can. `name` (str)
+    is "" where the command line's `word` names none.
 
-    What an app does when it is imported root must not do, nor import what lies in the directory of the moment, which may be anybody's.
+    What an app does when it is imported root must not do, nor import what lies in the
+    directory of the moment, which may be anybody's.
     """
     if not name:
         known = apps.names()
-        there = f"there are {shown_names(known)}" if known else "there is none; 'spyglass new' makes one"
-        what = f"{word!r} is not the name of an app{hint(word, dict.fromkeys(known))}" if word else "which app?"
+        there = (
+            f"there are {shown_names(known)}"
+            if known
+            else "there is none; 'spyglass new' makes one"
+        )
+        what = (
+            f"{word!r} is not the name of an app{hint(word, dict.fromkeys(known))}"
+            if word
+            else "which app?"
+        )
         return f"check: {what}; root checks an app in the sandbox of its unit only, by its NAME: {there}. {_BY_A_USER}"
     if not os.path.exists(file_for(name)):
         return f"check: there is no {file_for(name)}{hint(name, dict.fromkeys(apps.names()))}"
@@ -99,7 +142,8 @@ def me() -> str:
 
 @filtered()
 def run(name: str, options: Mapping[str, str]) -> int:
-    """Check the app `name` (str, of an existing file), with `options` (setting to text) as the strongest; prints what comes of it.
+    """Check the app `name` (str, of an existing file), with `options` (setting to text)
+    as the strongest; prints what comes of it.
 
     Returns the exit status: 0, EX_CONFIG, or what the rehearsal ended with.
     """
@@ -121,7 +165,8 @@ def _check(name: str, options: Mapping[str, str]) -> int:
         _refuse_unloaded(each, states[each])
     app = apps.read(name)
     if app.faults and not app.is_unreadable:
-        # Another user could put anything there, or no unit can be made of it: that is not tried.
+        # Another user could put anything there, or no unit can be made of it: that is
+        # not tried.
         raise ConfigError(app.faults[0], also=app.faults[1:])
     steps, faults = apply.plan([name])
     if not steps:
@@ -132,12 +177,25 @@ def _check(name: str, options: Mapping[str, str]) -> int:
         print(f"warning: {note}", flush=True)
     due = {} if faults or not steps else steps[0].changes
     if due:
-        print(f"units: as 'spyglass apply {name}' would make them; they do not follow {file_for(name)} yet", flush=True)
-    status = _due_addresses(unit, steps[0].app) if unit_directives.path_of(unit) in due else _addresses(unit, states[unit], name)
+        print(
+            f"units: as 'spyglass apply {name}' would make them; they do not follow {file_for(name)} yet",
+            flush=True,
+        )
+    status = (
+        _due_addresses(unit, steps[0].app)
+        if unit_directives.path_of(unit) in due
+        else _addresses(unit, states[unit], name)
+    )
     texts = _texts(states[service], unit_directives.path_of(service), due)
-    user = steps[0].app.config.user or f"spyglass-{name}" if unit_directives.path_of(service) in due else states[service]["User"] or "root"
+    user = (
+        steps[0].app.config.user or f"spyglass-{name}"
+        if unit_directives.path_of(service) in due
+        else states[service]["User"] or "root"
+    )
     print(f"sandbox: {service}, as {user}{_beside(list(texts))}", flush=True)
-    ended = sandboxed_check.rehearse(name, texts.values(), words, _start_timeout(name, states[service], options))
+    ended = sandboxed_check.rehearse(
+        name, texts.values(), words, _start_timeout(name, states[service], options)
+    )
     for line in _explained(service, list(texts.values()), ended):
         print(f"spyglass: {line}", file=sys.stderr)
     if ended.status is None or ended.status >= 200 or faults:
@@ -146,7 +204,9 @@ def _check(name: str, options: Mapping[str, str]) -> int:
 
 
 def _start_timeout(name: str, state: Mapping[str, str], options: Mapping[str, str]) -> float:
-    """Seconds that the rehearsal gives the app, which reads the same; of settings that are wrong it says so at once."""
+    """Seconds that the rehearsal gives the app, which reads the same; of settings that
+    are wrong it says so at once.
+    """
     environ, _ = effective_settings.environment(state, [])
     try:
         timeout: float = load(file_for(name), environ, options).start_timeout
@@ -156,11 +216,15 @@ def _start_timeout(name: str, state: Mapping[str, str], options: Mapping[str, st
 
 
 def _texts(state: Mapping[str, str], ours: str, due: Mapping[str, str]) -> dict[str, str]:
-    """The service's file and its drop-ins, in the order in which they count; `ours` is the path of the one that `spyglass apply` makes."""
+    """The service's file and its drop-ins, in the order in which they count; `ours` is
+    the path of the one that `spyglass apply` makes.
+    """
     unit, *drop_ins = [state["FragmentPath"], *state["DropInPaths"].split()]
     if ours in due:
         drop_ins = sorted({*drop_ins, ours}, key=os.path.basename)
-    texts = {path: due[path] if path in due else atomic_files.read(path) for path in (unit, *drop_ins)}
+    texts = {
+        path: due[path] if path in due else atomic_files.read(path) for path in (unit, *drop_ins)
+    }
     return {path: text for path, text in texts.items() if text}
 
 
@@ -171,14 +235,25 @@ def _beside(paths: Sequence[str]) -> str:
 def _refuse_unloaded(unit: str, state: Mapping[str, str]) -> None:
     if state["LoadState"] == "loaded":
         if state["NeedDaemonReload"] == "yes":
-            print(f"warning: {unit} has been changed and systemd does not know yet: systemctl daemon-reload", flush=True)
+            print(
+                f"warning: {unit} has been changed and systemd does not know yet: systemctl daemon-reload",
+                flush=True,
+            )
         return
-    why = {"not-found": "there is no such unit: is the package installed?", "masked": "it is masked: systemctl unmask"}
-    raise StartError(f"{unit}: {why.get(state['LoadState'], state['LoadError'] or state['LoadState'])}")
+    why = {
+        "not-found": "there is no such unit: is the package installed?",
+        "masked": "it is masked: systemctl unmask",
+    }
+    raise StartError(
+        f"{unit}: {why.get(state['LoadState'], state['LoadError'] or state['LoadState'])}"
+    )
 
 
 def _due_addresses(unit: str, app: App) -> int:
-    print(f"addresses: {', '.join(map(str, app.addresses))}, free; {unit} does not listen there yet", flush=True)
+    print(
+        f"addresses: {', '.join(map(str, app.addresses))}, free; {unit} does not listen there yet",
+        flush=True,
+    )
     return 0
 
 

@@ -1,7 +1,7 @@
 """The administrator's commands: which there are, and a command line to one of them.
 
-Each is a module of this package with HELP (one line), `arguments(parser)`, which says what it takes, and `run(options)`, which does
-it and returns the exit status.
+Each is a module of this package with HELP (one line), `arguments(parser)`, which says
+what it takes, and `run(options)`, which does it and returns the exit status.
 """
 
 from __future__ import annotations
@@ -49,7 +49,9 @@ def parser(name: str) -> argparse.ArgumentParser:
 
 @filtered()
 def run(argv: Sequence[str]) -> int:
-    """Run a command line whose first word is one of COMMANDS; returns the exit status."""
+    """Run a command line whose first word is one of COMMANDS; returns the exit
+    status.
+    """
     try:
         return command(argv[0]).run(parser(argv[0]).parse_args(argv[1:]))
     except StartError as error:

@@ -1,4 +1,6 @@
-"""The settings of an app that are not as they are by default, and where each of them comes from: as its service has them."""
+"""The settings of an app that are not as they are by default, and where each of them
+comes from: as its service has them.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ _WORDS = re.compile(r"argv\[\]=(.*?) ; ")
 class Setting:
     name: str
     value: str  # as the file would have it
-    place: str  # "/etc/spyglass/blog.toml:4", "SPYGLASS_WORKERS (Environment=)", "--workers (ExecStart=)"
+    # "/etc/spyglass/blog.toml:4", "SPYGLASS_WORKERS (Environment=)", "--workers
+    # (ExecStart=)"
+    place: str
 
 
 @dataclass
@@ -37,7 +41,9 @@ class Settings:
 
 
 def settings(service: Mapping[str, str]) -> Settings:
-    """Of the app whose service has these properties (ExecStart, Environment, EnvironmentFiles)."""
+    """Of the app whose service has these properties (ExecStart, Environment,
+    EnvironmentFiles).
+    """
     found = Settings()
     environ, places = environment(service, found.hidden)
     try:
@@ -61,7 +67,10 @@ def settings(service: Mapping[str, str]) -> Settings:
             place = f"{config.SETTINGS[name].option} (ExecStart=)"
         elif variable in environ:
             place = f"{variable} ({places[variable]})"
-        elif arguments.file is not None and (line := place_in(arguments.file, text, name)) != arguments.file:
+        elif (
+            arguments.file is not None
+            and (line := place_in(arguments.file, text, name)) != arguments.file
+        ):
             place = line
         else:
             place = "follows from another"  # keepalive_timeout, of a short idle_timeout
@@ -77,8 +86,12 @@ def command_line(service: Mapping[str, str]) -> list[str]:
     return words[words.index("serve") :] if "serve" in words else ["serve"]
 
 
-def environment(service: Mapping[str, str], hidden: list[str]) -> tuple[dict[str, str], dict[str, str]]:
-    """The variables of the unit that are settings, and where each of them comes from; files that cannot be read are added to `hidden`."""
+def environment(
+    service: Mapping[str, str], hidden: list[str]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """The variables of the unit that are settings, and where each of them comes from;
+    files that cannot be read are added to `hidden`.
+    """
     found: dict[str, str] = {}
     places: dict[str, str] = {}
 
@@ -96,7 +109,13 @@ def environment(service: Mapping[str, str], hidden: list[str]) -> tuple[dict[str
         path = line.rpartition(" (")[0]
         if path:
             try:
-                take([f"{name}={value}" for name, value in env_files.parse(atomic_files.peruse(path)).found], path)
+                take(
+                    [
+                        f"{name}={value}"
+                        for name, value in env_files.parse(atomic_files.peruse(path)).found
+                    ],
+                    path,
+                )
             except FileNotFoundError:
                 pass
             except OSError as error:

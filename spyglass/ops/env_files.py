@@ -1,8 +1,10 @@
-"""What systemd makes of a file of variables (EnvironmentFile=, systemd.exec(5)), and which of its lines it ignores without a word.
+"""What systemd makes of a file of variables (EnvironmentFile=, systemd.exec(5)), and
+which of its lines it ignores without a word.
 
-Many such files are written for a shell or for dotenv. systemd knows neither `export` nor a byte order mark, nor comments behind a value.
-The rules here are those of its parser (env-file.c), tried on systemd 252 and 257. What is reported never has a value in it, nor a
-line that may be a piece of one: they are secrets, as a rule.
+Many such files are written for a shell or for dotenv. systemd knows neither `export`
+nor a byte order mark, nor comments behind a value. The rules here are those of its
+parser (env-file.c), tried on systemd 252 and 257. What is reported never has a value in
+it, nor a line that may be a piece of one: they are secrets, as a rule.
 """
 
 from __future__ import annotations
@@ -19,10 +21,12 @@ _BOM = "\ufeff"
 
 @dataclass
 class Variables:
-    """`found` are pairs of name and value, in order, `faults` pairs of a line's number and what is wrong there.
+    """`found` are pairs of name and value, in order, `faults` pairs of a line's number
+    and what is wrong there.
 
-    With a fault in `fatal` (bool) systemd does not take the file at all: it does not start the service, or, for a file that may be missing,
-    starts it without any of these variables.
+    With a fault in `fatal` (bool) systemd does not take the file at all: it does not
+    start the service, or, for a file that may be missing, starts it without any of
+    these variables.
     """
 
     found: list[tuple[str, str]] = field(default_factory=list)
@@ -31,10 +35,17 @@ class Variables:
 
 
 def parse(text: str) -> Variables:
-    """Return what systemd takes of `text`, in which bytes that are not UTF-8 are lone surrogates (surrogateescape)."""
+    """Return what systemd takes of `text`, in which bytes that are not UTF-8 are lone
+    surrogates (surrogateescape).
+    """
     made = Variables()
     if "\0" in text:
-        made.faults.append((text.count("\n", 0, text.index("\0")) + 1, "a zero byte: systemd refuses the whole file"))
+        made.faults.append(
+            (
+                text.count("\n", 0, text.index("\0")) + 1,
+                "a zero byte: systemd refuses the whole file",
+            )
+        )
         made.fatal = True
         return made
     position = counted = 0
@@ -55,7 +66,9 @@ def _end(pattern: re.Pattern[str], text: str, position: int) -> int:
 def _comment(text: str, position: int, line: int, made: Variables) -> int:
     end = _end(_LINE, text, position)
     if text[position:end].endswith("\\"):
-        made.faults.append((line, "a comment that ends in \\: systemd 252 ignores the next line, too"))
+        made.faults.append(
+            (line, "a comment that ends in \\: systemd 252 ignores the next line, too")
+        )
     return end
 
 
@@ -63,7 +76,14 @@ def _assignment(text: str, position: int, line: int, made: Variables) -> int:
     end = _end(_KEY, text, position)
     key = text[position:end].rstrip(" \t")
     if text[end : end + 1] != "=":
-        made.faults.append((line, "a byte order mark" if key == _BOM else "no assignment, NAME=value: systemd ignores it"))
+        made.faults.append(
+            (
+                line,
+                "a byte order mark"
+                if key == _BOM
+                else "no assignment, NAME=value: systemd ignores it",
+            )
+        )
         return end
     value, end, remark = _value(text, end + 1)
     if not _is_utf8(key) or not _is_utf8(value):
@@ -99,7 +119,9 @@ _REMARK = "what looks like a comment is part of the value of {}: comments are li
 
 
 def _value(text: str, position: int) -> tuple[str, int, str]:
-    """The value that begins at `position`, where its line ends, and a remark with {} for the name, or ""."""
+    """The value that begins at `position`, where its line ends, and a remark with {}
+    for the name, or "".
+    """
     value: list[str] = []
     plain = False  # within text that is not quoted, which ends its leading blanks
     quoted = commented = False
@@ -126,7 +148,9 @@ def _value(text: str, position: int) -> tuple[str, int, str]:
 
 
 def _quoted(text: str, position: int, quote: str) -> tuple[str, int, bool]:
-    """What is quoted from `position` on, the position behind it, and whether the quote is closed."""
+    """What is quoted from `position` on, the position behind it, and whether the quote
+    is closed.
+    """
     value: list[str] = []
     while position < len(text):
         letter = text[position]

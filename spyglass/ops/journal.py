@@ -1,7 +1,9 @@
-"""What the journal says of a unit, by journalctl(1): the last lines, and the last traceback as a whole.
+"""What the journal says of a unit, by journalctl(1): the last lines, and the last
+traceback as a whole.
 
-Journald keeps each line of a traceback as an entry of its own, between those of other processes, so it is put together again by who
-wrote it: a line of ours begins with the role of the process, one of the app's own with nothing.
+Journald keeps each line of a traceback as an entry of its own, between those of other
+processes, so it is put together again by who wrote it: a line of ours begins with the
+role of the process, one of the app's own with nothing.
 """
 
 from __future__ import annotations
@@ -25,8 +27,12 @@ _START = re.compile(r"((?:\w+: )?)(Traceback \(most recent call last\):|Fatal Py
 _CHAINED = ("During handling of the above exception", "The above exception was the direct cause")
 _DUMP = ("Current thread 0x", "Thread 0x", "Extension modules:", "Python runtime state:", "<")
 _FIELDS = "--output-fields=MESSAGE,PRIORITY,_PID"
-_LONGEST = 256 << 10  # bytes of an entry in JSON: three fields of 4 KiB, of which each byte takes 6 at the most
-_TOGETHER = 0.05  # seconds between two lines that were written as one: a message of an exception may have several
+_LONGEST = (
+    256 << 10
+)  # bytes of an entry in JSON: three fields of 4 KiB, of which each byte takes 6 at the most
+# Seconds between two lines that were written as one: a message of an exception may have
+# several
+_TOGETHER = 0.05
 
 
 class JournalError(StartError):
@@ -54,20 +60,26 @@ class Traceback:
 
 
 def entries(unit: str, most: int, *words: str) -> list[Entry]:
-    """The last `most` entries of `unit`, oldest first; `words` are further options. Raises JournalError."""
+    """The last `most` entries of `unit`, oldest first; `words` are further options.
+    Raises JournalError.
+    """
     return read(["--unit", unit, *words], most)
 
 
 def read(words: Sequence[str], most: int) -> list[Entry]:
-    """The last `most` entries that match `words`, options and matches of journalctl(1). Raises JournalError.
+    """The last `most` entries that match `words`, options and matches of journalctl(1).
+    Raises JournalError.
 
-    Without --all journalctl leaves fields of more than 4 KiB out. An app can write entries of any size, so they are read one by one.
+    Without --all journalctl leaves fields of more than 4 KiB out. An app can write
+    entries of any size, so they are read one by one.
     """
     argv = ["journalctl", "--lines", str(most), "--output", "json", "--no-pager", _FIELDS, *words]
     # Its error messages go to a file: a pipe that is not read meanwhile would block it.
     with tempfile.TemporaryFile() as complaints:
         try:
-            reader = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=complaints)  # noqa: S603, of our own words
+            reader = subprocess.Popen(  # noqa: S603, of our own words
+                argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=complaints
+            )
         except FileNotFoundError:
             raise JournalError("there is no journalctl here") from None
         with reader:
@@ -75,13 +87,19 @@ def read(words: Sequence[str], most: int) -> list[Entry]:
             found = parse(_lines(reader.stdout), most)
         complaints.seek(0)
         said = complaints.read(_LONGEST).decode(errors="replace")
-    if not found and ("permission" in said.lower() or "not seeing messages" in said or reader.returncode):
-        raise JournalError("the journal cannot be read: only root may, and the groups systemd-journal and adm")
+    if not found and (
+        "permission" in said.lower() or "not seeing messages" in said or reader.returncode
+    ):
+        raise JournalError(
+            "the journal cannot be read: only root may, and the groups systemd-journal and adm"
+        )
     return found
 
 
 def _lines(stream: IO[bytes]) -> Iterator[bytes]:
-    """Lines of at most _LONGEST bytes; what is longer is passed over, and never as a whole in memory."""
+    """Lines of at most _LONGEST bytes; what is longer is passed over, and never as a
+    whole in memory.
+    """
     whole = True
     while line := stream.readline(_LONGEST):
         ends = line.endswith(b"\n")
@@ -91,7 +109,9 @@ def _lines(stream: IO[bytes]) -> Iterator[bytes]:
 
 
 def parse(lines: Iterable[bytes | str], most: int = 1 << 20) -> list[Entry]:
-    """The last `most` entries in lines of `journalctl --output=json`. Whatever stands there, nothing is raised."""
+    """The last `most` entries in lines of `journalctl --output=json`. Whatever stands
+    there, nothing is raised.
+    """
     found: deque[Entry] = deque(maxlen=most)
     for line in lines:
         try:
@@ -108,13 +128,19 @@ def parse(lines: Iterable[bytes | str], most: int = 1 << 20) -> list[Entry]:
 
 
 def _message(value: object) -> str:
-    """A field as text. It is null when it is too long, numbers of bytes when it is not text, and a list of these if it is there twice."""
+    """A field as text. It is null when it is too long, numbers of bytes when it is not
+    text, and a list of these if it is there twice.
+    """
     if isinstance(value, str):
         return value
     if isinstance(value, list):
         if all(isinstance(byte, int) and 0 <= byte < 256 for byte in value):
             return bytes(value).decode(errors="replace")
-        return "\n".join(_message(each) for each in value if not isinstance(each, list) or all(isinstance(byte, int) for byte in each))
+        return "\n".join(
+            _message(each)
+            for each in value
+            if not isinstance(each, list) or all(isinstance(byte, int) for byte in each)
+        )
     return "(a message of more than 4 KiB: journalctl shows it)"
 
 
@@ -130,15 +156,28 @@ def last_traceback(found: Sequence[Entry]) -> Traceback | None:
                 index += 1
                 continue
             end = _end(own, index, start[1])
-            title = own[index - 1].text if index and _belongs(own[index - 1], own[index], start[1]) else ""
+            title = (
+                own[index - 1].text
+                if index and _belongs(own[index - 1], own[index], start[1])
+                else ""
+            )
             if last is None or own[index].when >= last.when:
-                last = Traceback(own[index].when, pid, title, [entry.text.removeprefix(start[1]) for entry in own[index:end]])
+                last = Traceback(
+                    own[index].when,
+                    pid,
+                    title,
+                    [entry.text.removeprefix(start[1]) for entry in own[index:end]],
+                )
             index = end
     return last
 
 
 def _belongs(before: Entry, entry: Entry, prefix: str) -> bool:
-    return before.text.startswith(prefix) and entry.when - before.when < _TOGETHER and before.text != prefix
+    return (
+        before.text.startswith(prefix)
+        and entry.when - before.when < _TOGETHER
+        and before.text != prefix
+    )
 
 
 def _end(own: Sequence[Entry], index: int, prefix: str) -> int:
@@ -155,7 +194,12 @@ def _end(own: Sequence[Entry], index: int, prefix: str) -> int:
         elif not ours:
             return position
         elif over:
-            more = text.startswith(_CHAINED) or _START.match(text) or text == "" or text.startswith(" ")
+            more = (
+                text.startswith(_CHAINED)
+                or _START.match(text)
+                or text == ""
+                or text.startswith(" ")
+            )
             if entry.when - own[position - 1].when >= _TOGETHER or not (more or prefix):
                 return position
             over = not text.startswith(" ") and not _START.match(text)

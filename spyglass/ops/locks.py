@@ -1,7 +1,8 @@
 """One administrator's command at a time, by locks that only root can take.
 
-flock(2) on a file that others can open is theirs to take as well, and to keep: every command would wait for them. So the locks are files of
-their own, in a directory of root's.
+flock(2) on a file that others can open is theirs to take as well, and to keep: every
+command would wait for them. So the locks are files of their own, in a directory of
+root's.
 """
 
 from __future__ import annotations
@@ -33,15 +34,21 @@ class LockedError(StartError):
 
 @contextmanager
 def held(name: str, doing: str) -> Iterator[None]:
-    """Hold the lock `name` meanwhile; `doing` is what another command does that has it: "changing units".
+    """Hold the lock `name` meanwhile; `doing` is what another command does that has it:
+    "changing units".
 
-    Raise LockedError when that takes more than five minutes, StartError where there can be no lock. Only for root.
+    Raise LockedError when that takes more than five minutes, StartError where there can
+    be no lock. Only for root.
     """
     try:
         os.makedirs(DIRECTORY, 0o700, exist_ok=True)
         if why := path_ownership.weakness(DIRECTORY):
             raise StartError(f"{why}: nothing is done without a lock that is root's alone")
-        fd = os.open(os.path.join(DIRECTORY, name), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        fd = os.open(
+            os.path.join(DIRECTORY, name),
+            os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC,
+            0o600,
+        )
     except OSError as error:
         raise StartError(f"{DIRECTORY}: no lock can be made there: {error.strerror}") from None
     try:
@@ -60,7 +67,9 @@ def _take(fd: int, path: str, doing: str) -> None:
         except BlockingIOError:
             waited = time.monotonic() - began
         if waited >= _PATIENCE:
-            raise LockedError(f"another command has been {doing} for {waited:.0f} s: see who has {path} open (fuser -v), then try again")
+            raise LockedError(
+                f"another command has been {doing} for {waited:.0f} s: see who has {path} open (fuser -v), then try again"
+            )
         if waited >= _SAYS_SO and not told:
             told = True
             print(f"waiting: another command is {doing}", file=sys.stderr, flush=True)

@@ -1,12 +1,15 @@
 """Whether a path that root or systemd opens could be replaced by another user.
 
-PID 1 opens what EnvironmentFile= and LoadCredential= name as root, before the service is anything less; it creates unix sockets as root,
-and root's commands read /etc/spyglass/NAME.toml. A user that can replace one component of such a path chooses what is opened: a named pipe
-there blocks PID 1 for good, a symbolic link hands root's files to the app, or has root change the owner of any file. So each component,
-of links those that they lead to as well, must belong to root and be writable by nobody else.
+PID 1 opens what EnvironmentFile= and LoadCredential= name as root, before the service
+is anything less; it creates unix sockets as root, and root's commands read
+/etc/spyglass/NAME.toml. A user that can replace one component of such a path chooses
+what is opened: a named pipe there blocks PID 1 for good, a symbolic link hands root's
+files to the app, or has root change the owner of any file. So each component, of links
+those that they lead to as well, must belong to root and be writable by nobody else.
 
-Not checked this way, by nature another user's: `directory`, which systemd never sees (Spyglass enters it as the app's user), and `venv`,
-whose `spyglass` is executed after systemd has become that user. Of `writable` see `foreign_link`.
+Not checked this way, by nature another user's: `directory`, which systemd never sees
+(Spyglass enters it as the app's user), and `venv`, whose `spyglass` is executed after
+systemd has become that user. Of `writable` see `foreign_link`.
 """
 
 from __future__ import annotations
@@ -25,7 +28,9 @@ _MOST_LINKS = 40  # as the kernel (path_resolution(7))
 
 
 def weakness(path: str) -> str:
-    """Return which component of `path`, which is absolute, another user could replace, and why; "" when none. Components may be missing."""
+    """Return which component of `path`, which is absolute, another user could replace,
+    and why; "" when none. Components may be missing.
+    """
     for part, status in _components(path):
         if os.path.commonpath((part, _TOP)) != _TOP:
             continue
@@ -33,7 +38,8 @@ def weakness(path: str) -> str:
             return f"{part} is a loop of symbolic links"
         if status.st_uid != _ROOT:
             return f"{part} belongs to {_user(status.st_uid)}, who could replace it while root opens it"
-        # What an ACL grants shows as the group's bits (acl(5)). A sticky directory keeps others from deleting, not from creating.
+        # What an ACL grants shows as the group's bits (acl(5)). A sticky directory
+        # keeps others from deleting, not from creating.
         if status.st_mode & 0o022 and not stat.S_ISLNK(status.st_mode):
             return f"{part} is writable by others than root (mode {stat.S_IMODE(status.st_mode):04o}), who could replace what is in it"
     return ""
@@ -42,8 +48,9 @@ def weakness(path: str) -> str:
 def foreign_link(path: str) -> str:
     """Return the symbolic link on the way to `path` that is not root's, or "".
 
-    For `writable`: the directories are the developer's and may be, but systemd follows links when it makes the sandbox, as root. A link
-    that another user can turn round would make any other directory writable for the app from its next start on.
+    For `writable`: the directories are the developer's and may be, but systemd follows
+    links when it makes the sandbox, as root. A link that another user can turn round
+    would make any other directory writable for the app from its next start on.
     """
     for part, status in _components(path):
         if status is None or (stat.S_ISLNK(status.st_mode) and status.st_uid != _ROOT):
@@ -52,7 +59,9 @@ def foreign_link(path: str) -> str:
 
 
 def _components(path: str) -> Iterator[tuple[str, os.stat_result | None]]:
-    """Yield each component of `path` and of what its links lead to, from "/" on, with its lstat(2); None where links form a loop."""
+    """Yield each component of `path` and of what its links lead to, from "/" on, with
+    its lstat(2); None where links form a loop.
+    """
     done, waiting, links = "/", path.split("/"), 0
     yield done, os.lstat(done)
     while waiting:

@@ -1,7 +1,8 @@
 """What a command prints, made so that the command cannot fail on it.
 
-A reader leaves (`spyglass apply | head -1`), a disk is full, a descriptor is closed (`>&-`): print() would raise in the middle of the
-work, and Python once more at its end. Here the first error is remembered, and all that is printed after it is dropped.
+A reader leaves (`spyglass apply | head -1`), a disk is full, a descriptor is closed
+(`>&-`): print() would raise in the middle of the work, and Python once more at its end.
+Here the first error is remembered, and all that is printed after it is dropped.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ _SHORT = 1  # exit status of a command whose only work was to print
 
 
 class _Sink(io.RawIOBase):
-    """The descriptor `fd`, to which writing never fails. `error` is what has happened to it, None so far."""
+    """The descriptor `fd`, to which writing never fails. `error` is what has happened
+    to it, None so far.
+    """
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
@@ -52,19 +55,24 @@ class _Sink(io.RawIOBase):
 
 
 def open_missing() -> None:
-    """Open descriptors 0, 1 and 2 where they are closed, or a file or a socket of ours would get what is printed."""
+    """Open descriptors 0, 1 and 2 where they are closed, or a file or a socket of ours
+    would get what is printed.
+    """
     for fd, mode in ((0, os.O_WRONLY), (1, os.O_RDONLY), (2, os.O_RDONLY)):
         try:
             os.fstat(fd)
         except OSError:
-            # The wrong way round: it is an error to use it, as it is to use a closed one.
+            # The wrong way round: it is an error to use it, as it is to use a closed
+            # one.
             os.open(os.devnull, mode)  # the lowest that is free (open(2)), hence this one
 
 
 def run(command: Callable[[], int], *, only_prints: bool) -> int:
-    """Run `command` with standard output and errors that cannot fail, and return its exit status.
+    """Run `command` with standard output and errors that cannot fail, and return its
+    exit status.
 
-    A command that `only_prints` (bool) has failed if that could not be written, unless its reader has left.
+    A command that `only_prints` (bool) has failed if that could not be written, unless
+    its reader has left.
     """
     open_missing()
     pid = os.getpid()
@@ -74,7 +82,10 @@ def run(command: Callable[[], int], *, only_prints: bool) -> int:
     _flush(sys.stdout)
     told = os.getpid() != pid  # a process that `spyglass check` has forked: its parent says it
     if out.error is not None and out.error.errno != errno.EPIPE and not told:
-        print(f"spyglass: what was to be printed could not be written: {out.error.strerror}", file=sys.stderr)
+        print(
+            f"spyglass: what was to be printed could not be written: {out.error.strerror}",
+            file=sys.stderr,
+        )
         if only_prints:
             return status or _SHORT
     return status
@@ -91,11 +102,16 @@ def _text(sink: _Sink, like: TextIO | None) -> TextIO:
     # What cannot be said in the terminal's encoding is no reason to fail either.
     encoding = like.encoding if like is not None else None
     lines = sink.isatty() or sink.fileno() == 2
-    return io.TextIOWrapper(io.BufferedWriter(sink), encoding=encoding, errors="backslashreplace", line_buffering=lines)
+    return io.TextIOWrapper(
+        io.BufferedWriter(sink), encoding=encoding, errors="backslashreplace", line_buffering=lines
+    )
 
 
 def _flush(stream: TextIO) -> None:
     try:
         stream.flush()
-    except (KeyboardInterrupt, ValueError):  # an impatient user; an app that has closed it during `spyglass check`
+    except (
+        KeyboardInterrupt,
+        ValueError,
+    ):  # an impatient user; an app that has closed it during `spyglass check`
         pass

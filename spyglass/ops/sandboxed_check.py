@@ -1,12 +1,16 @@
-"""A rehearsal in the very sandbox of an app: as its user, with its directories, environment, credentials and limits.
+"""A rehearsal in the very sandbox of an app: as its user, with its directories,
+environment, credentials and limits.
 
-The sandbox is made by systemd and by nobody else: the unit of the service, with all its drop-ins, is copied under another name,
-spyglass-check@NAME.service, with a command that serves nothing. The copy lives in /run for as long as the command runs. What is left out
-is what would touch the app itself: the tie to its socket, whatever is done before and after, restarts, the watchdog. systemd-run
-would be shorter, but has no notion of a unit file: each line would have to be translated to a property, and some have none.
+The sandbox is made by systemd and by nobody else: the unit of the service, with all its
+drop-ins, is copied under another name, spyglass-check@NAME.service, with a command that
+serves nothing. The copy lives in /run for as long as the command runs. What is left out
+is what would touch the app itself: the tie to its socket, whatever is done before and
+after, restarts, the watchdog. systemd-run would be shorter, but has no notion of a unit
+file: each line would have to be translated to a property, and some have none.
 
-The service may be awake meanwhile. Both units have one dynamic user then, and the same directories, which systemd keeps for as long as
-either needs them (systemd.exec(5), DynamicUser=).
+The service may be awake meanwhile. Both units have one dynamic user then, and the same
+directories, which systemd keeps for as long as either needs them (systemd.exec(5),
+DynamicUser=).
 """
 
 from __future__ import annotations
@@ -33,7 +37,8 @@ if TYPE_CHECKING:
 
 UNITS = "/run/systemd/system"
 
-# What is left of a service when its command ends by itself and nobody waits for it. The last assignment wins.
+# What is left of a service when its command ends by itself and nobody waits for it. The
+# last assignment wins.
 _LIFE = """\
 Type=oneshot
 ExitType=main
@@ -47,7 +52,9 @@ TimeoutStopSec=5
 RuntimeDirectoryPreserve=yes
 StandardInput=null
 """
-_DROPPED = re.compile(r"Exec|Sockets$|RuntimeMaxSec$|RestartForceExitStatus$|FileDescriptorStore|OpenFile$|PIDFile$|BusName$")
+_DROPPED = re.compile(
+    r"Exec|Sockets$|RuntimeMaxSec$|RestartForceExitStatus$|FileDescriptorStore|OpenFile$|PIDFile$|BusName$"
+)
 _KEPT_OF_UNIT = ("JoinsNamespaceOf",)  # part of the sandbox though it is written elsewhere
 
 
@@ -60,9 +67,11 @@ class SandboxError(StartError):
 
 
 def copy(name: str, texts: Iterable[str], words: Sequence[str] = (), patience: float = 60.0) -> str:
-    """The service of the app `name`, of which `texts` are the file and its drop-ins in order, as one that only checks.
+    """The service of the app `name`, of which `texts` are the file and its drop-ins in
+    order, as one that only checks.
 
-    `words` are added to the command, which is ended after `patience` seconds. Raises SandboxError when the command is not one of ours.
+    `words` are added to the command, which is ended after `patience` seconds. Raises
+    SandboxError when the command is not one of ours.
     """
     unit = ["Description=Check of the app %i", "StartLimitIntervalSec=0"]
     service, command = [], ""
@@ -76,41 +85,64 @@ def copy(name: str, texts: Iterable[str], words: Sequence[str] = (), patience: f
                 service.append(f"{line.key}={_as_the_service(line.written, name)}")
     checks, found = re.subn(r"(?<=\s)serve(?=\s|$)", "check", command, count=1)
     if not found:
-        raise SandboxError(f"{systemctl.service_of(name)} does not run Spyglass: ExecStart={command}")
+        raise SandboxError(
+            f"{systemctl.service_of(name)} does not run Spyglass: ExecStart={command}"
+        )
     command = " ".join([_as_the_service(checks, name), *map(_quoted, words)])
-    return "\n".join(["[Unit]", *unit, "", "[Service]", *service, f"ExecStart={command}", f"TimeoutStartSec={patience:.0f}", _LIFE])
+    return "\n".join(
+        [
+            "[Unit]",
+            *unit,
+            "",
+            "[Service]",
+            *service,
+            f"ExecStart={command}",
+            f"TimeoutStartSec={patience:.0f}",
+            _LIFE,
+        ]
+    )
 
 
 def _as_the_service(value: str, name: str) -> str:
     """Specifiers that would be others in a unit of another name (systemd.unit(5))."""
-    theirs = {"%n": systemctl.service_of(name), "%N": f"spyglass@{name}"} | dict.fromkeys(("%p", "%P", "%j", "%J"), "spyglass")
+    theirs = {"%n": systemctl.service_of(name), "%N": f"spyglass@{name}"} | dict.fromkeys(
+        ("%p", "%P", "%j", "%J"), "spyglass"
+    )
     return re.sub("%.", lambda found: theirs.get(found[0], found[0]), value)
 
 
 def _quoted(word: str) -> str:
-    """As a unit file has it: quotes are undone first, then specifiers, and variables when it is run (systemd.service(5))."""
+    """As a unit file has it: quotes are undone first, then specifiers, and variables
+    when it is run (systemd.service(5)).
+    """
     safe = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789%$-_=./:,@+*"
     escaped = "".join(chr(byte) if byte in safe else f"\\x{byte:02x}" for byte in os.fsencode(word))
     return '"' + escaped.replace("%", "%%").replace("$", "$$") + '"'
 
 
 class Ended:
-    """How a rehearsal ended: `status` is its exit status, or None when it never ran, or did not end by itself.
+    """How a rehearsal ended: `status` is its exit status, or None when it never ran, or
+    did not end by itself.
 
-    `result` is systemd's word for that ("exit-code", "signal", "oom-kill"), `said` what systemd says, a line each.
+    `result` is systemd's word for that ("exit-code", "signal", "oom-kill"), `said` what
+    systemd says, a line each.
     """
 
-    def __init__(self, status: int | None, result: str = "success", said: Sequence[str] = ()) -> None:
+    def __init__(
+        self, status: int | None, result: str = "success", said: Sequence[str] = ()
+    ) -> None:
         self.status = status
         self.result = result
         self.said = list(said)
 
 
 def rehearse(name: str, texts: Iterable[str], words: Sequence[str], start_timeout: float) -> Ended:
-    """Run `spyglass check` where the app `name` would run, and pass on what it says. Leaves nothing behind, also when it is interrupted.
+    """Run `spyglass check` where the app `name` would run, and pass on what it says.
+    Leaves nothing behind, also when it is interrupted.
 
-    The command gives the app `start_timeout` seconds, and ends by itself soon after. An app may stop it, with all that would continue it,
-    for it is the same user (kill(2)): then systemd ends it.
+    The command gives the app `start_timeout` seconds, and ends by itself soon after. An
+    app may stop it, with all that would continue it, for it is the same user (kill(2)):
+    then systemd ends it.
     """
     text = copy(name, texts, words, start_timeout + _SOON)
     unit = f"spyglass-check@{name}.service"
@@ -120,19 +152,25 @@ def rehearse(name: str, texts: Iterable[str], words: Sequence[str], start_timeou
         try:
             systemctl.run("stop", unit)  # one whose command was killed
             systemctl.run("reset-failed", unit)
-            with open(path, "w", encoding="utf-8", errors="surrogateescape") as stream:  # as files.read() has read it
+            with open(
+                path, "w", encoding="utf-8", errors="surrogateescape"
+            ) as stream:  # as files.read() has read it
                 stream.write(f"{text}StandardOutput=file:{out}\nStandardError=file:{err}\n")
             return _run(unit, pipes)
         finally:
             systemctl.run("stop", unit)
             if os.path.exists(path):
                 os.unlink(path)
-            systemctl.run("reset-failed", unit)  # a failed one would stay in systemd's memory, and be what the next is
+            systemctl.run(
+                "reset-failed", unit
+            )  # a failed one would stay in systemd's memory, and be what the next is
 
 
 @contextmanager
 def told_to_end() -> Iterator[None]:
-    """SIGTERM, and SIGHUP from a terminal that is closed, end us as ^C does: after the unit."""
+    """SIGTERM, and SIGHUP from a terminal that is closed, end us as ^C does: after the
+    unit.
+    """
 
     def end(number: int, _frame: FrameType | None) -> None:
         for each in before:
@@ -149,9 +187,12 @@ def told_to_end() -> Iterator[None]:
 
 def _run(unit: str, pipes: dict[str, int]) -> Ended:
     argv = [systemctl.SYSTEMCTL, "--no-ask-password", "--quiet", "start", unit]
-    # A session of its own: ^C is for us, and we stop the unit, which systemctl would leave running.
+    # A session of its own: ^C is for us, and we stop the unit, which systemctl would
+    # leave running.
     with tempfile.TemporaryFile("w+") as words:
-        job = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=words, stderr=words, start_new_session=True)  # noqa: S603
+        job = subprocess.Popen(  # noqa: S603, of our own words
+            argv, stdin=subprocess.DEVNULL, stdout=words, stderr=words, start_new_session=True
+        )
         try:
             _pump(job, pipes)
         finally:
@@ -160,11 +201,16 @@ def _run(unit: str, pipes: dict[str, int]) -> Ended:
         if job.returncode == 0:
             return Ended(0)
         words.seek(0)
-        state = systemctl.show([unit], ["Result", "ExecMainCode", "ExecMainStatus", "InvocationID"])[unit]
+        state = systemctl.show(
+            [unit], ["Result", "ExecMainCode", "ExecMainStatus", "InvocationID"]
+        )[unit]
         status = number(state["ExecMainStatus"], 1) if state["Result"] == "exit-code" else None
         if status is not None and status < 200:
             return Ended(status, "exit-code")
-        said = _journal(state.get("InvocationID", "")) or [line for line in lines_of(words.read()) if line][:1]
+        said = (
+            _journal(state.get("InvocationID", ""))
+            or [line for line in lines_of(words.read()) if line][:1]
+        )
         return Ended(status, state["Result"], said)
 
 
@@ -178,12 +224,20 @@ def _journal(invocation: str) -> list[str]:
         told = [entry.text for entry in journal.read(["--priority=warning", *match], _SAID)]
     except (FileNotFoundError, journal.JournalError):
         return []
-    return list(dict.fromkeys(line for line in told if "Main process exited" not in line and "Failed with result" not in line))
+    return list(
+        dict.fromkeys(
+            line
+            for line in told
+            if "Main process exited" not in line and "Failed with result" not in line
+        )
+    )
 
 
 @contextmanager
 def _pipes(name: str) -> Iterator[dict[str, int]]:
-    """Two named pipes for a unit's output and errors, path to descriptor, in this order. systemd opens them as root, before all else."""
+    """Two named pipes for a unit's output and errors, path to descriptor, in this
+    order. systemd opens them as root, before all else.
+    """
     folder = f"/run/spyglass-check@{name}"
     shutil.rmtree(folder, ignore_errors=True)  # of one who was killed
     os.mkdir(folder, 0o700)
@@ -192,7 +246,8 @@ def _pipes(name: str) -> Iterator[dict[str, int]]:
         for kind in ("out", "err"):
             path = os.path.join(folder, kind)
             os.mkfifo(path, 0o600)
-            # For writing too, or its end would be seen before anybody has begun (fifo(7)).
+            # For writing too, or its end would be seen before anybody has begun
+            # (fifo(7)).
             pipes[path] = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         yield pipes
     finally:
@@ -204,7 +259,8 @@ def _pipes(name: str) -> Iterator[dict[str, int]]:
 def _pump(job: subprocess.Popen[bytes], pipes: dict[str, int]) -> None:
     """Pass on what comes until the job has ended."""
     out, err = pipes.values()
-    # Text, so that it goes the way of all that is printed: the app prints, too (outside.filtered()).
+    # Text, so that it goes the way of all that is printed: the app prints, too
+    # (outside.filtered()).
     targets = {out: sys.stdout, err: sys.stderr}
     decoders = {fd: codecs.getincrementaldecoder("utf-8")("replace") for fd in targets}
     sys.stdout.flush()

@@ -1,7 +1,8 @@
 """The one place that asks systemd, by systemctl(1), and tells it what to do.
 
-Everything that administrators' commands want to know of units goes through here, so that there is one answer to "what if there is no
-systemd", and one that a test can put in its place.
+Everything that administrators' commands want to know of units goes through here, so
+that there is one answer to "what if there is no systemd", and one that a test can put
+in its place.
 """
 
 from __future__ import annotations
@@ -31,11 +32,15 @@ class RefusedError(StartError):
 
 
 def run(*words: str) -> subprocess.CompletedProcess[str]:
-    """Run systemctl with `words` to its end, whatever comes of it. Raises NoSystemdError where it is missing."""
+    """Run systemctl with `words` to its end, whatever comes of it. Raises
+    NoSystemdError where it is missing.
+    """
     try:
         return _run([SYSTEMCTL, "--no-pager", "--no-ask-password", *words])
     except FileNotFoundError:
-        raise NoSystemdError("there is no systemctl here: what this command does needs systemd") from None
+        raise NoSystemdError(
+            "there is no systemctl here: what this command does needs systemd"
+        ) from None
 
 
 def _run(argv: Sequence[str]) -> subprocess.CompletedProcess[str]:
@@ -46,7 +51,9 @@ def _run(argv: Sequence[str]) -> subprocess.CompletedProcess[str]:
 
 
 def ask(*words: str) -> str:
-    """What systemctl says. Raises RefusedError when it fails, NoSystemdError when there is nobody to ask."""
+    """What systemctl says. Raises RefusedError when it fails, NoSystemdError when there
+    is nobody to ask.
+    """
     done = run(*words)
     if done.returncode == 0:
         return done.stdout
@@ -57,10 +64,12 @@ def ask(*words: str) -> str:
 
 
 def show(units: Iterable[str], properties: Sequence[str] = ()) -> dict[str, dict[str, str]]:
-    """Properties (all of them, if none are named) of `units` as systemd has them, by the name that was asked for.
+    """Properties (all of them, if none are named) of `units` as systemd has them, by
+    the name that was asked for.
 
-    A unit of which there is no file has LoadState=not-found. Units, not patterns: of those only the loaded ones would be found. `Id` is the
-    name that was asked for, whatever the answer says, so that nothing that an answer claims gets into a command.
+    A unit of which there is no file has LoadState=not-found. Units, not patterns: of
+    those only the loaded ones would be found. `Id` is the name that was asked for,
+    whatever the answer says, so that nothing that an answer claims gets into a command.
     """
     names = list(units)
     if not names:
@@ -68,18 +77,26 @@ def show(units: Iterable[str], properties: Sequence[str] = ()) -> dict[str, dict
     wanted = [f"--property={','.join(properties)}"] if properties else []
     blocks = ask("show", "--all", *wanted, "--", *names).strip("\n").split("\n\n")
     if len(blocks) != len(names):
-        # Some value has an empty line in it. One unit at a time, it can only be wrong about itself.
+        # Some value has an empty line in it. One unit at a time, it can only be wrong
+        # about itself.
         blocks = [ask("show", "--all", *wanted, "--", name) for name in names]
-    return {name: _properties(block, name, frozenset(properties)) for name, block in zip(names, blocks, strict=True)}
+    return {
+        name: _properties(block, name, frozenset(properties))
+        for name, block in zip(names, blocks, strict=True)
+    }
 
 
 def _properties(block: str, unit: str, wanted: frozenset[str]) -> dict[str, str]:
-    """What is in a block, a line each; a value with line breaks goes on in lines that begin with the name of no property in `wanted`."""
+    """What is in a block, a line each; a value with line breaks goes on in lines that
+    begin with the name of no property in `wanted`.
+    """
     found: dict[str, str] = {}
     name = ""
     for line in block.split("\n"):
         before, equals, value = line.partition("=")
-        if equals and (before in wanted or (not wanted and before.isalnum() and before[:1].isupper())):
+        if equals and (
+            before in wanted or (not wanted and before.isalnum() and before[:1].isupper())
+        ):
             name = before
             found[name] = value if name not in found else f"{found[name]}\n{value}"
         elif name and line:
@@ -88,7 +105,9 @@ def _properties(block: str, unit: str, wanted: frozenset[str]) -> dict[str, str]
 
 
 def units(pattern: str) -> list[str]:
-    """The names of all units that match and that systemd has in its memory or finds enabled, sorted: "spyglass@*.socket"."""
+    """The names of all units that match and that systemd has in its memory or finds
+    enabled, sorted: "spyglass@*.socket".
+    """
     loaded = ask("list-units", "--all", "--plain", "--no-legend", "--full", "--", pattern)
     files = ask("list-unit-files", "--no-legend", "--full", "--", pattern)
     names = {line.split()[0] for line in (*lines_of(loaded), *lines_of(files)) if line.strip()}
@@ -96,7 +115,9 @@ def units(pattern: str) -> list[str]:
 
 
 def verify(units: Iterable[str]) -> list[str]:
-    """What systemd would complain of if it read these units as their files are now, in lines; not only about these (systemd-analyze(1))."""
+    """What systemd would complain of if it read these units as their files are now, in
+    lines; not only about these (systemd-analyze(1)).
+    """
     argv = ["systemd-analyze", "verify", "--man=no", "--", *units]
     return lines_of(_run(argv).stderr)
 

@@ -1,4 +1,6 @@
-"""What people read: tables that fit, times as they are said, and colour for those who look at a terminal."""
+"""What people read: tables that fit, times as they are said, and colour for those who
+look at a terminal.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,16 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import TextIO
 
-_COLOURS = {"awake": "32", "failing": "1;31", "waking": "33", "leaving": "33", "off": "2", "fault": "1;31", "hint": "33", "title": "1"}
+_COLOURS = {
+    "awake": "32",
+    "failing": "1;31",
+    "waking": "33",
+    "leaving": "33",
+    "off": "2",
+    "fault": "1;31",
+    "hint": "33",
+    "title": "1",
+}
 UNKNOWN = "-"
 
 
@@ -33,16 +44,20 @@ def paint(text: str, kind: str, coloured: bool) -> str:
 
 
 def room(stream: TextIO, environ: Mapping[str, str]) -> int | None:
-    """Columns that a line may have; None: a file or a pipe, and as many as it takes. COLUMNS counts for both."""
+    """Columns that a line may have; None: a file or a pipe, and as many as it takes.
+    COLUMNS counts for both.
+    """
     if stream.isatty() or environ.get("COLUMNS", "").isdigit():
         return max(40, shutil.get_terminal_size().columns)
     return None
 
 
 class Column:
-    """`title`, which is `short` where there is little room; numbers are `right` (bool) aligned.
+    """`title`, which is `short` where there is little room; numbers are `right` (bool)
+    aligned.
 
-    Where there is no room the column gives way, down to `least` letters (0: not at all).
+    Where there is no room the column gives way, down to `least` letters (0: not at
+    all).
     """
 
     def __init__(self, title: str, short: str = "", *, right: bool = False, least: int = 0) -> None:
@@ -53,16 +68,24 @@ class Column:
 
 
 def widths(columns: Sequence[Column], rows: Sequence[Sequence[str]], most: int | None) -> list[int]:
-    """How wide each column is to be, so that a line has `most` letters if that can be: the widest give way first.
+    """How wide each column is to be, so that a line has `most` letters if that can be:
+    the widest give way first.
 
     Where it would have more, a column that gives way has no room for its title either.
     """
     titles = [column.short if column.least else column.title for column in columns]
     found = [max(len(text) for text in texts) for texts in zip(titles, *rows, strict=True)]
     if most is not None and _whole(found) > most:
-        found = [max(len(text) for text in texts) for texts in zip([column.short for column in columns], *rows, strict=True)]
+        found = [
+            max(len(text) for text in texts)
+            for texts in zip([column.short for column in columns], *rows, strict=True)
+        ]
     while most is not None and _whole(found) > most:
-        giving = [index for index, column in enumerate(columns) if column.least and found[index] > column.least]
+        giving = [
+            index
+            for index, column in enumerate(columns)
+            if column.least and found[index] > column.least
+        ]
         if not giving:
             break
         found[max(giving, key=lambda index: found[index])] -= 1
@@ -81,11 +104,21 @@ def fit(text: str, width: int) -> str:
 
 
 def lines(
-    columns: Sequence[Column], rows: Sequence[Sequence[str]], most: int | None = None, *, coloured: bool = False, kind: int | None = None
+    columns: Sequence[Column],
+    rows: Sequence[Sequence[str]],
+    most: int | None = None,
+    *,
+    coloured: bool = False,
+    kind: int | None = None,
 ) -> list[str]:
-    """The rows of a table below its titles; the column `kind` (int) says in which colour itself is written."""
+    """The rows of a table below its titles; the column `kind` (int) says in which
+    colour itself is written.
+    """
     wide = widths(columns, rows, most)
-    titles = [column.title if len(column.title) <= width else column.short for column, width in zip(columns, wide, strict=True)]
+    titles = [
+        column.title if len(column.title) <= width else column.short
+        for column, width in zip(columns, wide, strict=True)
+    ]
     made = []
     for number, row in enumerate([titles, *rows]):
         cells = []
@@ -103,7 +136,9 @@ def lines(
 
 
 def ago(when: float | None, now: float | None = None) -> str:
-    """How long `when` (wall clock) is past: "7 s ago", "3 min ago", "5 h ago", "12 d ago"."""
+    """How long `when` (wall clock) is past: "7 s ago", "3 min ago", "5 h ago", "12 d
+    ago".
+    """
     if not when:
         return UNKNOWN
     seconds = max(0, int((time.time() if now is None else now) - when))
@@ -133,5 +168,3 @@ def number(count: int | None) -> str:
 def local(when: float | None) -> str:
     """A time of day, where the machine is."""
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(when)) if when else UNKNOWN
-
-

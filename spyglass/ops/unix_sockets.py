@@ -1,8 +1,11 @@
-"""Which unix sockets listen at a path: asked of the kernel by sock_diag(7), for its table in /proc can be lied in.
+"""Which unix sockets listen at a path: asked of the kernel by sock_diag(7), for its
+table in /proc can be lied in.
 
-/proc/net/unix shows names as they are, line breaks included: any user can bind an abstract name that looks like the line of another socket.
-And a name is only what bind(2) was given: in a mount namespace of one's own, which any user may have, "/run/spyglass/blog.sock" is another
-file. So a socket is believed to listen at a path when it is bound to the very file that is there, or when PID 1 has it.
+/proc/net/unix shows names as they are, line breaks included: any user can bind an
+abstract name that looks like the line of another socket. And a name is only what
+bind(2) was given: in a mount namespace of one's own, which any user may have,
+"/run/spyglass/blog.sock" is another file. So a socket is believed to listen at a path
+when it is bound to the very file that is there, or when PID 1 has it.
 """
 
 from __future__ import annotations
@@ -24,29 +27,44 @@ _ERROR, _DONE = 2, 3
 _LISTENING = 1 << 10  # TCP_LISTEN as a bit, for unix sockets, too
 _SHOW_NAME, _SHOW_FILE = 1, 2  # UDIAG_SHOW_NAME, UDIAG_SHOW_VFS, linux/unix_diag.h
 _NAME, _FILE = 0, 1
-_HEADER, _MESSAGE, _ATTRIBUTE = struct.Struct("=IHHII"), struct.Struct("=BBBBIII"), struct.Struct("=HH")
+_HEADER, _MESSAGE, _ATTRIBUTE = (
+    struct.Struct("=IHHII"),
+    struct.Struct("=BBBBIII"),
+    struct.Struct("=HH"),
+)
 # proc(5): columns of fixed meaning, and the name is all that follows, blanks included.
-_ROW = re.compile(rb"[0-9a-f]+: [0-9A-F]{8} [0-9A-F]{8} ([0-9A-F]{8}) [0-9A-F]{4} [0-9A-F]{2} +([0-9]+)(?: (.*))?", re.S)
+_ROW = re.compile(
+    rb"[0-9a-f]+: [0-9A-F]{8} [0-9A-F]{8} ([0-9A-F]{8}) [0-9A-F]{4} [0-9A-F]{2} +([0-9]+)(?: (.*))?",
+    re.S,
+)
 _ACCEPTS = 0x10000  # __SO_ACCEPTCON
 
 
 def listening_at(path: str, systemds: Callable[[], set[str]]) -> set[str]:
-    """Return the inodes (in digits) of the sockets that listen at `path`. `systemds()` are "socket:[INODE]" of those that PID 1 has."""
+    """Return the inodes (in digits) of the sockets that listen at `path`. `systemds()`
+    are "socket:[INODE]" of those that PID 1 has.
+    """
     try:
         status = os.lstat(path)
-        there = (status.st_ino & 0xFFFFFFFF, os.major(status.st_dev) << 20 | os.minor(status.st_dev))
+        there = (
+            status.st_ino & 0xFFFFFFFF,
+            os.major(status.st_dev) << 20 | os.minor(status.st_dev),
+        )
     except OSError:
         there = None
     name = os.fsencode(path)
     return {
         str(inode)
         for inode, bound, file in _listeners()
-        if bound == name and ((there is not None and file in (there, None)) or f"socket:[{inode}]" in systemds())
+        if bound == name
+        and ((there is not None and file in (there, None)) or f"socket:[{inode}]" in systemds())
     }
 
 
 def _listeners() -> Iterator[tuple[int, bytes, tuple[int, int] | None]]:
-    """Inode, name and file (inode, device) of each that listens; None for a file of which nothing is known."""
+    """Inode, name and file (inode, device) of each that listens; None for a file of
+    which nothing is known.
+    """
     try:
         return iter(list(_asked()))
     except OSError:  # a kernel without unix_diag, a container that forbids it
@@ -54,7 +72,17 @@ def _listeners() -> Iterator[tuple[int, bytes, tuple[int, int] | None]]:
 
 
 def _asked() -> Iterator[tuple[int, bytes, tuple[int, int] | None]]:
-    question = struct.pack("=BBHIIIII", socket.AF_UNIX, 0, 0, _LISTENING, 0, _SHOW_NAME | _SHOW_FILE, 0xFFFFFFFF, 0xFFFFFFFF)
+    question = struct.pack(
+        "=BBHIIIII",
+        socket.AF_UNIX,
+        0,
+        0,
+        _LISTENING,
+        0,
+        _SHOW_NAME | _SHOW_FILE,
+        0xFFFFFFFF,
+        0xFFFFFFFF,
+    )
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _SOCK_DIAG) as kernel:
         kernel.settimeout(10)
         kernel.send(_HEADER.pack(_HEADER.size + len(question), _BY_FAMILY, _DUMP, 0, 0) + question)

@@ -1,4 +1,6 @@
-"""What the service's user can get at: asked of the kernel by a process that is that user, for modes alone do not tell (ACLs, groups)."""
+"""What the service's user can get at: asked of the kernel by a process that is that
+user, for modes alone do not tell (ACLs, groups).
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,8 @@ import pwd
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-# The first of those that systemd gives to services (systemd.exec(5), DynamicUser=); nobody's files belong to it.
+# The first of those that systemd gives to services (systemd.exec(5), DynamicUser=);
+# nobody's files belong to it.
 _DYNAMIC = 61184
 
 
@@ -30,7 +33,8 @@ class Account:
 
 
 def account(user: str, group: str = "") -> Account:
-    """Whom `user` names, "" for the one that exists only while an app is awake, in `group` if there is one.
+    """Whom `user` names, "" for the one that exists only while an app is awake, in
+    `group` if there is one.
 
     Raises KeyError when there is no such user, or no such group.
     """
@@ -39,7 +43,8 @@ def account(user: str, group: str = "") -> Account:
         return Account(_DYNAMIC, _DYNAMIC if gid is None else gid, ())
     found = pwd.getpwuid(int(user)) if user.isdigit() else pwd.getpwnam(user)
     gid = found.pw_gid if gid is None else gid
-    # With Group=, that of the user in passwd(5) does not count, unless group(5) has it, too.
+    # With Group=, that of the user in passwd(5) does not count, unless group(5) has it,
+    # too.
     return Account(found.pw_uid, gid, tuple(os.getgrouplist(found.pw_name, gid)), found.pw_name)
 
 
@@ -49,7 +54,8 @@ def group_id(name: str) -> int:
 
 
 def out_of_reach(who: Account, wanted: Iterable[tuple[str, int]]) -> dict[str, str]:
-    """Of `wanted`, paths with what is to be done there (os.R_OK...), those that `who` may not, and the part of the path that is closed.
+    """Of `wanted`, paths with what is to be done there (os.R_OK...), those that `who`
+    may not, and the part of the path that is closed.
 
     Only root can be somebody else: for all others, everything is within reach.
     """
@@ -62,7 +68,8 @@ def out_of_reach(who: Account, wanted: Iterable[tuple[str, int]]) -> dict[str, s
         try:
             os.setgroups(list(who.groups))
             os.setegid(who.gid)
-            # Effectively alone: what is really root's that user cannot stop (kill(2)), and we would wait for it for good.
+            # Effectively alone: what is really root's that user cannot stop (kill(2)),
+            # and we would wait for it for good.
             os.seteuid(who.uid)
             closed = {path: _closed(path) for path, mode in wanted if not _is_open(path, mode)}
             with os.fdopen(far, "w") as stream:
@@ -83,7 +90,9 @@ def _is_open(path: str, mode: int) -> bool:
 
 
 def _closed(path: str) -> str:
-    """The first directory on the way, links followed, that cannot be gone through; the path itself if all of them can."""
+    """The first directory on the way, links followed, that cannot be gone through; the
+    path itself if all of them can.
+    """
     real = os.path.realpath(path)
     for way in (path, real):
         parts = way.split("/")

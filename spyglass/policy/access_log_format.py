@@ -1,10 +1,14 @@
-"""One line of the access log: a function of what is known of a request, made once from the setting `access_log`.
+"""One line of the access log: a function of what is known of a request, made once from
+the setting `access_log`.
 
-Most of what stands in such a line was chosen by a client, who may want to end it and begin another, or to write to the terminal of whoever
-reads it. So there is one place where values become text, and everything passes through it: control characters, quotes, backslashes and
-what is not ASCII leave it escaped. No line is longer than what a pipe takes in one piece (PIPE_BUF, pipe(7)), for several workers write to
-one, and journald would go on with the rest of a very long one as if it were another (LineMax=, journald.conf(5)). What has to be cut for
-that are values, before they are escaped, and it shows.
+Most of what stands in such a line was chosen by a client, who may want to end it and
+begin another, or to write to the terminal of whoever reads it. So there is one place
+where values become text, and everything passes through it: control characters, quotes,
+backslashes and what is not ASCII leave it escaped. No line is longer than what a pipe
+takes in one piece (PIPE_BUF, pipe(7)), for several workers write to one, and journald
+would go on with the rest of a very long one as if it were another (LineMax=,
+journald.conf(5)). What has to be cut for that are values, before they are escaped, and
+it shows.
 """
 
 from __future__ import annotations
@@ -22,7 +26,9 @@ if TYPE_CHECKING:
     Value = str | int | float | bool | None
     Getter = Callable[["Entry"], Value]
 
-LONGEST = 4000  # bytes of a line, less what stands in front of it in the log and the end of the line: together at most PIPE_BUF, 4096
+# Bytes of a line, less what stands in front of it in the log and the end of the line:
+# together at most PIPE_BUF, 4096
+LONGEST = 4000
 _MOST_DIRECTIVES = 40
 _LONGEST_FORMAT = 1000
 _FIXED = 64  # bytes: no value is longer that is not a client's
@@ -32,15 +38,39 @@ COMBINED = '%h %l %u %t "%r" %s %b "%{Referer}i" "%{User-Agent}i"'
 class Entry:
     """What is known of one request.
 
-    `client` (str) is REMOTE_ADDR as the app got it, "" for a unix socket; `request` is None for one that could not be understood, and
-    `line` (str) is then its first line, so much of it as had come. `status` (str) is of three digits, "" when the app gave none; `sent`
-    (int) are bytes of the response's body; `taken` (float, seconds) is from the complete request to here, None for a refusal. `cut` (bool):
-    the response did not leave whole; `kept` (bool): the connection goes on. `when` (float) is seconds since the epoch.
+    `client` (str) is REMOTE_ADDR as the app got it, "" for a unix socket; `request` is
+    None for one that could not be understood, and `line` (str) is then its first line,
+    so much of it as had come. `status` (str) is of three digits, "" when the app gave
+    none; `sent` (int) are bytes of the response's body; `taken` (float, seconds) is
+    from the complete request to here, None for a refusal. `cut` (bool): the response
+    did not leave whole; `kept` (bool): the connection goes on. `when` (float) is
+    seconds since the epoch.
     """
 
-    __slots__ = ("client", "cut", "kept", "line", "listener", "pid", "request", "sent", "status", "taken", "when")
+    __slots__ = (
+        "client",
+        "cut",
+        "kept",
+        "line",
+        "listener",
+        "pid",
+        "request",
+        "sent",
+        "status",
+        "taken",
+        "when",
+    )
 
-    def __init__(self, *, when: float, pid: int, listener: str, client: str, request: Request | None, line: str = "") -> None:
+    def __init__(
+        self,
+        *,
+        when: float,
+        pid: int,
+        listener: str,
+        client: str,
+        request: Request | None,
+        line: str = "",
+    ) -> None:
         self.when = when
         self.pid = pid
         self.listener = listener
@@ -55,7 +85,9 @@ class Entry:
 
 
 def formatter(setting: bool | str) -> Callable[[Entry], str]:
-    """What makes the line, without its end, for `access_log` = `setting`. Raises ValueError: what was expected, and what stands there."""
+    """What makes the line, without its end, for `access_log` = `setting`. Raises
+    ValueError: what was expected, and what stands there.
+    """
     if setting is True:
         return _Line(_SHORT, _plain)
     if setting == "json":
@@ -64,7 +96,9 @@ def formatter(setting: bool | str) -> Callable[[Entry], str]:
 
 
 class _Line:
-    """`parts` are literal text, and functions that give a value; `encode` makes a value into text that nothing can come out of."""
+    """`parts` are literal text, and functions that give a value; `encode` makes a value
+    into text that nothing can come out of.
+    """
 
     def __init__(self, parts: list[str | Getter], encode: Callable[[Value], str]) -> None:
         self._parts = parts
@@ -77,9 +111,16 @@ class _Line:
 
     def __call__(self, entry: Entry) -> str:
         encode = self._encode
-        line = "".join([part if isinstance(part, str) else encode(part(entry)) for part in self._parts])
+        line = "".join(
+            [part if isinstance(part, str) else encode(part(entry)) for part in self._parts]
+        )
         if len(line) > self._room:
-            line = "".join([part if isinstance(part, str) else self._fitting(part, part(entry)) for part in self._parts])
+            line = "".join(
+                [
+                    part if isinstance(part, str) else self._fitting(part, part(entry))
+                    for part in self._parts
+                ]
+            )
         return line
 
     def _fitting(self, part: Getter, value: Value) -> str:
@@ -98,7 +139,13 @@ class _Escapes(dict[int, str]):
     def __missing__(self, code: int) -> str:
         if 0x20 <= code < 0x7F:
             return chr(code)
-        return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+        return (
+            f"\\x{code:02x}"
+            if code < 0x100
+            else f"\\u{code:04x}"
+            if code < 0x10000
+            else f"\\U{code:08x}"
+        )
 
 
 _ESCAPES = _Escapes({ord('"'): '\\"', ord("\\"): "\\\\"})
@@ -121,9 +168,12 @@ def _json() -> Callable[[Value], str]:
 
     def encoded(value: Value) -> str:
         if isinstance(value, str):
-            # The wire has bytes, environ has them one by one (PEP 3333); whoever reads JSON wants the text that they were meant to be.
+            # The wire has bytes, environ has them one by one (PEP 3333); whoever reads
+            # JSON wants the text that they were meant to be.
             if not value.isascii():
-                value = value.encode("latin-1", "backslashreplace").decode("utf-8", "backslashreplace")
+                value = value.encode("latin-1", "backslashreplace").decode(
+                    "utf-8", "backslashreplace"
+                )
             return encode(value).replace("\x7f", "\\u007f")
         return encode(value)
 
@@ -163,7 +213,11 @@ def _protocol(entry: Entry) -> Value:
 
 def _request_line(entry: Entry) -> Value:
     request = entry.request
-    return f"{request.method} {request.target} {_protocol(entry)}" if request is not None else entry.line or None
+    return (
+        f"{request.method} {request.target} {_protocol(entry)}"
+        if request is not None
+        else entry.line or None
+    )
 
 
 def _asked(entry: Entry) -> Value:
@@ -250,14 +304,27 @@ def _field(name: str) -> Getter:
     return field
 
 
-# A path of a unix socket has at most 107 bytes, but those are the administrator's; it counts as a client's, which may be cut.
+# A path of a unix socket has at most 107 bytes, but those are the administrator's; it
+# counts as a client's, which may be cut.
 _OURS = {
     *(_client, _unknown, _time, _utc, _protocol, _status, _status_number, _sent, _sent_or_dash),
     *(_microseconds, _whole_seconds, _seconds, _how_long, _if_cut, _cut, _end, _pid),
 }
 
-# Under systemd the journal knows time and pid, elsewhere the log writes them in front; so here is what else one wants to see at a glance.
-_SHORT: list[str | Getter] = [_client, ' "', _asked, '" ', _status, " ", _sent, " B", _how_long, _if_cut]
+# Under systemd the journal knows time and pid, elsewhere the log writes them in front;
+# so here is what else one wants to see at a glance.
+_SHORT: list[str | Getter] = [
+    _client,
+    ' "',
+    _asked,
+    '" ',
+    _status,
+    " ",
+    _sent,
+    " B",
+    _how_long,
+    _if_cut,
+]
 
 
 def _json_parts() -> list[str | Getter]:
@@ -308,7 +375,9 @@ DIRECTIVES: dict[str, Getter] = {
     "%A": _listener,
 }
 _EXPECTED = f"expected {' '.join(DIRECTIVES)} %{{Field-Name}}i or %%"
-_NAME_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789!#$&'*+-.^`|~")  # RFC 9110 5.6.2, less _ and %
+_NAME_LETTERS = frozenset(
+    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789!#$&'*+-.^`|~"
+)  # RFC 9110 5.6.2, less _ and %
 
 
 def _parse(text: str) -> list[str | Getter]:
@@ -328,7 +397,9 @@ def _parse(text: str) -> list[str | Getter]:
         text = text[len(word) :]
     directives = sum(not isinstance(part, str) for part in parts)
     if not 0 < directives <= _MOST_DIRECTIVES:
-        raise ValueError(f'expected true, false, "combined", "json", or a format with 1 to {_MOST_DIRECTIVES} directives such as %h')
+        raise ValueError(
+            f'expected true, false, "combined", "json", or a format with 1 to {_MOST_DIRECTIVES} directives such as %h'
+        )
     return parts
 
 

@@ -1,12 +1,16 @@
-"""`idle_ignore`: whose requests do not put off the leaving. Pure: from the entries of the setting and a request to yes or no.
+"""`idle_ignore`: whose requests do not put off the leaving. Pure: from the entries of
+the setting and a request to yes or no.
 
     /health              this path, and no other
-    /api/probe/*         * stands for anything, also for nothing and for more than one part of a path
-    agent:kube-probe     a User-Agent of this name, whatever its version: "kube-probe", "kube-probe/1.29", "kube-probe (...)"
+    /api/probe/*         * stands for anything, also for nothing, also for several parts
+    agent:kube-probe     a User-Agent of this name, whatever its version:
+                         "kube-probe", "kube-probe/1.29", "kube-probe (...)"
     agent:*UptimeRobot*  a User-Agent as a whole, where there is a * in it
-    listener:metrics     whoever comes by the socket of this name (FileDescriptorName=, systemd.socket(5)), whatever is asked for
+    listener:metrics     every request that comes by the socket of this name
+                         (FileDescriptorName=, systemd.socket(5))
 
-A path is compared as it is meant: without its query, and with its escapes (%20) read; capitals matter. In names of agents they do not.
+A path is compared as it is meant: without its query, and with its escapes (%20) read;
+capitals matter. In names of agents they do not.
 """
 
 from __future__ import annotations
@@ -25,7 +29,9 @@ _KINDS = ("agent", "listener")
 
 
 def check_entry(entry: str) -> None:
-    """Raises ValueError (what was expected, the entry) for one that could never mean anything, or would mean everybody."""
+    """Raises ValueError (what was expected, the entry) for one that could never mean
+    anything, or would mean everybody.
+    """
     kind, value = _split(entry)
     if kind == "" or not value or not value.isprintable():
         raise ValueError(_EXPECTED, entry)
@@ -34,7 +40,9 @@ def check_entry(entry: str) -> None:
     if kind == "path" and ("?" in value or "#" in value):
         raise ValueError("expected a path without a query, for that is not looked at", entry)
     if kind == "path" and not _NOT_IN_A_PATH.isdisjoint(value):
-        raise ValueError("expected a path as it stands in a request; only * stands for others", entry)
+        raise ValueError(
+            "expected a path as it stands in a request; only * stands for others", entry
+        )
     if kind == "listener" and (":" in value or not value.isascii() or len(value) > 255):
         raise ValueError("expected a name as FileDescriptorName= has it", entry)
 
@@ -42,7 +50,12 @@ def check_entry(entry: str) -> None:
 def unknown_listeners(entries: Iterable[str], names: Iterable[str]) -> list[str]:
     """The entries that name a listener which is none of `names`: mistakes, probably."""
     there = list(names)
-    return [entry for entry in entries if _split(entry)[0] == "listener" and not any(Ignored([entry]).listener(name) for name in there)]
+    return [
+        entry
+        for entry in entries
+        if _split(entry)[0] == "listener"
+        and not any(Ignored([entry]).listener(name) for name in there)
+    ]
 
 
 class Ignored:
@@ -83,7 +96,9 @@ class Ignored:
         return agent is not None and self._means("agent", agent.lower())
 
     def _means(self, kind: str, text: str) -> bool:
-        return text in self._exact[kind] or any(_fits(pattern, text) for pattern in self._patterns[kind])
+        return text in self._exact[kind] or any(
+            _fits(pattern, text) for pattern in self._patterns[kind]
+        )
 
 
 def _split(entry: str) -> tuple[str, str]:

@@ -1,4 +1,6 @@
-"""How listening sockets are named and numbered, for those who open them and those who are given them."""
+"""How listening sockets are named and numbered, for those who open them and those who
+are given them.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ FIRST_FD = 3  # SD_LISTEN_FDS_START, sd_listen_fds(3)
 EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 """What accept(2) says when descriptors or memory have run out."""
 GONE = frozenset((errno.EBADF, errno.ENOTSOCK, errno.EINVAL))
-"""What it says when the listener has been closed, when something else has its descriptor, when it does not listen any more."""
+"""What it says when the listener has been closed, when something else has its
+descriptor, when it does not listen any more.
+"""
 ACCEPT_PAUSE = 0.5
 """Seconds without accepting after that."""
 
@@ -27,9 +31,11 @@ def address_text(sock: socket.socket) -> str:
 
 
 def packed_ip(text: str) -> bytes | None:
-    """An IP address in network order, 4 or 16 bytes; None for what is none. An IPv4 address that IPv6 carries is IPv4 (RFC 4291 2.5.5.2).
+    """An IP address in network order, 4 or 16 bytes; None for what is none. An IPv4
+    address that IPv6 carries is IPv4 (RFC 4291 2.5.5.2).
 
-    By inet_pton(3), which takes no leading zeros, no short forms and no zone; `ipaddress` does no more, and takes longer to import.
+    By inet_pton(3), which takes no leading zeros, no short forms and no zone;
+    `ipaddress` does no more, and takes longer to import.
     """
     if len(text) > _LONGEST:
         return None

@@ -1,10 +1,14 @@
-"""The standard library's socket and signal, and what we use of functools and collections, without what their import costs.
+"""The standard library's socket and signal, and what we use of functools and
+collections, without what their import costs.
 
-`import socket` turns some hundred constants into enumerations, as `import signal` does; with enum, selectors, collections and functools
-that takes as long as everything Spyglass imports of its own, and every wake would pay for it before the app is even looked at. What does
-the work are the C modules beneath, of which the sockets here and all numbers are made. An app that imports the real ones gets those.
+`import socket` turns some hundred constants into enumerations, as `import signal` does;
+with enum, selectors, collections and functools that takes as long as everything
+Spyglass imports of its own, and every wake would pay for it before the app is even
+looked at. What does the work are the C modules beneath, of which the sockets here and
+all numbers are made. An app that imports the real ones gets those.
 
-`signal` has no `Signals` here, and `socket.socket` neither accept() nor `with`: see `signal_name()` and `Listening`.
+`signal` has no `Signals` here, and `socket.socket` neither accept() nor `with`: see
+`signal_name()` and `Listening`.
 """
 
 from __future__ import annotations
@@ -30,7 +34,9 @@ else:
 
         def lru_cache(maxsize: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
             """functools.lru_cache, less cache_info() as a named tuple."""
-            return lambda function: _lru_cache_wrapper(function, maxsize, False, lambda *counts: counts)
+            return lambda function: _lru_cache_wrapper(
+                function, maxsize, False, lambda *counts: counts
+            )
 
 
 __all__ = ["Listening", "deque", "lru_cache", "signal", "signal_name", "socket"]
@@ -46,16 +52,20 @@ class Listening(socket.socket):
         self.close()
 
     def accept(self) -> tuple[socket.socket, Any]:
-        """A connection, close-on-exec and blocking, and its peer's address (accept4(2))."""
+        """A connection, close-on-exec and blocking, and its peer's address
+        (accept4(2)).
+        """
         fd, address = self._accept()  # type: ignore[attr-defined]  # typeshed knows it of socket.socket only
-        # Told what it is: with fileno alone, each connection would cost three more system calls to find out.
+        # Told what it is: with fileno alone, each connection would cost three more
+        # system calls to find out.
         return socket.socket(self.family, self.type, self.proto, fd), address
 
 
 def signal_name(number: int) -> str:
-    """"SIGTERM"; for messages, so that only who has one to write pays for the import.
+    """ "SIGTERM"; for messages, so that only who has one to write pays for the import.
 
-    "signal 15" if there is no descriptor for that, and "signal 40" of a realtime signal, for most of them have no name.
+    "signal 15" if there is no descriptor for that, and "signal 40" of a realtime
+    signal, for most of them have no name.
     """
     try:
         from signal import Signals

@@ -1,11 +1,15 @@
-"""Brings httptools in for request_reader.py, without what an import of it brings along, and out of an app's sight again.
+"""Brings httptools in for request_reader.py, without what an import of it brings along,
+and out of an app's sight again.
 
-httptools/parser/__init__.py imports `typing` for the sake of a class that documents the callbacks, and with it `re`, `contextlib` and
-`warnings`: half a bare interpreter's start, at each wake. What parses is a C module beside it. So the two packages around that module
-are put in place as they are found on the disk, without running their __init__. The C module too asks `typing` for a name, `Optional`,
-which it never uses: for the moment of its import a hollow one is there to give it.
+httptools/parser/__init__.py imports `typing` for the sake of a class that documents the
+callbacks, and with it `re`, `contextlib` and `warnings`: half a bare interpreter's
+start, at each wake. What parses is a C module beside it. So the two packages around
+that module are put in place as they are found on the disk, without running their
+__init__. The C module too asks `typing` for a name, `Optional`, which it never uses:
+for the moment of its import a hollow one is there to give it.
 
-The package carries an httptools of its own (_vendor), for Debian's is on an abandoned parser.
+The package carries an httptools of its own (_vendor), for Debian's is on an abandoned
+parser.
 """
 
 from __future__ import annotations
@@ -21,9 +25,12 @@ _VENDOR = os.path.join(os.path.dirname(os.path.dirname(__file__)), "_vendor")
 
 
 def import_worker() -> None:
-    """Import all that a worker is made of; an app that imports httptools itself then gets a whole one, its own where ours is _vendor."""
+    """Import all that a worker is made of; an app that imports httptools itself then
+    gets a whole one, its own where ours is _vendor.
+    """
     if _loaded():
         import spyglass.worker.main  # who has it already pays nothing
+
         return
     sys.path.insert(0, _VENDOR)
     try:
@@ -33,8 +40,9 @@ def import_worker() -> None:
         sys.path.remove(_VENDOR)
         is_vendored = os.path.isdir(_VENDOR)
         for name in _loaded():
-            # The packages were hollow. The modules stay where an app would find the very same files: a C module is initialized once
-            # in a process, and must go on raising the errors that its neighbours know.
+            # The packages were hollow. The modules stay where an app would find the
+            # very same files: a C module is initialized once in a process, and must go
+            # on raising the errors that its neighbours know.
             if is_vendored or hasattr(sys.modules[name], "__path__"):
                 del sys.modules[name]
 
@@ -44,7 +52,9 @@ def _loaded() -> list[str]:
 
 
 def _put_in_place() -> None:
-    """httptools as its C module alone. Where it is not laid out as expected, nothing: the import that follows takes the usual way."""
+    """httptools as its C module alone. Where it is not laid out as expected, nothing:
+    the import that follows takes the usual way.
+    """
     where = _find("httptools")
     if where is None:
         return
@@ -74,7 +84,9 @@ def _place(name: str, where: str) -> ModuleType:
 
 
 def _find(name: str) -> str | None:
-    """The directory of a package; importlib.util.find_spec() would tell as well, were it not for its own imports."""
+    """The directory of a package; importlib.util.find_spec() would tell as well, were
+    it not for its own imports.
+    """
     for finder in sys.meta_path:
         spec = finder.find_spec(name, None)
         if spec is not None:

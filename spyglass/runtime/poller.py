@@ -1,4 +1,6 @@
-"""One wait point: an epoll and what to do when something behind one of its doors stirs."""
+"""One wait point: an epoll and what to do when something behind one of its doors
+stirs.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +11,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-LONGEST_WAIT = 86400.0  # seconds; epoll_wait(2) and poll(2) count milliseconds in an int, which is enough for 24 days
+# Seconds; epoll_wait(2) and poll(2) count milliseconds in an int, which is enough for
+# 24 days
+LONGEST_WAIT = 86400.0
 
 
 class Doors:
-    """Maps descriptors to callables; `wait()` calls those of the descriptors that are ready."""
+    """Maps descriptors to callables; `wait()` calls those of the descriptors that are
+    ready.
+    """
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
@@ -25,12 +31,16 @@ class Doors:
         self._epoll.register(fd, events)
 
     def close(self, fd: int) -> None:
-        """Look no more. To be called before the descriptor is closed: its number may be somebody else's right after."""
+        """Look no more. To be called before the descriptor is closed: its number may be
+        somebody else's right after.
+        """
         del self._doors[fd]
         self._epoll.unregister(fd)
 
     def wait(self, seconds: float | None) -> None:
-        """Wait until a door stirs, or for `seconds`, but no longer than LONGEST_WAIT."""
+        """Wait until a door stirs, or for `seconds`, but no longer than
+        LONGEST_WAIT.
+        """
         for fd, _ in self._epoll.poll(seconds if seconds is None else min(seconds, LONGEST_WAIT)):
             # What was called before may have closed this one.
             door = self._doors.get(fd)
@@ -38,5 +48,7 @@ class Doors:
                 door()
 
     def abandon(self) -> None:
-        """In a forked child. The epoll is shared with the parent: to unregister here would be to unregister there (epoll(7))."""
+        """In a forked child. The epoll is shared with the parent: to unregister here
+        would be to unregister there (epoll(7)).
+        """
         self._epoll.close()

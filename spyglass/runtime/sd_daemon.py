@@ -1,9 +1,13 @@
-"""Our side of systemd's contracts: the sockets it passes in (sd_listen_fds(3)) and the notes it reads (sd_notify(3)).
+"""Our side of systemd's contracts: the sockets it passes in (sd_listen_fds(3)) and the
+notes it reads (sd_notify(3)).
 
-A passed socket is systemd's: it keeps its own descriptor of the same open file description, so what is set on it (O_NONBLOCK, socket
-options) is seen by both and survives us. Therefore only harmless things are set, and never shutdown(), listen() or unlink().
+A passed socket is systemd's: it keeps its own descriptor of the same open file
+description, so what is set on it (O_NONBLOCK, socket options) is seen by both and
+survives us. Therefore only harmless things are set, and never shutdown(), listen() or
+unlink().
 
-What is passed in is read from the environment here; libsystemd's sd_listen_fds() does no more, but loading it is a tenth of a wake.
+What is passed in is read from the environment here; libsystemd's sd_listen_fds() does
+no more, but loading it is a tenth of a wake.
 """
 
 from __future__ import annotations
@@ -20,13 +24,22 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-_OURS = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC")
+_OURS = (
+    "LISTEN_PID",
+    "LISTEN_FDS",
+    "LISTEN_FDNAMES",
+    "LISTEN_PIDFDID",
+    "NOTIFY_SOCKET",
+    "WATCHDOG_PID",
+    "WATCHDOG_USEC",
+)
 
 
 class Listener:
     """A listening stream socket and the name systemd gave it (FileDescriptorName=).
 
-    `inherited` (bool): each connection has the socket options that we want, from the listener. False until the first that has.
+    `inherited` (bool): each connection has the socket options that we want, from the
+    listener. False until the first that has.
     """
 
     def __init__(self, sock: Listening, name: str) -> None:
@@ -40,10 +53,14 @@ class Listener:
         return address_text(self.sock)
 
     def prepare(self, sock: socket.socket) -> None:
-        """Set on `sock`, just accepted, what it did not get from the listener: it may have been queued before _adopt()."""
+        """Set on `sock`, just accepted, what it did not get from the listener: it may
+        have been queued before _adopt().
+        """
         try:
             if sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY):
-                self.inherited = True  # connections are accepted in the order in which they came, so all others have it
+                # Connections are accepted in the order in which they came, so all
+                # others have it
+                self.inherited = True
             else:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         except OSError:
@@ -51,7 +68,9 @@ class Listener:
 
 
 def somebody_waits(listeners: Iterable[Listener]) -> bool:
-    """Whether there is a connection in any of their queues that nobody has accepted yet."""
+    """Whether there is a connection in any of their queues that nobody has accepted
+    yet.
+    """
     return bool(_waiting(listeners))
 
 
@@ -72,23 +91,32 @@ def _waiting(listeners: Iterable[Listener]) -> list[tuple[int, int]]:
 def adopt_listeners() -> list[Listener]:
     """The sockets passed to this very process, whatever their number, order and family.
 
-    Raises ListenerError when there are none, or one is closed, not a stream socket, or not listening: it is named with its
-    descriptor and its name. All of them are accepted from: a listener left alone would have systemd start us again for ever.
+    Raises ListenerError when there are none, or one is closed, not a stream socket, or
+    not listening: it is named with its descriptor and its name. All of them are
+    accepted from: a listener left alone would have systemd start us again for ever.
     """
     count = 0
     if os.environ.get("LISTEN_PID") == str(os.getpid()):
         try:
             count = int(os.environ.get("LISTEN_FDS") or "0")
         except ValueError:
-            raise ListenerError(f"LISTEN_FDS is not a number: {os.environ['LISTEN_FDS']!r}") from None
+            raise ListenerError(
+                f"LISTEN_FDS is not a number: {os.environ['LISTEN_FDS']!r}"
+            ) from None
     if not count:
         raise ListenerError(
             "no listening socket was passed in: start it through its .socket unit, "
             "or use 'spyglass lookout' where there is no systemd"
         )
-    names = os.environ["LISTEN_FDNAMES"].split(":") if "LISTEN_FDNAMES" in os.environ else ["unknown"] * count
+    names = (
+        os.environ["LISTEN_FDNAMES"].split(":")
+        if "LISTEN_FDNAMES" in os.environ
+        else ["unknown"] * count
+    )
     if count != len(names):
-        raise ListenerError(f"LISTEN_FDS and LISTEN_FDNAMES do not describe the same: {count} and {len(names)}")
+        raise ListenerError(
+            f"LISTEN_FDS and LISTEN_FDNAMES do not describe the same: {count} and {len(names)}"
+        )
     return [_adopt(FIRST_FD + index, name) for index, name in enumerate(names)]
 
 
@@ -105,25 +133,31 @@ def _adopt(fd: int, name: str) -> Listener:
     if sock.type != socket.SOCK_STREAM:
         raise ListenerError(f"{who} is not a stream socket: use ListenStream=, not ListenDatagram=")
     if sock.family not in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX):
-        raise ListenerError(f"{who} is of an unknown address family: IPv4, IPv6 and unix sockets are served")
+        raise ListenerError(
+            f"{who} is of an unknown address family: IPv4, IPv6 and unix sockets are served"
+        )
     if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
         raise ListenerError(f"{who} is not listening: the unit must have Accept=no")
     sock.setblocking(False)
     if sock.family != socket.AF_UNIX:
-        # Inherited by each connection that comes from now on (tcp(7)), so that no response waits for the acknowledgement of the one before.
+        # Inherited by each connection that comes from now on (tcp(7)), so that no
+        # response waits for the acknowledgement of the one before.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return Listener(sock, name)
 
 
 def notify(*lines: str) -> None:
-    """Tell systemd, if it listens: "READY=1", "STATUS=...", "STOPPING=1" (sd_notify(3)). Never raises: nobody listening is normal.
+    """Tell systemd, if it listens: "READY=1", "STATUS=...", "STOPPING=1"
+    (sd_notify(3)). Never raises: nobody listening is normal.
 
-    For systemd "\\r" ends an assignment as "\\n" does, so each of `lines` is made one line: no text can add another to it.
+    For systemd "\\r" ends an assignment as "\\n" does, so each of `lines` is made one
+    line: no text can add another to it.
     """
     if not os.environ.get("NOTIFY_SOCKET"):
         return
-    # Not with the other imports: it brings libsystemd and six more libraries along, and the first note is sent when the zygote is on
-    # its way already. systemd.daemon is this and a wrapper that imports the whole of `socket`.
+    # Not with the other imports: it brings libsystemd and six more libraries along, and
+    # the first note is sent when the zygote is on its way already. systemd.daemon is
+    # this and a wrapper that imports the whole of `socket`.
     from systemd import _daemon as daemon
 
     try:
@@ -138,6 +172,8 @@ def cache_directory() -> str:
 
 
 def hide_from_the_app() -> None:
-    """Remove what systemd meant for the Master alone; an app, or what it starts, must not answer in our name."""
+    """Remove what systemd meant for the Master alone; an app, or what it starts, must
+    not answer in our name.
+    """
     for name in _OURS:
         os.environ.pop(name, None)

@@ -1,8 +1,10 @@
-"""What the Master makes before its first fork and every process then shares: the scoreboard and three descriptors.
+"""What the Master makes before its first fork and every process then shares: the
+scoreboard and three descriptors.
 
 - the *bell*, an eventfd the Master rings to make every worker look at its ORDER;
 - the *poke*, an eventfd with which anybody makes the Master look at the scoreboard;
-- the *life line*, a pipe nobody ever writes to: only the Master holds its writing end, so it ends with the Master, however that ends.
+- the *life line*, a pipe nobody ever writes to: only the Master holds its writing end,
+  so it ends with the Master, however that ends.
 """
 
 from __future__ import annotations
@@ -19,10 +21,12 @@ if TYPE_CHECKING:
 
 
 class Shared:
-    """`listeners` (list of Listener) and the means by which `slots` (int) workers and the Master reach each other.
+    """`listeners` (list of Listener) and the means by which `slots` (int) workers and
+    the Master reach each other.
 
-    For last_wake() all know as well `woken_by` (Listener or None), where somebody waited when this was made, `began` (float, monotonic),
-    when that was, and `master` (int), the pid of who made it.
+    For last_wake() all know as well `woken_by` (Listener or None), where somebody
+    waited when this was made, `began` (float, monotonic), when that was, and `master`
+    (int), the pid of who made it.
     """
 
     def __init__(self, listeners: list[Listener], slots: int) -> None:
@@ -41,11 +45,18 @@ class Shared:
         os.close(self._held)
 
     def abandon(self) -> None:
-        """In a process that the app has forked: none of it is its own. The second call does nothing: the numbers may be others' by then."""
+        """In a process that the app has forked: none of it is its own. The second call
+        does nothing: the numbers may be others' by then.
+        """
         if self._abandoned:
             return
         self._abandoned = True
-        for fd in (self.bell, self.poke, self.lifeline, *(listener.fd for listener in self.listeners)):
+        for fd in (
+            self.bell,
+            self.poke,
+            self.lifeline,
+            *(listener.fd for listener in self.listeners),
+        ):
             try:
                 os.close(fd)
             except OSError:
@@ -67,7 +78,8 @@ def _add(fd: int) -> None:
     try:
         os.eventfd_write(fd, 1)
     except BlockingIOError:
-        # Full: the app has written to it (eventfd(2)). Each write that succeeds wakes, so make room for one.
+        # Full: the app has written to it (eventfd(2)). Each write that succeeds wakes,
+        # so make room for one.
         empty(fd)
         try:
             os.eventfd_write(fd, 1)

@@ -1,12 +1,15 @@
-"""Deadlines of connections, O(1) each, and next to nothing for a connection that is busy.
+"""Deadlines of connections, O(1) each, and next to nothing for a connection that is
+busy.
 
-A busy connection's deadline moves with every request and nearly never passes. So it is kept on the connection itself, and the wheel
-only knows a moment at which it is worth looking, never later than the deadline: setting a later one is two attributes. When that
-moment comes and the deadline has moved on, the connection is put where it belongs now (the lazy timers of the kernel's TCP and of
-nginx work like this).
+A busy connection's deadline moves with every request and nearly never passes. So it is
+kept on the connection itself, and the wheel only knows a moment at which it is worth
+looking, never later than the deadline: setting a later one is two attributes. When that
+moment comes and the deadline has moved on, the connection is put where it belongs now
+(the lazy timers of the kernel's TCP and of nginx work like this).
 
-The wheel's slots are 1/128 s wide: a deadline passes up to that much late, never early. It does not pass at all while its connection
-is queued, that is, ready and waiting for the worker: that is the worker's delay, not the client's.
+The wheel's slots are 1/128 s wide: a deadline passes up to that much late, never early.
+It does not pass at all while its connection is queued, that is, ready and waiting for
+the worker: that is the worker's delay, not the client's.
 """
 
 from __future__ import annotations
@@ -21,13 +24,17 @@ HEAD, BODY, WRITE, IDLE, LAST_CALL, LINGER = range(6)
 
 _NEVER = float("inf")
 _WIDTH = 1 / 128
-_RECHECK = 1 / 8  # seconds until a deadline is looked at again that had passed while its connection was queued
+_RECHECK = (
+    1 / 8
+)  # seconds until a deadline is looked at again that had passed while its connection was queued
 
 
 class Timed:
-    """Whoever has a deadline: `deadline` (int or None) is its kind, `due` (monotonic seconds) when it passes.
+    """Whoever has a deadline: `deadline` (int or None) is its kind, `due` (monotonic
+    seconds) when it passes.
 
-    `queued` (bool): it waits in the worker's queue, and no deadline is held against it meanwhile.
+    `queued` (bool): it waits in the worker's queue, and no deadline is held against it
+    meanwhile.
     """
 
     __slots__ = ("deadline", "due", "queued", "slot")
@@ -40,13 +47,17 @@ class Timed:
 
 
 class Deadlines:
-    """`durations` (list of float, seconds) by kind. A connection has one deadline at a time."""
+    """`durations` (list of float, seconds) by kind. A connection has one deadline at a
+    time.
+    """
 
     def __init__(self, durations: list[float]) -> None:
         self._durations = durations
         self.late: set[Timed] = set()  # those whose deadline has passed while they were queued
         self._wheel: dict[float, set[Timed]] = {}
-        self._slots: list[float] = []  # a heap of the wheel's keys, and of some that are gone from it
+        self._slots: list[
+            float
+        ] = []  # a heap of the wheel's keys, and of some that are gone from it
 
     def set(self, connection: Timed, kind: int, now: float) -> None:
         """Start the deadline `kind` afresh at `now` (monotonic seconds)."""
@@ -67,7 +78,9 @@ class Deadlines:
         self._take_out(connection)
 
     def next(self) -> float | None:
-        """When to call `expired()` next (monotonic seconds), or None. Not after the first deadline, perhaps before."""
+        """When to call `expired()` next (monotonic seconds), or None. Not after the
+        first deadline, perhaps before.
+        """
         slots = self._slots
         while slots and slots[0] not in self._wheel:
             heappop(slots)
@@ -104,7 +117,9 @@ class Deadlines:
 
     def _move(self, connection: Timed, due: float) -> None:
         self._take_out(connection)
-        connection.slot = slot = -(-due // _WIDTH) * _WIDTH  # rounded up; a power of two, so exactly
+        connection.slot = slot = (
+            -(-due // _WIDTH) * _WIDTH
+        )  # rounded up; a power of two, so exactly
         there = self._wheel.get(slot)
         if there is None:
             self._wheel[slot] = {connection}

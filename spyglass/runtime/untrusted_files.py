@@ -1,8 +1,11 @@
-"""Read a file that another user may have put in place: never wait for it, never follow its link, never read without bound.
+"""Read a file that another user may have put in place: never wait for it, never follow
+its link, never read without bound.
 
-A named pipe blocks open(2) until a writer comes, a device acts when it is opened, a symbolic link leads root to a file that its owner may
-not read, and a file may be larger than memory. All that an administrator's command, run as root, reads of an app's or a developer's files
-comes through here. So does the Master's own file in a directory that the app can write.
+A named pipe blocks open(2) until a writer comes, a device acts when it is opened, a
+symbolic link leads root to a file that its owner may not read, and a file may be larger
+than memory. All that an administrator's command, run as root, reads of an app's or a
+developer's files comes through here. So does the Master's own file in a directory that
+the app can write.
 """
 
 from __future__ import annotations
@@ -20,8 +23,9 @@ class NotRegularError(OSError):
 def read(path: str, most: int, *, links: bool = False) -> bytes:
     """Return the first `most` bytes of the regular file at `path`.
 
-    `links`: follow a symbolic link in the last component. Raise OSError when there is no such file or it cannot be read, ELOOP for a link
-    that is not followed, and NotRegularError for what is no regular file.
+    `links`: follow a symbolic link in the last component. Raise OSError when there is
+    no such file or it cannot be read, ELOOP for a link that is not followed, and
+    NotRegularError for what is no regular file.
     """
     fd = _open_regular(path) if links else os.open(path, _FLAGS | os.O_NOFOLLOW)
     try:
@@ -36,8 +40,9 @@ def read(path: str, most: int, *, links: bool = False) -> bytes:
 
 
 def _open_regular(path: str) -> int:
-    # A link may lead to a device, and opening a watchdog or a tape drive has effects. O_PATH opens the name only (open(2)); through
-    # /proc the very file that was looked at is opened, whatever the name leads to by then.
+    # A link may lead to a device, and opening a watchdog or a tape drive has effects.
+    # O_PATH opens the name only (open(2)); through /proc the very file that was looked
+    # at is opened, whatever the name leads to by then.
     name = os.open(path, os.O_PATH | os.O_CLOEXEC)
     try:
         _refuse_others(name, path)

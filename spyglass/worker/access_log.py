@@ -1,13 +1,17 @@
 """Writes the access log, and never waits for whoever reads it.
 
-Lines are collected and written once a turn of the loop, to where the log goes, stderr or the journal. That may be full: its reader is
-slow, or stands still (a stopped journald, a terminal after Ctrl-S), and write(2) would wait for it, with all clients waiting, too.
-O_NONBLOCK is no way out, for it belongs to the open file description that we share with whoever gave it to us, and with the app. So a
-socket, which is what the journal is, is asked not to wait message by message (MSG_DONTWAIT), a pipe is opened anew, which makes a
-description of our own, and of anything else poll(2) is asked first. What finds no room is kept and written when there is some. But only so
-much of it: beyond that lines are dropped, and counted.
+Lines are collected and written once a turn of the loop, to where the log goes, stderr
+or the journal. That may be full: its reader is slow, or stands still (a stopped
+journald, a terminal after Ctrl-S), and write(2) would wait for it, with all clients
+waiting, too. O_NONBLOCK is no way out, for it belongs to the open file description that
+we share with whoever gave it to us, and with the app. So a socket, which is what the
+journal is, is asked not to wait message by message (MSG_DONTWAIT), a pipe is opened
+anew, which makes a description of our own, and of anything else poll(2) is asked first.
+What finds no room is kept and written when there is some. But only so much of it:
+beyond that lines are dropped, and counted.
 
-Each write is of whole lines and no longer than PIPE_BUF, so that a pipe takes all of it or nothing, and lines of several workers never mix.
+Each write is of whole lines and no longer than PIPE_BUF, so that a pipe takes all of it
+or nothing, and lines of several workers never mix.
 """
 
 from __future__ import annotations
@@ -35,10 +39,12 @@ _KEPT = 256 << 10  # bytes of lines that wait for a reader
 
 
 class AccessLog:
-    """The access log as `setting` has it, of the worker whose loop is `loop`. All of it is the leader's.
+    """The access log as `setting` has it, of the worker whose loop is `loop`. All of it
+    is the leader's.
 
-    A line of the short form stands in the log like any other, behind the role, and where there is no journal the time and the pid. In all
-    other forms the line is for programs, and nothing is in front of it but, for the journal, its priority.
+    A line of the short form stands in the log like any other, behind the role, and
+    where there is no journal the time and the pid. In all other forms the line is for
+    programs, and nothing is in front of it but, for the journal, its priority.
     """
 
     def __init__(self, setting: bool | str, log: Log, loop: Loop) -> None:
@@ -56,15 +62,26 @@ class AccessLog:
 
     @property
     def due(self) -> bool:
-        """True when there is something to be written, and no reason why it could not be."""
+        """True when there is something to be written, and no reason why it could not
+        be.
+        """
         return bool(self._lines) and not self._waiting
 
-    def entry(self, listener: Listener, client: str, request: Request | None, line: str = "") -> Entry:
+    def entry(
+        self, listener: Listener, client: str, request: Request | None, line: str = ""
+    ) -> Entry:
         """What is known so far; see there."""
         name = self._listeners.get(listener.fd)
         if name is None:
             name = self._listeners[listener.fd] = str(listener)
-        return Entry(when=time.time(), pid=self._pid, listener=name, client=client, request=request, line=line)
+        return Entry(
+            when=time.time(),
+            pid=self._pid,
+            listener=name,
+            client=client,
+            request=request,
+            line=line,
+        )
 
     def add(self, entry: Entry) -> None:
         """Have the line of `entry` written at the end of this turn."""
@@ -84,7 +101,9 @@ class AccessLog:
 
     def _confess(self) -> None:
         lost, self._lost = self._lost, 0
-        self._keep(f"{self._log.start(WARNING)}{lost} line{'s' if lost > 1 else ''} of the access log lost: nobody was reading\n")
+        self._keep(
+            f"{self._log.start(WARNING)}{lost} line{'s' if lost > 1 else ''} of the access log lost: nobody was reading\n"
+        )
 
     def write(self) -> None:
         """Write so much as there is room for."""
@@ -134,7 +153,9 @@ class _Stream(socket.socket):
 
 
 def _outlet(log: int = 2) -> tuple[int, Callable[[bytes], int]]:
-    """A descriptor of the log's file, and what writes to it without waiting: gives the bytes written, or raises BlockingIOError."""
+    """A descriptor of the log's file, and what writes to it without waiting: gives the
+    bytes written, or raises BlockingIOError.
+    """
     try:
         mode = os.fstat(log).st_mode
         if stat.S_ISSOCK(mode):
@@ -153,7 +174,8 @@ def _outlet(log: int = 2) -> tuple[int, Callable[[bytes], int]]:
 
 
 def _polled(fd: int) -> tuple[int, Callable[[bytes], int]]:
-    # Two workers may both be told of the room for one; that is what is left of waiting, where neither of the better ways is to be had.
+    # Two workers may both be told of the room for one; that is what is left of waiting,
+    # where neither of the better ways is to be had.
     poll = select.poll()
     poll.register(fd, select.POLLOUT)
 

@@ -1,8 +1,10 @@
-"""Where large request bodies lie while they come: files without a name, in the service's cache directory.
+"""Where large request bodies lie while they come: files without a name, in the
+service's cache directory.
 
-Not in /tmp, which on Debian 13 is memory (systemd makes it a tmpfs of a tenth of it, DynamicUser= in systemd.exec(5)): an upload would
-take there what it is to be kept out of. Where there is no systemd that gives us a cache directory, or it cannot be written, it is
-the directory that tempfile chooses ($TMPDIR).
+Not in /tmp, which on Debian 13 is memory (systemd makes it a tmpfs of a tenth of it,
+DynamicUser= in systemd.exec(5)): an upload would take there what it is to be kept out
+of. Where there is no systemd that gives us a cache directory, or it cannot be written,
+it is the directory that tempfile chooses ($TMPDIR).
 """
 
 from __future__ import annotations
@@ -30,13 +32,17 @@ class Spool:
         self._log = log
 
     def open(self) -> BinaryIO:
-        """A file without a name: it is gone with this process, however that ends. OSError when there is none to be had."""
+        """A file without a name: it is gone with this process, however that ends.
+        OSError when there is none to be had.
+        """
         if self._directory:
             try:
                 return temporary_file(self._directory)
             except OSError as error:
                 if error.errno in FULL | _NO_DESCRIPTORS:
                     raise
-                self._log.error(f"no request body can be kept in {self._directory}: {error.strerror}; they go to $TMPDIR or /tmp")
+                self._log.error(
+                    f"no request body can be kept in {self._directory}: {error.strerror}; they go to $TMPDIR or /tmp"
+                )
                 self._directory = ""
         return temporary_file()

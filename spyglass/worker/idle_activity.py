@@ -1,14 +1,19 @@
-"""A worker's loop where `idle_ignore` is set: of who is there, not everybody puts off the leaving.
+"""A worker's loop where `idle_ignore` is set: of who is there, not everybody puts off
+the leaving.
 
-A connection puts it off, *counts*, from when it asks for something that is not ignored until it asks for something that is, or ends.
-One that has asked for nothing yet does not count, for nobody knows what it wants; but if that is how it ends, its end does, unless it
-came by an ignored listener.
+A connection puts it off, *counts*, from when it asks for something that is not ignored
+until it asks for something that is, or ends. One that has asked for nothing yet does
+not count, for nobody knows what it wants; but if that is how it ends, its end does,
+unless it came by an ignored listener.
 
-What counts is told to the Master by OPEN less IGNORED; and ACTIVITY is only written where something that counted ends. All that
-is open is waited for nonetheless: who is ignored is served like everybody. So that a monitor with a kept-alive connection is not
-waited for without end, the Master gives the order PART when nobody else is there: from then on each answer says "Connection: close",
-and each of these connections ends with its next request or, as ever, after keepalive_timeout. No end is earlier than it would have been
-without a warning, so no request is lost that would not have been (RFC 9112 9.5). The last to end tells the Master.
+What counts is told to the Master by OPEN less IGNORED; and ACTIVITY is only written
+where something that counted ends. All that is open is waited for nonetheless: who is
+ignored is served like everybody. So that a monitor with a kept-alive connection is not
+waited for without end, the Master gives the order PART when nobody else is there: from
+then on each answer says "Connection: close", and each of these connections ends with
+its next request or, as ever, after keepalive_timeout. No end is earlier than it would
+have been without a warning, so no request is lost that would not have been (RFC 9112
+9.5). The last to end tells the Master.
 """
 
 from __future__ import annotations
@@ -34,11 +39,15 @@ if TYPE_CHECKING:
 
 
 class IgnorableConnection(Connection):
-    """`counts` (bool): it puts off the leaving; `noted` (bool): when it ends, that was the end of something that did."""
+    """`counts` (bool): it puts off the leaving; `noted` (bool): when it ends, that was
+    the end of something that did.
+    """
 
     __slots__ = ("_ignored", "_ignoring", "counts", "noted")
 
-    def __init__(self, loop: IgnoringLoop, sock: socket.socket, address: Any, listener: Listener) -> None:
+    def __init__(
+        self, loop: IgnoringLoop, sock: socket.socket, address: Any, listener: Listener
+    ) -> None:
         super().__init__(loop, sock, address, listener)
         self._ignoring = loop
         self._ignored = loop.ignored.listener(listener.name)
@@ -57,7 +66,13 @@ class IgnoringLoop(Loop):
     """See above; `tell_master` makes the Master look at the scoreboard."""
 
     def __init__(
-        self, config: Config, app: App, listeners: list[Listener], slot: memoryview[int], log: Log, tell_master: Callable[[], None]
+        self,
+        config: Config,
+        app: App,
+        listeners: list[Listener],
+        slot: memoryview[int],
+        log: Log,
+        tell_master: Callable[[], None],
     ) -> None:
         super().__init__(config, app, listeners, slot, log)
         self.ignored = Ignored(config.idle_ignore)

@@ -1,13 +1,18 @@
-"""The worker's loop: one epoll over the listeners, the connections, the Master's bell and the signals.
+"""The worker's loop: one epoll over the listeners, the connections, the Master's bell
+and the signals.
 
-All of it belongs to the crew's leader (leader_followers.py). Calling the app can take the lead away, at which an exception leaves `turn()` in the
-middle. So a turn does first what calls no app: it takes note of all that is ready, sends what other threads have made, and checks the
-deadlines. Then it serves what is ready, in an order that outlives the leader.
+All of it belongs to the crew's leader (leader_followers.py). Calling the app can take
+the lead away, at which an exception leaves `turn()` in the middle. So a turn does first
+what calls no app: it takes note of all that is ready, sends what other threads have
+made, and checks the deadlines. Then it serves what is ready, in an order that outlives
+the leader.
 
-That order is one queue of connections, first come, first served. A connection stands in it at most once, also when it was not the socket
-that made it ready but an answer that is not finished. New clients are accepted to its end, no more of them than wait there already:
-the others stay in the kernel's queue, where a worker that has less to do can take them. After _TURN seconds, or a longer call, the turn
-is over: new events, signals and deadlines wait for no more than one call of the app.
+That order is one queue of connections, first come, first served. A connection stands in
+it at most once, also when it was not the socket that made it ready but an answer that
+is not finished. New clients are accepted to its end, no more of them than wait there
+already: the others stay in the kernel's queue, where a worker that has less to do can
+take them. After _TURN seconds, or a longer call, the turn is over: new events, signals
+and deadlines wait for no more than one call of the app.
 """
 
 from __future__ import annotations
@@ -58,15 +63,22 @@ _ANY = ("0.0.0.0", "::")  # noqa: S104, of what is bound already
 
 
 class Loop(Reception):
-    """Serves `app` on `listeners`, telling the Master about it in `slot` (cells of the scoreboard)."""
+    """Serves `app` on `listeners`, telling the Master about it in `slot` (cells of the
+    scoreboard).
+    """
 
-    def __init__(self, config: Config, app: App, listeners: list[Listener], slot: memoryview[int], log: Log) -> None:
+    def __init__(
+        self, config: Config, app: App, listeners: list[Listener], slot: memoryview[int], log: Log
+    ) -> None:
         self.app = app
         super().__init__(config, listeners, slot, log)
         self.base = base_environ(config.threads)
         self._bases: dict[int, dict[str, Any]] = {}
         spool = Spool(cache_directory(), log)
-        self.limits = Limits(config, Bodies(config.bodies_memory, config.bodies_disk, spool.open, self._make_room_for))
+        self.limits = Limits(
+            config,
+            Bodies(config.bodies_memory, config.bodies_disk, spool.open, self._make_room_for),
+        )
         self.body_timeout = config.body_timeout
         self.body_min_rate = config.body_min_rate
         self.heads = HeadParser()
@@ -76,7 +88,8 @@ class Loop(Reception):
         self.forwarded_headers = config.forwarded_headers
         self.proxy_protocol = config.proxy_protocol
         if config.proxy_protocol:
-            # Not with the first header: an import takes a descriptor, and its connection may have taken the last.
+            # Not with the first header: an import takes a descriptor, and its
+            # connection may have taken the last.
             import spyglass.worker.proxy_header  # noqa: F401
         self.write_timeout = config.write_timeout
         self.cutting = False
@@ -116,7 +129,9 @@ class Loop(Reception):
 
     # What the process asks for
 
-    def open_door(self, fd: int, callback: Callable[[], None], events: int = select.EPOLLIN) -> None:
+    def open_door(
+        self, fd: int, callback: Callable[[], None], events: int = select.EPOLLIN
+    ) -> None:
         """Call `callback` when `fd` is ready."""
         self._doors[fd] = callback
         self.ours.add(fd)
@@ -134,7 +149,9 @@ class Loop(Reception):
         self.crew.run(self)
 
     def lead(self, slow: int | None) -> None:
-        """Serve until drained, or until the lead is lost (Demoted). `slow` (fd) is of the one over which the last leader has lost it."""
+        """Serve until drained, or until the lead is lost (Demoted). `slow` (fd) is of
+        the one over which the last leader has lost it.
+        """
         if slow is not None:
             self.detach(slow)
         self._settle()
@@ -142,12 +159,16 @@ class Loop(Reception):
             self.turn()
         self._listen(False)
         if self._slot[scoreboard.HOLDS]:
-            self.log.warning(f"leaving after {self._graceful:g} s (graceful_timeout) though the app wants to stay awake")
+            self.log.warning(
+                f"leaving after {self._graceful:g} s (graceful_timeout) though the app wants to stay awake"
+            )
         if self.access is not None:
             self.access.write()
 
     def detach(self, fd: int) -> None:
-        """Another thread is at work for this connection: what its client sends meanwhile must wait, and not wake us again and again."""
+        """Another thread is at work for this connection: what its client sends
+        meanwhile must wait, and not wake us again and again.
+        """
         connection = self._connections.get(fd)
         if connection is not None:
             self.deadlines.clear(connection)
@@ -155,22 +176,29 @@ class Loop(Reception):
             if connection.watched:
                 self._epoll.unregister(fd)
                 connection.watched = 0
-        # One thread less to take the lead, should the next call be a long one: nobody is to wait for that.
+        # One thread less to take the lead, should the next call be a long one: nobody
+        # is to wait for that.
         self.holding = False
         self.held.let_go()
 
     def tell_after(self, requests: int, tell: Callable[[], None]) -> None:
-        """Call `tell` once, in the turn in which so many `requests` have been answered."""
+        """Call `tell` once, in the turn in which so many `requests` have been
+        answered.
+        """
         self._tell_at, self._tell = requests, tell
 
     def drain(self) -> None:
-        """Finish what was accepted and accept nothing new; cut what is left after `graceful_timeout`."""
+        """Finish what was accepted and accept nothing new; cut what is left after
+        `graceful_timeout`.
+        """
         if not self._cut_after:
             self._cut_after = monotonic() + self._graceful
         self.retire()
 
     def retire(self) -> None:
-        """The same, and cut nothing: nobody waits for the worker to be gone. Only the app may not hold it for longer than that."""
+        """The same, and cut nothing: nobody waits for the worker to be gone. Only the
+        app may not hold it for longer than that.
+        """
         if self.draining:
             return
         self.draining = True
@@ -181,10 +209,16 @@ class Loop(Reception):
             connection.last_call()
 
     def abandon(self, stray: Stray) -> None:
-        """In a process that the app has forked: let go of all that is the worker's. Who comes back from the app meets `stray`."""
-        self._epoll.close()  # first: it is shared, and to unregister here would be to unregister there (epoll(7))
+        """In a process that the app has forked: let go of all that is the worker's. Who
+        comes back from the app meets `stray`.
+        """
+        # First: it is shared, and to unregister here would be to unregister there
+        # (epoll(7))
+        self._epoll.close()
         for connection in self._connections.values():
-            connection.sock.close()  # a client waits for the end of its connection, and that is the end of the last copy
+            # A client waits for the end of its connection, and that is the end of the
+            # last copy
+            connection.sock.close()
         self.crew.abandon(stray.back)
         self.log = stray
 
@@ -200,20 +234,26 @@ class Loop(Reception):
         if len(self._connections) < _EVENTS:
             events = self._epoll.poll(patience)
         else:
-            # All of them: a deadline must not be held against a client because what it has sent was not among the first.
+            # All of them: a deadline must not be held against a client because what it
+            # has sent was not among the first.
             events = self._epoll.poll(patience, len(self._connections) + len(self.ours))
-        # Taken before the app is called: what a client sends meanwhile is read in the next turn, before its deadline is looked at.
-        # A worker that is busy keeps the others waiting; that is its time, not theirs.
+        # Taken before the app is called: what a client sends meanwhile is read in the
+        # next turn, before its deadline is looked at. A worker that is busy keeps the
+        # others waiting; that is its time, not theirs.
         heard_at = monotonic()
         if self._cut_after and patience is not None and heard_at > asked_at + patience + _LATE:
-            self._cut_after += heard_at - asked_at  # it has stood still (SIGSTOP, a frozen control group): nobody could finish meanwhile
+            self._cut_after += (
+                heard_at - asked_at
+            )  # it has stood still (SIGSTOP, a frozen control group): nobody could finish meanwhile
         if heard_at >= self._next_second:
             self._tell_the_time(heard_at)
         self._take_note(events)
         if self.crew.returned:
             self._take_back()
-        # Not by the time of this turn: between the look and the clock, or while waiting, all of the process may have stood still (SIGSTOP;
-        # the wait is over then without a look, PEP 475). What came before the last turn's time has been noted by now.
+        # Not by the time of this turn: between the look and the clock, or while
+        # waiting, all of the process may have stood still (SIGSTOP; the wait is over
+        # then without a look, PEP 475). What came before the last turn's time has been
+        # noted by now.
         now, self._heard_at = self._heard_at, heard_at
         self._expire(now)
         self._serve()
@@ -229,7 +269,8 @@ class Loop(Reception):
                     connection.queued = True
                     queue.append(connection)
             elif fd in self._doors:
-                # At once: a bell is reported only once, and a worker that was told to quiesce or drain must not accept one more.
+                # At once: a bell is reported only once, and a worker that was told to
+                # quiesce or drain must not accept one more.
                 self._doors[fd]()
             elif fd in self._listeners:
                 if self._listeners[fd] not in self._callers:
@@ -244,14 +285,16 @@ class Loop(Reception):
         now = monotonic()
         self.turn_ends = turn_ends = now + _TURN
         if len(queue) == 1 and not callers:
-            # Most turns of a worker that has little to do: nothing can be held, for nothing else waits.
+            # Most turns of a worker that has little to do: nothing can be held, for
+            # nothing else waits.
             connection = queue.popleft()
             connection.queued = False
             connection.handle()
             return
         held.begin(now, turn_ends)
         if queue and callers:
-            # No more than wait here already: the others are left to workers that have less to do.
+            # No more than wait here already: the others are left to workers that have
+            # less to do.
             for newcomer in self._accept_some(min(len(queue), _ACCEPTED_A_TURN)):
                 self._enqueue(newcomer)
         self.holding = (len(queue) > 1 or bool(callers)) and self.crew.ample
@@ -265,8 +308,9 @@ class Loop(Reception):
                 if now >= turn_ends:
                     return
         if not queue:
-            # Its request is most often there already, and then it need not be watched. It is served before the next is accepted:
-            # a client that waits behind a long call is still there for another worker.
+            # Its request is most often there already, and then it need not be watched.
+            # It is served before the next is accepted: a client that waits behind a
+            # long call is still there for another worker.
             for newcomer in self._accept_some(_ACCEPTED_A_TURN):
                 newcomer.handle()
                 now = monotonic()
@@ -294,7 +338,8 @@ class Loop(Reception):
             held.look(monotonic())
             held.let_go()
         if self.deadlines.late:
-            # What those clients have sent was not enough. One that never stops sending is always queued when the deadlines are checked.
+            # What those clients have sent was not enough. One that never stops sending
+            # is always queued when the deadlines are checked.
             for connection, kind in self.deadlines.overdue(self._heard_at):
                 self._expire_one(connection, kind)
         self._slot[scoreboard.SERVED] = self.served
@@ -305,7 +350,9 @@ class Loop(Reception):
             self.crew.resign()
 
     def _patience(self) -> float | None:
-        """Seconds until something falls due, or it is time to look whether it has; None: nothing will."""
+        """Seconds until something falls due, or it is time to look whether it has;
+        None: nothing will.
+        """
         if self._queue or self._callers or self.crew.returned:
             return 0
         due = self.deadlines.next()
@@ -318,7 +365,8 @@ class Loop(Reception):
         for when in (self._accept_after, self._room_after):
             if when:
                 due = min(due, when) if due is not None else when
-        # epoll_wait(2) counts in milliseconds and Python rounds up, so a deadline that woke us has passed.
+        # epoll_wait(2) counts in milliseconds and Python rounds up, so a deadline that
+        # woke us has passed.
         return None if due is None else max(0.0, min(due - monotonic(), LONGEST_WAIT))
 
     def _bell_rang(self, fd: int) -> None:
@@ -349,9 +397,13 @@ class Loop(Reception):
             connection.expire(kind)
 
     def _cut(self) -> None:
-        """End what has not ended in time. Again in each turn that is left: the lead may be lost in here, and calls may come back."""
+        """End what has not ended in time. Again in each turn that is left: the lead may
+        be lost in here, and calls may come back.
+        """
         if not self.cutting and self._connections:
-            self.log.warning(f"cutting {len(self._connections)} connections after {self._graceful:g} s of draining")
+            self.log.warning(
+                f"cutting {len(self._connections)} connections after {self._graceful:g} s of draining"
+            )
         self.cutting = True
         for connection in list(self._connections.values()):
             connection.cut()
@@ -359,7 +411,8 @@ class Loop(Reception):
     def _finished(self) -> bool:
         """True when nothing is left of what was to be finished, or of the time for it.
 
-        Calls that still run in other threads have some more, to come back, and so has the app, to end what was cut.
+        Calls that still run in other threads have some more, to come back, and so has
+        the app, to end what was cut.
         """
         if not self._open:
             return not self._slot[scoreboard.HOLDS] or monotonic() >= self._stay_until
@@ -376,12 +429,16 @@ class Loop(Reception):
         if base is None:
             base = self._bases[listener.fd] = self.base.copy()
             if listener.is_unix:
-                # PEP 3333 wants name and port never empty; a unix socket has neither, and its peer no address.
+                # PEP 3333 wants name and port never empty; a unix socket has neither,
+                # and its peer no address.
                 base.update(REMOTE_ADDR="", SERVER_NAME="localhost", SERVER_PORT="80")
             else:
                 host, port = listener.sock.getsockname()[:2]
-                # Of a socket for all addresses each connection knows better by which of them it came.
-                base.update(SERVER_NAME="" if host in _ANY else server_name(host), SERVER_PORT=str(port))
+                # Of a socket for all addresses each connection knows better by which of
+                # them it came.
+                base.update(
+                    SERVER_NAME="" if host in _ANY else server_name(host), SERVER_PORT=str(port)
+                )
         return base
 
     def watch(self, connection: Sender, events: int) -> None:
@@ -419,7 +476,9 @@ class Loop(Reception):
         self._enqueue(connection)
 
     def warn_once(self, connection: Connection, what: str) -> None:
-        """Tell the administrator what is probably a mistake in a configuration, and not again for each that connects."""
+        """Tell the administrator what is probably a mistake in a configuration, and not
+        again for each that connects.
+        """
         if what not in self._warned:
             self._warned.add(what)
             self.log.warning(f"{connection}: {what}")

@@ -1,4 +1,6 @@
-"""How a connection introduces itself where `proxy_protocol` is on: a PROXY header comes before all else."""
+"""How a connection introduces itself where `proxy_protocol` is on: a PROXY header comes
+before all else.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ _RECEIVE = 8 << 10
 
 
 class Greeting:
-    """Of `connection`, whose `peer` (an address; "" on a unix socket) has to be among the trusted_proxies."""
+    """Of `connection`, whose `peer` (an address; "" on a unix socket) has to be among
+    the trusted_proxies.
+    """
 
     __slots__ = ("_connection", "_loop", "_peer", "_preface")
 
@@ -31,9 +35,11 @@ class Greeting:
         self._preface = b""  # so much of the header has come
 
     def read(self) -> tuple[bytes, Endpoints | None] | None:
-        """What came behind the header, and what was told in it; None when there is more of it to come, or the connection was closed.
+        """What came behind the header, and what was told in it; None when there is more
+        of it to come, or the connection was closed.
 
-        Who may not send one is closed: it would not be believed, and without one nobody may come.
+        Who may not send one is closed: it would not be believed, and without one nobody
+        may come.
         """
         connection = self._connection
         if not trusted(self._loop.trusted_proxies).peer(self._peer):
@@ -58,7 +64,9 @@ class Greeting:
             return None
         except Exception as error:
             # It costs this connection, not the worker and all the others.
-            self._loop.log.error(f"{connection}: {blame(error)} while reading a PROXY header: {told_shortly(error)}")
+            self._loop.log.error(
+                f"{connection}: {blame(error)} while reading a PROXY header: {told_shortly(error)}"
+            )
             connection.close("its PROXY header cannot be read")
             return None
         if header is None:

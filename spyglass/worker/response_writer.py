@@ -1,12 +1,17 @@
-"""What leaves a connection: pieces of a response, in order, as far as its client takes them.
+"""What leaves a connection: pieces of a response, in order, as far as its client takes
+them.
 
-A piece is sent when it is there, with one exception: while more connections wait to be served in the same turn of the loop, a small answer
-that is complete is *held*, and all that are held leave together. Each send(2) may have to wake a client, most often a proxy on the same
-machine, and in a virtual machine, where that interrupts another processor, it can cost as much as to make the answer. Who waits for
-many clients at a time is woken once that way.
+A piece is sent when it is there, with one exception: while more connections wait to be
+served in the same turn of the loop, a small answer that is complete is *held*, and all
+that are held leave together. Each send(2) may have to wake a client, most often a proxy
+on the same machine, and in a virtual machine, where that interrupts another processor,
+it can cost as much as to make the answer. Who waits for many clients at a time is woken
+once that way.
 
-What is held waits for the calls of the app in between, for as long as these keep the interpreter's lock, and is lost if they end the
-process. So nothing is held while the app runs in another thread, and before a call that is not known to be quick all of it is sent.
+What is held waits for the calls of the app in between, for as long as these keep the
+interpreter's lock, and is lost if they end the process. So nothing is held while the
+app runs in another thread, and before a call that is not known to be quick all of it is
+sent.
 """
 
 from __future__ import annotations
@@ -28,7 +33,8 @@ if TYPE_CHECKING:
     from spyglass.worker.leader_followers import Piece
     from spyglass.worker.loop import Loop
 
-# A fast reader gives the others a turn after so much: its socket may be ready for more for as long as there is any.
+# A fast reader gives the others a turn after so much: its socket may be ready for more
+# for as long as there is any.
 _BYTES_A_TURN = 256 << 10
 _SMALL = 16 << 10  # bytes of an answer that may be held
 _HOLD = 0.001  # seconds for which one is, at the most
@@ -37,16 +43,20 @@ _TRIALS = 100  # calls in a row that must have been quick until a path is taken 
 _RELAPSE = 10_000  # the same, when one was not
 _MOST_PATHS = 1024
 _NEVER = float("inf")
-# What is to be done when it is the connection's turn: read, go on with the answer when the socket is ready, the same without waiting for
-# it, drop what comes, read the PROXY header that comes before all else, nothing before the app's call has come back from another thread,
-# close since the client takes nothing, close since others wait for its place, nothing any more.
+# What is to be done when it is the connection's turn: read, go on with the answer when
+# the socket is ready, the same without waiting for it, drop what comes, read the PROXY
+# header that comes before all else, nothing before the app's call has come back from
+# another thread, close since the client takes nothing, close since others wait for its
+# place, nothing any more.
 READING, RESPONDING, UNFINISHED, LINGERING, GREETING, AWAY, STALLED, DISMISSED, CLOSED = range(9)
 
 
 class Held:
-    """Answers that wait to be sent together, `pending`. `harmless` are the paths that may be called meanwhile, `called` is the last.
+    """Answers that wait to be sent together, `pending`. `harmless` are the paths that
+    may be called meanwhile, `called` is the last.
 
-    `look()` is to be called when the time (monotonic) is `look_at`, which is never after the end of the turn, and `let_go()` at that end.
+    `look()` is to be called when the time (monotonic) is `look_at`, which is never
+    after the end of the turn, and `let_go()` at that end.
     """
 
     def __init__(self) -> None:
@@ -67,13 +77,17 @@ class Held:
         self.look_at = 0.0 if self.pending or self.tried else turn_ends
 
     def add(self, connection: Sender) -> None:
-        """Call its `let_go()` at the end of the turn, or when that has lasted for _HOLD seconds."""
+        """Call its `let_go()` at the end of the turn, or when that has lasted for _HOLD
+        seconds.
+        """
         if not self.pending:
             self.look_at = min(self.look_at, self._until)
         self.pending.append(connection)
 
     def expect(self, path: str) -> None:
-        """A call at `path`, which is not that of the last one, is to be made. Unless it is known to be quick all is let go first."""
+        """A call at `path`, which is not that of the last one, is to be made. Unless it
+        is known to be quick all is let go first.
+        """
         if path in self.harmless:
             self.called = path
             return
@@ -82,7 +96,9 @@ class Held:
         self.look_at = 0.0
 
     def look(self, now: float) -> None:
-        """See whether the call was quick that was a trial, and whether it is time to let go."""
+        """See whether the call was quick that was a trial, and whether it is time to
+        let go.
+        """
         if self.tried:
             path, self.tried = self.tried, ""
             self._judge(path, now - self._tried_at <= _QUICK)
@@ -125,9 +141,22 @@ class Held:
 
 
 class Sender(Timed):
-    """The sending side of `sock` (non-blocking). `held` (bool) tells whether what is in `_out` waits for the end of the turn."""
+    """The sending side of `sock` (non-blocking). `held` (bool) tells whether what is in
+    `_out` waits for the end of the turn.
+    """
 
-    __slots__ = ("_exchange", "_loop", "_out", "_span", "_untaken", "condition", "fd", "held", "sock", "watched")
+    __slots__ = (
+        "_exchange",
+        "_loop",
+        "_out",
+        "_span",
+        "_untaken",
+        "condition",
+        "fd",
+        "held",
+        "sock",
+        "watched",
+    )
 
     def __init__(self, loop: Loop, sock: socket.socket, condition: int) -> None:
         super().__init__()
@@ -163,12 +192,19 @@ class Sender(Timed):
         raise NotImplementedError
 
     def _take(self, piece: Piece) -> bool:
-        """Send `piece`, or hold it; False when the client does not take all of it now, or the connection has ended."""
+        """Send `piece`, or hold it; False when the client does not take all of it now,
+        or the connection has ended.
+        """
         if isinstance(piece, bytes):
             if not piece:
                 return True
             exchange = self._exchange
-            if self._loop.holding and exchange is not None and exchange.complete and len(piece) <= _SMALL:
+            if (
+                self._loop.holding
+                and exchange is not None
+                and exchange.complete
+                and len(piece) <= _SMALL
+            ):
                 self._out = piece
                 self.held = True
                 self._loop.held.add(self)
@@ -198,7 +234,9 @@ class Sender(Timed):
         return self._flush()
 
     def _take_both(self, head: bytes, body: bytes) -> bool:
-        """Send a head and a body so large that making one of them costs more than a dearer system call."""
+        """Send a head and a body so large that making one of them costs more than a
+        dearer system call.
+        """
         try:
             sent = self.sock.sendmsg((head, body))
         except BlockingIOError:
@@ -208,11 +246,15 @@ class Sender(Timed):
             return False
         if sent == len(head) + len(body):
             return True
-        self._out = memoryview(body)[sent - len(head) :] if sent >= len(head) else head[sent:] + body
+        self._out = (
+            memoryview(body)[sent - len(head) :] if sent >= len(head) else head[sent:] + body
+        )
         return self._flush()
 
     def _flush(self) -> bool:
-        """Send what is pending; False when the client does not take all of it now, when it is more than a turn's, or at the end."""
+        """Send what is pending; False when the client does not take all of it now, when
+        it is more than a turn's, or at the end.
+        """
         self.held = False
         left = _BYTES_A_TURN
         try:
@@ -260,15 +302,19 @@ class Sender(Timed):
         self._out = b"" if sent == len(out) else memoryview(out)[sent:]
 
     def progresses(self) -> bool:
-        """True when the client has taken something since the socket was full, or since this was asked last.
+        """True when the client has taken something since the socket was full, or since
+        this was asked last.
 
-        The socket is ready again only when a third of it is free, which a slow reader may take longer for than it has.
+        The socket is ready again only when a third of it is free, which a slow reader
+        may take longer for than it has.
         """
         before, self._untaken = self._untaken, untaken(self.fd)
         return self._untaken < before
 
     def push(self, data: bytes) -> None:
-        """Send `data` before returning, for write(): the one call in which a slow reader holds up a thread (PEP 3333 wants it so)."""
+        """Send `data` before returning, for write(): the one call in which a slow
+        reader holds up a thread (PEP 3333 wants it so).
+        """
         left = memoryview(data)
         poll = select.poll()
         poll.register(self.fd, select.POLLOUT)

@@ -1,6 +1,7 @@
 """From `module:callable` to an app, saying whose fault it is when there is none.
 
-Runs in the zygote (or in each worker with `preload = false`), never in the Master: an import can crash, hang or exit.
+Runs in the zygote (or in each worker with `preload = false`), never in the Master: an
+import can crash, hang or exit.
 """
 
 from __future__ import annotations
@@ -27,13 +28,18 @@ _DEFAULT_NAMES = ("application", "app")
 
 
 def prepare(config: Config) -> None:
-    """Make this process the app's: working directory, import path, byte-code cache. Raises LoadError."""
+    """Make this process the app's: working directory, import path, byte-code cache.
+    Raises LoadError.
+    """
     try:
         os.chdir(config.directory)
     except OSError as error:
-        raise LoadError(f"directory {config.directory!r}: {error.strerror}", _advice(error)) from None
-    # The Master has looked into its path before there was an app to load, perhaps long ago; what was no directory then is remembered as
-    # such (sys.path_importer_cache), while for one the import system sees by itself that it has changed.
+        raise LoadError(
+            f"directory {config.directory!r}: {error.strerror}", _advice(error)
+        ) from None
+    # The Master has looked into its path before there was an app to load, perhaps long
+    # ago; what was no directory then is remembered as such (sys.path_importer_cache),
+    # while for one the import system sees by itself that it has changed.
     for path, finder in list(sys.path_importer_cache.items()):
         if finder is None and os.path.isdir(path):
             del sys.path_importer_cache[path]
@@ -45,7 +51,8 @@ def prepare(config: Config) -> None:
 
         venv.enter(config.venv, _advice)
     if sys.pycache_prefix is None and (cache := byte_code_cache()):
-        # In the unit's sandbox the app's own directory is read-only: without a cache each wake would compile it again.
+        # In the unit's sandbox the app's own directory is read-only: without a cache
+        # each wake would compile it again.
         from spyglass.zygote import byte_code_cache as byte_code
 
         byte_code.use(cache)
@@ -57,12 +64,16 @@ def byte_code_cache() -> str:
     return os.path.join(directory, "pycache") if directory else ""
 
 
-_ASYNCHRONOUS = 0x80 | 0x200  # CO_COROUTINE, CO_ASYNC_GENERATOR; `inspect`, which has the names, is slow to import
+_ASYNCHRONOUS = (
+    0x80 | 0x200
+)  # CO_COROUTINE, CO_ASYNC_GENERATOR; `inspect`, which has the names, is slow to import
 CodeType = type((lambda: None).__code__)
 
 
 def load(config: Config) -> App:
-    """The app that `config.app` names. Raises LoadError whatever the app's code does, short of crashing or hanging."""
+    """The app that `config.app` names. Raises LoadError whatever the app's code does,
+    short of crashing or hanging.
+    """
     where, name = _split(config)
     module = _load_file(where) if is_path(where) else _import(where, candidates(config))
     source = [path for path in [getattr(module, "__file__", None)] if path]
@@ -70,19 +81,33 @@ def load(config: Config) -> App:
     if name:
         app = _lookup(module, where, name, source)
     else:
-        found = [value for each in _DEFAULT_NAMES if (value := _attribute(module, each, source)) is not _ABSENT]
+        found = [
+            value
+            for each in _DEFAULT_NAMES
+            if (value := _attribute(module, each, source)) is not _ABSENT
+        ]
         if not found:
-            raise LoadError(f"module {where!r} has neither 'application' nor 'app': name it as {where}:NAME", files=source)
+            raise LoadError(
+                f"module {where!r} has neither 'application' nor 'app': name it as {where}:NAME",
+                files=source,
+            )
         app = found[0]
     if not callable(app):
-        raise LoadError(f"{config.app!r} is not callable: it is of type {type(app).__name__!r}", files=source)
+        raise LoadError(
+            f"{config.app!r} is not callable: it is of type {type(app).__name__!r}", files=source
+        )
     if _is_asynchronous(app):
-        raise LoadError(f"{config.app!r} is an ASGI app (async def): it needs an ASGI server, Spyglass serves WSGI", files=source)
+        raise LoadError(
+            f"{config.app!r} is an ASGI app (async def): it needs an ASGI server, Spyglass serves WSGI",
+            files=source,
+        )
     return app
 
 
 def _is_asynchronous(app: object) -> bool:
-    """True for what `async def` has made, and for objects that are called by such: Starlette, FastAPI, Quart, Django."""
+    """True for what `async def` has made, and for objects that are called by such:
+    Starlette, FastAPI, Quart, Django.
+    """
     try:
         code = getattr(app, "__code__", None) or getattr(type(app).__call__, "__code__", None)
         return isinstance(code, CodeType) and bool(code.co_flags & _ASYNCHRONOUS)
@@ -91,7 +116,9 @@ def _is_asynchronous(app: object) -> bool:
 
 
 def _split(config: Config) -> tuple[str, str]:
-    """The module or file that `config.app` names, and the name in it, which may be ""."""
+    """The module or file that `config.app` names, and the name in it, which may be
+    "".
+    """
     if config.app and ":" not in config.app:
         return config.app, ""
     where, _, name = (config.app or WELCOME).rpartition(":")
@@ -104,7 +131,8 @@ def module_of(config: Config) -> str:
 
 
 def post_fork(config: Config) -> Callable[[], object] | None:
-    """What each worker is to call before it accepts: the function post_fork() of the app's module, which has been loaded, if it has one.
+    """What each worker is to call before it accepts: the function post_fork() of the
+    app's module, which has been loaded, if it has one.
 
     Raises LoadError when there is something of that name that cannot be called.
     """
@@ -117,12 +145,17 @@ def post_fork(config: Config) -> Callable[[], object] | None:
     if found is _ABSENT or found is None:
         return None
     if not callable(found):
-        raise LoadError(f"{where}: post_fork is not callable: it is of type {type(found).__name__!r}", files=source)
+        raise LoadError(
+            f"{where}: post_fork is not callable: it is of type {type(found).__name__!r}",
+            files=source,
+        )
     return found
 
 
 def call(post_fork: Callable[[], object]) -> None:
-    """Raises LoadError whatever the app's function does, short of crashing or hanging."""
+    """Raises LoadError whatever the app's function does, short of crashing or
+    hanging.
+    """
     try:
         result = post_fork()
     except BaseException as error:
@@ -130,13 +163,16 @@ def call(post_fork: Callable[[], object]) -> None:
     if hasattr(result, "__await__"):
         if hasattr(result, "close"):
             result.close()  # or Python would warn of it, too
-        raise LoadError("post_fork: it is a coroutine function: nothing would ever run what it returns")
+        raise LoadError(
+            "post_fork: it is a coroutine function: nothing would ever run what it returns"
+        )
 
 
 def is_path(where: str, base: str = ".") -> bool:
     """True when `where` names a file (relative to the directory `base`), not a module.
 
-    "blog.wsgi" may be either, and is the module in every Django project: it is a file where there is one of that name.
+    "blog.wsgi" may be either, and is the module in every Django project: it is a file
+    where there is one of that name.
     """
     if "/" in where or where.endswith(".py"):
         return True
@@ -144,7 +180,9 @@ def is_path(where: str, base: str = ".") -> bool:
 
 
 def candidates(config: Config) -> list[str]:
-    """The files that would decide what `config.app` is, whether they exist or not: what to watch when it cannot be loaded."""
+    """The files that would decide what `config.app` is, whether they exist or not: what
+    to watch when it cannot be loaded.
+    """
     where = (config.app or WELCOME).rpartition(":")[0] or config.app
     base = os.path.abspath(config.directory)
     file = [os.path.join(base, where)]
@@ -210,7 +248,9 @@ def _lookup(module: ModuleType, where: str, name: str, source: list[str]) -> obj
 
 
 def _attribute(owner: object, name: str, source: list[str]) -> object:
-    """The attribute, or _ABSENT; a module's __getattr__ (PEP 562) may raise anything."""
+    """The attribute, or _ABSENT; a module's __getattr__ (PEP 562) may raise
+    anything.
+    """
     try:
         return getattr(owner, name, _ABSENT)
     except BaseException as error:
@@ -218,12 +258,18 @@ def _attribute(owner: object, name: str, source: list[str]) -> object:
 
 
 def failure(error: BaseException, files: Iterable[str] = (), doing: str = "") -> LoadError:
-    """What `error`, raised by the app's code while it was `doing` something else than being loaded, means for those who have to mend it."""
+    """What `error`, raised by the app's code while it was `doing` something else than
+    being loaded, means for those who have to mend it.
+    """
     try:
         return _failure(error, files, doing)
     except BaseException:  # the app's again: looking at an error runs its code
         line = f"{name_of(error)}: {words_of(error)}".removesuffix(": ")
-        return LoadError(f"{doing}: {line}" if doing else line, "(no traceback: looking at this error raises another)", list(files))
+        return LoadError(
+            f"{doing}: {line}" if doing else line,
+            "(no traceback: looking at this error raises another)",
+            list(files),
+        )
 
 
 def _failure(error: BaseException, files: Iterable[str], doing: str) -> LoadError:
@@ -232,17 +278,22 @@ def _failure(error: BaseException, files: Iterable[str], doing: str) -> LoadErro
     text = words_of(error).strip().partition("\n")[0]
     line = f"{name_of(error)}: {text}" if text else name_of(error)
     trace = _without_us(error.__traceback__)
-    # Without a frame of the app's (nothing of that name to import) the summary says it all, but for where a syntax error stands.
+    # Without a frame of the app's (nothing of that name to import) the summary says it
+    # all, but for where a syntax error stands.
     details = ""
     if trace is not None or isinstance(error, SyntaxError):
         lines = traceback.format_exception(type(error), error, trace)
-        details = "".join(lines if trace is not None else ["Traceback (most recent call last):\n", *lines]).rstrip()
+        details = "".join(
+            lines if trace is not None else ["Traceback (most recent call last):\n", *lines]
+        ).rstrip()
     named = [frame.filename for frame in traceback.extract_tb(trace)]
     if isinstance(error, SyntaxError) and error.filename:
         named.append(error.filename)
         line = f"{name_of(error)}: {error.msg} ({error.filename}, line {error.lineno})"
     if isinstance(error, SystemExit):
-        line = f"the app called sys.exit({error.code!r})" + ("" if doing else " while it was being loaded")
+        line = f"the app called sys.exit({error.code!r})" + (
+            "" if doing else " while it was being loaded"
+        )
     if isinstance(error, ModuleNotFoundError) and error.name:
         named += _sources(os.getcwd(), error.name)
     watched = [path for path in (*files, *named) if not path.startswith("<")]
@@ -254,7 +305,9 @@ def _failure(error: BaseException, files: Iterable[str], doing: str) -> LoadErro
 
 
 def _is_damaged(trace: TracebackType) -> bool:
-    """Whether the error is one of reading byte code. Python looks at the head of such a file, and believes the rest."""
+    """Whether the error is one of reading byte code. Python looks at the head of such a
+    file, and believes the rest.
+    """
     while trace.tb_next is not None:
         trace = trace.tb_next
     code = trace.tb_frame.f_code
@@ -262,7 +315,8 @@ def _is_damaged(trace: TracebackType) -> bool:
 
 
 def _forget_byte_code() -> str:
-    # A crash of the machine can leave such a file, and nobody would ever write it anew, for its head is right.
+    # A crash of the machine can leave such a file, and nobody would ever write it anew,
+    # for its head is right.
     if sys.pycache_prefix is None or sys.pycache_prefix != byte_code_cache():
         return "remove the __pycache__ of that module"
     import shutil
@@ -282,7 +336,8 @@ def _advice(error: BaseException) -> str:
 
 
 def _without_us(trace: TracebackType | None) -> TracebackType | None:
-    # The first frames are this file's and the import system's: they tell the app's author nothing.
+    # The first frames are this file's and the import system's: they tell the app's
+    # author nothing.
     while trace is not None:
         filename = trace.tb_frame.f_code.co_filename
         if filename != __file__ and not filename.startswith("<frozen importlib"):

@@ -1,10 +1,13 @@
 """Byte code that an app's wake reads, and where what it compiles goes.
 
-The app's code is read-only in its unit, so what is compiled there goes to the cache directory (sys.pycache_prefix). Python then no longer
-looks at the __pycache__ beside a module, where pip and Debian have put byte code when they installed it. The loader here looks there
-first. What is not there, or is of another source, is read from the cache directory or compiled into it.
+The app's code is read-only in its unit, so what is compiled there goes to the cache
+directory (sys.pycache_prefix). Python then no longer looks at the __pycache__ beside a
+module, where pip and Debian have put byte code when they installed it. The loader here
+looks there first. What is not there, or is of another source, is read from the cache
+directory or compiled into it.
 
-Code that is deployed into a new directory each time leaves byte code of the old ones in the cache. sweep() removes it.
+Code that is deployed into a new directory each time leaves byte code of the old ones in
+the cache. sweep() removes it.
 """
 
 from __future__ import annotations
@@ -23,10 +26,15 @@ else:
     SourceFileLoader = external.SourceFileLoader
 
 _TAG = sys.implementation.cache_tag + (f".opt-{sys.flags.optimize}" if sys.flags.optimize else "")
-_TIMESTAMP, _UNCHECKED_HASH = 0, 1  # how byte code is told from that of another source (PEP 552); a checked hash is left to Python
+_TIMESTAMP, _UNCHECKED_HASH = (
+    0,
+    1,
+)  # how byte code is told from that of another source (PEP 552); a checked hash is left to Python
 
 _DAY = 86400.0
-_UNUSED = 3 * _DAY  # seconds after which byte code of code that lies elsewhere is not waited for any more
+_UNUSED = (
+    3 * _DAY
+)  # seconds after which byte code of code that lies elsewhere is not waited for any more
 _MOST = 100_000  # files that are looked at in one sweep
 _STAMP = ".swept"
 
@@ -45,7 +53,9 @@ class Loader(SourceFileLoader):
 
 def _beside(path: str, name: str) -> CodeType | None:
     folder, file = os.path.split(path)
-    with open(f"{folder}/__pycache__/{file.rpartition('.')[0]}.{_TAG}.pyc", "rb", buffering=0) as stream:
+    with open(
+        f"{folder}/__pycache__/{file.rpartition('.')[0]}.{_TAG}.pyc", "rb", buffering=0
+    ) as stream:
         data = stream.readall()
     if data[:4] != external.MAGIC_NUMBER:
         return None
@@ -65,7 +75,9 @@ def _word(number: int) -> bytes:
 
 
 def use(cache: str) -> None:
-    """From now on byte code is read from beside each module or from the directory `cache`, and written to the latter."""
+    """From now on byte code is read from beside each module or from the directory
+    `cache`, and written to the latter.
+    """
     sys.pycache_prefix = cache
     sys.dont_write_bytecode = False
     loaders = [
@@ -75,21 +87,27 @@ def use(cache: str) -> None:
     # Before Python's own, which takes whatever is a directory.
     names = [getattr(hook, "__name__", "") for hook in sys.path_hooks]
     own = "path_hook_for_FileFinder"
-    sys.path_hooks.insert(names.index(own) if own in names else len(names), external.FileFinder.path_hook(*loaders))
+    sys.path_hooks.insert(
+        names.index(own) if own in names else len(names), external.FileFinder.path_hook(*loaders)
+    )
     sys.path_importer_cache.clear()
 
 
 def sweep(cache: str, used: Iterable[str]) -> None:
-    """Remove unused byte code from the directory `cache`; not more often than once a day, and never raising.
+    """Remove unused byte code from the directory `cache`; not more often than once a
+    day, and never raising.
 
-    That is what was compiled from a file that is gone or by another Python. Of files that are neither below a directory of `used` nor have
-    been read for three days it is removed as well: earlier releases are often left where they are.
+    That is what was compiled from a file that is gone or by another Python. Of files
+    that are neither below a directory of `used` nor have been read for three days it is
+    removed as well: earlier releases are often left where they are.
     """
     stamp = os.path.join(cache, _STAMP)
     try:
         if os.lstat(stamp).st_mtime > time.time() - _DAY:
             return
-        os.unlink(stamp)  # not opened: the app may have put a named pipe there, or a link to another file
+        os.unlink(
+            stamp
+        )  # not opened: the app may have put a named pipe there, or a link to another file
     except OSError:
         pass
     try:

@@ -1,8 +1,11 @@
-"""The zygote: forked from the Master, loads the app once, and forks the workers from itself.
+"""The zygote: forked from the Master, loads the app once, and forks the workers from
+itself.
 
-It owns everything the app did while it was imported; when it goes, all of that goes back to the kernel. It is told what to do over
-a channel, one message a packet, and tells its Master over the same: FAILED, SPAWNED, UNFIT, DIED. It reaps its workers, for it is
-their parent. The end of the channel means: leave, when the last of the workers has.
+It owns everything the app did while it was imported; when it goes, all of that goes
+back to the kernel. It is told what to do over a channel, one message a packet, and
+tells its Master over the same: FAILED, SPAWNED, UNFIT, DIED. It reaps its workers, for
+it is their parent. The end of the channel means: leave, when the last of the workers
+has.
 """
 
 from __future__ import annotations
@@ -37,12 +40,16 @@ if TYPE_CHECKING:
     from spyglass.zygote.app_loader import App
     from spyglass.zygote.fork_safety import Found
 
-# Both ways a message is its kind and its facts, numbers and texts, in UTF-8 with a NUL between them. The app can write to the channel as
-# well, for it runs where the channel is: so nothing is taken from it that makes more of bytes than that, as marshal and pickle would.
+# Both ways a message is its kind and its facts, numbers and texts, in UTF-8 with a NUL
+# between them. The app can write to the channel as well, for it runs where the channel
+# is: so nothing is taken from it that makes more of bytes than that, as marshal and
+# pickle would.
 SPAWN = "spawn"  # slot
 FAILED = "failed"  # summary, details, files
 SPAWNED = "spawned"  # slot, pid; by the zygote, and by the worker itself
-UNFIT = "unfit"  # slot, whether it was loading, summary, details, files: why a worker, which says so itself, cannot begin to work
+# Slot, whether it was loading, summary, details, files: why a worker, which says so
+# itself, cannot begin to work
+UNFIT = "unfit"
 DIED = "died"  # slot, pid, wait status
 CANNOT = "cannot"  # slot, why: the fork failed
 # In a rehearsal (check.py) as well:
@@ -51,8 +58,15 @@ FOUND = "found"  # whether it is grave, and settled; what, why, locked
 READY = "ready"  # milliseconds, whether there was a post_fork()
 # How many numbers and how many texts each has; what follows those is the list of files.
 _SHAPES = {
-    SPAWN: (1, 0), FAILED: (0, 2), SPAWNED: (2, 0), UNFIT: (2, 2), DIED: (3, 0), CANNOT: (1, 1),
-    LOADED: (2, 0), FOUND: (2, 3), READY: (2, 0),
+    SPAWN: (1, 0),
+    FAILED: (0, 2),
+    SPAWNED: (2, 0),
+    UNFIT: (2, 2),
+    DIED: (3, 0),
+    CANNOT: (1, 1),
+    LOADED: (2, 0),
+    FOUND: (2, 3),
+    READY: (2, 0),
 }
 _WITH_FILES = (FAILED, UNFIT)
 _DIGITS = 18  # of the largest number
@@ -62,9 +76,17 @@ _LOOK = 50  # milliseconds between two looks at whether the app still holds off 
 _THREAD_STARTS = 2.0  # seconds
 
 LARGEST = 128 << 10  # of a message; a packet is sent whole or not at all (unix(7), SOCK_SEQPACKET)
-# Recorded and not acted on: they come to the whole group (systemd, a terminal) and the Master decides what they mean.
+# Recorded and not acted on: they come to the whole group (systemd, a terminal) and the
+# Master decides what they mean.
 _TOLD_TO_END = (signal.SIGTERM, signal.SIGQUIT)
-_SIGNALS_OF_A_WORKER = (*_TOLD_TO_END, signal.SIGINT, signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGTSTP)
+_SIGNALS_OF_A_WORKER = (
+    *_TOLD_TO_END,
+    signal.SIGINT,
+    signal.SIGHUP,
+    signal.SIGTTIN,
+    signal.SIGTTOU,
+    signal.SIGTSTP,
+)
 _SIGNALS = (*_SIGNALS_OF_A_WORKER, signal.SIGCHLD)
 
 
@@ -72,9 +94,15 @@ def send(channel: socket.socket, *message: Any) -> bool:
     """Send one message; False when the other end has gone."""
     fields: list[str] = []
     for fact in message:
-        fields += fact if isinstance(fact, list) else [str(int(fact)) if isinstance(fact, int) else fact]
+        fields += (
+            fact if isinstance(fact, list) else [str(int(fact)) if isinstance(fact, int) else fact]
+        )
     try:
-        channel.send("\0".join([field.replace("\0", " ") for field in fields]).encode("utf-8", "surrogatepass"))
+        channel.send(
+            "\0".join([field.replace("\0", " ") for field in fields]).encode(
+                "utf-8", "surrogatepass"
+            )
+        )
     except OSError:
         return False
     return True
@@ -83,13 +111,14 @@ def send(channel: socket.socket, *message: Any) -> bool:
 def receive(channel: socket.socket) -> tuple[Any, ...] | None:
     """The next message, None at the end of the channel.
 
-    Raises BlockingIOError when there is none on a non-blocking one, ValueError when it is none that could have been sent.
+    Raises BlockingIOError when there is none on a non-blocking one, ValueError when it
+    is none that could have been sent.
     """
     try:
         packet = channel.recv(LARGEST)
     except ConnectionResetError:
-        # The other end was closed with commands of ours unread. The kernel says so first, and only once; what the other end had to
-        # say is still in the queue.
+        # The other end was closed with commands of ours unread. The kernel says so
+        # first, and only once; what the other end had to say is still in the queue.
         packet = channel.recv(LARGEST)
     if packet:
         return parse(packet)
@@ -109,15 +138,24 @@ def parse(packet: bytes) -> tuple[Any, ...]:
     due, rest = fields[: numbers + texts], fields[numbers + texts :]
     if len(due) < numbers + texts or (rest and kind not in _WITH_FILES):
         raise ValueError(f"not what is told as {kind!r}")
-    if not all(field.isascii() and field.isdigit() and len(field) <= _DIGITS for field in due[:numbers]):
+    if not all(
+        field.isascii() and field.isdigit() and len(field) <= _DIGITS for field in due[:numbers]
+    ):
         raise ValueError(f"not a number in what is told as {kind!r}")
-    return (kind, *map(int, due[:numbers]), *due[numbers:], *([rest] if kind in _WITH_FILES else []))
+    return (
+        kind,
+        *map(int, due[:numbers]),
+        *due[numbers:],
+        *([rest] if kind in _WITH_FILES else []),
+    )
 
 
 class Watch:
-    """What is new in this process after the code beneath its `with`: descriptors `fds` and threads `tids` (set of int).
+    """What is new in this process after the code beneath its `with`: descriptors `fds`
+    and threads `tids` (set of int).
 
-    `carers` are the names of the modules whose code has registered functions for a fork there. To know that costs a wake some 100 us.
+    `carers` are the names of the modules whose code has registered functions for a fork
+    there. To know that costs a wake some 100 us.
     """
 
     def __enter__(self) -> Watch:
@@ -162,9 +200,13 @@ def _is_open(fd: int) -> bool:
 
 
 class Zygote:
-    """One generation's parent. `first` (bool): this is the first try at loading, so a crash leaves its traceback in the journal."""
+    """One generation's parent. `first` (bool): this is the first try at loading, so a
+    crash leaves its traceback in the journal.
+    """
 
-    def __init__(self, config: Config, shared: Shared, number: int, channel: socket.socket, log: Log) -> None:
+    def __init__(
+        self, config: Config, shared: Shared, number: int, channel: socket.socket, log: Log
+    ) -> None:
         self._config = config
         self._shared = shared
         self._cells = shared.board.slot(number)
@@ -180,7 +222,9 @@ class Zygote:
         self._stray = False  # this is a process that the app has forked
 
     def run(self, first: bool) -> None:
-        """Load, then fork and reap until the channel ends and the last worker has gone. Returns in the workers, too."""
+        """Load, then fork and reap until the channel ends and the last worker has gone.
+        Returns in the workers, too.
+        """
         _print_by_lines()
         if first:
             faulthandler.enable(2, all_threads=True)
@@ -192,16 +236,20 @@ class Zygote:
         spyglass._serving = self._shared, self._config
         self._signals.forget_in_children(lambda: _SIGNALS_OF_A_WORKER if self._forking else ())
         os.register_at_fork(after_in_child=self._forked)
-        # Nothing made while loading is garbage worth looking for, and what survives is never to be looked at again: the
-        # collector's marks would copy every shared page.
+        # Nothing made while loading is garbage worth looking for, and what survives is
+        # never to be looked at again: the collector's marks would copy every shared
+        # page.
         gc.disable()
-        # Until there is an app nothing is lost with us. One that hangs when it is imported would not notice the Master's death, and keep
-        # systemd, and who comes meanwhile, waiting for as long as a stop may take.
+        # Until there is an app nothing is lost with us. One that hangs when it is
+        # imported would not notice the Master's death, and keep systemd, and who comes
+        # meanwhile, waiting for as long as a stop may take.
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         if not self._load():
             return
         gc.freeze()
-        if self._app is not None:  # what is still to be loaded, in each worker, leaves its traceback the first time only
+        if (
+            self._app is not None
+        ):  # what is still to be loaded, in each worker, leaves its traceback the first time only
             faulthandler.enable(2, all_threads=True)
         self._signals.install()  # the app may have set its own
         poll = select.poll()
@@ -218,7 +266,9 @@ class Zygote:
             self._reap()
         self._cells[scoreboard.STATE] = scoreboard.LEAVING
         if self._cells[scoreboard.HOLDS]:
-            self._log.warning(f"leaving after {self._config.graceful_timeout:g} s (graceful_timeout) though the app wants to stay awake")
+            self._log.warning(
+                f"leaving after {self._config.graceful_timeout:g} s (graceful_timeout) though the app wants to stay awake"
+            )
 
     def _load(self) -> bool:
         try:
@@ -250,7 +300,9 @@ class Zygote:
         self._look(watch)
 
     def _look(self, watch: Watch) -> None:
-        """At what the app has made that was not there before. Raises LoadError if it must not be there in a worker."""
+        """At what the app has made that was not there before. Raises LoadError if it
+        must not be there in a worker.
+        """
         if not self._config.preload or not (watch.fds or watch.tids):
             return
         from spyglass.zygote import fork_safety as inherited
@@ -270,19 +322,24 @@ class Zygote:
         from spyglass.zygote import fork_safety as inherited
 
         def found() -> list[Found]:
-            return inherited.Look(watch.fds, watch.tids, watch.carers, self._post_fork is not None, trace).found()
+            return inherited.Look(
+                watch.fds, watch.tids, watch.carers, self._post_fork is not None, trace
+            ).found()
 
         if not any(each.grave for each in found()):
             return found()
-        # The collector is off while the app is loaded: what the app has let go of may still be there, such as a connection in a cycle.
+        # The collector is off while the app is loaded: what the app has let go of may
+        # still be there, such as a connection in a cycle.
         gc.collect()
         watch.look()
         return found()
 
     def _forked(self) -> None:
-        """In every new process. Those that the app forks while it loads are its own affair, and have nothing of ours.
+        """In every new process. Those that the app forks while it loads are its own
+        affair, and have nothing of ours.
 
-        With a listener they would keep the port after our end. With the channel and the life line they would hide the end of one of us.
+        With a listener they would keep the port after our end. With the channel and the
+        life line they would hide the end of one of us.
         """
         if not self._forking:
             self._stray = True
@@ -290,10 +347,14 @@ class Zygote:
             self._shared.abandon()
 
     def _end_strays(self, error: LoadError | None = None) -> None:
-        """The app has been loaded, or not; but for one that has come back from a fork of the app's, this is the end."""
+        """The app has been loaded, or not; but for one that has come back from a fork
+        of the app's, this is the end.
+        """
         if self._stray:
             how = f": {error.summary}\n{error.details}".rstrip() if error else ""
-            self._log.child("stray").warning(f"a process that the app has forked came back from loading it, and is ended{how}")
+            self._log.child("stray").warning(
+                f"a process that the app has forked came back from loading it, and is ended{how}"
+            )
             os._exit(1)
 
     def _obey(self) -> int | None:
@@ -324,8 +385,9 @@ class Zygote:
 
     @staticmethod
     def _learn_threads() -> None:
-        """The first worker, for which somebody waits, goes without, and learns it after its first answer. Of the others the first call
-        may be a long one, from which nobody could take the lead before that.
+        """The first worker, for which somebody waits, goes without, and learns it after
+        its first answer. Of the others the first call may be a long one, from which
+        nobody could take the lead before that.
         """
         try:
             import threading  # noqa: F401
@@ -333,7 +395,8 @@ class Zygote:
             pass  # no descriptor is left
 
     def _become_worker(self, slot: int) -> None:
-        # The zygote says so, too, and may have been killed before it could. A worker of which nobody has heard could not be told to leave.
+        # The zygote says so, too, and may have been killed before it could. A worker of
+        # which nobody has heard could not be told to leave.
         if not send(self._channel, SPAWNED, slot, os.getpid()):
             os._exit(0)
         scoreboard.claim(self._shared.board.slot(slot), self._shared.ring)
@@ -351,7 +414,8 @@ class Zygote:
         self._serve(slot, log)
 
     def _or_leave(self, slot: int, do: Callable[[], None]) -> None:
-        """In a worker: let the app `do` what it has to, or tell the Master why that cannot be, and be no more.
+        """In a worker: let the app `do` what it has to, or tell the Master why that
+        cannot be, and be no more.
 
         SIGTERM ends it at once meanwhile, for the same reason as in the zygote.
         """
@@ -368,12 +432,15 @@ class Zygote:
         report_failure(self._channel, error, UNFIT, slot, self._app is None)
         if not count_threads():
             raise SystemExit(1) from None
-        # It would wait for them to end; the app has not got far enough to have anything to finish.
+        # It would wait for them to end; the app has not got far enough to have anything
+        # to finish.
         flush()
         os._exit(1)
 
     def _make_loop(self, slot: int, log: Log) -> Loop:
-        """In a worker: what it will serve with, or its end where the app does not leave it what that takes."""
+        """In a worker: what it will serve with, or its end where the app does not leave
+        it what that takes.
+        """
         from spyglass.worker.main import make_loop
 
         assert self._app is not None
@@ -388,17 +455,22 @@ class Zygote:
 
         loop = self._make_loop(slot, log)
         self._channel.close()
-        if "/spyglass/" in os.environ.get("STATE_DIRECTORY", ""):  # as refused.sandboxed(), which only failures pay for
+        if "/spyglass/" in os.environ.get(
+            "STATE_DIRECTORY", ""
+        ):  # as refused.sandboxed(), which only failures pay for
             log.expect_refusals()
         work(loop, self._shared, slot, log, self._signals)
 
     @property
     def _held(self) -> bool:
-        """Whether a thread that the app has started in here wants to stay awake, and may."""
+        """Whether a thread that the app has started in here wants to stay awake, and
+        may.
+        """
         return self._cells[scoreboard.HOLDS] > 0 and monotonic() < self._leave_by
 
     def _reap(self) -> None:
-        # Only our own workers: a process that the app started while loading is the app's to wait for.
+        # Only our own workers: a process that the app started while loading is the
+        # app's to wait for.
         for pid, slot in list(self._workers.items()):
             try:
                 reaped, status = os.waitpid(pid, os.WNOHANG)
@@ -410,7 +482,9 @@ class Zygote:
 
 
 def _print_by_lines() -> None:
-    """Have what the app prints written when its line ends. The journal is no terminal, so Python would keep it until 8 KiB are together."""
+    """Have what the app prints written when its line ends. The journal is no terminal,
+    so Python would keep it until 8 KiB are together.
+    """
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
@@ -419,10 +493,12 @@ def _print_by_lines() -> None:
 
 
 def _keep_modules() -> None:
-    """Have each module of ours go on with these of the standard library as they are now.
+    """Have each module of ours go on with these of the standard library as they are
+    now.
 
-    An app may put others' functions into them, or take them out: gevent removes select.epoll, and exchanges os.fork and time.sleep. What it
-    does there is for the app's code, and not for a loop that runs in threads of the operating system.
+    An app may put others' functions into them, or take them out: gevent removes
+    select.epoll, and exchanges os.fork and time.sleep. What it does there is for the
+    app's code, and not for a loop that runs in threads of the operating system.
     """
     kept = {}
     for name in ("gc", "os", "select", "time"):
@@ -435,10 +511,13 @@ def _keep_modules() -> None:
 
 
 def check_threads() -> None:
-    """Raise LoadError when a thread that the app starts would not run while others wait.
+    """Raise LoadError when a thread that the app starts would not run while others
+    wait.
 
-    gevent and eventlet put tasks of their own in the place of Python's threads. They run only while the thread that has started them lets
-    them, and a worker waits in threads of the operating system. Such an app would be served until it starts one, and then hang.
+    gevent and eventlet put tasks of their own in the place of Python's threads. They
+    run only while the thread that has started them lets them, and a worker waits in
+    threads of the operating system. Such an app would be served until it starts one,
+    and then hang.
     """
     now = sys.modules["_thread"]
     if now.start_new_thread is start_new_thread:
@@ -455,10 +534,12 @@ def check_threads() -> None:
 
 
 def _disown_children() -> None:
-    """In a worker: what the app has started by multiprocessing in the zygote, such as a pool, is not the worker's.
+    """In a worker: what the app has started by multiprocessing in the zygote, such as a
+    pool, is not the worker's.
 
-    At its exit multiprocessing terminates all children that it knows of; one of a pool dies with the lock of the pool's queue, and the
-    zygote would wait for that lock for ever. In processes of its own multiprocessing does the same as here.
+    At its exit multiprocessing terminates all children that it knows of; one of a pool
+    dies with the lock of the pool's queue, and the zygote would wait for that lock for
+    ever. In processes of its own multiprocessing does the same as here.
     """
     children = getattr(sys.modules.get("multiprocessing.process"), "_children", None)
     if isinstance(children, set):

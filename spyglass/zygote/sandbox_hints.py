@@ -1,8 +1,11 @@
-"""What an app's error has to do with the sandbox it runs in, and which setting takes the refusal back.
+"""What an app's error has to do with the sandbox it runs in, and which setting takes
+the refusal back.
 
-A refusal of the sandbox is an ordinary error, and its traceback says what the app wanted, not why it could not. Whoever has caught one asks
-here, in the very process that met it: only there "may I enter this directory" has the right answer. Never on the wake path, only when
-something has failed. docs/sandbox.md has the same as a table, and what is too rare for a line here.
+A refusal of the sandbox is an ordinary error, and its traceback says what the app
+wanted, not why it could not. Whoever has caught one asks here, in the very process that
+met it: only there "may I enter this directory" has the right answer. Never on the wake
+path, only when something has failed. docs/sandbox.md has the same as a table, and what
+is too rare for a line here.
 """
 
 from __future__ import annotations
@@ -21,13 +24,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _TABLE = "docs/sandbox.md has the table"
-# What libraries say of memory that is written and then executed: numba, cffi, polars, the dynamic linker.
+# What libraries say of memory that is written and then executed: numba, cffi, polars,
+# the dynamic linker.
 _JIT_WORDS = ("executable memory", "write+execute", "mprotect", "executable stack")
 _SQLITE_WORDS = ("unable to open database file", "readonly database")
 
 
 def advice(error: BaseException) -> str:
-    """One or two lines that say what would help, "" when the sandbox has nothing to do with it or this process is not in one."""
+    """One or two lines that say what would help, "" when the sandbox has nothing to do
+    with it or this process is not in one.
+    """
     if not sandboxed():
         return ""
     for each in _chain(error):
@@ -42,12 +48,16 @@ def kind(found: str) -> str:
 
 
 def sandboxed() -> bool:
-    """Whether a unit of ours has started this process; only those have a directory of that name (systemd.exec(5), StateDirectory=)."""
+    """Whether a unit of ours has started this process; only those have a directory of
+    that name (systemd.exec(5), StateDirectory=).
+    """
     return "/spyglass/" in os.environ.get("STATE_DIRECTORY", "")
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """The error and those it came from: libraries wrap what the kernel said in errors of their own."""
+    """The error and those it came from: libraries wrap what the kernel said in errors
+    of their own.
+    """
     seen: set[int] = set()
     each: BaseException | None = error
     while each is not None and id(each) not in seen:
@@ -58,7 +68,9 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 def _about(error: BaseException) -> str:
     text = str(error)
-    if any(words in text for words in _JIT_WORDS) or (isinstance(error, PermissionError) and _raised_by(error, "mmap")):
+    if any(words in text for words in _JIT_WORDS) or (
+        isinstance(error, PermissionError) and _raised_by(error, "mmap")
+    ):
         return (
             "memory that is written and then executed is refused in the sandbox: allow_jit = true, for just-in-time compilers and "
             "libraries that make code while they run"
@@ -94,15 +106,23 @@ def _about_os(error: OSError, number: int) -> str:
 
 
 def read_only(path: str) -> str:
-    """What helps whoever may not write to `path` because all of the disk is read-only ("" when it is not known where)."""
+    """What helps whoever may not write to `path` because all of the disk is read-only
+    ("" when it is not known where).
+    """
     state = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
     folder = os.path.dirname(os.path.abspath(path)) if path else ""
-    what = f'writable = ["{folder}"] opens that directory' if folder else "writable = [...] opens a directory"
+    what = (
+        f'writable = ["{folder}"] opens that directory'
+        if folder
+        else "writable = [...] opens a directory"
+    )
     return f"the disk is read-only in the sandbox: what the app writes belongs to $STATE_DIRECTORY, {state}; {what}"
 
 
 def may_not(path: str) -> str:
-    """What keeps this process from `path` (str), from the root down: the directory that it may not enter, or the file it may not read."""
+    """What keeps this process from `path` (str), from the root down: the directory that
+    it may not enter, or the file it may not read.
+    """
     path = os.path.abspath(path)
     parts = path.split(os.sep)
     for depth in range(1, len(parts)):
@@ -120,7 +140,9 @@ def may_not(path: str) -> str:
 def _closed(path: str, what: str, bits: str) -> str:
     found = os.stat(path)
     mode = stat.filemode(found.st_mode)
-    said = f"{user()}, the service's user, may not {what} {path} ({mode}, of {_owner(found.st_uid)})"
+    said = (
+        f"{user()}, the service's user, may not {what} {path} ({mode}, of {_owner(found.st_uid)})"
+    )
     if bits == "w":
         return f"{said}: what the app writes belongs to $STATE_DIRECTORY; for files that others share: user = ..., a user who may"
     group, name = "", user()
@@ -138,12 +160,15 @@ _DYNAMIC = "spyglass-"
 
 
 def user() -> str:
-    """The name of who this process is; the number where there is no libnss-systemd to know a dynamic user."""
+    """The name of who this process is; the number where there is no libnss-systemd to
+    know a dynamic user.
+    """
     return _owner(os.geteuid())
 
 
 def _owner(uid: int) -> str:
-    # An owner who is nobody of the sandbox's user namespace looks like 65534, and so does root's file for a dynamic user (PrivateUsers=).
+    # An owner who is nobody of the sandbox's user namespace looks like 65534, and so
+    # does root's file for a dynamic user (PrivateUsers=).
     if uid == 65534:
         return "another user"
     try:
@@ -166,7 +191,11 @@ def _about_module() -> str:
     if "VIRTUAL_ENV" in os.environ:
         return ""
     found = [name for name in ("venv", ".venv") if os.path.isfile(os.path.join(name, "pyvenv.cfg"))]
-    return f'there is a virtual environment in {os.getcwd()}: venv = "{found[0]}" has the app import from it' if found else ""
+    return (
+        f'there is a virtual environment in {os.getcwd()}: venv = "{found[0]}" has the app import from it'
+        if found
+        else ""
+    )
 
 
 def _about_key(error: KeyError) -> str:
@@ -181,7 +210,9 @@ def _about_key(error: KeyError) -> str:
 
 
 def _raised_by(error: BaseException, function: str, files: tuple[str, ...] = ()) -> bool:
-    """Whether the innermost frame of the traceback is of that name in one of `files`; of a C function: whether the line calls it."""
+    """Whether the innermost frame of the traceback is of that name in one of `files`;
+    of a C function: whether the line calls it.
+    """
     trace = error.__traceback__
     if trace is None:
         return False

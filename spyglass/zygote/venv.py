@@ -1,8 +1,11 @@
-"""The app's virtual environment (`venv`): this process becomes one that looks as if the environment's own Python had started it.
+"""The app's virtual environment (`venv`): this process becomes one that looks as if the
+environment's own Python had started it.
 
-The interpreter that runs Spyglass has read its own pyvenv.cfg, or none, long before the app's settings were known. What its start makes
-of such a file (site.py) is done again here for another one: which packages are found, and in which order; where Python says that it
-lives; and which Python another process of the app's is run by. Runs in the zygote and its workers, never in the Master.
+The interpreter that runs Spyglass has read its own pyvenv.cfg, or none, long before the
+app's settings were known. What its start makes of such a file (site.py) is done again
+here for another one: which packages are found, and in which order; where Python says
+that it lives; and which Python another process of the app's is run by. Runs in the
+zygote and its workers, never in the Master.
 """
 
 from __future__ import annotations
@@ -21,11 +24,15 @@ _VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
 def enter(venv: str, advice: Callable[[BaseException], str]) -> None:
-    """Use the environment at `venv` (path). Raises LoadError, with what `advice(error)` says where it cannot be read."""
+    """Use the environment at `venv` (path). Raises LoadError, with what `advice(error)`
+    says where it cannot be read.
+    """
     root = os.path.abspath(venv)
     entries = _entries(venv, advice)
     os.environ["VIRTUAL_ENV"] = root
-    os.environ["PATH"] = os.pathsep.join([os.path.join(root, "bin"), os.environ.get("PATH") or os.defpath])
+    os.environ["PATH"] = os.pathsep.join(
+        [os.path.join(root, "bin"), os.environ.get("PATH") or os.defpath]
+    )
     if os.path.realpath(root) == os.path.realpath(sys.prefix):
         return  # it is its Python that runs us
     shared = entries.get("include-system-site-packages", "true").lower() == "true"
@@ -33,7 +40,8 @@ def enter(venv: str, advice: Callable[[BaseException], str]) -> None:
     kept = [path for path in sys.path if _is_kept(path)]
     others = [path for path in sys.path if path not in kept]
     sys.path[:] = kept
-    # After the standard library, as everywhere: a backport of one of its modules must not take that one's place.
+    # After the standard library, as everywhere: a backport of one of its modules must
+    # not take that one's place.
     _add(venv, os.path.join(root, "lib", f"python{_VERSION}", "site-packages"))
     if shared:
         sys.path += [path for path in others if path not in sys.path]
@@ -55,7 +63,11 @@ def _entries(venv: str, advice: Callable[[BaseException], str]) -> dict[str, str
         with open(settings, encoding="utf-8", errors="replace") as stream:
             entries = dict(_entry(line) for line in stream)
     except OSError as error:
-        raise LoadError(f"venv {venv!r} is not a virtual environment: {settings}: {error.strerror}", advice(error), [settings]) from None
+        raise LoadError(
+            f"venv {venv!r} is not a virtual environment: {settings}: {error.strerror}",
+            advice(error),
+            [settings],
+        ) from None
     # venv and virtualenv write the one or the other.
     theirs = ".".join((entries.get("version") or entries.get("version_info") or "?").split(".")[:2])
     if theirs != _VERSION:
@@ -73,12 +85,15 @@ def _entry(line: str) -> tuple[str, str]:
 
 
 def _settle(root: str, shared: bool) -> None:
-    """Where Python says that it lives. sys.base_prefix remains what it is, which is how a virtual environment is told (PEP 405)."""
+    """Where Python says that it lives. sys.base_prefix remains what it is, which is how
+    a virtual environment is told (PEP 405).
+    """
     sys.prefix = sys.exec_prefix = root
     site.PREFIXES[:] = [root, *site.PREFIXES] if shared else [root]
     if not shared:
         site.ENABLE_USER_SITE = False
-    # It has taken the prefix down when it was imported, which is before us only where a .pth file of the system's needs it.
+    # It has taken the prefix down when it was imported, which is before us only where a
+    # .pth file of the system's needs it.
     sys.modules.pop("sysconfig", None)
     for name in ("python3", "python"):
         path = os.path.join(root, "bin", name)
@@ -92,8 +107,15 @@ def _settle(root: str, shared: bool) -> None:
 
 
 def _is_kept(path: str) -> bool:
-    """Whether an entry of sys.path is not one of what is installed for the interpreter: the app's directory, PYTHONPATH, the library."""
+    """Whether an entry of sys.path is not one of what is installed for the interpreter:
+    the app's directory, PYTHONPATH, the library.
+    """
     library = os.path.dirname(os.__file__)
-    given = [os.path.abspath(each) for each in os.environ.get("PYTHONPATH", "").split(os.pathsep) if each]
+    given = [
+        os.path.abspath(each) for each in os.environ.get("PYTHONPATH", "").split(os.pathsep) if each
+    ]
     archive = f"python{_VERSION.replace('.', '')}.zip"
-    return path in (os.getcwd(), *given, library, os.path.join(library, "lib-dynload")) or os.path.basename(path) == archive
+    return (
+        path in (os.getcwd(), *given, library, os.path.join(library, "lib-dynload"))
+        or os.path.basename(path) == archive
+    )

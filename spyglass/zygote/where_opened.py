@@ -1,7 +1,8 @@
 """Where in its code an app has made what it has made.
 
-Python tells who listens of each connection and each file that is opened (PEP 578), and nobody can stop listening again: good for
-`spyglass check`, which leaves soon after, and too dear for a wake. Of threads it tells since Python 3.13 only, so those are asked.
+Python tells who listens of each connection and each file that is opened (PEP 578), and
+nobody can stop listening again: good for `spyglass check`, which leaves soon after, and
+too dear for a wake. Of threads it tells since Python 3.13 only, so those are asked.
 """
 
 from __future__ import annotations
@@ -41,11 +42,16 @@ class Places:
         threading.Thread.start = noted  # type: ignore[method-assign, assignment]
 
     def of(self, made: object) -> str:
-        """What comes after the name of a Thread, or of a descriptor (int): ", made at shop.py:7", or "" where that is not known."""
+        """What comes after the name of a Thread, or of a descriptor (int): ", made at
+        shop.py:7", or "" where that is not known.
+        """
         if isinstance(made, int):
-            # Numbers are used again: what has the number of a socket that was closed need not be one.
+            # Numbers are used again: what has the number of a socket that was closed
+            # need not be one.
             path = os.path.realpath(f"/proc/self/fd/{made}")
-            place = self._sockets.get(made, "") if "/socket:[" in path else self._files.get(path, "")
+            place = (
+                self._sockets.get(made, "") if "/socket:[" in path else self._files.get(path, "")
+            )
         else:
             place = self._threads.get(id(made), "")
         return place and f", made at {place}"
@@ -53,12 +59,18 @@ class Places:
     def _hear(self, event: str, arguments: tuple[Any, ...]) -> None:
         if event in _SOCKETS:
             self._sockets[arguments[0].fileno()] = _place(sys._getframe(1))
-        elif event in _FILES and isinstance(arguments[0], str) and (place := _place(sys._getframe(1))):
+        elif (
+            event in _FILES
+            and isinstance(arguments[0], str)
+            and (place := _place(sys._getframe(1)))
+        ):
             self._files.setdefault(os.path.realpath(arguments[0]), place)
 
 
 def _place(frame: FrameType | None) -> str:
-    """The line of the app's own code that led there; of a library's where there is none; "" where only Python's and ours are."""
+    """The line of the app's own code that led there; of a library's where there is
+    none; "" where only Python's and ours are.
+    """
     of_a_library = ""
     while frame is not None:
         path = frame.f_code.co_filename

@@ -1,9 +1,11 @@
 """`spyglass apply`: each file in /etc/spyglass becomes what systemd knows of that app.
 
-Nothing is written before everything has been looked through. What then fails is taken back, file by file and socket by socket, and where
-even that fails, it is said what is how. Run twice, it has nothing to do.
+Nothing is written before everything has been looked through. What then fails is taken
+back, file by file and socket by socket, and where even that fails, it is said what is
+how. Run twice, it has nothing to do.
 
-What has changed is printed afterwards: a reader that has left, or one that is slow, must not keep systemd from following.
+What has changed is printed afterwards: a reader that has left, or one that is slow,
+must not keep systemd from following.
 """
 
 from __future__ import annotations
@@ -48,7 +50,12 @@ class ApplyError(StartError):
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("names", nargs="*", metavar="NAME", help="an app, /etc/spyglass/NAME.toml; without any, all there are")
+    parser.add_argument(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help="an app, /etc/spyglass/NAME.toml; without any, all there are",
+    )
     parser.add_argument("-n", "--dry-run", action="store_true", help="only show what would change")
 
 
@@ -59,7 +66,9 @@ def run(options: argparse.Namespace) -> int:
         _tell_orphans(orphaned_apps.ask())
         return 0
     if not options.dry_run and os.geteuid() != 0:
-        raise ConfigError("only root may change units: sudo spyglass apply, or --dry-run to see what would change")
+        raise ConfigError(
+            "only root may change units: sudo spyglass apply, or --dry-run to see what would change"
+        )
     changes: list[str] = []
     try:
         steps, left = _apply(names, options.dry_run, changes)
@@ -79,7 +88,9 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _apply(names: list[str], dry: bool, changes: list[str]) -> tuple[list[Step], dict[str, str]]:
-    """Do it, unless `dry`; return the steps, and what is left of apps without a file. Lines of the difference are added to `changes`."""
+    """Do it, unless `dry`; return the steps, and what is left of apps without a file.
+    Lines of the difference are added to `changes`.
+    """
     # A dry run only reads, also for those who are not root and could take no lock.
     with nullcontext() if dry else locks.held("units", "changing units"):
         steps, faults = plan(names)
@@ -100,7 +111,9 @@ def _apply(names: list[str], dry: bool, changes: list[str]) -> tuple[list[Step],
 
 @dataclass
 class Step:
-    """What is to be done for one app. `changes` are texts by path, of the drop-ins that differ, `before` what stands there now."""
+    """What is to be done for one app. `changes` are texts by path, of the drop-ins that
+    differ, `before` what stands there now.
+    """
 
     app: App
     socket: dict[str, str]  # properties
@@ -133,25 +146,47 @@ class Step:
 
     @property
     def restarts(self) -> bool:
-        """Its service is awake, and its unit says something else now. A socket that moves takes it along anyway."""
-        return self.rest and not self.moves and self.service["ActiveState"] in ("active", "activating", "reloading")
+        """Its service is awake, and its unit says something else now. A socket that
+        moves takes it along anyway.
+        """
+        return (
+            self.rest
+            and not self.moves
+            and self.service["ActiveState"] in ("active", "activating", "reloading")
+        )
 
     @property
     def work(self) -> bool:
-        return bool(self.changes) or self.moves or self.starts or self.enables or "yes" in (
-            self.socket["NeedDaemonReload"],
-            self.service["NeedDaemonReload"],
+        return (
+            bool(self.changes)
+            or self.moves
+            or self.starts
+            or self.enables
+            or "yes"
+            in (
+                self.socket["NeedDaemonReload"],
+                self.service["NeedDaemonReload"],
+            )
         )
 
 
 def plan(names: list[str]) -> tuple[list[Step], list[str]]:
-    """What is to be done for those of these apps whose files can be read, and all that is wrong with any of them, in lines."""
+    """What is to be done for those of these apps whose files can be read, and all that
+    is wrong with any of them, in lines.
+    """
     known = {name: apps.read(name) for name in dict.fromkeys([*names, *apps.names()])}
     valid = [name for name in names if not known[name].faults]
-    shown = systemctl.show([unit for name in valid for unit in (socket_of(name), service_of(name))], _PROPERTIES)
+    shown = systemctl.show(
+        [unit for name in valid for unit in (socket_of(name), service_of(name))], _PROPERTIES
+    )
     steps = [Step(known[name], shown[socket_of(name)], shown[service_of(name)]) for name in valid]
     # Whose addresses change in this run leaves the old ones to whoever wants them.
-    free = [each for step in steps if step.listens for each in address_conflicts.addresses_of(step.socket)]
+    free = [
+        each
+        for step in steps
+        if step.listens
+        for each in address_conflicts.addresses_of(step.socket)
+    ]
     for step in steps:
         apps.examine(step.app, known.values(), free)
         if not step.app.faults:
@@ -162,12 +197,18 @@ def plan(names: list[str]) -> tuple[list[Step], list[str]]:
 def _compare(step: Step) -> None:
     app = step.app
     if step.socket["LoadState"] == "not-found":
-        app.faults.append(f"{app.file}: systemd knows no {socket_of(app.name)}: is the package installed?")
+        app.faults.append(
+            f"{app.file}: systemd knows no {socket_of(app.name)}: is the package installed?"
+        )
         return
     lost = address_owners.missing(step.socket)
     step.lost = bool(lost)
     # A restart of the socket would fail, and take its other addresses along.
-    app.faults += [f"{app.file}: listen: {path}: there is a file of that name, which is no socket" for path in lost if os.path.exists(path)]
+    app.faults += [
+        f"{app.file}: listen: {path}: there is a file of that name, which is no socket"
+        for path in lost
+        if os.path.exists(path)
+    ]
     for path, text in unit_directives.drop_ins(app.name, app.config, app.program.command).items():
         there = atomic_files.read(path)
         if there and not unit_directives.is_untouched(there):
@@ -175,11 +216,17 @@ def _compare(step: Step) -> None:
         elif there != text:
             step.changes[path] = text
             step.before[path] = there
-    socket, service = unit_directives.path_of(socket_of(app.name)), unit_directives.path_of(service_of(app.name))
+    socket, service = (
+        unit_directives.path_of(socket_of(app.name)),
+        unit_directives.path_of(service_of(app.name)),
+    )
     # Limits are followed by a service that runs, as soon as systemd has read them.
-    step.rest = _lines(step.before.get(service, ""), unit_directives.LIMITS) != _lines(step.changes.get(service, ""), unit_directives.LIMITS)
+    step.rest = _lines(step.before.get(service, ""), unit_directives.LIMITS) != _lines(
+        step.changes.get(service, ""), unit_directives.LIMITS
+    )
     step.moves = step.listens and (
-        _lines(step.before.get(socket, "")) != _lines(step.changes.get(socket, "")) or address_conflicts.is_deaf(address_conflicts.addresses_of(step.socket))
+        _lines(step.before.get(socket, "")) != _lines(step.changes.get(socket, ""))
+        or address_conflicts.is_deaf(address_conflicts.addresses_of(step.socket))
     )
 
 
@@ -191,7 +238,11 @@ def _edited(path: str, ours: bool) -> str:
 
 def _lines(text: str, less: tuple[str, ...] = ()) -> list[str]:
     """What counts in a drop-in."""
-    return [line for line in lines_of(text) if line and line[0] not in "#[" and line.partition("=")[0] not in less]
+    return [
+        line
+        for line in lines_of(text)
+        if line and line[0] not in "#[" and line.partition("=")[0] not in less
+    ]
 
 
 # Doing it
@@ -224,20 +275,27 @@ class _Doing:
                     raise ApplyError(f"{path}: cannot be written: {error.strerror}") from None
 
     def _verify(self) -> None:
-        """systemd reads them as it would, and says what it does not understand; nothing of it counts yet."""
+        """systemd reads them as it would, and says what it does not understand; nothing
+        of it counts yet.
+        """
         changed = [step.name for step in self._steps if step.changes]
         if not changed:
             return
-        said = systemctl.verify(unit for name in changed for unit in (socket_of(name), service_of(name)))
+        said = systemctl.verify(
+            unit for name in changed for unit in (socket_of(name), service_of(name))
+        )
         paths = [path for path, _ in self._written]
-        complaints = [line for line in said if any(path in line for path in paths)]  # others are of others
+        complaints = [
+            line for line in said if any(path in line for path in paths)
+        ]  # others are of others
         if complaints:
             raise ApplyError(f"systemd does not understand what was made: {complaints[0]}")
 
     def _follow(self) -> None:
         """Sockets that move are stopped before systemd reads their new addresses.
 
-        It would close the old ones there and then, but leave the files of unix sockets behind: they are no longer its own.
+        It would close the old ones there and then, but leave the files of unix sockets
+        behind: they are no longer its own.
         """
         moving = [socket_of(step.name) for step in self._steps if step.moves]
         starting = [socket_of(step.name) for step in self._steps if step.starts]
@@ -256,13 +314,19 @@ class _Doing:
             systemctl.ask("try-restart", *restarting)
 
     def _restart_the_deaf(self) -> None:
-        """A drop-in of the administrator's own may have changed addresses, too, and systemd reads everything."""
-        unmoved = {socket_of(step.name): step for step in self._steps if step.listens and not step.moves}
+        """A drop-in of the administrator's own may have changed addresses, too, and
+        systemd reads everything.
+        """
+        unmoved = {
+            socket_of(step.name): step for step in self._steps if step.listens and not step.moves
+        }
         for name, properties in systemctl.show(unmoved, ["Listen"]).items():
             if address_conflicts.is_deaf(address_conflicts.addresses_of(properties)):
                 self._touched.append(name)
                 systemctl.ask("restart", name)
-                for address in set(address_owners.addresses(unmoved[name].socket)) - set(address_owners.addresses(properties)):
+                for address in set(address_owners.addresses(unmoved[name].socket)) - set(
+                    address_owners.addresses(properties)
+                ):
                     if address.startswith("/"):
                         address_owners.remove_stale(address)
 
@@ -279,10 +343,14 @@ class _Doing:
         why = str(error) or "interrupted"
         if not isinstance(error, Exception) and not isinstance(error, KeyboardInterrupt):
             return
-        raise ApplyError(f"{why}; {'; '.join(done) if done else 'everything is as it was'}") from error
+        raise ApplyError(
+            f"{why}; {'; '.join(done) if done else 'everything is as it was'}"
+        ) from error
 
     def _listen_as_before(self) -> list[str]:
-        """Has the sockets that listened before listen again, and the others not; what could not be done."""
+        """Has the sockets that listened before listen again, and the others not; what
+        could not be done.
+        """
         before = {socket_of(step.name): step.listens for step in self._steps}
         lines = []
         for words in (
@@ -306,18 +374,28 @@ def _tell(steps: Iterable[Step], be: str) -> None:
     for step in steps:
         if not step.work:
             continue
-        where = ", ".join(str(each) if each.path or each.host else f"port {each}" for each in step.app.addresses)
+        where = ", ".join(
+            str(each) if each.path or each.host else f"port {each}" for each in step.app.addresses
+        )
         deeds = ", ".join(_deeds(step, be)) or f"{be}read anew"
         print(f"{step.name}: {deeds}; {'would listen' if be else 'listens'} on {where}")
         for address in step.app.addresses:
             if address_conflicts.is_absent(address):
-                print(f"{step.name}: this machine does not have {address.host} now; {address} works as soon as it does")
+                print(
+                    f"{step.name}: this machine does not have {address.host} now; {address} works as soon as it does"
+                )
         if not unit_directives.has_user_namespaces():
-            print(f"{step.name}: runs without PrivateUsers=, for this machine allows no user namespaces (sysctl user.max_user_namespaces)")
+            print(
+                f"{step.name}: runs without PrivateUsers=, for this machine allows no user namespaces (sysctl user.max_user_namespaces)"
+            )
         if step.app.program.version:
-            print(f"{step.name}: runs on the Spyglass of its environment, {step.app.program.version}, which is not the package's version")
+            print(
+                f"{step.name}: runs on the Spyglass of its environment, {step.app.program.version}, which is not the package's version"
+            )
         if step.is_masked:
-            print(f"{step.name}: its socket is masked, and stays so: systemctl unmask {socket_of(step.name)}")
+            print(
+                f"{step.name}: its socket is masked, and stays so: systemctl unmask {socket_of(step.name)}"
+            )
 
 
 def _tell_orphans(left: Mapping[str, str]) -> None:
@@ -338,7 +416,11 @@ def _deeds(step: Step, be: str) -> list[str]:
     if step.starts:
         deeds.append(f"{be}started")
     if step.moves:
-        deeds.append(f"{be}restarted, for {'the file of its socket was deleted' if step.lost else 'its addresses have changed'}")
+        deeds.append(
+            f"{be}restarted, for {'the file of its socket was deleted' if step.lost else 'its addresses have changed'}"
+        )
     if step.restarts:
-        deeds.append(f"{be}restarted, for its service has changed (requests under way are finished first)")
+        deeds.append(
+            f"{be}restarted, for its service has changed (requests under way are finished first)"
+        )
     return deeds

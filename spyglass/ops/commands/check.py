@@ -1,8 +1,11 @@
-"""`spyglass check`: would it be served? The service in all but its sockets: nothing is bound, nobody is answered.
+"""`spyglass check`: would it be served? The service in all but its sockets: nothing is
+bound, nobody is answered.
 
-The configuration is read, a zygote loads the app and forks one worker, which calls post_fork() and, where others accept, says so and
-leaves. They are processes of their own, the very ones that the service has, so a crash, a hang or a sys.exit() at import is something to
-report, and takes nothing down. What one of them says besides is on the terminal.
+The configuration is read, a zygote loads the app and forks one worker, which calls
+post_fork() and, where others accept, says so and leaves. They are processes of their
+own, the very ones that the service has, so a crash, a hang or a sys.exit() at import is
+something to report, and takes nothing down. What one of them says besides is on the
+terminal.
 """
 
 from __future__ import annotations
@@ -36,7 +39,9 @@ if TYPE_CHECKING:
 _LAST_WORDS = 2.0  # seconds for the traceback of what hangs
 _MOST_LATE = 1000  # messages
 _AGAIN = 0.1  # seconds until a process that should have ended is continued again
-_KILL_AFTER = 5.0  # seconds of that, until the app's process is killed: it stops us whenever we are continued
+_KILL_AFTER = (
+    5.0  # seconds of that, until the app's process is killed: it stops us whenever we are continued
+)
 _GOODBYE = 1.0  # seconds for the app's own atexit functions
 _LATER = 0.3  # seconds in which a thread that was started at import opens what it is there for
 
@@ -64,9 +69,14 @@ def check(config: Config, log: Log) -> int:
 
 
 def _given(config: Config) -> str:
-    """The settings that are not what they are by themselves, as the file would have them."""
+    """The settings that are not what they are by themselves, as the file would have
+    them.
+    """
     given = [name for name, value in config.values.items() if value != SETTINGS[name].default]
-    return ", ".join(f"{name} = {shown(config.values[name], 1000)}" for name in given) or "every setting has its default"
+    return (
+        ", ".join(f"{name} = {shown(config.values[name], 1000)}" for name in given)
+        or "every setting has its default"
+    )
 
 
 class _Rehearsal:
@@ -89,7 +99,9 @@ class _Rehearsal:
         if not self._zygote:
             os.close(to_guard)
             self._channel.close()
-            _RehearsingZygote(self._config, Shared([], 2), 1, self._far_end, self._log.child("zygote")).run(True)
+            _RehearsingZygote(
+                self._config, Shared([], 2), 1, self._far_end, self._log.child("zygote")
+            ).run(True)
             sys.exit(0)
         os.write(to_guard, str(self._zygote).encode())
         os.close(to_guard)
@@ -98,7 +110,9 @@ class _Rehearsal:
         until = time.monotonic() + self._config.start_timeout
         poll = select.poll()
         poll.register(self._channel, select.POLLIN)
-        late = 0  # messages that were heard when the time was over: we may have been stopped, and the app may write without end
+        # Messages that were heard when the time was over: we may have been stopped, and
+        # the app may write without end
+        late = 0
         while zygote.READY not in self._facts:
             left = max(0.0, until - time.monotonic())
             heard = poll.poll(min(left, LONGEST_WAIT) * 1000)
@@ -119,7 +133,8 @@ class _Rehearsal:
         raise self._ended(self._wait())
 
     def _guard(self) -> int:
-        """Have another process continue this one when its time is over, and until it ends: the app may stop its parent, or its group.
+        """Have another process continue this one when its time is over, and until it
+        ends: the app may stop its parent, or its group.
 
         Return the descriptor by which to tell that process the pid of the zygote.
         """
@@ -131,8 +146,9 @@ class _Rehearsal:
             os.close(told)
             os.waitpid(pid, 0)
             return to_guard
-        # Forked twice, so that this process has no child but the zygote to wait for; in a session of its own, so that it is in no group
-        # of the app's, and Ctrl-C is not for it.
+        # Forked twice, so that this process has no child but the zygote to wait for; in
+        # a session of its own, so that it is in no group of the app's, and Ctrl-C is
+        # not for it.
         try:
             if not os.fork():
                 os.setsid()
@@ -145,7 +161,9 @@ class _Rehearsal:
 
     def _continue(self, parent: int, told: int) -> None:
         until = time.monotonic() + self._config.start_timeout + _LAST_WORDS
-        while not select.select([parent], [], [], min(max(_AGAIN, until - time.monotonic()), LONGEST_WAIT))[0]:
+        while not select.select(
+            [parent], [], [], min(max(_AGAIN, until - time.monotonic()), LONGEST_WAIT)
+        )[0]:
             now = time.monotonic()
             if now >= until + _KILL_AFTER and (pid := _read_pid(told)):
                 self._kill(pid)
@@ -170,7 +188,9 @@ class _Rehearsal:
         elif kind == zygote.FOUND:
             grave, settled, *texts = facts
             what, why, locked = map(one_line, texts)
-            self._found.append(Found(what, why, grave=bool(grave), settled=bool(settled), locked=locked))
+            self._found.append(
+                Found(what, why, grave=bool(grave), settled=bool(settled), locked=locked)
+            )
         else:
             self._facts[kind] = facts
 
@@ -180,11 +200,15 @@ class _Rehearsal:
         return LoadError(f"the app's process {how_it_ended(status)} while it was being loaded")
 
     def _late(self) -> LoadError:
-        os.kill(self._worker or self._zygote, signal.SIGABRT)  # by faulthandler, whoever hangs says where
+        os.kill(
+            self._worker or self._zygote, signal.SIGABRT
+        )  # by faulthandler, whoever hangs says where
         select.select([self._channel], [], [], _LAST_WORDS)
         within = f"within {self._config.start_timeout:g} s (start_timeout)"
         if zygote.LOADED in self._facts:
-            return LoadError(f"no worker was ready {within}: a function that the app has called after the fork does not return")
+            return LoadError(
+                f"no worker was ready {within}: a function that the app has called after the fork does not return"
+            )
         return LoadError(f"the app was not loaded {within}")
 
     def _wait(self) -> int:
@@ -214,7 +238,9 @@ class _Rehearsal:
     def report(self) -> list[str]:
         milliseconds, size = self._facts[zygote.LOADED]
         app, mebibytes = self._config.app or "the welcome page", size / (1 << 20)
-        lines = [f"app: {app}, loaded in {milliseconds / 1000:.2f} s, {mebibytes:.0f} MiB; not called: what a request does was not tried"]
+        lines = [
+            f"app: {app}, loaded in {milliseconds / 1000:.2f} s, {mebibytes:.0f} MiB; not called: what a request does was not tried"
+        ]
         milliseconds, has_post_fork = self._facts[zygote.READY]
         if has_post_fork:
             lines.append(f"post_fork: called, {milliseconds / 1000:.2f} s")
@@ -224,7 +250,9 @@ class _Rehearsal:
 
     @property
     def _warnings(self) -> list[Found]:
-        """What is no good with preloading, and nobody sees to; without, what only one of the workers can have."""
+        """What is no good with preloading, and nobody sees to; without, what only one
+        of the workers can have.
+        """
         if self._config.preload:
             return [each for each in self._found if each.grave and not each.settled]
         return [each for each in self._found if each.locked and self._config.workers > 1]
@@ -234,11 +262,18 @@ class _Rehearsal:
         if not self._config.preload:
             if any(not each.settled for each in grave):
                 alone = f"; but with workers = {self._config.workers} only the first of them can lock it: workers = 1"
-                return "false, rightly: what is noted here would not be good in its workers with true" + (alone if self._warnings else "")
+                return (
+                    "false, rightly: what is noted here would not be good in its workers with true"
+                    + (alone if self._warnings else "")
+                )
             return "false, so each worker loads the app; with true they would share its memory, and nothing speaks against that"
         if self._warnings:
             return f"true, which does not suit this app as it is: {remedy(module_of(self._config))}"
-        return "true, and the app sees to what is no good in its workers" if grave else "true, which suits this app"
+        return (
+            "true, and the app sees to what is no good in its workers"
+            if grave
+            else "true, which suits this app"
+        )
 
 
 class _RehearsingZygote(Zygote):
@@ -261,21 +296,32 @@ class _RehearsingZygote(Zygote):
             refuse(found, module_of(self._config))
             found += _random_numbers(self._post_fork is not None)
         for each in found:
-            zygote.send(self._channel, zygote.FOUND, each.grave, each.settled, each.what, each.why, each.locked)
+            zygote.send(
+                self._channel,
+                zygote.FOUND,
+                each.grave,
+                each.settled,
+                each.what,
+                each.why,
+                each.locked,
+            )
 
     def _or_leave(self, slot: int, do: Callable[[], None]) -> None:
         self._began = time.monotonic()
         super()._or_leave(slot, do)
 
     def _serve(self, slot: int, log: Log) -> None:
-        # Not later: an app that leaves a worker nothing to work with is not one that would be served.
+        # Not later: an app that leaves a worker nothing to work with is not one that
+        # would be served.
         took, has_post_fork = _milliseconds_since(self._began), self._post_fork is not None
         self._make_loop(slot, log)
         zygote.send(self._channel, zygote.READY, took if has_post_fork else 0, has_post_fork)
 
 
 def _read_pid(told: int) -> int:
-    """The pid that was written to the pipe `told`; 0 if there is none, or it was read before."""
+    """The pid that was written to the pipe `told`; 0 if there is none, or it was read
+    before.
+    """
     try:
         return int(os.read(told, 20) or b"0")
     except BlockingIOError:

@@ -1,4 +1,6 @@
-"""`spyglass doctor`: what on this machine breaks what Spyglass promises, why that matters, and the commands that mend it."""
+"""`spyglass doctor`: what on this machine breaks what Spyglass promises, why that
+matters, and the commands that mend it.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +25,12 @@ HELP = "look for what breaks the promises: units, sockets that have failed, the 
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("names", metavar="NAME", nargs="*", help="look at these apps only, and at the machine")
-    parser.add_argument("--json", action="store_true", help="for programs; docs/looking.md has the keys")
+    parser.add_argument(
+        "names", metavar="NAME", nargs="*", help="look at these apps only, and at the machine"
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="for programs; docs/looking.md has the keys"
+    )
     parser.epilog = "exit status: 0 nothing is wrong (what is only worth knowing does not count), 1 something is, 4 there is no such app"
 
 
@@ -40,18 +46,26 @@ def run(options: argparse.Namespace) -> int:
 
 
 def examine(wanted: Sequence[str] = ()) -> list[Finding]:
-    """All that is wrong, the machine first, then app by app; what is grave before what is not."""
+    """All that is wrong, the machine first, then app by app; what is grave before what
+    is not.
+    """
     names = app_status.names()
     for name in wanted:
         if name not in names:
             raise app_status.NoSuchAppError(name)
-    found = app_status.look([*(wanted or names), app_status.DEFAULT], dict.fromkeys((*app_status.PROPERTIES, *traps.PROPERTIES)))
+    found = app_status.look(
+        [*(wanted or names), app_status.DEFAULT],
+        dict.fromkeys((*app_status.PROPERTIES, *traps.PROPERTIES)),
+    )
     if found[-1].socket.get("LoadState") != "loaded":
         found.pop()
     known = {name: apps.read(name) for name in apps.names()}
     findings = ailments.of_the_machine([view.service for view in found])
     for view in found:
-        own = [*traps.examine(view.name, view.socket, view.service), *ailments.of_the_app(view, known)]
+        own = [
+            *traps.examine(view.name, view.socket, view.service),
+            *ailments.of_the_app(view, known),
+        ]
         findings += sorted(own, key=lambda finding: not finding.grave)
     return [*findings, *ailments.left_over(found, wanted)]
 
@@ -60,7 +74,11 @@ def render(findings: Sequence[Finding], *, coloured: bool = False) -> list[str]:
     """For people."""
     lines = []
     for finding in findings:
-        lines.append(paint(f"{finding.where}: {finding.what}", "fault" if finding.grave else "hint", coloured))
+        lines.append(
+            paint(
+                f"{finding.where}: {finding.what}", "fault" if finding.grave else "hint", coloured
+            )
+        )
         lines.append(f"    {finding.why}")
         lines += [f"      $ {command}" for command in finding.cure]
         lines.append("")

@@ -1,4 +1,6 @@
-"""`spyglass list`: every app of the machine in a line, whether it is awake or not; none is woken by it."""
+"""`spyglass list`: every app of the machine in a line, whether it is awake or not; none
+is woken by it.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,11 @@ _COLUMNS = (
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="for programs: all that is known; docs/looking.md has the keys")
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="for programs: all that is known; docs/looking.md has the keys",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -55,9 +61,13 @@ def everybody() -> list[View]:
     return found if default.state != views.OFF or default.facts()["enabled"] else apps
 
 
-def render(found: Sequence[View], most: int | None, *, coloured: bool = False, now: float | None = None) -> list[str]:
+def render(
+    found: Sequence[View], most: int | None, *, coloured: bool = False, now: float | None = None
+) -> list[str]:
     """The table, in lines of `most` letters."""
-    return table.lines(_COLUMNS, [_row(view, now) for view in found], most, coloured=coloured, kind=1)
+    return table.lines(
+        _COLUMNS, [_row(view, now) for view in found], most, coloured=coloured, kind=1
+    )
 
 
 def _row(view: View, now: float | None) -> list[str]:
@@ -68,9 +78,14 @@ def _row(view: View, now: float | None) -> list[str]:
 
 
 def where(view: View) -> str:
-    """Its address in a word: "unix" is the socket that every app has by itself, /run/spyglass/NAME.sock."""
+    """Its address in a word: "unix" is the socket that every app has by itself,
+    /run/spyglass/NAME.sock.
+    """
     usual = f"/run/spyglass/{view.name}.sock"
-    short = ["unix" if each == usual else each.replace("[::]:", "*:").replace("0.0.0.0:", "*:") for each in view.addresses]
+    short = [
+        "unix" if each == usual else each.replace("[::]:", "*:").replace("0.0.0.0:", "*:")
+        for each in view.addresses
+    ]
     more = f" +{len(short) - 2}" if len(short) > 2 else ""
     return " ".join(short[:2]) + more if short else table.UNKNOWN
 

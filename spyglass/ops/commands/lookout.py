@@ -1,8 +1,11 @@
-"""The lookout stands in for systemd where there is none: it holds the sockets and starts a Master when somebody comes.
+"""The lookout stands in for systemd where there is none: it holds the sockets and
+starts a Master when somebody comes.
 
-It waits without having imported the app, httptools, or anything else a server needs. The first connection makes it start
-`spyglass serve` in a fresh process under the contract of sd_listen_fds(3); while that lives the lookout does not look at its sockets,
-and when it has left, it looks at them again. What nobody accepted is still in the kernel's queue and starts the next one.
+It waits without having imported the app, httptools, or anything else a server needs.
+The first connection makes it start `spyglass serve` in a fresh process under the
+contract of sd_listen_fds(3); while that lives the lookout does not look at its sockets,
+and when it has left, it looks at them again. What nobody accepted is still in the
+kernel's queue and starts the next one.
 """
 
 from __future__ import annotations
@@ -27,20 +30,32 @@ if TYPE_CHECKING:
 
 _STOP = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
 _PASSED_ON = (*_STOP, signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGUSR2)
-_SYSTEMDS = ("NOTIFY_SOCKET", "LISTEN_PIDFDID", "INVOCATION_ID")  # meant for us, or for whoever has started the shell we run in
+_SYSTEMDS = (
+    "NOTIFY_SOCKET",
+    "LISTEN_PIDFDID",
+    "INVOCATION_ID",
+)  # meant for us, or for whoever has started the shell we run in
 _FAST = 1.0  # a Master that fails within this many seconds is not started again at once
 _LONGEST_PAUSE = 10.0
 
 
 def bind(address: str) -> Listening:
-    """A listening socket for `host:port`, `[v6]:port`, `:port` (all addresses) or `unix:/path`.
+    """A listening socket for `host:port`, `[v6]:port`, `:port` (all addresses) or
+    `unix:/path`.
 
-    Raises UsageError for what is none of these, ListenerError when the address cannot be had; both say what to do.
+    Raises UsageError for what is none of these, ListenerError when the address cannot
+    be had; both say what to do.
     """
     if address.startswith("unix:") and address != "unix:":
         return _bind_unix(address.removeprefix("unix:"))
     host, colon, port = address.rpartition(":")
-    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535 or (":" in host and not host.startswith("[")):
+    if (
+        not colon
+        or not port.isascii()
+        or not port.isdigit()
+        or int(port) > 65535
+        or (":" in host and not host.startswith("["))
+    ):
         raise UsageError(f"--bind {address}: expected host:port, [v6]:port, :port or unix:/path")
     try:
         return _bind_tcp(host.strip("[]"), int(port))
@@ -53,11 +68,14 @@ def bind(address: str) -> Listening:
 def _bind_tcp(host: str, port: int) -> Listening:
     if not host and _has_dualstack():
         return _listen(socket.AF_INET6, ("::", port), dualstack=True)
-    # As bytes: text is taken for an international name, whose codec is a megabyte that a waiting process would keep. It also refuses
-    # what cannot be a name, so whatever looks odd is left to it.
+    # As bytes: text is taken for an international name, whose codec is a megabyte that
+    # a waiting process would keep. It also refuses what cannot be a name, so whatever
+    # looks odd is left to it.
     is_plain = host.isascii() and all(0 < len(label) < 64 for label in host.split("."))
     name = host.encode() if is_plain else host
-    family, _, _, _, where = socket.getaddrinfo(name or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    family, _, _, _, where = socket.getaddrinfo(
+        name or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
     return _listen(family, where[:2])
 
 
@@ -89,7 +107,9 @@ def _why(error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
         return "another program has this port; end it, or choose another with --bind HOST:PORT (with make: BIND=HOST:PORT make run)"
     if error.errno in (errno.EACCES, errno.EPERM):
-        return "permission denied; ports below 1024 are root's, choose another with --bind HOST:PORT"
+        return (
+            "permission denied; ports below 1024 are root's, choose another with --bind HOST:PORT"
+        )
     return error.strerror or str(error)
 
 
@@ -124,9 +144,13 @@ def _is_stale(path: str) -> bool:
 
 
 class Lookout:
-    """Holds a socket for each of `addresses` and runs `spyglass serve` with `arguments` (those after the command) on demand."""
+    """Holds a socket for each of `addresses` and runs `spyglass serve` with `arguments`
+    (those after the command) on demand.
+    """
 
-    def __init__(self, addresses: list[str], config: Config, arguments: list[str], log: Log) -> None:
+    def __init__(
+        self, addresses: list[str], config: Config, arguments: list[str], log: Log
+    ) -> None:
         self._config = config
         self._arguments = arguments
         self._log = log
@@ -138,7 +162,9 @@ class Lookout:
         self._stopping = False
         self._failures = 0
         self._not_before = 0.0
-        self._leftover: tuple[int, float] | None = None  # process group of a dead Master, and when to kill what is left of it
+        self._leftover: tuple[int, float] | None = (
+            None  # process group of a dead Master, and when to kill what is left of it
+        )
         self._poll = select.poll()
         self._poll.register(self._signals.fd, select.POLLIN)
         self._watching = False
@@ -187,16 +213,21 @@ class Lookout:
         places = " and ".join(_to_open(sock) for sock in self._sockets)
         self._log.info(f"{what} is asleep; open {places}")
         if self._config.idle_timeout:
-            self._log.info(f"the first visit wakes it, {self._config.idle_timeout:g} s without one and it sleeps again; Ctrl-C ends this")
+            self._log.info(
+                f"the first visit wakes it, {self._config.idle_timeout:g} s without one and it sleeps again; Ctrl-C ends this"
+            )
         else:
-            self._log.info("the first visit wakes it, and it stays awake (idle_timeout is 0); Ctrl-C ends this")
+            self._log.info(
+                "the first visit wakes it, and it stays awake (idle_timeout is 0); Ctrl-C ends this"
+            )
 
     # The Master
 
     def _start(self) -> None:
         self._started = time.monotonic()
         sys.stdout.flush()
-        # Held back until the Master is ready to hear them (Signals.install): it must not die of a HUP it has no handler for yet.
+        # Held back until the Master is ready to hear them (Signals.install): it must
+        # not die of a HUP it has no handler for yet.
         signal.pthread_sigmask(signal.SIG_BLOCK, _PASSED_ON)
         pid = os.fork()
         if not pid:
@@ -206,18 +237,25 @@ class Lookout:
         self._log.info(f"a visitor: starting the Master, pid {pid}")
 
     def _become_master(self) -> None:
-        # A group of its own: what a terminal sends (Ctrl-C) reaches it once, through us, and not twice.
+        # A group of its own: what a terminal sends (Ctrl-C) reaches it once, through
+        # us, and not twice.
         os.setpgid(0, 0)
         self._signals.forget()
         count = len(self._sockets)
-        # Out of the way first: a socket may have one of the numbers that another is to get.
+        # Out of the way first: a socket may have one of the numbers that another is to
+        # get.
         spare = [os.dup(sock.fileno()) for sock in self._sockets]
         high = [_move_up(fd, FIRST_FD + count) for fd in spare]
         for index, fd in enumerate(high):
             os.dup2(fd, FIRST_FD + index, inheritable=True)
         environ = {name: value for name, value in os.environ.items() if name not in _SYSTEMDS}
-        environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(count), LISTEN_FDNAMES=":".join(["http"] * count))
-        # -P: what lies in the working directory must not be taken for a module of ours or of the standard library.
+        environ.update(
+            LISTEN_PID=str(os.getpid()),
+            LISTEN_FDS=str(count),
+            LISTEN_FDNAMES=":".join(["http"] * count),
+        )
+        # -P: what lies in the working directory must not be taken for a module of ours
+        # or of the standard library.
         command = [sys.executable, "-P", "-m", "spyglass", "serve", *self._arguments]
         try:
             os.execve(sys.executable, command, environ)  # noqa: S606, of our own words
@@ -242,16 +280,23 @@ class Lookout:
         lived = time.monotonic() - self._started
         self._master = 0
         if code < 0 or code == 1:
-            # systemd would clear its cgroup; workers drain by themselves, but an app that hangs at import notices nothing.
+            # systemd would clear its cgroup; workers drain by themselves, but an app
+            # that hangs at import notices nothing.
             self._leftover = (pid, time.monotonic() + self._config.graceful_timeout)
             _signal_group(pid, signal.SIGTERM)
         self._failures = self._failures + 1 if code and lived < _FAST else 0
         if self._failures:
             pause = min(0.5 * 2.0 ** min(self._failures - 1, 10), _LONGEST_PAUSE)
             self._not_before = time.monotonic() + pause
-            self._log.warning(f"the Master {_how(code)} after {lived:.1f} s; not starting another for {pause:g} s")
+            self._log.warning(
+                f"the Master {_how(code)} after {lived:.1f} s; not starting another for {pause:g} s"
+            )
         elif not self._stopping:
-            self._log.info("asleep again" if not code else f"the Master {_how(code)}; the next visit starts another")
+            self._log.info(
+                "asleep again"
+                if not code
+                else f"the Master {_how(code)}; the next visit starts another"
+            )
 
     def _end_leftover(self, *, now: bool) -> None:
         if self._leftover and (now or time.monotonic() >= self._leftover[1]):

@@ -1,4 +1,6 @@
-"""`spyglass new`: writes /etc/spyglass/NAME.toml, with what one is likely to change next as comments in it. Nothing else is touched."""
+"""`spyglass new`: writes /etc/spyglass/NAME.toml, with what one is likely to change
+next as comments in it. Nothing else is touched.
+"""
 
 from __future__ import annotations
 
@@ -36,12 +38,32 @@ _LIKELY = {
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", metavar="NAME", help="what the app is called: 1 to 22 of a-z, 0-9, - and _")
-    parser.add_argument("directory", nargs="?", default=".", metavar="DIRECTORY", help="where its code is (default: here)")
-    parser.add_argument("--app", help="module:callable, module, or the path of a .py or .wsgi file (default: what lies there)")
-    parser.add_argument("--venv", help="its virtual environment (default: venv or .venv in DIRECTORY)")
-    parser.add_argument("--listen", action="append", metavar="ADDRESS", help="port, address:port, [v6]:port or path; any number of times")
-    parser.add_argument("--user", help="who it is, instead of somebody who exists only while it is awake")
+    parser.add_argument(
+        "name", metavar="NAME", help="what the app is called: 1 to 22 of a-z, 0-9, - and _"
+    )
+    parser.add_argument(
+        "directory",
+        nargs="?",
+        default=".",
+        metavar="DIRECTORY",
+        help="where its code is (default: here)",
+    )
+    parser.add_argument(
+        "--app",
+        help="module:callable, module, or the path of a .py or .wsgi file (default: what lies there)",
+    )
+    parser.add_argument(
+        "--venv", help="its virtual environment (default: venv or .venv in DIRECTORY)"
+    )
+    parser.add_argument(
+        "--listen",
+        action="append",
+        metavar="ADDRESS",
+        help="port, address:port, [v6]:port or path; any number of times",
+    )
+    parser.add_argument(
+        "--user", help="who it is, instead of somebody who exists only while it is awake"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -63,13 +85,17 @@ def run(options: argparse.Namespace) -> int:
             raise UsageError(f"--{setting}: {error.args[0]}, not {value!r}") from None
     _refuse_unfit(values)
     _write(file, text(options.name, values))
-    print(f"{file} is written; the app is {values['app']}{', its environment ' + venv if venv else ''}")
+    print(
+        f"{file} is written; the app is {values['app']}{', its environment ' + venv if venv else ''}"
+    )
     print(f"Next: spyglass check {options.name}, then spyglass apply {options.name}")
     return 0
 
 
 def _refuse_unfit(values: dict[str, object]) -> None:
-    """What a command line can hold, and a unit, or a TOML file, cannot. Raises UsageError."""
+    """What a command line can hold, and a unit, or a TOML file, cannot. Raises
+    UsageError.
+    """
     for option, setting in (("directory", "directory"), ("--venv", "venv")):
         if why := unfit(str(values.get(setting, ""))):
             raise UsageError(f"{option}: {why}")
@@ -83,7 +109,9 @@ def _file(name: str) -> str:
     try:
         file = config.file_for(name)
     except ConfigError as error:
-        raise UsageError(f"{name!r} cannot be an app's name: {str(error).partition(': ')[2]}") from None
+        raise UsageError(
+            f"{name!r} cannot be an app's name: {str(error).partition(': ')[2]}"
+        ) from None
     if os.path.lexists(file):
         raise ConfigError(f"there is {file} already: change it, or take another name")
     return file
@@ -103,7 +131,9 @@ def _guess(directory: str) -> str:
         return found[0]
     if found:
         raise UsageError(f"which one is it? {' or '.join(f'--app {app}' for app in found)}")
-    raise UsageError(f"no wsgi.py, app.py or manage.py in {directory} tells what the app is: say so with --app MODULE:CALLABLE")
+    raise UsageError(
+        f"no wsgi.py, app.py or manage.py in {directory} tells what the app is: say so with --app MODULE:CALLABLE"
+    )
 
 
 def _write(file: str, content: str) -> None:
@@ -120,7 +150,9 @@ def _write(file: str, content: str) -> None:
 
 
 def text(name: str, values: dict[str, object]) -> str:
-    """A TOML file with these values, and what is likely to be changed next as comments. Raises ConfigError for a value that is none."""
+    """A TOML file with these values, and what is likely to be changed next as comments.
+    Raises ConfigError for a value that is none.
+    """
     lines = [
         f"# The app {name}: how it is served, and what `spyglass apply {name}` tells systemd of it.",
         "# All settings there are: spyglass --help. After a change: spyglass apply, and, for an app that",
@@ -130,7 +162,9 @@ def text(name: str, values: dict[str, object]) -> str:
     lines += [f"{setting} = {toml(value)}" for setting, value in values.items()]
     for setting, example in _LIKELY.items():
         if setting not in values:
-            shown = example.replace("NAME.", f"{name}.").replace('"NAME"', f'"{name}"') or default_text(SETTINGS[setting])
+            shown = example.replace("NAME.", f"{name}.").replace(
+                '"NAME"', f'"{name}"'
+            ) or default_text(SETTINGS[setting])
             lines += ["", *_comment(setting), f"# {setting} = {shown}"]
     return "\n".join(lines) + "\n"
 
@@ -144,12 +178,17 @@ def _comment(setting: str) -> list[str]:
 
 
 def toml(value: object) -> str:
-    """A text, a whole number, or a list of these, as TOML has them (toml.io, basic strings)."""
+    """A text, a whole number, or a list of these, as TOML has them (toml.io, basic
+    strings).
+    """
     if isinstance(value, list):
         return f"[{', '.join(toml(each) for each in value)}]" if len(value) != 1 else toml(value[0])
     if isinstance(value, int):
         return str(value)
-    escaped = "".join(_ESCAPES.get(letter) or (letter if letter.isprintable() else f"\\U{ord(letter):08X}") for letter in str(value))
+    escaped = "".join(
+        _ESCAPES.get(letter) or (letter if letter.isprintable() else f"\\U{ord(letter):08X}")
+        for letter in str(value)
+    )
     return f'"{escaped}"'
 
 

@@ -1,7 +1,9 @@
-"""`spyglass reload`: has the Master load another generation, waits for what becomes of it, and says so.
+"""`spyglass reload`: has the Master load another generation, waits for what becomes of
+it, and says so.
 
-It is what the unit has as ExecReload=, and runs as another process of the unit, in the same sandbox. `spyglass reload NAME` is for people:
-it asks systemd for that, and says why it failed.
+It is what the unit has as ExecReload=, and runs as another process of the unit, in the
+same sandbox. `spyglass reload NAME` is for people: it asks systemd for that, and says
+why it failed.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import FrameType
 
-# Seconds without a word. systemd, which the Master tells how long it needs, is less patient; this is for where systemd does not ask.
+# Seconds without a word. systemd, which the Master tells how long it needs, is less
+# patient; this is for where systemd does not ask.
 _ANSWERS = 3600.0
 _LONGEST = 64 << 10  # bytes of an answer
 _LATER = 1.0  # seconds after the Master that we may be told to stop
@@ -34,16 +37,21 @@ _MASTERS = (signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGUSR2)
 
 
 def reload(environ: Mapping[str, str]) -> int:
-    """Ask the Master that `environ` names (MAINPID, systemd.exec(5)); returns 0 when the new generation serves.
+    """Ask the Master that `environ` names (MAINPID, systemd.exec(5)); returns 0 when
+    the new generation serves.
 
-    Waits as long as the Master needs, which gives up after start_timeout and tells systemd to wait as long for us. Raises UsageError.
+    Waits as long as the Master needs, which gives up after start_timeout and tells
+    systemd to wait as long for us. Raises UsageError.
     """
     pid = environ.get("MAINPID", "")
     if not pid:
-        raise UsageError("reload: MAINPID is not set, as it is for ExecReload=; give the app's NAME, or use 'systemctl reload UNIT'")
+        raise UsageError(
+            "reload: MAINPID is not set, as it is for ExecReload=; give the app's NAME, or use 'systemctl reload UNIT'"
+        )
     log = open_log("reload", environ=environ)
-    # What systemd, or `systemctl kill`, sends to all processes of the unit is the Master's to act on, and it tells us at once. We must not
-    # die of it: the unit that is stopped would be shown as failed (Result=signal).
+    # What systemd, or `systemctl kill`, sends to all processes of the unit is the
+    # Master's to act on, and it tells us at once. We must not die of it: the unit that
+    # is stopped would be shown as failed (Result=signal).
     stops: list[int] = []
 
     def note(number: int, _frame: FrameType | None) -> None:
@@ -57,7 +65,9 @@ def reload(environ: Mapping[str, str]) -> int:
     while status == EX_UNAVAILABLE and not stops and time.monotonic() < by:
         time.sleep(0.01)
     if status == EX_UNAVAILABLE and stops:
-        return 0  # systemd has cancelled the reload when it was told to stop, and any other status would be a failure of the unit
+        # Systemd has cancelled the reload when it was told to stop, and any other
+        # status would be a failure of the unit
+        return 0
     if status:
         log.error(f"failed: {why}")
     return status
@@ -68,7 +78,9 @@ def _ask(addresses: list[str], pid: str) -> tuple[int, str]:
     why = ""
     for address in addresses:
         with socket.socket(socket.AF_UNIX) as desk:
-            desk.setblocking(False)  # a unix socket lets us in at once, or its queue is full (connect(2), EAGAIN)
+            desk.setblocking(
+                False
+            )  # a unix socket lets us in at once, or its queue is full (connect(2), EAGAIN)
             try:
                 desk.connect(address)
             except OSError as error:
@@ -82,11 +94,17 @@ def _ask(addresses: list[str], pid: str) -> tuple[int, str]:
 
 
 def _impostor(desk: socket.socket, pid: str) -> str:
-    """Why it is not the Master that listens, "" if it is: SO_PEERCRED has the process that called listen(2), as the kernel saw it."""
+    """Why it is not the Master that listens, "" if it is: SO_PEERCRED has the process
+    that called listen(2), as the kernel saw it.
+    """
     peer, uid, _ = struct.unpack("iII", desk.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
     if os.geteuid() not in (0, uid):
         return "another user listens in the place of the Master"
-    return "" if str(peer) == pid else f"another process, pid {peer}, listens in the place of the Master"
+    return (
+        ""
+        if str(peer) == pid
+        else f"another process, pid {peer}, listens in the place of the Master"
+    )
 
 
 def _understood(said: str) -> tuple[int, str]:
@@ -97,7 +115,9 @@ def _understood(said: str) -> tuple[int, str]:
 
 
 def _hear(desk: socket.socket) -> str:
-    """The Master's line, "" if it ends without one. It comes when the app is loaded, and the Master gives that up after start_timeout."""
+    """The Master's line, "" if it ends without one. It comes when the app is loaded,
+    and the Master gives that up after start_timeout.
+    """
     said = b""
     desk.settimeout(_ANSWERS)
     try:
@@ -111,7 +131,8 @@ def _hear(desk: socket.socket) -> str:
 
 
 def reload_unit(name: str) -> int:
-    """Have systemd reload the app `name` if it is awake; asleep, the next visitor wakes it with what is there then. Returns an exit status.
+    """Have systemd reload the app `name` if it is awake; asleep, the next visitor wakes
+    it with what is there then. Returns an exit status.
 
     Raises ConfigError for what cannot be a name.
     """
@@ -121,14 +142,20 @@ def reload_unit(name: str) -> int:
         done = subprocess.run(["systemctl", "try-reload-or-restart", unit], check=False)  # noqa: S603, S607, of our own words
         if done.returncode:
             show = ["systemctl", "show", "--property=StatusText", "--value", unit]
-            said = subprocess.run(show, check=False, capture_output=True).stdout.decode(errors="replace").strip()  # noqa: S603, as above
+            shown = subprocess.run(show, check=False, capture_output=True)  # noqa: S603, the same
+            said = shown.stdout.decode(errors="replace").strip()
             said = one_line(said)  # the app's words
             if "failed: " in said or said.startswith("failing: "):
                 what = f"is {said}"
             else:  # the Master knows of no failure, for it was not reached
-                what = f"was not reloaded (journalctl -u {unit} tells why)" + (f"; it is {said}" if said else "")
+                what = f"was not reloaded (journalctl -u {unit} tells why)" + (
+                    f"; it is {said}" if said else ""
+                )
             print(f"spyglass: {name} {what}", file=sys.stderr)
         return done.returncode
     except FileNotFoundError:
-        print("spyglass: there is no systemctl; where there is no systemd, send SIGHUP to the lookout", file=sys.stderr)
+        print(
+            "spyglass: there is no systemctl; where there is no systemd, send SIGHUP to the lookout",
+            file=sys.stderr,
+        )
         return EX_UNAVAILABLE

@@ -1,4 +1,6 @@
-"""`spyglass remove`: systemd forgets an app. What people have written stays, its file included, unless --purge says otherwise."""
+"""`spyglass remove`: systemd forgets an app. What people have written stays, its file
+included, unless --purge says otherwise.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +18,23 @@ if TYPE_CHECKING:
 
 HELP = "stop an app, and have systemd forget it; its file and what it has stored stay, unless --purge is given"
 
-# Where systemd keeps what StateDirectory= and CacheDirectory= name, first for a user of one's own, then behind a link for DynamicUser=.
-_STORED = ("/var/lib/spyglass", "/var/lib/private/spyglass", "/var/cache/spyglass", "/var/cache/private/spyglass")
+# Where systemd keeps what StateDirectory= and CacheDirectory= name, first for a user of
+# one's own, then behind a link for DynamicUser=.
+_STORED = (
+    "/var/lib/spyglass",
+    "/var/lib/private/spyglass",
+    "/var/cache/spyglass",
+    "/var/cache/private/spyglass",
+)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("names", nargs="+", metavar="NAME", help="an app")
-    parser.add_argument("--purge", action="store_true", help="delete its file, its secrets in NAME.env, and all that it has stored, too")
+    parser.add_argument(
+        "--purge",
+        action="store_true",
+        help="delete its file, its secrets in NAME.env, and all that it has stored, too",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -36,7 +48,10 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _run(names: list[str], paths: dict[str, str], *, purge: bool) -> None:
-    properties = systemctl.show([unit for name in names for unit in (socket_of(name), service_of(name))], ["ActiveState", "UnitFileState"])
+    properties = systemctl.show(
+        [unit for name in names for unit in (socket_of(name), service_of(name))],
+        ["ActiveState", "UnitFileState"],
+    )
     for name in names:
         here = [*_drop_ins(name), *_left(name, paths[name])]
         socket, service = properties[socket_of(name)], properties[service_of(name)]
@@ -51,7 +66,8 @@ def _run(names: list[str], paths: dict[str, str], *, purge: bool) -> None:
                 said += _purge(name, paths[name])
             said.append(_what_is_left(name, _left(name, paths[name])))
     finally:
-        # Last: a reader that is slow, or does not read at all, must not hold up the work.
+        # Last: a reader that is slow, or does not read at all, must not hold up the
+        # work.
         for line in said:
             print(line)
 
@@ -59,8 +75,9 @@ def _run(names: list[str], paths: dict[str, str], *, purge: bool) -> None:
 def _remove(name: str) -> None:
     """The socket first, or the next visitor would start what has just been stopped.
 
-    Not `disable --now`: that has systemd read the units before it stops the socket, and where an address has changed in a file, it closes
-    the socket then and leaves its own file behind.
+    Not `disable --now`: that has systemd read the units before it stops the socket, and
+    where an address has changed in a file, it closes the socket then and leaves its own
+    file behind.
     """
     systemctl.ask("stop", socket_of(name))
     systemctl.ask("disable", socket_of(name))
@@ -69,7 +86,8 @@ def _remove(name: str) -> None:
         if unit_directives.is_untouched(atomic_files.read(path)):
             atomic_files.write(path, "")
     systemctl.ask("daemon-reload")
-    # One that has failed would be shown until the next boot; one that has not is not known any more, which is as well.
+    # One that has failed would be shown until the next boot; one that has not is not
+    # known any more, which is as well.
     systemctl.run("reset-failed", socket_of(name), service_of(name))
 
 
@@ -79,7 +97,9 @@ def _drop_ins(name: str) -> list[str]:
 
 
 def _purge(name: str, file: str) -> list[str]:
-    """Delete what the app has stored, its file and its secrets; returns what to say of it, in lines."""
+    """Delete what the app has stored, its file and its secrets; returns what to say of
+    it, in lines.
+    """
     doomed = [path for path in (file, _secrets(name)) if os.path.lexists(path)]
     stored = _stored(name)
     said = [f"{name}: deleting {', '.join([*doomed, *stored]) or 'nothing'}"]
@@ -99,11 +119,17 @@ def _secrets(name: str) -> str:
 
 
 def _stored(name: str) -> list[str]:
-    return [path for path in (os.path.join(directory, name) for directory in _STORED) if os.path.lexists(path)]
+    return [
+        path
+        for path in (os.path.join(directory, name) for directory in _STORED)
+        if os.path.lexists(path)
+    ]
 
 
 def _left(name: str, file: str) -> list[str]:
-    """What there is of the app outside of systemd: files of the administrator's, and what it has stored."""
+    """What there is of the app outside of systemd: files of the administrator's, and
+    what it has stored.
+    """
     written = [path for path in (file, _secrets(name)) if os.path.lexists(path)]
     for unit in (socket_of(name), service_of(name)):
         written += sorted(glob.glob(os.path.join(unit_directives.DIRECTORY, f"{unit}.d", "*")))
@@ -111,4 +137,6 @@ def _left(name: str, file: str) -> list[str]:
 
 
 def _what_is_left(name: str, left: list[str]) -> str:
-    return f"{name}: stopped and removed; {'left: ' + ', '.join(left) if left else 'nothing is left'}"
+    return (
+        f"{name}: stopped and removed; {'left: ' + ', '.join(left) if left else 'nothing is left'}"
+    )

@@ -28,7 +28,17 @@ HELP = "show one app in depth: units, workers, settings, the last lines of the j
 
 _STATUS = {views.FAILING: 1, views.OFF: 3}
 _MORE = (
-    *("FragmentPath", "DropInPaths", "ExecStart", "Environment", "EnvironmentFiles", "SocketUser", "SocketGroup", "SocketMode", "User"),
+    *(
+        "FragmentPath",
+        "DropInPaths",
+        "ExecStart",
+        "Environment",
+        "EnvironmentFiles",
+        "SocketUser",
+        "SocketGroup",
+        "SocketMode",
+        "User",
+    ),
     *("MemoryHigh", "MemoryMax", "NeedDaemonReload"),
 )
 _SEARCHED = 2000  # entries of the journal in which the last traceback is looked for
@@ -40,8 +50,12 @@ _PROCESSES = (
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME", help="an app, as in 'spyglass list'")
-    parser.add_argument("--json", action="store_true", help="for programs; docs/looking.md has the keys")
-    parser.add_argument("-n", "--lines", type=int, default=10, metavar="N", help="of the journal (default 10)")
+    parser.add_argument(
+        "--json", action="store_true", help="for programs; docs/looking.md has the keys"
+    )
+    parser.add_argument(
+        "-n", "--lines", type=int, default=10, metavar="N", help="of the journal (default 10)"
+    )
     parser.epilog = "exit status: 0 asleep or awake, 1 failing, 3 off, 4 there is no such app"
 
 
@@ -64,7 +78,9 @@ def run(options: argparse.Namespace) -> int:
 
 @dataclass
 class Process:
-    """One of a service; what cannot be known of it is None. `what` is "master", "zygote", "worker", or "process" where it is not known."""
+    """One of a service; what cannot be known of it is None. `what` is "master",
+    "zygote", "worker", or "process" where it is not known.
+    """
 
     pid: int
     what: str
@@ -75,7 +91,9 @@ class Process:
 
 
 class Report:
-    """What there is to say of the app that is seen in `view`, and `count` (int) lines of its journal."""
+    """What there is to say of the app that is seen in `view`, and `count` (int) lines
+    of its journal.
+    """
 
     def __init__(self, view: View, count: int) -> None:
         self.view = view
@@ -88,8 +106,13 @@ class Report:
         try:
             searched = journal.entries(unit, max(_SEARCHED, count))
             self.entries = searched[len(searched) - count :]
-            # What an access log, say, has pushed out of those is found by how grave it is.
-            grave = [] if len(searched) < _SEARCHED else journal.entries(unit, _SEARCHED, "--priority=err")
+            # What an access log, say, has pushed out of those is found by how grave it
+            # is.
+            grave = (
+                []
+                if len(searched) < _SEARCHED
+                else journal.entries(unit, _SEARCHED, "--priority=err")
+            )
             self.traceback = journal.last_traceback(searched) or journal.last_traceback(grave)
         except journal.JournalError as error:
             self.silence = str(error)
@@ -111,13 +134,22 @@ class Report:
     def lines(self, coloured: bool) -> list[str]:
         """The same for people."""
         view = self.view
-        made = [f"{paint(view.name, 'title', coloured)}: {paint(view.state, view.state, coloured)}{_since(view)}"]
+        made = [
+            f"{paint(view.name, 'title', coloured)}: {paint(view.state, view.state, coloured)}{_since(view)}"
+        ]
         made += [f"  {title:<10}{text}" for title, text in self._head()]
         made += self._processes(coloured)
         made += self._settings(coloured)
         if self.traceback is not None:
             last = self.traceback
-            made += ["", paint(f"The last traceback, of {local(last.when)} ({ago(last.when)}), pid {last.pid}", "title", coloured)]
+            made += [
+                "",
+                paint(
+                    f"The last traceback, of {local(last.when)} ({ago(last.when)}), pid {last.pid}",
+                    "title",
+                    coloured,
+                ),
+            ]
             made += [f"  {line}" for line in (*([last.title] if last.title else []), *last.lines)]
         if self.entries or self.silence:
             made += ["", paint("Journal", "title", coloured)]
@@ -127,19 +159,33 @@ class Report:
 
     def _head(self) -> list[tuple[str, str]]:
         view = self.view
-        found = [("says", view.status), ("wrong", "" if view.trouble in view.status else view.trouble), ("listens", _listens(view))]
+        found = [
+            ("says", view.status),
+            ("wrong", "" if view.trouble in view.status else view.trouble),
+            ("listens", _listens(view)),
+        ]
         found += [("socket", _state(view.socket)), ("service", _state(view.service))]
         if view.memory is not None:
             found.append(("memory", table.size(view.memory) + _limits(view.service)))
         if view.woke:
             found.append(("last wake", _wake(view)))
         if view.why:
-            found.append(("last left", f"{view.why}{f', {local(view.left)} ({ago(view.left)})' if view.left else ''}"))
+            found.append(
+                (
+                    "last left",
+                    f"{view.why}{f', {local(view.left)} ({ago(view.left)})' if view.left else ''}",
+                )
+            )
         found.append(("counted", view.unread or _counted(view)))
         for unit in (view.socket, view.service):
             found += [("drop-in", path) for path in unit.get("DropInPaths", "").split()]
             if unit.get("NeedDaemonReload") == "yes":
-                found.append(("changed", f"{unit['Id']} on disk, but systemd has not read it: systemctl daemon-reload"))
+                found.append(
+                    (
+                        "changed",
+                        f"{unit['Id']} on disk, but systemd has not read it: systemctl daemon-reload",
+                    )
+                )
         return [(title, text) for title, text in found if text]
 
     def _processes(self, coloured: bool) -> list[str]:
@@ -148,7 +194,12 @@ class Report:
         record = self.view.record
         noted = f", as of {ago(record.written)}" if record is not None and record.awake else ""
         rows = [
-            [str(each.pid), each.what, *(table.number(count) for count in (each.requests, each.errors, each.open)), table.size(each.memory)]
+            [
+                str(each.pid),
+                each.what,
+                *(table.number(count) for count in (each.requests, each.errors, each.open)),
+                table.size(each.memory),
+            ]
             for each in self.processes
         ]
         made = table.lines(_PROCESSES, rows, coloured=coloured)
@@ -156,16 +207,37 @@ class Report:
 
     def _settings(self, coloured: bool) -> list[str]:
         found = self.settings
-        made = [f"  {fault}" for fault in (*found.faults, *(f"{path}: not looked at" for path in found.hidden))]
+        made = [
+            f"  {fault}"
+            for fault in (*found.faults, *(f"{path}: not looked at" for path in found.hidden))
+        ]
         if found.differing:
-            wide = [max(len(text) for text in texts) for texts in zip(*((each.name, each.value) for each in found.differing), strict=True)]
-            made += [f"  {each.name:<{wide[0]}} = {each.value:<{wide[1]}}  {each.place}" for each in found.differing]
-        return ["", paint("Settings, where they are not the default", "title", coloured), *made] if made else []
+            wide = [
+                max(len(text) for text in texts)
+                for texts in zip(
+                    *((each.name, each.value) for each in found.differing), strict=True
+                )
+            ]
+            made += [
+                f"  {each.name:<{wide[0]}} = {each.value:<{wide[1]}}  {each.place}"
+                for each in found.differing
+            ]
+        return (
+            ["", paint("Settings, where they are not the default", "title", coloured), *made]
+            if made
+            else []
+        )
 
 
 def processes(view: View) -> list[Process]:
-    """Those of its service: of workers, what the Master has noted of them; of all, what they take (bytes), where that can be read."""
-    noted = {each.pid: each for each in view.record.workers} if view.record is not None and view.record.awake else {}
+    """Those of its service: of workers, what the Master has noted of them; of all, what
+    they take (bytes), where that can be read.
+    """
+    noted = (
+        {each.pid: each for each in view.record.workers}
+        if view.record is not None and view.record.awake
+        else {}
+    )
     master = untrusted_text.number(view.service.get("MainPID"))
     found: list[Process] = []
     for pid in views.members(view.service):
@@ -177,9 +249,19 @@ def processes(view: View) -> list[Process]:
         except OSError:
             continue
         worker = noted.get(pid)
-        found.append(Process(pid, "worker" if worker is not None else _what(pid, parent, master, found), memory=memory))
+        found.append(
+            Process(
+                pid,
+                "worker" if worker is not None else _what(pid, parent, master, found),
+                memory=memory,
+            )
+        )
         if worker is not None:
-            found[-1].requests, found[-1].errors, found[-1].open = worker.served, worker.errors, worker.open
+            found[-1].requests, found[-1].errors, found[-1].open = (
+                worker.served,
+                worker.errors,
+                worker.open,
+            )
     return found
 
 
@@ -187,7 +269,11 @@ def _what(pid: int, parent: int, master: int, found: list[Process]) -> str:
     if master in (pid, parent):
         return "master" if pid == master else "zygote"
     # Nobody has noted it, or we may not read that.
-    return "worker" if any(each.pid == parent and each.what == "zygote" for each in found) else "process"
+    return (
+        "worker"
+        if any(each.pid == parent and each.what == "zygote" for each in found)
+        else "process"
+    )
 
 
 def _parent(pid: int) -> int:
@@ -199,7 +285,9 @@ def _parent(pid: int) -> int:
 
 
 def _since(view: View) -> str:
-    unit = view.service if view.service.get("ActiveState") not in ("inactive", None) else view.socket
+    unit = (
+        view.service if view.service.get("ActiveState") not in ("inactive", None) else view.socket
+    )
     when = _changed(unit)
     return f" since {local(when)} ({ago(when)})" if when else ""
 
@@ -212,16 +300,26 @@ def _changed(unit: views.Properties) -> float | None:
 def _state(unit: views.Properties) -> str:
     parts = [f"{unit.get('ActiveState')} ({unit.get('SubState')})", unit.get("UnitFileState", "")]
     if unit.get("Result", "success") != "success":
-        parts.append(f"result {unit['Result']}" + (f", {views.ending(unit)}" if unit.get("ExecMainStatus", "0") != "0" else ""))
+        parts.append(
+            f"result {unit['Result']}"
+            + (f", {views.ending(unit)}" if unit.get("ExecMainStatus", "0") != "0" else "")
+        )
     if unit.get("NRestarts", "0") != "0":
         parts.append(f"restarted by systemd {unit['NRestarts']} times")
     when = _changed(unit)
-    return f"{unit.get('Id')}: {', '.join(part for part in parts if part)}" + (f", since {local(when)}" if when else "")
+    return f"{unit.get('Id')}: {', '.join(part for part in parts if part)}" + (
+        f", since {local(when)}" if when else ""
+    )
 
 
 def _listens(view: View) -> str:
-    access = " ".join(view.socket.get(name) or "root" for name in ("SocketUser", "SocketGroup")) + f" {view.socket.get('SocketMode', '')}"
-    return ", ".join(f"{each} ({access.rstrip()})" if each.startswith("/") else each for each in view.addresses)
+    access = (
+        " ".join(view.socket.get(name) or "root" for name in ("SocketUser", "SocketGroup"))
+        + f" {view.socket.get('SocketMode', '')}"
+    )
+    return ", ".join(
+        f"{each} ({access.rstrip()})" if each.startswith("/") else each for each in view.addresses
+    )
 
 
 def _limits(service: views.Properties) -> str:
@@ -235,7 +333,11 @@ def _limits(service: views.Properties) -> str:
 
 def _wake(view: View) -> str:
     record = view.record
-    loading = f", of which the app {table.took(record.load_ms)} to load" if record is not None and record.load_ms else ""
+    loading = (
+        f", of which the app {table.took(record.load_ms)} to load"
+        if record is not None and record.load_ms
+        else ""
+    )
     by = f", woken at {record.by}" if record is not None and record.by else ""
     return f"{local(view.woke)} ({ago(view.woke)}){f', took {table.took(view.wake_ms)}' if view.wake_ms else ''}{loading}{by}"
 
@@ -245,7 +347,10 @@ def _counted(view: View) -> str:
     if record is None:
         return "nothing yet"
     names = ("wakes", "requests", "errors", "failures", "crashes", "reloads")
-    counts = ", ".join(f"{getattr(record, name)} {name if getattr(record, name) != 1 else _one(name)}" for name in names)
+    counts = ", ".join(
+        f"{getattr(record, name)} {name if getattr(record, name) != 1 else _one(name)}"
+        for name in names
+    )
     return one_line(f"{counts}, since {local(record.since)}")
 
 

@@ -1,4 +1,6 @@
-"""What is wrong with the machine, or with what an app is made of, rather than with its units: what systemd does not show."""
+"""What is wrong with the machine, or with what an app is made of, rather than with its
+units: what systemd does not show.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,16 @@ from typing import TYPE_CHECKING
 import spyglass
 from spyglass.config import settings as config
 from spyglass.errors import ConfigError
-from spyglass.ops import address_conflicts, address_owners, apps, atomic_files, orphaned_apps, state_directory, unit_directives, user_access
+from spyglass.ops import (
+    address_conflicts,
+    address_owners,
+    apps,
+    atomic_files,
+    orphaned_apps,
+    state_directory,
+    unit_directives,
+    user_access,
+)
 from spyglass.ops import app_status as views
 from spyglass.ops.app_interpreter import packaged_version, version_in
 from spyglass.ops.doctor_checks.units import FEWEST_WAITING, Finding, Properties, systemctl
@@ -25,7 +36,11 @@ if TYPE_CHECKING:
 
 MACHINE = "machine"
 _NSSWITCH = "/etc/nsswitch.conf"
-_LIBRARIES = ("/lib/*/libnss_systemd.so.2", "/lib64/libnss_systemd.so.2", "/usr/lib/libnss_systemd.so.2")
+_LIBRARIES = (
+    "/lib/*/libnss_systemd.so.2",
+    "/lib64/libnss_systemd.so.2",
+    "/usr/lib/libnss_systemd.so.2",
+)
 _SOMAXCONN = "/proc/sys/net/core/somaxconn"
 _JOURNAL = "/var/log/journal"
 _CACHE, _STATE = "/var/cache", "/var/lib"
@@ -38,7 +53,15 @@ def of_the_machine(services: Iterable[Properties]) -> list[Finding]:
     """What concerns all apps; `services` are theirs, as systemd shows them."""
     services = list(services)
     dynamic = any(service.get("DynamicUser") == "yes" for service in services)
-    return [*(_nss() if dynamic else []), *_namespaces(services), *_somaxconn(), *_byte_code(), *_room(), *_journal(), *_names()]
+    return [
+        *(_nss() if dynamic else []),
+        *_namespaces(services),
+        *_somaxconn(),
+        *_byte_code(),
+        *_room(),
+        *_journal(),
+        *_names(),
+    ]
 
 
 def _namespaces(services: Iterable[Properties]) -> list[Finding]:
@@ -48,12 +71,24 @@ def _namespaces(services: Iterable[Properties]) -> list[Finding]:
     private = [service["Id"] for service in services if service.get("PrivateUsers") == "yes"]
     what = "this machine allows no user namespaces (sysctl user.max_user_namespaces, which hardening-runtime sets to 0)"
     if not private:
-        return [Finding(MACHINE, what, "apps run without PrivateUsers=, the rest of their sandbox is as always", [], grave=False)]
+        return [
+            Finding(
+                MACHINE,
+                what,
+                "apps run without PrivateUsers=, the rest of their sandbox is as always",
+                [],
+                grave=False,
+            )
+        ]
     why = f"systemd cannot start {', '.join(private)} (217/USER): without PrivateUsers= it can"
     cure = ["spyglass apply"] if any("@" in unit for unit in private) else []
     if "spyglass.service" in private:
         file = "/etc/systemd/system/spyglass.service.d/users.conf"
-        cure += [f"mkdir -p {os.path.dirname(file)}", f"printf '[Service]\\nPrivateUsers=no\\n' >{file}", "systemctl daemon-reload"]
+        cure += [
+            f"mkdir -p {os.path.dirname(file)}",
+            f"printf '[Service]\\nPrivateUsers=no\\n' >{file}",
+            "systemctl daemon-reload",
+        ]
     return [Finding(MACHINE, what, why, cure)]
 
 
@@ -70,8 +105,20 @@ def _nss() -> list[Finding]:
     why = "the users of apps have no names: Python's getpass.getuser() and pwd.getpwuid() fail in them"
     if there:
         cure = [f"sed -i 's/^passwd:.*/& systemd/; s/^group:.*/& systemd/' {_NSSWITCH}"]
-        return [Finding(MACHINE, f"{_NSSWITCH} does not name systemd for passwd", why, cure, grave=False)]
-    return [Finding(MACHINE, "libnss-systemd is not installed", why, ["apt-get install -y libnss-systemd"], grave=False)]
+        return [
+            Finding(
+                MACHINE, f"{_NSSWITCH} does not name systemd for passwd", why, cure, grave=False
+            )
+        ]
+    return [
+        Finding(
+            MACHINE,
+            "libnss-systemd is not installed",
+            why,
+            ["apt-get install -y libnss-systemd"],
+            grave=False,
+        )
+    ]
 
 
 def _somaxconn() -> list[Finding]:
@@ -91,15 +138,35 @@ def _somaxconn() -> list[Finding]:
 
 
 def _byte_code() -> list[Finding]:
-    """Of our own: the package has it made when it is installed, and no service may write there."""
-    specs = [importlib.util.find_spec(f"spyglass.{name}") for name in ("cli", "master.main", "worker.loop", "gateway.wsgi")]
-    missing = [spec.cached for spec in specs if spec is not None and spec.cached and not os.path.exists(spec.cached)]
+    """Of our own: the package has it made when it is installed, and no service may
+    write there.
+    """
+    specs = [
+        importlib.util.find_spec(f"spyglass.{name}")
+        for name in ("cli", "master.main", "worker.loop", "gateway.wsgi")
+    ]
+    missing = [
+        spec.cached
+        for spec in specs
+        if spec is not None and spec.cached and not os.path.exists(spec.cached)
+    ]
     if not missing:
         return []
     directory = os.path.dirname(spyglass.__file__)
     packaged = directory.startswith("/usr/lib/python3/")
-    cure = "py3compile -p spyglass" if packaged else f"{shlex.quote(sys.executable)} -m compileall -q {shlex.quote(directory)}"
-    return [Finding(MACHINE, f"Spyglass has no byte code: no {missing[0]}", "it is compiled anew at each wake of each app", [cure])]
+    cure = (
+        "py3compile -p spyglass"
+        if packaged
+        else f"{shlex.quote(sys.executable)} -m compileall -q {shlex.quote(directory)}"
+    )
+    return [
+        Finding(
+            MACHINE,
+            f"Spyglass has no byte code: no {missing[0]}",
+            "it is compiled anew at each wake of each app",
+            [cure],
+        )
+    ]
 
 
 def _room() -> list[Finding]:
@@ -113,7 +180,14 @@ def _room() -> list[Finding]:
         full = not status.f_bavail or (status.f_files and not status.f_favail)
         if full or status.f_flag & os.ST_RDONLY:
             why = "byte code cannot be kept, so apps wake slowly, and what they and their Masters write cannot either"
-            found.append(Finding(MACHINE, f"{path} is {'full' if full else 'read-only'}", why, [f"df -h {path}; df -i {path}"]))
+            found.append(
+                Finding(
+                    MACHINE,
+                    f"{path} is {'full' if full else 'read-only'}",
+                    why,
+                    [f"df -h {path}; df -i {path}"],
+                )
+            )
     return found
 
 
@@ -121,7 +195,11 @@ def _journal() -> list[Finding]:
     if os.path.isdir(_JOURNAL) or not os.path.isdir("/run/log/journal"):
         return []
     why = "why an app failed is forgotten at the next boot"
-    cure = [f"mkdir -p {_JOURNAL}", f"systemd-tmpfiles --create --prefix {_JOURNAL}", "journalctl --flush"]
+    cure = [
+        f"mkdir -p {_JOURNAL}",
+        f"systemd-tmpfiles --create --prefix {_JOURNAL}",
+        "journalctl --flush",
+    ]
     return [Finding(MACHINE, "the journal is kept in memory only", why, cure, grave=False)]
 
 
@@ -129,7 +207,12 @@ def _names() -> list[Finding]:
     paths = {name: os.path.join(config.DIRECTORY, f"{name}.toml") for name in apps.names()}
     why = "a name has 1 to 22 of a-z, 0-9, - and _, the first a letter or digit, for it must fit a user's"
     return [
-        Finding(MACHINE, f"{path} is of no app: that is no name for one", why, [f"mv {shlex.quote(path)} {config.DIRECTORY}/NAME.toml"])
+        Finding(
+            MACHINE,
+            f"{path} is of no app: that is no name for one",
+            why,
+            [f"mv {shlex.quote(path)} {config.DIRECTORY}/NAME.toml"],
+        )
         for name, path in paths.items()
         if not views.is_name(name)
     ]
@@ -139,7 +222,9 @@ def _names() -> list[Finding]:
 
 
 def of_the_app(view: View, others: Mapping[str, App]) -> list[Finding]:
-    """What is wrong with what an app is made of; `others` are all apps that have a file of settings."""
+    """What is wrong with what an app is made of; `others` are all apps that have a file
+    of settings.
+    """
     user = "" if view.service.get("DynamicUser") == "yes" else view.service.get("User", "")
     findings = [*_deaf(view.name, view.socket, view.service), *_absent(view.name, view.socket)]
     findings += [*state_directory.examine(view.name, user), *_cache(view)]
@@ -159,12 +244,25 @@ def _deaf(name: str, socket: Properties, service: Properties) -> list[Finding]:
         why += ", as soon as the app, which has them still, exits"
     if missing := address_owners.missing(socket):
         why = f"{missing[0]} was deleted, and no client finds the socket without its file: until it is restarted all connections fail"
-    return [Finding(name, f"{socket['Id']} is active, but nobody listens on {', '.join(deaf)}", why, [systemctl("restart", socket["Id"])])]
+    return [
+        Finding(
+            name,
+            f"{socket['Id']} is active, but nobody listens on {', '.join(deaf)}",
+            why,
+            [systemctl("restart", socket["Id"])],
+        )
+    ]
 
 
 def _absent(name: str, socket: Properties) -> list[Finding]:
-    """Addresses that this machine does not have now: no fault on the standby of another machine, but it may be a mistake."""
-    absent = [address for address in address_conflicts.addresses_of(socket) if address_conflicts.is_absent(address)]
+    """Addresses that this machine does not have now: no fault on the standby of another
+    machine, but it may be a mistake.
+    """
+    absent = [
+        address
+        for address in address_conflicts.addresses_of(socket)
+        if address_conflicts.is_absent(address)
+    ]
     if not absent or socket.get("ActiveState") != "active":
         return []
     what = f"{socket['Id']} listens on {', '.join(map(str, absent))}, but this machine does not have that address now"
@@ -181,26 +279,56 @@ def _file(app: App, view: View, others: Mapping[str, App]) -> list[Finding]:
         return []  # to us, who are not root
     if os.geteuid() == 0 and not app.faults:
         active = view.socket.get("ActiveState") == "active"
-        apps.examine(app, others.values(), address_conflicts.addresses_of(view.socket) if active else ())
+        apps.examine(
+            app, others.values(), address_conflicts.addresses_of(view.socket) if active else ()
+        )
     findings = []
     for fault in app.faults:
-        cure = _let_in(app) if f"{app.file} is closed to " in fault else [f"${{EDITOR:-nano}} {shlex.quote(app.file)}"]
+        cure = (
+            _let_in(app)
+            if f"{app.file} is closed to " in fault
+            else [f"${{EDITOR:-nano}} {shlex.quote(app.file)}"]
+        )
         findings.append(Finding(app.name, fault, _REFUSED, cure))
     for note in app.notes:
         why = "what the line says is not in the app's environment, or not as it was meant"
-        findings.append(Finding(app.name, note, why, [f"${{EDITOR:-nano}} {shlex.quote(note.partition(':')[0])}"], grave=False))
+        findings.append(
+            Finding(
+                app.name,
+                note,
+                why,
+                [f"${{EDITOR:-nano}} {shlex.quote(note.partition(':')[0])}"],
+                grave=False,
+            )
+        )
     return [*findings, *([] if app.faults else _venv(app))]
 
 
 def _let_in(app: App) -> list[str]:
-    """Return the commands that let the app, and no other user, read its settings file: it was closed for a reason."""
+    """Return the commands that let the app, and no other user, read its settings file:
+    it was closed for a reason.
+    """
     group = user_access.account(app.config.user, app.config.group).group
-    made = [] if group else [f"addgroup --quiet --system {app.name}", f"sed -i '1i group = \"{app.name}\"' {app.file}"]
-    return [*made, f"chgrp {group or app.name} {app.file}", f"chmod g+r {app.file}", *([f"spyglass apply {app.name}"] if made else [])]
+    made = (
+        []
+        if group
+        else [
+            f"addgroup --quiet --system {app.name}",
+            f"sed -i '1i group = \"{app.name}\"' {app.file}",
+        ]
+    )
+    return [
+        *made,
+        f"chgrp {group or app.name} {app.file}",
+        f"chmod g+r {app.file}",
+        *([f"spyglass apply {app.name}"] if made else []),
+    ]
 
 
 def _venv(app: App) -> list[Finding]:
-    """After an upgrade of the system an environment is one of the Python that was there before, though its links lead to the new one."""
+    """After an upgrade of the system an environment is one of the Python that was there
+    before, though its links lead to the new one.
+    """
     venv = os.path.normpath(os.path.join(app.base, app.config.venv))
     if not app.config.venv or os.access(os.path.join(venv, "bin", "spyglass"), os.X_OK):
         return []
@@ -211,14 +339,26 @@ def _venv(app: App) -> list[Finding]:
     if theirs == packaged_version():
         return []
     requirements = shlex.quote(os.path.join(os.path.dirname(venv), "requirements.txt"))
-    cure = [f"/usr/bin/python3 -m venv --clear {shlex.quote(venv)}", f"{shlex.quote(venv)}/bin/pip install -r {requirements}"]
+    cure = [
+        f"/usr/bin/python3 -m venv --clear {shlex.quote(venv)}",
+        f"{shlex.quote(venv)}/bin/pip install -r {requirements}",
+    ]
     what = f"{venv} is for Python {theirs}, and Spyglass runs on {packaged_version()}"
-    return [Finding(app.name, what, "the app cannot be loaded: it answers 503, if it is awake from its next wake or reload on", cure)]
+    return [
+        Finding(
+            app.name,
+            what,
+            "the app cannot be loaded: it answers 503, if it is awake from its next wake or reload on",
+            cure,
+        )
+    ]
 
 
 def _applied(app: App, view: View) -> list[Finding]:
     """Whether its units are what the file says."""
-    if app.faults or not (view.socket.get("ActiveState") == "active" or view.socket.get("UnitFileState") == "enabled"):
+    if app.faults or not (
+        view.socket.get("ActiveState") == "active" or view.socket.get("UnitFileState") == "enabled"
+    ):
         return []
     findings = []
     for path, text in unit_directives.drop_ins(app.name, app.config, app.program.command).items():
@@ -226,18 +366,37 @@ def _applied(app: App, view: View) -> list[Finding]:
         if there and not unit_directives.is_untouched(there):
             why = "'spyglass apply' does not touch what others have written, so the file of settings does not count here"
             cure = [f"${{EDITOR:-nano}} {shlex.quote(path)}"]
-            findings.append(Finding(app.name, f"{path} is not as 'spyglass apply' has made it", why, cure, grave=False))
+            findings.append(
+                Finding(
+                    app.name,
+                    f"{path} is not as 'spyglass apply' has made it",
+                    why,
+                    cure,
+                    grave=False,
+                )
+            )
         elif there != text:
             why = "the app listens, or runs, as the file said before"
-            findings.append(Finding(app.name, f"{app.file} has changed since it was applied", why, [f"spyglass apply {app.name}"]))
+            findings.append(
+                Finding(
+                    app.name,
+                    f"{app.file} has changed since it was applied",
+                    why,
+                    [f"spyglass apply {app.name}"],
+                )
+            )
             break
     return findings
 
 
 def left_over(views: Iterable[View], wanted: Sequence[str] = ()) -> list[Finding]:
-    """Apps, only those in `wanted` if there are any, whose file of settings was renamed or deleted. `views` are of all with units."""
+    """Apps, only those in `wanted` if there are any, whose file of settings was renamed
+    or deleted. `views` are of all with units.
+    """
     findings = []
-    for name, left in orphaned_apps.find({view.name: (view.socket, view.service) for view in views}).items():
+    for name, left in orphaned_apps.find(
+        {view.name: (view.socket, view.service) for view in views}
+    ).items():
         if wanted and name not in wanted:
             continue
         why = "an app of that name, made anew, would begin with them"
@@ -249,7 +408,9 @@ def left_over(views: Iterable[View], wanted: Sequence[str] = ()) -> list[Finding
 
 
 def _cache(view: View) -> list[Finding]:
-    """Nothing is kept of an app that has been awake: somebody else owns the place, as a rule, after a change of its user."""
+    """Nothing is kept of an app that has been awake: somebody else owns the place, as a
+    rule, after a change of its user.
+    """
     directory = view.service.get("CacheDirectory", "").split()
     path = os.path.join(_CACHE, *directory[:1])
     if not directory or not view.counted("requests") or not os.path.isdir(path):
@@ -258,4 +419,12 @@ def _cache(view: View) -> list[Finding]:
         return []
     why = "it is compiled anew at each wake; without the directory systemd makes another, for the right user"
     cure = [f"rm -rf {shlex.quote(os.path.realpath(path))}"]
-    return [Finding(view.name, f"{path} holds no byte code, though the app has been awake", why, cure, grave=False)]
+    return [
+        Finding(
+            view.name,
+            f"{path} holds no byte code, though the app has been awake",
+            why,
+            cure,
+            grave=False,
+        )
+    ]

@@ -1,7 +1,9 @@
-"""What in an app's units, or in their state, breaks what Spyglass promises: rules over what systemd shows of them, and no more.
+"""What in an app's units, or in their state, breaks what Spyglass promises: rules over
+what systemd shows of them, and no more.
 
-Each of them was seen to do harm on a real systemd; the reasons stand in the comments of the units (packaging/systemd/). The unit files
-say what is right, these rules what is not: whatever else an administrator changes is his own affair.
+Each of them was seen to do harm on a real systemd; the reasons stand in the comments of
+the units (packaging/systemd/). The unit files say what is right, these rules what is
+not: whatever else an administrator changes is his own affair.
 """
 
 from __future__ import annotations
@@ -20,16 +22,66 @@ from spyglass.runtime import printable
 Properties = Mapping[str, str]
 
 PROPERTIES = (
-    *("Id", "LoadState", "ActiveState", "SubState", "Result", "UnitFileState", "FragmentPath", "DropInPaths", "NeedDaemonReload", "Listen"),
-    *("Type", "NotifyAccess", "ExitType", "RemainAfterExit", "Restart", "RestartPreventExitStatus", "KillMode", "KillSignal", "OOMPolicy"),
-    *("WatchdogSignal", "StartLimitIntervalUSec", "StartLimitBurst", "Requires", "WantedBy", "RequiredBy", "UpheldBy", "LimitNOFILESoft"),
-    *("DynamicUser", "User", "RuntimeDirectory", "RuntimeDirectoryPreserve", "CacheDirectory", "StateDirectory", "ExecMainStatus"),
+    *(
+        "Id",
+        "LoadState",
+        "ActiveState",
+        "SubState",
+        "Result",
+        "UnitFileState",
+        "FragmentPath",
+        "DropInPaths",
+        "NeedDaemonReload",
+        "Listen",
+    ),
+    *(
+        "Type",
+        "NotifyAccess",
+        "ExitType",
+        "RemainAfterExit",
+        "Restart",
+        "RestartPreventExitStatus",
+        "KillMode",
+        "KillSignal",
+        "OOMPolicy",
+    ),
+    *(
+        "WatchdogSignal",
+        "StartLimitIntervalUSec",
+        "StartLimitBurst",
+        "Requires",
+        "WantedBy",
+        "RequiredBy",
+        "UpheldBy",
+        "LimitNOFILESoft",
+    ),
+    *(
+        "DynamicUser",
+        "User",
+        "RuntimeDirectory",
+        "RuntimeDirectoryPreserve",
+        "CacheDirectory",
+        "StateDirectory",
+        "ExecMainStatus",
+    ),
     *("ExecMainCode", "ExecStart", "Environment", "EnvironmentFiles", "StatusText", "PrivateUsers"),
-    *("Accept", "FlushPending", "ReusePort", "Backlog", "Triggers", "TriggerLimitIntervalUSec", "TriggerLimitBurst"),
+    *(
+        "Accept",
+        "FlushPending",
+        "ReusePort",
+        "Backlog",
+        "Triggers",
+        "TriggerLimitIntervalUSec",
+        "TriggerLimitBurst",
+    ),
 )
-FEWEST_WAITING = 1024  # connections: fewer are soon there while an app loads, and the rest is refused or waits for seconds
+# Connections: fewer are soon there while an app loads, and the rest is refused or waits
+# for seconds
+FEWEST_WAITING = 1024
 _LONGEST = 8 << 10  # characters of a line: two paths, and what is wrong with them
-_SLOWEST = 100.0  # starts in a second that a trigger limit must let through: a service that is asked for while it leaves is started again
+# Starts in a second that a trigger limit must let through: a service that is asked for
+# while it leaves is started again
+_SLOWEST = 100.0
 
 
 def systemctl(verb: str, unit: str) -> str:
@@ -39,7 +91,8 @@ def systemctl(verb: str, unit: str) -> str:
 
 @dataclass
 class Finding:
-    """Something that is not as it should be. `what` and `why` are for people, `cure` (list of str) is for a shell: a line each.
+    """Something that is not as it should be. `what` and `why` are for people, `cure`
+    (list of str) is for a shell: a line each.
 
     `grave`: something does not work, or will not; else it is worth knowing and no more.
     """
@@ -51,14 +104,19 @@ class Finding:
     grave: bool = True
 
     def __post_init__(self) -> None:
-        # There are names in them that apps have given to files, and what looks like another line is a command that somebody will enter.
-        self.where, self.what, self.why = (printable.one_line(text, _LONGEST) for text in (self.where, self.what, self.why))
+        # There are names in them that apps have given to files, and what looks like
+        # another line is a command that somebody will enter.
+        self.where, self.what, self.why = (
+            printable.one_line(text, _LONGEST) for text in (self.where, self.what, self.why)
+        )
         self.cure = [printable.one_line(command, _LONGEST) for command in self.cure]
 
 
 @dataclass(frozen=True)
 class Rule:
-    """Of the setting `key`: `bad(value)` says whether what systemd shows of it breaks something, `why` what."""
+    """Of the setting `key`: `bad(value)` says whether what systemd shows of it breaks
+    something, `why` what.
+    """
 
     key: str
     bad: Callable[[str], bool]
@@ -83,28 +141,104 @@ def _below(value: str, least: int) -> bool:
 
 _IN_VAIN = "and visitors wait in vain"
 SERVICE = (
-    Rule("Restart", _one_of("always", "on-success"), "an app that leaves is started again at once though nobody is there: it never sleeps"),
-    Rule("RemainAfterExit", _one_of("yes"), f"an app that has left counts as being there: nobody looks at its socket, {_IN_VAIN}"),
-    Rule("ExitType", _one_of("cgroup"), f"until the last process that is left behind has ended nobody looks at the socket, {_IN_VAIN}"),
-    Rule("Type", _none_of("notify", "notify-reload"), "systemd does not hear when the app is ready, nor that it needs more time"),
-    Rule("NotifyAccess", _one_of("none"), "systemd does not hear when the app is ready, and ends it when its patience ends"),
-    Rule("KillMode", _one_of("mixed"), "when the Master dies its workers are killed at once, and the requests that they have accepted"),
-    Rule("KillMode", _one_of("process", "none"), "when the Master dies its workers live on beside those of the next one"),
-    Rule("KillSignal", _none_of("15", "2", "3"), "a stop does not let requests under way come to their end"),
-    Rule("WatchdogSignal", _none_of("15"), "a Master that hangs takes the requests that its workers have accepted with it"),
-    Rule("OOMPolicy", _one_of("stop", "kill"), "one worker that is killed for its memory ends all of the app"),
-    Rule("StartLimitIntervalSec", _none_of("0"), "a service that is started too often fails its socket for good: everybody is refused"),
-    Rule("RestartPreventExitStatus", lambda value: "78" not in value.split(), "an app that is broken is started again though nobody asks"),
-    Rule("LimitNOFILE", lambda value: _below(value, 2048), "a worker may have 1,000 connections, and the app its files", grave=False),
+    Rule(
+        "Restart",
+        _one_of("always", "on-success"),
+        "an app that leaves is started again at once though nobody is there: it never sleeps",
+    ),
+    Rule(
+        "RemainAfterExit",
+        _one_of("yes"),
+        f"an app that has left counts as being there: nobody looks at its socket, {_IN_VAIN}",
+    ),
+    Rule(
+        "ExitType",
+        _one_of("cgroup"),
+        f"until the last process that is left behind has ended nobody looks at the socket, {_IN_VAIN}",
+    ),
+    Rule(
+        "Type",
+        _none_of("notify", "notify-reload"),
+        "systemd does not hear when the app is ready, nor that it needs more time",
+    ),
+    Rule(
+        "NotifyAccess",
+        _one_of("none"),
+        "systemd does not hear when the app is ready, and ends it when its patience ends",
+    ),
+    Rule(
+        "KillMode",
+        _one_of("mixed"),
+        "when the Master dies its workers are killed at once, and the requests that they have accepted",
+    ),
+    Rule(
+        "KillMode",
+        _one_of("process", "none"),
+        "when the Master dies its workers live on beside those of the next one",
+    ),
+    Rule(
+        "KillSignal",
+        _none_of("15", "2", "3"),
+        "a stop does not let requests under way come to their end",
+    ),
+    Rule(
+        "WatchdogSignal",
+        _none_of("15"),
+        "a Master that hangs takes the requests that its workers have accepted with it",
+    ),
+    Rule(
+        "OOMPolicy",
+        _one_of("stop", "kill"),
+        "one worker that is killed for its memory ends all of the app",
+    ),
+    Rule(
+        "StartLimitIntervalSec",
+        _none_of("0"),
+        "a service that is started too often fails its socket for good: everybody is refused",
+    ),
+    Rule(
+        "RestartPreventExitStatus",
+        lambda value: "78" not in value.split(),
+        "an app that is broken is started again though nobody asks",
+    ),
+    Rule(
+        "LimitNOFILE",
+        lambda value: _below(value, 2048),
+        "a worker may have 1,000 connections, and the app its files",
+        grave=False,
+    ),
 )
 SOCKET = (
-    Rule("StartLimitIntervalSec", _none_of("0"), "a socket that is restarted too often fails for good: all clients are refused"),
-    Rule("Accept", _one_of("yes"), "systemd starts a service of another name for each connection, which cannot serve it"),
-    Rule("FlushPending", _one_of("yes"), "who comes in the moment in which the app leaves is thrown away"),
-    Rule("ReusePort", _one_of("yes"), "another program on the same port is not noticed, and gets a part of the visitors"),
-    Rule("Backlog", lambda value: _below(value, FEWEST_WAITING), "no more may wait while the app loads: others are refused, or late"),
+    Rule(
+        "StartLimitIntervalSec",
+        _none_of("0"),
+        "a socket that is restarted too often fails for good: all clients are refused",
+    ),
+    Rule(
+        "Accept",
+        _one_of("yes"),
+        "systemd starts a service of another name for each connection, which cannot serve it",
+    ),
+    Rule(
+        "FlushPending",
+        _one_of("yes"),
+        "who comes in the moment in which the app leaves is thrown away",
+    ),
+    Rule(
+        "ReusePort",
+        _one_of("yes"),
+        "another program on the same port is not noticed, and gets a part of the visitors",
+    ),
+    Rule(
+        "Backlog",
+        lambda value: _below(value, FEWEST_WAITING),
+        "no more may wait while the app loads: others are refused, or late",
+    ),
 )
-_SHOWN = {"StartLimitIntervalSec": "StartLimitIntervalUSec", "LimitNOFILE": "LimitNOFILESoft"}  # where systemd says it in another name
+_SHOWN = {
+    "StartLimitIntervalSec": "StartLimitIntervalUSec",
+    "LimitNOFILE": "LimitNOFILESoft",
+}  # where systemd says it in another name
 _MUST_BE = re.compile(r"(Condition|Assert)\w+$|ExecCondition$|Requires$|Requisite$|BindsTo$")
 _SPANS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -113,11 +247,16 @@ def seconds(span: str) -> float:
     """A span of time as systemctl shows it: "1min 30s", "500ms", "0", "infinity"."""
     if span == "infinity":
         return float("inf")
-    return sum(float(number) * _SPANS.get(unit or "us", 1.0) for number, unit in re.findall(r"([\d.]+)([a-z]*)", span))
+    return sum(
+        float(number) * _SPANS.get(unit or "us", 1.0)
+        for number, unit in re.findall(r"([\d.]+)([a-z]*)", span)
+    )
 
 
 def examine(name: str, socket: Properties, service: Properties) -> list[Finding]:
-    """What is wrong with the units of the app `name`, as systemd shows them (PROPERTIES)."""
+    """What is wrong with the units of the app `name`, as systemd shows them
+    (PROPERTIES).
+    """
     return _Examination(name, socket, service).findings
 
 
@@ -132,7 +271,13 @@ class _Examination:
                 self._replaced(unit)
                 for rule in rules:
                     if rule.bad(rule.value(unit)):
-                        self._setting(unit, f"{rule.key}={rule.value(unit)}", rule.why, rule.key, grave=rule.grave)
+                        self._setting(
+                            unit,
+                            f"{rule.key}={rule.value(unit)}",
+                            rule.why,
+                            rule.key,
+                            grave=rule.grave,
+                        )
                 self._conditions(unit)
         if socket.get("LoadState") == "loaded":
             self._triggers()
@@ -143,13 +288,26 @@ class _Examination:
     def _add(self, what: str, why: str, cure: list[str], *, grave: bool = True) -> None:
         self.findings.append(Finding(self._name, what, why, cure, grave))
 
-    def _setting(self, unit: Properties, what: str, why: str, *keys: str, grave: bool = True) -> None:
-        """The cure is to take what says so away, and have systemd follow: a socket that listens only does when it is restarted."""
+    def _setting(
+        self, unit: Properties, what: str, why: str, *keys: str, grave: bool = True
+    ) -> None:
+        """The cure is to take what says so away, and have systemd follow: a socket that
+        listens only does when it is restarted.
+        """
         cure = unit_files.take_away(unit, *keys)
-        self._add(f"{unit['Id']}: {what}", why, [*cure, *self._follow(unit is self._socket)] if cure else [], grave=grave)
+        self._add(
+            f"{unit['Id']}: {what}",
+            why,
+            [*cure, *self._follow(unit is self._socket)] if cure else [],
+            grave=grave,
+        )
 
     def _follow(self, again: bool) -> list[str]:
-        restart = [systemctl("restart", self._socket["Id"])] if again and self._socket.get("ActiveState") == "active" else []
+        restart = (
+            [systemctl("restart", self._socket["Id"])]
+            if again and self._socket.get("ActiveState") == "active"
+            else []
+        )
         return ["systemctl daemon-reload", *restart]
 
     # What the units say
@@ -157,27 +315,47 @@ class _Examination:
     def _replaced(self, unit: Properties) -> None:
         if unit_files.is_replaced(unit):
             why = "it does not follow when the package changes; what one wants to change goes into a drop-in (systemctl edit)"
-            self._setting(unit, f"{unit['FragmentPath']} stands in the place of the package's unit", why, grave=False)
+            self._setting(
+                unit,
+                f"{unit['FragmentPath']} stands in the place of the package's unit",
+                why,
+                grave=False,
+            )
 
     def _conditions(self, unit: Properties) -> None:
-        """What must be there for the unit to start: where it is not, the connection that waits triggers it again and again."""
-        own = [line for line in unit_files.lines(unit) if line.file.startswith(unit_files.ETC) and line.file != unit.get("FragmentPath")]
+        """What must be there for the unit to start: where it is not, the connection
+        that waits triggers it again and again.
+        """
+        own = [
+            line
+            for line in unit_files.lines(unit)
+            if line.file.startswith(unit_files.ETC) and line.file != unit.get("FragmentPath")
+        ]
         for key in dict.fromkeys(line.key for line in own if _MUST_BE.match(line.key)):
-            values = [line.value for line in own if line.key == key and line.value and line.value != self._socket.get("Id")]
+            values = [
+                line.value
+                for line in own
+                if line.key == key and line.value and line.value != self._socket.get("Id")
+            ]
             if values:
                 why = "where that is not met nothing is started, the visitor who waits is the next try, and soon the socket has failed"
                 self._setting(unit, f"{key}={' '.join(values)}", why, key)
 
     def _triggers(self) -> None:
         socket = self._socket
-        interval, burst = seconds(socket.get("TriggerLimitIntervalUSec", "0")), number(socket.get("TriggerLimitBurst"))
+        interval, burst = (
+            seconds(socket.get("TriggerLimitIntervalUSec", "0")),
+            number(socket.get("TriggerLimitBurst")),
+        )
         if interval and burst and burst / interval < _SLOWEST:
             what = f"TriggerLimitBurst={burst} in TriggerLimitIntervalSec={socket['TriggerLimitIntervalUSec']}"
             why = "a busy app that is asked for while it leaves is started as often as that, and then the socket fails for good"
             self._setting(socket, what, why, "TriggerLimitIntervalSec", "TriggerLimitBurst")
         if socket.get("Accept") != "yes" and socket.get("Triggers") != self._service.get("Id"):
             why = "who comes starts something else than the app"
-            self._setting(socket, f"it starts {socket.get('Triggers') or 'nothing'}", why, "Service")
+            self._setting(
+                socket, f"it starts {socket.get('Triggers') or 'nothing'}", why, "Service"
+            )
 
     def _dependencies(self) -> None:
         service, socket = self._service["Id"], self._socket.get("Id", "")
@@ -185,7 +363,11 @@ class _Examination:
             if self._service.get(key):
                 again = " and whenever it has left" if key == "UpheldBy" else ""
                 why = f"the app is started with that{again}, though nobody asks for it"
-                self._add(f"{service}: {key}={self._service[key]}", why, [systemctl("disable", service), "systemctl daemon-reload"])
+                self._add(
+                    f"{service}: {key}={self._service[key]}",
+                    why,
+                    [systemctl("disable", service), "systemctl daemon-reload"],
+                )
         if socket and socket not in self._service.get("Requires", "").split():
             why = "a stop of the socket leaves the app with a socket of its own, and a restart of it fails while the app is awake"
             self._setting(self._service, f"it does not require {socket}", why)
@@ -193,12 +375,18 @@ class _Examination:
     def _directories(self) -> None:
         service = self._service
         for directory in service.get("RuntimeDirectory", "").split():
-            inside = [address for address in address_owners.addresses(self._socket) if address.startswith(f"/run/{directory}/")]
+            inside = [
+                address
+                for address in address_owners.addresses(self._socket)
+                if address.startswith(f"/run/{directory}/")
+            ]
             if inside and service.get("RuntimeDirectoryPreserve") != "yes":
                 why = f"systemd removes that directory when the app leaves, and with it {inside[0]}: nobody finds it any more"
                 self._setting(service, f"RuntimeDirectory={directory}", why, "RuntimeDirectory")
                 if self.findings[-1].cure and self._socket.get("ActiveState") == "active":
-                    self.findings[-1].cure.append(systemctl("restart", self._socket["Id"]))  # it may be gone already
+                    self.findings[-1].cure.append(
+                        systemctl("restart", self._socket["Id"])
+                    )  # it may be gone already
         if not service.get("CacheDirectory"):
             why = "there is no place for byte code: code that is read-only is compiled anew at each wake"
             self._setting(service, "no CacheDirectory=", why, "CacheDirectory", grave=False)
@@ -212,44 +400,82 @@ class _Examination:
         socket, service = self._socket, self._service
         if service.get("LoadState") not in ("loaded", None):
             masked = service["LoadState"] == "masked"
-            why = "it cannot be started, and the next visitor makes systemd fail the socket for good"
-            cure = systemctl("unmask", service["Id"]) if masked else shlex.join(["systemd-analyze", "verify", service["Id"]])
-            self._add(f"{service['Id']} {'is masked' if masked else 'cannot be loaded: ' + service['LoadState']}", why, [cure])
+            why = (
+                "it cannot be started, and the next visitor makes systemd fail the socket for good"
+            )
+            cure = (
+                systemctl("unmask", service["Id"])
+                if masked
+                else shlex.join(["systemd-analyze", "verify", service["Id"]])
+            )
+            self._add(
+                f"{service['Id']} {'is masked' if masked else 'cannot be loaded: ' + service['LoadState']}",
+                why,
+                [cure],
+            )
         if "yes" in (socket.get("NeedDaemonReload"), service.get("NeedDaemonReload")):
             why = "systemd goes by what it has read; a socket that listens must be restarted together with the reading"
-            self._add(f"the units of {self._name} have changed on disk", why, self._follow(socket.get("NeedDaemonReload") == "yes"))
+            self._add(
+                f"the units of {self._name} have changed on disk",
+                why,
+                self._follow(socket.get("NeedDaemonReload") == "yes"),
+            )
         enabled, active = socket.get("UnitFileState"), socket.get("ActiveState")
         if active in ("active", "failed") and enabled == "disabled":
             why = "after the next boot nobody listens"
-            self._add(f"{socket['Id']} listens, but is not enabled", why, [systemctl("enable", socket["Id"])], grave=False)
+            self._add(
+                f"{socket['Id']} listens, but is not enabled",
+                why,
+                [systemctl("enable", socket["Id"])],
+                grave=False,
+            )
         elif active not in ("active", "failed") and enabled in ("enabled", "enabled-runtime"):
             why = "clients are refused until it is started, or until the next boot"
-            self._add(f"{socket['Id']} is enabled, but stopped", why, [systemctl("start", socket["Id"])])
+            self._add(
+                f"{socket['Id']} is enabled, but stopped", why, [systemctl("start", socket["Id"])]
+            )
 
     def _trouble(self) -> None:
         socket, service = self._socket, self._service
         failed = service.get("ActiveState") == "failed"
         if socket.get("ActiveState") == "failed":
-            cure = [*([systemctl("reset-failed", service["Id"])] if failed else []), systemctl("restart", socket["Id"])]
+            cure = [
+                *([systemctl("reset-failed", service["Id"])] if failed else []),
+                systemctl("restart", socket["Id"]),
+            ]
             why = _RESULTS.get(socket.get("Result", ""), f"journalctl -u {socket['Id']} tells why")
-            self._add(f"{socket['Id']} has failed ({socket.get('Result')}): all clients are refused", why, cure)
+            self._add(
+                f"{socket['Id']} has failed ({socket.get('Result')}): all clients are refused",
+                why,
+                cure,
+            )
         says, _, reason = one_line(service.get("StatusText", "")).partition(": ")
         if service.get("ActiveState") in ("active", "reloading") and says == FAILING:
             why = "clients get a 503; the app is loaded again while they ask, at growing intervals, or when a file in its traceback changes"
             self._add(f"{service['Id']} is failing: {reason}", why, [self._status()])
         elif _is_restarting(service):
             what = f"{service['Id']} ended: {ending(service)}"
-            if service.get("SubState") != "auto-restart":  # between two tries its last result is not shown
+            if (
+                service.get("SubState") != "auto-restart"
+            ):  # between two tries its last result is not shown
                 what = f"{service['Id']} was started again {service.get('NRestarts')} times"
-            self._add(what, "systemd starts it again and again, and clients wait until it stays", [self._status()])
+            self._add(
+                what,
+                "systemd starts it again and again, and clients wait until it stays",
+                [self._status()],
+            )
         elif failed:
             self._failed()
 
     def _failed(self) -> None:
-        """A service that has failed is started by the next client, if its socket listens."""
+        """A service that has failed is started by the next client, if its socket
+        listens.
+        """
         service, active = self._service, self._socket.get("ActiveState")
         broken = service.get("ExecMainStatus") == "78" and service.get("Result") == "exit-code"
-        what = f"{service['Id']}: {BROKEN}" if broken else f"{service['Id']} ended: {ending(service)}"
+        what = (
+            f"{service['Id']}: {BROKEN}" if broken else f"{service['Id']} ended: {ending(service)}"
+        )
         if active == "failed":
             why = "its socket has failed as well: it is not tried again, and clients are refused"
         elif active != "active":
@@ -258,17 +484,23 @@ class _Examination:
             why = "clients get a 503 until it is fixed; it is tried again when the next one comes"
         else:
             why = "systemd starts it again when the next client comes, which waits until it stays"
-        self._add(what, why, [self._status()], grave=active == "active")  # that the socket has failed is said already
+        self._add(
+            what, why, [self._status()], grave=active == "active"
+        )  # that the socket has failed is said already
 
     def _status(self) -> str:
         return shlex.join(["spyglass", "status", self._name])
 
 
 def _is_restarting(service: Properties) -> bool:
-    """Return True if systemd starts a service again and again; not if it does so for the first time, as after a crash."""
+    """Return True if systemd starts a service again and again; not if it does so for
+    the first time, as after a crash.
+    """
     again = service.get("NRestarts", "")
     often = again.isascii() and again.isdigit() and int(again) > 1
-    return service.get("ActiveState") == "activating" and (service.get("SubState") == "auto-restart" or often)
+    return service.get("ActiveState") == "activating" and (
+        service.get("SubState") == "auto-restart" or often
+    )
 
 
 _RESULTS = {
