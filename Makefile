@@ -72,6 +72,7 @@ test: .venv/.dev test-packages ## everything: check, build the packages, run all
 
 check: .venv/.dev ## ruff and mypy
 	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --quiet --check .
 	@.venv/bin/mypy
 
 docs: .venv/.dev ## the documentation as a site, in dist/site (its settings.md and commands.md are made anew first)

@@ -1,4 +1,6 @@
-"""Starts servers as systemd would, and ends them, for the benchmarks beside this file. Standard library only."""
+"""Starts servers as systemd would, and ends them, for the benchmarks beside this file.
+Standard library only.
+"""
 
 from __future__ import annotations
 
@@ -18,13 +20,28 @@ REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 PR_SET_CHILD_SUBREAPER = 36
 FIRST_FD = 3
 
-# What every server finds in its environment: nothing of ours. HOME is where Python looks for a user's packages.
-ENVIRONMENT = {"PATH": f"{BIN}:/usr/bin:/bin", "HOME": "/nonexistent", "LANG": "C.UTF-8", "SERVER_SOFTWARE": ""}
+# What every server finds in its environment: nothing of ours. HOME is where Python
+# looks for a user's packages.
+ENVIRONMENT = {
+    "PATH": f"{BIN}:/usr/bin:/bin",
+    "HOME": "/nonexistent",
+    "LANG": "C.UTF-8",
+    "SERVER_SOFTWARE": "",
+}
 
-# Two workers each, the app in the working directory; otherwise what each takes for granted. {app} is MODULE:CALLABLE.
+# Two workers each, the app in the working directory; otherwise what each takes for
+# granted. {app} is MODULE:CALLABLE.
 SPYGLASS = [str(BIN / "spyglass"), "serve", "{app}"]
 # It does not look for the environment it is in.
-UWSGI = [str(BIN / "uwsgi"), f"--virtualenv={sys.prefix}", "--master", "--workers=2", "--need-app", "--protocol=http", "--wsgi={app}"]
+UWSGI = [
+    str(BIN / "uwsgi"),
+    f"--virtualenv={sys.prefix}",
+    "--master",
+    "--workers=2",
+    "--need-app",
+    "--protocol=http",
+    "--wsgi={app}",
+]
 GUNICORN = [str(BIN / "gunicorn"), "--workers=2", "{app}"]
 
 
@@ -33,15 +50,19 @@ def serving(command: list[str], app: str) -> list[str]:
 
 
 def adopt_orphans() -> None:
-    """Workers whose parent has died become our children: so that clear() sees the end of each of them."""
+    """Workers whose parent has died become our children: so that clear() sees the end
+    of each of them.
+    """
     if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
         raise OSError(ctypes.get_errno(), "PR_SET_CHILD_SUBREAPER")
 
 
 def prefer_us() -> None:
-    """Let what else runs here wait, where we may ask for that; all that we start inherits it.
+    """Let what else runs here wait, where we may ask for that; all that we start
+    inherits it.
 
-    Not by niceness, which counts only among the processes of one session (sched(7), autogroup).
+    Not by niceness, which counts only among the processes of one session (sched(7),
+    autogroup).
     """
     try:
         os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
@@ -54,9 +75,11 @@ def listener() -> socket.socket:
 
 
 def asleep(argv: list[str], sock: socket.socket, directory: Path, log: int) -> int:
-    """A process that becomes `argv` when somebody connects to `sock`, which it passes on (sd_listen_fds(3)); returns its pid.
+    """A process that becomes `argv` when somebody connects to `sock`, which it passes
+    on (sd_listen_fds(3)); returns its pid.
 
-    Forked ahead, because the fork is not what is measured, and without a shell, for only the process itself knows its pid before exec.
+    Forked ahead, because the fork is not what is measured, and without a shell, for
+    only the process itself knows its pid before exec.
     """
     pid = os.fork()
     if not pid:
@@ -72,7 +95,11 @@ def _wake_up(argv: list[str], sock: socket.socket, directory: Path, log: int) ->
         os.dup2(log, 2)
         os.dup2(sock.fileno(), FIRST_FD)
         os.set_inheritable(FIRST_FD, True)  # dup2() of a descriptor to itself changes nothing
-        environ = ENVIRONMENT | {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1", "LISTEN_FDNAMES": "http"}
+        environ = ENVIRONMENT | {
+            "LISTEN_PID": str(os.getpid()),
+            "LISTEN_FDS": "1",
+            "LISTEN_FDNAMES": "http",
+        }
         select.select([FIRST_FD], [], [])
         os.execve(argv[0], argv, environ)
     finally:
@@ -80,7 +107,9 @@ def _wake_up(argv: list[str], sock: socket.socket, directory: Path, log: int) ->
 
 
 def clear(pid: int) -> None:
-    """End the server `pid` and all that came from it, and wait until the last of them has gone."""
+    """End the server `pid` and all that came from it, and wait until the last of them
+    has gone.
+    """
     os.killpg(pid, signal.SIGKILL)
     while True:
         try:
@@ -90,7 +119,9 @@ def clear(pid: int) -> None:
 
 
 def ask(address: tuple[str, int], told: Callable[[], None] = lambda: None) -> bytes:
-    """Visit the server at `address`; `told` is called when the first bytes of the answer are there. Returns the answer's body."""
+    """Visit the server at `address`; `told` is called when the first bytes of the
+    answer are there. Returns the answer's body.
+    """
     with socket.create_connection(address, PATIENCE) as client:
         client.sendall(REQUEST)
         answer = client.recv(4096)

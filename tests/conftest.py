@@ -6,7 +6,12 @@ _EDGES = pytest.StashKey()
 
 
 def pytest_addoption(parser):
-    parser.addoption("--schedules", type=int, default=40, help="so many for each crew of tests/unit/test_schedules.py")
+    parser.addoption(
+        "--schedules",
+        type=int,
+        default=40,
+        help="so many for each crew of tests/unit/test_schedules.py",
+    )
 
 
 @pytest.fixture(scope="session")

@@ -12,11 +12,17 @@ def app(environ, start_response):
         start_response("200 OK", list(HELLO))
         return [b"Hello\n"]
     if path == "/large":
-        start_response("200 OK", [("Content-Type", "application/octet-stream"), ("Content-Length", str(len(LARGE)))])
+        start_response(
+            "200 OK",
+            [("Content-Type", "application/octet-stream"), ("Content-Length", str(len(LARGE)))],
+        )
         return [LARGE]
     if path == "/echo":
         body = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
-        start_response("200 OK", [("Content-Type", "application/octet-stream"), ("Content-Length", str(len(body)))])
+        start_response(
+            "200 OK",
+            [("Content-Type", "application/octet-stream"), ("Content-Length", str(len(body)))],
+        )
         return [body]
     if path == "/sleep":
         time.sleep(0.05)

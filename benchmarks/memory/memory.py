@@ -1,9 +1,13 @@
-"""What an app costs while it is awake: proportional set size (PSS) of all processes of a server, by server. `make bench-memory` runs it.
+"""What an app costs while it is awake: proportional set size (PSS) of all processes of
+a server, by server. `make bench-memory` runs it.
 
-Each serves the same Flask app with two workers, has answered 200 requests, each on a connection of its own, and is then at rest. PSS is the
-kernel's own account (smaps_rollup, proc(5)): what is private counts whole, a page that n processes share counts one n-th in each, so the
-sum is what the kernel would get back. As all servers run on the same libpython, each is measured alone, and its own processes share it
-with nobody but us: with a few processes more on the machine each figure would be a little smaller.
+Each serves the same Flask app with two workers, has answered 200 requests, each on a
+connection of its own, and is then at rest. PSS is the kernel's own account
+(smaps_rollup, proc(5)): what is private counts whole, a page that n processes share
+counts one n-th in each, so the sum is what the kernel would get back. As all servers
+run on the same libpython, each is measured alone, and its own processes share it with
+nobody but us: with a few processes more on the machine each figure would be a little
+smaller.
 
     memory.py               the table
     memory.py --by-mapping  and where it is, by process and mapping
@@ -28,13 +32,33 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from servers import BIN, ENVIRONMENT, PATIENCE, SPYGLASS, UWSGI, adopt_orphans, ask, asleep, clear, listener, serving  # noqa: E402
+from servers import (  # noqa: E402
+    BIN,
+    ENVIRONMENT,
+    PATIENCE,
+    SPYGLASS,
+    UWSGI,
+    adopt_orphans,
+    ask,
+    asleep,
+    clear,
+    listener,
+    serving,
+)
 
 APP = "flasky:app"
 REQUESTS = 200
 GUNICORN = [str(BIN / "gunicorn"), "--workers=2", "--preload", "{app}"]
 # It takes no socket from systemd, so it opens its own.
-GRANIAN = [str(BIN / "granian"), "--interface=wsgi", "--workers=2", "--no-ws", "--host=127.0.0.1", "--port={port}", "{app}"]
+GRANIAN = [
+    str(BIN / "granian"),
+    "--interface=wsgi",
+    "--workers=2",
+    "--no-ws",
+    "--host=127.0.0.1",
+    "--port={port}",
+    "{app}",
+]
 SERVERS = {
     "Spyglass": SPYGLASS,
     "Spyglass, threads = 1": [*SPYGLASS, "--threads=1"],
@@ -78,7 +102,10 @@ def show_mappings(pid: int) -> None:
     for process in session(pid):
         facts = rollup(process)
         mappings = by_mapping(process).most_common(6)
-        print(f"    {process}: Rss {facts['Rss']}, Pss {facts['Pss']}, private {facts['Private_Dirty'] + facts['Private_Clean']} KiB: ", end="")
+        print(
+            f"    {process}: Rss {facts['Rss']}, Pss {facts['Pss']}, private {facts['Private_Dirty'] + facts['Private_Clean']} KiB: ",
+            end="",
+        )
         print(", ".join(f"{name} {size}" for name, size in mappings))
 
 
@@ -121,7 +148,9 @@ def measure(command: list[str], directory: Path, log: int, show: bool) -> tuple[
 
 
 def lookout(directory: Path, log: int) -> None:
-    """Resident memory of one that waits, before the first visit and after the first Master has left."""
+    """Resident memory of one that waits, before the first visit and after the first
+    Master has left.
+    """
     with listener() as free:
         where = free.getsockname()
     pid = os.fork()
@@ -145,14 +174,18 @@ def lookout(directory: Path, log: int) -> None:
     finally:
         os.kill(pid, signal.SIGTERM)
         os.waitpid(pid, 0)
-    print("| a waiting lookout | resident (RSS), MiB | its share (PSS), MiB | of which private, MiB |\n|---|---|---|---|")
+    print(
+        "| a waiting lookout | resident (RSS), MiB | its share (PSS), MiB | of which private, MiB |\n|---|---|---|---|"
+    )
     for when, facts in (("before the first visit", before), ("after a Master has left", after)):
         sizes = (facts["Rss"], facts["Pss"], facts["Private_Dirty"] + facts["Private_Clean"])
         print(f"| {when} | " + " | ".join(f"{size / 1024:.1f}" for size in sizes) + " |")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--by-mapping", action="store_true")
     parser.add_argument("--only", action="append", choices=SERVERS)
@@ -161,7 +194,9 @@ def main() -> None:
     adopt_orphans()
     with tempfile.TemporaryDirectory(prefix="spyglass-memory-") as place:
         directory = Path(place, "apps")
-        shutil.copytree(HERE.parent / "apps", directory, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(
+            HERE.parent / "apps", directory, ignore=shutil.ignore_patterns("__pycache__")
+        )
         log = os.open(Path(place, "log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         try:
             if given.lookout:
@@ -176,7 +211,9 @@ def main() -> None:
                     last = number == given.rounds
                     if given.by_mapping and last:
                         print(f"  {name}")
-                    size, processes[name] = measure(command, directory, log, given.by_mapping and last)
+                    size, processes[name] = measure(
+                        command, directory, log, given.by_mapping and last
+                    )
                     if number:  # the first writes byte code
                         found.setdefault(name, []).append(size)
         except BaseException:

@@ -1,9 +1,11 @@
-"""Does the sandbox hold, and do apps live in it? The shipped units on real systemds of both releases, with needs.py as the program.
+"""Does the sandbox hold, and do apps live in it? The shipped units on real systemds of
+both releases, with needs.py as the program.
 
     sudo .venv/bin/python benchmarks/sandbox/check.py
 
-For spyglass.service (port 4222) and spyglass@app.service (unix socket): `systemd-analyze verify` is silent, `systemd-analyze security`
-of the loaded unit is at most 1.5, everything in NEEDS works and everything in REFUSED fails. Exits 1 if not so.
+For spyglass.service (port 4222) and spyglass@app.service (unix socket):
+`systemd-analyze verify` is silent, `systemd-analyze security` of the loaded unit is at
+most 1.5, everything in NEEDS works and everything in REFUSED fails. Exits 1 if not so.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ UNITS = REPOSITORY / "packaging/systemd"
 MOST = 1.5
 ADDRESSES: dict[str, Address] = {"spyglass": 4222, "spyglass@app": "/run/spyglass/app.sock"}
 
-# Something to talk to, outside of the sandbox: tells who comes by unix socket who the kernel says it is, everybody else "hello".
+# Something to talk to, outside of the sandbox: tells who comes by unix socket who the
+# kernel says it is, everybody else "hello".
 PEER = """
 import os, selectors, socket, struct
 def listen(family, address):
@@ -56,7 +59,9 @@ def furnished(machine: Machine) -> None:
     furnish(machine)
     for unit in UNITS.iterdir():
         machine.copy(unit, f"/usr/lib/systemd/system/{unit.name}")
-    machine.write("/usr/bin/spyglass", "#!/srv/venv/bin/python -I\n" + (HERE / "needs.py").read_text(), 0o755)
+    machine.write(
+        "/usr/bin/spyglass", "#!/srv/venv/bin/python -I\n" + (HERE / "needs.py").read_text(), 0o755
+    )
     machine.write("/srv/needs/some_module.py", "x = 1\n")
     machine.systemctl("daemon-reload")
 

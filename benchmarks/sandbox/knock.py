@@ -1,8 +1,10 @@
-"""Runs inside the machine: knocks on each sleeping socket in turn and times connect() to the first byte of the answer.
+"""Runs inside the machine: knocks on each sleeping socket in turn and times connect()
+to the first byte of the answer.
 
-Every round visits every unit once, in a new order, so that what else the machine does falls on all of them alike. The next
-knock waits until the last service has gone, its cgroup included: else its cleaning up would be timed with the next one's wake.
-One JSON object per round on standard output: unit name to milliseconds.
+Every round visits every unit once, in a new order, so that what else the machine does
+falls on all of them alike. The next knock waits until the last service has gone, its
+cgroup included: else its cleaning up would be timed with the next one's wake. One JSON
+object per round on standard output: unit name to milliseconds.
 
     python3 knock.py ROUNDS SEED GAP NAME...    (sockets /run/wake/NAME.sock, units NAME.service)
 """
@@ -46,7 +48,9 @@ def main() -> None:
         for name in names:
             times[name] = round(knock(name), 3)
             wait_until_gone(name)
-            time.sleep(gap)  # PID 1 and the kernel still take the mounts apart; nothing tells when they are done
+            time.sleep(
+                gap
+            )  # PID 1 and the kernel still take the mounts apart; nothing tells when they are done
         print(json.dumps(times), flush=True)
 
 

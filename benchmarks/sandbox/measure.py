@@ -1,15 +1,19 @@
-"""What each sandbox option costs a wake, and how much exposure it takes away, on real systemds of both releases.
+"""What each sandbox option costs a wake, and how much exposure it takes away, on real
+systemds of both releases.
 
     sudo .venv/bin/python benchmarks/sandbox/measure.py single      each option alone
     ... measure.py without | with                                   what is shipped, with one thing less or more
     ... measure.py sets                                             whole sets that were weighed against each other
     ... measure.py shipped --spyglass                               what is shipped, waking the welcome page of `make deb`
 
-Each candidate is a socket unit and a service unit of the same small static program (wake.c); they differ in nothing but the
-options. knock.py visits all of them in rounds. Reported is the mean over the rounds of what a candidate took longer than the bare
-service in the same round, the most extreme tenth at either end left out, with the standard error of that mean: a wake waits for
-the kernel to pass a grace period (attaching to a cgroup does), so single times jump by as much as most options cost, and a median
-jumps along. Exposure and points are what `systemd-analyze security` of that very machine says of the loaded unit.
+Each candidate is a socket unit and a service unit of the same small static program
+(wake.c); they differ in nothing but the options. knock.py visits all of them in rounds.
+Reported is the mean over the rounds of what a candidate took longer than the bare
+service in the same round, the most extreme tenth at either end left out, with the
+standard error of that mean: a wake waits for the kernel to pass a grace period
+(attaching to a cgroup does), so single times jump by as much as most options cost, and
+a median jumps along. Exposure and points are what `systemd-analyze security` of that
+very machine says of the loaded unit.
 """
 
 from __future__ import annotations
@@ -49,8 +53,11 @@ SPYGLASS = "/usr/bin/spyglass serve --idle-timeout 0.2"
 
 
 def furnish(machine: Machine) -> None:
-    """What a container lacks of a machine, as far as it changes what systemd does for a sandbox."""
-    # A dynamic user's directories are id-mapped where the file system can do that; an overlay cannot, a tmpfs can.
+    """What a container lacks of a machine, as far as it changes what systemd does for a
+    sandbox.
+    """
+    # A dynamic user's directories are id-mapped where the file system can do that; an
+    # overlay cannot, a tmpfs can.
     for base in ("/var/lib", "/var/cache"):
         machine.run("mkdir", "-p", "-m", "0700", f"{base}/private")
         machine.run("mount", "-t", "tmpfs", "-o", "mode=0700", "private", f"{base}/private")
@@ -59,12 +66,16 @@ def furnish(machine: Machine) -> None:
 
 
 def prefer(machine: Machine) -> None:
-    """Let what else runs here wait: niceness is inherited by all that the machine's PID 1 and knock.py start."""
+    """Let what else runs here wait: niceness is inherited by all that the machine's PID
+    1 and knock.py start.
+    """
     os.setpriority(os.PRIO_PROCESS, machine.leader, -15)
 
 
 def units(sets: Sets) -> list[str]:
-    """Numbers, for the names of sets may have what names of units and users must not."""
+    """Numbers, for the names of sets may have what names of units and users must
+    not.
+    """
     return [f"wake-{number}" for number in range(len(sets))]
 
 
@@ -73,7 +84,9 @@ def install(machine: Machine, sets: Sets, program: str) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         if program == PROBE:
             probe = Path(scratch, "wake")
-            subprocess.run(["cc", "-O2", "-static", "-o", str(probe), str(HERE / "wake.c")], check=True)
+            subprocess.run(
+                ["cc", "-O2", "-static", "-o", str(probe), str(HERE / "wake.c")], check=True
+            )
             machine.copy(probe, PROBE)
         directory = Path(scratch, "system")
         directory.mkdir(mode=0o755)
@@ -88,23 +101,47 @@ def install(machine: Machine, sets: Sets, program: str) -> None:
 
 def exposure(machine: Machine, unit: str) -> tuple[float, int]:
     """Overall exposure, and the sum of weighted badness behind it."""
-    # SYSTEMD_ANALYZE_DEBUG adds the weights, of which the exposure of a single row is only the rounding.
-    said = machine.run("systemd-analyze", "security", "--json=short", unit, env={"SYSTEMD_ANALYZE_DEBUG": "1"}).stdout
-    rated = [row for row in json.loads(said) if row["badness"] is not None and row["badness"] <= row["range"]]
+    # SYSTEMD_ANALYZE_DEBUG adds the weights, of which the exposure of a single row is
+    # only the rounding.
+    said = machine.run(
+        "systemd-analyze", "security", "--json=short", unit, env={"SYSTEMD_ANALYZE_DEBUG": "1"}
+    ).stdout
+    rated = [
+        row
+        for row in json.loads(said)
+        if row["badness"] is not None and row["badness"] <= row["range"]
+    ]
     bad = sum(-(-row["badness"] * row["weight"] // row["range"]) for row in rated)
     return -(-bad * 100 // sum(row["weight"] for row in rated)) / 10, bad
 
 
 def knock(machine: Machine, sets: Sets, rounds: int, gap: float) -> list[Round]:
     client = machine.popen(
-        *("nice", "-n", "-15", "python3", "-I", "/root/knock.py", str(rounds), "4222", str(gap), *units(sets)), stdout=subprocess.PIPE
+        *(
+            "nice",
+            "-n",
+            "-15",
+            "python3",
+            "-I",
+            "/root/knock.py",
+            str(rounds),
+            "4222",
+            str(gap),
+            *units(sets),
+        ),
+        stdout=subprocess.PIPE,
     )
     assert client.stdout is not None
     found: list[Round] = []
     for line in client.stdout:
         times = json.loads(line)
         found.append({name: times[unit] for name, unit in zip(sets, units(sets), strict=True)})
-        print(f"\r{machine.release}: round {len(found)} of {rounds}", end="", file=sys.stderr, flush=True)
+        print(
+            f"\r{machine.release}: round {len(found)} of {rounds}",
+            end="",
+            file=sys.stderr,
+            flush=True,
+        )
     print(file=sys.stderr)
     if client.wait():
         raise SystemExit("knock.py failed\n" + "\n".join(machine.journal()[-40:]))
@@ -119,7 +156,9 @@ def added(rounds: list[Round], name: str) -> tuple[float, float]:
     return statistics.fmean(kept), statistics.stdev(kept) / len(kept) ** 0.5
 
 
-def report(sets: Sets, rated: dict[str, dict[str, tuple[float, int]]], found: dict[str, list[Round]]) -> None:
+def report(
+    sets: Sets, rated: dict[str, dict[str, tuple[float, int]]], found: dict[str, list[Round]]
+) -> None:
     print("| |" + "".join(f" {release}: exposure, points | added ms |" for release in found))
     print("|---|" + "---|---|" * len(found))
     for name in sets:
@@ -135,12 +174,18 @@ def report(sets: Sets, rated: dict[str, dict[str, tuple[float, int]]], found: di
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("table", choices=TABLES)
     parser.add_argument("--rounds", type=int, default=60)
-    parser.add_argument("--gap", type=float, default=0.02, help="seconds of quiet between two knocks")
+    parser.add_argument(
+        "--gap", type=float, default=0.02, help="seconds of quiet between two knocks"
+    )
     parser.add_argument("--release", choices=RELEASES, action="append")
-    parser.add_argument("--spyglass", action="store_true", help="wake the packaged Spyglass instead of wake.c")
+    parser.add_argument(
+        "--spyglass", action="store_true", help="wake the packaged Spyglass instead of wake.c"
+    )
     parser.add_argument("--raw", type=Path, help="write all times there, as JSON")
     given = parser.parse_args()
     sets: Sets = {BARE: [], AGAIN: [], **TABLES[given.table]}
@@ -152,7 +197,10 @@ def main() -> None:
                 prefer(machine)
                 furnish(machine)
                 install(machine, sets, SPYGLASS if given.spyglass else PROBE)
-                rated[release] = {n: exposure(machine, f"{u}.service") for n, u in zip(sets, units(sets), strict=True)}
+                rated[release] = {
+                    n: exposure(machine, f"{u}.service")
+                    for n, u in zip(sets, units(sets), strict=True)
+                }
                 found[release] = knock(machine, sets, given.rounds, given.gap)
     if given.raw:
         given.raw.write_text(json.dumps(found))

@@ -1,8 +1,11 @@
-"""What apps do, tried from inside the sandbox. Runs in the machine, in the place of /usr/bin/spyglass, under the shipped units.
+"""What apps do, tried from inside the sandbox. Runs in the machine, in the place of
+/usr/bin/spyglass, under the shipped units.
 
-The first connection starts it; it tries everything below and answers with a JSON object: name to "ok", or to what went wrong. NEEDS
-must work, or somebody's app does not. REFUSED must fail: it is what the sandbox is for, and each line shows the error that an
-administrator will find in a traceback. check.py starts the peers that some of these talk to.
+The first connection starts it; it tries everything below and answers with a JSON
+object: name to "ok", or to what went wrong. NEEDS must work, or somebody's app does
+not. REFUSED must fail: it is what the sandbox is for, and each line shows the error
+that an administrator will find in a traceback. check.py starts the peers that some of
+these talk to.
 """
 
 from __future__ import annotations
@@ -57,7 +60,10 @@ def django() -> None:
     from django.conf import settings
 
     settings.configure(
-        DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": STATE / "django.sqlite3"}}, SECRET_KEY="needs"
+        DATABASES={
+            "default": {"ENGINE": "django.db.backends.sqlite3", "NAME": STATE / "django.sqlite3"}
+        },
+        SECRET_KEY="needs",
     )
     import django as package
     from django.db import connection
@@ -71,7 +77,9 @@ def django() -> None:
 
 
 def sqlite_wal() -> None:
-    with contextlib.closing(sqlite3.connect("relative.sqlite3")) as database:  # the working directory is the state directory
+    with contextlib.closing(
+        sqlite3.connect("relative.sqlite3")
+    ) as database:  # the working directory is the state directory
         assert database.execute("pragma journal_mode=wal").fetchone() == ("wal",)
         with database:
             database.execute("create table if not exists t (x)")
@@ -108,7 +116,8 @@ def peer(family: socket.AddressFamily, address: object) -> str:
 
 
 def database_peer() -> None:
-    # What PostgreSQL's "peer" authentication asks the kernel for: it must see our uid as it is outside of our user namespace.
+    # What PostgreSQL's "peer" authentication asks the kernel for: it must see our uid
+    # as it is outside of our user namespace.
     assert peer(socket.AF_UNIX, PEER_PATH) == str(os.getuid())
 
 
@@ -117,7 +126,10 @@ def lookup() -> None:
 
 
 def subprocesses() -> None:
-    assert subprocess.run(["/bin/sh", "-c", "echo $((6 * 7))"], capture_output=True, check=True).stdout == b"42\n"
+    assert (
+        subprocess.run(["/bin/sh", "-c", "echo $((6 * 7))"], capture_output=True, check=True).stdout
+        == b"42\n"
+    )
     subprocess.run(["/usr/bin/id", "-un"], check=True, capture_output=True, start_new_session=True)
 
 
@@ -152,7 +164,9 @@ def shared() -> None:
 
 
 def callback() -> None:
-    kind = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_int), ctypes.POINTER(ctypes.c_int))
+    kind = ctypes.CFUNCTYPE(
+        ctypes.c_int, ctypes.POINTER(ctypes.c_int), ctypes.POINTER(ctypes.c_int)
+    )
     numbers = (ctypes.c_int * 3)(3, 1, 2)
     libc.qsort(numbers, 3, ctypes.sizeof(ctypes.c_int), kind(lambda a, b: a[0] - b[0]))
     assert list(numbers) == [1, 2, 3]
@@ -175,7 +189,13 @@ def limits() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
     assert soft >= 0 or hard
     assert os.sched_getaffinity(0)
-    for path in ("/proc/meminfo", "/proc/loadavg", "/proc/cpuinfo", "/proc/self/status", "/proc/sys/net/core/somaxconn"):
+    for path in (
+        "/proc/meminfo",
+        "/proc/loadavg",
+        "/proc/cpuinfo",
+        "/proc/self/status",
+        "/proc/sys/net/core/somaxconn",
+    ):
         assert Path(path).read_text()
 
 
@@ -189,7 +209,11 @@ def identity() -> None:
 def byte_code() -> None:
     subprocess.run(
         [sys.executable, "-c", "import some_module"],
-        env={**os.environ, "PYTHONPATH": "/srv/needs", "PYTHONPYCACHEPREFIX": str(CACHE / "pycache")},
+        env={
+            **os.environ,
+            "PYTHONPATH": "/srv/needs",
+            "PYTHONPYCACHEPREFIX": str(CACHE / "pycache"),
+        },
         check=True,
     )
     assert list(CACHE.rglob("some_module*.pyc"))
@@ -262,7 +286,10 @@ def main() -> None:
         client, _ = listener.accept()
     with client:
         client.recv(4096)
-        found = {"needs": {n: outcome(a) for n, a in NEEDS.items()}, "refused": {n: outcome(a) for n, a in REFUSED.items()}}
+        found = {
+            "needs": {n: outcome(a) for n, a in NEEDS.items()},
+            "refused": {n: outcome(a) for n, a in REFUSED.items()},
+        }
         client.sendall(json.dumps(found).encode())
 
 

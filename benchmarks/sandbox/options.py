@@ -1,7 +1,9 @@
-"""What is tried: single options, and sets of them. Each is a list of lines for the [Service] section, {name} being the unit's name.
+"""What is tried: single options, and sets of them. Each is a list of lines for the
+[Service] section, {name} being the unit's name.
 
-What is shipped is not repeated here but read from packaging/systemd, so that what is measured is what is installed: everything from
-DynamicUser= on is the sandbox, everything before is how a service lives, and that half is part of every candidate.
+What is shipped is not repeated here but read from packaging/systemd, so that what is
+measured is what is installed: everything from DynamicUser= on is the sandbox,
+everything before is how a service lives, and that half is part of every candidate.
 """
 
 from __future__ import annotations
@@ -17,7 +19,11 @@ Sets = dict[str, list[str]]
 def shipped(unit: Path = UNIT) -> tuple[list[str], list[str]]:
     """The two halves of the unit's [Service] section."""
     section = unit.read_text().partition("[Service]\n")[2]
-    lines = [line for line in section.splitlines() if line and not line.startswith("#") and not line.startswith(NOT_TRIED)]
+    lines = [
+        line
+        for line in section.splitlines()
+        if line and not line.startswith("#") and not line.startswith(NOT_TRIED)
+    ]
     lines = [line.replace("spyglass-%i", "{name}").replace("%i", "{name}") for line in lines]
     begin = lines.index("DynamicUser=yes")
     return lines[:begin], lines[begin:]
@@ -28,8 +34,16 @@ FILTER = [line for line in SHIPPED if line.startswith("SystemCall") and "Archite
 USER = ["DynamicUser=yes", "User={name}"]
 ERRNO = "SystemCallErrorNumber=EPERM"
 ALLOWED = ["SystemCallFilter=@system-service", ERRNO]
-ALLOWED_LESS = ["SystemCallFilter=@system-service", "SystemCallFilter=~@privileged @resources", ERRNO]
-DIRECTORIES = [line for line in SHIPPED if line.startswith(("State", "Cache", "WorkingDirectory", "Environment"))]
+ALLOWED_LESS = [
+    "SystemCallFilter=@system-service",
+    "SystemCallFilter=~@privileged @resources",
+    ERRNO,
+]
+DIRECTORIES = [
+    line
+    for line in SHIPPED
+    if line.startswith(("State", "Cache", "WorkingDirectory", "Environment"))
+]
 HOME = "ProtectHome=tmpfs"
 TUNABLES = "ProtectKernelTunables=yes"
 LOGS = "ProtectKernelLogs=yes"
@@ -92,7 +106,8 @@ SINGLE: Sets = {
     )
 }
 
-# What is shipped, with one thing less: an option that costs something shows here what it costs in company.
+# What is shipped, with one thing less: an option that costs something shows here what
+# it costs in company.
 WITHOUT: Sets = {
     "shipped": SHIPPED,
     "- directories": less(*DIRECTORIES),
@@ -101,7 +116,9 @@ WITHOUT: Sets = {
 } | {
     "- " + line.partition("=")[0]: less(line)
     for line in SHIPPED
-    if line.startswith(("Capab", "Lock", "Memory", "Private", "Protect", "Restrict", "SystemCallArch"))
+    if line.startswith(
+        ("Capab", "Lock", "Memory", "Private", "Protect", "Restrict", "SystemCallArch")
+    )
 }
 
 # And with one thing more, or in another way.
@@ -124,12 +141,19 @@ WITH: Sets = {
     "@system-service without @privileged @resources": [*less(*FILTER), *ALLOWED_LESS],
     "a static user": [
         *less("DynamicUser=yes", "User={name}"),
-        *("User=www-data", "ProtectSystem=strict", "ProtectHome=read-only", "PrivateTmp=yes", "RemoveIPC=yes"),
+        *(
+            "User=www-data",
+            "ProtectSystem=strict",
+            "ProtectHome=read-only",
+            "PrivateTmp=yes",
+            "RemoveIPC=yes",
+        ),
         *("NoNewPrivileges=yes", "RestrictSUIDSGID=yes"),
     ],
 }
 
-# Whole sets, from the floor up, and the rivals of what is shipped: others that also reach 1.5.
+# Whole sets, from the floor up, and the rivals of what is shipped: others that also
+# reach 1.5.
 FREE = less(*MOUNTS)
 SETS: Sets = {
     "a dynamic user": USER,
@@ -142,7 +166,13 @@ SETS: Sets = {
     "PrivateDevices, ProtectControlGroups, ProtectProc (shipped)": SHIPPED,
     "PrivateDevices, ProtectKernelLogs, ProtectControlGroups": [*FREE, DEVICES, LOGS, GROUPS],
     "PrivateDevices, ProtectKernelLogs, ProtectProc": [*FREE, DEVICES, LOGS, PROC],
-    "ProtectHome, ProtectKernelLogs, ProtectControlGroups, ProtectProc": [*FREE, HOME, LOGS, GROUPS, PROC],
+    "ProtectHome, ProtectKernelLogs, ProtectControlGroups, ProtectProc": [
+        *FREE,
+        HOME,
+        LOGS,
+        GROUPS,
+        PROC,
+    ],
     "all of these": [*FREE, DEVICES, HOME, LOGS, GROUPS, PROC],
     "and ProtectKernelTunables": [*FREE, DEVICES, HOME, LOGS, GROUPS, PROC, TUNABLES],
     "the same, @system-service for the list of denials": [
@@ -151,4 +181,10 @@ SETS: Sets = {
     ],
 }
 
-TABLES = {"shipped": {"shipped": SHIPPED}, "single": SINGLE, "without": WITHOUT, "with": WITH, "sets": SETS}
+TABLES = {
+    "shipped": {"shipped": SHIPPED},
+    "single": SINGLE,
+    "without": WITHOUT,
+    "with": WITH,
+    "sets": SETS,
+}

@@ -1,4 +1,6 @@
-"""Runs an app in one of the servers that have no command for it: serve.py SERVER MODULE:CALLABLE PORT."""
+"""Runs an app in one of the servers that have no command for it: serve.py SERVER
+MODULE:CALLABLE PORT.
+"""
 
 import importlib
 import sys

@@ -1,10 +1,14 @@
-"""Requests per second, beside the fastest and the most used WSGI servers. `make bench-throughput` runs it.
+"""Requests per second, beside the fastest and the most used WSGI servers. `make
+bench-throughput` runs it.
 
-One worker of each server on one core, wrk on the other; 64 connections. Every round measures every server once in each row, in another
-order each time; the table has medians, and ratios of medians. Where a server has threads it has four. "mixed" is what fast pages get
-while two clients ask for a page that takes 50 ms all the time: asleep (a database, say), or computing.
+One worker of each server on one core, wrk on the other; 64 connections. Every round
+measures every server once in each row, in another order each time; the table has
+medians, and ratios of medians. Where a server has threads it has four. "mixed" is what
+fast pages get while two clients ask for a page that takes 50 ms all the time: asleep (a
+database, say), or computing.
 
-    throughput.py [--rounds N] [--seconds N] [--rows hello,mixed...] [--servers Spyglass,bjoern...]
+    throughput.py [--rounds N] [--seconds N] [--rows hello,mixed...] [--servers
+    Spyglass,bjoern...]
 """
 
 from __future__ import annotations
@@ -32,13 +36,44 @@ APPS = HERE.parent / "apps"
 PYTHON = str(BIN / "python")
 OURS, THEIRS = "0", "1"  # the cores of the server and of its clients
 SERVERS = {
-    "Spyglass": [str(BIN / "spyglass"), "lookout", "{app}", "--bind=127.0.0.1:{port}", "--workers=1", "--idle-timeout=0"],
+    "Spyglass": [
+        str(BIN / "spyglass"),
+        "lookout",
+        "{app}",
+        "--bind=127.0.0.1:{port}",
+        "--workers=1",
+        "--idle-timeout=0",
+    ],
     "bjoern": [PYTHON, str(HERE / "serve.py"), "bjoern", "{app}", "{port}"],
-    "granian": [str(BIN / "granian"), "--interface=wsgi", "--workers=1", "--no-ws", "--blocking-threads=4", "--host=127.0.0.1", "--port={port}", "{app}"],
+    "granian": [
+        str(BIN / "granian"),
+        "--interface=wsgi",
+        "--workers=1",
+        "--no-ws",
+        "--blocking-threads=4",
+        "--host=127.0.0.1",
+        "--port={port}",
+        "{app}",
+    ],
     "waitress": [str(BIN / "waitress-serve"), "--listen=127.0.0.1:{port}", "--threads=4", "{app}"],
     "cheroot": [PYTHON, str(HERE / "serve.py"), "cheroot", "{app}", "{port}"],
-    "uWSGI": [*UWSGI[:2], "--http11-socket=127.0.0.1:{port}", "--wsgi={app}", "--enable-threads", "--threads=4", "--disable-logging", "--need-app"],
-    "gunicorn gthread": [str(BIN / "gunicorn"), "--bind=127.0.0.1:{port}", "--workers=1", "--worker-class=gthread", "--threads=4", "{app}"],
+    "uWSGI": [
+        *UWSGI[:2],
+        "--http11-socket=127.0.0.1:{port}",
+        "--wsgi={app}",
+        "--enable-threads",
+        "--threads=4",
+        "--disable-logging",
+        "--need-app",
+    ],
+    "gunicorn gthread": [
+        str(BIN / "gunicorn"),
+        "--bind=127.0.0.1:{port}",
+        "--workers=1",
+        "--worker-class=gthread",
+        "--threads=4",
+        "{app}",
+    ],
     "gunicorn sync": [str(BIN / "gunicorn"), "--bind=127.0.0.1:{port}", "--workers=1", "{app}"],
 }
 BROWSER = {
@@ -55,8 +90,11 @@ BROWSER = {
     "Sec-Fetch-Site": "none",
     "Priority": "u=0, i",
 }
-# Another path each time: nothing that was parsed before can be used again but the fields.
-PATHS = "local n = 0\nrequest = function()\n  n = n + 1\n  return wrk.format('GET', '/?' .. n)\nend\n"
+# Another path each time: nothing that was parsed before can be used again but the
+# fields.
+PATHS = (
+    "local n = 0\nrequest = function()\n  n = n + 1\n  return wrk.format('GET', '/?' .. n)\nend\n"
+)
 # And another field, too.
 FIELDS = PATHS.replace("return", "wrk.headers['X-Request-Id'] = tostring(n)\n  return")
 POST = "wrk.method = 'POST'\nwrk.body = string.rep('x', 65536)\nwrk.headers['Content-Type'] = 'application/octet-stream'\n"
@@ -84,7 +122,12 @@ class Server:
             self.port = free.getsockname()[1]
         argv = [word.format(app=app, port=self.port) for word in SERVERS[name]]
         self._process = subprocess.Popen(
-            ["taskset", "-c", OURS, *argv], cwd=APPS, env=ENVIRONMENT, stdout=log, stderr=log, start_new_session=True
+            ["taskset", "-c", OURS, *argv],
+            cwd=APPS,
+            env=ENVIRONMENT,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
         )
         deadline = time.monotonic() + PATIENCE
         while not self._answers():
@@ -114,7 +157,9 @@ def keep_asking(port: int, path: str, enough: threading.Event) -> None:
     while not enough.is_set():
         try:
             with socket.create_connection(("127.0.0.1", port), PATIENCE) as client:
-                client.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+                client.sendall(
+                    f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
+                )
                 while client.recv(4096):
                     pass
         except OSError:
@@ -124,7 +169,10 @@ def keep_asking(port: int, path: str, enough: threading.Event) -> None:
 def measure(port: int, path: str, script: str, others: str, seconds: float) -> tuple[float, str]:
     """Answers with status 2xx per second, and the median latency as wrk tells it."""
     enough = threading.Event()
-    threads = [threading.Thread(target=keep_asking, args=(port, others, enough)) for _ in range(2 if others else 0)]
+    threads = [
+        threading.Thread(target=keep_asking, args=(port, others, enough))
+        for _ in range(2 if others else 0)
+    ]
     for thread in threads:
         thread.start()
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as lua:
@@ -140,7 +188,9 @@ def measure(port: int, path: str, script: str, others: str, seconds: float) -> t
     total = int(re.search(r"(\d+) requests in", said)[1])
     bad = re.search(r"Non-2xx or 3xx responses: (\d+)", said)
     took = re.search(r"requests in ([\d.]+)(m?)s", said)
-    latency = re.search(r"^ +50% +(\S+)$", said, re.MULTILINE)  # and no "+/- Stdev" of 88.50 % in the table above
+    latency = re.search(
+        r"^ +50% +(\S+)$", said, re.MULTILINE
+    )  # and no "+/- Stdev" of 88.50 % in the table above
     return (total - (int(bad[1]) if bad else 0)) / float(took[1]), latency[1] if latency else "-"
 
 
@@ -162,12 +212,18 @@ def main() -> None:
                     try:
                         server = Server(name, app, log.fileno())
                         try:
-                            rate, latency = measure(server.port, path, script, others, arguments.seconds)
+                            rate, latency = measure(
+                                server.port, path, script, others, arguments.seconds
+                            )
                         finally:
                             server.end()
                         rates[name].append(rate)
                         latencies[name].append(latency)
-                    except (RuntimeError, subprocess.CalledProcessError, ProcessLookupError) as error:
+                    except (
+                        RuntimeError,
+                        subprocess.CalledProcessError,
+                        ProcessLookupError,
+                    ) as error:
                         print(f"{row}: {name}: {error}", file=sys.stderr)
             tell(row, rates, latencies)
 
@@ -175,10 +231,15 @@ def main() -> None:
 def tell(row: str, rates: dict[str, list[float]], latencies: dict[str, list[str]]) -> None:
     medians = {name: statistics.median(each) for name, each in rates.items() if each}
     first = medians.get("Spyglass", 0.0)
-    print(f"\n| {row} | requests/s, median | lowest, highest | Spyglass to it | latency, 50 % |\n|---|---|---|---|---|")
+    print(
+        f"\n| {row} | requests/s, median | lowest, highest | Spyglass to it | latency, 50 % |\n|---|---|---|---|---|"
+    )
     for name, median in sorted(medians.items(), key=lambda each: -each[1]):
         ratio = f"{first / median:.2f}" if median else "-"
-        print(f"| {name} | {median:,.0f} | {min(rates[name]):,.0f}, {max(rates[name]):,.0f} | {ratio} | {sorted(latencies[name])[len(latencies[name]) // 2]} |", flush=True)
+        print(
+            f"| {name} | {median:,.0f} | {min(rates[name]):,.0f}, {max(rates[name]):,.0f} | {ratio} | {sorted(latencies[name])[len(latencies[name]) // 2]} |",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -1,8 +1,11 @@
-"""How long a sleeping app's first visitor waits: connect() to the first byte of the answer, by server. `make bench-wake` runs it.
+"""How long a sleeping app's first visitor waits: connect() to the first byte of the
+answer, by server. `make bench-wake` runs it.
 
-We hold the listening socket, as systemd would, and start the server when somebody connects: LISTEN_FDS and LISTEN_PID, no shell in
-between. Every round wakes every server once, in a new order, so that what else the machine does falls on all of them alike. The first
-rounds, which write byte code and fill the page cache, do not count. Times vary with the machine and its mood, ratios much less.
+We hold the listening socket, as systemd would, and start the server when somebody
+connects: LISTEN_FDS and LISTEN_PID, no shell in between. Every round wakes every server
+once, in a new order, so that what else the machine does falls on all of them alike. The
+first rounds, which write byte code and fill the page cache, do not count. Times vary
+with the machine and its mood, ratios much less.
 
     PYTHON=/usr/bin/python3 make bench-wake ROUNDS=50
 """
@@ -22,7 +25,18 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from servers import GUNICORN, SPYGLASS, UWSGI, adopt_orphans, ask, asleep, clear, listener, prefer_us, serving  # noqa: E402
+from servers import (  # noqa: E402
+    GUNICORN,
+    SPYGLASS,
+    UWSGI,
+    adopt_orphans,
+    ask,
+    asleep,
+    clear,
+    listener,
+    prefer_us,
+    serving,
+)
 
 WARMING_UP = 2
 BARE = [sys.executable, "-I", "-S", str(HERE / "bare.py")]
@@ -51,7 +65,11 @@ def wake(argv: list[str], directory: Path, log: int) -> tuple[float, bytes]:
     """Milliseconds to the first byte of the answer, and its body."""
     with listener() as sock:
         pid = asleep(argv, sock, directory, log)
-        time.sleep(0.03)  # for it to be waiting, and for the end of the one before to be over; nothing tells when it is
+        time.sleep(
+            0.03
+            # For it to be waiting, and for the end of the one before to be over; nothing
+            # tells when it is
+        )
         times = [time.perf_counter()]
         try:
             body = ask(sock.getsockname(), lambda: times.append(time.perf_counter()))
@@ -60,13 +78,17 @@ def wake(argv: list[str], directory: Path, log: int) -> tuple[float, bytes]:
     return (times[1] - times[0]) * 1000, body
 
 
-def measure(rounds: int, tables: dict[str, dict[str, list[str]]]) -> dict[tuple[str, str], list[float]]:
+def measure(
+    rounds: int, tables: dict[str, dict[str, list[str]]]
+) -> dict[tuple[str, str], list[float]]:
     rows = [(table, row) for table, entries in tables.items() for row in entries]
     found: dict[tuple[str, str], list[float]] = {row: [] for row in rows}
     imports: list[float] = []
     with tempfile.TemporaryDirectory(prefix="spyglass-wake-") as place:
         directory = Path(place, "apps")
-        shutil.copytree(HERE.parent / "apps", directory, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(
+            HERE.parent / "apps", directory, ignore=shutil.ignore_patterns("__pycache__")
+        )
         log = os.open(Path(place, "log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         try:
             for number in range(-WARMING_UP, rounds):
@@ -91,10 +113,13 @@ def report(found: dict[tuple[str, str], list[float]]) -> None:
     for table in dict.fromkeys(table for table, _ in found):
         rows = {row: times for (group, row), times in found.items() if group == table}
         first = next(iter(rows.values()))
-        print(f"\n| {table} | median, ms | to the first row | beyond it, ms | fastest, ms | to the first row | beyond it, ms |\n|---|---|---|---|---|---|---|")
+        print(
+            f"\n| {table} | median, ms | to the first row | beyond it, ms | fastest, ms | to the first row | beyond it, ms |\n|---|---|---|---|---|---|---|"
+        )
         for row, times in rows.items():
             cells = []
-            # The fastest is the one nobody else got in the way of: on a busy machine it is the steadier measure.
+            # The fastest is the one nobody else got in the way of: on a busy machine it
+            # is the steadier measure.
             for typical in (statistics.median, min):
                 mine, measure = typical(times), typical(first)
                 cells += [f"{mine:.1f}", f"{mine / measure:.2f}", f"{mine - measure:+.1f}"]
@@ -102,13 +127,20 @@ def report(found: dict[tuple[str, str], list[float]]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--only", action="append", choices=TABLES, help="one of the tables")
     given = parser.parse_args()
     adopt_orphans()
     prefer_us()
-    report(measure(given.rounds, {name: rows for name, rows in TABLES.items() if not given.only or name in given.only}))
+    report(
+        measure(
+            given.rounds,
+            {name: rows for name, rows in TABLES.items() if not given.only or name in given.only},
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -1,15 +1,19 @@
 #!/usr/bin/python3
-"""Makes the man pages and what bash and zsh complete, from the one table of settings and what the commands say of themselves.
+"""Makes the man pages and what bash and zsh complete, from the one table of settings
+and what the commands say of themselves.
 
 usage: python3 packaging/manual OUTPUT
        python3 packaging/manual --reference DOCS
 
-OUTPUT then holds spyglass.1, spyglass.toml.5 and spyglass@.service.8, spyglass.bash (for bash-completion, which looks for it as
-completions/spyglass) and _spyglass (for zsh, in its $fpath). DOCS gets settings.md and commands.md of the documentation. Nothing but
-the standard library and the spyglass beside this directory is needed. What people wrote stands in the files beside this one; what is
-between two @ there is filled in. The man pages are mdoc(7).
+OUTPUT then holds spyglass.1, spyglass.toml.5 and spyglass@.service.8, spyglass.bash
+(for bash-completion, which looks for it as completions/spyglass) and _spyglass (for
+zsh, in its $fpath). DOCS gets settings.md and commands.md of the documentation. Nothing
+but the standard library and the spyglass beside this directory is needed. What people
+wrote stands in the files beside this one; what is between two @ there is filled in. The
+man pages are mdoc(7).
 
-The date of the pages is $SOURCE_DATE_EPOCH, that two builds of one source give the same bytes, or else today.
+The date of the pages is $SOURCE_DATE_EPOCH, that two builds of one source give the same
+bytes, or else today.
 """
 
 from __future__ import annotations
@@ -45,7 +49,9 @@ def page(name: str) -> str:
     made = pieces[0]
     for command, prose, rest in zip(pieces[1::3], pieces[2::3], pieces[3::3], strict=True):
         if command in known:  # the prose may be there before its command
-            made += mdoc.entry(known.pop(command), prose, options=command not in facts.SERVERS) + "\n"
+            made += (
+                mdoc.entry(known.pop(command), prose, options=command not in facts.SERVERS) + "\n"
+            )
         made += rest
     values = {
         "DATE": _date(),
@@ -53,11 +59,17 @@ def page(name: str) -> str:
         "SYNOPSIS": "\n".join(mdoc.synopsis(command) for command in facts.all_commands()),
         "COMMANDS": "\n".join(mdoc.entry(command) for command in known.values()),
         "OPTIONS": _options(),
-        "SETTINGS": _settings(facts.of_the_server()) if name.endswith(".5") else _settings_in_short(),
+        "SETTINGS": _settings(facts.of_the_server())
+        if name.endswith(".5")
+        else _settings_in_short(),
         "UNITS": _settings(facts.of_the_units()),
         "SANDBOX": _sandbox(),
     }
-    filled = re.sub(r"@([A-Z]+)@\n?", lambda word: values[word[1]] + ("\n" if word[0].endswith("\n") and values[word[1]] else ""), made)
+    filled = re.sub(
+        r"@([A-Z]+)@\n?",
+        lambda word: values[word[1]] + ("\n" if word[0].endswith("\n") and values[word[1]] else ""),
+        made,
+    )
     return mdoc.filled(filled)
 
 
@@ -68,12 +80,23 @@ def _date() -> str:
 
 def _options() -> str:
     """Those of the server's commands that are no settings."""
-    options = {option.flags[0]: option for command in facts.all_commands()[:3] for option in command.options if not option.is_setting}
-    return "\n".join(f".It {mdoc.invocation(option)}\n{mdoc.text(mdoc.sentence(option.help))}" for option in options.values())
+    options = {
+        option.flags[0]: option
+        for command in facts.all_commands()[:3]
+        for option in command.options
+        if not option.is_setting
+    }
+    return "\n".join(
+        f".It {mdoc.invocation(option)}\n{mdoc.text(mdoc.sentence(option.help))}"
+        for option in options.values()
+    )
 
 
 def _settings_in_short() -> str:
-    return "\n".join(f".It {mdoc.invocation(option)}\n{mdoc.text(mdoc.sentence(option.help))}" for option in facts.settings())
+    return "\n".join(
+        f".It {mdoc.invocation(option)}\n{mdoc.text(mdoc.sentence(option.help))}"
+        for option in facts.settings()
+    )
 
 
 def _settings(settings: list[config.Setting]) -> str:
@@ -91,11 +114,18 @@ def _settings(settings: list[config.Setting]) -> str:
 def _sandbox() -> str:
     """The lines of the unit from its user on, without their comments."""
     lines = UNIT.read_text("utf-8").partition("\nDynamicUser=")
-    return "\n".join(mdoc.escape(line) for line in ("DynamicUser=" + lines[2]).splitlines() if line and not line.startswith("#"))
+    return "\n".join(
+        mdoc.escape(line)
+        for line in ("DynamicUser=" + lines[2]).splitlines()
+        if line and not line.startswith("#")
+    )
 
 
 def _manual() -> dict[str, str]:
-    return {name: page(name) for name in PAGES} | {"spyglass.bash": completion.bash(), "_spyglass": completion.zsh()}
+    return {name: page(name) for name in PAGES} | {
+        "spyglass.bash": completion.bash(),
+        "_spyglass": completion.zsh(),
+    }
 
 
 def main(argv: list[str]) -> int:

@@ -1,4 +1,6 @@
-"""What a shell offers behind `spyglass`: commands, their options, the values of those that have few, the names of the apps."""
+"""What a shell offers behind `spyglass`: commands, their options, the values of those
+that have few, the names of the apps.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,14 @@ from spyglass.config import settings
 
 _HERE = Path(__file__).parent
 # What stands for a value tells what it is.
-_KINDS = {"NAME": "app", "APP": "source", "FILE": "file", "DIRECTORY": "directory", "--directory": "directory", "--venv": "directory"}
+_KINDS = {
+    "NAME": "app",
+    "APP": "source",
+    "FILE": "file",
+    "DIRECTORY": "directory",
+    "--directory": "directory",
+    "--venv": "directory",
+}
 _KINDS |= {"--app": "source", "--config": "toml", "PATH": "file"}
 _ZSH = {
     "app": "_spyglass_apps",
@@ -31,46 +40,75 @@ def _kind(command: Command, option: Option) -> str:
     if " | " in option.value:
         return "app or source"
     kind = next((_KINDS[word] for word in (*option.flags, option.value) if word in _KINDS), "")
-    return "" if kind == "app" and command.name == "new" else kind  # what there is already is what a new one cannot be called
+    return (
+        "" if kind == "app" and command.name == "new" else kind
+    )  # what there is already is what a new one cannot be called
 
 
 def bash() -> str:
     options, values = [], []
     for command in facts.all_commands():
         names = " ".join(flag for option in command.options for flag in option.flags)
-        valued = " ".join(flag for option in command.options if option.value for flag in option.flags)
-        kinds = [_kind(command, each) or "any" for each in command.arguments] + ["..."] * any(each.many for each in command.arguments)
-        options += [f"        {command.name})", f"            options='{names}'", f"            valued=' {valued} '"]
-        options += [f"            kinds=({' '.join(repr(kind) for kind in kinds)})", "            ;;"]
+        valued = " ".join(
+            flag for option in command.options if option.value for flag in option.flags
+        )
+        kinds = [_kind(command, each) or "any" for each in command.arguments] + ["..."] * any(
+            each.many for each in command.arguments
+        )
+        options += [
+            f"        {command.name})",
+            f"            options='{names}'",
+            f"            valued=' {valued} '",
+        ]
+        options += [
+            f"            kinds=({' '.join(repr(kind) for kind in kinds)})",
+            "            ;;",
+        ]
         for option in command.options:
             kind = _kind(command, option)
             if option.value and kind:
                 names = " | ".join(f"'{command.name} {flag}'" for flag in option.flags)
                 values.append(f"            {names}) _spyglass_offer '{kind}' ;;")
     commands = " ".join(command.name for command in facts.all_commands())
-    return _fill("spyglass.bash", COMMANDS=commands, OPTIONS="\n".join(options), VALUES="\n".join(values))
+    return _fill(
+        "spyglass.bash", COMMANDS=commands, OPTIONS="\n".join(options), VALUES="\n".join(values)
+    )
 
 
 def zsh() -> str:
-    commands = "\n".join(f"                {_quoted(command.name + ':' + command.help)}" for command in facts.all_commands())
+    commands = "\n".join(
+        f"                {_quoted(command.name + ':' + command.help)}"
+        for command in facts.all_commands()
+    )
     arguments = []
     for command in facts.all_commands():
-        specs = ["'(- *)--help[say how it is used]'", *(_spec(command, option) for option in command.options)]
+        specs = [
+            "'(- *)--help[say how it is used]'",
+            *(_spec(command, option) for option in command.options),
+        ]
         for index, each in enumerate(command.arguments, 1):
             place = "*" if each.many else f"{index}{':' if each.optional else ''}"
             specs.append(_quoted(f"{place}:{each.value.lower()}:{_action(command, each)}"))
         lines = " \\\n".join(f"                        {spec}" for spec in specs)
-        arguments.append(f"                {command.name})\n                    _arguments -S \\\n{lines}\n                    ;;")
+        arguments.append(
+            f"                {command.name})\n                    _arguments -S \\\n{lines}\n                    ;;"
+        )
     return _fill("_spyglass", COMMANDS=commands, ARGUMENTS="\n".join(arguments))
 
 
 def _spec(command: Command, option: Option) -> str:
-    """As _arguments wants it: '--name=[what it is]:value:action', several names in braces."""
+    """As _arguments wants it: '--name=[what it is]:value:action', several names in
+    braces.
+    """
     help = re.sub(r"([][:])", r"\\\1", option.help.replace("`", ""))
     value = f":{option.value.lower()}:{_action(command, option)}" if option.value else ""
-    exclusive = "*" if option.many else f"({' '.join(option.flags)})" if len(option.flags) > 1 else ""
+    exclusive = (
+        "*" if option.many else f"({' '.join(option.flags)})" if len(option.flags) > 1 else ""
+    )
     rest = _quoted(f"[{help}]{value}")
-    names = [flag + ("=" if option.value and flag.startswith("--") else "") for flag in option.flags]
+    names = [
+        flag + ("=" if option.value and flag.startswith("--") else "") for flag in option.flags
+    ]
     shown = "{" + ",".join(names) + "}" if len(names) > 1 else names[0]
     return (f"'{exclusive}'" if exclusive else "") + shown + rest
 

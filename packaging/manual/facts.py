@@ -1,6 +1,8 @@
-"""What there is to tell of the commands, from where it is said already: cli.py's help for those of the server, argparse for all others.
+"""What there is to tell of the commands, from where it is said already: cli.py's help
+for those of the server, argparse for all others.
 
-Man pages, completion and the documentation's tables are made of it, so that none of them can know a command or option that there is not.
+Man pages, completion and the documentation's tables are made of it, so that none of
+them can know a command or option that there is not.
 """
 
 from __future__ import annotations
@@ -18,9 +20,11 @@ SERVERS = cli._SERVERS
 
 @dataclass
 class Option:
-    """An option or, where `flags` is empty, an argument: `value` is the name of its value ("" for none), `values` are all there are.
+    """An option or, where `flags` is empty, an argument: `value` is the name of its
+    value ("" for none), `values` are all there are.
 
-    `is_setting` (bool): it is one of the table of settings, which is told of as a whole.
+    `is_setting` (bool): it is one of the table of settings, which is told of as a
+    whole.
     """
 
     flags: list[str]
@@ -42,7 +46,10 @@ class Command:
 
 
 def all_commands() -> list[Command]:
-    return [*(_of_the_server(name) for name in SERVERS), *(_of_the_administrator(name) for name in command_table.COMMANDS)]
+    return [
+        *(_of_the_server(name) for name in SERVERS),
+        *(_of_the_administrator(name) for name in command_table.COMMANDS),
+    ]
 
 
 # Those of the server
@@ -55,11 +62,16 @@ def _of_the_server(name: str) -> Command:
     if usage is None or summary is None:
         raise LookupError(f"the help text of spyglass does not tell of the command {name!r}")
     words = usage[1]
-    arguments = [Option([], word, "", optional=True) for word in re.findall(r"(?:[A-Z]+ \| )?\[[A-Z]+\]", words)]
+    arguments = [
+        Option([], word, "", optional=True)
+        for word in re.findall(r"(?:[A-Z]+ \| )?\[[A-Z]+\]", words)
+    ]
     for each in arguments:
         each.value = re.sub(r"[][]", "", each.value)
     found = re.findall(r"(--[a-z-]+) ([A-Z]+)( \.\.\.)?", words)
-    options = [Option([flag], value, _help_of(flag), many=bool(dots)) for flag, value, dots in found]
+    options = [
+        Option([flag], value, _help_of(flag), many=bool(dots)) for flag, value, dots in found
+    ]
     if "--SETTING" in words:
         options += settings()
     return Command(name, " ".join(summary[1].split()), arguments, options)
@@ -87,12 +99,18 @@ def of_the_units() -> list[config.Setting]:
 
 def _option_of(setting: config.Setting) -> Option:
     if isinstance(setting, config.Flag):
-        return Option([setting.option, f"--no-{setting.option[2:]}"], "", setting.meaning, is_setting=True)
-    return Option([setting.option], "VALUE", setting.meaning, known_values(setting), is_setting=True)
+        return Option(
+            [setting.option, f"--no-{setting.option[2:]}"], "", setting.meaning, is_setting=True
+        )
+    return Option(
+        [setting.option], "VALUE", setting.meaning, known_values(setting), is_setting=True
+    )
 
 
 def known_values(setting: config.Setting) -> list[str]:
-    """Those worth offering: all of a choice, the words of one that takes words and more."""
+    """Those worth offering: all of a choice, the words of one that takes words and
+    more.
+    """
     if isinstance(setting, config.Choice):
         return list(setting.choices)
     if isinstance(setting, config.Flag):
@@ -109,20 +127,37 @@ def _of_the_administrator(name: str) -> Command:
     parser = command_table.parser(name)
     actions = [action for action in parser._actions if action.help != argparse.SUPPRESS]
     arguments = [_argument(action) for action in actions if not action.option_strings]
-    options = [_option(action) for action in actions if action.option_strings and "--help" not in action.option_strings]
+    options = [
+        _option(action)
+        for action in actions
+        if action.option_strings and "--help" not in action.option_strings
+    ]
     return Command(name, parser.description or "", arguments, options, parser.epilog or "")
 
 
 def _argument(action: argparse.Action) -> Option:
     optional = action.nargs in ("?", "*", argparse.REMAINDER)
     many = action.nargs in ("*", "+", argparse.REMAINDER)
-    return Option([], _value(action) or action.dest.upper(), _help(action), _choices(action), optional, many)
+    return Option(
+        [], _value(action) or action.dest.upper(), _help(action), _choices(action), optional, many
+    )
 
 
 def _option(action: argparse.Action) -> Option:
-    value = "" if action.nargs == 0 or isinstance(action, argparse.BooleanOptionalAction) else _value(action) or action.dest.upper()
+    value = (
+        ""
+        if action.nargs == 0 or isinstance(action, argparse.BooleanOptionalAction)
+        else _value(action) or action.dest.upper()
+    )
     many = isinstance(action, argparse._AppendAction)
-    return Option(list(action.option_strings), value, _help(action), _choices(action), not action.required, many)
+    return Option(
+        list(action.option_strings),
+        value,
+        _help(action),
+        _choices(action),
+        not action.required,
+        many,
+    )
 
 
 def _value(action: argparse.Action) -> str:

@@ -1,4 +1,5 @@
-"""Two small real apps, in Flask and in Django, visited through a systemd in one thread and through the lookout.
+"""Two small real apps, in Flask and in Django, visited through a systemd in one thread
+and through the lookout.
 
 tests/system visits the same apps in their units.
 """
@@ -11,7 +12,10 @@ from process.visitor import Visitor
 from .visits import VISITS, Browser, find_again, sign
 
 HERE = pathlib.Path(__file__).parent
-APPS = {"flask": ("guestbook:app", HERE / "flask_app"), "django": ("board.wsgi", HERE / "django_app")}
+APPS = {
+    "flask": ("guestbook:app", HERE / "flask_app"),
+    "django": ("board.wsgi", HERE / "django_app"),
+}
 
 
 def browser(server):

@@ -1,6 +1,8 @@
-"""What people do in a guest book, with or without systemd around it: both apps, all servers, the same visits.
+"""What people do in a guest book, with or without systemd around it: both apps, all
+servers, the same visits.
 
-`VISITS` are functions of a browser, each for itself and in any order. `sign` and `find_again` are for before and after a sleep.
+`VISITS` are functions of a browser, each for itself and in any order. `sign` and
+`find_again` are for before and after a sleep.
 """
 
 import hashlib
@@ -33,7 +35,9 @@ class Answer:
 
 
 class Browser:
-    """`connect` (function) gives a connected socket; each request has one of its own. Cookies are kept and sent, redirects are not followed."""
+    """`connect` (function) gives a connected socket; each request has one of its own.
+    Cookies are kept and sent, redirects are not followed.
+    """
 
     def __init__(self, connect):
         self.connect = connect
@@ -51,9 +55,13 @@ class Browser:
         connection = client or self.client()
         fields = {name.replace("_", "-"): value for name, value in (fields or {}).items()}
         if self.cookies:
-            fields["Cookie"] = "; ".join(f"{name}={morsel.coded_value}" for name, morsel in self.cookies.items())
+            fields["Cookie"] = "; ".join(
+                f"{name}={morsel.coded_value}" for name, morsel in self.cookies.items()
+            )
         try:
-            connection.request(method, target, body, fields, encode_chunked="Transfer-Encoding" in fields)
+            connection.request(
+                method, target, body, fields, encode_chunked="Transfer-Encoding" in fields
+            )
             answer = Answer(connection.getresponse())
         finally:
             if not client:
@@ -139,7 +147,8 @@ def a_stream(browser):
     pieces = [line.split(" ", 1) for line in answer.text.splitlines()]
     assert [text for _, text in pieces] == [f"{number} of /stream" for number in range(10)]
     made = [float(when) for when, _ in pieces]
-    # It was here before the last piece was even made: nobody on the way has waited for the whole.
+    # It was here before the last piece was even made: nobody on the way has waited for
+    # the whole.
     assert answer.first < made[-1]
 
 
@@ -150,7 +159,10 @@ def a_redirect(browser):
 
 def two_visitors_at_a_time(browser):
     other = browser.another()
-    seen = [re.search("Visit (\\d+)", each.get("/").text)[1] for each in (browser, browser, other, browser, other)]
+    seen = [
+        re.search("Visit (\\d+)", each.get("/").text)[1]
+        for each in (browser, browser, other, browser, other)
+    ]
     assert seen == ["1", "2", "1", "3", "2"]
 
 
@@ -164,7 +176,10 @@ def a_broken_page(browser):
 def several_pages_on_one_connection(browser):
     client = browser.client()
     try:
-        answers = [browser.ask("GET", target, client=client) for target in ("/", "/static/style.css", "/stream", "/nothing", "/")]
+        answers = [
+            browser.ask("GET", target, client=client)
+            for target in ("/", "/static/style.css", "/stream", "/nothing", "/")
+        ]
         assert [answer.status for answer in answers] == [200, 200, 200, 404, 200]
         assert "Visit 2" in answers[-1].text
     finally:
@@ -193,7 +208,9 @@ def sign(browser, text):
 
 
 def find_again(browser, text):
-    """The entry of `sign`, and a visitor who is known: that was this browser's second page."""
+    """The entry of `sign`, and a visitor who is known: that was this browser's second
+    page.
+    """
     page = browser.get("/").text
     assert f"<li>{html.escape(text)}</li>" in page
     assert "Visit 2" in page

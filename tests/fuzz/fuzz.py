@@ -1,13 +1,17 @@
-"""Bytes that nobody would think of, for as long as one likes: `make fuzz SECONDS=600`, or of one target alone, `TARGETS=worker`.
+"""Bytes that nobody would think of, for as long as one likes: `make fuzz SECONDS=600`,
+or of one target alone, `TARGETS=worker`.
 
     reader    the requests' reader, llhttp included: no cut of any bytes changes what is read, with usual limits and with tight ones
     proxies   what a proxy tells of its clients, in a PROXY header before all else or in fields: any cut, and any peer
     worker    a whole worker in this process (tests/unit/talking.py): an answer or a close, and nothing is left behind
 
-libFuzzer (by way of atheris) makes the inputs, led by which lines of spyglass/ they reach. It starts from the corpus beside this file
-and from what the wire cases say. What a run has found that reaches new lines is added to the corpus at its end: look at it with `git
-status` and commit it, for tests/unit/test_fuzz.py says all of it again in each run of the tests. An input that something fails for is
-written to the directory CRASHES, and told with its traceback; `fuzz.py TARGET FILE` tries it again. A fix starts as a test, with that input.
+libFuzzer (by way of atheris) makes the inputs, led by which lines of spyglass/ they
+reach. It starts from the corpus beside this file and from what the wire cases say. What
+a run has found that reaches new lines is added to the corpus at its end: look at it
+with `git status` and commit it, for tests/unit/test_fuzz.py says all of it again in
+each run of the tests. An input that something fails for is written to the directory
+CRASHES, and told with its traceback; `fuzz.py TARGET FILE` tries it again. A fix starts
+as a test, with that input.
 """
 
 import argparse
@@ -75,15 +79,31 @@ def be_told(data):
         whole = None
     bit_by_bit = preface(data)
     if whole is not None:
-        assert bit_by_bit == (whole[0], whole[1] and whole[1].environ()), "a cut changes the PROXY header"
+        assert bit_by_bit == (whole[0], whole[1] and whole[1].environ()), (
+            "a cut changes the PROXY header"
+        )
     elif bit_by_bit is not None:
         raise AssertionError("whole it is no PROXY header")
     lines = data.decode("latin-1").split("\n")
     for peer in ("", "127.0.0.1", "10.1.2.3", "192.0.2.1"):
-        names = ("FORWARDED", "X_FORWARDED_FOR", "X_FORWARDED_PROTO", "X_FORWARDED_HOST", "X_FORWARDED_PORT")
+        names = (
+            "FORWARDED",
+            "X_FORWARDED_FOR",
+            "X_FORWARDED_PROTO",
+            "X_FORWARDED_HOST",
+            "X_FORWARDED_PORT",
+        )
         for first in (0, 1):  # Forwarded stands above the others
-            environ = {f"HTTP_{name}": line for name, line in zip(names[first:], lines, strict=False)}
-            environ |= {"REMOTE_ADDR": peer, "SERVER_NAME": "a", "SERVER_PORT": "80", "wsgi.url_scheme": "http", "HTTP_HOST": "a"}
+            environ = {
+                f"HTTP_{name}": line for name, line in zip(names[first:], lines, strict=False)
+            }
+            environ |= {
+                "REMOTE_ADDR": peer,
+                "SERVER_NAME": "a",
+                "SERVER_PORT": "80",
+                "wsgi.url_scheme": "http",
+                "HTTP_HOST": "a",
+            }
             believe(environ, "unix, 127.0.0.1, 10.0.0.0/8", "for, proto, host, port, forwarded")
             assert environ["wsgi.url_scheme"] in ("http", "https")
             assert all(type(value) is str for value in environ.values())
@@ -107,34 +127,62 @@ def fuzz(target, arguments):
             paths = [Path(path, kind) for kind in SETTINGS]
             for each in paths:
                 each.mkdir()
-            tests["worker"] = be_served([Talking(each, **settings) for each, settings in zip(paths, SETTINGS.values(), strict=True)])
+            tests["worker"] = be_served(
+                [
+                    Talking(each, **settings)
+                    for each, settings in zip(paths, SETTINGS.values(), strict=True)
+                ]
+            )
         # To merge, libFuzzer starts itself again, by a shell: this is its name.
-        atheris.Setup([shlex.join([sys.executable, __file__, "--target", target]), *arguments], tests[target])
+        atheris.Setup(
+            [shlex.join([sys.executable, __file__, "--target", target]), *arguments], tests[target]
+        )
         atheris.Fuzz()
 
 
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=int, default=600, help="for all targets together")
-    parser.add_argument("--crashes", type=Path, default=Path(tempfile.gettempdir(), "spyglass-crashes"))
+    parser.add_argument(
+        "--crashes", type=Path, default=Path(tempfile.gettempdir(), "spyglass-crashes")
+    )
     parser.add_argument("targets", nargs="+", choices=["reader", "proxies", "worker"])
     options = parser.parse_args()
     options.crashes.mkdir(parents=True, exist_ok=True)
-    failed = [target for target in options.targets if not run(target, max(1, options.seconds // len(options.targets)), options.crashes)]
+    failed = [
+        target
+        for target in options.targets
+        if not run(target, max(1, options.seconds // len(options.targets)), options.crashes)
+    ]
     if failed:
         sys.exit(f"{', '.join(failed)}: failed; the inputs are in {options.crashes}")
 
 
 def run(target, seconds, crashes):
-    """One target; True when nothing failed. What it has found is kept in either case."""
+    """One target; True when nothing failed. What it has found is kept in either
+    case.
+    """
     kept = HERE / "corpus"
     before = len(list(kept.iterdir()))
     with tempfile.TemporaryDirectory() as found, tempfile.TemporaryDirectory() as seeds:
         for data in wire_conversations(LONGEST):
             Path(seeds, hashlib.sha1(data).hexdigest()).write_bytes(data)
-        limits = [f"-max_len={LONGEST}", f"-timeout={STUCK}", f"-artifact_prefix={crashes}/{target}-", f"-dict={HERE / 'http.dict'}"]
+        limits = [
+            f"-max_len={LONGEST}",
+            f"-timeout={STUCK}",
+            f"-artifact_prefix={crashes}/{target}-",
+            f"-dict={HERE / 'http.dict'}",
+        ]
         print(f"{target}: {seconds} s", flush=True)
-        passed = start(target, *limits, f"-max_total_time={seconds}", "-print_final_stats=1", found, str(kept), seeds)
+        passed = start(
+            target,
+            *limits,
+            f"-max_total_time={seconds}",
+            "-print_final_stats=1",
+            found,
+            str(kept),
+            seeds,
+        )
         if passed:
             start(target, *limits, "-merge=1", str(kept), found, seeds)
     print(f"{target}: {len(list(kept.iterdir())) - before} new in {kept}", flush=True)
@@ -142,7 +190,12 @@ def run(target, seconds, crashes):
 
 
 def start(target, *arguments):
-    return subprocess.run([sys.executable, __file__, "--target", target, *arguments], check=False).returncode == 0
+    return (
+        subprocess.run(
+            [sys.executable, __file__, "--target", target, *arguments], check=False
+        ).returncode
+        == 0
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""Hypothesis as a test on a busy machine wants it: no clock decides, nothing is left in the tree."""
+"""Hypothesis as a test on a busy machine wants it: no clock decides, nothing is left in
+the tree.
+"""
 
 from hypothesis import settings
 

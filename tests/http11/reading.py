@@ -1,4 +1,6 @@
-"""What the tests of the reader share: a reader with limits, and a conversation read in given pieces."""
+"""What the tests of the reader share: a reader with limits, and a conversation read in
+given pieces.
+"""
 
 import itertools
 
@@ -6,7 +8,8 @@ from spyglass.config.settings import Config
 from spyglass.errors import RequestError
 from spyglass.http11.request_reader import Limits, RequestReader
 
-# What a client may get from the reader; 408 and 5xx of the server's own come from elsewhere.
+# What a client may get from the reader; 408 and 5xx of the server's own come from
+# elsewhere.
 STATUSES = {400, 413, 414, 417, 431, 501, 505}
 
 
@@ -20,11 +23,22 @@ def facts(request):
     if request.body is not None:
         body = request.body.open().read()
         request.body.close()
-    return request.method, request.target, request.version, request.path, request.query, request.fields, request.keep_alive, body
+    return (
+        request.method,
+        request.target,
+        request.version,
+        request.path,
+        request.query,
+        request.fields,
+        request.keep_alive,
+        body,
+    )
 
 
 def converse(pieces, each=None, **limits):
-    """(requests as facts, status of the refusal or None, whether it ends between two requests), by `each`, a reader, or one with `limits`."""
+    """(requests as facts, status of the refusal or None, whether it ends between two
+    requests), by `each`, a reader, or one with `limits`.
+    """
     each, requests = each or reader(**limits), []
     try:
         for piece in pieces:

@@ -1,7 +1,8 @@
-"""One head, one verdict: whole, in any pieces, and whatever the worker has read for other clients before.
+"""One head, one verdict: whole, in any pieces, and whatever the worker has read for
+other clients before.
 
-Two readers that disagree about one head are what request smuggling is made of, and one of the two may be ours: llhttp judges a head,
-and our own code cuts it into fields.
+Two readers that disagree about one head are what request smuggling is made of, and one
+of the two may be ours: llhttp judges a head, and our own code cuts it into fields.
 """
 
 from types import SimpleNamespace
@@ -23,57 +24,216 @@ SHARED = HeadParser()  # as one worker has it, for all the heads of this file
 GOOD = b"GET /good HTTP/1.1\r\nHost: good\r\nX-Good: %d\r\n\r\n"
 
 blanks = st.sampled_from([b"", b" ", b"\t", b" \t", b"\t ", b"  "])
-ends = st.sampled_from([b"\r\n"] * 12 + [b"\n", b"\r", b"\r\r\n", b"\n\r", b"\t\r\n", b" \r\n", b"\r\n\t\r\n", b"\r\n \r\n", b"\r\n\t", b"\r\n "])
+ends = st.sampled_from(
+    [b"\r\n"] * 12
+    + [
+        b"\n",
+        b"\r",
+        b"\r\r\n",
+        b"\n\r",
+        b"\t\r\n",
+        b" \r\n",
+        b"\r\n\t\r\n",
+        b"\r\n \r\n",
+        b"\r\n\t",
+        b"\r\n ",
+    ]
+)
 lines = st.sampled_from(
     [
-        *(b"GET / HTTP/1.1", b"POST / HTTP/1.1", b"GET / HTTP/1.0", b"HEAD /a?b HTTP/1.1", b"OPTIONS * HTTP/1.1", b"PUT http://b/ HTTP/1.1"),
-        *(b"GET  / HTTP/1.1", b"GET / HTTP/2.0", b"GET / HTTP/1.1 ", b"BREW / HTTP/1.1", b"BREW / ICE/1.0", b"GET /\x01 HTTP/2.0", b"GET"),
-        *(b"GET /# HTTP/2.0", b"G(T / HTTP/1.1", b"GET /\xff HTTP/1.1", b"X" * 40 + b" / HTTP/1.1", b"X" * 600, b"GET /" + b"y" * 600, b"", b"\x16\x03\x01"),
-        *(b"PRI * HTTP/2.0", b"SSH-2.0-x", b"GET / HTTP/1.1\0", b"get / HTTP/1.1", b"GET\t/ HTTP/1.1", b"GET / a b", b"GET nowhere HTTP/1.1"),
+        *(
+            b"GET / HTTP/1.1",
+            b"POST / HTTP/1.1",
+            b"GET / HTTP/1.0",
+            b"HEAD /a?b HTTP/1.1",
+            b"OPTIONS * HTTP/1.1",
+            b"PUT http://b/ HTTP/1.1",
+        ),
+        *(
+            b"GET  / HTTP/1.1",
+            b"GET / HTTP/2.0",
+            b"GET / HTTP/1.1 ",
+            b"BREW / HTTP/1.1",
+            b"BREW / ICE/1.0",
+            b"GET /\x01 HTTP/2.0",
+            b"GET",
+        ),
+        *(
+            b"GET /# HTTP/2.0",
+            b"G(T / HTTP/1.1",
+            b"GET /\xff HTTP/1.1",
+            b"X" * 40 + b" / HTTP/1.1",
+            b"X" * 600,
+            b"GET /" + b"y" * 600,
+            b"",
+            b"\x16\x03\x01",
+        ),
+        *(
+            b"PRI * HTTP/2.0",
+            b"SSH-2.0-x",
+            b"GET / HTTP/1.1\0",
+            b"get / HTTP/1.1",
+            b"GET\t/ HTTP/1.1",
+            b"GET / a b",
+            b"GET nowhere HTTP/1.1",
+        ),
     ]
 )
 names = st.sampled_from(
     [
-        *(b"Host", b"Content-Length", b"Transfer-Encoding", b"Connection", b"Upgrade", b"Proxy-Connection", b"Expect", b"Content-Type"),
-        *(b"X", b"x", b"X_Y", b"Host ", b"X\t", b"\tX", b" X", b"", b"\0", b"X\0", b"\xff", b"Cookie", b"Accept", b"HTTP2-Settings", b"Authorization"),
+        *(
+            b"Host",
+            b"Content-Length",
+            b"Transfer-Encoding",
+            b"Connection",
+            b"Upgrade",
+            b"Proxy-Connection",
+            b"Expect",
+            b"Content-Type",
+        ),
+        *(
+            b"X",
+            b"x",
+            b"X_Y",
+            b"Host ",
+            b"X\t",
+            b"\tX",
+            b" X",
+            b"",
+            b"\0",
+            b"X\0",
+            b"\xff",
+            b"Cookie",
+            b"Accept",
+            b"HTTP2-Settings",
+            b"Authorization",
+        ),
     ]
 )
-numbers = [b"0", b"3", b"05", b"+5", b"-1", b"5 5", b"0x5", b"5,5", b"5, 5", b"abc", b"\xb2", b"\xd9\xa5", b"1_0", b"9" * 30, b"0" * 30, b"5\t", b"\x0b5"]
-codings = [b"chunked", b"Chunked", b"gzip, chunked", b"chunked, chunked", b"identity", b"x", b"chunked\t", b"\tchunked", b"chunked,", b"chunked;a"]
-options = [b"close", b"keep-alive", b"upgrade", b"Upgrade, close", b"keep-alive\t", b"\tupgrade", b"clo\tse", b"close,", b"TE", b"x"]
+numbers = [
+    b"0",
+    b"3",
+    b"05",
+    b"+5",
+    b"-1",
+    b"5 5",
+    b"0x5",
+    b"5,5",
+    b"5, 5",
+    b"abc",
+    b"\xb2",
+    b"\xd9\xa5",
+    b"1_0",
+    b"9" * 30,
+    b"0" * 30,
+    b"5\t",
+    b"\x0b5",
+]
+codings = [
+    b"chunked",
+    b"Chunked",
+    b"gzip, chunked",
+    b"chunked, chunked",
+    b"identity",
+    b"x",
+    b"chunked\t",
+    b"\tchunked",
+    b"chunked,",
+    b"chunked;a",
+]
+options = [
+    b"close",
+    b"keep-alive",
+    b"upgrade",
+    b"Upgrade, close",
+    b"keep-alive\t",
+    b"\tupgrade",
+    b"clo\tse",
+    b"close,",
+    b"TE",
+    b"x",
+]
 values = st.sampled_from(
     [
-        *(b"", b"a", b"b", b" ", b"\t", b"a\tb", b"a\0", b"\x7f", b"\x01", b"\xff", b"a:b", b":", b"websocket", b"h2c", b"100-continue", b"y" * 300),
-        *(b"a\rb", b"a\nb", b"a\r\n b", b"a\r\n\tb", b"GET / HTTP/1.0", *numbers, *codings, *options),
+        *(
+            b"",
+            b"a",
+            b"b",
+            b" ",
+            b"\t",
+            b"a\tb",
+            b"a\0",
+            b"\x7f",
+            b"\x01",
+            b"\xff",
+            b"a:b",
+            b":",
+            b"websocket",
+            b"h2c",
+            b"100-continue",
+            b"y" * 300,
+        ),
+        *(
+            b"a\rb",
+            b"a\nb",
+            b"a\r\n b",
+            b"a\r\n\tb",
+            b"GET / HTTP/1.0",
+            *numbers,
+            *codings,
+            *options,
+        ),
     ]
 )
 
 
 @st.composite
 def fields(draw):
-    return draw(names) + draw(st.sampled_from([b":", b":", b":", b":", b": ", b":\t", b" :", b"", b"::"])) + draw(values) + draw(blanks)
+    return (
+        draw(names)
+        + draw(st.sampled_from([b":", b":", b":", b":", b": ", b":\t", b" :", b"", b"::"]))
+        + draw(values)
+        + draw(blanks)
+    )
 
 
 @st.composite
 def field_lists(draw):
-    some = draw(st.lists(fields() | st.sampled_from([b"Host: a"]) | lines | st.binary(max_size=5), max_size=7))
+    some = draw(
+        st.lists(
+            fields() | st.sampled_from([b"Host: a"]) | lines | st.binary(max_size=5), max_size=7
+        )
+    )
     return draw(st.sampled_from([[], [b"Host: a"], [b"Host: a"]])) + some
 
 
 @st.composite
 def heads(draw):
-    """A head, most often one that is wrong somewhere, and perhaps the beginning of something behind it."""
-    data = draw(st.sampled_from([b""] * 6 + [b"\r\n", b"\r\n\r\n", b"\n", b"\r", b"\r\n\n"])) + draw(lines) + draw(ends)
+    """A head, most often one that is wrong somewhere, and perhaps the beginning of
+    something behind it.
+    """
+    data = (
+        draw(st.sampled_from([b""] * 6 + [b"\r\n", b"\r\n\r\n", b"\n", b"\r", b"\r\n\n"]))
+        + draw(lines)
+        + draw(ends)
+    )
     for line in draw(field_lists()):
         data += line + draw(ends)
-    return data + draw(st.sampled_from([b"\r\n"] * 8 + [b"", b"\n", b"\r", b"\t\r\n", b"\r\n\r\n", b"\r\nabc", b"\r\n3\r\nabc\r\n0\r\n\r\n"]))
+    return data + draw(
+        st.sampled_from(
+            [b"\r\n"] * 8
+            + [b"", b"\n", b"\r", b"\t\r\n", b"\r\n\r\n", b"\r\nabc", b"\r\n3\r\nabc\r\n0\r\n\r\n"]
+        )
+    )
 
 
 places = st.lists(st.integers(0, 1200), max_size=6)
 
 
 def in_shared_company(pieces):
-    """As converse() says, but by the parser that all heads of this file are read with."""
+    """As converse() says, but by the parser that all heads of this file are read
+    with.
+    """
     return converse(pieces, RequestReader(Limits(Config(LIMITS)), SHARED))
 
 
@@ -84,7 +244,10 @@ def others_are_served(number):
 
 
 @given(heads(), places)
-@example(b"POST / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\n\t\r\nContent-Length: abc\r\n\r\n", [])
+@example(
+    b"POST / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\n\t\r\nContent-Length: abc\r\n\r\n",
+    [],
+)
 @example(b"GET /x HTTP/1.1\r\nHost: a\r\n\t\r\nGET / HTTP/1.0\r\n\r\n", [])
 @example(b"GET /x HTTP/1.1\r\nHost: a\r\n \t\r\nX: y\r\n\r\n", [])
 @example(b"GET /x HTTP/1.1\r\nHost: a\r\nX:\t\r\n\t\r\nContent-Length: 5\r\n\r\nhello", [])
@@ -104,9 +267,29 @@ def test_any_head_has_one_verdict_and_one_set_of_fields(data, places):
     others_are_served(len(data) + 2)
 
 
-@pytest.mark.parametrize("length", ["+5", "-5", "5,5", "5, 5", "0x5", "5_0", "\xb2", "\xb9", "\xd9\xa5", "", "abc", "5 5", "5;", "1e3"])
+@pytest.mark.parametrize(
+    "length",
+    [
+        "+5",
+        "-5",
+        "5,5",
+        "5, 5",
+        "0x5",
+        "5_0",
+        "\xb2",
+        "\xb9",
+        "\xd9\xa5",
+        "",
+        "abc",
+        "5 5",
+        "5;",
+        "1e3",
+    ],
+)
 def test_a_length_is_digits_and_nothing_else_whoever_has_judged_it(length, monkeypatch):
-    """RFC 9110 8.6. Also when llhttp has let it pass: a worker must not end by int()."""
+    """RFC 9110 8.6. Also when llhttp has let it pass: a worker must not end by
+    int().
+    """
 
     class Judge:
         def __init__(self, protocol):
@@ -121,7 +304,9 @@ def test_a_length_is_digits_and_nothing_else_whoever_has_judged_it(length, monke
 
 
 def test_an_offered_upgrade_does_not_end_the_head_early(monkeypatch):
-    """llhttp looks at nothing behind the head that makes the offer; so it must be all of it."""
+    """llhttp looks at nothing behind the head that makes the offer; so it must be all
+    of it.
+    """
 
     class Judge:
         def __init__(self, protocol):
@@ -136,9 +321,51 @@ def test_an_offered_upgrade_does_not_end_the_head_early(monkeypatch):
 
 pieces_of_chunks = st.sampled_from(
     [
-        *(b"0", b"1", b"3", b"a", b"ffff", b"10", b"+1", b"0x1", b"\xb2", b"1_0", b" ", b"\t", b";a", b';a="b"', b";a=" + b"b" * 300, b"", b";"),
-        *(b"\r\n", b"\r\n", b"\r\n", b"\r\n", b"\n", b"\r", b"\0", b"abc", b"x", b"0\r\n", b"0\r\n\r\n", b"X: y", b"X: " + b"y" * 300),
-        *(b"y" * 5000, b"y" * 509, b" X: y", b"X : y", b"Content-Length: 5", b"\x01", b"3\r\nabc\r\n", b"X" * 511, b":"),
+        *(
+            b"0",
+            b"1",
+            b"3",
+            b"a",
+            b"ffff",
+            b"10",
+            b"+1",
+            b"0x1",
+            b"\xb2",
+            b"1_0",
+            b" ",
+            b"\t",
+            b";a",
+            b';a="b"',
+            b";a=" + b"b" * 300,
+            b"",
+            b";",
+        ),
+        *(
+            b"\r\n",
+            b"\r\n",
+            b"\r\n",
+            b"\r\n",
+            b"\n",
+            b"\r",
+            b"\0",
+            b"abc",
+            b"x",
+            b"0\r\n",
+            b"0\r\n\r\n",
+            b"X: y",
+            b"X: " + b"y" * 300,
+        ),
+        *(
+            b"y" * 5000,
+            b"y" * 509,
+            b" X: y",
+            b"X : y",
+            b"Content-Length: 5",
+            b"\x01",
+            b"3\r\nabc\r\n",
+            b"X" * 511,
+            b":",
+        ),
     ]
 )
 
@@ -154,8 +381,21 @@ def test_any_chunked_body_has_one_verdict(body, places):
     assert converse([data[at : at + 1] for at in range(len(data))], **LIMITS) == whole
 
 
-@pytest.mark.parametrize("line", [b"X: a\nContent-Length: 5", b"X: a\rY: b", b"X: \0", b"\x01: a", b"X: \x7f", b"Accept: a\nX: b"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"X: a\nContent-Length: 5",
+        b"X: a\rY: b",
+        b"X: \0",
+        b"\x01: a",
+        b"X: \x7f",
+        b"Accept: a\nX: b",
+    ],
+)
 def test_where_a_line_ends_is_not_for_llhttp_alone_to_decide(line, monkeypatch):
-    monkeypatch.setattr("spyglass.http11.request_head.httptools.HttpRequestParser", lambda _: SimpleNamespace(feed_data=lambda _: None))
+    monkeypatch.setattr(
+        "spyglass.http11.request_head.httptools.HttpRequestParser",
+        lambda _: SimpleNamespace(feed_data=lambda _: None),
+    )
     for _ in range(2):
         assert converse([b"GET / HTTP/1.1\r\nHost: a\r\n%b\r\n\r\n" % line])[:2] == ([], 400)

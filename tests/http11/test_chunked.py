@@ -1,4 +1,6 @@
-"""The chunked coding: what it decodes to, and that nobody reads it otherwise than we do (RFC 9112 7.1)."""
+"""The chunked coding: what it decodes to, and that nobody reads it otherwise than we do
+(RFC 9112 7.1).
+"""
 
 import pytest
 from hypothesis import given
@@ -10,7 +12,9 @@ from spyglass.http11.request_body import Body
 
 
 def decode(data, *, max_body=1000, max_head=1000, step=None):
-    """(body, what is left behind it) or the status of the refusal; None while it is incomplete."""
+    """(body, what is left behind it) or the status of the refusal; None while it is
+    incomplete.
+    """
     body, rest = Body(1 << 20), b""
     decoder = ChunkedDecoder(body, max_body, max_head)
     try:
@@ -44,10 +48,42 @@ def test_good(data, body, step):
 @pytest.mark.parametrize(
     "data",
     [
-        *(b"\r\n", b"\n", b"x\r\n", b"-1\r\n", b"+1\r\n", b"0x1\r\n", b" 1\r\n", b"1 \r\n", b"1_0\r\n", b";a\r\n", b"\xb2\r\n", b"1\n", b"1\r\r\n"),
+        *(
+            b"\r\n",
+            b"\n",
+            b"x\r\n",
+            b"-1\r\n",
+            b"+1\r\n",
+            b"0x1\r\n",
+            b" 1\r\n",
+            b"1 \r\n",
+            b"1_0\r\n",
+            b";a\r\n",
+            b"\xb2\r\n",
+            b"1\n",
+            b"1\r\r\n",
+        ),
         *(b"1\0\r\n", b"1\r\nxy", b"1\r\nx\n", b"1\r\nx\rx", b"1\r\nx\r\n\r\n", b"1\r\nx0\r\n\r\n"),
-        *(b"1;\r\n", b"1;=b\r\n", b"1;a=\r\n", b"1;a b\r\n", b'1;a="b\r\n', b"1;a\rb\r\n", b"1;a=b\n", b"1,a\r\n", b'1;a="\x01"\r\n'),
-        *(b"0\r\nX\r\n", b"0\r\nX : y\r\n", b"0\r\n: y\r\n", b"0\r\n X: y\r\n", b"0\r\nX: \x01\r\n", b"0\r\nX: y\n\r\n", b"0\r\n\n"),
+        *(
+            b"1;\r\n",
+            b"1;=b\r\n",
+            b"1;a=\r\n",
+            b"1;a b\r\n",
+            b'1;a="b\r\n',
+            b"1;a\rb\r\n",
+            b"1;a=b\n",
+            b"1,a\r\n",
+            b'1;a="\x01"\r\n',
+        ),
+        *(
+            b"0\r\nX\r\n",
+            b"0\r\nX : y\r\n",
+            b"0\r\n: y\r\n",
+            b"0\r\n X: y\r\n",
+            b"0\r\nX: \x01\r\n",
+            b"0\r\nX: y\n\r\n",
+            b"0\r\n\n",
+        ),
     ],
 )
 @pytest.mark.parametrize("step", [None, 1])
@@ -75,7 +111,9 @@ def test_limits(data, status):
 
 
 def test_a_client_that_sends_byte_by_byte_costs_little_more_than_its_bytes():
-    """Counted, not timed: the body is written to once for all chunks that have come together."""
+    """Counted, not timed: the body is written to once for all chunks that have come
+    together.
+    """
     body = Counting()
     decoder = ChunkedDecoder(body, 10_000, 1000)
     data = b"1\r\nx\r\n" * 5000
@@ -119,14 +157,45 @@ def test_what_was_coded_is_decoded(chunks, step):
     assert all(decode(data[:end]) is None for end in range(len(data)))
 
 
-@given(st.lists(st.sampled_from([b"1", b"f", b"0", b"\r\n", b"\r", b"\n", b";", b"a", b"=", b'"', b"x", b":", b" ", b"\0"]), max_size=14).map(b"".join))
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                b"1",
+                b"f",
+                b"0",
+                b"\r\n",
+                b"\r",
+                b"\n",
+                b";",
+                b"a",
+                b"=",
+                b'"',
+                b"x",
+                b":",
+                b" ",
+                b"\0",
+            ]
+        ),
+        max_size=14,
+    ).map(b"".join)
+)
 def test_any_bytes_decode_to_the_same_however_they_are_cut(data):
     whole, bytewise = decode(data), decode(data, step=1)
     assert whole == bytewise or (isinstance(whole, int) and isinstance(bytewise, int))
 
 
 @pytest.mark.parametrize(
-    ("text", "token"), [(b"X-y.z!#$%&'*+^_`|~9", True), (b"", False), (b"a b", False), (b"a:", False), (b"a\xe9", False), (b"(", False), (b'"', False)]
+    ("text", "token"),
+    [
+        (b"X-y.z!#$%&'*+^_`|~9", True),
+        (b"", False),
+        (b"a b", False),
+        (b"a:", False),
+        (b"a\xe9", False),
+        (b"(", False),
+        (b'"', False),
+    ],
 )
 def test_token(text, token):
     assert is_token(text) is token
@@ -135,8 +204,14 @@ def test_token(text, token):
 @pytest.mark.parametrize(
     ("line", "good"),
     [
-        *((line, True) for line in (b"A: b", b"A:", b"A:b", b"A: \tb\t ", b"A: \x80\xff", b"A: b: c")),
-        *((line, False) for line in (b"", b"A", b":b", b"A : b", b" A: b", b"A: b\0", b"A: b\x7f", b"A: b\x0b")),
+        *(
+            (line, True)
+            for line in (b"A: b", b"A:", b"A:b", b"A: \tb\t ", b"A: \x80\xff", b"A: b: c")
+        ),
+        *(
+            (line, False)
+            for line in (b"", b"A", b":b", b"A : b", b" A: b", b"A: b\0", b"A: b\x7f", b"A: b\x0b")
+        ),
     ],
 )
 def test_field_line(line, good):

@@ -14,16 +14,32 @@ from .reading import cut
 
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 NEXT = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
-FOUR = ipaddress.ip_address("192.0.2.1").packed + ipaddress.ip_address("198.51.100.2").packed + struct.pack("!HH", 56324, 443)
-SIX = ipaddress.ip_address("2001:db8::1").packed + ipaddress.ip_address("2001:db8::2").packed + struct.pack("!HH", 56324, 443)
-MAPPED = ipaddress.ip_address("::ffff:192.0.2.1").packed + ipaddress.ip_address("::ffff:198.51.100.2").packed + struct.pack("!HH", 1, 2)
+FOUR = (
+    ipaddress.ip_address("192.0.2.1").packed
+    + ipaddress.ip_address("198.51.100.2").packed
+    + struct.pack("!HH", 56324, 443)
+)
+SIX = (
+    ipaddress.ip_address("2001:db8::1").packed
+    + ipaddress.ip_address("2001:db8::2").packed
+    + struct.pack("!HH", 56324, 443)
+)
+MAPPED = (
+    ipaddress.ip_address("::ffff:192.0.2.1").packed
+    + ipaddress.ip_address("::ffff:198.51.100.2").packed
+    + struct.pack("!HH", 1, 2)
+)
 UNIX = b"/run/a".ljust(108, b"\0") + b"/run/b".ljust(108, b"\0")
 TCP4, TCP6, STREAM = 0x11, 0x21, 0x31
 LOCAL, PROXY = 0x20, 0x21
 
 
 def block(command, family, payload, length=None):
-    return SIGNATURE + struct.pack("!BBH", command, family, len(payload) if length is None else length) + payload
+    return (
+        SIGNATURE
+        + struct.pack("!BBH", command, family, len(payload) if length is None else length)
+        + payload
+    )
 
 
 def tlv(kind, value):
@@ -35,7 +51,12 @@ def tls(client=1):
 
 
 def environ(source, source_port, destination, port, **more):
-    return {"REMOTE_ADDR": source, "REMOTE_PORT": source_port, "SERVER_NAME": destination, "SERVER_PORT": port} | more
+    return {
+        "REMOTE_ADDR": source,
+        "REMOTE_PORT": source_port,
+        "SERVER_NAME": destination,
+        "SERVER_PORT": port,
+    } | more
 
 
 SECURE = {"wsgi.url_scheme": "https", "HTTPS": "on"}
@@ -46,10 +67,23 @@ OF_UNIX = {"REMOTE_ADDR": "", "SERVER_NAME": "localhost", "SERVER_PORT": "80"}
 GOOD = [
     (b"PROXY TCP4 192.0.2.1 198.51.100.2 56324 443\r\n", V4),
     (b"PROXY TCP6 2001:db8::1 2001:DB8:0::2 56324 443\r\n", V6),
-    (b"PROXY TCP6 ::ffff:192.0.2.1 ::ffff:198.51.100.2 0 65535\r\n", environ("192.0.2.1", "0", "198.51.100.2", "65535")),
-    (b"PROXY TCP6 " + b" ".join([b"ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"] * 2) + b" 65535 65535\r\n", None),
+    (
+        b"PROXY TCP6 ::ffff:192.0.2.1 ::ffff:198.51.100.2 0 65535\r\n",
+        environ("192.0.2.1", "0", "198.51.100.2", "65535"),
+    ),
+    (
+        b"PROXY TCP6 "
+        + b" ".join([b"ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"] * 2)
+        + b" 65535 65535\r\n",
+        None,
+    ),
     (b"PROXY UNKNOWN\r\n", {}),
-    (b"PROXY UNKNOWN " + b" ".join([b"ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"] * 2) + b" 65535 65535\r\n", {}),
+    (
+        b"PROXY UNKNOWN "
+        + b" ".join([b"ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"] * 2)
+        + b" 65535 65535\r\n",
+        {},
+    ),
     (b"PROXY UNKNOWN \0\xff\n\r x\r\n", {}),
     (block(PROXY, TCP4, FOUR), V4),
     (block(PROXY, TCP6, SIX), V6),
@@ -172,7 +206,14 @@ def test_what_is_no_header(data):
 def test_what_is_no_header_is_refused_at_its_first_byte_that_is_wrong():
     assert told(b"PROX") == "more"
     assert told(b"PROXY") == "more"
-    assert told(b"G") == told(b"PROXI") == told(SIGNATURE[:5] + b"x") == told(SIGNATURE + b"\x11") == told(SIGNATURE + b"\x21\x41") == "refused"
+    assert (
+        told(b"G")
+        == told(b"PROXI")
+        == told(SIGNATURE[:5] + b"x")
+        == told(SIGNATURE + b"\x11")
+        == told(SIGNATURE + b"\x21\x41")
+        == "refused"
+    )
 
 
 def test_the_longest_line():
@@ -184,11 +225,24 @@ def test_the_longest_line():
 
 BYTES = st.binary(max_size=300)
 HEADERS = st.sampled_from([header for header, _ in GOOD if len(header) < 500] + BAD)
-BLOCKS = st.builds(block, st.integers(0, 255), st.integers(0, 255), BYTES, st.none() | st.integers(0, 400))
-WORDS = st.lists(st.sampled_from(["PROXY", "TCP4", "TCP6", "UNKNOWN", "1.2.3.4", "::1", "1", "65536", "", "\r\n"])).map(" ".join).map(str.encode)
+BLOCKS = st.builds(
+    block, st.integers(0, 255), st.integers(0, 255), BYTES, st.none() | st.integers(0, 400)
+)
+WORDS = (
+    st.lists(
+        st.sampled_from(
+            ["PROXY", "TCP4", "TCP6", "UNKNOWN", "1.2.3.4", "::1", "1", "65536", "", "\r\n"]
+        )
+    )
+    .map(" ".join)
+    .map(str.encode)
+)
 
 
-@given(BYTES | BLOCKS | WORDS | HEADERS | st.tuples(HEADERS, BYTES).map(b"".join), st.lists(st.integers(0, 1000), max_size=5))
+@given(
+    BYTES | BLOCKS | WORDS | HEADERS | st.tuples(HEADERS, BYTES).map(b"".join),
+    st.lists(st.integers(0, 1000), max_size=5),
+)
 def test_any_bytes_give_a_header_or_a_refusal_and_any_pieces_the_same(data, places):
     assert in_pieces(cut(data, places)) == told(data)
 

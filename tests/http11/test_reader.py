@@ -1,4 +1,6 @@
-"""From bytes to requests: the limits at their borders, and that it never matters how the bytes were cut."""
+"""From bytes to requests: the limits at their borders, and that it never matters how
+the bytes were cut.
+"""
 
 import gc
 import tracemalloc
@@ -20,7 +22,9 @@ HEAD = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
 def request(*lines, body=b"", start="GET / HTTP/1.1"):
-    return "".join(line + "\r\n" for line in (start, "Host: a", *lines, "")).encode("latin-1") + body
+    return (
+        "".join(line + "\r\n" for line in (start, "Host: a", *lines, "")).encode("latin-1") + body
+    )
 
 
 def field_values(data):
@@ -32,10 +36,27 @@ def field_values(data):
 
 def test_a_request():
     method, target, version, path, query, fields, keep_alive, body = single(
-        request("X-Y: z ", "Content-Type: text/plain", "Content-Length: 5", start="PUT /a%20b?c=%20 HTTP/1.1", body=b"hello")
+        request(
+            "X-Y: z ",
+            "Content-Type: text/plain",
+            "Content-Length: 5",
+            start="PUT /a%20b?c=%20 HTTP/1.1",
+            body=b"hello",
+        )
     )
-    assert (method, target, version, path, query) == ("PUT", "/a%20b?c=%20", (1, 1), "/a%20b", "c=%20")
-    assert fields == {"HTTP_HOST": "a", "HTTP_X_Y": "z", "CONTENT_TYPE": "text/plain", "CONTENT_LENGTH": "5"}
+    assert (method, target, version, path, query) == (
+        "PUT",
+        "/a%20b?c=%20",
+        (1, 1),
+        "/a%20b",
+        "c=%20",
+    )
+    assert fields == {
+        "HTTP_HOST": "a",
+        "HTTP_X_Y": "z",
+        "CONTENT_TYPE": "text/plain",
+        "CONTENT_LENGTH": "5",
+    }
     assert (keep_alive, body) == (True, b"hello")
 
 
@@ -99,15 +120,31 @@ def test_values_and_repeated_fields(lines, key, value):
 
 
 @pytest.mark.parametrize("second", ["", "a/b", "c/d"])
-@pytest.mark.parametrize("name", ["Host", "Content-Length", "Content-Type", "Content-Range", "Authorization", "Proxy-Authorization", "content-type", "AUTHORIZATION"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Host",
+        "Content-Length",
+        "Content-Type",
+        "Content-Range",
+        "Authorization",
+        "Proxy-Authorization",
+        "content-type",
+        "AUTHORIZATION",
+    ],
+)
 def test_two_of_what_there_can_be_one_of(name, second):
     """RFC 9110 5.3. A filter before us may have looked at either of them."""
     assert refused(request(f"{name}: 1", "X: y", f"{name.title()}: {second}", body=b"a")) == 400
 
 
-@pytest.mark.parametrize("line", ["X: " + "y" * 60_000, "X" * 60_000 + ": y", "Connection: close, " + "x" * 60_000])
+@pytest.mark.parametrize(
+    "line", ["X: " + "y" * 60_000, "X" * 60_000 + ": y", "Connection: close, " + "x" * 60_000]
+)
 def test_a_large_head_is_not_kept(line):
-    """An idle connection costs little, whatever was said on it; so do names that somebody has made up."""
+    """An idle connection costs little, whatever was said on it; so do names that
+    somebody has made up.
+    """
     each = reader()
     converse([request(line)])  # what this makes once and for all
     tracemalloc.start()
@@ -135,7 +172,9 @@ def test_empty_lines_cost_no_more_than_they_are_long():
     assert (len(requests), status) == (1, None)
 
 
-@pytest.mark.parametrize("lines", [b"\r\n\n", b"\r\n\r\r\n", b"\r\n\r\r\r\n", b"\r\n\n\r", b"\r\n\rG", b"\r\n\n\r\n\r\n"])
+@pytest.mark.parametrize(
+    "lines", [b"\r\n\n", b"\r\n\r\r\n", b"\r\n\r\r\r\n", b"\r\n\n\r", b"\r\n\rG", b"\r\n\n\r\n\r\n"]
+)
 def test_bare_line_ends_among_empty_lines(lines):
     """RFC 9112 2.2"""
     assert refused(lines + HEAD) == 400
@@ -144,7 +183,10 @@ def test_bare_line_ends_among_empty_lines(lines):
 
 def test_100_continue_is_expected_only_where_a_body_is_to_come():
     each = reader()
-    assert each.next(request("Expect: 100-Continue", "Content-Length: 2", start="PUT / HTTP/1.1")) is None
+    assert (
+        each.next(request("Expect: 100-Continue", "Content-Length: 2", start="PUT / HTTP/1.1"))
+        is None
+    )
     assert each.pending.expects_continue
     assert each.next(b"hi") is not None
     for lines in (["Expect: 100-continue"], ["Expect: 100-continue", "Content-Length: 0"]):
@@ -167,14 +209,19 @@ def test_quiet_is_the_time_between_two_requests():
 
 
 def test_the_next_request_is_read_only_when_it_is_asked_for():
-    """Whoever pipelines bad bytes behind a good request gets the good one's answer first."""
+    """Whoever pipelines bad bytes behind a good request gets the good one's answer
+    first.
+    """
     each = reader()
     assert each.next(HEAD + b"\0\0\0\0\r\n\r\n") is not None
     with pytest.raises(Exception, match="bad request line"):
         each.next()
 
 
-@pytest.mark.parametrize(("data", "is_head"), [(b"HEAD / HTTP/1.1\r\nbad", True), (b"GET / HTTP/1.1\r\nbad", False), (b"HE", False)])
+@pytest.mark.parametrize(
+    ("data", "is_head"),
+    [(b"HEAD / HTTP/1.1\r\nbad", True), (b"GET / HTTP/1.1\r\nbad", False), (b"HE", False)],
+)
 def test_whether_a_refusal_would_answer_a_head(data, is_head):
     each = reader()
     assert each.next(data) is None
@@ -221,10 +268,30 @@ def of_size(size):
         ("body", request("Content-Length: 10"), {"max_body": 9}, 413),
         ("body of 0", request("Content-Length: 0"), {"max_body": 0}, None),
         ("body, beyond any integer", request("Content-Length: " + "9" * 30), {}, 413),
-        ("chunks", request("Transfer-Encoding: chunked", body=b"5\r\nxxxxx\r\n4\r\nxxxx\r\n0\r\n\r\n"), {"max_body": 9}, None),
-        ("chunks", request("Transfer-Encoding: chunked", body=b"5\r\nxxxxx\r\n5\r\n"), {"max_body": 9}, 413),
-        ("trailers", request("Transfer-Encoding: chunked", body=b"0\r\n" + b"A: %b\r\n\r\n" % (b"x" * 293)), {"max_head": 300}, None),
-        ("trailers", request("Transfer-Encoding: chunked", body=b"0\r\n" + b"A: %b\r\n\r\n" % (b"x" * 300)), {"max_head": 300}, 431),
+        (
+            "chunks",
+            request("Transfer-Encoding: chunked", body=b"5\r\nxxxxx\r\n4\r\nxxxx\r\n0\r\n\r\n"),
+            {"max_body": 9},
+            None,
+        ),
+        (
+            "chunks",
+            request("Transfer-Encoding: chunked", body=b"5\r\nxxxxx\r\n5\r\n"),
+            {"max_body": 9},
+            413,
+        ),
+        (
+            "trailers",
+            request("Transfer-Encoding: chunked", body=b"0\r\n" + b"A: %b\r\n\r\n" % (b"x" * 293)),
+            {"max_head": 300},
+            None,
+        ),
+        (
+            "trailers",
+            request("Transfer-Encoding: chunked", body=b"0\r\n" + b"A: %b\r\n\r\n" % (b"x" * 300)),
+            {"max_head": 300},
+            431,
+        ),
     ],
 )
 def test_limits(what, data, limits, status):
@@ -236,31 +303,127 @@ def test_limits(what, data, limits, status):
 @pytest.mark.parametrize(
     ("data", "status"),
     [
-        *((data, 400) for data in (b"GET / HTTP/1.1\nHost: a", b"GET / HTTP/1.1\r\nA: b\r\n c", b"GET / HTTP/1.1\r\nA: b\rc", b"\n", b"\r\r")),
-        # Another protocol: TLS, SSH, SOCKS, RDP, Redis, a PROXY header where there is to be none, and what netcat gets from a cat on the keys
-        *((data, 400) for data in (b"\x16\x03\x01", b"SSH-2.0-OpenSSH_9.2p1\r\n", b"\x05\x01\0", b"\x03\0\0", b"*1\r\n$4\r\n", b"\r\n\r\n\0\r\nQUIT\n")),
-        *((data, 400) for data in (b"PROXY TCP4 1.2.3.4 5.6", b"{", b" GET", b"GE\xe9", b"\xef\xbb\xbfGET", b"G\0E\0T\0", b"HTTP/1.1 200", b"GET\r\n")),
+        *(
+            (data, 400)
+            for data in (
+                b"GET / HTTP/1.1\nHost: a",
+                b"GET / HTTP/1.1\r\nA: b\r\n c",
+                b"GET / HTTP/1.1\r\nA: b\rc",
+                b"\n",
+                b"\r\r",
+            )
+        ),
+        # Another protocol: TLS, SSH, SOCKS, RDP, Redis, a PROXY header where there is
+        # to be none, and what netcat gets from a cat on the keys
+        *(
+            (data, 400)
+            for data in (
+                b"\x16\x03\x01",
+                b"SSH-2.0-OpenSSH_9.2p1\r\n",
+                b"\x05\x01\0",
+                b"\x03\0\0",
+                b"*1\r\n$4\r\n",
+                b"\r\n\r\n\0\r\nQUIT\n",
+            )
+        ),
+        *(
+            (data, 400)
+            for data in (
+                b"PROXY TCP4 1.2.3.4 5.6",
+                b"{",
+                b" GET",
+                b"GE\xe9",
+                b"\xef\xbb\xbfGET",
+                b"G\0E\0T\0",
+                b"HTTP/1.1 200",
+                b"GET\r\n",
+            )
+        ),
         # NUL and the other controls, wherever they are
-        *((data, 400) for data in (b"\0", b"G\0", b"GET /\0", b"GET / \0", b"GET /\x1b", b"GET /\x7f", b"GET / HTTP/1.1\r\nA\0", b"GET / HTTP/1.1\r\nA: \x01")),
+        *(
+            (data, 400)
+            for data in (
+                b"\0",
+                b"G\0",
+                b"GET /\0",
+                b"GET / \0",
+                b"GET /\x1b",
+                b"GET /\x7f",
+                b"GET / HTTP/1.1\r\nA\0",
+                b"GET / HTTP/1.1\r\nA: \x01",
+            )
+        ),
         # What is behind the target is no version, or there is more
-        *((data, 400) for data in (b"GET / FTP", b"GET / http", b"GET / HTTP/1.1x", b"GET / HTTP/1.1 ", b"GET / a b", b"DESCRIBE rtsp://a/ RTSP/1.0\r\n")),
+        *(
+            (data, 400)
+            for data in (
+                b"GET / FTP",
+                b"GET / http",
+                b"GET / HTTP/1.1x",
+                b"GET / HTTP/1.1 ",
+                b"GET / a b",
+                b"DESCRIBE rtsp://a/ RTSP/1.0\r\n",
+            )
+        ),
         # A line that is complete is judged, whether its head is or not
-        *((data, 400) for data in (b"GET /\r\n", b"GET a HTTP/1.1\r\n", b"GET /# HTTP/1.1\r\n", b"GET /\xff HTTP/1.1\r\n", b"GET / HTTP/1.\r\n")),
-        *((b"GET / HTTP/2.0\r\n", 505), (b"PRI * HTTP/2.0\r\n", 505), (b"BREW / HTTP/1.1\r\n", 501), (b"CONNECT a:1 HTTP/1.1\r\n", 501)),
+        *(
+            (data, 400)
+            for data in (
+                b"GET /\r\n",
+                b"GET a HTTP/1.1\r\n",
+                b"GET /# HTTP/1.1\r\n",
+                b"GET /\xff HTTP/1.1\r\n",
+                b"GET / HTTP/1.\r\n",
+            )
+        ),
+        *(
+            (b"GET / HTTP/2.0\r\n", 505),
+            (b"PRI * HTTP/2.0\r\n", 505),
+            (b"BREW / HTTP/1.1\r\n", 501),
+            (b"CONNECT a:1 HTTP/1.1\r\n", 501),
+        ),
         # RFC 9112 3: longer than any method that is implemented
-        *((b"X" * 33, 501), (b"X" * 33 + b"\0", 501), (b"X" * 33 + b" / HTTP/1.1\r\n", 501), (b"X" * 100_000, 501)),
+        *(
+            (b"X" * 33, 501),
+            (b"X" * 33 + b"\0", 501),
+            (b"X" * 33 + b" / HTTP/1.1\r\n", 501),
+            (b"X" * 100_000, 501),
+        ),
     ],
 )
 def test_what_can_no_longer_become_good_is_refused_at_once(data, status):
-    """Its sender may wait for the answer before it sends the rest, or never send any."""
+    """Its sender may wait for the answer before it sends the rest, or never send
+    any.
+    """
     assert refused(data) == status
 
 
 @pytest.mark.parametrize(
     "data",
     [
-        *(b"", b"\r", b"\r\n", b"\r\n\r", b"G", b"X" * 32, b"GET ", b"GET /", b"GET / ", b"GET / H", b"GET / HTTP/1.1", b"GET / HTTP/1.1\r"),
-        *(b"PRI * HTTP/2.0", b"PRI * HTTP/2.0\r", b"BREW /", b"OPTIONS *", b"GET http://", b"GET / HTTP/1.1\r\nA", b"GET / HTTP/1.1\r\nA:\t\r"),
+        *(
+            b"",
+            b"\r",
+            b"\r\n",
+            b"\r\n\r",
+            b"G",
+            b"X" * 32,
+            b"GET ",
+            b"GET /",
+            b"GET / ",
+            b"GET / H",
+            b"GET / HTTP/1.1",
+            b"GET / HTTP/1.1\r",
+        ),
+        *(
+            b"PRI * HTTP/2.0",
+            b"PRI * HTTP/2.0\r",
+            b"BREW /",
+            b"OPTIONS *",
+            b"GET http://",
+            b"GET / HTTP/1.1\r\nA",
+            b"GET / HTTP/1.1\r\nA:\t\r",
+        ),
     ],
 )
 def test_what_may_yet_become_one_is_waited_for(data):
@@ -281,7 +444,9 @@ def chunked_bodies(draw):
     extension = draw(st.sampled_from(["", ";a", " ; a=b", ';a="b;\\" c"']))
     trailers = draw(st.sampled_from(["", "X: y\r\n", "Content-Length: 7\r\nHost: b\r\n"]))
     size = draw(st.sampled_from(["%x", "%X", "00%x"]))
-    coded = b"".join((size % len(chunk) + extension + "\r\n").encode() + chunk + b"\r\n" for chunk in chunks)
+    coded = b"".join(
+        (size % len(chunk) + extension + "\r\n").encode() + chunk + b"\r\n" for chunk in chunks
+    )
     return b"".join(chunks), coded + b"0\r\n" + trailers.encode() + b"\r\n"
 
 
@@ -292,12 +457,33 @@ def conversations(draw):
     for _ in range(draw(st.integers(0, 4))):
         method = draw(st.sampled_from(["GET", "POST", "HEAD", "DELETE", "M-SEARCH"]))
         path = "/" + draw(st.text("ab/%20.~*:@", max_size=6))
-        lines = [f"X-{name}: {value}" for name, value in draw(st.lists(st.tuples(tokens, values), max_size=3))]
-        body, coded = draw(st.just((None, b"")) | bodies.map(lambda body: (body, body)) | chunked_bodies())
+        lines = [
+            f"X-{name}: {value}"
+            for name, value in draw(st.lists(st.tuples(tokens, values), max_size=3))
+        ]
+        body, coded = draw(
+            st.just((None, b"")) | bodies.map(lambda body: (body, body)) | chunked_bodies()
+        )
         if body is not None:
-            lines.append(f"Content-Length: {len(body)}" if coded == body else "Transfer-Encoding: chunked")
-        lines.insert(0, draw(st.sampled_from(["Upgrade: h2c\r\nConnection: upgrade", "Connection: keep-alive", "Expect: 100-continue", "A: b"])))
-        data += draw(st.sampled_from([b"", b"\r\n"])) + request(*lines, start=f"{method} {path}?q HTTP/1.1", body=coded)
+            lines.append(
+                f"Content-Length: {len(body)}" if coded == body else "Transfer-Encoding: chunked"
+            )
+        lines.insert(
+            0,
+            draw(
+                st.sampled_from(
+                    [
+                        "Upgrade: h2c\r\nConnection: upgrade",
+                        "Connection: keep-alive",
+                        "Expect: 100-continue",
+                        "A: b",
+                    ]
+                )
+            ),
+        )
+        data += draw(st.sampled_from([b"", b"\r\n"])) + request(
+            *lines, start=f"{method} {path}?q HTTP/1.1", body=coded
+        )
         meant.append((method, path, body if body or (body == b"" and coded) else None))
     return data, meant
 
@@ -316,10 +502,45 @@ def test_any_cut_of_a_good_conversation_gives_its_requests(conversation, places)
 
 fragments = st.sampled_from(
     [
-        *(b"GET", b"POST", b"HEAD", b"FOO", b"CONNECT", b" ", b"/", b"*", b"http://b/", b" HTTP/1.1\r\n", b" HTTP/1.0\r\n", b" HTTP/2.0\r\n"),
-        *(b"GET / HTTP/1.1\r\n", b"POST / HTTP/1.1\r\n", b"Host: a\r\n", b"Host: a b\r\n", b"Content-Length: 3\r\n", b"Content-Length: -1\r\n"),
-        *(b"Transfer-Encoding: chunked\r\n", b"Transfer-Encoding: gzip\r\n", b"Transfer-Encoding:\r\n", b"Expect: 100-continue\r\n"),
-        *(b"Upgrade: x\r\nConnection: upgrade\r\n", b"Connection: close\r\n", b"A: b\r\n", b"\r\n", b"\r", b"\n", b"\0", b":", b"\t"),
+        *(
+            b"GET",
+            b"POST",
+            b"HEAD",
+            b"FOO",
+            b"CONNECT",
+            b" ",
+            b"/",
+            b"*",
+            b"http://b/",
+            b" HTTP/1.1\r\n",
+            b" HTTP/1.0\r\n",
+            b" HTTP/2.0\r\n",
+        ),
+        *(
+            b"GET / HTTP/1.1\r\n",
+            b"POST / HTTP/1.1\r\n",
+            b"Host: a\r\n",
+            b"Host: a b\r\n",
+            b"Content-Length: 3\r\n",
+            b"Content-Length: -1\r\n",
+        ),
+        *(
+            b"Transfer-Encoding: chunked\r\n",
+            b"Transfer-Encoding: gzip\r\n",
+            b"Transfer-Encoding:\r\n",
+            b"Expect: 100-continue\r\n",
+        ),
+        *(
+            b"Upgrade: x\r\nConnection: upgrade\r\n",
+            b"Connection: close\r\n",
+            b"A: b\r\n",
+            b"\r\n",
+            b"\r",
+            b"\n",
+            b"\0",
+            b":",
+            b"\t",
+        ),
         *(b"3\r\n", b"abc", b"0\r\n", b";a=b", b"ffffffffffffffff\r\n", b"\xff", HEAD),
     ]
 )
@@ -328,11 +549,19 @@ garbage = st.lists(fragments | st.binary(max_size=6), max_size=14).map(b"".join)
 
 @given(garbage, places)
 def test_any_bytes_are_requests_or_a_refusal_and_no_cut_changes_which(data, places):
-    whole, in_pieces, bytewise = converse([data]), converse(cut(data, places)), converse([data[at : at + 1] for at in range(len(data))])
+    whole, in_pieces, bytewise = (
+        converse([data]),
+        converse(cut(data, places)),
+        converse([data[at : at + 1] for at in range(len(data))]),
+    )
     assert whole == in_pieces == bytewise
 
 
-CONVERSATIONS = {case.name: b"".join(case.steps) for case in ALL if all(type(step) is bytes for step in case.steps) and 0 < case.size < 3000}
+CONVERSATIONS = {
+    case.name: b"".join(case.steps)
+    for case in ALL
+    if all(type(step) is bytes for step in case.steps) and 0 < case.size < 3000
+}
 
 
 @pytest.mark.parametrize("topic", sorted({case.topic for case in ALL}))
@@ -341,7 +570,10 @@ def test_every_wire_case_reads_alike_whole_and_byte_by_byte(topic):
     for case in ALL:
         data = CONVERSATIONS.get(case.name)
         if case.topic == topic and data:
-            whole, bytewise = converse([data], **limits), converse([data[at : at + 1] for at in range(len(data))], **limits)
+            whole, bytewise = (
+                converse([data], **limits),
+                converse([data[at : at + 1] for at in range(len(data))], **limits),
+            )
             assert whole == bytewise, case.name
 
 
@@ -392,19 +624,38 @@ def test_nor_is_what_follows_it_on_the_connection_or_comes_together_with_more():
 def test_heads_that_are_always_others_do_not_make_it_grow():
     limits, heads = Limits(Config()), HeadParser()
     for number in range(1000):
-        assert RequestReader(limits, heads).next(b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % number).target == f"/{number}"
+        assert (
+            RequestReader(limits, heads)
+            .next(b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % number)
+            .target
+            == f"/{number}"
+        )
         assert len(heads.known) <= 64
 
 
 def test_the_same_fields_with_a_body_are_looked_at_once():
     each = reader()
-    bodies = [each.next(b"POST /%d HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nab%d" % (number, number)) for number in range(3)]
+    bodies = [
+        each.next(
+            b"POST /%d HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nab%d" % (number, number)
+        )
+        for number in range(3)
+    ]
     assert [request.body.open().read() for request in bodies] == [b"ab0", b"ab1", b"ab2"]
     assert bodies[1].fields is bodies[2].fields
     # But not where reading the body changes them.
-    chunked = [each.next(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n%s\r\n0\r\n\r\n" % chunk) for chunk in (b"1\r\na", b"2\r\nab")]
+    chunked = [
+        each.next(
+            b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n%s\r\n0\r\n\r\n"
+            % chunk
+        )
+        for chunk in (b"1\r\na", b"2\r\nab")
+    ]
     assert [request.fields["CONTENT_LENGTH"] for request in chunked] == ["1", "2"]
-    zeros = [each.next(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %s3\r\n\r\nabc" % (b"0" * 20)) for _ in range(2)]
+    zeros = [
+        each.next(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %s3\r\n\r\nabc" % (b"0" * 20))
+        for _ in range(2)
+    ]
     assert [request.fields["CONTENT_LENGTH"] for request in zeros] == ["3", "3"]
 
 
@@ -418,7 +669,10 @@ SAME = b"Host: a\r\nConnection: keep-alive\r\n\r\n"
         (b"GET /a HTTP/1.0\r\n\r\n", b"GET /b HTTP/1.0\r\n\r\n"),
         (b"GET /a HTTP/1.1\r\n" + SAME, b"GET http://b/ HTTP/1.1\r\n" + SAME),
         (b"GET http://b/ HTTP/1.1\r\n" + SAME, b"GET /a HTTP/1.1\r\n" + SAME),
-        (b"GET /a HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n\r\n", b"POST /b HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n\r\n"),
+        (
+            b"GET /a HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n\r\n",
+            b"POST /b HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n\r\n",
+        ),
         (b"GET /a HTTP/1.1\r\n" + SAME, b"HEAD /a HTTP/1.1\r\n" + SAME),
     ],
 )
@@ -427,7 +681,9 @@ def test_what_was_said_with_the_same_fields_means_what_it_means_alone(first, sec
         assert converse(order)[0] == [single(each) for each in order]
 
 
-@pytest.mark.parametrize("second", [b"GET /b HTTP/1.1\r\n\r\n", b"GET /b HTTP/1.1\r\nConnection: keep-alive\r\n\r\n"])
+@pytest.mark.parametrize(
+    "second", [b"GET /b HTTP/1.1\r\n\r\n", b"GET /b HTTP/1.1\r\nConnection: keep-alive\r\n\r\n"]
+)
 def test_fields_that_were_good_in_an_older_version_are_looked_at_again(second):
     first = second.replace(b"1.1", b"1.0")
     assert converse([first, second])[1] == 400
@@ -436,7 +692,12 @@ def test_fields_that_were_good_in_an_older_version_are_looked_at_again(second):
 def test_lines_that_all_browsers_say_are_known_and_nobodys_own():
     secret = "a6f1c0"
     for number in range(2000):
-        fields = [f"Accept: text/{number}", f"Cookie: session={secret}", f"X-Token: {secret}{number}", f"Authorization: Bearer {secret}"]
+        fields = [
+            f"Accept: text/{number}",
+            f"Cookie: session={secret}",
+            f"X-Token: {secret}{number}",
+            f"Authorization: Bearer {secret}",
+        ]
         assert field_values(request(*fields))["HTTP_ACCEPT"] == f"text/{number}"
         assert len(head_module._LINES) <= 512
     assert not any(secret in line for line in head_module._LINES)

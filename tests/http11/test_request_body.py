@@ -1,4 +1,6 @@
-"""A request's body: in memory up to a limit, then in a file that nobody else can see; all of them together within their limits."""
+"""A request's body: in memory up to a limit, then in a file that nobody else can see;
+all of them together within their limits.
+"""
 
 import io
 import itertools
@@ -44,7 +46,11 @@ def test_where_it_lies_and_what_is_read(pieces, memory, stays):
     assert in_memory(body) is stays
     stream = body.open()
     assert stream.read() == whole
-    assert (stream.read(), stream.read(5), stream.readline()) == (b"", b"", b"")  # PEP 3333: the end is not an error
+    assert (stream.read(), stream.read(5), stream.readline()) == (
+        b"",
+        b"",
+        b"",
+    )  # PEP 3333: the end is not an error
     assert body.open().read(3) == whole[:3]
     body.close()
     body.close()
@@ -82,7 +88,9 @@ def test_no_room_for_the_file_is_told():
 
 
 def test_an_app_that_still_looks_at_its_body_does_not_keep_it_from_being_closed():
-    """io.BytesIO refuses to be closed then (BufferError), which must not end the worker."""
+    """io.BytesIO refuses to be closed then (BufferError), which must not end the
+    worker.
+    """
     store = bodies()
     body = Body(10, store)
     body.write(b"hello")
@@ -140,7 +148,9 @@ def test_beyond_the_memory_of_all_a_small_body_goes_to_a_file():
 
 @pytest.mark.parametrize("memory", [0, 5])
 def test_beyond_all_there_is_it_is_refused_for_now(memory):
-    """RFC 9110 15.6.4: it is the moment that is at fault, not this request, so it is neither 413 nor 507."""
+    """RFC 9110 15.6.4: it is the moment that is at fault, not this request, so it is
+    neither 413 nor 507.
+    """
     store = bodies(memory=memory, disk=20)
     first, second = Body(10, store), Body(10, store)
     first.write(b"x" * 15)
@@ -203,7 +213,9 @@ def test_a_disk_that_fails_costs_nothing_that_is_counted(fails):
 
 
 def steps(*pieces):
-    """Whether a client lags when these have come: (seconds since the one before, bytes). 100 bytes a second are asked for in each 10 s."""
+    """Whether a client lags when these have come: (seconds since the one before,
+    bytes). 100 bytes a second are asked for in each 10 s.
+    """
     body = Body(1 << 20, bodies())
     clock = itertools.accumulate(seconds for seconds, _ in pieces)
     lags = []

@@ -44,8 +44,34 @@ def test_good_targets(target, path, query, authority):
 @pytest.mark.parametrize(
     "target",
     [
-        *("", "a", "?q", "*", "b:443", "http:", "http:/b/", "http:///c", "http://", "http://:80/", "http://u@b/", "http://u:p@b/"),
-        *("http://b:x/", "http://[::1/", "ftp://b/", "ws://b/", "/a#b", "http://b#c", "/a b", "/\t", "/\x7f", "/\xe9", "/\0", "://b/"),
+        *(
+            "",
+            "a",
+            "?q",
+            "*",
+            "b:443",
+            "http:",
+            "http:/b/",
+            "http:///c",
+            "http://",
+            "http://:80/",
+            "http://u@b/",
+            "http://u:p@b/",
+        ),
+        *(
+            "http://b:x/",
+            "http://[::1/",
+            "ftp://b/",
+            "ws://b/",
+            "/a#b",
+            "http://b#c",
+            "/a b",
+            "/\t",
+            "/\x7f",
+            "/\xe9",
+            "/\0",
+            "://b/",
+        ),
     ],
 )
 def test_bad_targets(target):
@@ -55,7 +81,9 @@ def test_bad_targets(target):
 
 
 def test_the_asterisk_is_for_options():
-    """Asked of the server as a whole, for which PEP 3333 has no path; REQUEST_URI tells who wants to know."""
+    """Asked of the server as a whole, for which PEP 3333 has no path; REQUEST_URI tells
+    who wants to know.
+    """
     assert parse("*", "OPTIONS") == ("/", "", None)
     assert refused(b"GET * HTTP/1.1\r\nHost: a\r\n\r\n") == 400
 

@@ -1,4 +1,6 @@
-"""A headless Chromium to look at pages with, spoken to over two pipes (--remote-debugging-pipe: the DevTools protocol, JSON, NUL-ended)."""
+"""A headless Chromium to look at pages with, spoken to over two pipes
+(--remote-debugging-pipe: the DevTools protocol, JSON, NUL-ended).
+"""
 
 import base64
 import itertools
@@ -10,13 +12,27 @@ import time
 
 PATIENCE = 60.0  # seconds; on a busy machine it takes its time to begin
 _FLAGS = [
-    *("--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--no-first-run", "--disable-background-networking"),
-    *("--disable-component-update", "--disable-sync", "--no-proxy-server", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"),
+    *(
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--hide-scrollbars",
+        "--no-first-run",
+        "--disable-background-networking",
+    ),
+    *(
+        "--disable-component-update",
+        "--disable-sync",
+        "--no-proxy-server",
+        "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+    ),
 ]
 
 
 class Chromium:
-    """One page of it. `requests` (URLs) is what it has asked for, `complaints` what it had to say about that, until `end()`."""
+    """One page of it. `requests` (URLs) is what it has asked for, `complaints` what it
+    had to say about that, until `end()`.
+    """
 
     def __init__(self, place):
         program = next(filter(None, map(shutil.which, ("chromium-headless-shell", "chromium"))))
@@ -28,7 +44,12 @@ class Chromium:
         environ = {"PATH": os.environ["PATH"], "HOME": str(place), "LC_ALL": "C.UTF-8", "TZ": "UTC"}
         self._log = open(place / "log", "wb")
         self._process = subprocess.Popen(
-            ["bash", "-c", script, "bash", *command], pass_fds=[theirs, theirs_too], env=environ, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log
+            ["bash", "-c", script, "bash", *command],
+            pass_fds=[theirs, theirs_too],
+            env=environ,
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=self._log,
         )
         os.close(theirs)
         os.close(theirs_too)
@@ -37,14 +58,18 @@ class Chromium:
         self._session = None
         self.requests, self.complaints, self._loaded = [], [], 0
         target = self._do("Target.createTarget", url="about:blank")["targetId"]
-        self._session = self._do("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        self._session = self._do("Target.attachToTarget", targetId=target, flatten=True)[
+            "sessionId"
+        ]
         for domain in ("Page", "Network", "Log", "Runtime"):
             self._do(f"{domain}.enable")
 
     def _do(self, method, **parameters):
         """Its answer to a command; whatever else it tells is noted."""
         number = next(self._numbers)
-        message = {"id": number, "method": method, "params": parameters} | ({"sessionId": self._session} if self._session else {})
+        message = {"id": number, "method": method, "params": parameters} | (
+            {"sessionId": self._session} if self._session else {}
+        )
         os.write(self._commands, json.dumps(message).encode() + b"\0")
         while (answer := self._hear()).get("id") != number:
             pass
@@ -59,7 +84,9 @@ class Chromium:
         text, _, self._data = self._data.partition(b"\0")
         message = json.loads(text)
         method, parameters = message.get("method"), message.get("params")
-        if method == "Network.requestWillBeSent" and not parameters["request"]["url"].startswith("data:"):
+        if method == "Network.requestWillBeSent" and not parameters["request"]["url"].startswith(
+            "data:"
+        ):
             self.requests.append(parameters["request"]["url"])
         elif method == "Page.loadEventFired":
             self._loaded += 1
@@ -68,10 +95,21 @@ class Chromium:
         return message
 
     def open(self, url, *, scheme="light", motion="no-preference", size=(1000, 900)):
-        """Show the page at `url` to somebody who prefers that, in a window of that size, when it has been loaded."""
-        features = [{"name": "prefers-color-scheme", "value": scheme}, {"name": "prefers-reduced-motion", "value": motion}]
+        """Show the page at `url` to somebody who prefers that, in a window of that
+        size, when it has been loaded.
+        """
+        features = [
+            {"name": "prefers-color-scheme", "value": scheme},
+            {"name": "prefers-reduced-motion", "value": motion},
+        ]
         self._do("Emulation.setEmulatedMedia", features=features)
-        self._do("Emulation.setDeviceMetricsOverride", width=size[0], height=size[1], deviceScaleFactor=1, mobile=size[0] < 600)
+        self._do(
+            "Emulation.setDeviceMetricsOverride",
+            width=size[0],
+            height=size[1],
+            deviceScaleFactor=1,
+            mobile=size[0] < 600,
+        )
         self.requests, self.complaints, self._loaded = [], [], 0
         answer = self._do("Page.navigate", url=url)
         assert "errorText" not in answer, answer["errorText"]
@@ -80,7 +118,9 @@ class Chromium:
 
     def evaluate(self, expression):
         """The value of a JavaScript expression in the page."""
-        answer = self._do("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        answer = self._do(
+            "Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True
+        )
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
 

@@ -1,4 +1,6 @@
-"""Gives each test as many servers as it wants, and asks each of them at the end whether anything was wrong."""
+"""Gives each test as many servers as it wants, and asks each of them at the end whether
+anything was wrong.
+"""
 
 import contextlib
 
@@ -10,7 +12,9 @@ from .lookout_process import Lookout
 
 @pytest.fixture(scope="session")
 def pycache(tmp_path_factory):
-    """Where all servers keep their byte code, so that only the first wake of a module compiles it."""
+    """Where all servers keep their byte code, so that only the first wake of a module
+    compiles it.
+    """
     return tmp_path_factory.mktemp("pycache")
 
 
@@ -28,7 +32,9 @@ def postgres():
 
 @pytest.fixture
 def systemd(tmp_path, pycache):
-    """systemd(app, **settings) -> a FakeSystemd that serves it; see there. Without a directory, the app is one of ours."""
+    """systemd(app, **settings) -> a FakeSystemd that serves it; see there. Without a
+    directory, the app is one of ours.
+    """
     with _several(tmp_path / "systemd") as several:
 
         def new(app="plain:app", **settings):
@@ -43,12 +49,16 @@ def systemd(tmp_path, pycache):
 def lookout(tmp_path, pycache):
     """lookout(app, **settings) -> a running Lookout; see there."""
     with _several(tmp_path / "lookout") as several:
-        yield lambda *app, **settings: several(lambda place: Lookout(place, pycache, *app, **settings))
+        yield lambda *app, **settings: several(
+            lambda place: Lookout(place, pycache, *app, **settings)
+        )
 
 
 @contextlib.contextmanager
 def _several(where):
-    """As many as a test wants, each with an empty directory; all are ended before any complaint of one is heard."""
+    """As many as a test wants, each with an empty directory; all are ended before any
+    complaint of one is heard.
+    """
     running = []
 
     def make(one):

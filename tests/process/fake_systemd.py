@@ -1,11 +1,15 @@
-"""A systemd in one thread: holds listening sockets, starts a Master when somebody comes, waits until it has left.
+"""A systemd in one thread: holds listening sockets, starts a Master when somebody
+comes, waits until it has left.
 
-What it copies is what Spyglass relies on (sd_listen_fds(3), sd_notify(3), systemd.socket(5)): it looks at its sockets only while no
-process of the service is there, passes them as descriptors 3 and up, reads the notification socket at all times (a service would block
-on a full one), and after the end of the Master waits for the rest of its control group. The control group is a session of its own here.
+What it copies is what Spyglass relies on (sd_listen_fds(3), sd_notify(3),
+systemd.socket(5)): it looks at its sockets only while no process of the service is
+there, passes them as descriptors 3 and up, reads the notification socket at all times
+(a service would block on a full one), and after the end of the Master waits for the
+rest of its control group. The control group is a session of its own here.
 
-What it adds is a memory: each start, each note and each exit with its time, and each process that outlived its Master. `close()` ends
-everything, by pid, and says what was not as it should be.
+What it adds is a memory: each start, each note and each exit with its time, and each
+process that outlived its Master. `close()` ends everything, by pid, and says what was
+not as it should be.
 """
 
 import contextlib
@@ -30,13 +34,18 @@ from .visitor import Visitor
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 APPS = pathlib.Path(__file__).resolve().parent / "apps"
 FIRST_FD = 3
-STOP_TIMEOUT = 20.0  # seconds, as TimeoutStopSec= of the unit: then what is left is killed, and complained of
-# A process is told by LISTEN_PID that it is meant, and only it knows its pid before exec.
+STOP_TIMEOUT = (
+    20.0  # seconds, as TimeoutStopSec= of the unit: then what is left is killed, and complained of
+)
+# A process is told by LISTEN_PID that it is meant, and only it knows its pid before
+# exec.
 TRAMPOLINE = 'export LISTEN_PID="${LISTEN_PID:-$$}"; exec "$@"'
 
 
 class Run:
-    """One life of a Master. Times are monotonic seconds; `status` is its exit status, negative for a signal, None while it lives."""
+    """One life of a Master. Times are monotonic seconds; `status` is its exit status,
+    negative for a signal, None while it lives.
+    """
 
     def __init__(self, pid):
         self.pid = pid
@@ -57,9 +66,11 @@ class Run:
 
 @functools.cache
 def server_environ(pycache):
-    """What a service finds in its environment, and nothing that the tests were started with.
+    """What a service finds in its environment, and nothing that the tests were started
+    with.
 
-    Byte code goes to `pycache`: with none a wake would compile everything again, and in the tree it would be litter.
+    Byte code goes to `pycache`: with none a wake would compile everything again, and in
+    the tree it would be litter.
     """
     foreign = ("SPYGLASS_", "LISTEN_", "NOTIFY_", "PYTEST_", "INVOCATION_ID", "MAINPID")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
@@ -73,7 +84,9 @@ def spyglass(*words):
 
 
 def as_user(uid):
-    """What to put before a command that is to be run as the user `uid`, in a user namespace: what the tests own is that user's there."""
+    """What to put before a command that is to be run as the user `uid`, in a user
+    namespace: what the tests own is that user's there.
+    """
     return ["unshare", "--user", f"--map-user={uid}", f"--map-group={uid}"]
 
 
@@ -82,8 +95,17 @@ NOT_ROOT = [] if os.geteuid() else as_user(1000)
 
 
 def options(settings):
-    """Keyword arguments as the command line has them: idle_timeout=1 is --idle-timeout 1."""
-    return [word for name, value in settings.items() for word in (f"--{name.replace('_', '-')}", str(value).lower() if value is True else str(value))]
+    """Keyword arguments as the command line has them: idle_timeout=1 is --idle-timeout
+    1.
+    """
+    return [
+        word
+        for name, value in settings.items()
+        for word in (
+            f"--{name.replace('_', '-')}",
+            str(value).lower() if value is True else str(value),
+        )
+    ]
 
 
 def listen(kind, place, backlog=4096):
@@ -99,16 +121,19 @@ def listen(kind, place, backlog=4096):
 
 
 def start(argv, fds, environ, log, *, limits="", cwd=None):
-    """Run `argv` in a session of its own with `fds` as descriptors 3 and up and `log` as its output; returns the pid.
+    """Run `argv` in a session of its own with `fds` as descriptors 3 and up and `log`
+    as its output; returns the pid.
 
-    posix_spawn, because forking a process with threads is asking for trouble. `limits` (str) is shell, such as "ulimit -n 40".
+    posix_spawn, because forking a process with threads is asking for trouble. `limits`
+    (str) is shell, such as "ulimit -n 40".
     """
     # Out of the way first: a socket may have one of the numbers that another is to get.
     high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 200) for fd in (log, *fds)]
     actions = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)]
     actions += [(os.POSIX_SPAWN_DUP2, high[0], target) for target in (1, 2)]
     actions += [(os.POSIX_SPAWN_DUP2, fd, FIRST_FD + index) for index, fd in enumerate(high[1:])]
-    # systemd lets nothing else through, and neither may what the tests themselves were started with.
+    # systemd lets nothing else through, and neither may what the tests themselves were
+    # started with.
     actions += [(os.POSIX_SPAWN_CLOSE, fd) for fd in _inheritable() if fd >= FIRST_FD + len(fds)]
     where = f"cd '{cwd or ROOT}' || exit; "
     command = ["/bin/sh", "-c", where + (limits and limits + "; ") + TRAMPOLINE, "sh", *argv]
@@ -122,20 +147,38 @@ def start(argv, fds, environ, log, *, limits="", cwd=None):
 def _inheritable():
     found = []
     for name in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(OSError):  # the one that lists is gone, and other threads open and close
+        with contextlib.suppress(
+            OSError
+        ):  # the one that lists is gone, and other threads open and close
             if os.get_inheritable(int(name)):
                 found.append(int(name))
     return found
 
 
 class FakeSystemd:
-    """Serves `app` with `settings` on `listeners` (kinds, see listen()) whenever somebody comes.
+    """Serves `app` with `settings` on `listeners` (kinds, see listen()) whenever
+    somebody comes.
 
-    `arguments` are words for the command line, `environ` is added to the environment, `limits` and `cwd` see start(), `command` is what
-    is run, if it is not the module in the tree. `place` is an empty directory for sockets and log. `runs` is the memory, `addresses` is where to knock.
+    `arguments` are words for the command line, `environ` is added to the environment,
+    `limits` and `cwd` see start(), `command` is what is run, if it is not the module in
+    the tree. `place` is an empty directory for sockets and log. `runs` is the memory,
+    `addresses` is where to knock.
     """
 
-    def __init__(self, place, pycache, app=None, *, listeners=("tcp",), arguments=(), environ=None, limits="", cwd=None, command=(), **settings):
+    def __init__(
+        self,
+        place,
+        pycache,
+        app=None,
+        *,
+        listeners=("tcp",),
+        arguments=(),
+        environ=None,
+        limits="",
+        cwd=None,
+        command=(),
+        **settings,
+    ):
         self.place = place
         self.runs = []
         self.complaints = []
@@ -184,7 +227,9 @@ class FakeSystemd:
 
     @property
     def asleep(self):
-        """True when no process of the service is there and its sockets are looked at."""
+        """True when no process of the service is there and its sockets are looked
+        at.
+        """
         return not self.runs or self.runs[-1].cleared is not None
 
     def start(self):
@@ -197,23 +242,41 @@ class FakeSystemd:
         os.kill(self.run.pid, number)
 
     def signal_all(self, number):
-        """To the Master and all that came from it, as systemd stops a service (KillMode=control-group)."""
+        """To the Master and all that came from it, as systemd stops a service
+        (KillMode=control-group).
+        """
         for process in members(self.run.pid):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process.pid, number)
 
     def reload(self):
-        """`systemctl reload`: what ExecReload= of the unit runs, under way, as another process of it."""
+        """`systemctl reload`: what ExecReload= of the unit runs, under way, as another
+        process of it.
+        """
         environ = self._environ | {"MAINPID": str(self.run.pid)}
-        self._commands.append(subprocess.Popen(spyglass("reload"), env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
+        self._commands.append(
+            subprocess.Popen(
+                spyglass("reload"),
+                env=environ,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+        )
         return self._commands[-1]
 
     def until(self, condition, what, timeout=10.0):
         until(condition, lambda: f"{what}\n{self.story()}", timeout)
 
     def until_asleep(self, starts=None, timeout=15.0):
-        """Wait until everything has left; with `starts`, until that has happened so many times."""
-        self.until(lambda: self.asleep and len(self.runs) >= (starts or 0), "it has not gone to sleep", timeout)
+        """Wait until everything has left; with `starts`, until that has happened so
+        many times.
+        """
+        self.until(
+            lambda: self.asleep and len(self.runs) >= (starts or 0),
+            "it has not gone to sleep",
+            timeout,
+        )
 
     def until_logged(self, text, timeout=10.0):
         self.until(lambda: text in self.log, f"not logged: {text!r}", timeout)
@@ -233,8 +296,12 @@ class FakeSystemd:
         """What happened, for people who read a failed test."""
         lines = []
         for number, run in enumerate(self.runs[-3:], max(1, len(self.runs) - 2)):
-            lines.append(f"start {number}: pid {run.pid}, status {run.status}, left behind {run.left_behind}")
-            lines += [f"  +{when - run.started:.3f} {name}={value}" for when, name, value in run.notes]
+            lines.append(
+                f"start {number}: pid {run.pid}, status {run.status}, left behind {run.left_behind}"
+            )
+            lines += [
+                f"  +{when - run.started:.3f} {name}={value}" for when, name, value in run.notes
+            ]
         return "\n".join([*lines, "log:", self.log[-4000:]])
 
     # Being systemd
@@ -250,7 +317,9 @@ class FakeSystemd:
                     self._read_notes()
                 if self._pidfd in ready:
                     self._master_has_gone(poll)
-                elif self._pidfd < 0 and (ready & {sock.fileno() for sock in self._sockets} or self._start_now):
+                elif self._pidfd < 0 and (
+                    ready & {sock.fileno() for sock in self._sockets} or self._start_now
+                ):
                     self._start_master(poll)
                 if self._control in ready:
                     os.eventfd_read(self._control)
@@ -267,7 +336,9 @@ class FakeSystemd:
         self._start_now = False
         self._watch(poll, False)
         fds = [sock.fileno() for sock in self._sockets]
-        run = Run(start(self._argv, fds, self._environ, self._log, limits=self._limits, cwd=self._cwd))
+        run = Run(
+            start(self._argv, fds, self._environ, self._log, limits=self._limits, cwd=self._cwd)
+        )
         self._pidfd = os.pidfd_open(run.pid)
         poll.register(self._pidfd, select.EPOLLIN)
         self.runs.append(run)
@@ -275,13 +346,21 @@ class FakeSystemd:
     def _read_notes(self):
         while True:
             try:
-                message, ancillary, _, _ = self._notify.recvmsg(4096, socket.CMSG_SPACE(struct.calcsize("iII")))
+                message, ancillary, _, _ = self._notify.recvmsg(
+                    4096, socket.CMSG_SPACE(struct.calcsize("iII"))
+                )
             except BlockingIOError:
                 return
             now = time.monotonic()
-            sender = next(struct.unpack("iII", data)[0] for _, kind, data in ancillary if kind == socket.SCM_CREDENTIALS)
+            sender = next(
+                struct.unpack("iII", data)[0]
+                for _, kind, data in ancillary
+                if kind == socket.SCM_CREDENTIALS
+            )
             if sender != self.run.pid:  # NotifyAccess=main: systemd would not even read it
-                self.complaints.append(f"a note of pid {sender}, which is not the Master: {message!r}")
+                self.complaints.append(
+                    f"a note of pid {sender}, which is not the Master: {message!r}"
+                )
                 continue
             for line in message.decode().split("\n"):
                 name, _, value = line.partition("=")
@@ -298,18 +377,23 @@ class FakeSystemd:
         run.status = os.waitstatus_to_exitcode(status)
         run.ended = time.monotonic()  # last: tests wait for it, and then look at the others
         if run.status >= 0 and run.left_behind:
-            self.complaints.append(f"Master {run.pid} exited with {run.status} and left behind {run.left_behind}")
+            self.complaints.append(
+                f"Master {run.pid} exited with {run.status} and left behind {run.left_behind}"
+            )
         self._await_rest(run)
         run.cleared = time.monotonic()
         if not self._stopping:
             self._watch(poll, True)
 
     def _await_rest(self, run):
-        # systemd looks at its sockets again when the last process of the service has gone.
+        # systemd looks at its sockets again when the last process of the service has
+        # gone.
         deadline = time.monotonic() + STOP_TIMEOUT
         while rest := members(run.pid):
             if time.monotonic() > deadline:
-                self.complaints.append(f"{STOP_TIMEOUT:g} s after the end of Master {run.pid} these had to be killed: {rest}")
+                self.complaints.append(
+                    f"{STOP_TIMEOUT:g} s after the end of Master {run.pid} these had to be killed: {rest}"
+                )
                 for process in rest:
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(process.pid, signal.SIGKILL)

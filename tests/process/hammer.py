@@ -1,7 +1,9 @@
 """Rounds of visitors drawn around the moment at which a server leaves.
 
-All of a round pause together, so that idleness does occur, and come back an `idle_timeout` after the last answer of the round before,
-give or take a few milliseconds: before the decision to leave, in the middle of it, while processes end, after.
+All of a round pause together, so that idleness does occur, and come back an
+`idle_timeout` after the last answer of the round before, give or take a few
+milliseconds: before the decision to leave, in the middle of it, while processes end,
+after.
 """
 
 import random
@@ -13,10 +15,15 @@ from collections import Counter
 
 from .visitor import Lost, Visitor
 
-# When a round begins, counted from the moment at which the server could leave at the earliest, and how far its visitors are apart.
+# When a round begins, counted from the moment at which the server could leave at the
+# earliest, and how far its visitors are apart.
 EARLIEST, LATEST, SPREAD = -0.015, 0.05, 0.008
-KEPT = 0.8  # of idle_timeout: the keepalive_timeout of the servers; the longer, the less a busy machine makes a visitor too late for it
-SURELY = 0.03  # this long after that moment it has left, unless the machine was busy with something else
+# Of idle_timeout: the keepalive_timeout of the servers; the longer, the less a busy
+# machine makes a visitor too late for it
+KEPT = 0.8
+SURELY = (
+    0.03  # this long after that moment it has left, unless the machine was busy with something else
+)
 
 
 def short(call):
@@ -59,7 +66,9 @@ def knock(call):
 
 
 def asleep(visitor, seconds, **how):
-    """A call of the app's that takes so long; that is no part of what its visitor waited."""
+    """A call of the app's that takes so long; that is no part of what its visitor
+    waited.
+    """
     answer = visitor.ask(f"/sleep/{seconds}", **how)
     answer.seconds -= seconds
     return answer
@@ -72,14 +81,18 @@ def slow(call):
 
 
 def kept(call):
-    """Some requests, then nothing for a while, and one of the ways in which that may end."""
+    """Some requests, then nothing for a while, and one of the ways in which that may
+    end.
+    """
     answers = []
     visitor = Visitor(call.address)
     try:
         for _ in range(call.dice.randint(1, 3)):
             slow_one = call.dice.random() < 0.3
             try:
-                answers.append(asleep(visitor, 0.008, keep=True) if slow_one else visitor.ask(keep=True))
+                answers.append(
+                    asleep(visitor, 0.008, keep=True) if slow_one else visitor.ask(keep=True)
+                )
             except Lost as error:
                 if not answers or error.silence < call.idle * KEPT:
                     raise
@@ -103,7 +116,8 @@ def _outstay(call, visitor):
 def _dare(call, visitor):
     """One more request when the server is about to close.
 
-    Who sees that it has, comes again. Whose request is on its way in that moment gets no answer and cannot know why: RFC 9112 9.3.1.
+    Who sees that it has, comes again. Whose request is on its way in that moment gets
+    no answer and cannot know why: RFC 9112 9.3.1.
     """
     time.sleep(max(0.0, call.idle * KEPT + call.dice.uniform(-0.008, 0.012) - visitor.silent_for))
     if not visitor.ended:
@@ -118,7 +132,9 @@ def _dare(call, visitor):
 def upload(call):
     body = [call.dice.randbytes(call.dice.choice([10, 3000, 90_000])) for _ in range(4)]
     with Visitor(call.address) as visitor:
-        visitor.send("/upload", method="POST", body=body, chunked=call.dice.random() < 0.5, pause=0.01)
+        visitor.send(
+            "/upload", method="POST", body=body, chunked=call.dice.random() < 0.5, pause=0.01
+        )
         answer = visitor.answer()
     answer.seconds -= 0.01 * len(body)
     assert int(answer.text.split()[-1]) == zlib.crc32(b"".join(body))
@@ -161,23 +177,35 @@ MIXES = {
 
 
 def header_timeout(name, idle):
-    """What the server of the mix `name` is to have: short only where somebody says nothing, or all would wait for that."""
+    """What the server of the mix `name` is to have: short only where somebody says
+    nothing, or all would wait for that.
+    """
     return idle if mute in MIXES[name] else 10.0
 
 
 class Call:
-    """What a visitor is told, and what its round is to know: `came` counts those of a kind, `raced` has those whom nobody could help."""
+    """What a visitor is told, and what its round is to know: `came` counts those of a
+    kind, `raced` has those whom nobody could help.
+    """
 
     def __init__(self, hammer, number, address):
-        self.address, self.idle, self.came, self.raced = address, hammer.idle, hammer.came, hammer.raced
+        self.address, self.idle, self.came, self.raced = (
+            address,
+            hammer.idle,
+            hammer.came,
+            hammer.raced,
+        )
         self.dice = random.Random(f"{hammer.seed} {number}")
 
 
 class Hammer:
-    """Rounds of visitors, one of `mix` each, spread over `addresses`, until `enough()` or until one was lost; what came of it.
+    """Rounds of visitors, one of `mix` each, spread over `addresses`, until `enough()`
+    or until one was lost; what came of it.
 
-    `idle` is the server's idle_timeout in seconds, `header` its header_timeout, `starts()` says how often it has been started so far.
-    A visitor to whom the machine gave no time to speak within `header` is among the `late`, and not lost: the server is right then.
+    `idle` is the server's idle_timeout in seconds, `header` its header_timeout,
+    `starts()` says how often it has been started so far. A visitor to whom the machine
+    gave no time to speak within `header` is among the `late`, and not lost: the server
+    is right then.
     """
 
     def __init__(self, addresses, mix, seed, *, idle, header, starts, enough):
@@ -188,7 +216,9 @@ class Hammer:
         self.came = Counter()
         self.idle, self.seed = idle, seed
         self._header = header
-        self.in_time = []  # for each round that began late enough: whether the server had left, as it should
+        # For each round that began late enough: whether the server had left, as it
+        # should
+        self.in_time = []
         self._addresses, self._mix, self._starts, self._enough = addresses, mix, starts, enough
         self._random = random.Random(seed)
         self._begin = 0.0
@@ -222,7 +252,10 @@ class Hammer:
             self._last = max(self._last, time.monotonic())
 
     def run(self):
-        threads = [threading.Thread(target=self._come, args=each, daemon=True) for each in enumerate(self._mix)]
+        threads = [
+            threading.Thread(target=self._come, args=each, daemon=True)
+            for each in enumerate(self._mix)
+        ]
         for thread in threads:
             thread.start()
         for thread in threads:

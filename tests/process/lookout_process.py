@@ -1,4 +1,6 @@
-"""`spyglass lookout` as a process of its own, in a session of its own, with the addresses that a test gave it."""
+"""`spyglass lookout` as a process of its own, in a session of its own, with the
+addresses that a test gave it.
+"""
 
 import contextlib
 import os
@@ -11,14 +13,20 @@ from .processes import members, until
 
 
 def free_port(host="127.0.0.1"):
-    with socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as sock:
+    with socket.create_server(
+        (host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET
+    ) as sock:
         return sock.getsockname()[1]
 
 
 class Lookout:
-    """A running lookout, or one that refused to; `place` (an empty directory) is for its log and its sockets."""
+    """A running lookout, or one that refused to; `place` (an empty directory) is for
+    its log and its sockets.
+    """
 
-    def __init__(self, place, pycache, app="plain:app", *, binds=None, arguments=(), environ=None, **settings):
+    def __init__(
+        self, place, pycache, app="plain:app", *, binds=None, arguments=(), environ=None, **settings
+    ):
         if app == "plain:app":
             settings["directory"] = APPS
         self.place = place
@@ -45,7 +53,9 @@ class Lookout:
         until(condition, lambda: f"{what}\n{self.log[-4000:]}", timeout)
 
     def until_logged(self, text, times=1, timeout=10.0):
-        self.until(lambda: self.log.count(text) >= times, f"not logged {times} times: {text!r}", timeout)
+        self.until(
+            lambda: self.log.count(text) >= times, f"not logged {times} times: {text!r}", timeout
+        )
 
     def until_listening(self):
         self.until(lambda: " is asleep; open " in self.log or self.ended(), "it does not listen")

@@ -1,4 +1,5 @@
-"""A PostgreSQL of the tests' own, from Debian's package: a cluster in a temporary directory, on a unix socket and nothing else.
+"""A PostgreSQL of the tests' own, from Debian's package: a cluster in a temporary
+directory, on a unix socket and nothing else.
 
 It refuses to run as root, so it is nobody's where the tests are root's.
 """
@@ -16,15 +17,25 @@ import psycopg
 from .processes import until
 
 # No test needs what it has written to outlive the machine.
-OPTIONS = {"listen_addresses": "", "fsync": "off", "max_connections": "100", "shared_buffers": "16MB", "autovacuum": "off"}
+OPTIONS = {
+    "listen_addresses": "",
+    "fsync": "off",
+    "max_connections": "100",
+    "shared_buffers": "16MB",
+    "autovacuum": "off",
+}
 
 
 class Postgres:
-    """`directory` holds the socket, `where` is what a client needs to find it (a libpq connection string)."""
+    """`directory` holds the socket, `where` is what a client needs to find it (a libpq
+    connection string).
+    """
 
     def __init__(self):
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="spyglass-postgres-"))
-        self._as = {"user": "nobody", "group": "nogroup", "extra_groups": []} if os.geteuid() == 0 else {}
+        self._as = (
+            {"user": "nobody", "group": "nogroup", "extra_groups": []} if os.geteuid() == 0 else {}
+        )
         if self._as:
             shutil.chown(self.directory, "nobody", "nogroup")
         self._data = self.directory / "data"
@@ -32,18 +43,44 @@ class Postgres:
         self._process = None
 
     def start(self):
-        self._run("initdb", "--pgdata", self._data, "--username=tests", "--auth=trust", "--no-sync", "--locale=C", "--encoding=UTF8")
+        self._run(
+            "initdb",
+            "--pgdata",
+            self._data,
+            "--username=tests",
+            "--auth=trust",
+            "--no-sync",
+            "--locale=C",
+            "--encoding=UTF8",
+        )
         settings = OPTIONS | {"unix_socket_directories": str(self.directory)}
         options = [f"--{name}={value}" for name, value in settings.items()]
         log = (self.directory / "log").open("wb")
         with log:
             command = [_program("postgres"), "-D", str(self._data), *options]
-            self._process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.directory, start_new_session=True, **self._as)
-        until(self._answers, lambda: f"PostgreSQL has not started: {(self.directory / 'log').read_text()}", 30)
+            self._process = subprocess.Popen(
+                command,
+                stdout=log,
+                stderr=log,
+                cwd=self.directory,
+                start_new_session=True,
+                **self._as,
+            )
+        until(
+            self._answers,
+            lambda: f"PostgreSQL has not started: {(self.directory / 'log').read_text()}",
+            30,
+        )
         return self
 
     def _run(self, program, *arguments):
-        done = subprocess.run([_program(program), *arguments], cwd=self.directory, capture_output=True, text=True, **self._as)
+        done = subprocess.run(
+            [_program(program), *arguments],
+            cwd=self.directory,
+            capture_output=True,
+            text=True,
+            **self._as,
+        )
         assert done.returncode == 0, done.stderr
 
     def _answers(self):
@@ -73,7 +110,9 @@ class Postgres:
 
 def _program(name):
     """Debian has a folder for each version, and none of them in PATH."""
-    found = sorted(glob.glob(f"/usr/lib/postgresql/*/bin/{name}"), key=lambda path: float(path.split("/")[4]))
+    found = sorted(
+        glob.glob(f"/usr/lib/postgresql/*/bin/{name}"), key=lambda path: float(path.split("/")[4])
+    )
     program = found[-1] if found else shutil.which(name)
     assert program, "there is no PostgreSQL: make test installs Debian's package postgresql"
     return program

@@ -1,6 +1,7 @@
 """Processes as /proc(5) shows them, and the one way in which tests wait.
 
-A session is what a control group is to systemd: whatever a Master starts belongs to it, also after its parent has died.
+A session is what a control group is to systemd: whatever a Master starts belongs to it,
+also after its parent has died.
 """
 
 import os
@@ -42,8 +43,14 @@ def everybody():
 
 
 def members(session, but=0):
-    """The living processes of `session`, without `but`. A zombie is dead: that somebody has yet to look at it is not its fault."""
-    return [each for each in everybody() if each.session == session and each.pid != but and each.state not in "ZX"]
+    """The living processes of `session`, without `but`. A zombie is dead: that somebody
+    has yet to look at it is not its fault.
+    """
+    return [
+        each
+        for each in everybody()
+        if each.session == session and each.pid != but and each.state not in "ZX"
+    ]
 
 
 def children(pid):
@@ -72,7 +79,9 @@ def no_descriptors(pid):
 
 
 def until(condition, what, timeout=10.0):
-    """Wait for `condition()` to become true; `what` (str, or a function that makes one) tells what did not happen."""
+    """Wait for `condition()` to become true; `what` (str, or a function that makes one)
+    tells what did not happen.
+    """
     deadline = time.monotonic() + timeout
     while not condition():
         if time.monotonic() > deadline:

@@ -1,12 +1,14 @@
-"""Clients who mean harm, or know no better, beside one who does not: the regular goes on at its usual pace, and nothing stays behind.
+"""Clients who mean harm, or know no better, beside one who does not: the regular goes
+on at its usual pace, and nothing stays behind.
 
-Each abuse is a generator: it is driven, a step now and then, while the regular asks on the same single worker; it owns its sockets,
-and closes them when it is closed itself. What it has cost the worker must then be given back: descriptors and threads to the last one,
-memory within reason. That the worker counts no connection as open that has gone shows when the server is stopped: it would wait for it
-longer than FakeSystemd does.
+Each abuse is a generator: it is driven, a step now and then, while the regular asks on
+the same single worker; it owns its sockets, and closes them when it is closed itself.
+What it has cost the worker must then be given back: descriptors and threads to the last
+one, memory within reason. That the worker counts no connection as open that has gone
+shows when the server is stopped: it would wait for it longer than FakeSystemd does.
 
-The regular's pace is held against bounds that a busy machine keeps, too, and that a worker which waits for a slow client, or works on
-one flood to its end, does not.
+The regular's pace is held against bounds that a busy machine keeps, too, and that a
+worker which waits for a slow client, or works on one flood to its end, does not.
 """
 
 import contextlib
@@ -28,8 +30,9 @@ from .visitor import Regulars, Visitor, visit
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close() sends a reset
 THREADS = 4
 LASTS = 1.0  # seconds of abuse, at least
-# Seconds in which the regular gets nine answers out of ten, whatever goes on. A worker that is held up takes seconds; a machine that is
-# busy with other things, and the one interpreter in which regular and abuser live, take tenths of one.
+# Seconds in which the regular gets nine answers out of ten, whatever goes on. A worker
+# that is held up takes seconds; a machine that is busy with other things, and the one
+# interpreter in which regular and abuser live, take tenths of one.
 USUALLY = 1.0
 AT_MOST = 3.0  # and the longest; the machine may be busy with something else
 MEMORY = 96 << 20  # bytes a worker may have grown by: malloc(3) keeps some of what is freed
@@ -45,7 +48,9 @@ def ask(target):
 
 
 class Footprint:
-    """What the worker `pid` holds: descriptors and threads (counts), memory (bytes, of its own)."""
+    """What the worker `pid` holds: descriptors and threads (counts), memory (bytes, of
+    its own).
+    """
 
     def __init__(self, pid):
         self.descriptors = len(os.listdir(f"/proc/{pid}/fd"))
@@ -54,7 +59,11 @@ class Footprint:
             self.memory = int(stream.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
     def no_more_than(self, other):
-        return self.descriptors <= other.descriptors and self.threads <= other.threads and self.memory <= other.memory + MEMORY
+        return (
+            self.descriptors <= other.descriptors
+            and self.threads <= other.threads
+            and self.memory <= other.memory + MEMORY
+        )
 
     def __repr__(self):
         return f"{self.descriptors} descriptors, {self.threads} threads, {self.memory >> 20} MiB"
@@ -62,10 +71,18 @@ class Footprint:
 
 @pytest.fixture
 def serve(systemd):
-    """serve(**settings): a server with one worker that has all of its threads; gives life and worker."""
+    """serve(**settings): a server with one worker that has all of its threads; gives
+    life and worker.
+    """
 
     def start(**settings):
-        life = systemd("abused:app", **({"idle_timeout": 120, "workers": 1, "graceful_timeout": 60, "body_memory": "64K"} | settings))
+        life = systemd(
+            "abused:app",
+            **(
+                {"idle_timeout": 120, "workers": 1, "graceful_timeout": 60, "body_memory": "64K"}
+                | settings
+            ),
+        )
         assert visit(life.address).status == 200
         [worker] = workers(life.run.pid)
 
@@ -98,7 +115,11 @@ def endure(life, worker, abuse):
                 time.sleep(0.002)
             # One that began under the worst of it counts as well.
             enough = len(regular.answers) + 2
-            life.until(lambda: len(regular.answers) >= enough or regular.lost, "the regular is not served beside it", 30)
+            life.until(
+                lambda: len(regular.answers) >= enough or regular.lost,
+                "the regular is not served beside it",
+                30,
+            )
     assert not regular.lost, (regular.lost, life.story())
     assert {answer.body for answer in regular.answers} == {b"hello"}
     assert not regular.told_to_close
@@ -111,9 +132,15 @@ def endure(life, worker, abuse):
 
 
 def unharmed(life, worker, before):
-    """The worker has given back whatever it took since `before` (Footprint), and is the one that it was."""
+    """The worker has given back whatever it took since `before` (Footprint), and is the
+    one that it was.
+    """
     assert workers(life.run.pid) == [worker], life.story()
-    until(lambda: Footprint(worker).no_more_than(before), lambda: f"{before} before, {Footprint(worker)} now", 20)
+    until(
+        lambda: Footprint(worker).no_more_than(before),
+        lambda: f"{before} before, {Footprint(worker)} now",
+        20,
+    )
     assert "Traceback" not in life.log, life.story()
 
 
@@ -121,7 +148,9 @@ def unharmed(life, worker, before):
 
 
 class Mob:
-    """`count` connections that send `opening` at once; closed when the `with` ends. Nothing that happens to one of them is an error."""
+    """`count` connections that send `opening` at once; closed when the `with` ends.
+    Nothing that happens to one of them is an error.
+    """
 
     def __init__(self, address, count, opening=b"", *, buffer=0):
         self.socks = []
@@ -144,7 +173,9 @@ class Mob:
 
 
 def send(sock, data):
-    """As much of `data` as goes now (int, bytes); a client that has been sent away does not mind."""
+    """As much of `data` as goes now (int, bytes); a client that has been sent away does
+    not mind.
+    """
     try:
         return sock.send(data) if data else 0
     except OSError:
@@ -173,7 +204,11 @@ def slow_heads(address):
 
 def slow_bodies(address, opening=10):
     """One byte now and then; the bodies are in memory, or have been spooled."""
-    with Mob(address, 100, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n" + bytes(opening)) as mob:
+    with Mob(
+        address,
+        100,
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n" + bytes(opening),
+    ) as mob:
         for sock in itertools.cycle(mob):
             send(sock, b"a")
             yield
@@ -191,7 +226,9 @@ def slow_readers(address, target, count=40):
 
 
 def fast_reader(address, target):
-    """Reads a gigabyte as fast as it comes: a socket that is always ready must not keep the worker from the others."""
+    """Reads a gigabyte as fast as it comes: a socket that is always ready must not keep
+    the worker from the others.
+    """
     stop = threading.Event()
 
     def read(sock):
@@ -242,7 +279,9 @@ def vanishing(address, request=POST):
 def vanishing_readers(address):
     """Gone in the middle of an answer, or between two of them."""
     yield
-    for target, reset in itertools.cycle(itertools.product(("list", "generator", "file", "", "write"), (False, True))):
+    for target, reset in itertools.cycle(
+        itertools.product(("list", "generator", "file", "", "write"), (False, True))
+    ):
         with Mob(address, 1, GET + ask(target)) as [sock]:
             assert readable(sock, 20)
             receive(sock, 1000)
@@ -279,7 +318,9 @@ def pipelining_reader(address):
 
 def tiny_chunks(address):
     chunks = b"1\r\nx\r\n" * 200_000
-    with Mob(address, 4, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n") as mob:
+    with Mob(
+        address, 4, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+    ) as mob:
         sent = [0] * len(mob)
         for number, sock in itertools.cycle(enumerate(mob)):
             sent[number] += send(sock, chunks[sent[number] % 6 :])
@@ -287,7 +328,9 @@ def tiny_chunks(address):
 
 
 def tiny_fields(address):
-    """As many fields as there may be, and one more; all with names that nobody has used before."""
+    """As many fields as there may be, and one more; all with names that nobody has used
+    before.
+    """
     names = itertools.count()
     with Mob(address, 20) as mob:
         for number in itertools.count():
@@ -299,11 +342,15 @@ def tiny_fields(address):
 
 
 def large_heads(address):
-    """Heads that are just not too large, of one field and of many, a few bytes at a time at the end."""
+    """Heads that are just not too large, of one field and of many, a few bytes at a
+    time at the end.
+    """
     yield
     for count in itertools.cycle((1, 98)):
         value = b"a" * (65_000 // count - 20)
-        head = b"GET / HTTP/1.1\r\nHost: a\r\n" + b"".join(b"n%d: %b\r\n" % (number, value) for number in range(count))
+        head = b"GET / HTTP/1.1\r\nHost: a\r\n" + b"".join(
+            b"n%d: %b\r\n" % (number, value) for number in range(count)
+        )
         with Mob(address, 5, head) as mob:
             for _ in range(50):
                 for sock in mob:
@@ -324,8 +371,20 @@ def endless_line(address):
 
 
 def half_closes(address):
-    """The client sends no more, and its answers, if it is to get any, are on their way."""
-    openings = [b"", b"GET / HT", GET, GET * 20, POST[:-5], POST, ask("list"), b"\r\n", b"nonsense\r\n\r\n"]
+    """The client sends no more, and its answers, if it is to get any, are on their
+    way.
+    """
+    openings = [
+        b"",
+        b"GET / HT",
+        GET,
+        GET * 20,
+        POST[:-5],
+        POST,
+        ask("list"),
+        b"\r\n",
+        b"nonsense\r\n\r\n",
+    ]
     yield
     for opening in itertools.cycle(openings):
         with Mob(address, 10, opening) as mob:
@@ -341,7 +400,17 @@ PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x12\x04\x00\x00\x00\x00\x00
 
 def other_protocols(address):
     yield
-    for opening in itertools.cycle((HELLO, PREFACE, b"SSH-2.0-OpenSSH_9.9\r\n", bytes(1000), b"\x05\x01\x00", b"USER x\r\n", b"\xff" * 70_000)):
+    for opening in itertools.cycle(
+        (
+            HELLO,
+            PREFACE,
+            b"SSH-2.0-OpenSSH_9.9\r\n",
+            bytes(1000),
+            b"\x05\x01\x00",
+            b"USER x\r\n",
+            b"\xff" * 70_000,
+        )
+    ):
         with Mob(address, 10, opening) as mob:
             yield
             for sock in mob:
@@ -350,7 +419,11 @@ def other_protocols(address):
 
 def no_body(address):
     """Waits for 100 Continue, and then does not."""
-    with Mob(address, 100, b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 70000\r\n\r\n") as mob:
+    with Mob(
+        address,
+        100,
+        b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 70000\r\n\r\n",
+    ) as mob:
         for sock in mob:
             assert readable(sock, 20)
             assert receive(sock).startswith(b"HTTP/1.1 100 ")
@@ -438,10 +511,19 @@ def test_when_all_threads_of_all_workers_wait_nobody_is_lost(systemd):
     assert "Traceback" not in life.log
 
 
-@pytest.mark.parametrize(("target", "status"), [("/%41", 503), ("/boom", 500), ("/sleep/0.2", 200), ("/generator", 200)])
+@pytest.mark.parametrize(
+    ("target", "status"), [("/%41", 503), ("/boom", 500), ("/sleep/0.2", 200), ("/generator", 200)]
+)
 def test_without_descriptors_a_worker_goes_on_with_those_it_has(systemd, target, status):
     """What is imported only by who needs it cannot be imported then."""
-    life = systemd("abused:app", idle_timeout=120, workers=1, keepalive_timeout=60, header_timeout=60, limits="ulimit -n 40")
+    life = systemd(
+        "abused:app",
+        idle_timeout=120,
+        workers=1,
+        keepalive_timeout=60,
+        header_timeout=60,
+        limits="ulimit -n 40",
+    )
     with Visitor(life.address) as first:
         first.ask(keep=True)
         [worker] = workers(life.run.pid)
@@ -454,7 +536,14 @@ def test_without_descriptors_a_worker_goes_on_with_those_it_has(systemd, target,
 
 
 def test_bodies_that_find_no_descriptors_are_refused_and_nothing_else_is(systemd):
-    life = systemd("abused:app", idle_timeout=120, workers=1, keepalive_timeout=60, body_memory="1K", limits="ulimit -n 40")
+    life = systemd(
+        "abused:app",
+        idle_timeout=120,
+        workers=1,
+        keepalive_timeout=60,
+        body_memory="1K",
+        limits="ulimit -n 40",
+    )
     with Visitor(life.address) as first:
         first.ask(keep=True)
         [worker] = workers(life.run.pid)
@@ -463,23 +552,39 @@ def test_bodies_that_find_no_descriptors_are_refused_and_nothing_else_is(systemd
             for sock in mob:
                 assert readable(sock, 20)
                 receive(sock)
-                send(sock, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5000\r\n\r\n" + bytes(2000))
+                send(
+                    sock,
+                    b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5000\r\n\r\n" + bytes(2000),
+                )
             answers = [receive(sock) for sock in mob if readable(sock, 0.2)]
             assert answers
-            assert all(answer.startswith(b"HTTP/1.1 503 ") for answer in answers)  # the disk is not full, and it may pass
+            assert all(
+                answer.startswith(b"HTTP/1.1 503 ") for answer in answers
+            )  # the disk is not full, and it may pass
             assert first.ask(keep=True).body == b"hello"
         unharmed(life, worker, before)
         assert first.ask(keep=True).body == b"hello"
 
 
 def test_bodies_that_find_no_room_on_the_disk_are_refused_and_nothing_else_is(systemd):
-    """RLIMIT_FSIZE is a disk that anybody may fill: write(2) fails in the same place (setrlimit(2), EFBIG)."""
-    life = systemd("abused:app", idle_timeout=120, workers=1, keepalive_timeout=60, body_memory="1K", limits="trap '' XFSZ; ulimit -f 100")
+    """RLIMIT_FSIZE is a disk that anybody may fill: write(2) fails in the same place
+    (setrlimit(2), EFBIG).
+    """
+    life = systemd(
+        "abused:app",
+        idle_timeout=120,
+        workers=1,
+        keepalive_timeout=60,
+        body_memory="1K",
+        limits="trap '' XFSZ; ulimit -f 100",
+    )
     with Visitor(life.address) as first:
         first.ask(keep=True)
         [worker] = workers(life.run.pid)
         before = Footprint(worker)
-        with Mob(life.address, 20, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5000000\r\n\r\n") as mob:
+        with Mob(
+            life.address, 20, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5000000\r\n\r\n"
+        ) as mob:
             for sock in mob:
                 sock.setblocking(True)
                 sock.settimeout(20)
@@ -493,7 +598,9 @@ def test_bodies_that_find_no_room_on_the_disk_are_refused_and_nothing_else_is(sy
 
 
 def test_more_silent_clients_than_there_is_room_for_cost_time_and_nobody(systemd):
-    life = systemd("abused:app", idle_timeout=120, workers=1, max_connections=50, header_timeout=0.5)
+    life = systemd(
+        "abused:app", idle_timeout=120, workers=1, max_connections=50, header_timeout=0.5
+    )
     assert visit(life.address).status == 200
     with Mob(life.address, 200):
         assert visit(life.address).status == 200
@@ -503,7 +610,9 @@ PLACES = 8
 
 
 def hold_all_places(address, opening, buffer=0):
-    """As many slow clients as there are places, and a few more all the time, for those that are sent away."""
+    """As many slow clients as there are places, and a few more all the time, for those
+    that are sent away.
+    """
     with Mob(address, PLACES, opening, buffer=buffer) as mob:
         for step in itertools.count():
             if step % 25 == 0:
@@ -523,10 +632,19 @@ def hold_all_places(address, opening, buffer=0):
         (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2000\r\n", 0),
         *[(ask(target), 4096) for target in ("list", "generator", "file")],
     ],
-    ids=["bodies", "large-bodies", "chunked-bodies", "readers-of-a-list", "readers-of-a-generator", "readers-of-a-file"],
+    ids=[
+        "bodies",
+        "large-bodies",
+        "chunked-bodies",
+        "readers-of-a-list",
+        "readers-of-a-generator",
+        "readers-of-a-file",
+    ],
 )
 def test_slow_clients_that_hold_all_places_do_not_lock_out_others(serve, opening, buffer):
-    """No timeout ends them: they move a byte now and then. They are closed because others wait."""
+    """No timeout ends them: they move a byte now and then. They are closed because
+    others wait.
+    """
     life, worker = serve(max_connections=PLACES, body_min_rate=0)
     before = Footprint(worker)
     stop = threading.Event()
@@ -553,13 +671,19 @@ def descriptors_of_clients(pid):
     """Of connections that are established, among those of `pid`."""
     ours = {os.readlink(f"/proc/{pid}/fd/{fd}")[8:-1] for fd in os.listdir(f"/proc/{pid}/fd")}
     with open(f"/proc/{pid}/net/tcp") as stream:
-        return [line for line in stream if (columns := line.split())[3] == "01" and columns[9] in ours]
+        return [
+            line for line in stream if (columns := line.split())[3] == "01" and columns[9] in ours
+        ]
 
 
 def test_a_slow_body_does_not_live_as_long_as_it_likes(serve):
-    """A byte is there before each pause has become too long, and yet it is not enough."""
+    """A byte is there before each pause has become too long, and yet it is not
+    enough.
+    """
     life, _ = serve(body_timeout=0.5)
-    with Mob(life.address, 1, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n") as [sock]:
+    with Mob(life.address, 1, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n") as [
+        sock
+    ]:
         life.until(lambda: (send(sock, b"a"), readable(sock, 0.1))[1], "it is not sent away")
         assert receive(sock).startswith(b"HTTP/1.1 408 ")
 
@@ -568,14 +692,30 @@ def test_bodies_lie_in_the_cache_directory_and_leave_nothing(systemd, tmp_path):
     """Not even when the worker is killed: they never had a name."""
     cache = tmp_path / "cache"
     cache.mkdir()
-    life = systemd("abused:app", idle_timeout=120, workers=1, body_memory="1K", environ={"CACHE_DIRECTORY": str(cache)})
+    life = systemd(
+        "abused:app",
+        idle_timeout=120,
+        workers=1,
+        body_memory="1K",
+        environ={"CACHE_DIRECTORY": str(cache)},
+    )
     assert visit(life.address).status == 200
     [worker] = workers(life.run.pid)
-    with Mob(life.address, 1, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n" + bytes(5000)):
+    with Mob(
+        life.address,
+        1,
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n" + bytes(5000),
+    ):
 
         def spooled():
-            links = [os.readlink(f"/proc/{worker}/fd/{fd}") for fd in os.listdir(f"/proc/{worker}/fd")]
-            return [link for link in links if link.startswith(f"{cache}/") and link.endswith(" (deleted)")]
+            links = [
+                os.readlink(f"/proc/{worker}/fd/{fd}") for fd in os.listdir(f"/proc/{worker}/fd")
+            ]
+            return [
+                link
+                for link in links
+                if link.startswith(f"{cache}/") and link.endswith(" (deleted)")
+            ]
 
         life.until(spooled, "it is not spooled there")
         assert os.listdir(cache) == []
@@ -585,10 +725,18 @@ def test_bodies_lie_in_the_cache_directory_and_leave_nothing(systemd, tmp_path):
 
 
 def test_a_cache_directory_that_cannot_be_written_is_told_and_gone_without(systemd, tmp_path):
-    life = systemd("abused:app", idle_timeout=120, workers=1, body_memory="1K", environ={"CACHE_DIRECTORY": str(tmp_path / "missing")})
+    life = systemd(
+        "abused:app",
+        idle_timeout=120,
+        workers=1,
+        body_memory="1K",
+        environ={"CACHE_DIRECTORY": str(tmp_path / "missing")},
+    )
     for _ in range(2):
         with Visitor(life.address) as visitor:
-            visitor.sock.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5000\r\n\r\n" + bytes(5000))
+            visitor.sock.sendall(
+                b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5000\r\n\r\n" + bytes(5000)
+            )
             assert visitor.answer("POST").status == 200
     assert life.log.count("no request body can be kept in") == 1
 
@@ -606,9 +754,16 @@ def test_who_has_nothing_to_do_does_nothing(systemd, threads):
         [worker] = workers(life.run.pid)
         with Visitor(life.address) as slow:
             slow.ask("/sleep/0.1")
-        assert Footprint(worker).threads == 1 if threads == 1 else 2 < Footprint(worker).threads <= 1 + threads
+        assert (
+            Footprint(worker).threads == 1
+            if threads == 1
+            else 2 < Footprint(worker).threads <= 1 + threads
+        )
         # The sentinel looks a few times more, and dozes off.
-        life.until(lambda: switches(worker) == (time.sleep(0.3), switches(worker))[1], "somebody in it wakes again and again")
+        life.until(
+            lambda: switches(worker) == (time.sleep(0.3), switches(worker))[1],
+            "somebody in it wakes again and again",
+        )
         used, woken = cpu_seconds(worker), switches(worker)
         time.sleep(1.0)
         assert (cpu_seconds(worker), switches(worker)) == (used, woken)
@@ -619,5 +774,7 @@ def switches(pid):
     found = 0
     for task in os.listdir(f"/proc/{pid}/task"):
         with open(f"/proc/{pid}/task/{task}/status") as stream:
-            found += int(re.search(r"^voluntary_ctxt_switches:\s+(\d+)", stream.read(), re.MULTILINE)[1])
+            found += int(
+                re.search(r"^voluntary_ctxt_switches:\s+(\d+)", stream.read(), re.MULTILINE)[1]
+            )
     return found

@@ -1,4 +1,6 @@
-"""The access log as its readers get it, and what becomes of the clients when nobody reads it."""
+"""The access log as its readers get it, and what becomes of the clients when nobody
+reads it.
+"""
 
 import contextlib
 import fcntl
@@ -24,7 +26,9 @@ def lines(life, count, has=" B"):
 
 
 def in_the_journal(life):
-    """Have the log of `life` taken for the journal (systemd.exec(5), JOURNAL_STREAM)."""
+    """Have the log of `life` taken for the journal (systemd.exec(5),
+    JOURNAL_STREAM).
+    """
     status = os.fstat(life._log)
     life._environ["JOURNAL_STREAM"] = f"{status.st_dev}:{status.st_ino}"
     return life
@@ -47,7 +51,12 @@ def test_a_short_line_for_each_request(systemd):
     start = r"\d\d:\d\d:\d\d \[\d+ worker\] 127\.0\.0\.1 "
     for line, rest in zip(
         lines(life, 4),
-        ['"GET /a?" 200 5 B', '"GET /large/100000" 200 100000 B', '"GET /stream/0.01" 200 20 B', '"HEAD /b" 200 0 B'],
+        [
+            '"GET /a?" 200 5 B',
+            '"GET /large/100000" 200 100000 B',
+            '"GET /stream/0.01" 200 20 B',
+            '"HEAD /b" 200 0 B',
+        ],
         strict=True,
     ):
         assert re.fullmatch(start + re.escape(rest) + r" \d+\.\d ms", line)
@@ -62,7 +71,9 @@ def test_in_the_journal_it_has_a_priority_and_the_role(systemd):
 def test_what_is_for_programs_has_nothing_else_in_front(systemd):
     life = in_the_journal(systemd(access_log="combined"))
     visit(life.address, "/a")
-    assert re.fullmatch(r'<6>127\.0\.0\.1 - - \[[^]]+\] "GET /a HTTP/1\.1" 200 5 "-" "-"', lines(life, 1, "GET")[0])
+    assert re.fullmatch(
+        r'<6>127\.0\.0\.1 - - \[[^]]+\] "GET /a HTTP/1\.1" 200 5 "-" "-"', lines(life, 1, "GET")[0]
+    )
     life = systemd(access_log="json", listeners=("unix",))
     visit(life.address, "/a")
     told = json.loads(lines(life, 1, "GET")[0])
@@ -86,7 +97,10 @@ def send(life, data):
 
 def test_what_a_client_says_stays_in_its_place(systemd):
     life = systemd(access_log='%s "%{User-Agent}i" %X')
-    send(life, b'GET / HTTP/1.1\r\nHost: a\r\nUser-Agent: x" 200\t\xff\\ <0>forged\r\nConnection: close\r\n\r\n')
+    send(
+        life,
+        b'GET / HTTP/1.1\r\nHost: a\r\nUser-Agent: x" 200\t\xff\\ <0>forged\r\nConnection: close\r\n\r\n',
+    )
     assert lines(life, 1, "forged") == ['200 "x\\" 200\\x09\\xff\\\\ <0>forged" -']
 
 
@@ -107,7 +121,10 @@ def test_refusals_of_our_own(systemd):
 
 def test_a_body_that_does_not_come(systemd):
     life = systemd(access_log="true", body_timeout=0.2)
-    send(life, b"POST /slow HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 192.0.2.7\r\nContent-Length: 11\r\n\r\n")
+    send(
+        life,
+        b"POST /slow HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 192.0.2.7\r\nContent-Length: 11\r\n\r\n",
+    )
     assert '192.0.2.7 "POST /slow" 408 ' in lines(life, 1)[0]
 
 
@@ -168,14 +185,22 @@ def test_clients_are_served_whoever_reads_the_log(systemd, kind):
             return text in got
 
         # As soon as somebody reads, all that was kept comes, and how much was not.
-        life.until(lambda: has_come(b"lost: nobody was reading\n"), "nobody told of the lines that were lost")
+        life.until(
+            lambda: has_come(b"lost: nobody was reading\n"),
+            "nobody told of the lines that were lost",
+        )
         visitor.ask("/after", keep=True)
         life.until(lambda: has_come(b'"GET /after" 200 5 B'), "nothing came after it")
         life.until(lambda: has_come(b" ms\n") and got.endswith(b"\n"), "the last line has no end")
     text = got.decode()
     (lost,) = re.findall(r"warning: (\d+) lines of the access log lost", text)
     written = [line for line in text.splitlines() if '"GET /a' in line]
-    assert all(re.fullmatch(r'\S+ \[\d+ worker\] 127\.0\.0\.1 "GET /(a{3000}|after)" 200 5 B \d+\.\d ms', line) for line in written)
+    assert all(
+        re.fullmatch(
+            r'\S+ \[\d+ worker\] 127\.0\.0\.1 "GET /(a{3000}|after)" 200 5 B \d+\.\d ms', line
+        )
+        for line in written
+    )
     assert len(written) + int(lost) == 151
 
 

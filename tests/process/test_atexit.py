@@ -1,4 +1,6 @@
-"""What an app registers with atexit is done, in each process that the app ran in, once, and in the time that there is."""
+"""What an app registers with atexit is done, in each process that the app ran in, once,
+and in the time that there is.
+"""
 
 import signal
 
@@ -10,10 +12,16 @@ from .visitor import visit
 
 @pytest.fixture
 def tidy(systemd, tmp_path):
-    """tidy(takes, **settings) -> a FakeSystemd that serves the app `tidy`, which tells in tmp_path what it does."""
+    """tidy(takes, **settings) -> a FakeSystemd that serves the app `tidy`, which tells
+    in tmp_path what it does.
+    """
 
     def start(takes, **settings):
-        return systemd("tidy:app", environ={"WORKED": str(tmp_path), "TAKES": takes}, **{"idle_timeout": 60, "workers": 2} | settings)
+        return systemd(
+            "tidy:app",
+            environ={"WORKED": str(tmp_path), "TAKES": takes},
+            **{"idle_timeout": 60, "workers": 2} | settings,
+        )
 
     return start
 
@@ -72,7 +80,8 @@ def test_when_a_worker_is_recycled(tidy, tmp_path):
     assert marks(tmp_path, "ended") == {old}
 
 
-# What takes too long. Nobody is killed earlier than two seconds after graceful_timeout: so long everybody has to cut by himself.
+# What takes too long. Nobody is killed earlier than two seconds after graceful_timeout:
+# so long everybody has to cut by himself.
 
 LATE = "killed: it has not left within 0.3 s (graceful_timeout): atexit functions of the app, or threads that are no daemons"
 
@@ -95,7 +104,10 @@ def test_an_old_generation_does_not_stay_for_it(tidy):
     visit(life.address)
     there = everybody(life)
     life.signal(signal.SIGHUP)
-    life.until(lambda: len({each.pid for each in children(life.run.pid)} - there) == 1, "no other generation")
+    life.until(
+        lambda: len({each.pid for each in children(life.run.pid)} - there) == 1,
+        "no other generation",
+    )
     life.until(lambda: len(children(life.run.pid)) == 1, "the old generation has not left", 10)
     assert life.log.count(LATE) == 3  # the zygote's own, too, two seconds after its workers
     life.signal_all(signal.SIGKILL)  # what is there now would take as long

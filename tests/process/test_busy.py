@@ -1,6 +1,8 @@
-"""A worker that is busy with one request keeps all its other connections waiting: that is its time, not theirs.
+"""A worker that is busy with one request keeps all its other connections waiting: that
+is its time, not theirs.
 
-What came while the app was at work lies in the socket and is read before any deadline is held against the client.
+What came while the app was at work lies in the socket and is read before any deadline
+is held against the client.
 """
 
 import contextlib
@@ -40,7 +42,9 @@ def test_a_head_may_arrive_meanwhile(systemd):
 def test_a_body_may_arrive_meanwhile(systemd):
     life = systemd(idle_timeout=60, workers=1, body_timeout=SHORT)
     with Visitor(life.address) as late:
-        late.sock.sendall(b"POST / HTTP/1.1\r\nHost: test\r\nConnection: close\r\nContent-Length: 10\r\n\r\n12345")
+        late.sock.sendall(
+            b"POST / HTTP/1.1\r\nHost: test\r\nConnection: close\r\nContent-Length: 10\r\n\r\n12345"
+        )
         with life.visitor_under_way(f"/sleep/{LONG}") as busy:
             late.sock.sendall(b"67890")
             assert busy.answer().text == "slept"
@@ -73,7 +77,9 @@ def test_a_client_that_is_really_late_is_sent_away(systemd):
 
 
 def test_an_answer_that_waits_for_others_does_not_wait_for_a_long_one(systemd):
-    """Answers of one turn leave together; whoever takes the lead from a long call lets them go."""
+    """Answers of one turn leave together; whoever takes the lead from a long call lets
+    them go.
+    """
     life = systemd(idle_timeout=60, workers=1)
     with Visitor(life.address) as quick, Visitor(life.address) as slow:
         for visitor in (quick, slow):
@@ -106,7 +112,9 @@ def app(environ, start_response):
 
 
 @pytest.mark.parametrize("what", ["keep", "end"])
-def test_an_answer_that_is_finished_is_sent_before_a_call_that_keeps_the_interpreters_lock_or_ends_the_process(systemd, tmp_path, what):
+def test_an_answer_that_is_finished_is_sent_before_a_call_that_keeps_the_interpreters_lock_or_ends_the_process(
+    systemd, tmp_path, what
+):
     (tmp_path / "app.py").write_text(KEEPS_THE_LOCK)
     ended = tmp_path / "ended"
     life = systemd("app", directory=tmp_path, idle_timeout=60, workers=1)
@@ -126,8 +134,8 @@ def test_an_answer_that_is_finished_is_sent_before_a_call_that_keeps_the_interpr
 
 
 def test_the_very_first_call_of_a_worker_may_be_a_long_one(systemd, tmp_path):
-    """Also where the app has no use for `threading`, with which the thread that takes the lead is made. The first worker of a wake alone has
-    had no time to learn it.
+    """Also where the app has no use for `threading`, with which the thread that takes
+    the lead is made. The first worker of a wake alone has had no time to learn it.
     """
     (tmp_path / "app.py").write_text(
         "import os, sys, time\nasked = []\ndef app(environ, start_response):\n    asked.append('threading' in sys.modules)\n"

@@ -1,4 +1,6 @@
-"""Byte code of earlier releases does not pile up: it is swept when the app is about to sleep, and after a reload."""
+"""Byte code of earlier releases does not pile up: it is swept when the app is about to
+sleep, and after a reload.
+"""
 
 import signal
 import sys
@@ -12,7 +14,9 @@ APP = "def app(environ, start_response):\n    start_response('200 OK', [])\n    
 
 @pytest.fixture
 def site(systemd, tmp_path):
-    """site(**settings) -> a FakeSystemd whose app lies in `current`, a link to a release of which there is byte code in the cache."""
+    """site(**settings) -> a FakeSystemd whose app lies in `current`, a link to a
+    release of which there is byte code in the cache.
+    """
 
     def serve(**settings):
         for name in ("1", "2"):
@@ -21,13 +25,27 @@ def site(systemd, tmp_path):
             byte_code(tmp_path, name).parent.mkdir(parents=True)
             byte_code(tmp_path, name).write_text("")
         (tmp_path / "current").symlink_to("releases/2")
-        return systemd("app", directory=tmp_path / "current", workers=1, environ={"CACHE_DIRECTORY": str(tmp_path / "cache")}, **settings)
+        return systemd(
+            "app",
+            directory=tmp_path / "current",
+            workers=1,
+            environ={"CACHE_DIRECTORY": str(tmp_path / "cache")},
+            **settings,
+        )
 
     return serve
 
 
 def byte_code(tmp_path, release):
-    return tmp_path / "cache" / "pycache" / str(tmp_path)[1:] / "releases" / release / f"app.{sys.implementation.cache_tag}.pyc"
+    return (
+        tmp_path
+        / "cache"
+        / "pycache"
+        / str(tmp_path)[1:]
+        / "releases"
+        / release
+        / f"app.{sys.implementation.cache_tag}.pyc"
+    )
 
 
 def remove_first(tmp_path):

@@ -1,4 +1,6 @@
-"""`spyglass check`: what it says of an app that would be served, of one that would not, and of the configuration; and how it ends."""
+"""`spyglass check`: what it says of an app that would be served, of one that would not,
+and of the configuration; and how it ends.
+"""
 
 import os
 import re
@@ -25,18 +27,37 @@ ALONE = "one process alone may use what the lock guards, a database most likely"
 
 @pytest.fixture
 def check(tmp_path, pycache):
-    """check(source, *words) -> the finished process of `spyglass check`, which has left nobody behind."""
+    """check(source, *words) -> the finished process of `spyglass check`, which has left
+    nobody behind.
+    """
     (tmp_path / "app").mkdir()
 
     def run(source, *words, app=("site.py",), environ=None, command=None):
         (tmp_path / "app" / "site.py").write_text(source)
-        command = [*NOT_ROOT, *(command or spyglass()), "check", *app, "--directory", str(tmp_path / "app"), *words]
+        command = [
+            *NOT_ROOT,
+            *(command or spyglass()),
+            "check",
+            *app,
+            "--directory",
+            str(tmp_path / "app"),
+            *words,
+        ]
         environ = server_environ(pycache) | (environ or {})
-        started = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environ, start_new_session=True)
+        started = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environ,
+            start_new_session=True,
+        )
         try:
             started.out, started.err = started.communicate(timeout=30)
         finally:
-            if started.returncode == -signal.SIGKILL:  # what it had started hears of that by the end of a pipe
+            if (
+                started.returncode == -signal.SIGKILL
+            ):  # what it had started hears of that by the end of a pipe
                 until(lambda: not members(started.pid, but=started.pid), "somebody is left")
             left = members(started.pid, but=started.pid)
             for process in left:
@@ -113,7 +134,10 @@ def test_an_app_that_would_be_served(check, name):
     done = check(source, *words)
     assert (done.returncode, done.err) == (0, "")
     first, *lines = done.out.splitlines()
-    assert re.fullmatch("configuration: no file; app = 'site.py', directory = '.*'(, workers = 1)?(, preload = false)?", first)
+    assert re.fullmatch(
+        "configuration: no file; app = 'site.py', directory = '.*'(, workers = 1)?(, preload = false)?",
+        first,
+    )
     assert len(lines) == len(expected), done.out
     for line, pattern in zip(lines, expected, strict=True):
         assert re.fullmatch(pattern, line), line
@@ -143,14 +167,24 @@ BROKEN = {
 
 # Without preload nothing is forked after the load.
 @pytest.mark.parametrize(
-    ("name", "words"), [(name, words) for name in BROKEN for words in ([], ["--no-preload"]) if not (name in ("fork", "locked") and words)]
+    ("name", "words"),
+    [
+        (name, words)
+        for name in BROKEN
+        for words in ([], ["--no-preload"])
+        if not (name in ("fork", "locked") and words)
+    ],
 )
 def test_an_app_that_would_not(check, tmp_path, name, words):
     source, summary, traceback = BROKEN[name]
     done = check(source, "--start-timeout", "1", *words)
     assert done.returncode == 78
     assert f"spyglass: {summary}" in done.err.splitlines()
-    assert set(traceback) - {line.replace(str(tmp_path / "app"), "{}") for line in done.err.splitlines()} == set()
+    assert (
+        set(traceback)
+        - {line.replace(str(tmp_path / "app"), "{}") for line in done.err.splitlines()}
+        == set()
+    )
     assert done.out.startswith("configuration: ")
     assert done.out.count("\n") == 1
     if "Fatal Python error" not in done.err:
@@ -159,16 +193,29 @@ def test_an_app_that_would_not(check, tmp_path, name, words):
 
 def test_the_line_that_has_locked_a_file_is_named(check):
     done = check(APP + LOCKED)
-    assert re.search(r"^a file that is locked for writing, data, made at site\.py:4 \(descriptor \d+\)$", done.err, re.MULTILINE), done.err
+    assert re.search(
+        r"^a file that is locked for writing, data, made at site\.py:4 \(descriptor \d+\)$",
+        done.err,
+        re.MULTILINE,
+    ), done.err
 
 
 def test_the_line_is_never_one_of_the_command_s(check, tmp_path):
-    """Where all of an app is an installed package, its own line is one of a library, and what is further out is ours."""
+    """Where all of an app is an installed package, its own line is one of a library,
+    and what is further out is ours.
+    """
     package = tmp_path / "site-packages"
     package.mkdir()
     (package / "theirs.py").write_text(f"{APP}f = open({str(tmp_path / 'x')!r}, 'w')\n")
-    done = check("", app=("theirs",), command=(sys.executable, str(ROOT / "packaging/bin/spyglass")), environ={"PYTHONPATH": f"{ROOT}:{package}"})
-    assert re.search("^note: a file that is open for writing, .*/x, made at theirs.py:4 ", done.out, re.MULTILINE), done.out + done.err
+    done = check(
+        "",
+        app=("theirs",),
+        command=(sys.executable, str(ROOT / "packaging/bin/spyglass")),
+        environ={"PYTHONPATH": f"{ROOT}:{package}"},
+    )
+    assert re.search(
+        "^note: a file that is open for writing, .*/x, made at theirs.py:4 ", done.out, re.MULTILINE
+    ), done.out + done.err
 
 
 def test_each_fault_of_a_configuration_has_a_line(check, tmp_path):
@@ -185,7 +232,7 @@ def test_each_fault_of_a_configuration_has_a_line(check, tmp_path):
 
 def test_it_shows_what_is_in_force(check, tmp_path):
     file = tmp_path / "site.toml"
-    file.write_text("workers = 3\nidle_timeout = 4\nidle_ignore = \"/health,agent:x\"\n")
+    file.write_text('workers = 3\nidle_timeout = 4\nidle_ignore = "/health,agent:x"\n')
     done = check(APP, "--config", str(file), environ={"SPYGLASS_THREADS": "7"})
     assert done.out.splitlines()[0] == (
         f"configuration: {file}; app = 'site.py', directory = '{tmp_path / 'app'}', workers = 3, threads = 7, "
@@ -196,16 +243,31 @@ def test_it_shows_what_is_in_force(check, tmp_path):
 def test_it_leaves_the_sockets_of_a_service_alone(check):
     """As an ExecStartPre= of the unit it would find them in its environment."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        done = check(APP, environ={"LISTEN_FDS": "1", "LISTEN_PID": "1", "LISTEN_FDNAMES": "http", "NOTIFY_SOCKET": "/nowhere"})
+        done = check(
+            APP,
+            environ={
+                "LISTEN_FDS": "1",
+                "LISTEN_PID": "1",
+                "LISTEN_FDNAMES": "http",
+                "NOTIFY_SOCKET": "/nowhere",
+            },
+        )
         assert done.returncode == 0
         assert listener.getsockname()
 
 
 def test_an_interrupt_ends_all_of_it(tmp_path, pycache):
-    (tmp_path / "site.py").write_text("import pathlib, time\npathlib.Path('loading').touch()\ntime.sleep(3600)\n")
+    (tmp_path / "site.py").write_text(
+        "import pathlib, time\npathlib.Path('loading').touch()\ntime.sleep(3600)\n"
+    )
     command = [*NOT_ROOT, *spyglass("check", "site.py", "--directory", str(tmp_path))]
     started = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=server_environ(pycache), start_new_session=True
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=server_environ(pycache),
+        start_new_session=True,
     )
     until((tmp_path / "loading").exists, "it does not load")
     os.killpg(started.pid, signal.SIGINT)
@@ -222,10 +284,20 @@ TRAP = "import os\nos.close(os.open(os.path.join({place!r}, 'sprung-' + __name__
 
 @pytest.fixture
 def trapped(tmp_path):
-    """A directory in which each module that the standard library has, each of ours and each that Python looks for at its start is a trap."""
+    """A directory in which each module that the standard library has, each of ours and
+    each that Python looks for at its start is a trap.
+    """
     place = tmp_path / "trapped"
     place.mkdir()
-    names = {*sys.stdlib_module_names, "spyglass", "httptools", "systemd", "sitecustomize", "usercustomize", "blog"}
+    names = {
+        *sys.stdlib_module_names,
+        "spyglass",
+        "httptools",
+        "systemd",
+        "sitecustomize",
+        "usercustomize",
+        "blog",
+    }
     for name in names:
         (place / f"{name}.py").write_text(TRAP.format(place=str(tmp_path)))
     (place / "blog.toml").write_text('app = "blog"\n')
@@ -271,7 +343,14 @@ ROOTS = {
 @pytest.mark.parametrize("words", ROOTS)
 def test_root_imports_nothing_from_where_it_stands(trapped, tmp_path, pycache, words):
     command = [*([] if not os.geteuid() else as_user(0)), *SCRIPT, *words.split()]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=trapped, env=server_environ(pycache), timeout=60)
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        cwd=trapped,
+        env=server_environ(pycache),
+        timeout=60,
+    )
     assert ROOTS[words] in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     assert sprung(tmp_path) == []
@@ -280,7 +359,14 @@ def test_root_imports_nothing_from_where_it_stands(trapped, tmp_path, pycache, w
 
 
 def test_it_would_spring(trapped, tmp_path, pycache):
-    done = subprocess.run([*as_user(1000), *SCRIPT, "check", "blog"], capture_output=True, text=True, cwd=trapped, env=server_environ(pycache), timeout=60)
+    done = subprocess.run(
+        [*as_user(1000), *SCRIPT, "check", "blog"],
+        capture_output=True,
+        text=True,
+        cwd=trapped,
+        env=server_environ(pycache),
+        timeout=60,
+    )
     assert "sprung-blog" in sprung(tmp_path), done.stderr
 
 
@@ -327,7 +413,10 @@ def test_what_an_app_writes_to_ours(check, case):
     assert SUITS in done.out
 
 
-@pytest.mark.parametrize("source", ["while True: say(b'junk')", "say(b'spawned\\x000\\x00999999999999999999')\nwhile True: pass"])
+@pytest.mark.parametrize(
+    "source",
+    ["while True: say(b'junk')", "say(b'spawned\\x000\\x00999999999999999999')\nwhile True: pass"],
+)
 def test_an_app_that_writes_to_ours_and_does_not_end(check, source):
     done = check(APP + TALKER + source, "--start-timeout", "1")
     assert done.returncode == 78

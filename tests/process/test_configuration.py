@@ -1,4 +1,6 @@
-"""Each kind of mistake in the configuration, where nobody waits in a socket: one line that names place and setting, and status 78."""
+"""Each kind of mistake in the configuration, where nobody waits in a socket: one line
+that names place and setting, and status 78.
+"""
 
 import re
 import subprocess
@@ -7,7 +9,8 @@ import pytest
 
 from .fake_systemd import server_environ, spyglass
 
-# name: (file, environment, words, the line without "spyglass: "); FILE stands for the path of the file
+# name: (file, environment, words, the line without "spyglass: "); FILE stands for the
+# path of the file
 MISTAKES = {
     "unknown setting": ("workers = 2\n\nwrokers = 3\n", {}, [], r"FILE:3: unknown setting 'wrokers', did you mean 'workers'\?"),
     "unknown and like nothing": ("colour = 'red'\n", {}, [], "FILE:1: unknown setting 'colour'"),
@@ -43,18 +46,36 @@ MISTAKES = {
 }  # fmt: skip
 # What cannot be understood at all is wrong usage: status 2, as everywhere on Unix.
 USAGE = {
-    "unknown option": (["--wrokers", "2"], r"unknown option '--wrokers', did you mean '--workers'\?"),
-    "underscore": (["--idle_timeout", "2"], r"unknown option '--idle_timeout', did you mean '--idle-timeout'\?"),
+    "unknown option": (
+        ["--wrokers", "2"],
+        r"unknown option '--wrokers', did you mean '--workers'\?",
+    ),
+    "underscore": (
+        ["--idle_timeout", "2"],
+        r"unknown option '--idle_timeout', did you mean '--idle-timeout'\?",
+    ),
     "no value": (["--workers"], "--workers needs a value"),
     "two apps": (["one:app", "two:app"], "more than one app: 'one:app' and 'two:app'"),
-    "name and file": (["--name", "a", "--config", "b"], "--name and --config each name the one file; .*"),
+    "name and file": (
+        ["--name", "a", "--config", "b"],
+        "--name and --config each name the one file; .*",
+    ),
 }
 
 
 def lookout(pycache, words, environ=()):
-    """Run the lookout where it must refuse. Its address cannot be had either, so that nothing listens if it does not."""
+    """Run the lookout where it must refuse. Its address cannot be had either, so that
+    nothing listens if it does not.
+    """
     argv = spyglass("lookout", "--bind", "192.0.2.1:1", *words)
-    return subprocess.run(argv, env=server_environ(pycache) | dict(environ), capture_output=True, text=True, timeout=10, check=False)
+    return subprocess.run(
+        argv,
+        env=server_environ(pycache) | dict(environ),
+        capture_output=True,
+        text=True,
+        timeout=10,
+        check=False,
+    )
 
 
 @pytest.mark.parametrize("name", MISTAKES)
@@ -64,7 +85,9 @@ def test_a_mistake_is_one_line_that_names_its_place(tmp_path, pycache, name):
     if content is not None:
         file.write_bytes(content if isinstance(content, bytes) else content.encode())
     result = lookout(pycache, ["--config", str(file), *words], environ)
-    assert re.fullmatch(f"spyglass: {line.replace('FILE', re.escape(str(file)))}\n", result.stderr), result.stderr
+    assert re.fullmatch(
+        f"spyglass: {line.replace('FILE', re.escape(str(file)))}\n", result.stderr
+    ), result.stderr
     assert result.stdout == ""
     assert result.returncode == 78
 
@@ -80,12 +103,16 @@ def test_wrong_usage_is_one_line(pycache, name):
 @pytest.mark.parametrize("name", ["../a", "A", "a.b", "a" * 23, "", "-a"])
 def test_a_name_that_no_unit_could_have(pycache, name):
     result = lookout(pycache, [f"--name={name}"])
-    assert re.fullmatch(f"spyglass: --name {re.escape(repr(name))}: expected .*\n", result.stderr), result.stderr
+    assert re.fullmatch(
+        f"spyglass: --name {re.escape(repr(name))}: expected .*\n", result.stderr
+    ), result.stderr
     assert result.returncode == 78
 
 
 def test_the_later_is_the_stronger(tmp_path, pycache):
-    """File, then environment, then command line: each puts the mistake of the one before right."""
+    """File, then environment, then command line: each puts the mistake of the one
+    before right.
+    """
     file = tmp_path / "site.toml"
     file.write_text("workers = 2\n")
     right = lookout(pycache, ["--config", str(file), "--workers", "4"], {"SPYGLASS_WORKERS": "3"})
@@ -94,7 +121,18 @@ def test_the_later_is_the_stronger(tmp_path, pycache):
 
 
 def test_the_version_and_the_help(pycache):
-    for words, pattern in [(["--version"], r"spyglass \d\S*\n"), (["--help"], r"(?s)usage: spyglass serve .*--idle-timeout.*"), (["serve", "--help"], "(?s)usage:.*")]:
-        result = subprocess.run(spyglass(*words), env=server_environ(pycache), capture_output=True, text=True, timeout=10, check=False)
+    for words, pattern in [
+        (["--version"], r"spyglass \d\S*\n"),
+        (["--help"], r"(?s)usage: spyglass serve .*--idle-timeout.*"),
+        (["serve", "--help"], "(?s)usage:.*"),
+    ]:
+        result = subprocess.run(
+            spyglass(*words),
+            env=server_environ(pycache),
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
+        )
         assert re.fullmatch(pattern, result.stdout), result.stdout
         assert result.returncode == 0

@@ -1,4 +1,6 @@
-"""What an app sets at import, or in post_fork(), in the context of its thread (PEP 567) holds for every request, in whichever thread that is served."""
+"""What an app sets at import, or in post_fork(), in the context of its thread (PEP 567)
+holds for every request, in whichever thread that is served.
+"""
 
 import json
 

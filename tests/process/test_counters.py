@@ -1,4 +1,6 @@
-"""What a Master leaves behind for those who look later: read as `spyglass list` would, after and during lives of a real one."""
+"""What a Master leaves behind for those who look later: read as `spyglass list` would,
+after and during lives of a real one.
+"""
 
 import os
 import signal
@@ -34,12 +36,20 @@ def state(tmp_path):
 
 @pytest.fixture
 def counted(systemd, tmp_path, state):
-    """counted(**settings): an app of our own, of which is counted; `.source` is its file."""
+    """counted(**settings): an app of our own, of which is counted; `.source` is its
+    file.
+    """
     (tmp_path / "app").mkdir()
 
     def new(source=APP, **settings):
         (tmp_path / "app" / "app.py").write_text(source)
-        life = systemd("app:app", directory=tmp_path / "app", environ={"STATE_DIRECTORY": str(state)}, workers=2, **settings)
+        life = systemd(
+            "app:app",
+            directory=tmp_path / "app",
+            environ={"STATE_DIRECTORY": str(state)},
+            workers=2,
+            **settings,
+        )
         life.source = tmp_path / "app" / "app.py"
         return life
 
@@ -55,10 +65,21 @@ def test_what_is_counted_survives_the_sleep(counted, state):
         life.until_asleep(number)
         record = counters.read(state)
         assert record.awake == 0
-        assert (record.wakes, record.requests, record.errors, record.why) == (number, 3 * number, 2 * number, "idle")
-    assert (record.crashes, record.failures, record.reloads, record.workers) == (0, 0, 0, record.workers)
+        assert (record.wakes, record.requests, record.errors, record.why) == (
+            number,
+            3 * number,
+            2 * number,
+            "idle",
+        )
+    assert (record.crashes, record.failures, record.reloads, record.workers) == (
+        0,
+        0,
+        0,
+        record.workers,
+    )
     assert began - 0.1 <= record.since < record.woke <= record.left <= record.written <= time.time()
-    # From when it was started, which only a process itself has to look for, to the hundredth of a second.
+    # From when it was started, which only a process itself has to look for, to the
+    # hundredth of a second.
     took = life.run.told_at("READY") - life.run.started
     assert 0 < record.load_ms <= record.wake_ms <= took * 1000 + 100
     assert os.stat(state / counters.NAME).st_mode & 0o777 == 0o600
@@ -66,19 +87,22 @@ def test_what_is_counted_survives_the_sleep(counted, state):
 
 
 def test_a_master_without_descriptors_forgets_nothing(counted, state):
-    """It has none for its own code, nor to read what was counted before it; to begin again from nothing would be to forget that."""
+    """It has none for its own code, nor to read what was counted before it; to begin
+    again from nothing would be to forget that.
+    """
     life = counted(idle_timeout=60)
     for number in (1, 2):
         visit(life.address)
         with no_descriptors(life.run.pid):
             began = time.monotonic()
-            life.until(lambda began=began: time.monotonic() > began + 1.5, "time stands still")  # it wants to write by then
+            life.until(
+                lambda began=began: time.monotonic() > began + 1.5, "time stands still"
+            )  # it wants to write by then
         life.signal(signal.SIGTERM)
         life.until_asleep(number)
         record = counters.read(state)
         assert (record.wakes, record.requests, record.why) == (number, number, "stopped by SIGTERM")
     assert "Traceback" not in life.log, life.log
-
 
 
 def test_while_it_is_awake_it_can_be_seen(counted, state):
@@ -87,7 +111,13 @@ def test_while_it_is_awake_it_can_be_seen(counted, state):
         visitor.ask(keep=True)
         life.until((state / counters.NAME).exists, "nothing is written", 20)
         record = counters.read(state)
-        assert (record.awake, record.wakes, record.requests, record.why, record.left) == (1, 1, 1, "", 0)
+        assert (record.awake, record.wakes, record.requests, record.why, record.left) == (
+            1,
+            1,
+            1,
+            "",
+            0,
+        )
         assert sorted(worker.pid for worker in record.workers) == workers(life.run.pid)
         assert sorted(worker.served for worker in record.workers) == [0, 1]
 
@@ -160,7 +190,13 @@ def a_directory_in_its_place(state):
 
 
 @pytest.mark.parametrize(
-    ("trouble", "kept"), [(a_full_disk, False), (no_directory, False), (a_directory_in_its_place, False), (damage, True)]
+    ("trouble", "kept"),
+    [
+        (a_full_disk, False),
+        (no_directory, False),
+        (a_directory_in_its_place, False),
+        (damage, True),
+    ],
 )
 def test_what_cannot_be_kept_keeps_nobody(counted, state, trouble, kept):
     life = counted(limits=trouble(state), idle_timeout=0.3)
@@ -168,9 +204,13 @@ def test_what_cannot_be_kept_keeps_nobody(counted, state, trouble, kept):
         assert visit(life.address).text == "hello"
         life.until_asleep(number)
         assert life.run.status == 0
-    # Once in each life, if it is true in each. Where nothing at all can be written, that is no exception.
+    # Once in each life, if it is true in each. Where nothing at all can be written,
+    # that is no exception.
     said = [line for line in life.log.splitlines() if "warning: what" in line]
-    assert len(said) == {damage: 1, no_directory: 2, a_directory_in_its_place: 4, a_full_disk: 0}[trouble], said
+    assert (
+        len(said)
+        == {damage: 1, no_directory: 2, a_directory_in_its_place: 4, a_full_disk: 0}[trouble]
+    ), said
     assert not kept or counters.read(state).wakes == 2
 
 
@@ -201,7 +241,10 @@ def test_a_slow_disk_holds_up_the_leaving_and_no_visitor(systemd, tmp_path, stat
     mark, done = tmp_path / "mark", tmp_path / "done"
     (tmp_path / "slow").mkdir()
     (tmp_path / "slow" / "sitecustomize.py").write_text(SLOW.format(mark=str(mark), done=str(done)))
-    life = systemd(idle_timeout=0.3, environ={"STATE_DIRECTORY": str(state), "PYTHONPATH": f"{tmp_path / 'slow'}:{ROOT}"})
+    life = systemd(
+        idle_timeout=0.3,
+        environ={"STATE_DIRECTORY": str(state), "PYTHONPATH": f"{tmp_path / 'slow'}:{ROOT}"},
+    )
     visit(life.address)
     life.until(mark.exists, "nothing is written")
     # The Master does nothing but write.

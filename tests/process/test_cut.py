@@ -1,4 +1,6 @@
-"""A worker that drains while calls of its app run in several threads: what ends in time is finished, the rest is cut, and the app told."""
+"""A worker that drains while calls of its app run in several threads: what ends in time
+is finished, the rest is cut, and the app told.
+"""
 
 import os
 import signal
@@ -9,7 +11,8 @@ import pytest
 from .processes import workers
 from .visitor import Visitor
 
-# /wait/KIND/NUMBER: a body that is closed at the cut, in the thread in which it was made; each close() is a line in the file `closed`.
+# /wait/KIND/NUMBER: a body that is closed at the cut, in the thread in which it was
+# made; each close() is a line in the file `closed`.
 BODIES = """
 import os, threading, time
 
@@ -77,19 +80,33 @@ def test_calls_in_other_threads_are_finished_and_answered_as_the_last(systemd, t
 
 @pytest.fixture
 def cut(systemd, tmp_path):
-    """cut(*targets, **settings): asks for them, tells it to stop, waits for the end, and gives (life, the lines of `closed`)."""
+    """cut(*targets, **settings): asks for them, tells it to stop, waits for the end,
+    and gives (life, the lines of `closed`).
+    """
     visitors = []
 
     def run(*targets, **settings):
         (tmp_path / "app.py").write_text(BODIES)
-        life = systemd("app", directory=tmp_path, cwd=tmp_path, idle_timeout=60, workers=1, graceful_timeout=GRACE, **settings)
+        life = systemd(
+            "app",
+            directory=tmp_path,
+            cwd=tmp_path,
+            idle_timeout=60,
+            workers=1,
+            graceful_timeout=GRACE,
+            **settings,
+        )
         for target in targets:
             visitor = Visitor(life.address)
             visitors.append(visitor)
             visitor.send(target, keep=True)
             assert visitor.sock.recv(12) == b"HTTP/1.1 200"
         life.signal(signal.SIGTERM)
-        readers = [visitor.sock for target, visitor in zip(targets, visitors, strict=True) if "endless" in target]
+        readers = [
+            visitor.sock
+            for target, visitor in zip(targets, visitors, strict=True)
+            if "endless" in target
+        ]
 
         def over():
             for reader in readers:  # nobody else reads
@@ -109,22 +126,35 @@ def cut(systemd, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("threads", "beside"), [(1, []), (4, []), (4, ["/stuck/1"])], ids=["one thread", "four threads", "beside a call that does not end"]
+    ("threads", "beside"),
+    [(1, []), (4, []), (4, ["/stuck/1"])],
+    ids=["one thread", "four threads", "beside a call that does not end"],
 )
 def test_each_body_that_is_cut_is_closed_once(cut, threads, beside):
-    """Some wait for their readers, one for its next turn, and for two their end takes the app a while."""
+    """Some wait for their readers, one for its next turn, and for two their end takes
+    the app a while.
+    """
     targets = ["/unread/1", "/endless/1", "/slow/1", "/slow/2"]
     _, closed = cut(*beside, *targets, threads=threads)
     assert sorted(closed) == sorted(f"{target} closed at home" for target in targets)
 
 
-def test_a_response_that_ends_with_its_connection_is_seen_to_be_cut_while_its_call_still_runs(systemd, tmp_path):
-    """Its client would take the end of the process for that of the response (RFC 9112 8)."""
+def test_a_response_that_ends_with_its_connection_is_seen_to_be_cut_while_its_call_still_runs(
+    systemd, tmp_path
+):
+    """Its client would take the end of the process for that of the response (RFC 9112
+    8).
+    """
     (tmp_path / "app.py").write_text(BODIES)
-    life = systemd("app", directory=tmp_path, cwd=tmp_path, idle_timeout=60, workers=1, graceful_timeout=0.1)
+    life = systemd(
+        "app", directory=tmp_path, cwd=tmp_path, idle_timeout=60, workers=1, graceful_timeout=0.1
+    )
     with Visitor(life.address) as visitor:
         visitor.sock.sendall(b"GET /stuck/1 HTTP/1.0\r\n\r\n")
-        life.until(lambda: visitor.sock.recv(1 << 16, socket.MSG_PEEK).endswith(b"begun"), "it has not begun")
+        life.until(
+            lambda: visitor.sock.recv(1 << 16, socket.MSG_PEEK).endswith(b"begun"),
+            "it has not begun",
+        )
         life.signal(signal.SIGTERM)
         with pytest.raises(ConnectionResetError):
             visitor.until_closed()

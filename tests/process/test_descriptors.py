@@ -1,7 +1,9 @@
-"""An app that closes descriptors it does not own: a file twice, or "all of them", as programs do that become daemons.
+"""An app that closes descriptors it does not own: a file twice, or "all of them", as
+programs do that become daemons.
 
-The kernel gives a number that is free to whoever comes next, so what is still written there would reach a stranger. The worker ends, is
-replaced, and nobody is ever given what is meant for somebody else; the others and the Master are not concerned.
+The kernel gives a number that is free to whoever comes next, so what is still written
+there would reach a stranger. The worker ends, is replaced, and nobody is ever given
+what is meant for somebody else; the others and the Master are not concerned.
 """
 
 import re
@@ -17,7 +19,9 @@ ROBBED = r"error: (spyglass-\w+: )?a descriptor of ours is gone, closed by the a
 
 
 def ask(address, target):
-    """What came of it; "" for a connection that was closed, or reset, without a byte of an answer."""
+    """What came of it; "" for a connection that was closed, or reset, without a byte of
+    an answer.
+    """
     try:
         return visit(address, target).text
     except Lost as error:
@@ -51,7 +55,9 @@ def test_all_of_them(systemd, threads):
 
 @THREADS
 def test_the_listener(systemd, threads):
-    """It is still open elsewhere, so its events go on and on in this worker, which can neither accept nor look away."""
+    """It is still open elsewhere, so its events go on and on in this worker, which can
+    neither accept nor look away.
+    """
     life = systemd("rogue:app", idle_timeout=60, workers=1, threads=threads)
     worker = int(visit(life.address, "/pid").text)
     assert ask(life.address, "/close/listener") in ("closed", "")
@@ -63,7 +69,9 @@ def test_the_listener(systemd, threads):
 @THREADS
 @pytest.mark.parametrize("kind", ["eventpoll", "eventfd", "pipe", "standard"])
 def test_one_that_is_only_ours(systemd, threads, kind):
-    """What is written there, for the Master or for another thread, must not reach who has got its number."""
+    """What is written there, for the Master or for another thread, must not reach who
+    has got its number.
+    """
     life = systemd("rogue:app", idle_timeout=60, workers=1, threads=threads)
     worker = int(visit(life.address, "/pid").text)
     assert ask(life.address, f"/close/{kind}") in ("closed", "")
@@ -92,8 +100,16 @@ def test_the_answer_for_one_whose_connection_was_closed_reaches_nobody_else(syst
 
 
 def test_standard_streams_closed_while_it_was_loaded(systemd, tmp_path):
-    (tmp_path / "daemon.py").write_text("import os\nfor fd in range(3):\n    os.close(fd)\nimport rogue\napp = rogue.app\n")
-    life = systemd("daemon:app", directory=tmp_path, idle_timeout=0.5, workers=1, environ={"PYTHONPATH": f"{ROOT}:{APPS}"})
+    (tmp_path / "daemon.py").write_text(
+        "import os\nfor fd in range(3):\n    os.close(fd)\nimport rogue\napp = rogue.app\n"
+    )
+    life = systemd(
+        "daemon:app",
+        directory=tmp_path,
+        idle_timeout=0.5,
+        workers=1,
+        environ={"PYTHONPATH": f"{ROOT}:{APPS}"},
+    )
     assert visit(life.address, "/print").text == "printed"
     assert visit(life.address, "/run").text == "echoed\n"
     life.until_asleep(1)

@@ -1,5 +1,6 @@
-"""A generation that is given up while it loads: a worker of it may accept before its Master has heard that it can."""
-
+"""A generation that is given up while it loads: a worker of it may accept before its
+Master has heard that it can.
+"""
 
 import signal
 
@@ -29,7 +30,9 @@ def app(environ, start_response):
 def test_what_it_has_accepted_is_answered(systemd, tmp_path, number, preload):
     (tmp_path / "app.py").write_text(SLOW)
     words = [] if preload else ["--no-preload"]
-    life = systemd("app:app", directory=tmp_path, workers=1, environ={"WORKED": str(tmp_path)}, arguments=words)
+    life = systemd(
+        "app:app", directory=tmp_path, workers=1, environ={"WORKED": str(tmp_path)}, arguments=words
+    )
     with Visitor(life.address) as visitor:
         visitor.send()
         life.until((tmp_path / "importing").exists, "it is not imported")
@@ -38,7 +41,9 @@ def test_what_it_has_accepted_is_answered(systemd, tmp_path, number, preload):
         life.until((tmp_path / "asked").exists, "no worker has accepted")
         life.signal(number)
         life.signal(signal.SIGCONT)
-        life.until_logged("loading another generation" if number == signal.SIGHUP else "SIGTERM: stopping")
+        life.until_logged(
+            "loading another generation" if number == signal.SIGHUP else "SIGTERM: stopping"
+        )
         (tmp_path / "answer").touch()
         assert visitor.answer().text == "answered"
     if number == signal.SIGHUP:

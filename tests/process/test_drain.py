@@ -1,4 +1,6 @@
-"""A worker that is to leave while others go on: whom the kernel has woken for a visitor, and nobody else (EPOLLEXCLUSIVE, epoll_ctl(2))."""
+"""A worker that is to leave while others go on: whom the kernel has woken for a
+visitor, and nobody else (EPOLLEXCLUSIVE, epoll_ctl(2)).
+"""
 
 import os
 import signal
@@ -9,8 +11,9 @@ import pytest
 from .processes import look_at, workers
 from .visitor import Visitor, visit
 
-# In a worker: when epoll tells of a visitor and the file `hold` is there, nothing goes on until somebody says so (SIGCONT). The loop then
-# hears of the visitor and of whatever was said to the worker meanwhile at once, in one turn.
+# In a worker: when epoll tells of a visitor and the file `hold` is there, nothing goes
+# on until somebody says so (SIGCONT). The loop then hears of the visitor and of
+# whatever was said to the worker meanwhile at once, in one turn.
 HOLDING = """
 import os, pathlib, select, signal
 
@@ -51,14 +54,18 @@ def app(environ, start_response):
 
 
 class Held:
-    """The visitor, and the pid of the worker that was woken for it and goes no further until it may."""
+    """The visitor, and the pid of the worker that was woken for it and goes no further
+    until it may.
+    """
 
     def __init__(self, life, place):
         (place / "hold").touch()
         self.life = life
         self.visitor = Visitor(life.address, patience=5)
         self.visitor.send()
-        life.until(lambda: (place / "held").exists() and (place / "held").read_text(), "nobody was woken")
+        life.until(
+            lambda: (place / "held").exists() and (place / "held").read_text(), "nobody was woken"
+        )
         self.worker = int((place / "held").read_text())
         life.until(lambda: look_at(self.worker).state == "T", "it does not stop")
 
@@ -80,7 +87,9 @@ def start(systemd, tmp_path):
     (tmp_path / "app.py").write_text(HOLDING)
 
     def begin(**settings):
-        life = systemd("app", directory=tmp_path, cwd=tmp_path, idle_timeout=60, log_level="debug", **settings)
+        life = systemd(
+            "app", directory=tmp_path, cwd=tmp_path, idle_timeout=60, log_level="debug", **settings
+        )
         life.start()
         accept(life, settings["workers"])
 
@@ -96,11 +105,15 @@ def start(systemd, tmp_path):
 
 
 def accept(life, count):
-    life.until(lambda: life.log.count("accepting, pid") == count, f"there are not {count} who accept")
+    life.until(
+        lambda: life.log.count("accepting, pid") == count, f"there are not {count} who accept"
+    )
 
 
 def test_one_too_many(start):
-    """The latest is to leave. Of those who wait the kernel wakes whoever has listened for longest, so the other must have begun again."""
+    """The latest is to leave. Of those who wait the kernel wakes whoever has listened
+    for longest, so the other must have begun again.
+    """
     life, hold = start(workers=1, max_connections=1)
     life.signal(signal.SIGTTIN)
     accept(life, 2)

@@ -1,7 +1,8 @@
-"""The edge: thousands of requests drawn around the moment at which the server leaves, none of which may notice.
+"""The edge: thousands of requests drawn around the moment at which the server leaves,
+none of which may notice.
 
-Visitors come in rounds, see hammer.py. Each must be served, whole, after no more than a wake. What they waited is told at the end of
-the run.
+Visitors come in rounds, see hammer.py. Each must be served, whole, after no more than a
+wake. What they waited is told at the end of the run.
 """
 
 import statistics
@@ -23,9 +24,13 @@ LONGEST_WAIT = 5.0  # seconds; a wake takes a tenth of one
 
 @pytest.fixture(scope="module")
 def hammered(request):
-    """All mixes at the same time: they spend it waiting. Each has a server of its own."""
+    """All mixes at the same time: they spend it waiting. Each has a server of its
+    own.
+    """
     place, pycache = request.getfixturevalue("tmp_path_factory"), request.getfixturevalue("pycache")
-    states = {name: place.mktemp("state") for name in MIXES}  # of the app, in which a Master keeps its counters
+    states = {
+        name: place.mktemp("state") for name in MIXES
+    }  # of the app, in which a Master keeps its counters
     lives = {
         name: FakeSystemd(
             place.mktemp(name), pycache, "plain:app", directory=APPS, listeners=LISTENERS, environ={"STATE_DIRECTORY": str(states[name])},
@@ -51,7 +56,15 @@ def hammer(life, name):
     def enough(hammer):
         return len(hammer.answers) >= REQUESTS
 
-    return Hammer(life.addresses, MIXES[name], name, idle=IDLE, header=header_timeout(name, IDLE), starts=starts, enough=enough)
+    return Hammer(
+        life.addresses,
+        MIXES[name],
+        name,
+        idle=IDLE,
+        header=header_timeout(name, IDLE),
+        starts=starts,
+        enough=enough,
+    )
 
 
 @pytest.mark.parametrize("name", MIXES)
@@ -67,7 +80,8 @@ def test_nobody_notices_the_edge(hammered, name, edges):
     )
     assert len(hammer.late) <= len(waits) // 100
     assert name != "mixed" or set(hammer.came) == set(KINDS)
-    # Requests that have met the end of their idle connection on the way: by TCP that can be, by a unix socket it cannot.
+    # Requests that have met the end of their idle connection on the way: by TCP that
+    # can be, by a unix socket it cannot.
     assert len(hammer.raced) <= len(waits) // 500
     assert [error for address, error in hammer.raced if isinstance(address, str)] == []
     assert len(waits) >= REQUESTS

@@ -1,8 +1,10 @@
-"""An app or a configuration that cannot be loaded: the Master answers for it, and mending the file is all that has to be done.
+"""An app or a configuration that cannot be loaded: the Master answers for it, and
+mending the file is all that has to be done.
 
-Each case is a way to be broken. Under constant visits each must get a 503 soon, from one Master that says READY=1 and what is wrong,
-with one traceback in the log however often it is tried again; when nobody comes any more it leaves with status 78; and the mended file
-is served by the Master that is there, with nothing restarted.
+Each case is a way to be broken. Under constant visits each must get a 503 soon, from
+one Master that says READY=1 and what is wrong, with one traceback in the log however
+often it is tried again; when nobody comes any more it leaves with status 78; and the
+mended file is served by the Master that is there, with nothing restarted.
 """
 
 import pathlib
@@ -16,7 +18,8 @@ from .processes import look_at
 from .visitor import Crowd, Visitor, visit
 
 MENDED = "def app(environ, start_response):\n    start_response('200 OK', [])\n    return [b'mended: a']\n"
-# name: (source or None for no file, what STATUS= says, whether there is a traceback, settings)
+# name: (source or None for no file, what STATUS= says, whether there is a traceback,
+# settings)
 APPS = {
     "syntax error": ("def app(:\n", r"SyntaxError: invalid syntax \(.*app\.py, line 1\)", True, {}),
     "missing module": ("import blgo\n", "ModuleNotFoundError: No module named 'blgo'", True, {}),
@@ -46,7 +49,9 @@ def app(tmp_path):
 
 
 def check_answers(answers, slowest=1.5):
-    """Each a 503 that says when to come again. `slowest` seconds: one and a bit, for a machine that has more to do."""
+    """Each a 503 that says when to come again. `slowest` seconds: one and a bit, for a
+    machine that has more to do.
+    """
     assert {answer.status for answer in answers} == {503}
     assert all(int(answer.fields["retry-after"]) >= 1 for answer in answers)
     assert max(answer.seconds for answer in answers) < slowest
@@ -61,18 +66,25 @@ def test_a_broken_app_is_answered_for_until_it_is_mended(systemd, app, name):
     check_answers([visit(life.address)], 1.5 + settings.get("start_timeout", 0))
     tries = life.log.count("failing: ")
     with Crowd(life.address, count=2, pause=0.02) as crowd:
-        life.until(lambda: life.log.count("failing: ") >= tries + 2 and len(crowd.answers) > 20, "not tried again")
+        life.until(
+            lambda: life.log.count("failing: ") >= tries + 2 and len(crowd.answers) > 20,
+            "not tried again",
+        )
     check_answers(crowd.answers)
     assert crowd.lost == []
     life.until_asleep(1)
     run = life.run
     assert run.status == 78
     assert run.told("READY") == ["1"]
-    assert any(re.fullmatch(f"failing: {status}", text) for text in run.told("STATUS")), run.told("STATUS")
+    assert any(re.fullmatch(f"failing: {status}", text) for text in run.told("STATUS")), run.told(
+        "STATUS"
+    )
     assert run.told_at("READY") < run.told_at("STOPPING")
     assert len(TRACEBACK.findall(life.log)) == traced, life.log
     if "Fatal Python error" not in life.log:  # which is written by faulthandler, with all there is
-        assert "spyglass/zygote/app_loader.py" not in life.log, "what is ours tells the author of an app nothing"
+        assert "spyglass/zygote/app_loader.py" not in life.log, (
+            "what is ours tells the author of an app nothing"
+        )
     # Asleep: the next visitor starts it again, and sees it mended under his eyes.
     assert visit(life.address).status == 503
     with Crowd(life.address, count=2, pause=0.02) as crowd:
@@ -112,7 +124,9 @@ def test_a_mended_import_of_the_app_is_noticed(systemd, app):
 def test_hup_is_another_try_at_once(systemd, app, mend):
     app.write_text("import os\nassert os.path.exists('there'), 'not there'\n" + MENDED)
     life = systemd("app:app", directory=app.parent, idle_timeout=5)
-    with Crowd(life.address, count=1, pause=0.02) as crowd:  # until the pauses between the tries are long
+    with Crowd(
+        life.address, count=1, pause=0.02
+    ) as crowd:  # until the pauses between the tries are long
         life.until(lambda: life.log.count("failing: ") >= 3, "not tried again")
     check_answers(crowd.answers)
     (app.parent / "there").touch()
@@ -135,7 +149,9 @@ def test_the_answer_to_head_has_no_body(systemd, app):
 
 
 def test_an_upload_gets_its_answer(systemd, app):
-    """Closing on bytes that were not read would reset the connection and take the answer along (RFC 9112 9.6)."""
+    """Closing on bytes that were not read would reset the connection and take the
+    answer along (RFC 9112 9.6).
+    """
     life = systemd("app:app", directory=app.parent, idle_timeout=5)
     assert visit(life.address).status == 503
     size = 1 << 20
@@ -161,7 +177,9 @@ def test_pieces_of_a_head_and_several_at_once(systemd, app):
 @pytest.mark.parametrize("debug", [True, False])
 def test_the_traceback_is_on_the_page_only_if_debug_is_true(systemd, app, debug):
     app.write_text("raise RuntimeError('<b>secret</b>')\n")
-    life = systemd("app:app", directory=app.parent, idle_timeout=5, arguments=["--debug"] if debug else [])
+    life = systemd(
+        "app:app", directory=app.parent, idle_timeout=5, arguments=["--debug"] if debug else []
+    )
     page = visit(life.address).text
     assert ("RuntimeError" in page) == debug
     assert ("app.py" in page) == debug
@@ -199,7 +217,11 @@ def test_many_visitors_at_once_are_all_answered(systemd, app):
 
 
 CONFIGURATIONS = {
-    "unknown setting": ("wrokers = 2\n", r".*/site\.toml:1: unknown setting 'wrokers', did you mean 'workers'\?", []),
+    "unknown setting": (
+        "wrokers = 2\n",
+        r".*/site\.toml:1: unknown setting 'wrokers', did you mean 'workers'\?",
+        [],
+    ),
     "not TOML": ("workers = = 2\n", r".*/site\.toml:1: not TOML: .*", []),
     "wrong type": ("app = 1\n", r".*/site\.toml:1: app: expected text, not 1", []),
     "no file": (None, r".*/site\.toml: cannot be read: No such file or directory", []),
@@ -208,7 +230,9 @@ CONFIGURATIONS = {
 
 
 def test_a_broken_configuration_is_answered_for_until_it_is_mended(systemd, tmp_path):
-    """All at once, because the idle_timeout that the last part waits for is the default one: another could not be read."""
+    """All at once, because the idle_timeout that the last part waits for is the default
+    one: another could not be read.
+    """
     lives = []
     for name, (text, _, more) in CONFIGURATIONS.items():
         file = tmp_path / name / "site.toml"
@@ -218,11 +242,18 @@ def test_a_broken_configuration_is_answered_for_until_it_is_mended(systemd, tmp_
         lives.append((file, systemd(None, arguments=["--config", str(file), *more])))
     for name, (file, life) in zip(CONFIGURATIONS, lives, strict=True):
         with Crowd(life.address, count=2, pause=0.02) as crowd:
-            life.until(lambda life=life, crowd=crowd: life.log.count("failing: ") > 2 and len(crowd.answers) > 20, "not tried again")
+            life.until(
+                lambda life=life, crowd=crowd: (
+                    life.log.count("failing: ") > 2 and len(crowd.answers) > 20
+                ),
+                "not tried again",
+            )
         check_answers(crowd.answers)
         assert crowd.lost == []
         status = CONFIGURATIONS[name][1]
-        assert any(re.fullmatch(f"failing: {status}", text) for text in life.run.told("STATUS")), life.run.told("STATUS")
+        assert any(re.fullmatch(f"failing: {status}", text) for text in life.run.told("STATUS")), (
+            life.run.told("STATUS")
+        )
         assert life.run.told("READY") == ["1"]
         assert len(re.findall(r"error: failing: ", life.log)) == 1
         assert "Traceback" not in life.log
@@ -242,7 +273,11 @@ def mend_configuration(file: pathlib.Path, life):
 def test_told_to_stop_it_still_answers_those_who_are_asking(systemd, app):
     app.write_text("import blgo\n")
     life = systemd("app:app", directory=app.parent, idle_timeout=60)
-    with Visitor(life.address) as early, Visitor(life.address) as silent, Visitor(life.address) as slow:
+    with (
+        Visitor(life.address) as early,
+        Visitor(life.address) as silent,
+        Visitor(life.address) as slow,
+    ):
         check_answers([early.ask()])
         slow.sock.sendall(b"GET / HTTP/1.1\r\n")
         check_answers([visit(life.address)])  # those before have been accepted by now

@@ -1,4 +1,6 @@
-"""No client waits without bound while others are served. What is compared are counts and waits of one run, never a wait and a clock."""
+"""No client waits without bound while others are served. What is compared are counts
+and waits of one run, never a wait and a clock.
+"""
 
 import contextlib
 import signal
@@ -30,11 +32,15 @@ def app(environ, start_response):
 @pytest.fixture
 def serve(systemd, tmp_path):
     (tmp_path / "app.py").write_text(APP)
-    return lambda **settings: systemd("app", directory=tmp_path, **{"idle_timeout": 60, "workers": 1} | settings)
+    return lambda **settings: systemd(
+        "app", directory=tmp_path, **{"idle_timeout": 60, "workers": 1} | settings
+    )
 
 
 class Listening:
-    """So many event streams of `pause` seconds; `pieces` (list of int) counts what has come of each."""
+    """So many event streams of `pause` seconds; `pieces` (list of int) counts what has
+    come of each.
+    """
 
     def __init__(self, life, count, pause):
         self.pieces = [0] * count
@@ -42,7 +48,10 @@ class Listening:
         self._visitors = [Visitor(life.address) for _ in range(count)]
         for visitor in self._visitors:
             visitor.send(f"/events/{pause}")
-        self._threads = [threading.Thread(target=self._listen, args=(number,), daemon=True) for number in range(count)]
+        self._threads = [
+            threading.Thread(target=self._listen, args=(number,), daemon=True)
+            for number in range(count)
+        ]
         for thread in self._threads:
             thread.start()
 
@@ -91,7 +100,9 @@ def test_event_streams_and_newcomers_are_all_served(serve, listen, threads):
         with Visitor(life.address) as newcomer:
             assert newcomer.ask("/page/0").text == "page"
         assert max(streams.pieces) - before <= 20
-    life.until(lambda: min(streams.pieces) >= max(streams.pieces) / 3, "the streams are not served alike")
+    life.until(
+        lambda: min(streams.pieces) >= max(streams.pieces) / 3, "the streams are not served alike"
+    )
 
 
 @pytest.mark.parametrize("threads", [1, 4])
@@ -144,14 +155,21 @@ def test_kept_alive_clients_and_newcomers_get_the_same(serve, threads, clients):
                 newcomers.append(float("inf"))
                 raise AssertionError from error
 
-    threads = [threading.Thread(target=stay, args=(number,)) for number in range(clients)] + [threading.Thread(target=come)]
+    threads = [threading.Thread(target=stay, args=(number,)) for number in range(clients)] + [
+        threading.Thread(target=come)
+    ]
     for thread in threads:
         thread.start()
     ready.wait()
-    life.until(lambda: sum(answers) >= clients * 6 and len(newcomers) >= 3, "they are not served", 60)
+    life.until(
+        lambda: sum(answers) >= clients * 6 and len(newcomers) >= 3, "they are not served", 60
+    )
     over.set()
     for thread in threads:
         thread.join()
     mean = statistics.mean(answers)
     assert min(answers) >= mean / 2, answers
-    assert statistics.median(newcomers) <= 2 * statistics.mean(waits), (newcomers, statistics.mean(waits))
+    assert statistics.median(newcomers) <= 2 * statistics.mean(waits), (
+        newcomers,
+        statistics.mean(waits),
+    )

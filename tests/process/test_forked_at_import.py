@@ -1,4 +1,6 @@
-"""Processes that an app forks while it is imported, as a pool does: they have nothing of ours, so nothing of ours waits for them."""
+"""Processes that an app forks while it is imported, as a pool does: they have nothing
+of ours, so nothing of ours waits for them.
+"""
 
 import os
 import signal
@@ -28,10 +30,20 @@ for number in range(2):
 def test_an_app_with_a_pool_ends_as_any_other(systemd, tmp_path, end, preload):
     (tmp_path / "app.py").write_text(POOL + APP)
     words = [] if preload else ["--no-preload"]
-    life = systemd("app:app", directory=tmp_path, workers=2, idle_timeout=0.5 if end == "idle" else 60, arguments=words)
+    life = systemd(
+        "app:app",
+        directory=tmp_path,
+        workers=2,
+        idle_timeout=0.5 if end == "idle" else 60,
+        arguments=words,
+    )
     assert visit(life.address).text == "hello"
     if end == "stop":
-        life.signal(signal.SIGTERM)  # to all it would end the pool's processes with the pool's lock, which is a trap of multiprocessing
+        life.signal(
+            signal.SIGTERM
+            # To all it would end the pool's processes with the pool's lock, which is a trap
+            # of multiprocessing
+        )
     life.until_asleep(1)
     assert life.run.status == 0
     assert life.run.left_behind == []

@@ -1,6 +1,8 @@
-"""Processes that an app forks: they live as on any server, and none of them ever goes on as a second worker, or zygote.
+"""Processes that an app forks: they live as on any server, and none of them ever goes
+on as a second worker, or zygote.
 
-os.fork() copies a worker in the middle of the app's code, with its connections, its epoll (shared with the original), its signals.
+os.fork() copies a worker in the middle of the app's code, with its connections, its
+epoll (shared with the original), its signals.
 """
 
 import re
@@ -14,24 +16,33 @@ from .processes import children, members, workers
 from .visitor import Crowd, Visitor, visit
 
 THREADS = pytest.mark.parametrize("threads", [1, 4])
-BACK = r"stray\] warning: a process that the app has forked came back from its request, and is ended"
+BACK = (
+    r"stray\] warning: a process that the app has forked came back from its request, and is ended"
+)
 LONG = "/sleep/0.1"  # after it the next call for the same path goes to another thread at once
 
 
 @pytest.fixture
 def serve(systemd):
-    """serve(threads): one worker; gives life and its pid, which must be there in the end, with no other."""
+    """serve(threads): one worker; gives life and its pid, which must be there in the
+    end, with no other.
+    """
     started = []
 
     def start(threads, **settings):
-        life = systemd("rogue:app", **({"idle_timeout": 60, "workers": 1, "threads": threads} | settings))
+        life = systemd(
+            "rogue:app", **({"idle_timeout": 60, "workers": 1, "threads": threads} | settings)
+        )
         worker = int(visit(life.address, "/pid").text)
         started.append((life, worker))
         return life, worker
 
     yield start
     for life, worker in started:
-        life.until(lambda life=life, worker=worker: [each.pid for each in everybody(life)] == [worker], "there are others, or it is gone")
+        life.until(
+            lambda life=life, worker=worker: [each.pid for each in everybody(life)] == [worker],
+            "there are others, or it is gone",
+        )
 
 
 def everybody(life):
@@ -59,7 +70,16 @@ def test_what_it_starts_in_a_request_is_its_own(serve, threads, target, answer):
         assert visit(life.address, target).text == answer
     assert int(visit(life.address, "/pid").text) == worker
     if target == "/forkraise":
-        assert len(re.findall(r"stray\] error: GET /forkraise: the app raised RuntimeError, in a process that it had forked$", life.log, re.M)) == 3
+        assert (
+            len(
+                re.findall(
+                    r"stray\] error: GET /forkraise: the app raised RuntimeError, in a process that it had forked$",
+                    life.log,
+                    re.M,
+                )
+            )
+            == 3
+        )
     else:
         assert "stray" not in life.log, life.log
 
@@ -82,7 +102,9 @@ def test_the_same_in_another_thread_than_the_leaders(serve):
         with Visitor(life.address) as one, Visitor(life.address) as other:
             one.send(LONG)
             other.send(LONG)
-            return {one.answer().status, other.answer().status} == {200} and len(visit(life.address, "/threads").text.split()) > 2
+            return {one.answer().status, other.answer().status} == {200} and len(
+                visit(life.address, "/threads").text.split()
+            ) > 2
 
     life.until(threads_are_there, "its threads were not started")
     for _ in range(3):
@@ -91,8 +113,12 @@ def test_the_same_in_another_thread_than_the_leaders(serve):
 
 
 @THREADS
-def test_who_waits_for_the_end_of_the_connection_does_not_wait_for_what_was_started_meanwhile(serve, threads):
-    """A copy of the socket in another process would keep it open: without a length its end is the end of the response."""
+def test_who_waits_for_the_end_of_the_connection_does_not_wait_for_what_was_started_meanwhile(
+    serve, threads
+):
+    """A copy of the socket in another process would keep it open: without a length its
+    end is the end of the response.
+    """
     life, _ = serve(threads)
     began = time.monotonic()
     with Visitor(life.address) as visitor:
@@ -102,11 +128,16 @@ def test_who_waits_for_the_end_of_the_connection_does_not_wait_for_what_was_star
 
 
 @pytest.mark.parametrize("preload", [True, False])
-@pytest.mark.parametrize("ends", ["raise SystemExit(0)", "raise RuntimeError('in the child')", "pass"])
+@pytest.mark.parametrize(
+    "ends", ["raise SystemExit(0)", "raise RuntimeError('in the child')", "pass"]
+)
 def test_one_that_comes_back_from_the_import_is_ended(systemd, tmp_path, preload, ends):
     source = f"import os, plain\nif os.fork() == 0:\n    {ends}\napp = plain.app\n"
     (tmp_path / "forks.py").write_text(source)
-    how = {"arguments": () if preload else ("--no-preload",), "environ": {"PYTHONPATH": f"{ROOT}:{APPS}"}}
+    how = {
+        "arguments": () if preload else ("--no-preload",),
+        "environ": {"PYTHONPATH": f"{ROOT}:{APPS}"},
+    }
     life = systemd("forks:app", directory=tmp_path, idle_timeout=0.5, workers=2, **how)
     assert visit(life.address).text == "hello", life.story()
     life.until(lambda: len(workers(life.run.pid)) == 2, "there are not two workers")
@@ -121,7 +152,14 @@ def test_a_pool_that_it_has_from_the_import_on_can_be_told_to_end(systemd, tmp_p
     """It was forked from the zygote, whose signals are heard and not acted on."""
     source = "import multiprocessing, plain\npool = multiprocessing.get_context('fork').Pool(1)\npool.map(abs, [1])\npool.terminate()\npool.join()\napp = plain.app\n"
     (tmp_path / "pools.py").write_text(source)
-    life = systemd("pools:app", directory=tmp_path, idle_timeout=0.5, workers=1, start_timeout=10, environ={"PYTHONPATH": f"{ROOT}:{APPS}"})
+    life = systemd(
+        "pools:app",
+        directory=tmp_path,
+        idle_timeout=0.5,
+        workers=1,
+        start_timeout=10,
+        environ={"PYTHONPATH": f"{ROOT}:{APPS}"},
+    )
     assert visit(life.address).text == "hello"
     life.until_asleep(1)
     assert life.run.status == 0

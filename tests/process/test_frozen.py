@@ -1,4 +1,6 @@
-"""A process that stands still for longer than its deadlines (SIGSTOP, a frozen cgroup): it goes on with what came meanwhile."""
+"""A process that stands still for longer than its deadlines (SIGSTOP, a frozen cgroup):
+it goes on with what came meanwhile.
+"""
 
 import os
 import signal
@@ -15,7 +17,9 @@ SOON = 0.3  # seconds, of every deadline
 
 @contextmanager
 def standing_still(life, pid):
-    """`pid` is stopped during the block, and for longer than its deadlines: time itself is what is tested."""
+    """`pid` is stopped during the block, and for longer than its deadlines: time itself
+    is what is tested.
+    """
     os.kill(pid, signal.SIGSTOP)
     try:
         life.until(lambda: look_at(pid).state == "T", "it is not stopped")

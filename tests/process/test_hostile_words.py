@@ -1,7 +1,8 @@
-"""An app's words reach systemd, the journal and visitors: whatever they are, they end no Master, and say nothing in another's name.
+"""An app's words reach systemd, the journal and visitors: whatever they are, they end
+no Master, and say nothing in another's name.
 
-Each case is an app that cannot be loaded. Its Master must answer 503, tell systemd why, take the mended file, and never have been started
-again for any of that.
+Each case is an app that cannot be loaded. Its Master must answer 503, tell systemd why,
+take the mended file, and never have been started again for any of that.
 """
 
 import contextlib
@@ -10,7 +11,9 @@ import pytest
 
 from .visitor import Lost, visit
 
-MENDED = "def app(environ, start_response):\n    start_response('200 OK', [])\n    return [b'mended']\n"
+MENDED = (
+    "def app(environ, start_response):\n    start_response('200 OK', [])\n    return [b'mended']\n"
+)
 # name: source, what STATUS= says of it
 APPS = {
     "line ends": (r"raise RuntimeError('a\rSTOPPING=1\vb\x85c\u2028Id=x\u2029d')", "failing: RuntimeError: a STOPPING=1 b c Id=x d"),
@@ -54,7 +57,12 @@ def app(tmp_path):
 def test_an_app_that_fails_with_odd_words(systemd, app, name, preload):
     source, status = APPS[name]
     app.write_text(source)
-    life = systemd("app:app", directory=app.parent, workers=1, arguments=["--debug", *([] if preload else ["--no-preload"])])
+    life = systemd(
+        "app:app",
+        directory=app.parent,
+        workers=1,
+        arguments=["--debug", *([] if preload else ["--no-preload"])],
+    )
     answer = visit(life.address)
     assert answer.status == 503
     assert answer.text.endswith("</pre>\n"), "not all of it has come"
@@ -76,8 +84,18 @@ def test_a_generation_that_serves_outlives_the_odd_words_of_the_next(systemd, ap
     life = systemd("app:app", directory=app.parent, workers=1)
     assert visit(life.address).status == 200
     app.write_text(r"raise RuntimeError('a\rSTOPPING=1\ud800')")
-    assert life.reload().communicate(timeout=20)[0].endswith("failed: RuntimeError: a STOPPING=1\\ud800\n")
-    life.until(lambda: any(r"reload failed: RuntimeError: a STOPPING=1\ud800" in text for text in life.run.told("STATUS")), "not told")
+    assert (
+        life.reload()
+        .communicate(timeout=20)[0]
+        .endswith("failed: RuntimeError: a STOPPING=1\\ud800\n")
+    )
+    life.until(
+        lambda: any(
+            r"reload failed: RuntimeError: a STOPPING=1\ud800" in text
+            for text in life.run.told("STATUS")
+        ),
+        "not told",
+    )
     assert visit(life.address).text == "mended"
     assert len(life.runs) == 1
     assert life.run.told("STOPPING") == []
@@ -122,9 +140,23 @@ def babble():
 
 
 @pytest.mark.parametrize("preload", [True, False], ids=["preloaded", "in each worker"])
-def test_an_app_that_writes_to_whatever_it_finds_open_does_not_end_the_master(systemd, app, preload):
-    app.write_text(BABBLE + "babble()\n" + MENDED.replace("start_response(", "environ['PATH_INFO'] == '/babble' and babble(); start_response(", 1))
-    life = systemd("app:app", directory=app.parent, workers=2, idle_timeout=60, arguments=[] if preload else ["--no-preload"])
+def test_an_app_that_writes_to_whatever_it_finds_open_does_not_end_the_master(
+    systemd, app, preload
+):
+    app.write_text(
+        BABBLE
+        + "babble()\n"
+        + MENDED.replace(
+            "start_response(", "environ['PATH_INFO'] == '/babble' and babble(); start_response(", 1
+        )
+    )
+    life = systemd(
+        "app:app",
+        directory=app.parent,
+        workers=2,
+        idle_timeout=60,
+        arguments=[] if preload else ["--no-preload"],
+    )
     assert visit(life.address).text == "mended"
     life.until_logged("none of ours")
     for _ in range(3):

@@ -1,4 +1,6 @@
-"""Monitoring does not keep an app awake, and loses nothing when it leaves: polls that come more often than idle_timeout."""
+"""Monitoring does not keep an app awake, and loses nothing when it leaves: polls that
+come more often than idle_timeout.
+"""
 
 import time
 
@@ -10,7 +12,9 @@ IDLE = 0.6
 POLL = IDLE / 6
 
 
-@pytest.mark.parametrize("keep", [False, True], ids=["each on its own connection", "on a kept-alive one"])
+@pytest.mark.parametrize(
+    "keep", [False, True], ids=["each on its own connection", "on a kept-alive one"]
+)
 def test_polls_do_not_keep_it_awake(systemd, keep):
     """Each wakes it anew, for idle_timeout; that nobody can know beforehand."""
     life = systemd(idle_timeout=IDLE, idle_ignore="/health", workers=2)
@@ -57,7 +61,11 @@ def test_an_ignored_request_under_way_is_finished(systemd):
 def test_a_listener_for_monitoring_alone(systemd):
     """Also who only connects, as a check of a TCP port does."""
     life = systemd(
-        listeners=("tcp", "unix"), environ={"LISTEN_FDNAMES": "http:metrics"}, idle_timeout=IDLE, header_timeout=5, idle_ignore="listener:metrics"
+        listeners=("tcp", "unix"),
+        environ={"LISTEN_FDNAMES": "http:metrics"},
+        idle_timeout=IDLE,
+        header_timeout=5,
+        idle_ignore="listener:metrics",
     )
     http, metrics = life.addresses
     assert visit(http).status == 200
@@ -73,9 +81,16 @@ def test_a_listener_for_monitoring_alone(systemd):
 
 
 def test_who_polls_all_the_time_is_never_lost_at_the_edge(systemd):
-    """Many monitors: in the moment of leaving there is nearly always one, and it is left nevertheless."""
-    life = systemd(idle_timeout=0.5, keepalive_timeout=0.45, idle_ignore="agent:none, /health", workers=2)
-    with Crowd(life.address, "/health", count=3, pause=0.02) as crowd, Regulars(life.address, "/health", count=1, pause=POLL) as kept:
+    """Many monitors: in the moment of leaving there is nearly always one, and it is
+    left nevertheless.
+    """
+    life = systemd(
+        idle_timeout=0.5, keepalive_timeout=0.45, idle_ignore="agent:none, /health", workers=2
+    )
+    with (
+        Crowd(life.address, "/health", count=3, pause=0.02) as crowd,
+        Regulars(life.address, "/health", count=1, pause=POLL) as kept,
+    ):
         life.until(lambda: len(life.runs) >= 5, "it does not leave", 20)
     assert crowd.lost == kept.lost == []
     assert crowd.statuses() == {200}
@@ -88,4 +103,6 @@ def test_a_listener_that_does_not_exist_is_told(systemd):
     visit(life.address)
     life.until_asleep(1)
     told = [line.partition("warning: ")[2] for line in life.log.splitlines() if "warning" in line]
-    assert told == ["idle_ignore: no listener is called that, 'listener:metrix'; FileDescriptorName= is http"]
+    assert told == [
+        "idle_ignore: no listener is called that, 'listener:metrix'; FileDescriptorName= is http"
+    ]

@@ -1,4 +1,6 @@
-"""kill -9 of each kind of process under load: it costs what that process was doing and no more, and somebody takes over."""
+"""kill -9 of each kind of process under load: it costs what that process was doing and
+no more, and somebody takes over.
+"""
 
 import os
 import re
@@ -13,9 +15,16 @@ from .visitor import Crowd, Lost, visit
 
 def test_a_killed_worker_costs_only_what_it_was_serving(systemd):
     life = systemd(idle_timeout=60, workers=2, threads=1)
-    with life.visitor_under_way("/sleep/60") as doomed, Crowd(life.address, "/sleep/0.02", count=4) as crowd:
-        life.until(lambda: len(workers(life.run.pid)) == 2 and len(crowd.answers) > 20, "nobody is served")
-        others = {int(visit(life.address, "/pid").text) for _ in range(5)}  # never the one that sleeps
+    with (
+        life.visitor_under_way("/sleep/60") as doomed,
+        Crowd(life.address, "/sleep/0.02", count=4) as crowd,
+    ):
+        life.until(
+            lambda: len(workers(life.run.pid)) == 2 and len(crowd.answers) > 20, "nobody is served"
+        )
+        others = {
+            int(visit(life.address, "/pid").text) for _ in range(5)
+        }  # never the one that sleeps
         victims = set(workers(life.run.pid)) - others
         assert len(victims) == 1
         victim = victims.pop()
@@ -27,7 +36,10 @@ def test_a_killed_worker_costs_only_what_it_was_serving(systemd):
         life.until(lambda: len(crowd.answers) > count + 20, "nobody is served")
     assert crowd.statuses() == {200}
     assert victim not in workers(life.run.pid)
-    line = re.search(rf"worker {victim} was killed by SIGKILL after [\d.]+ s and \d+ requests?; (\d+) connections? open, in the middle of a call", life.log)
+    line = re.search(
+        rf"worker {victim} was killed by SIGKILL after [\d.]+ s and \d+ requests?; (\d+) connections? open, in the middle of a call",
+        life.log,
+    )
     assert line, life.log
     assert len(crowd.lost) + 1 == int(line[1]) == 1
     assert len(life.runs) == 1
@@ -46,9 +58,12 @@ def test_workers_killed_again_and_again_under_load(systemd):
             kills.append((before, time.monotonic()))
         count = len(crowd.answers)
         life.until(lambda: len(crowd.answers) > count + 50, "nobody is served")
-    life.until(lambda: life.log.count("was killed by SIGKILL") == 4, "not all deaths have been told")
-    # What a worker holds it tells once in a turn, so the line in the log may count fewer than it had accepted in its last one. But nobody
-    # who came after a kill is lost to it, and who came before it was the only one of his kind.
+    life.until(
+        lambda: life.log.count("was killed by SIGKILL") == 4, "not all deaths have been told"
+    )
+    # What a worker holds it tells once in a turn, so the line in the log may count
+    # fewer than it had accepted in its last one. But nobody who came after a kill is
+    # lost to it, and who came before it was the only one of his kind.
     for lost in crowd.lost:
         assert any(lost.began < after and before < lost.ended for before, after in kills), lost
     assert len(crowd.lost) <= len(kills) * crowd.count
@@ -57,7 +72,9 @@ def test_workers_killed_again_and_again_under_load(systemd):
 
 
 def test_a_worker_that_breaks_ends_and_does_nothing_else(systemd):
-    """It is a fork of the zygote and that of the Master: what they would do about an error is not for it to do."""
+    """It is a fork of the zygote and that of the Master: what they would do about an
+    error is not for it to do.
+    """
     life = systemd(idle_timeout=60, workers=1)
     try:
         visit(life.address, "/deafen")
@@ -73,13 +90,17 @@ def test_a_worker_that_breaks_ends_and_does_nothing_else(systemd):
 def test_a_killed_zygote_costs_nothing(systemd):
     life = systemd(idle_timeout=0.5, workers=2)
     with life.visitor_under_way("/sleep/1") as busy, Crowd(life.address, count=4) as crowd:
-        life.until(lambda: len(workers(life.run.pid)) == 2 and len(crowd.answers) > 20, "nobody is served")
+        life.until(
+            lambda: len(workers(life.run.pid)) == 2 and len(crowd.answers) > 20, "nobody is served"
+        )
         [zygote] = children(life.run.pid)
         before = workers(life.run.pid)
         os.kill(zygote.pid, signal.SIGKILL)
         assert busy.answer().text == "slept"
         life.until(lambda: len(workers(life.run.pid)) == 2, "no new generation")
-        life.until(lambda: not any(look_at(pid) for pid in before), "the old generation is still there")
+        life.until(
+            lambda: not any(look_at(pid) for pid in before), "the old generation is still there"
+        )
         count = len(crowd.answers)
         life.until(lambda: len(crowd.answers) > count + 50, "nobody is served")
     assert crowd.lost == []
@@ -99,7 +120,10 @@ def test_what_the_master_has_of_a_dead_zygote_s_workers_is_not_handed_on(systemd
     with life.visitor_under_way("/sleep/1") as busy:
         [first] = children(life.run.pid)
         os.kill(first.pid, signal.SIGKILL)
-        life.until(lambda: not look_at(first.pid) and len(workers(life.run.pid)) == 1, "no other generation")
+        life.until(
+            lambda: not look_at(first.pid) and len(workers(life.run.pid)) == 1,
+            "no other generation",
+        )
         for pid in (children(life.run.pid)[0].pid, *workers(life.run.pid)):
             assert "anon_inode:[pidfd]" not in opened(pid)
         assert "anon_inode:[pidfd]" in opened(life.run.pid), "nothing was there to be handed on"
@@ -127,11 +151,16 @@ def test_a_killed_master_leaves_nothing_behind_and_the_next_visitor_is_served(sy
                 count = len(crowd.answers)
                 life.until(lambda count=count: len(crowd.answers) > count + 10, "nobody is served")
                 life.signal(signal.SIGKILL)
-                if told:  # systemd tells the others when the Master is gone (KillMode=control-group)
+                if (
+                    told
+                ):  # systemd tells the others when the Master is gone (KillMode=control-group)
                     life.until(lambda: life.runs[-1].ended, "it lives")
                     life.signal_all(signal.SIGTERM)
                 assert busy.answer().text == "slept"
-            life.until(lambda kills=kills: len(life.runs) == kills + 1 and life.run.told("READY"), "nobody woke it again")
+            life.until(
+                lambda kills=kills: len(life.runs) == kills + 1 and life.run.told("READY"),
+                "nobody woke it again",
+            )
     assert crowd.lost == []
     assert crowd.statuses() == {200}
     life.until_asleep(4)
@@ -141,7 +170,10 @@ def test_a_killed_master_leaves_nothing_behind_and_the_next_visitor_is_served(sy
 
 def test_a_call_past_request_timeout_is_ended_with_a_traceback_and_the_others_go_on(systemd):
     life = systemd(idle_timeout=60, workers=2, request_timeout=1)
-    with life.visitor_under_way("/hang") as stuck, Crowd(life.address, count=2, pause=0.01) as crowd:
+    with (
+        life.visitor_under_way("/hang") as stuck,
+        Crowd(life.address, count=2, pause=0.01) as crowd,
+    ):
         with pytest.raises(Lost, match="closed without an answer|reset"):
             stuck.answer()
         life.until(lambda: len(workers(life.run.pid)) == 2, "it was not replaced")
@@ -150,7 +182,9 @@ def test_a_call_past_request_timeout_is_ended_with_a_traceback_and_the_others_go
     assert crowd.lost == []
     assert crowd.statuses() == {200}
     assert max(answer.seconds for answer in crowd.answers) < 1
-    assert re.search(r"worker \d+: killed, a call has been running for 1 s \(request_timeout\)$", life.log, re.M)
+    assert re.search(
+        r"worker \d+: killed, a call has been running for 1 s \(request_timeout\)$", life.log, re.M
+    )
     assert re.search(r'plain\.py", line \d+ in hang$', life.log, re.M)
 
 
@@ -168,7 +202,9 @@ def test_every_worker_stuck_at_once_comes_back(systemd):
 
 
 def test_a_worker_with_a_bug_is_no_second_master(systemd, tmp_path):
-    """An error of a child must not go up through what was its Master before the fork, and be taken for one of the Master's."""
+    """An error of a child must not go up through what was its Master before the fork,
+    and be taken for one of the Master's.
+    """
     source = "import spyglass.worker.main\n\ndef work(*_):\n    raise OSError('a bug')\n\nspyglass.worker.process.work = work\ndef app(*_): ...\n"
     (tmp_path / "app.py").write_text(source)
     life = systemd("app:app", directory=tmp_path, workers=2, idle_timeout=0.5)
@@ -191,7 +227,11 @@ def test_who_is_stuck_does_not_hold_up_a_stop(systemd):
 
 def test_who_shares_a_worker_with_one_who_is_stuck_is_served_to_the_end(systemd):
     life = systemd(idle_timeout=60, workers=1, request_timeout=1)
-    with life.visitor_under_way("/hang") as stuck, life.visitor_under_way("/sleep/0.6"), life.visitor_under_way("/stream/2") as other:
+    with (
+        life.visitor_under_way("/hang") as stuck,
+        life.visitor_under_way("/sleep/0.6"),
+        life.visitor_under_way("/stream/2") as other,
+    ):
         assert len(other.answer().text.split()) == 10
         with pytest.raises(Lost, match="closed without an answer|reset"):
             stuck.answer()

@@ -1,4 +1,6 @@
-"""spyglass.last_wake(): when, by whom and in how long; the same for all that belongs to one wake."""
+"""spyglass.last_wake(): when, by whom and in how long; the same for all that belongs to
+one wake.
+"""
 
 import json
 import signal
@@ -53,7 +55,9 @@ def test_who_comes_later_belongs_to_the_same_wake(systemd):
     assert second["pid"] != first["pid"]
     assert second["at_import"] != "None"  # by then there had been a wake
     assert second["wake"]["listener"] == first["wake"]["listener"]
-    assert [second["wake"][what] for what in ("at", "seconds")] == pytest.approx([first["wake"][what] for what in ("at", "seconds")], abs=0.01)
+    assert [second["wake"][what] for what in ("at", "seconds")] == pytest.approx(
+        [first["wake"][what] for what in ("at", "seconds")], abs=0.01
+    )
 
 
 def test_the_next_wake_is_another(systemd):

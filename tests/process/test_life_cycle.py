@@ -1,4 +1,6 @@
-"""Asleep, woken by a visitor, awake, asleep again: nothing lost on the way and nothing left behind."""
+"""Asleep, woken by a visitor, awake, asleep again: nothing lost on the way and nothing
+left behind.
+"""
 
 import os
 import stat

@@ -1,4 +1,6 @@
-"""What `serve` does with what it is given instead of listening sockets: one line that says what is wrong, and status 78."""
+"""What `serve` does with what it is given instead of listening sockets: one line that
+says what is wrong, and status 78.
+"""
 
 import os
 import re
@@ -11,7 +13,9 @@ from .visitor import Visitor
 
 
 class Attempt:
-    """`serve` started with `fds`, and what came of it: its exit `status` and the `lines` it wrote."""
+    """`serve` started with `fds`, and what came of it: its exit `status` and the
+    `lines` it wrote.
+    """
 
     def __init__(self, directory, pycache, fds=(), **environ):
         log = os.open(directory / "log", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
@@ -52,19 +56,30 @@ def test_sockets_of_somebody_else_are_left_alone(attempt):
 def test_a_datagram_socket(attempt):
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams:
         datagrams.bind(("127.0.0.1", 0))
-        check_refused(attempt(datagrams.fileno(), LISTEN_FDNAMES="talk"), r"descriptor 3 \(talk\) is not a stream socket.*ListenStream=")
+        check_refused(
+            attempt(datagrams.fileno(), LISTEN_FDNAMES="talk"),
+            r"descriptor 3 \(talk\) is not a stream socket.*ListenStream=",
+        )
 
 
 def test_a_socket_that_does_not_listen(attempt):
     with socket.socket() as idle:
-        check_refused(attempt(idle.fileno(), LISTEN_FDNAMES="idle"), r"descriptor 3 \(idle\) is not listening")
+        check_refused(
+            attempt(idle.fileno(), LISTEN_FDNAMES="idle"), r"descriptor 3 \(idle\) is not listening"
+        )
 
 
 def test_a_connection_as_accept_yes_passes_it(attempt):
-    with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()):
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        socket.create_connection(listener.getsockname()),
+    ):
         connection, _ = listener.accept()
         with connection:
-            check_refused(attempt(connection.fileno()), r"descriptor 3 .* is not listening: the unit must have Accept=no")
+            check_refused(
+                attempt(connection.fileno()),
+                r"descriptor 3 .* is not listening: the unit must have Accept=no",
+            )
 
 
 def test_a_closed_descriptor(attempt):
@@ -77,7 +92,10 @@ def test_a_closed_descriptor(attempt):
 
 def test_a_plain_file(attempt, tmp_path):
     with open(tmp_path / "file", "w") as file, socket.create_server(("127.0.0.1", 0)) as listener:
-        check_refused(attempt(listener.fileno(), file.fileno(), LISTEN_FDNAMES="http:notes"), r"descriptor 4 \(notes\) is not a socket")
+        check_refused(
+            attempt(listener.fileno(), file.fileno(), LISTEN_FDNAMES="http:notes"),
+            r"descriptor 4 \(notes\) is not a socket",
+        )
 
 
 @pytest.mark.parametrize("number", ["many", "0", "-1", ""])
@@ -107,7 +125,9 @@ def app(environ, start_response):
 
 
 @pytest.mark.parametrize("kind", ["tcp", "tcp6"])
-def test_no_answer_waits_for_an_acknowledgement_not_even_for_those_who_came_before_the_server(systemd, tmp_path, kind):
+def test_no_answer_waits_for_an_acknowledgement_not_even_for_those_who_came_before_the_server(
+    systemd, tmp_path, kind
+):
     (tmp_path / "app.py").write_text(NODELAY)
     life = systemd("app", directory=tmp_path, listeners=[kind], idle_timeout=60)
     for _ in range(2):  # the first wakes it

@@ -1,4 +1,6 @@
-"""The lookout: where there is no systemd it holds the sockets, and does to a Master what systemd would."""
+"""The lookout: where there is no systemd it holds the sockets, and does to a Master
+what systemd would.
+"""
 
 import os
 import re
@@ -20,7 +22,9 @@ from .visitor import Crowd, Visitor, visit
 def test_it_wakes_and_goes_back_for_every_kind_of_address(lookout, tmp_path):
     path = str(tmp_path / "http.sock")
     ports = [free_port(), free_port("::1")]
-    look = lookout(binds=[f"127.0.0.1:{ports[0]}", f"[::1]:{ports[1]}", f"unix:{path}"], idle_timeout=0.4)
+    look = lookout(
+        binds=[f"127.0.0.1:{ports[0]}", f"[::1]:{ports[1]}", f"unix:{path}"], idle_timeout=0.4
+    )
     addresses = [("127.0.0.1", ports[0]), ("::1", ports[1]), path]
     look.until_listening()
     assert look.others() == []
@@ -45,7 +49,9 @@ def test_an_address_without_a_host_is_all_of_them(lookout):
     assert visit(("::1", port)).status == 200
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT], ids=lambda number: number.name)
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT], ids=lambda number: number.name
+)
 @pytest.mark.parametrize("awake", [True, False], ids=["awake", "asleep"])
 def test_told_to_stop_it_passes_that_on_and_leaves(lookout, number, awake):
     look = lookout(idle_timeout=60)
@@ -76,7 +82,9 @@ def test_hup_and_ttin_are_passed_on(lookout):
     assert look.masters == [master]
 
 
-@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTTIN, signal.SIGUSR2], ids=lambda number: number.name)
+@pytest.mark.parametrize(
+    "number", [signal.SIGHUP, signal.SIGTTIN, signal.SIGUSR2], ids=lambda number: number.name
+)
 def test_a_signal_that_comes_when_a_master_has_just_begun_does_not_hurt_it(lookout, number):
     look = lookout(idle_timeout=60)
     look.until_listening()
@@ -94,11 +102,25 @@ def test_a_port_that_is_taken(lookout):
         look = lookout(binds=[f"127.0.0.1:{taken.getsockname()[1]}"])
         assert look.until_ended() == 78
         assert len(look.log.splitlines()) == 1
-        assert f"cannot listen on 127.0.0.1:{taken.getsockname()[1]}: another program has this port" in look.log
+        assert (
+            f"cannot listen on 127.0.0.1:{taken.getsockname()[1]}: another program has this port"
+            in look.log
+        )
         assert "--bind" in look.log
 
 
-@pytest.mark.parametrize("address", ["localhost", "127.0.0.1:http", "127.0.0.1:99999", "::1:80", "192.0.2.1:4222", "unix:/proc/nonexistent/http.sock", "no such host:1"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "localhost",
+        "127.0.0.1:http",
+        "127.0.0.1:99999",
+        "::1:80",
+        "192.0.2.1:4222",
+        "unix:/proc/nonexistent/http.sock",
+        "no such host:1",
+    ],
+)
 def test_an_address_that_cannot_be_had(lookout, address):
     look = lookout(binds=[address])
     assert look.until_ended() in (2, 78)
@@ -157,11 +179,15 @@ def test_a_broken_app_is_answered_for_and_mended(lookout, tmp_path):
     look.until_listening()
     assert visit(look.address).status == 503
     look.until_logged("exited with status 78")
-    (tmp_path / "broken.py").write_text("def app(environ, start_response):\n    start_response('200 OK', [])\n    return [b'mended']\n")
+    (tmp_path / "broken.py").write_text(
+        "def app(environ, start_response):\n    start_response('200 OK', [])\n    return [b'mended']\n"
+    )
     assert visit(look.address).text == "mended"
 
 
-def test_waiting_it_has_loaded_neither_the_app_nor_what_serves_it(lookout, tmp_path, record_property):
+def test_waiting_it_has_loaded_neither_the_app_nor_what_serves_it(
+    lookout, tmp_path, record_property
+):
     (tmp_path / "app.py").write_text(
         "import os\nopen(f'loaded-by-{os.getpid()}', 'w')\ndef app(environ, start_response):\n"
         "    start_response('200 OK', [])\n    return [str(os.getppid()).encode()]\n"
@@ -174,7 +200,9 @@ def test_waiting_it_has_loaded_neither_the_app_nor_what_serves_it(lookout, tmp_p
     assert [path.name for path in tmp_path.glob("loaded-by-*")] == [f"loaded-by-{zygote}"]
     with open(f"/proc/{look.pid}/maps") as maps:
         libraries = {os.path.basename(line.split()[-1]) for line in maps if ".so" in line}
-    assert not [name for name in libraries if re.search("httptools|systemd|_daemon|ssl|crypto", name)], libraries
+    assert not [
+        name for name in libraries if re.search("httptools|systemd|_daemon|ssl|crypto", name)
+    ], libraries
     with open(f"/proc/{look.pid}/smaps_rollup") as rollup:
         pss = int(re.search(r"^Pss: +(\d+) kB", rollup.read(), re.MULTILINE)[1])
     print(f"\nlookout asleep: {pss / 1024:.1f} MiB (PSS)")
@@ -186,13 +214,19 @@ def test_a_killed_master_leaves_nothing_behind_and_the_next_visitor_is_served(lo
     look.until_listening()
     with Crowd(look.address, count=2) as crowd:
         for kills in range(1, 4):
-            look.until(lambda kills=kills: len(look.masters) == kills and workers(look.masters[-1]), "no Master")
+            look.until(
+                lambda kills=kills: len(look.masters) == kills and workers(look.masters[-1]),
+                "no Master",
+            )
             count = len(crowd.answers)
             look.until(lambda count=count: len(crowd.answers) > count + 10, "nobody is served")
             master = look.masters[-1]
             started = time.monotonic()
             os.kill(master, signal.SIGKILL)
-            look.until(lambda master=master: master not in [process.pid for process in look.others()], "it lives")
+            look.until(
+                lambda master=master: master not in [process.pid for process in look.others()],
+                "it lives",
+            )
         look.until(lambda: len(look.masters) == 4, "no Master")
         look.until(lambda: len(crowd.answers) > count + 20, "nobody is served")
     assert crowd.lost == []
@@ -209,7 +243,10 @@ def test_what_hangs_behind_a_killed_master_is_ended_too(lookout, tmp_path):
         look.until(lambda: look.masters and children(look.masters[-1]), "no zygote")
         [zygote] = children(look.masters[-1])
         os.kill(look.masters[-1], signal.SIGKILL)
-        look.until(lambda: zygote.pid not in [process.pid for process in look.others()], "it hangs for ever")
+        look.until(
+            lambda: zygote.pid not in [process.pid for process in look.others()],
+            "it hangs for ever",
+        )
 
 
 def test_a_killed_lookout_takes_everything_with_it_in_the_end(lookout):
@@ -224,9 +261,25 @@ def test_a_killed_lookout_takes_everything_with_it_in_the_end(lookout):
 def test_ctrl_c_in_a_terminal_ends_it_all(tmp_path, pycache):
     master, terminal = os.openpty()
     port = free_port()
-    argv = spyglass("lookout", "plain:app", "--directory", str(APPS), "--bind", f"127.0.0.1:{port}", "--idle-timeout", "60")
-    # A terminal sends what is typed to the foreground process group of the session that it controls: ours must not be that.
-    process = subprocess.Popen(["setsid", "--ctty", *argv], stdin=terminal, stdout=terminal, stderr=terminal, env=server_environ(pycache))
+    argv = spyglass(
+        "lookout",
+        "plain:app",
+        "--directory",
+        str(APPS),
+        "--bind",
+        f"127.0.0.1:{port}",
+        "--idle-timeout",
+        "60",
+    )
+    # A terminal sends what is typed to the foreground process group of the session that
+    # it controls: ours must not be that.
+    process = subprocess.Popen(
+        ["setsid", "--ctty", *argv],
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        env=server_environ(pycache),
+    )
     os.close(terminal)
     said = bytearray()
 
@@ -244,7 +297,10 @@ def test_ctrl_c_in_a_terminal_ends_it_all(tmp_path, pycache):
         with Visitor(("127.0.0.1", port)) as kept:
             assert kept.ask(keep=True).status == 200
             os.write(master, b"\x03")
-            until(lambda: hear() and process.poll() is not None, lambda: f"Ctrl-C does not end it: {said}")
+            until(
+                lambda: hear() and process.poll() is not None,
+                lambda: f"Ctrl-C does not end it: {said}",
+            )
         assert process.returncode == 0
         assert members(process.pid) == []
         text = hear().decode()

@@ -1,4 +1,6 @@
-"""Timeouts that are as long as can be, and those that never pass: nothing that is made of them is too much for whoever waits."""
+"""Timeouts that are as long as can be, and those that never pass: nothing that is made
+of them is too much for whoever waits.
+"""
 
 import os
 import signal
@@ -8,7 +10,14 @@ import pytest
 from .visitor import Visitor, visit
 
 TIMEOUTS = [
-    *("start_timeout", "request_timeout", "graceful_timeout", "header_timeout", "body_timeout", "write_timeout"),
+    *(
+        "start_timeout",
+        "request_timeout",
+        "graceful_timeout",
+        "header_timeout",
+        "body_timeout",
+        "write_timeout",
+    ),
     *("keepalive_timeout", "idle_timeout"),
 ]
 LARGE = 32 << 20
@@ -17,12 +26,21 @@ LARGE = 32 << 20
 @pytest.mark.parametrize("threads", [1, 4])
 @pytest.mark.parametrize("how", ["never", "100000000", "31536000", "2147484"])
 def test_every_timeout_may_be_as_long_as_you_like(systemd, how, threads):
-    settings = dict.fromkeys(TIMEOUTS, how) | {"idle_timeout": "never" if how != "2147484" else "4000000"}
+    settings = dict.fromkeys(TIMEOUTS, how) | {
+        "idle_timeout": "never" if how != "2147484" else "4000000"
+    }
     life = systemd(workers=2, threads=threads, **settings)
-    with Visitor(life.address) as kept, Visitor(life.address) as head, Visitor(life.address) as body, Visitor(life.address) as slow:
+    with (
+        Visitor(life.address) as kept,
+        Visitor(life.address) as head,
+        Visitor(life.address) as body,
+        Visitor(life.address) as slow,
+    ):
         kept.ask(keep=True)
         head.sock.sendall(b"GET / HTTP/1.1\r\n")
-        body.sock.sendall(b"POST / HTTP/1.1\r\nHost: test\r\nConnection: close\r\nContent-Length: 4\r\n\r\n1")
+        body.sock.sendall(
+            b"POST / HTTP/1.1\r\nHost: test\r\nConnection: close\r\nContent-Length: 4\r\n\r\n1"
+        )
         slow.send(f"/large/{LARGE}")
         with life.visitor_under_way("/sleep/0.1") as busy:
             assert busy.answer().text == "slept"
@@ -55,6 +73,8 @@ def test_one_that_fails_stays_awake_for_as_long_as_you_like(systemd, tmp_path, h
 
 
 def test_so_does_one_under_lookout(lookout):
-    server = lookout("plain:app", graceful_timeout="never", start_timeout="never", idle_timeout="never")
+    server = lookout(
+        "plain:app", graceful_timeout="never", start_timeout="never", idle_timeout="never"
+    )
     server.until_listening()
     assert visit(server.address).text == "hello"

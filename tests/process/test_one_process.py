@@ -1,7 +1,9 @@
-"""What only one process at a time can have: a file that the import has locked is never shared by a fork, and with `preload = false` and
-`workers = 1` a worker begins when the one before has exited.
+"""What only one process at a time can have: a file that the import has locked is never
+shared by a fork, and with `preload = false` and `workers = 1` a worker begins when the
+one before has exited.
 
-The app locks its file when it is imported, and fails where another process has it, as DuckDB and ZODB do.
+The app locks its file when it is imported, and fails where another process has it, as
+DuckDB and ZODB do.
 """
 
 import os
@@ -33,13 +35,20 @@ WHY = (
 
 @pytest.fixture
 def serve(systemd, tmp_path):
-    """serve(**settings) -> a FakeSystemd whose app is LOCKS and what `more` (str) adds to it."""
+    """serve(**settings) -> a FakeSystemd whose app is LOCKS and what `more` (str) adds
+    to it.
+    """
     (tmp_path / "app").mkdir()
 
     def start(more="", *, preload=False, **settings):
         (tmp_path / "app" / "app.py").write_text(LOCKS + more)
         settings = {"idle_timeout": 60, "workers": 1} | settings
-        return systemd("app", directory=tmp_path / "app", arguments=[] if preload else ["--no-preload"], **settings)
+        return systemd(
+            "app",
+            directory=tmp_path / "app",
+            arguments=[] if preload else ["--no-preload"],
+            **settings,
+        )
 
     return start
 
@@ -49,18 +58,26 @@ def only_worker(life):
     return workers(life.run.pid)[0]
 
 
-SEES_TO_IT = {"nothing": "", "post_fork": "def post_fork(): data.close()\n", "at fork": "os.register_at_fork(after_in_child=data.close)\n"}
+SEES_TO_IT = {
+    "nothing": "",
+    "post_fork": "def post_fork(): data.close()\n",
+    "at fork": "os.register_at_fork(after_in_child=data.close)\n",
+}
 
 
 @pytest.mark.parametrize("count", [1, 2])
 @pytest.mark.parametrize("more", SEES_TO_IT)
 def test_what_the_import_has_locked_is_not_served_preloaded(serve, tmp_path, count, more):
-    """Nor where the app would see to it in the worker, for the zygote keeps the lock; nor with one worker, for the next begins with old data."""
+    """Nor where the app would see to it in the worker, for the zygote keeps the lock;
+    nor with one worker, for the next begins with old data.
+    """
     life = serve(SEES_TO_IT[more], preload=True, workers=count)
     assert visit(life.address).status == 503
     life.until(lambda: life.run.told("STATUS")[-1] == f"failing: {WHY}", "not told")
     assert life.log.count(WHY) == 1
-    (tmp_path / "app" / "app.py").write_text(LOCKS.replace("fcntl.flock", "post_fork = lambda: fcntl.flock"))
+    (tmp_path / "app" / "app.py").write_text(
+        LOCKS.replace("fcntl.flock", "post_fork = lambda: fcntl.flock")
+    )
     life.until(lambda: visit(life.address).status == 200, "opened after the fork it is served")
 
 
@@ -101,11 +118,21 @@ def test_a_replacement_waits_for_the_end_of_the_request(serve, tmp_path, end):
         life.until((tmp_path / "app" / "called").exists, "the app was not called")
         (tmp_path / "app" / "app.py").write_text(LOCKS.replace("first", "the next"))
         end(life)
-        life.until(lambda: any(text in life.log for text in ("draining", "one process at a time", "leaves, and not by our order")), "it goes on")
-        assert workers(life.run.pid) == [old] or not children(life.run.pid), "there is another beside it"
+        life.until(
+            lambda: any(
+                text in life.log
+                for text in ("draining", "one process at a time", "leaves, and not by our order")
+            ),
+            "it goes on",
+        )
+        assert workers(life.run.pid) == [old] or not children(life.run.pid), (
+            "there is another beside it"
+        )
         (tmp_path / "app" / "go").touch()
         assert slow.answer().text == f"first {old}"
-    life.until(lambda: visit(life.address).text == f"the next {only_worker(life)}", "it is not replaced")
+    life.until(
+        lambda: visit(life.address).text == f"the next {only_worker(life)}", "it is not replaced"
+    )
     assert "BlockingIOError" not in life.log
     assert len(life.runs) == 1
 
@@ -115,7 +142,9 @@ def test_under_load_no_request_is_lost_to_a_reload(serve, tmp_path):
     visit(life.address)
     with Crowd(life.address, count=3) as crowd:
         for number in range(3):
-            (tmp_path / "app" / "app.py").write_text(LOCKS.replace("first", f"number {number} {'+' * number}"))
+            (tmp_path / "app" / "app.py").write_text(
+                LOCKS.replace("first", f"number {number} {'+' * number}")
+            )
             command = life.reload()
             assert command.wait(20) == 0, command.stdout.read()
             assert visit(life.address).text.startswith(f"number {number}")
@@ -161,7 +190,9 @@ def test_there_is_no_second_worker_by_signal(serve):
     visit(life.address)
     old = only_worker(life)
     life.signal(signal.SIGTTIN)
-    life.until_logged("SIGTTIN: one worker remains the only one, by preload = false and workers = 1")
+    life.until_logged(
+        "SIGTTIN: one worker remains the only one, by preload = false and workers = 1"
+    )
     assert workers(life.run.pid) == [old]
     assert visit(life.address).status == 200
 

@@ -1,4 +1,6 @@
-"""Connections to a database and a fork: the trap, and the three ways out of it, with SQLite and with a real PostgreSQL."""
+"""Connections to a database and a fork: the trap, and the three ways out of it, with
+SQLite and with a real PostgreSQL.
+"""
 
 import concurrent.futures
 import itertools
@@ -21,20 +23,28 @@ REMEDIES = {
 
 @pytest.fixture
 def serve(systemd, request, tmp_path):
-    """serve(database, remedy, **settings) -> a FakeSystemd with apps/pooled.py, on "postgres" or "sqlite"."""
+    """serve(database, remedy, **settings) -> a FakeSystemd with apps/pooled.py, on
+    "postgres" or "sqlite".
+    """
 
     def start(database, remedy, *, environ=None, **settings):
         where = (
-            {"POSTGRES": request.getfixturevalue("postgres").where} if database == "postgres" else {"SQLITE": str(tmp_path / "entries.db")}
+            {"POSTGRES": request.getfixturevalue("postgres").where}
+            if database == "postgres"
+            else {"SQLITE": str(tmp_path / "entries.db")}
         )
         environ = {"REMEDY": remedy} | where | (environ or {})
-        return systemd("pooled:app", workers=3, environ=environ, **REMEDIES.get(remedy, {}), **settings)
+        return systemd(
+            "pooled:app", workers=3, environ=environ, **REMEDIES.get(remedy, {}), **settings
+        )
 
     return start
 
 
 def ask(life, targets):
-    """What came back for each of `targets`, eight at a time: (worker, who has answered it)."""
+    """What came back for each of `targets`, eight at a time: (worker, who has answered
+    it).
+    """
     with concurrent.futures.ThreadPoolExecutor(8) as visitors:
         answers = list(visitors.map(lambda target: visit(life.address, target), targets))
     assert {answer.status for answer in answers} == {200}
@@ -44,7 +54,9 @@ def ask(life, targets):
 
 
 def ask_all(life, numbers):
-    """The same until each of the three workers has answered; `numbers` makes each target another."""
+    """The same until each of the three workers has answered; `numbers` makes each
+    target another.
+    """
     pairs = []
 
     def heard_of_all():
@@ -95,7 +107,9 @@ def test_each_worker_has_an_sqlite_connection_of_its_own(serve, tmp_path, remedy
     leave(life)
     with sqlite3.connect(tmp_path / "entries.db") as database:
         assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-        assert database.execute("SELECT count(*), count(DISTINCT text) FROM entries").fetchall() == [(next(numbers),) * 2]
+        assert database.execute(
+            "SELECT count(*), count(DISTINCT text) FROM entries"
+        ).fetchall() == [(next(numbers),) * 2]
     assert "warning" not in life.log
 
 
@@ -108,7 +122,8 @@ def test_who_has_fallen_into_the_trap_is_told(serve, postgres):
     assert len(threads) >= 4
     assert all(
         re.fullmatch(
-            r"made by the app while it was loaded: a thread, 'shop-.*', which runs .*\(\) of psycopg_pool/.*: no worker has it", each
+            r"made by the app while it was loaded: a thread, 'shop-.*', which runs .*\(\) of psycopg_pool/.*: no worker has it",
+            each,
         )
         for each in threads
     )
@@ -116,17 +131,27 @@ def test_who_has_fallen_into_the_trap_is_told(serve, postgres):
         rf"made by the app while it was loaded: a connection to {postgres.directory}/\.s\.PGSQL\.5432 \(descriptors \d+, \d+\): "
         "all workers would send on it, and take each other's answers", connections
     )  # fmt: skip
-    assert remedy == "make it after the fork, in a function post_fork() of pooled, or set preload = false; `spyglass check` tells more"
+    assert (
+        remedy
+        == "make it after the fork, in a function post_fork() of pooled, or set preload = false; `spyglass check` tells more"
+    )
 
 
 def test_a_database_that_is_away_is_waited_for(serve, postgres):
-    """In post_fork(): visitors are told to come again, the status says why, and nothing has to be restarted when it is back."""
+    """In post_fork(): visitors are told to come again, the status says why, and nothing
+    has to be restarted when it is back.
+    """
     where = postgres.where.replace("user=tests", "user=late")
-    life = serve("postgres", "post_fork", environ={"POSTGRES": where, "POOL_TIMEOUT": "0.2"}, idle_timeout=60)
+    life = serve(
+        "postgres", "post_fork", environ={"POSTGRES": where, "POOL_TIMEOUT": "0.2"}, idle_timeout=60
+    )
     answer = visit(life.address)
     assert answer.status == 503
     assert int(answer.fields["retry-after"]) >= 1
-    life.until(lambda: life.run.told("STATUS")[-1].startswith("failing: post_fork: PoolTimeout: "), "not told why")
+    life.until(
+        lambda: life.run.told("STATUS")[-1].startswith("failing: post_fork: PoolTimeout: "),
+        "not told why",
+    )
     assert "psycopg_pool/" in life.log
     postgres.ask("CREATE ROLE late LOGIN")
     try:

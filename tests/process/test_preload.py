@@ -1,4 +1,6 @@
-"""What a fork does to an app: the function it is told by, what it shares, and what it loads again without preloading."""
+"""What a fork does to an app: the function it is told by, what it shares, and what it
+loads again without preloading.
+"""
 
 import os
 import signal
@@ -18,19 +20,28 @@ PRELOAD = pytest.mark.parametrize("preload", [True, False], ids=["preload", "no 
 
 @pytest.fixture
 def serve(systemd, tmp_path):
-    """serve(source, **settings) -> a FakeSystemd whose app answers with its pid and what the function answer() of `source` returns."""
+    """serve(source, **settings) -> a FakeSystemd whose app answers with its pid and
+    what the function answer() of `source` returns.
+    """
     (tmp_path / "app").mkdir()
 
     def start(source, *, preload=True, **settings):
         (tmp_path / "app" / "app.py").write_text(source + ANSWER)
         settings = {"idle_timeout": 60, "workers": 2} | settings
-        return systemd("app", directory=tmp_path / "app", arguments=[] if preload else ["--no-preload"], **settings)
+        return systemd(
+            "app",
+            directory=tmp_path / "app",
+            arguments=[] if preload else ["--no-preload"],
+            **settings,
+        )
 
     return start
 
 
 def answers_of_all(life, count=2):
-    """What each of `count` workers answers, by pid: a worker that is busy leaves the next visitor to another."""
+    """What each of `count` workers answers, by pid: a worker that is busy leaves the
+    next visitor to another.
+    """
     found = {}
 
     def complete():
@@ -81,7 +92,12 @@ def test_a_worker_that_cannot_begin_leaves_the_others_alone(serve, tmp_path):
         life.until(lambda: len(crowd.answers) > count + 50, "nobody is served")
     assert crowd.lost == []
     assert crowd.statuses() == {200}
-    assert life.log.count("a worker cannot begin to work: post_fork: ConnectionError: the database is down") == 1
+    assert (
+        life.log.count(
+            "a worker cannot begin to work: post_fork: ConnectionError: the database is down"
+        )
+        == 1
+    )
     assert life.log.count("Traceback") == 1
     assert "failing" not in life.log
     assert len(life.runs) == 1
@@ -96,31 +112,49 @@ def answer():
     return "well"
 """
 HANGS_AT = {
-    "in post_fork": (HANGS + "def post_fork():\n    linger()\n", True, "no worker was ready within 0.5 s"),
-    "at fork": (HANGS + "os.register_at_fork(after_in_child=linger)\n", True, "no worker was ready within 0.5 s"),
+    "in post_fork": (
+        HANGS + "def post_fork():\n    linger()\n",
+        True,
+        "no worker was ready within 0.5 s",
+    ),
+    "at fork": (
+        HANGS + "os.register_at_fork(after_in_child=linger)\n",
+        True,
+        "no worker was ready within 0.5 s",
+    ),
     "while loading": (HANGS + "linger()\n", False, "the app was not loaded within 0.5 s"),
 }
 
 
 @pytest.mark.parametrize("name", HANGS_AT)
 def test_a_worker_that_is_never_ready(serve, tmp_path, name):
-    """Where it hangs is in the log; the app is failing when nobody gets further, and goes on when others do."""
+    """Where it hangs is in the log; the app is failing when nobody gets further, and
+    goes on when others do.
+    """
     source, preload, why = HANGS_AT[name]
     life = serve(source, preload=preload, start_timeout=0.5)
     stuck = tmp_path / "app" / "stuck"
     stuck.touch()
     assert visit(life.address).status == 503
-    life.until(lambda: life.run.told("STATUS")[-1].startswith(f"failing: {why} (start_timeout)"), "not told")
+    life.until(
+        lambda: life.run.told("STATUS")[-1].startswith(f"failing: {why} (start_timeout)"),
+        "not told",
+    )
     assert life.log.count("Fatal Python error: Aborted") == 1
     assert "in linger" in life.log
     stuck.unlink()
     life.until(lambda: visit(life.address).status == 200, "it does not go on")
-    life.until(lambda: len(answers_of_all(life)) == 2, "they do not both serve")  # without preload one may still be loading
+    life.until(
+        lambda: len(answers_of_all(life)) == 2, "they do not both serve"
+    )  # without preload one may still be loading
     # Another, of those that serve
     stuck.touch()
     with Crowd(life.address, count=2) as crowd:
         os.kill(workers(life.run.pid)[0], signal.SIGTERM)
-        life.until(lambda: life.log.count("killed, it was not ready within 0.5 s (start_timeout)") == 2, "it may hang for ever")
+        life.until(
+            lambda: life.log.count("killed, it was not ready within 0.5 s (start_timeout)") == 2,
+            "it may hang for ever",
+        )
         stuck.unlink()
         life.until(lambda: len(answers_of_all(life)) == 2, "it has not come back")
     assert crowd.lost == []
@@ -165,7 +199,9 @@ WARNINGS = [
 
 
 def test_who_makes_nothing_pays_for_nothing(serve):
-    life = serve("import sys\ndef answer(): return {'spyglass.zygote.fork_safety', 'threading'} & set(sys.modules)\n")
+    life = serve(
+        "import sys\ndef answer(): return {'spyglass.zygote.fork_safety', 'threading'} & set(sys.modules)\n"
+    )
     assert visit(life.address).text.endswith(" set()")
 
 
@@ -214,15 +250,22 @@ def answer():
 
 
 def test_a_thread_that_holds_a_lock_of_the_library_s_is_no_trap_of_ours(serve):
-    """CPython sees to the locks of logging and of the streams at a fork; we must not add any that it does not know of."""
+    """CPython sees to the locks of logging and of the streams at a fork; we must not
+    add any that it does not know of.
+    """
     life = serve(LOCKED, workers=8, log_level="debug")
     for times in (1, 2, 3):
         visit(life.address)
-        life.until(lambda times=times: life.log.count("accepting, pid") == 8 * times, "they are not ready")
+        life.until(
+            lambda times=times: life.log.count("accepting, pid") == 8 * times, "they are not ready"
+        )
         assert visit(life.address).status == 200
         if times < 3:
             life.signal(signal.SIGHUP)
-            life.until(lambda times=times: life.log.count("the old one drains") == times, "no other generation")
+            life.until(
+                lambda times=times: life.log.count("the old one drains") == times,
+                "no other generation",
+            )
     assert life.log.count(" begins") == 24
 
 

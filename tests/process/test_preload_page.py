@@ -37,7 +37,9 @@ def test_an_example_works_and_is_warned_of_nothing(systemd, tmp_path, request, n
     environ = {"STATE_DIRECTORY": str(tmp_path)}
     if "DATABASE_URL" in source:
         driver = "postgresql+psycopg" if "sqlalchemy" in source else "postgresql"
-        environ["DATABASE_URL"] = f"{driver}://tests@/postgres?host={request.getfixturevalue('postgres').directory}"
+        environ["DATABASE_URL"] = (
+            f"{driver}://tests@/postgres?host={request.getfixturevalue('postgres').directory}"
+        )
     life = systemd(f"{name}:app", directory=tmp_path, environ=environ, idle_timeout=60, workers=2)
     heard = []
 
@@ -67,4 +69,6 @@ def test_what_it_shows_of_the_journal_is_what_is_said():
         "no worker has it",
     ):
         assert text in PAGE
-        assert any(text in path.read_text("utf-8") for path in pathlib.Path(ROOT, "spyglass").glob("*.py"))
+        assert any(
+            text in path.read_text("utf-8") for path in pathlib.Path(ROOT, "spyglass").glob("*.py")
+        )

@@ -1,4 +1,6 @@
-"""What an app prints is in the journal when its line ends, once, whatever happens to its process then."""
+"""What an app prints is in the journal when its line ends, once, whatever happens to
+its process then.
+"""
 
 import os
 import signal
@@ -25,7 +27,9 @@ def app(environ, start_response):
 def life(systemd, tmp_path):
     (tmp_path / "app.py").write_text(APP)
     # Empty is as good as unset, and what runs the tests may have set it.
-    return systemd("app:app", directory=tmp_path, workers=3, idle_timeout=60, environ={"PYTHONUNBUFFERED": ""})
+    return systemd(
+        "app:app", directory=tmp_path, workers=3, idle_timeout=60, environ={"PYTHONUNBUFFERED": ""}
+    )
 
 
 def test_a_line_is_there_when_it_has_been_printed(life):
@@ -45,7 +49,10 @@ def test_what_the_import_has_printed_is_there_once(life):
     life.until(lambda: len(workers(life.run.pid)) == 3, "there are not 3 workers")
     [first, *_] = workers(life.run.pid)
     os.kill(first, signal.SIGTERM)
-    life.until(lambda: first not in workers(life.run.pid) and len(workers(life.run.pid)) == 3, "it has not been replaced")
+    life.until(
+        lambda: first not in workers(life.run.pid) and len(workers(life.run.pid)) == 3,
+        "it has not been replaced",
+    )
     life.signal(signal.SIGTERM)
     life.until_asleep(1)
     assert life.log.count("at import") == 1

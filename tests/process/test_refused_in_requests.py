@@ -1,4 +1,5 @@
-"""What the sandbox refuses in a request is explained as it is at import: by one line, once for each kind, also where a framework catches it.
+"""What the sandbox refuses in a request is explained as it is at import: by one line,
+once for each kind, also where a framework catches it.
 
 The refusals are made up; tests/system has real ones.
 """
@@ -38,7 +39,13 @@ def serve(systemd, tmp_path):
     def start(logged="error", unit="spyglass/blog"):
         (tmp_path / "state" / unit).mkdir(parents=True)
         (tmp_path / "app.py").write_text(APP.replace("exc_info=%s", f"exc_info={logged}"))
-        return systemd("app", directory=tmp_path, workers=1, idle_timeout=60, environ={"STATE_DIRECTORY": str(tmp_path / "state" / unit)})
+        return systemd(
+            "app",
+            directory=tmp_path,
+            workers=1,
+            idle_timeout=60,
+            environ={"STATE_DIRECTORY": str(tmp_path / "state" / unit)},
+        )
 
     return start
 
@@ -46,7 +53,14 @@ def serve(systemd, tmp_path):
 @pytest.mark.parametrize("caught", ["", "/caught"])
 def test_each_kind_has_its_line_once(serve, caught):
     life = serve()
-    for path in ("/read-only/a", "/read-only/b/c", "/own-fault", "/privileged", "/privileged", "/read-only/a"):
+    for path in (
+        "/read-only/a",
+        "/read-only/b/c",
+        "/own-fault",
+        "/privileged",
+        "/privileged",
+        "/read-only/a",
+    ):
         assert visit(life.address, caught + path).status == 500
     life.until(lambda: life.log.count("Traceback") == 6, "not logged")
     assert life.log.count(READ_ONLY) == 1

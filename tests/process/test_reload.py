@@ -1,7 +1,9 @@
-"""Reloading: another generation beside the old one, in which it is known whether it lives before anybody notices.
+"""Reloading: another generation beside the old one, in which it is known whether it
+lives before anybody notices.
 
-The command that systemd runs for `systemctl reload` says how it went; whatever keeps the new generation from serving leaves the old one
-untouched. Apps are written anew under the eyes of a crowd that loses nothing.
+The command that systemd runs for `systemctl reload` says how it went; whatever keeps
+the new generation from serving leaves the old one untouched. Apps are written anew
+under the eyes of a crowd that loses nothing.
 """
 
 import contextlib
@@ -50,20 +52,29 @@ class Site:
     def __init__(self, systemd, place, environ=None, **settings):
         self.code = place / "app.py"
         self.file = place / "site.toml"
-        self.settings = {"app": "app", "directory": str(place), "idle_timeout": 60, "workers": 2} | settings
+        self.settings = {
+            "app": "app",
+            "directory": str(place),
+            "idle_timeout": 60,
+            "workers": 2,
+        } | settings
         self.write("first")
         self.configure()
         self.life = systemd(None, arguments=["--config", str(self.file)], environ=environ)
 
     def write(self, text, more=""):
-        """Never of the size it had: byte code is told from its source by time, in seconds, and size."""
+        """Never of the size it had: byte code is told from its source by time, in
+        seconds, and size.
+        """
         size = self.code.stat().st_size if self.code.exists() else 0
         source = APP % text + more
         self.code.write_text(source + ("#\n" if len(source) == size else ""))
 
     def configure(self, **settings):
         self.settings |= settings
-        self.file.write_text("".join(f"{name} = {value!r}\n" for name, value in self.settings.items()))
+        self.file.write_text(
+            "".join(f"{name} = {value!r}\n" for name, value in self.settings.items())
+        )
 
     def text(self):
         return visit(self.life.address).text
@@ -81,7 +92,9 @@ class Site:
 
     def settled(self):
         """Nobody is there any more but one generation."""
-        self.life.until(lambda: len(children(self.life.run.pid)) == 1, "an old generation is still there")
+        self.life.until(
+            lambda: len(children(self.life.run.pid)) == 1, "an old generation is still there"
+        )
         return self.complete()
 
     def status(self):
@@ -103,7 +116,9 @@ def site(systemd, tmp_path):
 
 
 def said(command):
-    """Wait for it; returns its exit status and what it has said, less the time and the pid."""
+    """Wait for it; returns its exit status and what it has said, less the time and the
+    pid.
+    """
     output, _ = command.communicate(timeout=20)
     return command.returncode, re.sub(r"^\S+ \[\d+ reload\] ", "", output)
 
@@ -127,7 +142,14 @@ def test_systemd_is_told_when_it_begins_and_when_it_ends(site):
     here.life.until(lambda: here.life.run.told("READY") == ["1", "1"], "it is not ready again")
     told = [(name, value) for _, name, value in here.life.run.notes if name != "STATUS"]
     names = [name for name, _ in told]
-    assert names == ["EXTEND_TIMEOUT_USEC", "READY", "RELOADING", "MONOTONIC_USEC", "EXTEND_TIMEOUT_USEC", "READY"]
+    assert names == [
+        "EXTEND_TIMEOUT_USEC",
+        "READY",
+        "RELOADING",
+        "MONOTONIC_USEC",
+        "EXTEND_TIMEOUT_USEC",
+        "READY",
+    ]
     assert before <= int(dict(told)["MONOTONIC_USEC"]) <= time.monotonic_ns() // 1000
     assert any("loading another generation" in text for text in here.life.run.told("STATUS"))
     # Who has run the command knows.
@@ -205,26 +227,40 @@ def test_the_zygote_of_the_new_one_is_killed(site):
 
 
 def test_a_worker_whose_zygote_is_killed_as_it_forks_is_not_left_behind(site):
-    """Nobody has heard of it: it would serve what could not take over, in a slot of the scoreboard that is another's."""
+    """Nobody has heard of it: it would serve what could not take over, in a slot of the
+    scoreboard that is another's.
+    """
     here = site()
     before = {each.pid for each in members(here.life.run.pid)}
-    here.write("another", "import os\nos.register_at_fork(after_in_parent=lambda: os.kill(os.getpid(), 9))\n")
+    here.write(
+        "another",
+        "import os\nos.register_at_fork(after_in_parent=lambda: os.kill(os.getpid(), 9))\n",
+    )
     assert said(here.life.reload())[0] == 78
-    here.life.until(lambda: {each.pid for each in members(here.life.run.pid)} == before, "somebody is left of what could not take over")
+    here.life.until(
+        lambda: {each.pid for each in members(here.life.run.pid)} == before,
+        "somebody is left of what could not take over",
+    )
     assert here.text() == "first"
 
 
 def test_new_code_packages_and_paths_are_found(site, systemd, tmp_path):
-    """Whatever the Master had in its own path, or looked for in vain, before there was an app to load."""
+    """Whatever the Master had in its own path, or looked for in vain, before there was
+    an app to load.
+    """
     late, early = tmp_path / "late", tmp_path / "early"
     early.mkdir()
     (tmp_path / "app.py").write_text(APP % "first")
-    life = systemd("app", directory=tmp_path, idle_timeout=60, environ={"PYTHONPATH": f"{ROOT}:{early}:{late}"})
+    life = systemd(
+        "app", directory=tmp_path, idle_timeout=60, environ={"PYTHONPATH": f"{ROOT}:{early}:{late}"}
+    )
     assert visit(life.address).text == "first"
     late.mkdir()
     (late / "later.py").write_text("")
     (early / "sooner.py").write_text("WORD = 'one'\n")
-    (tmp_path / "app.py").write_text("import later, sooner\n" + (APP % "second").replace('b"second"', "sooner.WORD.encode()"))
+    (tmp_path / "app.py").write_text(
+        "import later, sooner\n" + (APP % "second").replace('b"second"', "sooner.WORD.encode()")
+    )
     assert said(life.reload()) == (0, "")
     assert visit(life.address).text == "one"
     (early / "sooner.py").write_text("WORD = 'another'\n")
@@ -233,9 +269,13 @@ def test_new_code_packages_and_paths_are_found(site, systemd, tmp_path):
 
 
 def make_venv(place, word):
-    site_packages = place / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
+    site_packages = (
+        place / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
+    )
     site_packages.mkdir(parents=True)
-    (place / "pyvenv.cfg").write_text(f"version = {sys.version_info.major}.{sys.version_info.minor}.0\n")
+    (place / "pyvenv.cfg").write_text(
+        f"version = {sys.version_info.major}.{sys.version_info.minor}.0\n"
+    )
     (site_packages / "dependency.py").write_text(f"WORD = {word!r}\n")
     return site_packages
 
@@ -245,7 +285,9 @@ def test_another_venv_or_what_is_new_in_it(site):
     packages = make_venv(here.code.parent / "blue", "blue 1")
     make_venv(here.code.parent / "green", "green")
     here.configure(venv="blue")
-    here.code.write_text("import dependency\n" + (APP % "x").replace('b"x"', "dependency.WORD.encode()"))
+    here.code.write_text(
+        "import dependency\n" + (APP % "x").replace('b"x"', "dependency.WORD.encode()")
+    )
     for change, word in [
         (lambda: None, "blue 1"),
         (lambda: (packages / "dependency.py").write_text("WORD = 'blue two'\n"), "blue two"),
@@ -299,7 +341,9 @@ def test_while_reloading_both_wait_for_the_newest(site, lives):
 
 
 def test_who_has_got_a_new_one_is_not_told_of_the_next(site):
-    """An old worker that is busy with its only thread cannot say that it has stopped accepting, so the first waits a little."""
+    """An old worker that is busy with its only thread cannot say that it has stopped
+    accepting, so the first waits a little.
+    """
     here = site(workers=1, threads=1)
     with here.life.visitor_under_way("/2") as busy:
         here.write("second")
@@ -314,7 +358,9 @@ def test_who_has_got_a_new_one_is_not_told_of_the_next(site):
 
 
 def test_somebody_elses_at_the_same_time(site):
-    """With Type=notify-reload and ExecReload= systemd sends a signal and runs the command."""
+    """With Type=notify-reload and ExecReload= systemd sends a signal and runs the
+    command.
+    """
     here = site()
     for number in range(5):
         here.write(f"version {number}")
@@ -332,7 +378,10 @@ def test_while_failing_it_is_another_try(systemd, tmp_path):
     with Crowd(here.life.address, count=1, pause=0.01) as crowd:
         here.life.until(lambda: crowd.answers, "nobody is answered")
         status, output = said(here.life.reload())
-        assert (status, output) == (78, "error: failed: ModuleNotFoundError: No module named 'blgo'\n")
+        assert (status, output) == (
+            78,
+            "error: failed: ModuleNotFoundError: No module named 'blgo'\n",
+        )
         here.write("mended")
         assert said(here.life.reload()) == (0, "")
         assert here.text() == "mended"
@@ -350,7 +399,9 @@ def test_the_old_one_breaks_meanwhile(site):
     for deaths in range(1, 4):
         [victim] = here.complete()
         os.kill(victim, signal.SIGKILL)
-        here.life.until(lambda deaths=deaths: here.life.log.count("was killed by SIGKILL") == deaths, "it lives")
+        here.life.until(
+            lambda deaths=deaths: here.life.log.count("was killed by SIGKILL") == deaths, "it lives"
+        )
     here.life.until_logged("failing: the workers die as soon as they are started")
     assert visit(here.life.address).status == 503
     here.code.with_name("go").touch()
@@ -384,7 +435,10 @@ def test_while_it_stops_the_next_start_has_it(site, when):
         here.life.signal(signal.SIGTERM)
         here.life.until(lambda: here.life.run.told("STOPPING"), "it does not stop")
         status, output = said(command or here.life.reload())
-        assert (status, output) == (69, "error: failed: it is leaving; the next start will load what is there then\n")
+        assert (status, output) == (
+            69,
+            "error: failed: it is leaving; the next start will load what is there then\n",
+        )
         assert busy.answer().text == "first"
         names = [name for _, name, _ in here.life.run.notes]
         assert "READY" not in names[names.index("STOPPING") :]
@@ -410,7 +464,10 @@ def test_there_is_no_master(site):
     here = site(idle_timeout=0.5)
     here.life.until_asleep(1)
     status, output = said(here.life.reload())
-    assert (status, output) == (69, f"error: failed: the Master, pid {here.life.run.pid}, cannot be asked: Connection refused\n")
+    assert (status, output) == (
+        69,
+        f"error: failed: the Master, pid {here.life.run.pid}, cannot be asked: Connection refused\n",
+    )
 
 
 # What is left of the old one
@@ -432,7 +489,9 @@ def test_it_finishes_what_it_has_accepted_however_long_that_takes(site):
 
 
 def test_it_is_not_held_by_the_app_for_ever(site):
-    """stay_awake() in a thread that never ends: each reload would leave a generation behind."""
+    """stay_awake() in a thread that never ends: each reload would leave a generation
+    behind.
+    """
     here = site(graceful_timeout=0.3)
     hold = "import threading, spyglass\nheld = spyglass.stay_awake()\nos.register_at_fork(after_in_child=held.__enter__)\n"
     for number in range(2):
@@ -440,7 +499,9 @@ def test_it_is_not_held_by_the_app_for_ever(site):
         assert said(here.life.reload()) == (0, "")
         assert here.text() == f"version {number}"
         here.settled()
-    assert here.life.log.count("though the app wants to stay awake") == 2  # the workers of the first of these two
+    assert (
+        here.life.log.count("though the app wants to stay awake") == 2
+    )  # the workers of the first of these two
 
 
 def test_a_stop_cuts_what_a_reload_does_not(site):
@@ -453,8 +514,12 @@ def test_a_stop_cuts_what_a_reload_does_not(site):
 
 
 def test_there_is_an_end_to_old_generations_that_go_on(site, tmp_path):
-    """Each waits for somebody; the scoreboard has room for so many workers. (For a handful here.)"""
-    (tmp_path / "sitecustomize.py").write_text("import spyglass.master.main\nspyglass.master._SLOTS = 7\n")
+    """Each waits for somebody; the scoreboard has room for so many workers. (For a
+    handful here.)
+    """
+    (tmp_path / "sitecustomize.py").write_text(
+        "import spyglass.master.main\nspyglass.master._SLOTS = 7\n"
+    )
     here = site(environ={"PYTHONPATH": f"{tmp_path}:{ROOT}"})
     with contextlib.ExitStack() as visitors:
         while True:
@@ -463,7 +528,10 @@ def test_there_is_an_end_to_old_generations_that_go_on(site, tmp_path):
             status, output = said(here.life.reload())
             if status:
                 break
-        assert (status, output) == (78, "error: failed: too many workers of earlier generations still have somebody to serve\n")
+        assert (status, output) == (
+            78,
+            "error: failed: too many workers of earlier generations still have somebody to serve\n",
+        )
         assert here.text() in ("first", "another")
         assert len(children(here.life.run.pid)) > 1
         for worker in set(workers(here.life.run.pid)):
@@ -478,7 +546,9 @@ def descriptors(pid):
 
 
 def test_nothing_is_left_in_the_master(site):
-    """Not even where an app has forked a process that lives on with all descriptors it was forked with."""
+    """Not even where an app has forked a process that lives on with all descriptors it
+    was forked with.
+    """
     here = site()
     fork = "import os, time\nif not os.fork():\n    open('child', 'w').write(str(os.getpid()))\n    time.sleep(3600)\n"
     counts, forked = [], []
@@ -486,11 +556,16 @@ def test_nothing_is_left_in_the_master(site):
     for number in range(4):
         here.write(f"version {number}", fork)
         assert said(here.life.reload()) == (0, "")
-        here.life.until(lambda: len(children(here.life.run.pid)) == 1, "the old generation is still there")
+        here.life.until(
+            lambda: len(children(here.life.run.pid)) == 1, "the old generation is still there"
+        )
         here.life.until(lambda: child.exists() and child.read_text(), "it has not forked")
         forked.append(int(child.read_text()))
         child.unlink()
         counts.append(descriptors(here.life.run.pid))
-        here.life.until(lambda: descriptors(here.life.run.pid) == counts[0], f"there are more and more: {counts}")
+        here.life.until(
+            lambda: descriptors(here.life.run.pid) == counts[0],
+            f"there are more and more: {counts}",
+        )
     for pid in forked:
         os.kill(pid, signal.SIGKILL)

@@ -1,4 +1,6 @@
-"""Apps that put something else in the place of what Python gives, as logging recipes, gevent and eventlet do: they are served, or told why not."""
+"""Apps that put something else in the place of what Python gives, as logging recipes,
+gevent and eventlet do: they are served, or told why not.
+"""
 
 import subprocess
 
@@ -44,7 +46,15 @@ TOLD = "the app has replaced Python's threads (app), and such threads do not run
 def test_what_an_app_has_replaced_is_replaced_for_the_app(systemd, tmp_path, name, preload):
     (tmp_path / "app.py").write_text(APP + REPLACED[name])
     words = [] if preload else ["--no-preload"]
-    life = systemd("app:app", directory=tmp_path, workers=1, threads=2, idle_timeout=60, graceful_timeout=5, arguments=words)
+    life = systemd(
+        "app:app",
+        directory=tmp_path,
+        workers=1,
+        threads=2,
+        idle_timeout=60,
+        graceful_timeout=5,
+        arguments=words,
+    )
     assert visit(life.address).text == "hello"
     with Visitor(life.address) as slow:
         slow.send("/slow")
@@ -64,24 +74,42 @@ def test_what_an_app_has_replaced_is_replaced_for_the_app(systemd, tmp_path, nam
 
 @pytest.mark.parametrize("preload", [True, False], ids=["preloaded", "in each worker"])
 @pytest.mark.parametrize("where", ["", "def post_fork():\n    "], ids=["import", "post_fork"])
-def test_an_app_whose_threads_would_not_run_is_told_at_once(systemd, tmp_path, pycache, where, preload):
-    (tmp_path / "app.py").write_text(APP + where + THREADS.replace("\n", "\n    " if where else "\n", 1))
+def test_an_app_whose_threads_would_not_run_is_told_at_once(
+    systemd, tmp_path, pycache, where, preload
+):
+    (tmp_path / "app.py").write_text(
+        APP + where + THREADS.replace("\n", "\n    " if where else "\n", 1)
+    )
     words = [] if preload else ["--no-preload"]
     life = systemd("app:app", directory=tmp_path, workers=1, arguments=words)
     answer = visit(life.address)
     assert answer.status == 503
-    life.until(lambda: any(TOLD in status for status in life.run.told("STATUS")), "systemd was not told")
+    life.until(
+        lambda: any(TOLD in status for status in life.run.told("STATUS")), "systemd was not told"
+    )
     command = NOT_ROOT + spyglass("check", "app:app", "--directory", str(tmp_path), *words)
-    done = subprocess.run(command, env=server_environ(pycache), capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        command, env=server_environ(pycache), capture_output=True, text=True, timeout=60
+    )
     assert (done.returncode, TOLD in done.stderr) == (78, True)
 
 
 def test_an_app_that_leaves_a_worker_nothing_is_told_by_check_as_well(systemd, tmp_path, pycache):
     """Whatever it takes away: that it has loaded does not mean that it is served."""
-    (tmp_path / "app.py").write_text(APP + "import spyglass.worker.acceptor\nspyglass.worker.reception.select.epoll = gone\n")
+    (tmp_path / "app.py").write_text(
+        APP + "import spyglass.worker.acceptor\nspyglass.worker.reception.select.epoll = gone\n"
+    )
     life = systemd("app:app", directory=tmp_path, workers=1)
     assert visit(life.address).status == 503
     told = "no worker can work beside this app, which may have replaced a part of the standard library: RuntimeError: not for you"
-    life.until(lambda: any(told in status for status in life.run.told("STATUS")), "systemd was not told")
-    done = subprocess.run(NOT_ROOT + spyglass("check", "app:app", "--directory", str(tmp_path)), env=server_environ(pycache), capture_output=True, text=True, timeout=60)
+    life.until(
+        lambda: any(told in status for status in life.run.told("STATUS")), "systemd was not told"
+    )
+    done = subprocess.run(
+        NOT_ROOT + spyglass("check", "app:app", "--directory", str(tmp_path)),
+        env=server_environ(pycache),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert (done.returncode, told in done.stderr) == (78, True)

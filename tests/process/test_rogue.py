@@ -1,6 +1,8 @@
-"""Apps that do to their worker what they should not: it costs that worker and what it had in hand, and everything can still leave.
+"""Apps that do to their worker what they should not: it costs that worker and what it
+had in hand, and everything can still leave.
 
-Forks are in test_forks.py, descriptors in test_descriptors.py, calls that do not end in test_killed.py and test_watchdog.py.
+Forks are in test_forks.py, descriptors in test_descriptors.py, calls that do not end in
+test_killed.py and test_watchdog.py.
 """
 
 import errno
@@ -48,11 +50,15 @@ def test_a_death_is_one_line_and_costs_who_asked_for_it(systemd, target, ends):
     assert int(visit(life.address, "/pid").text) != worker
     line = rf"master\] {ends % worker} after \d+\.\d s and 1 request; 1 connection open$"
     assert len(re.findall(line, life.log, re.M)) == 1, life.log
-    assert ("Fatal Python error: Segmentation fault" in life.log and "in string_at" in life.log) == (target == "/segfault")
+    assert (
+        "Fatal Python error: Segmentation fault" in life.log and "in string_at" in life.log
+    ) == (target == "/segfault")
 
 
 def test_a_page_that_crashes_whenever_it_is_asked_for_does_not_end_those_beside_it(systemd):
-    """Three such deaths in a row used to be taken for an app that cannot live; and then all of it was killed."""
+    """Three such deaths in a row used to be taken for an app that cannot live; and then
+    all of it was killed.
+    """
     life = systemd("rogue:app", idle_timeout=60, workers=2, threads=1)
     until_workers(life, 2)
     with life.visitor_under_way("/sleep/3") as long:
@@ -78,7 +84,9 @@ def test_processes_have_run_out_and_one_worker_lives(systemd, tmp_path):
         until_workers(life, 2)
     assert len(crowd.lost) <= 1  # whom the first had in its hands
     assert crowd.statuses() == {200}
-    assert life.log.count("cannot fork a worker") == life.log.count("workers can be forked again") == 1
+    assert (
+        life.log.count("cannot fork a worker") == life.log.count("workers can be forked again") == 1
+    )
 
 
 def test_processes_have_run_out_and_nobody_lives(systemd, tmp_path):
@@ -87,20 +95,31 @@ def test_processes_have_run_out_and_nobody_lives(systemd, tmp_path):
     answer = visit(life.address)
     assert answer.status == 503
     assert answer.seconds < 8
-    assert life.run.told("STATUS")[-1] == "failing: cannot fork a worker: Resource temporarily unavailable"
+    assert (
+        life.run.told("STATUS")[-1]
+        == "failing: cannot fork a worker: Resource temporarily unavailable"
+    )
     (tmp_path / "full").unlink()
     life.until(lambda: visit(life.address).status == 200, "it does not recover")
     assert len(life.runs) == 1
 
 
 def full_machine(systemd, tmp_path, **settings):
-    """Serves, on a machine that has no process to give once a worker has died; its zygote is told so as long as a file "full" is there."""
+    """Serves, on a machine that has no process to give once a worker has died; its
+    zygote is told so as long as a file "full" is there.
+    """
     refusal = f"OSError({errno.EAGAIN}, os.strerror({errno.EAGAIN}))"
     # The zygote's own os: an app that replaces os.fork() does that for itself.
     source = f"import os\nfrom spyglass.zygote import main as zygote\nfork = zygote.os.fork\ndef full():\n    if os.path.exists('full'):\n        raise {refusal}\n"
     source += "    return fork()\nzygote.os.fork = full\n"
     (tmp_path / "app.py").write_text(f"{source}import plain\napp = plain.app\n")
-    life = systemd("app:app", directory=tmp_path, idle_timeout=60, environ={"PYTHONPATH": f"{ROOT}:{APPS}"}, **settings)
+    life = systemd(
+        "app:app",
+        directory=tmp_path,
+        idle_timeout=60,
+        environ={"PYTHONPATH": f"{ROOT}:{APPS}"},
+        **settings,
+    )
     until_workers(life, settings["workers"])
     (tmp_path / "full").touch()
     return life
@@ -125,7 +144,10 @@ def test_whatever_it_does_to_signals_everybody_can_leave(systemd, target):
 def test_and_a_call_that_takes_too_long_is_ended(systemd):
     life = systemd("rogue:app", idle_timeout=60, workers=1, threads=1, request_timeout=0.5)
     assert visit(life.address, "/block").status == 200
-    with life.visitor_under_way("/sleep/60") as stuck, pytest.raises(Lost, match="closed without an answer|reset"):
+    with (
+        life.visitor_under_way("/sleep/60") as stuck,
+        pytest.raises(Lost, match="closed without an answer|reset"),
+    ):
         stuck.answer()
     assert visit(life.address).status == 200
     life.until_logged("was killed by SIGKILL")

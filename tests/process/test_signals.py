@@ -1,4 +1,6 @@
-"""What the Master does when it is told to: drain and leave, at once, more workers, fewer, again from the start, explain itself."""
+"""What the Master does when it is told to: drain and leave, at once, more workers,
+fewer, again from the start, explain itself.
+"""
 
 import os
 import re
@@ -88,14 +90,18 @@ def test_what_has_not_ended_after_graceful_timeout_is_cut(systemd):
 
 
 @pytest.mark.parametrize("everybody", [False, True], ids=["the Master", "the whole group"])
-def test_told_to_stop_while_the_app_loads_it_leaves_at_once_and_the_visitor_waits_for_the_next(systemd, tmp_path, everybody):
+def test_told_to_stop_while_the_app_loads_it_leaves_at_once_and_the_visitor_waits_for_the_next(
+    systemd, tmp_path, everybody
+):
     app = tmp_path / "app.py"
     app.write_text("import pathlib, time\npathlib.Path('hangs').touch()\ntime.sleep(3600)\n")
     life = systemd("app", directory=tmp_path, idle_timeout=60)
     with Visitor(life.address) as early:
         early.send()
         life.until((tmp_path / "hangs").exists, "not loading")
-        app.write_text("def app(environ, start_response):\n    start_response('200 OK', [])\n    return [b'mended']\n")
+        app.write_text(
+            "def app(environ, start_response):\n    start_response('200 OK', [])\n    return [b'mended']\n"
+        )
         (life.signal_all if everybody else life.signal)(signal.SIGTERM)
         assert early.answer().text == "mended"
     assert [run.status for run in life.runs] == [0, None]
@@ -106,7 +112,9 @@ def test_stopping_the_whole_group_under_load_loses_nothing(systemd):
     life = systemd(idle_timeout=60, workers=2)
     with Crowd(life.address, "/sleep/0.02", count=6) as crowd:
         for stops in range(1, 6):
-            life.until(lambda stops=stops: len(life.runs) == stops and life.run.told("READY"), "not ready")
+            life.until(
+                lambda stops=stops: len(life.runs) == stops and life.run.told("READY"), "not ready"
+            )
             count = len(crowd.answers)
             life.until(lambda count=count: len(crowd.answers) > count + 20, "nobody is served")
             life.signal_all(signal.SIGTERM)
@@ -118,7 +126,8 @@ def test_stopping_the_whole_group_under_load_loses_nothing(systemd):
     assert max(answer.seconds for answer in crowd.answers) < 5
 
 
-# In the place of an interpreter that takes long over its own end, when it has taken the handlers of all signals back (Py_FinalizeEx).
+# In the place of an interpreter that takes long over its own end, when it has taken the
+# handlers of all signals back (Py_FinalizeEx).
 SLOW_TO_CLEAR_AWAY = """
 import atexit, os, signal, time
 @atexit.register
@@ -160,7 +169,15 @@ def test_ttin_and_ttou_change_the_number_of_workers(systemd):
 
     becomes(2)
     with Crowd(life.address, count=2) as crowd:
-        for number, count in [("TTIN", 3), ("TTIN", 4), ("TTOU", 3), ("TTOU", 2), ("TTOU", 1), ("TTOU", 1), ("TTIN", 2)]:
+        for number, count in [
+            ("TTIN", 3),
+            ("TTIN", 4),
+            ("TTOU", 3),
+            ("TTOU", 2),
+            ("TTOU", 1),
+            ("TTOU", 1),
+            ("TTIN", 2),
+        ]:
             life.signal(signal.Signals[f"SIG{number}"])
             becomes(count)
     assert crowd.lost == []
@@ -168,7 +185,9 @@ def test_ttin_and_ttou_change_the_number_of_workers(systemd):
 
 
 def test_who_wakes_can_be_told_of_more_workers(systemd, tmp_path):
-    """Else one who asks for one more, and then for one less, might have one less than before."""
+    """Else one who asks for one more, and then for one less, might have one less than
+    before.
+    """
     (tmp_path / "app.py").write_text(
         "import pathlib, time\nwhile not pathlib.Path('go').exists():\n    time.sleep(0.01)\n"
         "def app(environ, start_response):\n    start_response('200 OK', [])\n    return [b'hello']\n"
@@ -176,7 +195,10 @@ def test_who_wakes_can_be_told_of_more_workers(systemd, tmp_path):
     life = systemd("app", directory=tmp_path, idle_timeout=60, workers=2)
     with Visitor(life.address) as early:
         early.send()
-        life.until(lambda: life.runs and any("waking" in status for status in life.run.told("STATUS")), "it does not wake")
+        life.until(
+            lambda: life.runs and any("waking" in status for status in life.run.told("STATUS")),
+            "it does not wake",
+        )
         life.signal(signal.SIGTTIN)
         life.until_logged("SIGTTIN: 3 workers from now on")
         (tmp_path / "go").touch()
@@ -203,7 +225,9 @@ def test_hup_loads_the_app_afresh_beside_the_old_one(systemd, tmp_path):
         life.signal(signal.SIGHUP)
         life.until(lambda: visit(life.address).text == "another", "the old code still answers")
         assert slow.answer().text == "old"
-        life.until(lambda: not set(before) & set(workers(life.run.pid)), "old workers are still there")
+        life.until(
+            lambda: not set(before) & set(workers(life.run.pid)), "old workers are still there"
+        )
     assert crowd.lost == []
     assert crowd.statuses() == {200}
     assert len(life.runs) == 1
@@ -211,14 +235,18 @@ def test_hup_loads_the_app_afresh_beside_the_old_one(systemd, tmp_path):
 
 def test_hup_with_a_broken_app_leaves_the_old_one_serving(systemd, tmp_path):
     app = tmp_path / "app.py"
-    app.write_text("def app(environ, start_response):\n    start_response('200 OK', [])\n    return [b'old']\n")
+    app.write_text(
+        "def app(environ, start_response):\n    start_response('200 OK', [])\n    return [b'old']\n"
+    )
     life = systemd("app", directory=tmp_path, idle_timeout=0.5)
     assert visit(life.address).text == "old"
     life.until(lambda: len(workers(life.run.pid)) == 2, "there are not 2 workers")
     before = workers(life.run.pid)
     app.write_text("import blgo\n")
     life.signal(signal.SIGHUP)
-    life.until_logged("reload failed, the old generation goes on: ModuleNotFoundError: No module named 'blgo'")
+    life.until_logged(
+        "reload failed, the old generation goes on: ModuleNotFoundError: No module named 'blgo'"
+    )
     assert visit(life.address).text == "old"
     assert workers(life.run.pid) == before
     life.until_asleep(1)
@@ -230,9 +258,19 @@ def test_usr2_writes_tracebacks_and_nobody_dies(systemd):
     with life.visitor_under_way("/sleep/1") as busy:
         before = workers(life.run.pid)
         life.signal(signal.SIGUSR2)
-        # One of the Master, one of each worker, and what the app is doing is among them.
-        life.until(lambda: len(re.findall(r"^\w+ thread 0x\w+ \(most recent call first\):$", life.log, re.M)) == 3, "not three tracebacks")
-        life.until(lambda: re.search(r'^  File ".*plain\.py", line \d+ in sleep$', life.log, re.M), "the app is not in them")
+        # One of the Master, one of each worker, and what the app is doing is among
+        # them.
+        life.until(
+            lambda: (
+                len(re.findall(r"^\w+ thread 0x\w+ \(most recent call first\):$", life.log, re.M))
+                == 3
+            ),
+            "not three tracebacks",
+        )
+        life.until(
+            lambda: re.search(r'^  File ".*plain\.py", line \d+ in sleep$', life.log, re.M),
+            "the app is not in them",
+        )
         assert busy.answer().text == "slept"
     assert visit(life.address).status == 200
     assert workers(life.run.pid) == before

@@ -1,4 +1,6 @@
-"""An app that works in the background: it is not left, and at a stop it gets the time that there is."""
+"""An app that works in the background: it is not left, and at a stop it gets the time
+that there is.
+"""
 
 import os
 import signal
@@ -15,16 +17,24 @@ WORK = 1.2
 
 @pytest.fixture
 def busy(systemd, tmp_path):
-    """busy(**settings) -> a FakeSystemd that serves the app `busy`, which tells in tmp_path what it does."""
+    """busy(**settings) -> a FakeSystemd that serves the app `busy`, which tells in
+    tmp_path what it does.
+    """
 
     def start(environ=None, **settings):
-        return systemd("busy:app", environ={"WORKED": str(tmp_path)} | (environ or {}), **{"idle_timeout": IDLE, "workers": 2} | settings)
+        return systemd(
+            "busy:app",
+            environ={"WORKED": str(tmp_path)} | (environ or {}),
+            **{"idle_timeout": IDLE, "workers": 2} | settings,
+        )
 
     return start
 
 
 def marks(place, what):
-    return {int(path.name.rpartition("-")[2]): path.stat().st_mtime for path in place.glob(f"{what}-*")}
+    return {
+        int(path.name.rpartition("-")[2]): path.stat().st_mtime for path in place.glob(f"{what}-*")
+    }
 
 
 def left_at(run):
@@ -41,7 +51,9 @@ def test_it_stays_awake_while_a_thread_works_and_then_leaves(busy, tmp_path):
     # Quiet is counted from the end of the work, and not longer than told.
     assert IDLE - 0.02 <= left_at(life.run) - ended < IDLE + 1
     assert life.run.status == 0
-    assert any(status.endswith(f"; stays awake: work of {WORK} s") for status in life.run.told("STATUS"))
+    assert any(
+        status.endswith(f"; stays awake: work of {WORK} s") for status in life.run.told("STATUS")
+    )
 
 
 def test_a_thread_of_the_zygote_counts(busy, tmp_path):
@@ -87,7 +99,10 @@ def test_but_no_longer_than_graceful_timeout(busy, tmp_path, environ):
     life.signal(signal.SIGTERM)
     life.until(lambda: life.run.ended, "it has not left", 8)
     assert 0.5 <= life.run.ended - told < 4
-    assert life.log.count("leaving after 0.5 s (graceful_timeout) though the app wants to stay awake") == 1
+    assert (
+        life.log.count("leaving after 0.5 s (graceful_timeout) though the app wants to stay awake")
+        == 1
+    )
     assert life.run.status == 0
     assert not marks(tmp_path, "ended")
 

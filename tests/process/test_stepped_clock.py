@@ -1,4 +1,6 @@
-"""The wall clock is stepped, by an hour and back by years: nothing that is decided by a clock is decided by that one."""
+"""The wall clock is stepped, by an hour and back by years: nothing that is decided by a
+clock is decided by that one.
+"""
 
 import email.utils
 import itertools
@@ -37,13 +39,24 @@ def date(answer):
 
 
 def test_who_serves_goes_on_and_shows_the_new_time(systemd, clock):
-    limits = dict(idle_timeout=1, request_timeout=2, header_timeout=1.5, keepalive_timeout=0.9, body_timeout=1.5, start_timeout=5)
+    limits = dict(
+        idle_timeout=1,
+        request_timeout=2,
+        header_timeout=1.5,
+        keepalive_timeout=0.9,
+        body_timeout=1.5,
+        start_timeout=5,
+    )
     life = systemd(workers=2, environ=clock.environ, **limits)
     assert abs(date(visit(life.address))) < 2
     life.until(lambda: len(workers(life.run.pid)) == 2, "there are not two workers")
     before = workers(life.run.pid)
     for seconds in STEPS:
-        with life.visitor_under_way("/sleep/1.2") as busy, Visitor(life.address) as slow, Visitor(life.address) as kept:
+        with (
+            life.visitor_under_way("/sleep/1.2") as busy,
+            Visitor(life.address) as slow,
+            Visitor(life.address) as kept,
+        ):
             slow.sock.sendall(b"GET / HTTP/1.1\r\n")
             assert kept.ask(keep=True).status == 200
             clock.step(seconds)
@@ -52,7 +65,10 @@ def test_who_serves_goes_on_and_shows_the_new_time(systemd, clock):
             slow.sock.sendall(b"Host: test\r\n\r\n")
             assert slow.answer().status == 200
             assert busy.answer().text == "slept"
-        life.until(lambda seconds=seconds: abs(date(visit(life.address)) - seconds) < 2, "the Date is not that of the clock")
+        life.until(
+            lambda seconds=seconds: abs(date(visit(life.address)) - seconds) < 2,
+            "the Date is not that of the clock",
+        )
     assert workers(life.run.pid) == before
     began = time.monotonic()
     life.until_asleep(1)
@@ -61,7 +77,9 @@ def test_who_serves_goes_on_and_shows_the_new_time(systemd, clock):
     assert len(life.runs) == 1
 
 
-def test_who_fails_tries_again_as_often_as_ever_and_notices_what_was_mended(systemd, clock, tmp_path):
+def test_who_fails_tries_again_as_often_as_ever_and_notices_what_was_mended(
+    systemd, clock, tmp_path
+):
     app = tmp_path / "app.py"
     app.write_text("import blgo\n")
     life = systemd("app:app", directory=tmp_path, idle_timeout=60, environ=clock.environ)
@@ -75,9 +93,13 @@ def test_who_fails_tries_again_as_often_as_ever_and_notices_what_was_mended(syst
             assert life.log.count("still failing") - tries <= 3
             assert cpu_seconds(life.run.pid) - used < 0.5
         assert abs(date(crowd.answers[-1]) - STEPS[-1]) < 3
-        app.write_text("def app(environ, start_response):\n    start_response('200 OK', [])\n    return [b'mended']\n")
+        app.write_text(
+            "def app(environ, start_response):\n    start_response('200 OK', [])\n    return [b'mended']\n"
+        )
         began = time.monotonic()
         life.until(lambda: crowd.answers[-1].status == 200, "the mending was not noticed")
         assert time.monotonic() - began < 3
     assert crowd.lost == []
-    assert [status for status, _ in itertools.groupby(answer.status for answer in crowd.answers)] == [503, 200]
+    assert [
+        status for status, _ in itertools.groupby(answer.status for answer in crowd.answers)
+    ] == [503, 200]

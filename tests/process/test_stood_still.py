@@ -1,6 +1,8 @@
-"""All of it stands still for longer than any of its limits (SIGSTOP, `systemctl freeze`, a virtual machine): when it goes on, nobody is late.
+"""All of it stands still for longer than any of its limits (SIGSTOP, `systemctl
+freeze`, a virtual machine): when it goes on, nobody is late.
 
-For the connections of a worker see test_frozen.py; here it is what the Master measures, of the others and for itself.
+For the connections of a worker see test_frozen.py; here it is what the Master measures,
+of the others and for itself.
 """
 
 import os
@@ -31,16 +33,30 @@ def all_stopped(*lives):
 
 
 def test_nobody_is_late_who_had_no_time(systemd, tmp_path):
-    """A call, an import, a drain, and a client in the middle of a head; all at the same time, for it is time that it takes."""
+    """A call, an import, a drain, and a client in the middle of a head; all at the same
+    time, for it is time that it takes.
+    """
     steps = f"for _ in range(15):\n    time.sleep({USED / 15})\n"
-    (tmp_path / "slow.py").write_text(f"import time, pathlib\npathlib.Path('begun').touch()\n{steps}import plain\napp = plain.app\n")
+    (tmp_path / "slow.py").write_text(
+        f"import time, pathlib\npathlib.Path('begun').touch()\n{steps}import plain\napp = plain.app\n"
+    )
     call = systemd(idle_timeout=1, workers=1, request_timeout=LIMIT)
-    load = systemd("slow:app", directory=tmp_path, idle_timeout=60, start_timeout=LIMIT, environ={"PYTHONPATH": f"{ROOT}:{APPS}"})
+    load = systemd(
+        "slow:app",
+        directory=tmp_path,
+        idle_timeout=60,
+        start_timeout=LIMIT,
+        environ={"PYTHONPATH": f"{ROOT}:{APPS}"},
+    )
     stop = systemd(idle_timeout=60, workers=1, threads=4, graceful_timeout=LIMIT)
     with Visitor(load.address) as waiting:
         waiting.send()
         load.until((tmp_path / "begun").exists, "it is not being loaded")
-        with call.visitor_under_way(f"/steps/{USED}") as caller, Visitor(call.address) as slow, stop.visitor_under_way(f"/steps/{USED}") as last:
+        with (
+            call.visitor_under_way(f"/steps/{USED}") as caller,
+            Visitor(call.address) as slow,
+            stop.visitor_under_way(f"/steps/{USED}") as last,
+        ):
             slow.sock.sendall(b"GET / HTTP/1.1\r\n")
             time.sleep(USED / 5)
             stop.signal(signal.SIGTERM)
@@ -63,8 +79,13 @@ def test_nobody_is_late_who_had_no_time(systemd, tmp_path):
 def test_a_worker_alone(systemd):
     """Others serve meanwhile; what it has in hand goes on where it was."""
     life = systemd(idle_timeout=60, workers=2, request_timeout=LIMIT)
-    with life.visitor_under_way("/steps/0.3") as caller, Crowd(life.address, "/pid", count=2, pause=0.01) as crowd:
-        life.until(lambda: len(workers(life.run.pid)) == 2 and len(crowd.answers) > 20, "nobody is served")
+    with (
+        life.visitor_under_way("/steps/0.3") as caller,
+        Crowd(life.address, "/pid", count=2, pause=0.01) as crowd,
+    ):
+        life.until(
+            lambda: len(workers(life.run.pid)) == 2 and len(crowd.answers) > 20, "nobody is served"
+        )
         others = {int(answer.text) for answer in crowd.answers[-10:]}
         before = workers(life.run.pid)
         [victim] = [pid for pid in before if pid not in others] or before[:1]

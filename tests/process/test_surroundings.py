@@ -1,4 +1,6 @@
-"""What an app finds around it, what it is spared, and what happens when the machine or a setting gives no more."""
+"""What an app finds around it, what it is spared, and what happens when the machine or
+a setting gives no more.
+"""
 
 import json
 import os
@@ -10,7 +12,14 @@ import pytest
 from .processes import children, cpu_seconds, members, no_descriptors, workers
 from .visitor import Crowd, Visitor, visit
 
-OURS = {"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"}
+OURS = {
+    "LISTEN_PID",
+    "LISTEN_FDS",
+    "LISTEN_FDNAMES",
+    "NOTIFY_SOCKET",
+    "WATCHDOG_PID",
+    "WATCHDOG_USEC",
+}
 
 
 def test_what_systemd_meant_for_the_master_is_hidden_from_the_app(systemd):
@@ -29,11 +38,29 @@ def test_no_descriptor_of_ours_reaches_a_program_that_the_app_starts(systemd):
 
 
 def test_it_starts_and_serves_without_writing_anything(systemd, tmp_path):
-    """As in a sandbox where all is read-only: not a byte may be written, and there is no home and no place for temporary files."""
-    nowhere = dict.fromkeys(("HOME", "TMPDIR", "TEMP", "TMP", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR", "PYTHONPYCACHEPREFIX"), "/proc/nonexistent")
+    """As in a sandbox where all is read-only: not a byte may be written, and there is
+    no home and no place for temporary files.
+    """
+    nowhere = dict.fromkeys(
+        (
+            "HOME",
+            "TMPDIR",
+            "TEMP",
+            "TMP",
+            "XDG_CACHE_HOME",
+            "XDG_RUNTIME_DIR",
+            "PYTHONPYCACHEPREFIX",
+        ),
+        "/proc/nonexistent",
+    )
     place = tmp_path / "cwd"
     place.mkdir(mode=0o555)
-    life = systemd(idle_timeout=0.5, environ=nowhere | {"PYTHONDONTWRITEBYTECODE": "1"}, limits="ulimit -f 0", cwd=place)
+    life = systemd(
+        idle_timeout=0.5,
+        environ=nowhere | {"PYTHONDONTWRITEBYTECODE": "1"},
+        limits="ulimit -f 0",
+        cwd=place,
+    )
     assert visit(life.address).text == "hello"
     life.until_asleep(1)
     assert life.run.status == 0
@@ -47,7 +74,8 @@ def test_more_connections_than_allowed_wait_and_are_served(systemd):
         visitor.send(keep=True)
     answers = [visitor.answer() for visitor in visitors]
     assert {answer.status for answer in answers} == {200}
-    # They came together, and each four had to wait until the four before had been sent away.
+    # They came together, and each four had to wait until the four before had been sent
+    # away.
     assert sorted(answer.seconds > 0.3 for answer in answers) == [False] * 4 + [True] * 8
     assert sorted(answer.seconds > 0.6 for answer in answers) == [False] * 8 + [True] * 4
     for visitor in visitors:
@@ -77,7 +105,9 @@ def test_a_worker_without_descriptors_waits_calmly_and_recovers(systemd):
 
 
 def test_a_failing_master_without_descriptors_waits_calmly_and_recovers(systemd, tmp_path):
-    life = systemd("app:app", directory=tmp_path, idle_timeout=60, header_timeout=1.5, limits="ulimit -n 40")
+    life = systemd(
+        "app:app", directory=tmp_path, idle_timeout=60, header_timeout=1.5, limits="ulimit -n 40"
+    )
     assert visit(life.address).status == 503
     mute = [Visitor(life.address) for _ in range(60)]
     used = cpu_seconds(life.run.pid)
@@ -91,22 +121,33 @@ def test_a_failing_master_without_descriptors_waits_calmly_and_recovers(systemd,
 
 @pytest.mark.parametrize("zygote", [False, True], ids=["reloaded", "zygote killed"])
 def test_a_master_without_descriptors_goes_on_and_recovers(systemd, zygote):
-    """Also when it has never failed before, and so has not even read its own code for that."""
+    """Also when it has never failed before, and so has not even read its own code for
+    that.
+    """
     life = systemd(idle_timeout=60)
     with Crowd(life.address, count=2, pause=0.01) as crowd:
         life.until(lambda: len(workers(life.run.pid)) == 2, "not all workers are there")
         [old] = children(life.run.pid)
         before = {old.pid, *workers(life.run.pid)}
         with no_descriptors(life.run.pid):
-            os.kill(old.pid if zygote else life.run.pid, signal.SIGKILL if zygote else signal.SIGHUP)
-            life.until_logged("the zygote is not replaced, its workers go on: " if zygote else "reload failed, the old generation goes on: ")
+            os.kill(
+                old.pid if zygote else life.run.pid, signal.SIGKILL if zygote else signal.SIGHUP
+            )
+            life.until_logged(
+                "the zygote is not replaced, its workers go on: "
+                if zygote
+                else "reload failed, the old generation goes on: "
+            )
             assert "Too many open files" in life.log
             came = len(crowd.answers)
             life.until(lambda: len(crowd.answers) > came + 20, "nobody is served")
         if not zygote:
             life.signal(signal.SIGHUP)
         life.until_logged("another generation has taken over")
-        life.until(lambda: before.isdisjoint(each.pid for each in members(life.run.pid)), "somebody of the old generation is still there")
+        life.until(
+            lambda: before.isdisjoint(each.pid for each in members(life.run.pid)),
+            "somebody of the old generation is still there",
+        )
     assert crowd.lost == []
     assert crowd.statuses() == {200}
     assert len(life.runs) == 1, life.story()

@@ -1,7 +1,9 @@
-"""An answer that ends with its connection, to a client of HTTP/1.0 as nginx is by default, must not look complete when its worker dies.
+"""An answer that ends with its connection, to a client of HTTP/1.0 as nginx is by
+default, must not look complete when its worker dies.
 
-A close by the kernel, at the end of a process that is killed, is an end of the answer like any other (RFC 9112 8), unless something of
-the request has not been read: then it is a reset, over TCP as on a unix socket.
+A close by the kernel, at the end of a process that is killed, is an end of the answer
+like any other (RFC 9112 8), unless something of the request has not been read: then it
+is a reset, over TCP as on a unix socket.
 """
 
 import os
@@ -38,18 +40,33 @@ POST = {
     "post": [HEAD % (b"POST", b"%b", b"Content-Length: 5\r\n") + b"hello"],
     "post in parts": [HEAD % (b"POST", b"%b", b"Content-Length: 5\r\n"), b"hel", b"lo"],
 }
-KEPT = {"behind another": [HEAD % (b"GET", b"/sized", b"Connection: keep-alive\r\n"), HEAD % (b"GET", b"%b", b"")]}
+KEPT = {
+    "behind another": [
+        HEAD % (b"GET", b"/sized", b"Connection: keep-alive\r\n"),
+        HEAD % (b"GET", b"%b", b""),
+    ]
+}
 SAID = GET | POST | KEPT
 
 
 @pytest.fixture(params=["tcp", "unix"])
 def life(request, systemd, tmp_path):
     (tmp_path / "stream.py").write_text(STREAM)
-    return systemd("stream:app", directory=tmp_path, listeners=[request.param], idle_timeout=60, workers=1, graceful_timeout=1, request_timeout=60)
+    return systemd(
+        "stream:app",
+        directory=tmp_path,
+        listeners=[request.param],
+        idle_timeout=60,
+        workers=1,
+        graceful_timeout=1,
+        request_timeout=60,
+    )
 
 
 def ask(life, pieces, path):
-    """A client that has sent `pieces` one by one, each when the one before had been read; and what it has got of other answers."""
+    """A client that has sent `pieces` one by one, each when the one before had been
+    read; and what it has got of other answers.
+    """
     address = life.addresses[0]
     sock = socket.socket(socket.AF_UNIX if isinstance(address, str) else socket.AF_INET)
     sock.settimeout(20)

@@ -1,4 +1,6 @@
-"""Signals that mean nothing to Spyglass, sent to all of it: logrotate's SIGUSR1, timers, what a terminal sends. They cost nothing."""
+"""Signals that mean nothing to Spyglass, sent to all of it: logrotate's SIGUSR1,
+timers, what a terminal sends. They cost nothing.
+"""
 
 import os
 import signal
@@ -9,7 +11,15 @@ from .processes import members, workers
 from .visitor import Crowd, Visitor, visit
 
 UNHEARD = [
-    *(signal.SIGUSR1, signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF, signal.SIGIO, signal.SIGPWR, signal.SIGSTKFLT),
+    *(
+        signal.SIGUSR1,
+        signal.SIGALRM,
+        signal.SIGVTALRM,
+        signal.SIGPROF,
+        signal.SIGIO,
+        signal.SIGPWR,
+        signal.SIGSTKFLT,
+    ),
     *(signal.SIGPIPE, signal.SIGWINCH, signal.SIGURG, signal.SIGCONT, signal.SIGTSTP),
     *(signal.SIGRTMIN, signal.SIGRTMIN + 5, signal.SIGRTMAX),
 ]
@@ -45,9 +55,15 @@ def test_while_it_serves(systemd):
 @pytest.mark.parametrize("preload", [True, False], ids=["preloaded", "in each worker"])
 @pytest.mark.parametrize("where", ["import", "post_fork"])
 def test_while_the_app_is_loaded(systemd, tmp_path, where, preload):
-    body = WAIT if where == "import" else f"def post_fork():\n    {WAIT.replace(chr(10), chr(10) + '    ')}\n"
+    body = (
+        WAIT
+        if where == "import"
+        else f"def post_fork():\n    {WAIT.replace(chr(10), chr(10) + '    ')}\n"
+    )
     (tmp_path / "app.py").write_text(body + APP)
-    life = systemd("app:app", directory=tmp_path, workers=1, arguments=[] if preload else ["--no-preload"])
+    life = systemd(
+        "app:app", directory=tmp_path, workers=1, arguments=[] if preload else ["--no-preload"]
+    )
     with Visitor(life.address) as visitor:
         visitor.send()
         life.until((tmp_path / "importing").exists, "it is not loaded")
@@ -114,7 +130,14 @@ def app(environ, start_response):
 def test_what_the_app_wants_of_them_it_has(systemd, tmp_path, preload):
     (tmp_path / "app.py").write_text(OWN)
     words = [] if preload else ["--no-preload"]
-    life = systemd("app:app", directory=tmp_path, workers=1, threads=1, environ={"WORKED": str(tmp_path)}, arguments=words)
+    life = systemd(
+        "app:app",
+        directory=tmp_path,
+        workers=1,
+        threads=1,
+        environ={"WORKED": str(tmp_path)},
+        arguments=words,
+    )
     worker = int(visit(life.address).text)
     os.kill(worker, signal.SIGUSR1)
     life.until((tmp_path / f"heard-{worker}").exists, "its own handler has not been called")
@@ -145,11 +168,17 @@ os.register_at_fork(after_in_child=end_once)
 
 @pytest.mark.parametrize("post_fork", ["", "def post_fork(): pass\n"], ids=["", "post_fork"])
 def test_a_worker_that_is_told_to_end_in_its_first_moment_clears_up(systemd, tmp_path, post_fork):
-    """SIGTERM came between its fork and its first look at signals, and ended it before the app's atexit functions."""
+    """SIGTERM came between its fork and its first look at signals, and ended it before
+    the app's atexit functions.
+    """
     (tmp_path / "app.py").write_text(EARLY + post_fork + APP)
-    life = systemd("app:app", directory=tmp_path, workers=1, environ={"WORKED": str(tmp_path)}, idle_timeout=60)
+    life = systemd(
+        "app:app", directory=tmp_path, workers=1, environ={"WORKED": str(tmp_path)}, idle_timeout=60
+    )
     assert visit(life.address).status == 200
-    life.until(lambda: len(list(tmp_path.glob("forked-*"))) == 2, "no other worker has taken its place")
+    life.until(
+        lambda: len(list(tmp_path.glob("forked-*"))) == 2, "no other worker has taken its place"
+    )
     life.signal_all(signal.SIGTERM)
     life.until_asleep(1)
     forked = {path.name.partition("-")[2] for path in tmp_path.glob("forked-*")}

@@ -1,4 +1,6 @@
-"""What an app in a virtual environment sees of its Python: what it would see if the environment's own had started it, as gunicorn does."""
+"""What an app in a virtual environment sees of its Python: what it would see if the
+environment's own had started it, as gunicorn does.
+"""
 
 import json
 import os
@@ -50,7 +52,9 @@ def env(tmp_path):
     """A real one with a package and a command in it, and an app beside it."""
     root = tmp_path / "app" / "env"
     venv.create(root, symlinks=True)
-    packages = root / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
+    packages = (
+        root / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
+    )
     (packages / "inside.py").write_text("")
     (root / "bin" / "tool").write_text("#!/bin/sh\n")
     (root / "bin" / "tool").chmod(0o755)
@@ -63,19 +67,30 @@ def test_it_is_what_the_environment_s_own_python_shows(systemd, tmp_path, pycach
     life = systemd("app", directory=tmp_path / "app", venv="env", workers=1, idle_timeout=60)
     seen = json.loads(visit(life.address, patience=30).text)
     command = [env / "bin" / "python3", "-P", "-c", f"{LOOK}\nprint(json.dumps(look()))"]
-    own = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path / "app", env=server_environ(pycache))
+    own = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path / "app",
+        env=server_environ(pycache),
+    )
     expected = json.loads(own.stdout)
     assert {name: seen[name] for name in expected} == expected
     assert seen["spawned"] == [str(env / "bin" / "python3"), str(env)]
     assert seen["started"] == f"{env}\n"
     assert seen["tool"] == str(env / "bin" / "tool")
     assert seen["environ"] == str(env)
-    assert not seen["outside"], "what is installed for the Python that runs Spyglass is not the app's"
+    assert not seen["outside"], (
+        "what is installed for the Python that runs Spyglass is not the app's"
+    )
     assert "Traceback" not in life.log
 
 
 def test_of_two_generations_each_has_its_own(systemd, tmp_path, env):
-    """The Master's own Python is none of theirs: what one generation has made of it, the next does not find."""
+    """The Master's own Python is none of theirs: what one generation has made of it,
+    the next does not find.
+    """
     other = tmp_path / "app" / "other"
     os.symlink("env", other)
     settings = tmp_path / "site.toml"

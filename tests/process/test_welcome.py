@@ -1,4 +1,6 @@
-"""The welcome page: what it tells is so, and looked at in Chromium it counts, darkens, asks for nothing and complains of nothing."""
+"""The welcome page: what it tells is so, and looked at in Chromium it counts, darkens,
+asks for nothing and complains of nothing.
+"""
 
 import html.parser
 import re
@@ -70,7 +72,10 @@ def test_it_tells_how_it_was_woken(systemd):
     host, port = life.address
     assert f"somebody connected to {host}:{port} , and" in text
     [clock] = set(re.findall(r"\d\d:\d\d:\d\d UTC", text))
-    assert clock in [time.strftime("%H:%M:%S UTC", time.gmtime(when)) for when in range(int(before - 0.02), int(after) + 1)]
+    assert clock in [
+        time.strftime("%H:%M:%S UTC", time.gmtime(when))
+        for when in range(int(before - 0.02), int(after) + 1)
+    ]
     [(number, unit)] = set(re.findall(r"and ([0-9.]+) (ms|s) later", text))
     assert 0 < float(number) * {"ms": 0.001, "s": 1.0}[unit] <= after - before + 0.1
     assert f"Spyglass {spyglass.__version__}" in text
@@ -98,7 +103,14 @@ def test_its_policy_lets_nothing_in_but_its_own_style(life):
 
 @pytest.mark.parametrize(
     ("method", "path", "status"),
-    [("HEAD", "/", 200), ("POST", "/", 405), ("GET", "/favicon.ico", 204), ("GET", "/x", 404), ("HEAD", "/x", 404), ("GET", "/?a=b", 200)],
+    [
+        ("HEAD", "/", 200),
+        ("POST", "/", 405),
+        ("GET", "/favicon.ico", 204),
+        ("GET", "/x", 404),
+        ("HEAD", "/x", 404),
+        ("GET", "/?a=b", 200),
+    ],
 )
 def test_other_questions(life, method, path, status):
     answer = visit(life.address, path, method=method)
@@ -123,7 +135,10 @@ NASTY = '<script>alert("&")</script>'
     ("wake", "says"),
     [
         (None, "nothing else to say"),
-        (Wake("blog", "unix:/run/spyglass/blog.sock", 0.0, 0.084), "unix:/run/spyglass/blog.sock , and 84 ms later"),
+        (
+            Wake("blog", "unix:/run/spyglass/blog.sock", 0.0, 0.084),
+            "unix:/run/spyglass/blog.sock , and 84 ms later",
+        ),
         (Wake("blog", "", 0.0, 1.26), "/etc/spyglass/blog.toml : app ="),
         (Wake(NASTY, NASTY, 0.0, 7200), f"somebody connected to {NASTY} , and 120 min later"),
     ],
@@ -143,7 +158,9 @@ def url(life):
     return f"http://127.0.0.1:{life.address[1]}/"
 
 
-SET_TIME = "document.getAnimations().forEach(each => {{ each.pause(); each.currentTime = {} * 1000 }})"
+SET_TIME = (
+    "document.getAnimations().forEach(each => {{ each.pause(); each.currentTime = {} * 1000 }})"
+)
 LEFT = "+getComputedStyle(document.querySelector('.count')).getPropertyValue('--left')"
 
 
@@ -169,7 +186,15 @@ def test_it_counts_down_by_itself(life, chromium):
     assert chromium.requests == [url(life)]
 
 
-@pytest.mark.parametrize(("seconds", "left", "now", "then"), [(0, 40, "visible", "hidden"), (15, 25, "visible", "hidden"), (39.5, 1, "visible", "hidden"), (41, 0, "hidden", "visible")])
+@pytest.mark.parametrize(
+    ("seconds", "left", "now", "then"),
+    [
+        (0, 40, "visible", "hidden"),
+        (15, 25, "visible", "hidden"),
+        (39.5, 1, "visible", "hidden"),
+        (41, 0, "hidden", "visible"),
+    ],
+)
 def test_it_counts_until_it_is_asleep(life, chromium, seconds, left, now, then):
     chromium.open(url(life))
     chromium.evaluate(SET_TIME.format(seconds))
@@ -182,7 +207,12 @@ def test_it_counts_by_the_settings(systemd, chromium):
     chromium.open(url(life))
     chromium.evaluate(SET_TIME.format(0))
     assert chromium.evaluate(LEFT) == 95
-    assert chromium.evaluate("+getComputedStyle(document.querySelector('.count')).getPropertyValue('--min')") == 1
+    assert (
+        chromium.evaluate(
+            "+getComputedStyle(document.querySelector('.count')).getPropertyValue('--min')"
+        )
+        == 1
+    )
 
 
 def test_who_wants_no_motion_sees_none_but_the_count(life, chromium):

@@ -1,7 +1,7 @@
 """The other end of a connection: asks, and tells exactly what became of it.
 
-Nothing is tried again and nothing is overlooked: a refused connection, a reset, an end before the answer was whole or no answer at
-all is an exception with that in its name.
+Nothing is tried again and nothing is overlooked: a refused connection, a reset, an end
+before the answer was whole or no answer at all is an exception with that in its name.
 """
 
 import http.client
@@ -14,11 +14,14 @@ PATIENCE = 20.0  # seconds until a request counts as unanswered
 
 
 class Lost(AssertionError):
-    """A request that got no whole answer, on a connection that `began` (monotonic) then and `ended` then.
+    """A request that got no whole answer, on a connection that `began` (monotonic) then
+    and `ended` then.
 
-    `silence` (seconds) is what the visitor let pass before it was sent: since before it connected, or since the answer before, by the
-    app's own clock where it tells: a machine may let a visitor lie for long before he hears of his answer, and the server cannot know.
-    `sent` (bool) tells whether all of it was, `after` (Answer or None) is what had been answered on the same connection before it.
+    `silence` (seconds) is what the visitor let pass before it was sent: since before it
+    connected, or since the answer before, by the app's own clock where it tells: a
+    machine may let a visitor lie for long before he hears of his answer, and the server
+    cannot know. `sent` (bool) tells whether all of it was, `after` (Answer or None) is
+    what had been answered on the same connection before it.
     """
 
     def __init__(self, what, began, silence, sent, after):
@@ -27,12 +30,18 @@ class Lost(AssertionError):
         self.silence = silence
         self.sent = sent
         self.after = after
-        last = f", after an answer {after.seconds:.3f} s after it had been asked for" if after else ""
-        super().__init__(f"{what}; {self.ended - began:.3f} s after it came, and it was silent for {silence:.3f} s before it asked{last}")
+        last = (
+            f", after an answer {after.seconds:.3f} s after it had been asked for" if after else ""
+        )
+        super().__init__(
+            f"{what}; {self.ended - began:.3f} s after it came, and it was silent for {silence:.3f} s before it asked{last}"
+        )
 
 
 class Answer:
-    """`seconds` to the last byte from `began` (monotonic): before the connect, or before the request where another had been answered."""
+    """`seconds` to the last byte from `began` (monotonic): before the connect, or
+    before the request where another had been answered.
+    """
 
     def __init__(self, response, body, began):
         self.began = began
@@ -77,7 +86,9 @@ class Visitor:
 
     def _lost(self, how, error):
         self.sock.close()
-        raise Lost(f"{how}: {error!r}", self._began, self._silence, self._sent, self._last) from error
+        raise Lost(
+            f"{how}: {error!r}", self._began, self._silence, self._sent, self._last
+        ) from error
 
     def __enter__(self):
         return self
@@ -91,7 +102,9 @@ class Visitor:
         return self.answer(method)
 
     def send(self, target="/", *, method="GET", keep=False, body=(), chunked=False, pause=0.0):
-        """`body` (list of bytes) is sent piece by piece, with so many seconds before each."""
+        """`body` (list of bytes) is sent piece by piece, with so many seconds before
+        each.
+        """
         fields = "" if keep else "Connection: close\r\n"
         if chunked:
             fields += "Transfer-Encoding: chunked\r\n"
@@ -102,7 +115,9 @@ class Visitor:
             self._asked = time.monotonic()
         self._sent = False
         try:
-            self.sock.sendall(f"{method} {target} HTTP/1.1\r\nHost: {self.host}\r\n{fields}\r\n".encode())
+            self.sock.sendall(
+                f"{method} {target} HTTP/1.1\r\nHost: {self.host}\r\n{fields}\r\n".encode()
+            )
             self._silence = time.monotonic() - self._heard
             for piece in body:
                 time.sleep(pause)
@@ -145,7 +160,9 @@ class Visitor:
 
     @property
     def ended(self):
-        """Whether the other side has closed the connection, as far as we have been told."""
+        """Whether the other side has closed the connection, as far as we have been
+        told.
+        """
         self.sock.setblocking(False)
         try:
             return self.sock.recv(1, socket.MSG_PEEK) == b""
@@ -174,7 +191,9 @@ def visit(address, target="/", *, method="GET", patience=PATIENCE):
 
 
 class Crowd:
-    """`count` visitors at a time, who come again and again, `pause` seconds (float) apart, until told to go home; keeps what they got."""
+    """`count` visitors at a time, who come again and again, `pause` seconds (float)
+    apart, until told to go home; keeps what they got.
+    """
 
     visitor = Visitor
 
@@ -183,7 +202,9 @@ class Crowd:
         self.lost = []
         self.address, self.target, self.count, self.pause = address, target, count, pause
         self.home = threading.Event()
-        self._threads = [threading.Thread(target=self._come_and_go, daemon=True) for _ in range(count)]
+        self._threads = [
+            threading.Thread(target=self._come_and_go, daemon=True) for _ in range(count)
+        ]
 
     def _come_and_go(self):
         while not self.home.wait(self.pause):
@@ -212,7 +233,9 @@ class Crowd:
 
 
 class Regulars(Crowd):
-    """They keep their connections, and come on another when they were told to close, `told_to_close` times; any other end is a loss."""
+    """They keep their connections, and come on another when they were told to close,
+    `told_to_close` times; any other end is a loss.
+    """
 
     told_to_close = 0
 

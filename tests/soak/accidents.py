@@ -1,4 +1,5 @@
-"""What goes wrong at random moments: requests that harm their worker, kill -9, processes that stand still, and nothing left to be had.
+"""What goes wrong at random moments: requests that harm their worker, kill -9,
+processes that stand still, and nothing left to be had.
 
 Parts of the table in disturbances.py, which says what they are given and what they owe.
 """
@@ -19,7 +20,9 @@ from wire import Failure
 
 
 def harm(scene: Scene, how: str) -> frozenset[int]:
-    """Makes a request that its worker does not survive; the pid of that worker, as the machine counts."""
+    """Makes a request that its worker does not survive; the pid of that worker, as the
+    machine counts.
+    """
     name = f"{how}-{time.monotonic_ns()}"
     try:
         answer = scene.site.visit("harm", name, how=how)
@@ -27,7 +30,9 @@ def harm(scene: Scene, how: str) -> frozenset[int]:
         if failure.kind not in LOSS:
             raise
     else:
-        raise AssertionError(f"a request that should have ended its worker was answered with {answer.status}")
+        raise AssertionError(
+            f"a request that should have ended its worker was answered with {answer.status}"
+        )
     return frozenset({scene.site.seen()[name]})
 
 
@@ -40,14 +45,22 @@ def harmful(how: str) -> Callable[[Scene], None]:
 
 
 def hang(scene: Scene) -> None:
-    """A call that never ends, in a worker of several threads: only calls that take longer than the others' grace go with it."""
+    """A call that never ends, in a worker of several threads: only calls that take
+    longer than the others' grace go with it.
+    """
     least = 0.0 if scene.site.threads == 1 else 4.5
-    with scene.company(), scene.leaving(), scene.permits(LOSS, pids=frozenset(), least=least) as permit:
+    with (
+        scene.company(),
+        scene.leaving(),
+        scene.permits(LOSS, pids=frozenset(), least=least) as permit,
+    ):
         permit.pids = harm(scene, "hang")
 
 
 def compute(scene: Scene) -> None:
-    """A call that never ends and lets nobody else have the interpreter: all that its worker holds waits, and goes with it."""
+    """A call that never ends and lets nobody else have the interpreter: all that its
+    worker holds waits, and goes with it.
+    """
     with scene.company(), scene.leaving(), scene.permits(LOSS, pids=frozenset()) as permit:
         permit.pids = harm(scene, "compute")
 
@@ -105,12 +118,16 @@ def reload_and_kill(scene: Scene) -> None:
         scene.hup()
         scene.wait(0, 0.3)
         with scene.told_to_come_again():
-            for victim in scene.dice.sample(zygotes := scene.site.of_role("zygote"), scene.dice.randint(0, len(zygotes))):
+            for victim in scene.dice.sample(
+                zygotes := scene.site.of_role("zygote"), scene.dice.randint(0, len(zygotes))
+            ):
                 scene.site.kill(victim)
 
 
 def freeze(*roles: str) -> Callable[[Scene], None]:
-    """SIGSTOP for a while, then SIGCONT: who is served by it waits, and nobody is taken for hung."""
+    """SIGSTOP for a while, then SIGCONT: who is served by it waits, and nobody is taken
+    for hung.
+    """
 
     def disturbance(scene: Scene) -> None:
         chosen = [pid for pid, role in scene.site.roles().items() if role in roles]
@@ -128,20 +145,26 @@ def freeze(*roles: str) -> Callable[[Scene], None]:
 
 
 def hang_worker(scene: Scene) -> None:
-    """SIGSTOP to a worker, and no SIGCONT: who waits for it does so for request_timeout; then the Master ends it.
+    """SIGSTOP to a worker, and no SIGCONT: who waits for it does so for
+    request_timeout; then the Master ends it.
 
-    One for whom nobody waits may stand there for longer. Visitors who are forgotten would tell (report.PATIENT).
+    One for whom nobody waits may stand there for longer. Visitors who are forgotten
+    would tell (report.PATIENT).
     """
     with scene.company(), scene.leaving():
         victim = scene.one("worker")
         if victim:
             with scene.loses([victim]), suppress(AssertionError):
                 scene.site.kill(victim, signal.SIGSTOP)
-                scene.until_gone(victim, "the stopped worker", 12 + scene.site.settings["request_timeout"])
+                scene.until_gone(
+                    victim, "the stopped worker", 12 + scene.site.settings["request_timeout"]
+                )
 
 
 def hang_master(scene: Scene) -> None:
-    """SIGSTOP to the Master, and no SIGCONT: systemd notices, and starts another; visitors see a delay."""
+    """SIGSTOP to the Master, and no SIGCONT: systemd notices, and starts another;
+    visitors see a delay.
+    """
     site = scene.site
     with scene.company(), scene.leaving():
         victim = scene.one("master")
@@ -149,18 +172,26 @@ def hang_master(scene: Scene) -> None:
             site.kill(victim, signal.SIGSTOP)
             try:
                 scene.machine.wait_until(
-                    lambda: victim not in site.roles() or site.over.is_set(), WATCHDOG * 2 + 20, "the watchdog has ended it"
+                    lambda: victim not in site.roles() or site.over.is_set(),
+                    WATCHDOG * 2 + 20,
+                    "the watchdog has ended it",
                 )
             finally:
                 site.kill(victim, signal.SIGCONT)
 
 
 def work_in_the_background(scene: Scene) -> None:
-    """A thread of the app's works while nobody comes, and longer than idle_timeout: it comes to its end."""
+    """A thread of the app's works while nobody comes, and longer than idle_timeout: it
+    comes to its end.
+    """
     site = scene.site
     name = f"stay-{time.monotonic_ns()}"
     site.visit("harm", name, how="stay", seconds=site.idle + 2)
-    scene.machine.wait_until(lambda: f"{name}-done" in site.seen() or site.over.is_set(), site.idle + 10, "the work is done")
+    scene.machine.wait_until(
+        lambda: f"{name}-done" in site.seen() or site.over.is_set(),
+        site.idle + 10,
+        "the work is done",
+    )
 
 
 # Exhaustion
@@ -168,7 +199,9 @@ def work_in_the_background(scene: Scene) -> None:
 
 @contextmanager
 def limited(pid: int, what: int, limit: int) -> Iterator[None]:
-    """prlimit(2): so much and no more, for the block. The soft limit alone: the hard one cannot be raised again in a container."""
+    """prlimit(2): so much and no more, for the block. The soft limit alone: the hard
+    one cannot be raised again in a container.
+    """
     before = resource.prlimit(pid, what)
     resource.prlimit(pid, what, (limit, before[1]))
     try:
@@ -193,7 +226,9 @@ def no_descriptors(scene: Scene) -> None:
 
 
 def no_descriptors_for_the_master(scene: Scene) -> None:
-    """It has none with which to begin another generation: because somebody asks for one, or because a zygote has died."""
+    """It has none with which to begin another generation: because somebody asks for
+    one, or because a zygote has died.
+    """
     with scene.company(), scene.leaving():
         master, zygote = scene.one("master"), scene.one("zygote")
         if master and zygote:

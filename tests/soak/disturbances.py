@@ -1,9 +1,11 @@
-"""What is done to the apps while visitors come. DISTURBANCES is the table of them; to add one is to add a function and a row.
+"""What is done to the apps while visitors come. DISTURBANCES is the table of them; to
+add one is to add a function and a row.
 
-A function for one app is given a Scene. What it permits it says there, before it does it: failures that no permit covers make the run
-fail, and so does any exception that leaves the function. When it returns, the app has its usual processes again within a while (it need
-not wait for that). What is no more than an accident is in accidents.py, and what is done to the whole machine in
-machinewide.py.
+A function for one app is given a Scene. What it permits it says there, before it does
+it: failures that no permit covers make the run fail, and so does any exception that
+leaves the function. When it returns, the app has its usual processes again within a
+while (it need not wait for that). What is no more than an accident is in accidents.py,
+and what is done to the whole machine in machinewide.py.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ from scene import Scene
 from sites import Site
 
 UNAVAILABLE = frozenset({"status 503"})
-# The Master answers for a broken app, and reads no more of a request than its head: garbage may look unfinished to it.
+# The Master answers for a broken app, and reads no more of a request than its head:
+# garbage may look unfinished to it.
 BROKEN = UNAVAILABLE | {"status 408"}
 
 # What an administrator does
@@ -79,7 +82,9 @@ def deploy(scene: Scene) -> None:
         scene.reload()
         site.settled(scene.name)
         answer = site.visit()
-        assert answer.version == site.version, f"version {answer.version} answers, after {site.version} has taken over"
+        assert answer.version == site.version, (
+            f"version {answer.version} answers, after {site.version} has taken over"
+        )
 
 
 def another_number_of_workers(scene: Scene) -> None:
@@ -100,12 +105,25 @@ DIES = "import os\nos.register_at_fork(after_in_child=lambda: os._exit(3))\n"
 
 
 def broken_code(scene: Scene) -> str:
-    """Of all kinds, at random. Who dies as soon as it is forked does so only where the fork comes after the import."""
-    return scene.dice.choice([SYNTAX, MODULE, EXIT, CRASH, HANG, *([DIES] if scene.site.settings.get("preload", True) else [])])
+    """Of all kinds, at random. Who dies as soon as it is forked does so only where the
+    fork comes after the import.
+    """
+    return scene.dice.choice(
+        [
+            SYNTAX,
+            MODULE,
+            EXIT,
+            CRASH,
+            HANG,
+            *([DIES] if scene.site.settings.get("preload", True) else []),
+        ]
+    )
 
 
 def broken_reload(scene: Scene) -> None:
-    """Broken code is reloaded: who has served goes on to, and nobody notices. Then it is mended, and reloaded."""
+    """Broken code is reloaded: who has served goes on to, and nobody notices. Then it
+    is mended, and reloaded.
+    """
     with scene.company(), scene.leaving():
         try:
             scene.site.deploy(broken_code(scene))
@@ -121,7 +139,9 @@ def broken_settings_reload(scene: Scene) -> None:
     site = scene.site
     with scene.company(), scene.leaving():
         try:
-            scene.machine.write(site.instance.configuration, scene.dice.choice(["wrokers = 2\n", "workers = = 2\n"]))
+            scene.machine.write(
+                site.instance.configuration, scene.dice.choice(["wrokers = 2\n", "workers = = 2\n"])
+            )
             scene.reload(fails=True)
             scene.wait(0.5, 3)
         finally:
@@ -131,7 +151,9 @@ def broken_settings_reload(scene: Scene) -> None:
 
 
 def broken_deploy(scene: Scene) -> None:
-    """Broken code is started: everybody is told to come again, until it is mended; nothing else is done."""
+    """Broken code is started: everybody is told to come again, until it is mended;
+    nothing else is done.
+    """
     site = scene.site
     how = broken_code(scene)
     with site.busy(), scene.permits(BROKEN, after=1), scene.leaving():
@@ -149,7 +171,10 @@ def broken_settings(scene: Scene) -> None:
     site = scene.site
     with site.busy(), scene.permits(BROKEN, after=1), scene.leaving():
         try:
-            scene.machine.write(site.instance.configuration, scene.dice.choice(["wrokers = 2\n", "workers = = 2\n", "idle_timeout = -1\n"]))
+            scene.machine.write(
+                site.instance.configuration,
+                scene.dice.choice(["wrokers = 2\n", "workers = = 2\n", "idle_timeout = -1\n"]),
+            )
             scene.systemctl("restart")
             scene.wait(1, 5)
         finally:
@@ -191,7 +216,9 @@ DISTURBANCES: dict[str, Disturbance] = {
     "abort": Disturbance(accidents.harmful("abort"), 0.5),
     "a call that hangs": Disturbance(accidents.hang),
     "a call that computes": Disturbance(accidents.compute, 0.5),
-    "memory grows": Disturbance(accidents.grow, 2, only=lambda site: bool(site.settings.get("max_memory"))),
+    "memory grows": Disturbance(
+        accidents.grow, 2, only=lambda site: bool(site.settings.get("max_memory"))
+    ),
     "TERM to a worker": Disturbance(accidents.ask_to_leave),
     "kill -9 worker": Disturbance(accidents.kill_worker, 2),
     "kill -9 zygote": Disturbance(accidents.kill_zygote, 2),
@@ -207,5 +234,7 @@ DISTURBANCES: dict[str, Disturbance] = {
     "STOP everybody": Disturbance(accidents.freeze("master", "zygote", "worker")),
     "STOP worker for good": Disturbance(accidents.hang_worker, 0.5),
     "STOP Master for good": Disturbance(accidents.hang_master, 1, ends_master=True),
-    "work in the background": Disturbance(accidents.work_in_the_background, 1, only=lambda site: not site.steady),
+    "work in the background": Disturbance(
+        accidents.work_in_the_background, 1, only=lambda site: not site.steady
+    ),
 }

@@ -1,8 +1,11 @@
-"""What became of every request, what was done to the apps meanwhile, and whether the one explains the other.
+"""What became of every request, what was done to the apps meanwhile, and whether the
+one explains the other.
 
-A disturbance permits what it must: 503 while the app is broken, the loss of what was in the hands of the worker that it kills, and
-nothing else. Each failure is held against these permits when all is over, with what the app itself wrote down of whose work it was. A
-failure that no permit covers, and a promise that a disturbance found broken, make the run fail.
+A disturbance permits what it must: 503 while the app is broken, the loss of what was in
+the hands of the worker that it kills, and nothing else. Each failure is held against
+these permits when all is over, with what the app itself wrote down of whose work it
+was. A failure that no permit covers, and a promise that a disturbance found broken,
+make the run fail.
 
 Pure but for the clock: tests/soak/test_ledger.py says what counts as explained.
 """
@@ -17,19 +20,28 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-AT_ONCE = 3.0  # seconds until a visitor has noticed that his connection has gone, on a machine that is busy
+# Seconds until a visitor has noticed that his connection has gone, on a machine that is
+# busy
+AT_ONCE = 3.0
 LOSS = frozenset({"reset", "no answer", "cut"})
-# A kept-alive connection may end between two requests when its worker leaves; a request that crosses the end is not begun, and is
-# the client's to send again (RFC 9112 9.3.1). Only where something makes workers leave, and never after the app has seen it.
+# A kept-alive connection may end between two requests when its worker leaves; a request
+# that crosses the end is not begun, and is the client's to send again (RFC 9112 9.3.1).
+# Only where something makes workers leave, and never after the app has seen it.
 CROSSED = frozenset({"crossed"})
-# Behind the last answer of its connection, or after the time for which one is kept: nobody's fault, if it has not been begun.
-UNASKED = {"left over": "an answer with Connection: close", "too late": "a visitor who came after keepalive_timeout"}
+# Behind the last answer of its connection, or after the time for which one is kept:
+# nobody's fault, if it has not been begun.
+UNASKED = {
+    "left over": "an answer with Connection: close",
+    "too late": "a visitor who came after keepalive_timeout",
+}
 FOREVER = float("inf")
 
 
 @dataclass(slots=True)
 class Entry:
-    """One request. Times are monotonic seconds; `quick` is what the app had to do for it, and not to be called waiting."""
+    """One request. Times are monotonic seconds; `quick` is what the app had to do for
+    it, and not to be called waiting.
+    """
 
     site: str
     kind: str
@@ -51,16 +63,19 @@ class Entry:
 
     @property
     def wait(self) -> float:
-        """Seconds from the last byte of the request to the first of the answer, without the app's own."""
+        """Seconds from the last byte of the request to the first of the answer, without
+        the app's own.
+        """
         return max(0.0, self.first - self.sent - self.quick) if self.first and self.sent else 0.0
 
 
 @dataclass(eq=False)
 class Permit:
-    """`why` (a disturbance's name) explains failures of these kinds at `site` (None: at each) in this time.
+    """`why` (a disturbance's name) explains failures of these kinds at `site` (None: at
+    each) in this time.
 
-    `pids`: only of what these workers had. `big`: only of requests whose body needs a temporary file. `least`: only of requests that
-    have lasted so many seconds.
+    `pids`: only of what these workers had. `big`: only of requests whose body needs a
+    temporary file. `least`: only of requests that have lasted so many seconds.
     """
 
     why: str
@@ -76,11 +91,21 @@ class Permit:
 
     def covers(self, entry: Entry, pid: int) -> bool:
         """`pid`: whose work it was, 0 where nobody knows."""
-        if self.site not in (None, entry.site) or entry.failure not in self.kinds or (self.big and not entry.big):
+        if (
+            self.site not in (None, entry.site)
+            or entry.failure not in self.kinds
+            or (self.big and not entry.big)
+        ):
             return False
-        if entry.ended < self.began or entry.since > self.ended or entry.ended - entry.began < self.least:
+        if (
+            entry.ended < self.began
+            or entry.since > self.ended
+            or entry.ended - entry.began < self.least
+        ):
             return False
-        return self.pids is None or ((not pid or pid in self.pids) and entry.ended <= self.ended + AT_ONCE)
+        return self.pids is None or (
+            (not pid or pid in self.pids) and entry.ended <= self.ended + AT_ONCE
+        )
 
 
 @dataclass
@@ -129,7 +154,9 @@ class Ledger:
         return permit
 
     @contextmanager
-    def permitted(self, why: str, site: str | None, kinds: Iterable[str], after: float = 0.0, **more: object) -> Iterator[Permit]:
+    def permitted(
+        self, why: str, site: str | None, kinds: Iterable[str], after: float = 0.0, **more: object
+    ) -> Iterator[Permit]:
         """For the block, and `after` seconds beyond it."""
         permit = self.permit(why, site, kinds, **more)
         try:
@@ -139,7 +166,9 @@ class Ledger:
 
     @contextmanager
     def disturbance(self, name: str, site: str) -> Iterator[None]:
-        """Notes that it takes place. What it raises is a complaint, and the run goes on."""
+        """Notes that it takes place. What it raises is a complaint, and the run goes
+        on.
+        """
         began = time.monotonic()
         try:
             yield
@@ -162,12 +191,16 @@ class Ledger:
         return [
             f"{done.name} ({self.at(done.began)} to {self.at(done.ended)})"
             for done in self.done
-            if done.site in ("", entry.site) and done.began <= entry.ended and done.ended + AT_ONCE >= entry.since
+            if done.site in ("", entry.site)
+            and done.began <= entry.ended
+            and done.ended + AT_ONCE >= entry.since
         ]
 
 
 def judge(ledger: Ledger, seen: dict[str, dict[str, int]]) -> list[Entry]:
-    """The failures that nothing explains. `seen`: site to visit to the pid of the worker that began it."""
+    """The failures that nothing explains. `seen`: site to visit to the pid of the
+    worker that began it.
+    """
     unexplained = []
     for entry in ledger.entries:
         if not entry.failure:
@@ -179,7 +212,9 @@ def judge(ledger: Ledger, seen: dict[str, dict[str, int]]) -> list[Entry]:
             entry.failure = "no answer"  # it was begun: no mere crossing
         pid = begun_by or entry.pid
         entry.pid = pid
-        entry.permit = next((permit for permit in ledger.permits if permit.covers(entry, pid)), None)
+        entry.permit = next(
+            (permit for permit in ledger.permits if permit.covers(entry, pid)), None
+        )
         if entry.permit is None:
             unexplained.append(entry)
         else:
@@ -192,7 +227,9 @@ DEATH = re.compile(r"worker (\d+) (?:was killed by|exited with).*; (\d+) connect
 
 
 def beyond_what_was_open(ledger: Ledger, messages: Iterable[str]) -> list[str]:
-    """Complaints: workers whose death is said to have cost more connections than they had."""
+    """Complaints: workers whose death is said to have cost more connections than they
+    had.
+    """
     had = {int(death[1]): int(death[2]) for message in messages if (death := DEATH.search(message))}
     cost: Counter[int] = Counter()
     for permit in ledger.permits:
@@ -200,5 +237,7 @@ def beyond_what_was_open(ledger: Ledger, messages: Iterable[str]) -> list[str]:
             cost[next(iter(permit.pids))] += len(permit.connections)
     # One may have been accepted and not be counted yet.
     return [
-        f"worker {pid} had {had[pid]} connections, and {lost} were lost" for pid, lost in cost.items() if pid in had and lost > had[pid] + 1
+        f"worker {pid} had {had[pid]} connections, and {lost} were lost"
+        for pid, lost in cost.items()
+        if pid in had and lost > had[pid] + 1
     ]

@@ -1,6 +1,8 @@
-"""What is done to the whole machine while all apps are visited. WHOLE_MACHINE is the table; a function is given a Machine's scene.
+"""What is done to the whole machine while all apps are visited. WHOLE_MACHINE is the
+table; a function is given a Machine's scene.
 
-As in disturbances.py: what it permits it says before it does it, and everything else must go unnoticed.
+As in disturbances.py: what it permits it says before it does it, and everything else
+must go unnoticed.
 """
 
 from __future__ import annotations
@@ -38,17 +40,26 @@ def journald_stops_reading(whole: Whole) -> None:
 
 
 def _leave_no_room(whole: Whole) -> None:
-    """Less than is used by now is refused (tmpfs(5)), and it may be more than a moment ago."""
+    """Less than is used by now is refused (tmpfs(5)), and it may be more than a moment
+    ago.
+    """
 
     def done() -> bool:
         used = whole.machine.run("df", "--output=used", "/tmp").stdout.split()[-1]
-        return whole.machine.run("mount", "-o", f"remount,size={int(used) + 4}k", "/tmp", check=False).returncode == 0
+        return (
+            whole.machine.run(
+                "mount", "-o", f"remount,size={int(used) + 4}k", "/tmp", check=False
+            ).returncode
+            == 0
+        )
 
     whole.machine.wait_until(done, 10, "/tmp has no more room than it needs")
 
 
 def tmp_is_full(whole: Whole) -> None:
-    """Bodies that need a temporary file are refused, all others go on. A unit that wakes just then gets no /tmp of its own: it waits."""
+    """Bodies that need a temporary file are refused, all others go on. A unit that
+    wakes just then gets no /tmp of its own: it waits.
+    """
     with whole.permits({"status 507"}, after=1, big=True):
         _leave_no_room(whole)
         try:
@@ -68,7 +79,9 @@ def upgrade(whole: Whole) -> None:
 
 @dataclass(frozen=True)
 class WholeDisturbance:
-    """`weight`: how often, beside the others. `early`: only in the first third of a run, for it ends every Master."""
+    """`weight`: how often, beside the others. `early`: only in the first third of a
+    run, for it ends every Master.
+    """
 
     do: Callable[[Whole], None]
     weight: float = 1.0

@@ -1,4 +1,6 @@
-"""What a disturbance is given: the app or the machine, dice, and the means to say what it permits."""
+"""What a disturbance is given: the app or the machine, dice, and the means to say what
+it permits.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ class Scene:
         return self.site.machine
 
     def systemctl(self, *argv: str, check: bool = True) -> int:
-        return self.machine.run("systemctl", *argv, self.site.instance.service, check=check, timeout=120).returncode
+        return self.machine.run(
+            "systemctl", *argv, self.site.instance.service, check=check, timeout=120
+        ).returncode
 
     def hup(self) -> None:
         self.systemctl("kill", "--kill-who=main", "--signal=HUP", check=False)
@@ -47,22 +51,30 @@ class Scene:
 
     def loses(self, pids: Iterable[int], **more: Any) -> Any:
         """What these workers (host pids) hold in the block is lost with them."""
-        return self.permits(LOSS | CROSSED, pids=frozenset(self.site.machine_pid(pid) for pid in pids), **more)
+        return self.permits(
+            LOSS | CROSSED, pids=frozenset(self.site.machine_pid(pid) for pid in pids), **more
+        )
 
     @contextmanager
     def leaving(self) -> Iterator[None]:
-        """Workers leave in an orderly way, during the block and for a while: kept-alive connections end between two requests."""
+        """Workers leave in an orderly way, during the block and for a while: kept-alive
+        connections end between two requests.
+        """
         with self.permits(CROSSED, after=25):
             yield
 
     def loses_what_the_master_has(self, master: int) -> Any:
-        """The same for a Master (host pid): until lately it may have answered for a broken app, and still wait for the rest of a head."""
+        """The same for a Master (host pid): until lately it may have answered for a
+        broken app, and still wait for the rest of a head.
+        """
         lately = time.monotonic() < self.site.broken_until + self.site.header_timeout + 2
         return self.loses([master]) if lately else nullcontext()
 
     @contextmanager
     def told_to_come_again(self) -> Iterator[None]:
-        """A zygote is killed in the block. While an app wakes nobody else is there yet: who waits gets 503, as from any that cannot be loaded."""
+        """A zygote is killed in the block. While an app wakes nobody else is there yet:
+        who waits gets 503, as from any that cannot be loaded.
+        """
         if self.site.of_role("worker"):
             yield
             return
@@ -79,16 +91,22 @@ class Scene:
         return self.dice.choice(pids) if pids else None
 
     def until_gone(self, victim: int, what: str, seconds: float) -> None:
-        """Waits until somebody has ended a process that is stopped (host pid); goes on with it if nobody has."""
+        """Waits until somebody has ended a process that is stopped (host pid); goes on
+        with it if nobody has.
+        """
         gone = f"{what} is ended"
         try:
-            self.machine.wait_until(lambda: victim not in self.site.roles() or self.site.over.is_set(), seconds, gone)
+            self.machine.wait_until(
+                lambda: victim not in self.site.roles() or self.site.over.is_set(), seconds, gone
+            )
         finally:
             self.site.kill(victim, signal.SIGCONT)
 
     @contextmanager
     def company(self) -> Iterator[None]:
-        """Somebody has been served, and comes again often enough that the app cannot fall asleep."""
+        """Somebody has been served, and comes again often enough that the app cannot
+        fall asleep.
+        """
         home = threading.Event()
 
         def come() -> None:

@@ -1,8 +1,10 @@
-"""An app under load: its instance on the machine, the gate through which visitors come, and what disturbances take hold of.
+"""An app under load: its instance on the machine, the gate through which visitors come,
+and what disturbances take hold of.
 
-Each has a rhythm: visitors come for a while, then the gate is closed and the app is left alone, for about as long as it takes to leave
-(the race that nobody may lose) or for long enough to be asleep. In between it is looked at while nobody is there: then it is known
-to a process and a descriptor what there should be.
+Each has a rhythm: visitors come for a while, then the gate is closed and the app is
+left alone, for about as long as it takes to leave (the race that nobody may lose) or
+for long enough to be asleep. In between it is looked at while nobody is there: then it
+is known to a process and a descriptor what there should be.
 """
 
 from __future__ import annotations
@@ -25,9 +27,13 @@ from wire import STATIC, Answer, Failure, Request, Wire, check
 WATCHDOG = 8  # seconds, so that a run sees more of it than of the unit's own
 
 APPS = Path(__file__).with_name("apps")
-SETTLES = 40.0  # seconds until all that a disturbance has set going is over: graceful_timeout and systemd's own delays
+# Seconds until all that a disturbance has set going is over: graceful_timeout and
+# systemd's own delays
+SETTLES = 40.0
 MENDED = 15.0  # seconds until an app that was mended serves again
-PROXY_2 = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c" + bytes([192, 0, 2, 7, 127, 0, 0, 1, 0x12, 0x34, 0, 80])
+PROXY_2 = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c" + bytes(
+    [192, 0, 2, 7, 127, 0, 0, 1, 0x12, 0x34, 0, 80]
+)
 
 # Short enough that a run sees each of them, long enough that a busy machine does not.
 DEFAULTS: dict[str, Any] = {
@@ -37,7 +43,9 @@ DEFAULTS: dict[str, Any] = {
 
 
 class Site:
-    """`name` on `machine`. `framework`: the file of its app in apps/. `steady`: it never leaves, and its Master is never ended."""
+    """`name` on `machine`. `framework`: the file of its app in apps/. `steady`: it
+    never leaves, and its Master is never ended.
+    """
 
     def __init__(
         self, machine: Machine, ledger: Ledger, name: str, *, port: int = 0, framework: str = "plain", steady: bool = False, visitors: int = 6, **settings: Any
@@ -50,12 +58,18 @@ class Site:
         self.visitors = visitors
         self.settings = DEFAULTS | settings
         self.version = 0
-        self.deployed: list[tuple[float, int]] = []  # when a reload had succeeded, and of which version of the code
-        self.instance = Instance(machine, name, source=self.source(), port=port, settings=self.settings)
+        self.deployed: list[
+            tuple[float, int]
+        ] = []  # when a reload had succeeded, and of which version of the code
+        self.instance = Instance(
+            machine, name, source=self.source(), port=port, settings=self.settings
+        )
         self.broken_until = 0.0  # when a Master answered for it last
         self.lock = threading.RLock()  # one disturbance, or one look, at a time
         self.over = threading.Event()
-        self.rounds = 0  # of the rhythm: how often it was left alone until it was asleep, or looked at
+        self.rounds = (
+            0  # of the rhythm: how often it was left alone until it was asleep, or looked at
+        )
         self._gate = threading.Condition()
         self._open = True
         self._inside = 0
@@ -101,7 +115,9 @@ class Site:
     # What is deployed
 
     def source(self, before: str = "") -> str:
-        return before + (APPS / f"{self.framework}.py").read_text().replace('VERSION = "0"', f'VERSION = "{self.version}"')
+        return before + (APPS / f"{self.framework}.py").read_text().replace(
+            'VERSION = "0"', f'VERSION = "{self.version}"'
+        )
 
     def deploy(self, before: str = "") -> None:
         """Another version of its code, `before` in front of it."""
@@ -116,7 +132,10 @@ class Site:
     def start(self) -> None:
         self.machine.copy(APPS / "deeds.py", str(Path(self.instance.code).with_name("deeds.py")))
         self.machine.write(str(Path(self.instance.code).with_name("static")), STATIC.decode())
-        self.machine.write(f"/etc/systemd/system/{self.instance.service}.d/soak.conf", f"[Service]\nWatchdogSec={WATCHDOG}\n")
+        self.machine.write(
+            f"/etc/systemd/system/{self.instance.service}.d/soak.conf",
+            f"[Service]\nWatchdogSec={WATCHDOG}\n",
+        )
         self.instance.start()
         self.listening = self.instance.unbroken()
 
@@ -126,7 +145,10 @@ class Site:
         """The life of one visitor, until it is over."""
         while not self.over.is_set():
             with self._gate:
-                if not self._gate.wait_for(lambda: self._open or self.over.is_set(), 1) or self.over.is_set():
+                if (
+                    not self._gate.wait_for(lambda: self._open or self.over.is_set(), 1)
+                    or self.over.is_set()
+                ):
                     continue
                 self._inside += 1
             try:
@@ -135,7 +157,9 @@ class Site:
             except Failure:
                 pass  # it stands in the ledger
             except Exception as error:
-                self.ledger.complain(self.name, caller.kind, f"the visitor itself failed: {error!r}")
+                self.ledger.complain(
+                    self.name, caller.kind, f"the visitor itself failed: {error!r}"
+                )
             finally:
                 with self._gate:
                     self._inside -= 1
@@ -172,8 +196,13 @@ class Site:
 
     def roles(self) -> dict[int, str]:
         """Host pid to "master", "zygote", "worker" or "stranger"."""
-        found = {process.host_pid: _parent_and_start(process.host_pid) for process in self.machine.processes(f"spyglass@{self.name}")}
-        ours = [(start, pid) for pid, (parent, start) in found.items() if parent == self.machine.leader]
+        found = {
+            process.host_pid: _parent_and_start(process.host_pid)
+            for process in self.machine.processes(f"spyglass@{self.name}")
+        }
+        ours = [
+            (start, pid) for pid, (parent, start) in found.items() if parent == self.machine.leader
+        ]
         if not ours:
             return dict.fromkeys(found, "stranger")
         master = min(ours)[1]
@@ -184,14 +213,20 @@ class Site:
         for pid, (parent, _) in found.items():
             if pid not in roles:
                 # A worker whose zygote was killed is init's.
-                roles[pid] = "worker" if roles.get(parent) == "zygote" or parent == self.machine.leader else "stranger"
+                roles[pid] = (
+                    "worker"
+                    if roles.get(parent) == "zygote" or parent == self.machine.leader
+                    else "stranger"
+                )
         return roles
 
     def of_role(self, role: str) -> list[int]:
         return [pid for pid, its in self.roles().items() if its == role]
 
     def complete(self) -> bool:
-        """One Master, one zygote, and the workers that there should be: nobody missing, nobody left over."""
+        """One Master, one zygote, and the workers that there should be: nobody missing,
+        nobody left over.
+        """
         roles = list(self.roles().values())
         spare = 1 if self.recycles else 0
         return (
@@ -200,13 +235,21 @@ class Site:
         )  # fmt: skip
 
     def settled(self, about: str) -> None:
-        """Complains unless, within SETTLES, there are all processes and no others, or none because it is asleep."""
+        """Complains unless, within SETTLES, there are all processes and no others, or
+        none because it is asleep.
+        """
         try:
-            self.machine.wait_until(lambda: self.over.is_set() or self.complete() or not self.roles(), SETTLES)
+            self.machine.wait_until(
+                lambda: self.over.is_set() or self.complete() or not self.roles(), SETTLES
+            )
         except AssertionError:
             roles = list(self.roles().values())
             counted = ", ".join(f"{roles.count(role)} {role}" for role in sorted(set(roles)))
-            self.ledger.complain(self.name, about, f"after {SETTLES:g} s there are still {counted}, of {self.workers} workers")
+            self.ledger.complain(
+                self.name,
+                about,
+                f"after {SETTLES:g} s there are still {counted}, of {self.workers} workers",
+            )
 
     def machine_pid(self, host_pid: int) -> int:
         """As the machine, its journal and the app count; 0 when it has gone."""
@@ -223,7 +266,9 @@ class Site:
 
     # Visits of our own
 
-    def visit(self, what: str = "echo", name: str = "probe", patience: float = 20, **query: Any) -> Answer:
+    def visit(
+        self, what: str = "echo", name: str = "probe", patience: float = 20, **query: Any
+    ) -> Answer:
         """One request, by us; it is not in the ledger. Raises Failure."""
         request = Request(name, what, query=query, keep=False)
         with Wire(self.instance.unix, self.preface()) as wire:
@@ -240,19 +285,28 @@ class Site:
         return None
 
     def mended(self) -> None:
-        """Waits until a visit is answered by the app; AssertionError when that takes too long."""
+        """Waits until a visit is answered by the app; AssertionError when that takes
+        too long.
+        """
         self.machine.wait_until(self.serves, MENDED, "it serves again")
 
     def seen(self) -> dict[str, int]:
-        """What the app has written down: visit to the (last) worker that began it, as the machine counts."""
+        """What the app has written down: visit to the (last) worker that began it, as
+        the machine counts.
+        """
         path = self.machine.path(f"/var/lib/private/spyglass/{self.name}/seen")
         with suppress(FileNotFoundError):
-            return {visit: int(pid) for visit, pid in (line.split() for line in Path(path).read_text().splitlines())}
+            return {
+                visit: int(pid)
+                for visit, pid in (line.split() for line in Path(path).read_text().splitlines())
+            }
         return {}
 
 
 def _parent_and_start(pid: int) -> tuple[int, int]:
-    """(parent's pid, when it was started), (0, 0) when it has gone: proc_pid_stat(5)."""
+    """(parent's pid, when it was started), (0, 0) when it has gone:
+    proc_pid_stat(5).
+    """
     with suppress(OSError):
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return int(fields[1]), int(fields[19])
@@ -260,7 +314,9 @@ def _parent_and_start(pid: int) -> tuple[int, int]:
 
 
 def rhythm(site: Site, dice: random.Random, look: Any) -> None:
-    """Opens and closes the gate until it is over; `look(site)` is called while nobody is there and nothing is being done to it."""
+    """Opens and closes the gate until it is over; `look(site)` is called while nobody
+    is there and nothing is being done to it.
+    """
     while not site.over.wait(dice.uniform(5, 25)):
         if not site.steady and dice.random() < 0.5:
             # About when it leaves, and whatever else is being done to it.

@@ -1,20 +1,26 @@
-"""Everything that can happen to running apps, at random and at the same time, for as long as one likes: `make soak MINUTES=30`.
+"""Everything that can happen to running apps, at random and at the same time, for as
+long as one likes: `make soak MINUTES=30`.
 
     make soak [MINUTES=30] [RELEASE=bookworm|trixie] [SEED=4711]
 
-boots a Debian with the package installed (tests/system/machine.py) and a few apps with different settings on it (APPS), and then
+boots a Debian with the package installed (tests/system/machine.py) and a few apps with
+different settings on it (APPS), and then
 
     visits them       tests/soak/visitors.py: polite and rude, quick and slow visitors; each checks the answer to the last byte
-    leaves them alone tests/soak/sites.py: for about as long as they take to leave, or until they are asleep
+    leaves them alone tests/soak/sites.py: for about as long as they take to leave, or
+    until they are asleep
     disturbs them     tests/soak/disturbances.py and machinewide.py: tables of what an administrator does and of what goes wrong
     looks at them     tests/soak/watch.py: processes, descriptors, temporary files, memory, and the journal at the end
 
-The ledger (tests/soak/ledger.py) has each request, what was permitted when, and whose work each request was. The report at the end
-is a table. The exit status is 1 when a request failed that nothing explains, when something was left behind or grew, when a
-promise was broken or the journal has a line that nobody expects; else 0. The seed decides who comes and what is done when; not how
-the machine's processes take turns, so a run with the same seed is alike and not equal.
+The ledger (tests/soak/ledger.py) has each request, what was permitted when, and whose
+work each request was. The report at the end is a table. The exit status is 1 when a
+request failed that nothing explains, when something was left behind or grew, when a
+promise was broken or the journal has a line that nobody expects; else 0. The seed
+decides who comes and what is done when; not how the machine's processes take turns, so
+a run with the same seed is alike and not equal.
 
-To have another disturbance is a function and a row in one of the tables. Nothing of this runs in CI: `make test` only tries the ledger.
+To have another disturbance is a function and a row in one of the tables. Nothing of
+this runs in CI: `make test` only tries the ledger.
 """
 
 from __future__ import annotations
@@ -46,7 +52,8 @@ from visitors import KINDS, Caller
 from watch import Watch
 
 VENV = "/srv/venv"
-# One disturbance of an app at a time, and of different apps at the same time: a mean pause of so many seconds for each.
+# One disturbance of an app at a time, and of different apps at the same time: a mean
+# pause of so many seconds for each.
 APP_EVERY, MACHINE_EVERY = 8.0, 25.0
 
 APPS: dict[str, dict[str, Any]] = {
@@ -55,9 +62,13 @@ APPS: dict[str, dict[str, Any]] = {
     "usual": dict(port=9002, workers=2, threads=4, idle_timeout=2, idle_ignore=["/health"]),
     "alone": dict(port=9003, workers=1, threads=1, idle_timeout=1.5, visitors=3),
     "flask": dict(port=9004, framework="flasked", venv=VENV, workers=2, threads=4, idle_timeout=3),
-    "recycled": dict(port=9005, workers=3, threads=4, idle_timeout=3, max_requests=60, max_memory="64M"),
+    "recycled": dict(
+        port=9005, workers=3, threads=4, idle_timeout=3, max_requests=60, max_memory="64M"
+    ),
     "each": dict(workers=2, threads=1, preload=False, idle_timeout=2),
-    "proxied": dict(workers=2, threads=4, idle_timeout=2, proxy_protocol=True, access_log="combined", visitors=4),
+    "proxied": dict(
+        workers=2, threads=4, idle_timeout=2, proxy_protocol=True, access_log="combined", visitors=4
+    ),
 }
 
 
@@ -71,7 +82,9 @@ class Soak:
         self.over = threading.Event()
         self._threads: list[threading.Thread] = []
         self.ledger = Ledger()
-        self.sites = [Site(machine, self.ledger, name, **settings) for name, settings in APPS.items()]
+        self.sites = [
+            Site(machine, self.ledger, name, **settings) for name, settings in APPS.items()
+        ]
         self.watch = Watch(machine, self.sites, self.ledger)
 
     def dice(self, *whose: Any) -> random.Random:
@@ -95,7 +108,9 @@ class Soak:
             for site in self.sites:
                 kinds, weights = list(KINDS), [weight for _, weight in KINDS.values()]
                 for number in range(site.visitors):
-                    caller = Caller(site, self.ledger, self.dice(site.name, number), f"{site.name}{number}")
+                    caller = Caller(
+                        site, self.ledger, self.dice(site.name, number), f"{site.name}{number}"
+                    )
                     self._start(site.come, caller, kinds, weights)
                 self._start(rhythm, site, self.dice(site.name, "rhythm"), self.watch.look)
                 self._start(self._disturb, site, self.dice(site.name, "disturbances"))
@@ -129,10 +144,15 @@ class Soak:
         names, weights = list(WHOLE_MACHINE), [each.weight for each in WHOLE_MACHINE.values()]
         while names and not self._pause(dice, MACHINE_EVERY):
             [name] = dice.choices(names, weights)
-            if WHOLE_MACHINE[name].early and time.monotonic() > self.ledger.began + self.seconds / 3:
+            if (
+                WHOLE_MACHINE[name].early
+                and time.monotonic() > self.ledger.began + self.seconds / 3
+            ):
                 continue
             with self.ledger.disturbance(name, ""):
-                WHOLE_MACHINE[name].do(Whole(name, self.machine, self.sites, self.ledger, dice, self.over))
+                WHOLE_MACHINE[name].do(
+                    Whole(name, self.machine, self.sites, self.ledger, dice, self.over)
+                )
 
     def _progress(self) -> None:
         """Waits until it is over, and tells from time to time that it still lives."""
@@ -173,12 +193,15 @@ class Soak:
             self.ledger,
             self.sites,
             self.watch,
-            self.machine.records(None, "--output-fields=MESSAGE,PRIORITY,UNIT,_SYSTEMD_UNIT,SYSLOG_IDENTIFIER,_PID"),
+            self.machine.records(
+                None, "--output-fields=MESSAGE,PRIORITY,UNIT,_SYSTEMD_UNIT,SYSLOG_IDENTIFIER,_PID"
+            ),
         )
 
 
 class Manners:
-    """How the soak talks to PID 1: not while it executes itself anew (daemon-reexec), when jobs that were asked for may be forgotten.
+    """How the soak talks to PID 1: not while it executes itself anew (daemon-reexec),
+    when jobs that were asked for may be forgotten.
 
     That is systemd's own, and visitors know nothing of it: they come throughout.
     """
@@ -200,7 +223,9 @@ class Manners:
             with self._turn:
                 self._talking = 0 if alone else self._talking - 1
                 self._turn.notify_all()
-        assert not check or done.returncode == 0, f"{argv} exited {done.returncode}: {done.stdout}{done.stderr}"
+        assert not check or done.returncode == 0, (
+            f"{argv} exited {done.returncode}: {done.stdout}{done.stderr}"
+        )
         return done
 
     def _patiently(self, argv: tuple[str, ...], options: dict[str, Any]) -> Any:
@@ -214,7 +239,10 @@ class Manners:
 
 @contextlib.contextmanager
 def booted(release: str) -> Iterator[Machine]:
-    with tempfile.TemporaryDirectory(prefix=f"{PREFIX}-soak-") as layer, boot(release, *installed(release, Path(layer))) as machine:
+    with (
+        tempfile.TemporaryDirectory(prefix=f"{PREFIX}-soak-") as layer,
+        boot(release, *installed(release, Path(layer))) as machine,
+    ):
         machine.run = Manners(machine).run  # type: ignore[method-assign]
         machine.copy(package(release), DEB)
         yield machine
@@ -225,23 +253,34 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--release", default="trixie")
     parser.add_argument("--seed", type=int, default=random.randrange(1, 100_000))
-    parser.add_argument("--keep", type=Path, help="a directory, for the journal and a line for each request")
-    parser.add_argument("--only", nargs="*", metavar="DISTURBANCE", help="these and no others; without a name: none")
+    parser.add_argument(
+        "--keep", type=Path, help="a directory, for the journal and a line for each request"
+    )
+    parser.add_argument(
+        "--only", nargs="*", metavar="DISTURBANCE", help="these and no others; without a name: none"
+    )
     parser.add_argument("--without", nargs="*", metavar="DISTURBANCE", default=[])
     arguments = parser.parse_args()
     for each in (DISTURBANCES, WHOLE_MACHINE):
         for name in list(each):
-            if name in arguments.without or (arguments.only is not None and name not in arguments.only):
+            if name in arguments.without or (
+                arguments.only is not None and name not in arguments.only
+            ):
                 del each[name]
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    print(f"soak on {arguments.release}: {arguments.minutes:g} minutes, seed {arguments.seed}", flush=True)
+    print(
+        f"soak on {arguments.release}: {arguments.minutes:g} minutes, seed {arguments.seed}",
+        flush=True,
+    )
     with booted(arguments.release) as machine:
         systemd = machine.systemctl("--version").split("\n")[0]
         soak = Soak(machine, arguments.minutes, arguments.seed)
         soak.prepare()
         soak.run()
         report = soak.close()
-        print(f"\nsoak on {arguments.release}, {systemd}, {arguments.minutes:g} minutes, seed {arguments.seed}\n\n{report}\n")
+        print(
+            f"\nsoak on {arguments.release}, {systemd}, {arguments.minutes:g} minutes, seed {arguments.seed}\n\n{report}\n"
+        )
         if arguments.keep:
             report.keep(arguments.keep)
     print("PASSED" if report.passed else "FAILED")

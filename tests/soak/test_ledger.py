@@ -1,4 +1,6 @@
-"""What the soak takes for explained, and what not: a run that cannot fail would show nothing."""
+"""What the soak takes for explained, and what not: a run that cannot fail would show
+nothing.
+"""
 
 import journal
 import pytest
@@ -8,11 +10,23 @@ WORKER, ANOTHER = 401, 402
 
 
 def failed(failure="reset", site="blog", visit="v", began=10.0, ended=11.0, pid=0, **details):
-    return Entry(site, "one-shot", visit, began, failure=failure, ended=ended, since=began, pid=pid, **details)
+    return Entry(
+        site,
+        "one-shot",
+        visit,
+        began,
+        failure=failure,
+        ended=ended,
+        since=began,
+        pid=pid,
+        **details,
+    )
 
 
 def killed(*pids, began=10.5, ended=10.6, kinds=LOSS, **details):
-    return Permit("kill -9 worker", "blog", frozenset(kinds), began, ended, pids=frozenset(pids), **details)
+    return Permit(
+        "kill -9 worker", "blog", frozenset(kinds), began, ended, pids=frozenset(pids), **details
+    )
 
 
 def unexplained(entry, *permits, seen=None):
@@ -38,7 +52,11 @@ def test_only_the_work_of_who_was_killed_is_lost(seen, pid, explained):
     assert bool(unexplained(failed(pid=pid), killed(WORKER), seen=seen)) is not explained
 
 
-@pytest.mark.parametrize(("began", "ended"), [(8.0, 10.0), (10.7, 11.0), (10.0, 30.0)], ids=["before", "afterwards", "long afterwards"])
+@pytest.mark.parametrize(
+    ("began", "ended"),
+    [(8.0, 10.0), (10.7, 11.0), (10.0, 30.0)],
+    ids=["before", "afterwards", "long afterwards"],
+)
 def test_only_who_was_there_is_lost(began, ended):
     assert unexplained(failed(began=began, ended=ended), killed(WORKER))
 
@@ -87,11 +105,19 @@ WATCHDOG = "spyglass@blog.service: Watchdog timeout (limit 8s)!"
 
 
 def line(message, when=10.5, site="blog", priority=3):
-    return {"_SYSTEMD_UNIT": f"spyglass@{site}.service", "PRIORITY": str(priority), "MESSAGE": message, "__MONOTONIC_TIMESTAMP": f"{when * 1e6:.0f}"}
+    return {
+        "_SYSTEMD_UNIT": f"spyglass@{site}.service",
+        "PRIORITY": str(priority),
+        "MESSAGE": message,
+        "__MONOTONIC_TIMESTAMP": f"{when * 1e6:.0f}",
+    }
 
 
 def unexpected(*records, done=()):
-    return [record["MESSAGE"] for record in journal.judge(records, [Done(name, "blog", 10.0, 11.0) for name in done])[1]]
+    return [
+        record["MESSAGE"]
+        for record in journal.judge(records, [Done(name, "blog", 10.0, 11.0) for name in done])[1]
+    ]
 
 
 def test_a_line_of_the_journal_that_nobody_expects_is_a_complaint():
@@ -101,7 +127,9 @@ def test_a_line_of_the_journal_that_nobody_expects_is_a_complaint():
         line("worker: Traceback (most recent call last):"),
         line("worker: ValueError: why"),
         line("idle_ignore: no listener is called that", priority=4),
-        line("Traceback (most recent call last):", priority=6),  # the interpreter's own: nobody has caught it
+        line(
+            "Traceback (most recent call last):", priority=6
+        ),  # the interpreter's own: nobody has caught it
     ]
     assert unexpected(*records) == [records[number]["MESSAGE"] for number in (1, 4, 5)]
 

@@ -1,7 +1,9 @@
-"""Who comes to the apps: quick ones and slow ones, polite ones and others. KINDS is the table of them.
+"""Who comes to the apps: quick ones and slow ones, polite ones and others. KINDS is the
+table of them.
 
-A new kind is a function that is given a Caller and leaves when its visit is over, and a row in the table. Everything it asks for goes
-through `caller.exchange`, which writes down what became of it; a Failure that comes out of there ends the visit.
+A new kind is a function that is given a Caller and leaves when its visit is over, and a
+row in the table. Everything it asks for goes through `caller.exchange`, which writes
+down what became of it; a Failure that comes out of there ends the visit.
 """
 
 from __future__ import annotations
@@ -46,7 +48,9 @@ class Caller:
 
     def echo(self, **details: Any) -> Request:
         """A small one, of any size, with a body or without."""
-        body = self.dice.randbytes(self.dice.randrange(1, 3000)) if self.dice.random() < 0.4 else b""
+        body = (
+            self.dice.randbytes(self.dice.randrange(1, 3000)) if self.dice.random() < 0.4 else b""
+        )
         query = {"size": self.dice.randrange(20_000)}
         return self.request(method="POST" if body else "GET", body=body, query=query, **details)
 
@@ -56,8 +60,17 @@ class Caller:
 
     @contextmanager
     def noted(self, wire: Wire, request: Request) -> Iterator[Entry]:
-        """The entry of a request; a Failure in the block is written into it, and goes on."""
-        entry = Entry(self.site.name, self.kind, request.visit, time.monotonic(), quick=request.sleep, pid=wire.pid)
+        """The entry of a request; a Failure in the block is written into it, and goes
+        on.
+        """
+        entry = Entry(
+            self.site.name,
+            self.kind,
+            request.visit,
+            time.monotonic(),
+            quick=request.sleep,
+            pid=wire.pid,
+        )
         entry.big = len(request.body) > self.site.body_memory
         entry.connection = wire.number
         entry.since = wire.answered or entry.began
@@ -88,15 +101,24 @@ class Caller:
                 return self.take(wire, request, entry, read)
             except Failure as failure:
                 if wire.answers and failure.kind in ("reset", "no answer"):
-                    # With the end of the connection; the ledger knows whether that may be.
+                    # With the end of the connection; the ledger knows whether that may
+                    # be.
                     failure.kind = "too late" if self.late(wire, entry.began) else "crossed"
                 raise
 
     def late(self, wire: Wire, when: float) -> bool:
-        """The machine was too busy to let us come back in time: nobody was bound to keep the connection for so long."""
+        """The machine was too busy to let us come back in time: nobody was bound to
+        keep the connection for so long.
+        """
         return bool(wire.made) and when >= wire.made + self.site.keepalive
 
-    def take(self, wire: Wire, request: Request, entry: Entry, read: Callable[[Any], Iterator[bytes]] | None = None) -> Answer:
+    def take(
+        self,
+        wire: Wire,
+        request: Request,
+        entry: Entry,
+        read: Callable[[Any], Iterator[bytes]] | None = None,
+    ) -> Answer:
         answer = wire.answer(request.method, read)
         entry.first = answer.first
         check(request, answer)
@@ -123,14 +145,20 @@ def slow_page(caller: Caller) -> None:
 
 
 def kept_alive(caller: Caller) -> None:
-    """Asks again while it is welcome. Pauses are shorter than keepalive_timeout, so only a worker that leaves may close."""
+    """Asks again while it is welcome. Pauses are shorter than keepalive_timeout, so
+    only a worker that leaves may close.
+    """
     with caller.wire() as wire:
         for _ in range(caller.dice.randrange(2, 20)):
             request = caller.echo()
             if wire.answers and wire.heard():
-                # Closed meanwhile. Nothing was asked, but it may only happen where something makes workers leave.
+                # Closed meanwhile. Nothing was asked, but it may only happen where
+                # something makes workers leave.
                 with caller.noted(wire, request) as entry:
-                    raise Failure("too late" if caller.late(wire, entry.began) else "crossed", "closed between two requests")
+                    raise Failure(
+                        "too late" if caller.late(wire, entry.began) else "crossed",
+                        "closed between two requests",
+                    )
             caller.exchange(wire, request)
             if wire.closing:
                 return
@@ -138,7 +166,9 @@ def kept_alive(caller: Caller) -> None:
 
 
 def lingering(caller: Caller) -> None:
-    """Keeps its connection for longer than it is welcome, and is shown the door in silence."""
+    """Keeps its connection for longer than it is welcome, and is shown the door in
+    silence.
+    """
     with caller.wire() as wire:
         request = caller.echo()
         caller.exchange(wire, request)
@@ -148,7 +178,9 @@ def lingering(caller: Caller) -> None:
 
 
 def pipelined(caller: Caller) -> None:
-    """Sends several at once. What stands behind an answer with Connection: close was not taken, and must not be begun."""
+    """Sends several at once. What stands behind an answer with Connection: close was
+    not taken, and must not be begun.
+    """
     requests = [caller.echo() for _ in range(caller.dice.randrange(2, 9))]
     requests[-1].keep = False
     with caller.wire() as wire:
@@ -188,7 +220,11 @@ def file(caller: Caller) -> None:
 
 def stream(caller: Caller) -> None:
     seconds = round(caller.dice.uniform(0.1, 3), 3)
-    query = {"pieces": caller.dice.randrange(1, 30), "sleep": seconds, "size": caller.dice.randrange(100_000)}
+    query = {
+        "pieces": caller.dice.randrange(1, 30),
+        "sleep": seconds,
+        "size": caller.dice.randrange(100_000),
+    }
     with caller.wire() as wire:
         caller.exchange(wire, caller.request("stream", query=query, keep=False))
 
@@ -209,9 +245,16 @@ def slow_head(caller: Caller) -> None:
 
 
 def upload(caller: Caller, size: int, pause: float) -> None:
-    """In pieces, by either framing, with and without asking first (Expect: 100-continue)."""
+    """In pieces, by either framing, with and without asking first (Expect:
+    100-continue).
+    """
     asks = caller.dice.random() < 0.3
-    request = caller.request(method="POST", body=caller.dice.randbytes(size), chunked=caller.dice.random() < 0.5, keep=False)
+    request = caller.request(
+        method="POST",
+        body=caller.dice.randbytes(size),
+        chunked=caller.dice.random() < 0.5,
+        keep=False,
+    )
     if asks:
         request.fields["Expect"] = "100-continue"
 
@@ -235,7 +278,9 @@ def slow_upload(caller: Caller) -> None:
 
 
 def big_upload(caller: Caller) -> None:
-    upload(caller, caller.dice.randrange(caller.site.body_memory + 1, caller.site.body_memory * 6), 0.1)
+    upload(
+        caller, caller.dice.randrange(caller.site.body_memory + 1, caller.site.body_memory * 6), 0.1
+    )
 
 
 def slow_reader(caller: Caller) -> None:
@@ -247,7 +292,9 @@ def slow_reader(caller: Caller) -> None:
             caller.nap(0, 0.25)
 
     what = (
-        {"query": {"size": size}} if caller.dice.random() < 0.5 else {"what": "stream", "query": {"size": size, "pieces": 10, "sleep": 0.1}}
+        {"query": {"size": size}}
+        if caller.dice.random() < 0.5
+        else {"what": "stream", "query": {"size": size, "pieces": 10, "sleep": 0.1}}
     )
     with caller.wire(small=True) as wire:
         caller.exchange(wire, caller.request(keep=False, **what), read=read)
@@ -257,7 +304,9 @@ def slow_reader(caller: Caller) -> None:
 
 
 def vanishing(caller: Caller) -> None:
-    """Comes and goes in the middle of something: nobody is owed an answer, but to come must be possible."""
+    """Comes and goes in the middle of something: nobody is owed an answer, but to come
+    must be possible.
+    """
     request = caller.echo()
     request.query |= {"sleep": 0.1, "size": 500_000}
     data = request.whole()
@@ -282,8 +331,14 @@ GARBAGE: list[tuple[bytes, set[int]]] = [
     (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(range(200)), {400}),
     (b"GET /echo?visit=- HTTP/1.1\r\n\r\n", {400}),
     (b"GET /echo?visit=- HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", {400}),
-    (b"POST /echo?visit=- HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", {400}),
-    (b"POST /echo?visit=- HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nnonsense\r\n", {400}),
+    (
+        b"POST /echo?visit=- HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        {400},
+    ),
+    (
+        b"POST /echo?visit=- HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nnonsense\r\n",
+        {400},
+    ),
     (b"GET /echo?visit=- HTTP/2.0\r\nHost: a\r\n\r\n", {505}),
     (b"BREW /echo?visit=- HTTP/1.1\r\nHost: a\r\n\r\n", {400, 501}),
     (b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", {414}),
@@ -304,7 +359,9 @@ def garbage(caller: Caller) -> None:
 
 
 def silent(caller: Caller) -> None:
-    """Never says all of its head: 408 when it is late, or the end alone if it has not said anything."""
+    """Never says all of its head: 408 when it is late, or the end alone if it has not
+    said anything.
+    """
     begins = caller.dice.random() < 0.5
     with caller.wire() as wire, caller.noted(wire, caller.request("silence")) as entry:
         wire.open()

@@ -1,7 +1,9 @@
-"""What is left behind: processes, descriptors, temporary files and memory, looked at from outside while visitors come, and while none do.
+"""What is left behind: processes, descriptors, temporary files and memory, looked at
+from outside while visitors come, and while none do.
 
-A process, a descriptor or a file too many is a complaint. Memory is a matter of trend: a line through what each Master, PID 1 and
-journald took at each look, and how steep it is.
+A process, a descriptor or a file too many is a complaint. Memory is a matter of trend:
+a line through what each Master, PID 1 and journald took at each look, and how steep it
+is.
 """
 
 from __future__ import annotations
@@ -20,14 +22,18 @@ from machine import Machine
 from sites import SETTLES, Site
 from wire import Failure
 
-SPARE_FDS = 2  # so many more than the fewest are not taken for a leak: an import or a log line may be under way
+# So many more than the fewest are not taken for a leak: an import or a log line may be
+# under way
+SPARE_FDS = 2
 SPARE_PID1 = 4
 MIN_LIFE = 120.0  # seconds a process must have been looked at for its slope to mean anything
 STEEP = 4 << 20  # bytes that a Master, PID 1 or journald may gain over a run
 
 
 def descriptors(pid: int) -> Counter[str]:
-    """What a process has open, by kind: "socket", "/dev/null", "anon_inode:[eventpoll]"..."""
+    """What a process has open, by kind: "socket", "/dev/null",
+    "anon_inode:[eventpoll]"...
+    """
     found: Counter[str] = Counter()
     with suppress(OSError):
         for fd in os.listdir(f"/proc/{pid}/fd"):
@@ -38,10 +44,16 @@ def descriptors(pid: int) -> Counter[str]:
 
 
 def memory(pid: int, what: str) -> int:
-    """Bytes: "Pss" of smaps_rollup, "VmRSS" or "RssAnon" of status; 0 when it has gone (proc(5))."""
+    """Bytes: "Pss" of smaps_rollup, "VmRSS" or "RssAnon" of status; 0 when it has gone
+    (proc(5)).
+    """
     file = "status" if what.startswith(("Vm", "Rss")) else "smaps_rollup"
     with suppress(OSError, StopIteration):
-        line = next(line for line in Path(f"/proc/{pid}/{file}").read_text().splitlines() if line.startswith(f"{what}:"))
+        line = next(
+            line
+            for line in Path(f"/proc/{pid}/{file}").read_text().splitlines()
+            if line.startswith(f"{what}:")
+        )
         return int(line.split()[1]) << 10
     return 0
 
@@ -61,19 +73,31 @@ class Series:
         return self.points[-1][0] - self.points[0][0] if self.points else 0.0
 
     def gain(self) -> float:
-        """Bytes gained between the first look and the last, by the line of least squares; without the first sixth, in which all settle."""
-        points = [(when, value) for when, value in self.points if when >= self.points[0][0] + self.seconds / 6]
+        """Bytes gained between the first look and the last, by the line of least
+        squares; without the first sixth, in which all settle.
+        """
+        points = [
+            (when, value)
+            for when, value in self.points
+            if when >= self.points[0][0] + self.seconds / 6
+        ]
         if len(points) < 5:
             return 0.0
         middle = sum(when for when, _ in points) / len(points)
         mean = sum(value for _, value in points) / len(points)
         spread = sum((when - middle) ** 2 for when, _ in points)
-        slope = sum((when - middle) * (value - mean) for when, value in points) / spread if spread else 0.0
+        slope = (
+            sum((when - middle) * (value - mean) for when, value in points) / spread
+            if spread
+            else 0.0
+        )
         return slope * (points[-1][0] - points[0][0])
 
 
 class Watch:
-    """Looks at everything on `machine`: regularly in a thread of its own, and at a site when its rhythm says that nobody is there."""
+    """Looks at everything on `machine`: regularly in a thread of its own, and at a site
+    when its rhythm says that nobody is there.
+    """
 
     def __init__(self, machine: Machine, sites: list[Site], ledger: Ledger) -> None:
         self.machine = machine
@@ -81,7 +105,9 @@ class Watch:
         self.ledger = ledger
         self.masters: dict[tuple[str, int], Series] = defaultdict(Series)
         self.system: dict[str, Series] = defaultdict(Series)  # "PID 1", "journald"
-        self.rest: dict[tuple[str, str], list[Counter[str]]] = defaultdict(list)  # by site and role: descriptors while nobody is there
+        self.rest: dict[tuple[str, str], list[Counter[str]]] = defaultdict(
+            list
+        )  # by site and role: descriptors while nobody is there
         self.asleep = 0
         self.at_begin: dict[str, Counter[str]] = {}  # what PID 1 and journald have open
         self.at_end: dict[str, Counter[str]] = {}
@@ -90,7 +116,9 @@ class Watch:
         while not over.wait(5):
             self.system["PID 1"].add(memory(self.machine.leader, "VmRSS"))
             for pid in self._journald():
-                self.system["journald"].add(memory(pid, "RssAnon"))  # beside it the journal is mapped
+                self.system["journald"].add(
+                    memory(pid, "RssAnon")
+                )  # beside it the journal is mapped
             for site in self.sites:
                 for pid in site.of_role("master"):
                     self.masters[site.name, pid].add(memory(pid, "Pss"))
@@ -99,7 +127,9 @@ class Watch:
         return [process.host_pid for process in self.machine.processes("systemd-journald")]
 
     def look(self, site: Site) -> None:
-        """Nobody is there: what its processes have open, and whether it leaves without a trace."""
+        """Nobody is there: what its processes have open, and whether it leaves without
+        a trace.
+        """
         site.settled("while nobody came")
         if site.complete():
             for pid, role in site.roles().items():
@@ -107,9 +137,17 @@ class Watch:
                 open_ = descriptors(pid)
                 if os.path.exists(f"/proc/{pid}/fd/0"):
                     self.rest[site.name, role].append(open_)
-                left = [name for name in open_ if name.endswith("(deleted)") and "/memfd:" not in name and "/dev/" not in name]
+                left = [
+                    name
+                    for name in open_
+                    if name.endswith("(deleted)") and "/memfd:" not in name and "/dev/" not in name
+                ]
                 if left:
-                    self.ledger.complain(site.name, "temporary files", f"a {role} to which nobody is connected has {left} open")
+                    self.ledger.complain(
+                        site.name,
+                        "temporary files",
+                        f"a {role} to which nobody is connected has {left} open",
+                    )
         if not site.steady:
             self._checked(site)
             site.machine.wait_until(site.instance.asleep, site.idle + SETTLES, "it is asleep")
@@ -118,7 +156,9 @@ class Watch:
         site.rounds += 1
 
     def _checked(self, site: Site) -> None:
-        """Health checks do not put off the leaving of who is awake. (One that comes as it leaves wakes the next.)"""
+        """Health checks do not put off the leaving of who is awake. (One that comes as
+        it leaves wakes the next.)
+        """
         there = site.of_role("master")
         if not site.settings.get("idle_ignore") or not there:
             return
@@ -145,7 +185,9 @@ class Watch:
         return held
 
     def begin(self) -> None:
-        """Everybody has been awake once and is asleep again: this is what there should be at the end, too."""
+        """Everybody has been awake once and is asleep again: this is what there should
+        be at the end, too.
+        """
         self.at_begin = self._held()
 
     def end(self) -> None:
@@ -157,24 +199,45 @@ class Watch:
             more = now - self.at_begin[who]
             if now.total() > self.at_begin[who].total() + SPARE_PID1:
                 self.ledger.complain(
-                    "", "descriptors", f"{who} has {now.total()}, not {self.at_begin[who].total()} as at first: {dict(more)}"
+                    "",
+                    "descriptors",
+                    f"{who} has {now.total()}, not {self.at_begin[who].total()} as at first: {dict(more)}",
                 )
         for (site, role), looks in self.rest.items():
             fewest, most = min(looks, key=Counter.total), max(looks, key=Counter.total)
             if most.total() > fewest.total() + SPARE_FDS:
-                self.ledger.complain(site, "descriptors", f"a {role} had from {fewest.total()} to {most.total()}: {dict(most - fewest)}")
-        for name, series in (*self.system.items(), *((f"{site}'s Master", series) for (site, _), series in self.masters.items())):
+                self.ledger.complain(
+                    site,
+                    "descriptors",
+                    f"a {role} had from {fewest.total()} to {most.total()}: {dict(most - fewest)}",
+                )
+        for name, series in (
+            *self.system.items(),
+            *((f"{site}'s Master", series) for (site, _), series in self.masters.items()),
+        ):
             if series.seconds > MIN_LIFE and series.gain() > STEEP:
-                self.ledger.complain(name, "memory", f"{series.gain() / (1 << 20):.1f} MiB gained in {series.seconds / 60:.0f} minutes")
+                self.ledger.complain(
+                    name,
+                    "memory",
+                    f"{series.gain() / (1 << 20):.1f} MiB gained in {series.seconds / 60:.0f} minutes",
+                )
         upgrades = sum(done.name == "upgrade" for done in self.ledger.done)
         for site in self.sites:
             lives = sum(name == site.name for name, _ in self.masters)
             if site.steady and lives > 1 + upgrades:
-                self.ledger.complain(site.name, "processes", f"it never leaves, and has had {lives} Masters in spite of only {upgrades} upgrades")
+                self.ledger.complain(
+                    site.name,
+                    "processes",
+                    f"it never leaves, and has had {lives} Masters in spite of only {upgrades} upgrades",
+                )
             try:
                 listening = site.instance.unbroken()
             except AssertionError as error:
                 self.ledger.complain(site.name, "socket", f"the socket unit failed: {error}")
                 continue
             if listening != site.listening:
-                self.ledger.complain(site.name, "socket", f"it has not listened throughout: {listening}, at first {site.listening}")
+                self.ledger.complain(
+                    site.name,
+                    "socket",
+                    f"it has not listened throughout: {listening}, at first {site.listening}",
+                )

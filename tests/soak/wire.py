@@ -1,7 +1,8 @@
 """A connection of the soak's visitors: what was asked, and what exactly became of it.
 
-Nothing is tried again and nothing is overlooked. Several requests may be under way on one connection, so the bytes that come are kept
-here, and each answer takes its own from them.
+Nothing is tried again and nothing is overlooked. Several requests may be under way on
+one connection, so the bytes that come are kept here, and each answer takes its own from
+them.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ Door = str | tuple[str, int]
 
 
 class Failure(Exception):
-    """A request that got no whole answer, or a wrong one. `kind` (str) is what the ledger counts."""
+    """A request that got no whole answer, or a wrong one. `kind` (str) is what the
+    ledger counts.
+    """
 
     def __init__(self, kind: str, detail: str = "") -> None:
         self.kind = kind
@@ -31,7 +34,9 @@ class Failure(Exception):
 
 
 class _Kept(io.BufferedReader):
-    """http.client closes what it reads from at the end of an answer; the next answer is in here, too."""
+    """http.client closes what it reads from at the end of an answer; the next answer is
+    in here, too.
+    """
 
     def close(self) -> None: ...
 
@@ -47,7 +52,9 @@ STATIC = filler("static", 700_000)
 
 @dataclass
 class Request:
-    """One request of a visit. `sleep` (seconds) is how long the app takes at the least, `size` how many bytes it answers with."""
+    """One request of a visit. `sleep` (seconds) is how long the app takes at the least,
+    `size` how many bytes it answers with.
+    """
 
     visit: str
     what: str = "echo"
@@ -96,7 +103,9 @@ class Answer:
     life: str = ""  # the first line of the app's answer
     pid: int = 0
     version: int = 0
-    made: float = 0.0  # when the app did, monotonic: on a busy machine much may happen until we hear of it
+    made: float = (
+        0.0  # when the app did, monotonic: on a busy machine much may happen until we hear of it
+    )
 
     @property
     def closing(self) -> bool:
@@ -104,7 +113,9 @@ class Answer:
 
 
 class Wire:
-    """A connection to `door`, made by the first who sends. `small` (bool): its receive buffer is, so a slow reader is felt."""
+    """A connection to `door`, made by the first who sends. `small` (bool): its receive
+    buffer is, so a slow reader is felt.
+    """
 
     def __init__(self, door: Door, preface: bytes = b"", small: bool = False) -> None:
         self.door = door
@@ -137,7 +148,9 @@ class Wire:
 
     def open(self) -> socket.socket:
         if self.sock is None:
-            self.sock = socket.socket(socket.AF_UNIX if isinstance(self.door, str) else socket.AF_INET)
+            self.sock = socket.socket(
+                socket.AF_UNIX if isinstance(self.door, str) else socket.AF_INET
+            )
             if self.small:
                 self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 << 10)
             self.sock.settimeout(PATIENCE)
@@ -164,7 +177,8 @@ class Wire:
         except TimeoutError:
             raise Failure("not taken", f"for {PATIENCE:g} s") from None
         except OSError as error:
-            # What was answered before the end is still to be read: a refusal (413, 507) comes before all has been sent.
+            # What was answered before the end is still to be read: a refusal (413, 507)
+            # comes before all has been sent.
             if not self.heard():
                 raise Failure("reset", f"while sending: {error!r}") from None
 
@@ -187,7 +201,9 @@ class Wire:
         return data
 
     def wants_more(self) -> bool:
-        """After a head with Expect: True when 100 came, False when it is the final answer already."""
+        """After a head with Expect: True when 100 came, False when it is the final
+        answer already.
+        """
         if not self.peek().startswith(b"HTTP/1.1 100"):
             return False
         while self._reader.readline() not in (b"\r\n", b""):
@@ -202,7 +218,9 @@ class Wire:
         try:
             response.begin()
             body = b"".join(read(response)) if read else response.read()
-            if response.length:  # read in pieces, an end that comes too early is not an error of http.client's
+            if (
+                response.length
+            ):  # read in pieces, an end that comes too early is not an error of http.client's
                 raise http.client.IncompleteRead(body, response.length)
         except TimeoutError:
             raise Failure("unanswered", f"not further, for {PATIENCE:g} s") from None
@@ -212,7 +230,12 @@ class Wire:
             raise Failure("nonsense", repr(error)[:200]) from None
         self.answers += 1
         self.answered = time.monotonic()
-        answer = Answer(response.status, {name.lower(): value for name, value in response.getheaders()}, body, first)
+        answer = Answer(
+            response.status,
+            {name.lower(): value for name, value in response.getheaders()},
+            body,
+            first,
+        )
         self.closing = answer.closing or response.version == 10
         return answer
 
@@ -233,8 +256,12 @@ def check(request: Request, answer: Answer) -> None:
     if answer.status != 200:
         raise Failure(f"status {answer.status}", answer.body[:100].decode(errors="replace"))
     if request.what == "file":
-        if answer.fields.get("x-visit") != request.visit or answer.body != (b"" if request.method == "HEAD" else STATIC):
-            raise Failure("mixed up", f"{len(answer.body)} bytes for {answer.fields.get('x-visit')}")
+        if answer.fields.get("x-visit") != request.visit or answer.body != (
+            b"" if request.method == "HEAD" else STATIC
+        ):
+            raise Failure(
+                "mixed up", f"{len(answer.body)} bytes for {answer.fields.get('x-visit')}"
+            )
         return
     if request.method == "HEAD":
         if answer.body:
@@ -242,8 +269,17 @@ def check(request: Request, answer: Answer) -> None:
         return
     line, _, rest = answer.body.partition(b"\n")
     words = line.decode(errors="replace").split()
-    if len(words) != 6 or words[0] != request.visit or rest != filler(request.visit, int(request.query.get("size", 0))):
+    if (
+        len(words) != 6
+        or words[0] != request.visit
+        or rest != filler(request.visit, int(request.query.get("size", 0)))
+    ):
         raise Failure("mixed up", f"{line[:100]!r} and {len(rest)} bytes for {request.visit}")
     if words[4] != hashlib.sha256(request.body).hexdigest():
         raise Failure("mixed up", f"the body arrived as another one: {len(request.body)} bytes")
-    answer.life, answer.pid, answer.version, answer.made = words[1], int(words[2]), int(words[3]), float(words[5])
+    answer.life, answer.pid, answer.version, answer.made = (
+        words[1],
+        int(words[2]),
+        int(words[3]),
+        float(words[5]),
+    )

@@ -1,7 +1,9 @@
-"""Fixtures that boot machines (machine.py says what one can do). Every test runs on each release in $RELEASES.
+"""Fixtures that boot machines (machine.py says what one can do). Every test runs on
+each release in $RELEASES.
 
-What they boot is made before the first test and outside of any test's time limit: the roots, and with `make deb` the packages, so
-that nobody tests yesterday's. Where a machine cannot be booted at all the run stops with a sentence: skipping would hide it.
+What they boot is made before the first test and outside of any test's time limit: the
+roots, and with `make deb` the packages, so that nobody tests yesterday's. Where a
+machine cannot be booted at all the run stops with a sentence: skipping would hide it.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ from pathlib import Path
 
 import pytest
 
-# For machine.py, and for what the other tests have made, in whichever way pytest imports this file.
+# For machine.py, and for what the other tests have made, in whichever way pytest
+# imports this file.
 sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -31,12 +34,15 @@ Boot = Callable[..., Machine]
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # Fixtures end their machines however a run ends, if it is told in a way that Python turns into an exception.
+    # Fixtures end their machines however a run ends, if it is told in a way that Python
+    # turns into an exception.
     signal.signal(signal.SIGTERM, _terminated)
 
 
 def _terminated(signum: int, frame: object) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # timeout(1) sends it twice; the second would cut the clearing away short
+    signal.signal(
+        signal.SIGTERM, signal.SIG_IGN
+    )  # timeout(1) sends it twice; the second would cut the clearing away short
     pytest.exit("terminated", 143)
 
 
@@ -53,18 +59,35 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Makes what the chosen tests boot, when all that is missing is time."""
-    wanted = {name for item in session.items if item.path.is_relative_to(HERE) for name in getattr(item, "fixturenames", ())}
+    wanted = {
+        name
+        for item in session.items
+        if item.path.is_relative_to(HERE)
+        for name in getattr(item, "fixturenames", ())
+    }
     if session.config.option.collectonly or not wanted & {"release"}:
         return
     if os.geteuid() != 0:
         pytest.exit("tests/system boots machines, which only root can: make test asks sudo", 1)
     for program in ("systemd-nspawn", "mmdebstrap"):
         if not shutil.which(program):
-            pytest.exit(f"tests/system boots machines and needs {program}: make test installs it", 1)
+            pytest.exit(
+                f"tests/system boots machines and needs {program}: make test installs it", 1
+            )
     try:
         judges = {"judges", "judges_machine"}
         if wanted & {"deb_layers", "clean_machine", "installed_machine", *judges}:
-            subprocess.run(["make", "--silent", "-C", str(REPOSITORY), "deb", f"RELEASES={' '.join(RELEASES)}"], check=True)
+            subprocess.run(
+                [
+                    "make",
+                    "--silent",
+                    "-C",
+                    str(REPOSITORY),
+                    "deb",
+                    f"RELEASES={' '.join(RELEASES)}",
+                ],
+                check=True,
+            )
         for release in RELEASES:
             root("tests", release)
             if "clean_machine" in wanted:
@@ -77,7 +100,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 @pytest.fixture(scope="session")
 def deb_layers() -> Iterator[Callable[[str], list[Path]]]:
-    """The layers of a machine with the package installed, by release; dpkg runs once in a session."""
+    """The layers of a machine with the package installed, by release; dpkg runs once in
+    a session.
+    """
     made: dict[str, list[Path]] = {}
     with tempfile.TemporaryDirectory(prefix=f"{PREFIX}-{os.getpid()}-layers-") as directory:
 
@@ -93,7 +118,9 @@ def deb_layers() -> Iterator[Callable[[str], list[Path]]]:
 
 @pytest.fixture(scope="module")
 def machine(release: str, deb_layers: Callable[[str], list[Path]]) -> Iterator[Machine]:
-    """The package installed, Flask and Django in /srv/venv; shared by the tests of the module."""
+    """The package installed, Flask and Django in /srv/venv; shared by the tests of the
+    module.
+    """
     with boot(release, *deb_layers(release)) as booted:
         yield booted
 
@@ -107,20 +134,26 @@ def fresh_machine(release: str, deb_layers: Callable[[str], list[Path]]) -> Iter
 
 @pytest.fixture
 def clean_machine(release: str) -> Iterator[Machine]:
-    """A bare Debian, booted for this test alone: no python3, no package; what the package needs is in apt's cache."""
+    """A bare Debian, booted for this test alone: no python3, no package; what the
+    package needs is in apt's cache.
+    """
     with boot(release, root("clean", release)) as booted:
         yield booted
 
 
 @pytest.fixture(scope="module")
 def bare_machine(release: str) -> Iterator[Machine]:
-    """No package, but what it depends on, and /srv/venv; shared by the tests of the module."""
+    """No package, but what it depends on, and /srv/venv; shared by the tests of the
+    module.
+    """
     with boot(release, root("tests", release)) as booted:
         yield booted
 
 
 @pytest.fixture
 def boot_layers(release: str) -> Iterator[Boot]:
-    """Boots any number of machines in one test: `boot_layers(*layers)`; all end with it."""
+    """Boots any number of machines in one test: `boot_layers(*layers)`; all end with
+    it.
+    """
     with ExitStack() as stack:
         yield lambda *layers: stack.enter_context(boot(release, *layers))

@@ -1,6 +1,8 @@
-"""An app of one's own on a machine, as its administrator sets it up: spyglass@NAME, its settings and its code.
+"""An app of one's own on a machine, as its administrator sets it up: spyglass@NAME, its
+settings and its code.
 
-Whoever visits it from here does so in the machine's network: threads started within `machine.network()` stay there.
+Whoever visits it from here does so in the machine's network: threads started within
+`machine.network()` stay there.
 """
 
 from __future__ import annotations
@@ -14,13 +16,16 @@ from typing import Any
 from machine import Machine
 
 TELL = Path(__file__).with_name("tell.py").read_text()
-# What must not change of a socket unit while everything else happens: it is the one that was started, and it has listened since.
+# What must not change of a socket unit while everything else happens: it is the one
+# that was started, and it has listened since.
 UNBROKEN = ("InvocationID", "ActiveEnterTimestampMonotonic", "ActiveState", "Result")
 
 
 @dataclass
 class Instance:
-    """spyglass@`name` on `machine`, with `source` as its app. `port`: listens there too, beside its unix socket."""
+    """spyglass@`name` on `machine`, with `source` as its app. `port`: listens there
+    too, beside its unix socket.
+    """
 
     machine: Machine
     name: str
@@ -59,11 +64,16 @@ class Instance:
         return "".join(f"{name} = {json.dumps(value)}\n" for name, value in settings.items())
 
     def write(self) -> Instance:
-        """Puts its files in place; units that are new are read at the first start of the socket."""
+        """Puts its files in place; units that are new are read at the first start of
+        the socket.
+        """
         self.machine.write(self.code, self.source)
         self.machine.write(self.configuration, self.toml())
         if self.port:
-            self.machine.write(f"/etc/systemd/system/{self.socket}.d/tcp.conf", f"[Socket]\nListenStream=127.0.0.1:{self.port}\n")
+            self.machine.write(
+                f"/etc/systemd/system/{self.socket}.d/tcp.conf",
+                f"[Socket]\nListenStream=127.0.0.1:{self.port}\n",
+            )
         return self
 
     def start(self) -> Instance:
@@ -76,7 +86,9 @@ class Instance:
         return self.machine.state(self.service)
 
     def unbroken(self) -> list[str]:
-        """Of the socket unit: equal at any two moments if it has listened without a break between them."""
+        """Of the socket unit: equal at any two moments if it has listened without a
+        break between them.
+        """
         state = self.machine.state(self.socket)
         assert (state["ActiveState"], state["Result"]) == ("active", "success"), state["Result"]
         assert state["SubState"] in ("listening", "running")
@@ -87,7 +99,10 @@ class Instance:
 
     def processes(self) -> set[int]:
         """Their pids, as we count."""
-        return {process.host_pid for process in self.machine.processes(self.service.removesuffix(".service"))}
+        return {
+            process.host_pid
+            for process in self.machine.processes(self.service.removesuffix(".service"))
+        }
 
     def said(self, priority: str) -> list[str]:
         """What stands in the journal of it, as grave as `priority` or graver."""

@@ -1,7 +1,9 @@
-"""Limits for a service that is running: memory, and the number of its tasks. Enforced also where the machine's systemd cannot.
+"""Limits for a service that is running: memory, and the number of its tasks. Enforced
+also where the machine's systemd cannot.
 
-Where cgroup2 has the controllers, systemd sets its own properties. On a hybrid machine it has none of them; there the service's processes are
-put into a group of our own below the old hierarchies, beside systemd's.
+Where cgroup2 has the controllers, systemd sets its own properties. On a hybrid machine
+it has none of them; there the service's processes are put into a group of our own below
+the old hierarchies, beside systemd's.
 """
 
 from __future__ import annotations
@@ -25,12 +27,16 @@ _serial = itertools.count(1)
 
 @contextmanager
 def limited(instance: Instance, controller: str) -> Iterator[Callable[[int | None], None]]:
-    """Gives a function that sets the limit, or takes it away (None). Holds for all that live now, and what they fork."""
+    """Gives a function that sets the limit, or takes it away (None). Holds for all that
+    live now, and what they fork.
+    """
     if not (OLD / controller).is_dir():
 
         def set_property(limit: int | None) -> None:
             value = "infinity" if limit is None else str(limit)
-            instance.machine.systemctl("set-property", "--runtime", instance.service, f"{_PROPERTIES[controller]}={value}")
+            instance.machine.systemctl(
+                "set-property", "--runtime", instance.service, f"{_PROPERTIES[controller]}={value}"
+            )
 
         yield set_property
         set_property(None)
@@ -41,7 +47,14 @@ def limited(instance: Instance, controller: str) -> Iterator[Callable[[int | Non
         for pid in instance.processes():
             with suppress(OSError):  # it has ended
                 (group / "cgroup.procs").write_text(str(pid))
-        yield lambda limit: (group / _FILES[controller]).write_text(_UNLIMITED[controller] if limit is None else str(limit)) and None
+        yield (
+            lambda limit: (
+                (group / _FILES[controller]).write_text(
+                    _UNLIMITED[controller] if limit is None else str(limit)
+                )
+                and None
+            )
+        )
     finally:
         for pid in (group / "cgroup.procs").read_text().split():
             with suppress(OSError):

@@ -1,4 +1,6 @@
-"""Constant load on an instance: visitors of every kind that a restart must not be noticed by."""
+"""Constant load on an instance: visitors of every kind that a restart must not be
+noticed by.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +14,18 @@ from process.visitor import Answer, Crowd, Lost
 
 
 class Regulars(visitor.Regulars):
-    """Each asks for its worker first, and then for `target`: so it is known whose work was lost."""
+    """Each asks for its worker first, and then for `target`: so it is known whose work
+    was lost.
+    """
 
     def targets(self) -> Iterator[str]:
         return itertools.chain(["/"], itertools.repeat(self.target))
 
 
 class Load:
-    """All kinds at the same time, on all addresses of `instance`: quick ones, slow ones, kept-alive ones, streams."""
+    """All kinds at the same time, on all addresses of `instance`: quick ones, slow
+    ones, kept-alive ones, streams.
+    """
 
     def __init__(self, instance: Instance) -> None:
         unix, tcp = instance.addresses
@@ -47,7 +53,9 @@ class Load:
 
     @property
     def lost(self) -> list[tuple[int, Lost]]:
-        """Who got no whole answer, each with the worker that had taken it, or 0 where nobody knows."""
+        """Who got no whole answer, each with the worker that had taken it, or 0 where
+        nobody knows.
+        """
         lost = [error for each in (*self.regulars, *self.crowds) for error in each.lost]
         return [(worker(error.after) if error.after else 0, error) for error in lost]
 
@@ -58,20 +66,29 @@ class Load:
 
     @property
     def told(self) -> int:
-        """How many connections have ended as they should, with Connection: close on an answer and nothing after it."""
+        """How many connections have ended as they should, with Connection: close on an
+        answer and nothing after it.
+        """
         return sum(each.told_to_close for each in self.regulars)
 
     def lives(self) -> set[str]:
         return lives(self.answers)
 
     def flows(self, count: int = 30) -> None:
-        """Waits until visitors of each kind have come since, and been answered; `count` of them at least."""
+        """Waits until visitors of each kind have come since, and been answered; `count`
+        of them at least.
+        """
         since = time.monotonic()
 
         def come() -> list[int]:
-            return [sum(answer.began > since for answer in list(each.answers)) for each in (*self.regulars, *self.crowds)]
+            return [
+                sum(answer.began > since for answer in list(each.answers))
+                for each in (*self.regulars, *self.crowds)
+            ]
 
         try:
             self.instance.machine.wait_until(lambda: all(come()) and sum(come()) >= count, 20)
         except AssertionError:
-            raise AssertionError(f"in 20 s so many of each kind were served: {come()}; lost {self.lost}") from None
+            raise AssertionError(
+                f"in 20 s so many of each kind were served: {come()}; lost {self.lost}"
+            ) from None

@@ -1,6 +1,8 @@
-"""A Debian machine with a real systemd as its PID 1, booted in about a second and gone without a trace.
+"""A Debian machine with a real systemd as its PID 1, booted in about a second and gone
+without a trace.
 
-Who starts it: the fixtures in conftest.py, and `make shell` (`python3 tests/system/machine.py trixie`). Standard library only.
+Who starts it: the fixtures in conftest.py, and `make shell` (`python3
+tests/system/machine.py trixie`). Standard library only.
 
     def test_something(machine):                        # booted once per test module, on bookworm and again on trixie
         machine.write("/etc/spyglass/blog.toml", 'app = "flaskr:app"')
@@ -13,14 +15,17 @@ Who starts it: the fixtures in conftest.py, and `make shell` (`python3 tests/sys
         assert machine.state("spyglass.socket")["SubState"] == "listening"
         assert "awake" in "\\n".join(machine.journal("spyglass.service"))
 
-`run`, `popen`, `systemctl`, `write`, `read` act inside; `connect`, `http` and `network` bring its loopback (it has nothing else)
-to the test process. `machine` is shared by the tests of a module, `fresh_machine` is booted for one test; both have the .deb
-installed and Flask and Django in /srv/venv. `clean_machine` has neither, nor python3: it is for `apt install` itself.
+`run`, `popen`, `systemctl`, `write`, `read` act inside; `connect`, `http` and `network`
+bring its loopback (it has nothing else) to the test process. `machine` is shared by the
+tests of a module, `fresh_machine` is booted for one test; both have the .deb installed
+and Flask and Django in /srv/venv. `clean_machine` has neither, nor python3: it is for
+`apt install` itself.
 
-How: packaging/root keeps the roots, packaging/overlay gives each boot a throwaway copy in memory, systemd-nspawn boots it. Every
-machine lives in a cgroup of its own, for two of them in one would mix their equally named units. Processes and mounts live in
-namespaces that end with us, even by SIGKILL; the two things that would stay behind then, an empty cgroup and an empty directory,
-are swept away by the next boot.
+How: packaging/root keeps the roots, packaging/overlay gives each boot a throwaway copy
+in memory, systemd-nspawn boots it. Every machine lives in a cgroup of its own, for two
+of them in one would mix their equally named units. Processes and mounts live in
+namespaces that end with us, even by SIGKILL; the two things that would stay behind
+then, an empty cgroup and an empty directory, are swept away by the next boot.
 """
 
 from __future__ import annotations
@@ -48,7 +53,11 @@ from typing import IO, Any, TypeVar
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 OVERLAY = str(REPOSITORY / "packaging/overlay")
-ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LANG": "C.UTF-8"}
+ENVIRONMENT = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "HOME": "/root",
+    "LANG": "C.UTF-8",
+}
 PREFIX = "spyglass-test"  # names cgroups and directories: PREFIX-PID-N
 CLONE_NEWNET = 0x40000000  # setns(2); os.setns came with Python 3.12
 
@@ -59,7 +68,9 @@ _serial = itertools.count(1)
 
 
 def wait_until(predicate: Callable[[], T], timeout: float = 10, what: str = "") -> T:
-    """The first true result of `predicate`, asked fifty times a second; AssertionError after `timeout` seconds."""
+    """The first true result of `predicate`, asked fifty times a second; AssertionError
+    after `timeout` seconds.
+    """
     deadline = time.monotonic() + timeout
     while True:
         result = predicate()
@@ -92,8 +103,12 @@ class Machine:
 
     # Inside the machine
 
-    def _enter(self, argv: Sequence[str], user: str | None, env: dict[str, str] | None) -> dict[str, Any]:
-        """Arguments for subprocess. What runs inside is told when nsenter, all that we can signal from here, has gone."""
+    def _enter(
+        self, argv: Sequence[str], user: str | None, env: dict[str, str] | None
+    ) -> dict[str, Any]:
+        """Arguments for subprocess. What runs inside is told when nsenter, all that we
+        can signal from here, has gone.
+        """
         # runuser goes through PAM and so gives `user` the groups and limits of a login.
         become = ["runuser", "-u", user, "--"] if user else []
         enter = ["nsenter", "--all", "--target", str(self.leader), "setpriv", "--pdeathsig", "TERM"]
@@ -108,22 +123,34 @@ class Machine:
         user: str | None = None,
         env: dict[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:
-        """Runs `argv` to its end. `check`: a status other than 0 is an AssertionError that shows everything it said."""
-        feed: dict[str, Any] = {"stdin": subprocess.DEVNULL} if input is None else {"input": input.encode()}
-        ended = subprocess.run(**self._enter(argv, user, env), **feed, capture_output=True, timeout=timeout)
+        """Runs `argv` to its end. `check`: a status other than 0 is an AssertionError
+        that shows everything it said.
+        """
+        feed: dict[str, Any] = (
+            {"stdin": subprocess.DEVNULL} if input is None else {"input": input.encode()}
+        )
+        ended = subprocess.run(
+            **self._enter(argv, user, env), **feed, capture_output=True, timeout=timeout
+        )
         # Not text=True, which would turn the CR LF of an HTTP head into LF.
         said = [stream.decode(errors="replace") for stream in (ended.stdout, ended.stderr)]
         done = subprocess.CompletedProcess(argv, ended.returncode, *said)
         if check and done.returncode != 0:
-            raise AssertionError(f"{self.release}: `{shlex.join(argv)}` exited {done.returncode}:\n{''.join(said).strip()}")
+            raise AssertionError(
+                f"{self.release}: `{shlex.join(argv)}` exited {done.returncode}:\n{''.join(said).strip()}"
+            )
         return done
 
     def popen(
         self, *argv: str, user: str | None = None, env: dict[str, str] | None = None, **options: Any
     ) -> subprocess.Popen[str]:
-        """Starts `argv`; options as for subprocess. Ended with SIGTERM by `.terminate()`, at the latest with the machine."""
+        """Starts `argv`; options as for subprocess. Ended with SIGTERM by
+        `.terminate()`, at the latest with the machine.
+        """
         options.setdefault("stdin", subprocess.DEVNULL)
-        process: subprocess.Popen[str] = subprocess.Popen(**self._enter(argv, user, env), text=True, **options)
+        process: subprocess.Popen[str] = subprocess.Popen(
+            **self._enter(argv, user, env), text=True, **options
+        )
         self._popen.append(process)
         return process
 
@@ -132,17 +159,23 @@ class Machine:
         return self.run("systemctl", *argv, check=check, timeout=timeout).stdout
 
     def state(self, unit: str) -> dict[str, str]:
-        """All properties of `systemctl show unit`: ActiveState, SubState, Result, MainPID, NRestarts, StatusText..."""
+        """All properties of `systemctl show unit`: ActiveState, SubState, Result,
+        MainPID, NRestarts, StatusText...
+        """
         lines = self.systemctl("show", "--all", unit).splitlines()
         return dict(line.split("=", 1) for line in lines if "=" in line)
 
     unit_state = state
 
     def records(self, unit: str | None = None, *options: str) -> list[dict[str, Any]]:
-        """The journal as records of fields (systemd.journal-fields(7)), oldest first, of one unit or of everything."""
+        """The journal as records of fields (systemd.journal-fields(7)), oldest first,
+        of one unit or of everything.
+        """
         self.run("journalctl", "--sync")
         only = ["--unit", unit] if unit else []
-        said = self.run("journalctl", "--quiet", "--no-pager", "--all", "--output=json", *only, *options).stdout
+        said = self.run(
+            "journalctl", "--quiet", "--no-pager", "--all", "--output=json", *only, *options
+        ).stdout
         return [json.loads(line) for line in said.splitlines()]
 
     def journal(self, unit: str | None = None, *options: str) -> list[str]:
@@ -150,7 +183,9 @@ class Machine:
         return [str(record.get("MESSAGE")) for record in self.records(unit, *options)]
 
     def write(self, path: str, text: str, mode: int = 0o644) -> None:
-        """Puts a file in place as a whole: whoever looks meanwhile sees the old one or the new one, never a half."""
+        """Puts a file in place as a whole: whoever looks meanwhile sees the old one or
+        the new one, never a half.
+        """
         script = 'mkdir -p "$(dirname "$1")" && cat >"$1.new" && chmod "$2" "$1.new" && mv -T "$1.new" "$1"'
         self.run("sh", "-c", script, "write", path, f"{mode:o}", input=text)
 
@@ -158,30 +193,49 @@ class Machine:
         return self.run("cat", path).stdout
 
     def copy(self, source: Path, target: str) -> None:
-        """Brings a file or a directory of ours into the machine: `target` is its new name there."""
+        """Brings a file or a directory of ours into the machine: `target` is its new
+        name there.
+        """
         script = 'd=$(dirname "$2") && mkdir -p "$d" && tar -C "$d" -x --no-same-owner --transform "s,^$1,$(basename "$2"),"'
         enter = self._enter(["sh", "-c", script, "copy", source.name, target], None, None)
-        with subprocess.Popen(["tar", "-C", source.parent, "-c", source.name], stdout=subprocess.PIPE) as packed:
+        with subprocess.Popen(
+            ["tar", "-C", source.parent, "-c", source.name], stdout=subprocess.PIPE
+        ) as packed:
             subprocess.run(**enter, stdin=packed.stdout, check=True)
         assert packed.returncode == 0
 
     def processes(self, units: str = "spyglass*") -> list[Process]:
-        """Who lives in the cgroups of the units that match: exact, whatever the processes call themselves."""
+        """Who lives in the cgroups of the units that match: exact, whatever the
+        processes call themselves.
+        """
         found = []
-        # Not glob(): a unit may end while its cgroup is walked through, which os.walk() does not mind.
+        # Not glob(): a unit may end while its cgroup is walked through, which os.walk()
+        # does not mind.
         for cgroup, _, _ in os.walk(self._cgroup / "payload/system.slice"):
-            unit = next((part for part in Path(cgroup).parts if fnmatch.fnmatch(part, f"{units}.service")), None)
+            unit = next(
+                (part for part in Path(cgroup).parts if fnmatch.fnmatch(part, f"{units}.service")),
+                None,
+            )
             if unit:
-                found += [process for pid in _pids(Path(cgroup, "cgroup.procs")) if (process := _process(pid, unit))]
+                found += [
+                    process
+                    for pid in _pids(Path(cgroup, "cgroup.procs"))
+                    if (process := _process(pid, unit))
+                ]
         return sorted(found, key=lambda process: process.pid)
 
     # The machine's network, from here
 
     @contextmanager
     def network(self) -> Iterator[None]:
-        """Everything this thread opens or starts in the block is in the machine's network: sockets, programs of ours, and threads for as long as they run."""
+        """Everything this thread opens or starts in the block is in the machine's
+        network: sockets, programs of ours, and threads for as long as they run.
+        """
         libc = ctypes.CDLL(None, use_errno=True)
-        with open("/proc/thread-self/ns/net") as ours, open(f"/proc/{self.leader}/ns/net") as theirs:
+        with (
+            open("/proc/thread-self/ns/net") as ours,
+            open(f"/proc/{self.leader}/ns/net") as theirs,
+        ):
             for namespace in (theirs, ours):
                 if libc.setns(namespace.fileno(), CLONE_NEWNET) != 0:
                     raise OSError(ctypes.get_errno(), "setns")
@@ -193,11 +247,15 @@ class Machine:
                         raise
 
     def path(self, path: str) -> str:
-        """Where a path of the machine's is found from here: a file, or a unix socket to connect to."""
+        """Where a path of the machine's is found from here: a file, or a unix socket to
+        connect to.
+        """
         return f"/proc/{self.leader}/root{path}"
 
     def connect(self, address: Address, timeout: float | None = 30) -> socket.socket:
-        """A connected socket. A port is one of 127.0.0.1, a pair is host (numeric) and port, a path is a unix socket's."""
+        """A connected socket. A port is one of 127.0.0.1, a pair is host (numeric) and
+        port, a path is a unix socket's.
+        """
         if isinstance(address, str):
             connection = socket.socket(socket.AF_UNIX)
             connection.settimeout(timeout)
@@ -208,7 +266,9 @@ class Machine:
             return socket.create_connection((host, port), timeout)
 
     @contextmanager
-    def http(self, address: Address, timeout: float | None = 30) -> Iterator[http.client.HTTPConnection]:
+    def http(
+        self, address: Address, timeout: float | None = 30
+    ) -> Iterator[http.client.HTTPConnection]:
         """A client that is connected when the block begins, and closed when it ends."""
         client = http.client.HTTPConnection("localhost", timeout=timeout)
         client.sock = self.connect(address, timeout)
@@ -237,8 +297,16 @@ def _pids(procs: Path) -> list[int]:
 def _process(host_pid: int, unit: str) -> Process | None:
     """None when it has gone meanwhile, or is a zombie: that has no argv."""
     with suppress(OSError):
-        argv = Path(f"/proc/{host_pid}/cmdline").read_bytes().rstrip(b"\0").decode(errors="replace").split("\0")
-        status = dict(line.split(":", 1) for line in Path(f"/proc/{host_pid}/status").read_text().splitlines())
+        argv = (
+            Path(f"/proc/{host_pid}/cmdline")
+            .read_bytes()
+            .rstrip(b"\0")
+            .decode(errors="replace")
+            .split("\0")
+        )
+        status = dict(
+            line.split(":", 1) for line in Path(f"/proc/{host_pid}/status").read_text().splitlines()
+        )
         if not status["State"].strip().startswith(("Z", "X")):
             return Process(int(status["NSpid"].split()[-1]), host_pid, unit, tuple(argv))
     return None
@@ -248,7 +316,9 @@ def _process(host_pid: int, unit: str) -> Process | None:
 
 
 def boot_script(cgroups: Sequence[Path]) -> str:
-    """What runs in packaging/overlay: joins the machine's cgroups (its own pid is 0 there), then is nspawn."""
+    """What runs in packaging/overlay: joins the machine's cgroups (its own pid is 0
+    there), then is nspawn.
+    """
     join = "".join(f"echo 0 >{shlex.quote(str(cgroup))}/cgroup.procs; " for cgroup in cgroups)
     return join + (
         'exec systemd-nspawn --quiet --directory "$1/root" --machine "$2" --boot --register=no --keep-unit '
@@ -257,7 +327,9 @@ def boot_script(cgroups: Sequence[Path]) -> str:
 
 
 def hierarchies() -> list[Path]:
-    """Where cgroups are made: the one hierarchy of today, or on a hybrid machine systemd's two."""
+    """Where cgroups are made: the one hierarchy of today, or on a hybrid machine
+    systemd's two.
+    """
     base = Path("/sys/fs/cgroup")
     if (base / "cgroup.controllers").exists():
         return [base]
@@ -268,7 +340,9 @@ def hierarchies() -> list[Path]:
 
 @contextmanager
 def boot(release: str, *layers: Path, options: Sequence[str] = ()) -> Iterator[Machine]:
-    """Boots a copy of the root that `layers` make, the topmost first; everything ends with the block. `options` are for systemd-nspawn."""
+    """Boots a copy of the root that `layers` make, the topmost first; everything ends
+    with the block. `options` are for systemd-nspawn.
+    """
     sweep()
     name = f"{PREFIX}-{os.getpid()}-{next(_serial)}"
     directory = Path(tempfile.gettempdir(), name)
@@ -276,7 +350,14 @@ def boot(release: str, *layers: Path, options: Sequence[str] = ()) -> Iterator[M
     for path in (directory, directory / "mounts", *cgroups):
         path.mkdir()
     lower = ":".join(str(layer) for layer in layers)
-    script = ["sh", "-euc", f"{boot_script(cgroups)} {shlex.join(options)}", "boot", str(directory / "mounts"), name]
+    script = [
+        "sh",
+        "-euc",
+        f"{boot_script(cgroups)} {shlex.join(options)}",
+        "boot",
+        str(directory / "mounts"),
+        name,
+    ]
     with open(directory / "console", "w+") as console:
         # A session of its own: Ctrl-C is for us, and we end the machine in order.
         nspawn = subprocess.Popen(
@@ -302,11 +383,15 @@ def boot(release: str, *layers: Path, options: Sequence[str] = ()) -> Iterator[M
 
 
 def _leader(nspawn: subprocess.Popen[bytes], cgroup: Path, console: IO[str]) -> int:
-    """The machine's PID 1, as we count. (Number 1 is nspawn's first child too, for a moment, before it has become systemd.)"""
+    """The machine's PID 1, as we count. (Number 1 is nspawn's first child too, for a
+    moment, before it has become systemd.)
+    """
 
     def look() -> int | None:
         _alive(nspawn, console)
-        for pid in _pids(cgroup / "payload/cgroup.procs") + _pids(cgroup / "payload/init.scope/cgroup.procs"):
+        for pid in _pids(cgroup / "payload/cgroup.procs") + _pids(
+            cgroup / "payload/init.scope/cgroup.procs"
+        ):
             process = _process(pid, "")
             if process and process.pid == 1 and process.argv[0].endswith(("/systemd", "/init")):
                 return pid
@@ -316,11 +401,14 @@ def _leader(nspawn: subprocess.Popen[bytes], cgroup: Path, console: IO[str]) -> 
 
 
 def _settled(machine: Machine, nspawn: subprocess.Popen[bytes], console: IO[str]) -> None:
-    """Waits until the boot is over. A unit of Debian's own that failed is no matter of ours: degraded will do."""
+    """Waits until the boot is over. A unit of Debian's own that failed is no matter of
+    ours: degraded will do.
+    """
 
     def look() -> bool:
         _alive(nspawn, console)
-        # "offline" or "Failed to connect": systemd is there, and not yet to be talked to.
+        # "offline" or "Failed to connect": systemd is there, and not yet to be talked
+        # to.
         said = machine.run("systemctl", "is-system-running", "--wait", check=False).stdout.strip()
         return said in ("running", "degraded")
 
@@ -330,18 +418,23 @@ def _settled(machine: Machine, nspawn: subprocess.Popen[bytes], console: IO[str]
 def _alive(nspawn: subprocess.Popen[bytes], console: IO[str]) -> None:
     if nspawn.poll() is not None:
         console.seek(0)
-        raise RuntimeError(f"systemd-nspawn ended with status {nspawn.returncode}:\n{console.read()}")
+        raise RuntimeError(
+            f"systemd-nspawn ended with status {nspawn.returncode}:\n{console.read()}"
+        )
 
 
 def _remove(cgroups: Sequence[Path], directory: Path) -> None:
     for cgroup in cgroups:
-        # The last of the killed may still be on its way out; a cgroup can be removed once it is empty.
+        # The last of the killed may still be on its way out; a cgroup can be removed
+        # once it is empty.
         wait_until(functools.partial(_rmdir, cgroup), 20, f"{cgroup} is empty")
     shutil.rmtree(directory, ignore_errors=True)
 
 
 def _rmdir(cgroup: Path) -> bool:
-    """Removes the directories of a cgroup, from the leaves; False when a process is still in it."""
+    """Removes the directories of a cgroup, from the leaves; False when a process is
+    still in it.
+    """
     with suppress(FileNotFoundError):
         try:
             for leaf, _, _ in os.walk(cgroup, topdown=False):
@@ -354,7 +447,9 @@ def _rmdir(cgroup: Path) -> bool:
 
 
 def sweep() -> None:
-    """Removes what the killed have left: cgroups and directories named after processes that are no more."""
+    """Removes what the killed have left: cgroups and directories named after processes
+    that are no more.
+    """
     for base in (*hierarchies(), Path(tempfile.gettempdir())):
         for path in base.glob(f"{PREFIX}-*"):
             owner = path.name.removeprefix(f"{PREFIX}-").split("-")[0]
@@ -371,7 +466,9 @@ def sweep() -> None:
 def root(kind: str, release: str) -> Path:
     """The kept root of a release, made now if there is none (packaging/root)."""
     command = [str(REPOSITORY / "packaging/root"), kind, release]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHON": sys.executable})
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHON": sys.executable}
+    )
     if done.returncode != 0:
         raise RuntimeError(f"{shlex.join(command)} failed with status {done.returncode}")
     return Path(done.stdout.strip())
@@ -381,16 +478,21 @@ def package(release: str) -> Path:
     """The .deb that `make deb` made."""
     found = sorted((REPOSITORY / "dist" / release).glob("spyglass_*.deb"))
     if len(found) != 1:
-        raise RuntimeError(f"there should be one .deb in dist/{release}, and there are {len(found)}: make deb")
+        raise RuntimeError(
+            f"there should be one .deb in dist/{release}, and there are {len(found)}: make deb"
+        )
     return found[0]
 
 
 def installed(release: str, layer: Path, kind: str = "tests") -> list[Path]:
-    """Layers of a machine with the package in it. `layer`, an empty directory, takes what dpkg changes in the root of that
-    kind; dpkg runs where no systemd does, so nothing is started, and once, not at every boot."""
+    """Layers of a machine with the package in it. `layer`, an empty directory, takes
+    what dpkg changes in the root of that kind; dpkg runs where no systemd does, so
+    nothing is started, and once, not at every boot.
+    """
     below = root(kind, release)
     with tempfile.TemporaryDirectory(prefix=f"{PREFIX}-{os.getpid()}-") as directory:
-        # No --install-recommends nor network: the root has what the package depends on, or this fails aloud.
+        # No --install-recommends nor network: the root has what the package depends on,
+        # or this fails aloud.
         script = """
             mount -t proc proc "$1/root/proc"
             cp "$2" "$1/root/tmp/spyglass.deb"
@@ -400,7 +502,9 @@ def installed(release: str, layer: Path, kind: str = "tests") -> list[Path]:
             cp -a "$1/upper/." "$3"
         """
         argv = ["sh", "-euc", script, "install", directory, str(package(release)), str(layer)]
-        done = subprocess.run([OVERLAY, directory, str(below), *argv], env=ENVIRONMENT, capture_output=True, text=True)
+        done = subprocess.run(
+            [OVERLAY, directory, str(below), *argv], env=ENVIRONMENT, capture_output=True, text=True
+        )
     if done.returncode != 0:
         raise RuntimeError(f"the package could not be installed on {release}:\n{done.stderr}")
     return [layer, below]
@@ -411,12 +515,19 @@ def shell(release: str) -> int:
     with ExitStack() as stack:
         layer = stack.enter_context(tempfile.TemporaryDirectory(prefix=f"{PREFIX}-{os.getpid()}-"))
         machine = stack.enter_context(boot(release, *installed(release, Path(layer))))
-        print(f"Debian {release} with the package and Flask and Django in /srv/venv. Try: systemctl start spyglass.socket")
-        print("Leave with exit or Ctrl-D; the machine and everything in it is gone then.", flush=True)
-        # Ctrl-C is for what runs in the shell. It reaches us too, and does nothing; ignoring it would be inherited.
+        print(
+            f"Debian {release} with the package and Flask and Django in /srv/venv. Try: systemctl start spyglass.socket"
+        )
+        print(
+            "Leave with exit or Ctrl-D; the machine and everything in it is gone then.", flush=True
+        )
+        # Ctrl-C is for what runs in the shell. It reaches us too, and does nothing;
+        # ignoring it would be inherited.
         signal.signal(signal.SIGINT, lambda signum, frame: None)
         enter = ["nsenter", "--all", "--target", str(machine.leader), "bash", "--login"]
-        return subprocess.run(enter, env=ENVIRONMENT | {"TERM": os.environ.get("TERM", "dumb")}).returncode
+        return subprocess.run(
+            enter, env=ENVIRONMENT | {"TERM": os.environ.get("TERM", "dumb")}
+        ).returncode
 
 
 if __name__ == "__main__":

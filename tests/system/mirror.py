@@ -1,6 +1,8 @@
-"""Shows what has come through a proxy: /environ as JSON, /upload as a number; /large/1000 is so long, /stream goes on when /go was asked for.
+"""Shows what has come through a proxy: /environ as JSON, /upload as a number;
+/large/1000 is so long, /stream goes on when /go was asked for.
 
-/sleep/0.5 takes so long, /file lets the proxy send a file (X-Accel-Redirect), and everything else tells who answers: life and pid.
+/sleep/0.5 takes so long, /file lets the proxy send a file (X-Accel-Redirect), and
+everything else tells who answers: life and pid.
 """
 
 import json
@@ -14,7 +16,9 @@ time.sleep(float(os.environ.get("SLOW_IMPORT", "0")))
 
 
 def stream():
-    """Whoever waits for the first piece before asking for /go gets both; if somebody between waits for the whole, it does not come."""
+    """Whoever waits for the first piece before asking for /go gets both; if somebody
+    between waits for the whole, it does not come.
+    """
     yield b"first\n"
     for _ in range(200):
         if GO.exists():
@@ -36,7 +40,9 @@ def app(environ, start_response):
     fields = [("Content-Type", "text/plain")]
     text = f"{os.environ['INVOCATION_ID']} {os.getpid()}".encode()
     if what == "environ":
-        text = json.dumps({name: value for name, value in environ.items() if isinstance(value, str)}).encode()
+        text = json.dumps(
+            {name: value for name, value in environ.items() if isinstance(value, str)}
+        ).encode()
     elif what == "sleep":
         time.sleep(float(number))
     elif what == "upload":

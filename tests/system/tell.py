@@ -1,4 +1,5 @@
-"""Tells who answers: the life of the unit and the pid of the worker. /sleep/0.5 takes that long first, /stream/0.5 while it answers.
+"""Tells who answers: the life of the unit and the pid of the worker. /sleep/0.5 takes
+that long first, /stream/0.5 while it answers.
 
 /upload tells what came, as a number, and /large/1000 has so many bytes more.
 """
@@ -22,7 +23,9 @@ def app(environ, start_response):
     text = f"{os.environ['INVOCATION_ID']} {os.getpid()}".encode()
     if what == "sleep":
         time.sleep(float(number))
-    start_response("200 OK", [("Content-Type", "text/plain"), ("X-Answered", str(time.monotonic()))])
+    start_response(
+        "200 OK", [("Content-Type", "text/plain"), ("X-Answered", str(time.monotonic()))]
+    )
     if what == "stream":
         return stream(text, float(number))
     if what == "upload":

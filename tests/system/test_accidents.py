@@ -1,5 +1,6 @@
-"""What a machine does to a service that is awake: it stops it, it has no memory, no processes, no disk left; and what an app does that leaves
-things behind. The socket listens throughout, and nobody has to come and help.
+"""What a machine does to a service that is awake: it stops it, it has no memory, no
+processes, no disk left; and what an app does that leaves things behind. The socket
+listens throughout, and nobody has to come and help.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from machine import Machine, wait_until
 from process.processes import children, workers
 from process.visitor import Crowd, Lost, Visitor, visit
 
-# Beside what TELL does: /pool and /fork make processes, /wild matches an expression for years, /eat takes all the memory there is, /daemon leaves a process behind, /deaf one that ignores SIGTERM.
+# Beside what TELL does: /pool and /fork make processes, /wild matches an expression for
+# years, /eat takes all the memory there is, /daemon leaves a process behind, /deaf one
+# that ignores SIGTERM.
 ROGUE = f"""{TELL}
 import multiprocessing
 import re
@@ -52,7 +55,8 @@ def app(environ, start_response):
     return tell(environ, start_response)
 """
 
-# A Master that goes round in circles, when the file says its pid: only from outside can it be made to.
+# A Master that goes round in circles, when the file says its pid: only from outside can
+# it be made to.
 CIRCLES = """
 import os, sys
 if "spyglass" in map(os.path.basename, sys.orig_argv[1:3]):  # behind options of the interpreter's
@@ -70,18 +74,31 @@ if "spyglass" in map(os.path.basename, sys.orig_argv[1:3]):  # behind options of
     Master.turn = circle
 """
 
+
 class Accidents:
-    """`make(name, service="", **settings)` gives an instance that listens, with `service` added to its [Service]."""
+    """`make(name, service="", **settings)` gives an instance that listens, with
+    `service` added to its [Service].
+    """
 
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
         self._made: list[tuple[Instance, list[str]]] = []
         self._ports = itertools.count(8400)
 
-    def make(self, name: str, service: str = "", source: str = ROGUE, **settings: object) -> Instance:
-        instance = Instance(self.machine, name, source, port=next(self._ports), settings={"idle_timeout": 60, "workers": 2} | settings)
+    def make(
+        self, name: str, service: str = "", source: str = ROGUE, **settings: object
+    ) -> Instance:
+        instance = Instance(
+            self.machine,
+            name,
+            source,
+            port=next(self._ports),
+            settings={"idle_timeout": 60, "workers": 2} | settings,
+        )
         if service:
-            self.machine.write(f"/etc/systemd/system/{instance.service}.d/test.conf", f"[Service]\n{service}\n")
+            self.machine.write(
+                f"/etc/systemd/system/{instance.service}.d/test.conf", f"[Service]\n{service}\n"
+            )
         instance.start()
         self._made.append((instance, instance.unbroken()))
         return instance
@@ -93,7 +110,11 @@ class Accidents:
 
 def pid_of(instance: Instance, number: str) -> int:
     """The process that the machine knows as `number`, as we know it."""
-    [found] = [each.host_pid for each in instance.machine.processes(instance.service.removesuffix(".service")) if str(each.pid) == number]
+    [found] = [
+        each.host_pid
+        for each in instance.machine.processes(instance.service.removesuffix(".service"))
+        if str(each.pid) == number
+    ]
     return found
 
 
@@ -116,13 +137,23 @@ def log(instance: Instance) -> str:
 
 
 def a_master_that_stands_still(accidents: Accidents) -> None:
-    is_replaced(accidents.make("still", "WatchdogSec=2", keepalive_timeout=20), lambda instance: os.kill(master(instance), signal.SIGSTOP))
+    is_replaced(
+        accidents.make("still", "WatchdogSec=2", keepalive_timeout=20),
+        lambda instance: os.kill(master(instance), signal.SIGSTOP),
+    )
 
 
 def a_master_that_goes_round_in_circles(accidents: Accidents) -> None:
     accidents.machine.write("/srv/circles/sitecustomize.py", CIRCLES)
-    instance = accidents.make("circles", "WatchdogSec=2\nEnvironment=PYTHONPATH=/srv/circles\nTimeoutAbortSec=3", keepalive_timeout=20)
-    is_replaced(instance, lambda instance: accidents.machine.write("/srv/circles/now", instance.state()["MainPID"]))
+    instance = accidents.make(
+        "circles",
+        "WatchdogSec=2\nEnvironment=PYTHONPATH=/srv/circles\nTimeoutAbortSec=3",
+        keepalive_timeout=20,
+    )
+    is_replaced(
+        instance,
+        lambda instance: accidents.machine.write("/srv/circles/now", instance.state()["MainPID"]),
+    )
 
 
 def is_replaced(instance: Instance, accident: Callable[[Instance], None]) -> None:
@@ -140,7 +171,9 @@ def is_replaced(instance: Instance, accident: Callable[[Instance], None]) -> Non
 
 def an_app_that_takes_its_time(accidents: Accidents) -> None:
     """As shipped it would be a minute of loading and half a minute of the watchdog."""
-    instance = accidents.make("slow", "WatchdogSec=1", source=f"import time\ntime.sleep(2)\n{ROGUE}")
+    instance = accidents.make(
+        "slow", "WatchdogSec=1", source=f"import time\ntime.sleep(2)\n{ROGUE}"
+    )
     assert visit(instance.unix).status == 200
     is_fed_for(instance, 1.5)
 
@@ -159,11 +192,17 @@ def is_fed_for(instance: Instance, seconds: float) -> None:
 
 
 def a_frozen_unit(accidents: Accidents) -> None:
-    """It goes on where it was. For longer than its limits, but not than the watchdog's: systemd 252 does not thaw what has timed out."""
+    """It goes on where it was. For longer than its limits, but not than the watchdog's:
+    systemd 252 does not thaw what has timed out.
+    """
     instance = accidents.make("frozen", request_timeout=2, header_timeout=2, keepalive_timeout=30)
     before = until_workers(instance, 2)
     state = instance.state()
-    assert (state["WatchdogUSec"], state["WatchdogSignal"], state["TimeoutAbortUSec"]) == ("30s", "15", state["TimeoutStopUSec"])
+    assert (state["WatchdogUSec"], state["WatchdogSignal"], state["TimeoutAbortUSec"]) == (
+        "30s",
+        "15",
+        state["TimeoutStopUSec"],
+    )
     with Visitor(instance.unix) as caller, Visitor(instance.unix) as kept:
         kept.ask(keep=True)
         caller.send("/stream/1.5")
@@ -187,7 +226,9 @@ def a_dead_zygote(accidents: Accidents) -> None:
         [zygote] = children(master(instance))
         before = workers(master(instance))
         os.kill(zygote.pid, signal.SIGKILL)
-        wait_until(lambda: not set(before) & instance.processes(), 20, "the old generation has left")
+        wait_until(
+            lambda: not set(before) & instance.processes(), 20, "the old generation has left"
+        )
         load.flows()
     assert load.lost == []
     assert {answer.status for answer in load.answers} == {200}
@@ -196,22 +237,31 @@ def a_dead_zygote(accidents: Accidents) -> None:
 
 
 def a_call_that_does_not_end(accidents: Accidents) -> None:
-    """With what every thread was doing in the journal; the second of them keeps the interpreter's lock, so nothing in its worker runs."""
+    """With what every thread was doing in the journal; the second of them keeps the
+    interpreter's lock, so nothing in its worker runs.
+    """
     instance = accidents.make("endless", request_timeout=1, threads=2)
-    for target, why in (("/sleep/60", "a call has been running for 1 s"), ("/wild", "nothing has been heard of it for 1 s")):
+    for target, why in (
+        ("/sleep/60", "a call has been running for 1 s"),
+        ("/wild", "nothing has been heard of it for 1 s"),
+    ):
         with pytest.raises(Lost, match="closed without an answer|reset"):
             visit(instance.unix, target)
         assert visit(instance.unix).status == 200
         said = log(instance)
         assert why in said
-        assert re.search(r'^  File "/srv/apps/endless/app.py", line \d+ in app$', said, re.MULTILINE), said
+        assert re.search(
+            r'^  File "/srv/apps/endless/app.py", line \d+ in app$', said, re.MULTILINE
+        ), said
         assert re.search(r"^Thread 0x", said, re.MULTILINE), said
     assert said.count("Fatal Python error: Aborted") == 2
     until_workers(instance, 2)
 
 
 def processes_of_its_own(accidents: Accidents) -> None:
-    """A pool, which is told to end; and a fork whose author has forgotten which of the two he is."""
+    """A pool, which is told to end; and a fork whose author has forgotten which of the
+    two he is.
+    """
     instance = accidents.make("forks", workers=1)
     before = until_workers(instance, 1)
     for _ in range(3):
@@ -253,7 +303,11 @@ def no_processes(accidents: Accidents) -> None:
         with Crowd(instance.unix, count=2, pause=0.02) as crowd:
             limit(1)
             os.kill(before[0], signal.SIGKILL)
-            wait_until(lambda: "cannot fork a worker: Resource temporarily unavailable" in log(instance), 10, "it is told")
+            wait_until(
+                lambda: "cannot fork a worker: Resource temporarily unavailable" in log(instance),
+                10,
+                "it is told",
+            )
             time.sleep(1)
             limit(None)
             until_workers(instance, 2)
@@ -265,7 +319,10 @@ def no_processes(accidents: Accidents) -> None:
         for pid in [zygote.pid, *workers(master(instance))]:
             os.kill(pid, signal.SIGKILL)
         assert visit(instance.unix).status == 503
-        assert instance.state()["StatusText"] == "failing: cannot start a process for the app: Resource temporarily unavailable"
+        assert (
+            instance.state()["StatusText"]
+            == "failing: cannot start a process for the app: Resource temporarily unavailable"
+        )
         limit(None)
         wait_until(lambda: visit(instance.unix).status == 200, 15, "it recovers")
     assert instance.state()["NRestarts"] == "0"
@@ -273,10 +330,17 @@ def no_processes(accidents: Accidents) -> None:
 
 
 def no_room_for_temporary_files(accidents: Accidents) -> None:
-    """A large body needs some in the cache directory, here a small one that is beside the real one; and a small body does not."""
+    """A large body needs some in the cache directory, here a small one that is beside
+    the real one; and a small body does not.
+    """
     run = accidents.machine.run
     run("sh", "-c", "mkdir -p /srv/small && mount -t tmpfs -o size=8m,mode=1777 tmpfs /srv/small")
-    instance = accidents.make("disk", "Environment=CACHE_DIRECTORY=/srv/small\nReadWritePaths=/srv/small", body_memory="1K", workers=1)
+    instance = accidents.make(
+        "disk",
+        "Environment=CACHE_DIRECTORY=/srv/small\nReadWritePaths=/srv/small",
+        body_memory="1K",
+        workers=1,
+    )
     until_workers(instance, 1)
     run("sh", "-c", "head -c 8m /dev/zero >/srv/small/full", check=False)
     for size, status in ((1 << 20, 507), (100_000, 507), (500, 200)):
@@ -286,7 +350,10 @@ def no_room_for_temporary_files(accidents: Accidents) -> None:
         assert upload(instance, size) == status
     assert run("ls", "/srv/small").stdout.split() in ([], ["pycache"])
     # Byte code is all that is left: what takes room and has no name would be a body.
-    assert run("df", "--output=used", "/srv/small").stdout.split()[-1] == run("du", "--summarize", "-k", "/srv/small").stdout.split()[0]
+    assert (
+        run("df", "--output=used", "/srv/small").stdout.split()[-1]
+        == run("du", "--summarize", "-k", "/srv/small").stdout.split()[0]
+    )
     assert len(re.findall("No space left on device", log(instance))) == 3
 
 
@@ -308,7 +375,9 @@ def a_process_that_outlives_it(accidents: Accidents) -> None:
 
 
 def one_that_ignores_to_be_told(accidents: Accidents) -> None:
-    """It is killed after TimeoutStopSec= of the unit; the next visitor waits for that."""
+    """It is killed after TimeoutStopSec= of the unit; the next visitor waits for
+    that.
+    """
     goes_with_it(accidents.make("deaf", "TimeoutStopSec=3", idle_timeout=0.5), "/deaf", 10)
 
 
@@ -324,15 +393,29 @@ def goes_with_it(instance: Instance, what: str, at_most: float) -> None:
 
 
 ACCIDENTS = [
-    *(a_master_that_stands_still, a_master_that_goes_round_in_circles, an_app_that_takes_its_time, an_app_that_fails, a_frozen_unit),
+    *(
+        a_master_that_stands_still,
+        a_master_that_goes_round_in_circles,
+        an_app_that_takes_its_time,
+        an_app_that_fails,
+        a_frozen_unit,
+    ),
     *(a_dead_zygote, a_call_that_does_not_end, processes_of_its_own),
-    *(no_memory, no_processes, no_room_for_temporary_files, a_process_that_outlives_it, one_that_ignores_to_be_told),
+    *(
+        no_memory,
+        no_processes,
+        no_room_for_temporary_files,
+        a_process_that_outlives_it,
+        one_that_ignores_to_be_told,
+    ),
 ]
 
 
 @pytest.fixture(scope="module")
 def at_once(machine: Machine) -> Iterator[dict[str, Future[None]]]:
-    """All of them happen at the same time, each to an instance of its own: most of what they take is waiting."""
+    """All of them happen at the same time, each to an instance of its own: most of what
+    they take is waiting.
+    """
     accidents = Accidents(machine)
     with ThreadPoolExecutor(len(ACCIDENTS)) as pool:
         yield {accident.__name__: pool.submit(accident, accidents) for accident in ACCIDENTS}

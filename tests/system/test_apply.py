@@ -1,6 +1,8 @@
-"""`spyglass new`, `apply`, `remove`, as an administrator types them: from a directory of code to an address that answers, and back.
+"""`spyglass new`, `apply`, `remove`, as an administrator types them: from a directory
+of code to an address that answers, and back.
 
-One machine for all; each test has an app of its own name and port, and the first is the whole way.
+One machine for all; each test has an app of its own name and port, and the first is the
+whole way.
 """
 
 from __future__ import annotations
@@ -43,22 +45,36 @@ def spyglass(machine: Machine, *words: str, status: int = 0) -> subprocess.Compl
 
 
 def curl(machine: Machine, *words: str) -> str:
-    return machine.run("curl", "--silent", "--show-error", "--fail", "--max-time", "30", *words).stdout
+    return machine.run(
+        "curl", "--silent", "--show-error", "--fail", "--max-time", "30", *words
+    ).stdout
 
 
 def furnish(machine: Machine, name: str, source: str, settings: str) -> None:
     machine.write(f"/srv/{name}/app.py", source)
-    machine.write(f"/etc/spyglass/{name}.toml", f'app = "app"\ndirectory = "/srv/{name}"\n{settings}')
+    machine.write(
+        f"/etc/spyglass/{name}.toml", f'app = "app"\ndirectory = "/srv/{name}"\n{settings}'
+    )
 
 
 def drop_ins(machine: Machine, name: str) -> dict[str, str]:
     """What there is of ours, by unit, with the time at which it was written."""
-    found = machine.run("find", SYSTEMD, "-path", f"*/spyglass@{name}.*.d/10-spyglass.conf", "-printf", "%h %T@ %i\\n").stdout
+    found = machine.run(
+        "find",
+        SYSTEMD,
+        "-path",
+        f"*/spyglass@{name}.*.d/10-spyglass.conf",
+        "-printf",
+        "%h %T@ %i\\n",
+    ).stdout
     return {line.split()[0].rpartition("/")[2]: line for line in found.splitlines()}
 
 
 def test_the_whole_way(machine: Machine) -> None:
-    machine.write("/srv/blog/blog/wsgi.py", "from flask import Flask\napplication = Flask(__name__)\napplication.get('/')(lambda: 'a blog\\n')\n")
+    machine.write(
+        "/srv/blog/blog/wsgi.py",
+        "from flask import Flask\napplication = Flask(__name__)\napplication.get('/')(lambda: 'a blog\\n')\n",
+    )
     machine.run("ln", "-s", "/srv/venv", "/srv/blog/.venv")
     said = spyglass(machine, "new", "blog", "/srv/blog", "--listen", "8001").stdout
     assert said == (
@@ -83,13 +99,21 @@ def test_the_whole_way(machine: Machine) -> None:
         assert curl(machine, address) == "a blog\n"
 
     # Again, and nothing happens to anything.
-    written, listening = drop_ins(machine, "blog"), machine.state("spyglass@blog.socket")["InvocationID"]
+    written, listening = (
+        drop_ins(machine, "blog"),
+        machine.state("spyglass@blog.socket")["InvocationID"],
+    )
     assert list(written) == ["spyglass@blog.socket.d"]
     assert spyglass(machine, "apply").stdout == "nothing to do\n"
-    assert (drop_ins(machine, "blog"), machine.state("spyglass@blog.socket")["InvocationID"]) == (written, listening)
+    assert (drop_ins(machine, "blog"), machine.state("spyglass@blog.socket")["InvocationID"]) == (
+        written,
+        listening,
+    )
 
     said = spyglass(machine, "remove", "blog").stdout
-    assert said.startswith("blog: stopped and removed; left: /etc/spyglass/blog.toml, /var/lib/spyglass/blog, ")
+    assert said.startswith(
+        "blog: stopped and removed; left: /etc/spyglass/blog.toml, /var/lib/spyglass/blog, "
+    )
     assert machine.run("find", SYSTEMD, "-name", "*blog*").stdout == ""
     assert machine.systemctl("list-units", "--all", "--no-legend", "spyglass@blog.*") == ""
     assert "Connection refused" in visit_refused(machine, 8001)
@@ -101,7 +125,12 @@ def test_the_whole_way(machine: Machine) -> None:
     assert said.startswith("blog: deleting /etc/spyglass/blog.toml, /var/lib/spyglass/blog, ")
     assert said.endswith("blog: stopped and removed; nothing is left\n")
     places = ("/etc", "/var/lib", "/var/cache", "/run/spyglass")
-    assert machine.run("find", *places, "-name", "*blog*", "-not", "-path", "*python*", check=False).stdout == ""
+    assert (
+        machine.run(
+            "find", *places, "-name", "*blog*", "-not", "-path", "*python*", check=False
+        ).stdout
+        == ""
+    )
 
 
 def visit_refused(machine: Machine, port: int) -> str:
@@ -113,27 +142,63 @@ def test_addresses_change_and_limits_come_under_load(machine: Machine) -> None:
     spyglass(machine, "apply", "busy")
     with machine.network():
         life = visit(("127.0.0.1", 8011)).text.split()[0]
-        with Crowd(("127.0.0.1", 8011), "/sleep/0.05", count=4, pause=0.01) as crowd, Crowd(("127.0.0.1", 8011), "/sleep/1", count=2, pause=0.01) as slow:
+        with (
+            Crowd(("127.0.0.1", 8011), "/sleep/0.05", count=4, pause=0.01) as crowd,
+            Crowd(("127.0.0.1", 8011), "/sleep/1", count=2, pause=0.01) as slow,
+        ):
             # Limits: at once, for those who are there, and nobody notices.
-            furnish(machine, "busy", TELL, 'listen = 8011\nidle_timeout = 60\nmemory_max = "300M"\ncpu_quota = "150%"\n')
+            furnish(
+                machine,
+                "busy",
+                TELL,
+                'listen = 8011\nidle_timeout = 60\nmemory_max = "300M"\ncpu_quota = "150%"\n',
+            )
             assert "busy: written; listens" in spyglass(machine, "apply", "busy").stdout
             state = machine.state("spyglass@busy.service")
             assert (state["InvocationID"], state["MemoryMax"]) == (life, str(300 << 20))
             assert float(state["CPUQuotaPerSecUSec"].removesuffix("s")) == 1.5
             # The service: another life, and nobody is lost.
-            furnish(machine, "busy", TELL, 'listen = 8011\nidle_timeout = 60\nmemory_max = "300M"\nallow_jit = true\n')
-            assert "restarted, for its service has changed" in spyglass(machine, "apply", "busy").stdout
+            furnish(
+                machine,
+                "busy",
+                TELL,
+                'listen = 8011\nidle_timeout = 60\nmemory_max = "300M"\nallow_jit = true\n',
+            )
+            assert (
+                "restarted, for its service has changed"
+                in spyglass(machine, "apply", "busy").stdout
+            )
             assert (crowd.lost, slow.lost) == ([], [])
-            machine.wait_until(lambda: len({answer.text.split()[0] for answer in list(crowd.answers)}) == 2, 20, "the next life answers")
-            # Addresses: what had been accepted is answered; who knocks while systemd changes them is sent away, not left hanging.
-            furnish(machine, "busy", TELL, 'listen = ["127.0.0.1:8011", "127.0.0.1:8012", "/run/spyglass/busy.sock"]\nidle_timeout = 60\n')
+            machine.wait_until(
+                lambda: len({answer.text.split()[0] for answer in list(crowd.answers)}) == 2,
+                20,
+                "the next life answers",
+            )
+            # Addresses: what had been accepted is answered; who knocks while systemd
+            # changes them is sent away, not left hanging.
+            furnish(
+                machine,
+                "busy",
+                TELL,
+                'listen = ["127.0.0.1:8011", "127.0.0.1:8012", "/run/spyglass/busy.sock"]\nidle_timeout = 60\n',
+            )
             done = spyglass(machine, "apply", "busy").stdout
-            assert done.endswith("; listens on 127.0.0.1:8011, 127.0.0.1:8012, /run/spyglass/busy.sock\n")
-            for address in (("127.0.0.1", 8011), ("127.0.0.1", 8012), machine.path("/run/spyglass/busy.sock")):
+            assert done.endswith(
+                "; listens on 127.0.0.1:8011, 127.0.0.1:8012, /run/spyglass/busy.sock\n"
+            )
+            for address in (
+                ("127.0.0.1", 8011),
+                ("127.0.0.1", 8012),
+                machine.path("/run/spyglass/busy.sock"),
+            ):
                 assert visit(address).status == 200
             since = len(crowd.answers)
-            machine.wait_until(lambda: len(crowd.answers) > since + 10, 20, "they are served as before")
-    assert [lost for lost in (*crowd.lost, *slow.lost) if str(lost).startswith(("cut", "unanswered"))] == []
+            machine.wait_until(
+                lambda: len(crowd.answers) > since + 10, 20, "they are served as before"
+            )
+    assert [
+        lost for lost in (*crowd.lost, *slow.lost) if str(lost).startswith(("cut", "unanswered"))
+    ] == []
     assert spyglass(machine, "apply").stdout == "nothing to do\n"
     spyglass(machine, "remove", "--purge", "busy")
 
@@ -155,13 +220,18 @@ def test_what_the_units_were_told_the_app_sees(machine: Machine) -> None:
         SEES,
         'listen = "127.0.0.1:8021"\nuser = "sees"\nenvironment_file = ".env"\nwritable = ["media"]\nnetwork = false\n'
         'credentials = { password = "/root/password", key = "" }\n'
-        "[environment]\nQUOTED = 'a \"b\" \\ 50% $HOME é'\nLINES = \"one\\ntwo\"\n",
+        '[environment]\nQUOTED = \'a "b" \\ 50% $HOME é\'\nLINES = "one\\ntwo"\n',
     )
     before = spyglass(machine, "check", "sees").stdout
-    assert "sandbox: spyglass@sees.service, as sees, with /etc/systemd/system/spyglass@sees.service.d/10-spyglass.conf\n" in before
+    assert (
+        "sandbox: spyglass@sees.service, as sees, with /etc/systemd/system/spyglass@sees.service.d/10-spyglass.conf\n"
+        in before
+    )
     assert drop_ins(machine, "sees") == {}
     spyglass(machine, "apply", "sees")
-    assert "sandbox: spyglass@sees.service, as sees, with" in (after := spyglass(machine, "check", "sees").stdout)
+    assert "sandbox: spyglass@sees.service, as sees, with" in (
+        after := spyglass(machine, "check", "sees").stdout
+    )
     assert "units:" not in after
     seen = ask(machine, 8021)
     assert seen["uid"] == int(machine.run("id", "-u", "sees").stdout)
@@ -179,14 +249,20 @@ def test_what_the_units_were_told_the_app_sees(machine: Machine) -> None:
 
 
 def test_another_python_brings_its_own_spyglass(machine: Machine) -> None:
-    """A Python of its own is one that was copied: a venv's is a link otherwise, and then it is the machine's."""
+    """A Python of its own is one that was copied: a venv's is a link otherwise, and
+    then it is the machine's.
+    """
     furnish(machine, "alien", SEES, 'listen = 8031\nvenv = "venv"\n')
     machine.run("python3", "-m", "venv", "--copies", "--without-pip", "/srv/alien/venv")
     machine.run("sed", "-i", "s/^version = .*/version = 3.99.1/", "/srv/alien/venv/pyvenv.cfg")
     version = spyglass(machine, "--version").stdout.split()[1]
     said = spyglass(machine, "apply", "alien", status=78).stderr
-    assert said.startswith("spyglass: /etc/spyglass/alien.toml:4: venv: /srv/alien/venv is for Python 3.99, the package's Spyglass runs on ")
-    assert f"; install it there: uv pip install --python /srv/alien/venv spyglass=={version}\n" in said
+    assert said.startswith(
+        "spyglass: /etc/spyglass/alien.toml:4: venv: /srv/alien/venv is for Python 3.99, the package's Spyglass runs on "
+    )
+    assert (
+        f"; install it there: uv pip install --python /srv/alien/venv spyglass=={version}\n" in said
+    )
 
     script = """
         cd /srv/alien/venv
@@ -196,10 +272,19 @@ def test_another_python_brings_its_own_spyglass(machine: Machine) -> None:
         chmod +x bin/spyglass
     """
     machine.run("sh", "-euc", script)
-    assert "+ExecStart=/srv/alien/venv/bin/spyglass serve --name %i\n" in spyglass(machine, "apply", "alien").stdout
+    assert (
+        "+ExecStart=/srv/alien/venv/bin/spyglass serve --name %i\n"
+        in spyglass(machine, "apply", "alien").stdout
+    )
     seen = ask(machine, 8031)
     assert seen["python"] == "/srv/alien/venv/bin/python"
-    assert seen["argv"] == ["/srv/alien/venv/bin/python", "/srv/alien/venv/bin/spyglass", "serve", "--name", "alien"]
+    assert seen["argv"] == [
+        "/srv/alien/venv/bin/python",
+        "/srv/alien/venv/bin/spyglass",
+        "serve",
+        "--name",
+        "alien",
+    ]
     spyglass(machine, "reload", "alien")
     assert ask(machine, 8031)["python"] == seen["python"]
     spyglass(machine, "remove", "--purge", "alien")
@@ -208,8 +293,14 @@ def test_another_python_brings_its_own_spyglass(machine: Machine) -> None:
 def test_who_cannot_be_reached_is_told_of_before_somebody_visits(machine: Machine) -> None:
     furnish(machine, "far", TELL, "listen = 8041\n")
     machine.run("chmod", "700", "/srv/far")
-    assert "far.toml:2: directory: /srv/far is closed to the user" in spyglass(machine, "apply", "far", status=78).stderr
-    assert "far.toml:2: directory: /srv/far is closed to the user" in spyglass(machine, "check", "far", status=78).stderr
+    assert (
+        "far.toml:2: directory: /srv/far is closed to the user"
+        in spyglass(machine, "apply", "far", status=78).stderr
+    )
+    assert (
+        "far.toml:2: directory: /srv/far is closed to the user"
+        in spyglass(machine, "check", "far", status=78).stderr
+    )
     machine.run("chmod", "755", "/srv/far")
     machine.run("chmod", "600", "/etc/spyglass/far.toml")
     assert "far.toml is closed to the user" in spyglass(machine, "apply", "far", status=78).stderr
@@ -217,7 +308,9 @@ def test_who_cannot_be_reached_is_told_of_before_somebody_visits(machine: Machin
 
 
 def test_what_cannot_be_is_not_begun(machine: Machine) -> None:
-    """A port of somebody else's, TOML that is none, a drop-in that somebody has edited: nothing changes for anybody."""
+    """A port of somebody else's, TOML that is none, a drop-in that somebody has edited:
+    nothing changes for anybody.
+    """
     machine.systemctl("start", "spyglass.socket")
     furnish(machine, "good", TELL, "listen = 8051\n")
     spyglass(machine, "apply", "good")
@@ -269,7 +362,9 @@ def test_what_systemd_cannot_do_is_taken_back(machine: Machine) -> None:
 
 @pytest.mark.parametrize("how", ["a drop-in of one's own", "killed half way"])
 def test_what_systemd_no_longer_listens_on_is_heard_again(machine: Machine, how: str) -> None:
-    """systemd closes a socket whose addresses have changed as soon as it reads the units, and calls it "active (listening)" all the same."""
+    """systemd closes a socket whose addresses have changed as soon as it reads the
+    units, and calls it "active (listening)" all the same.
+    """
     furnish(machine, "deaf", TELL, "listen = 8071\n")
     spyglass(machine, "apply", "deaf")
     if how == "killed half way":
@@ -281,7 +376,9 @@ def test_what_systemd_no_longer_listens_on_is_heard_again(machine: Machine, how:
         furnish(machine, "deaf", TELL, "listen = 8071\n")
         port = 8071
     else:
-        machine.write(f"{SYSTEMD}/spyglass@deaf.socket.d/own.conf", "[Socket]\nListenStream=127.0.0.1:8073\n")
+        machine.write(
+            f"{SYSTEMD}/spyglass@deaf.socket.d/own.conf", "[Socket]\nListenStream=127.0.0.1:8073\n"
+        )
         port = 8073
         assert curl(machine, "localhost:8071")  # who is awake listens on, for now
     machine.systemctl("daemon-reload")

@@ -17,7 +17,8 @@ ECHO_SOCKET = """
 ListenStream=7777
 ListenStream=/run/echo.sock
 """
-# Takes one connection, answers and leaves: the life cycle of a Spyglass in a line of Python.
+# Takes one connection, answers and leaves: the life cycle of a Spyglass in a line of
+# Python.
 ECHO_SERVICE = """
 [Service]
 ExecStart=/usr/bin/python3 -c "import socket; c = socket.socket(fileno=%d).accept()[0]; c.sendall(c.recv(9)); print('served')"
@@ -38,7 +39,12 @@ def asleep(machine: Machine) -> bool:
 def leftovers(pid: int) -> list[Path]:
     """Whatever carries the name of a machine that process `pid` has booted."""
     places = [*hierarchies(), Path("/tmp")]
-    return [path for place in places for path in place.glob(f"{PREFIX}-{pid}-*") if "layers" not in path.name]
+    return [
+        path
+        for place in places
+        for path in place.glob(f"{PREFIX}-{pid}-*")
+        if "layers" not in path.name
+    ]
 
 
 def test_it_is_a_whole_debian(bare_machine: Machine) -> None:
@@ -65,7 +71,9 @@ def test_files_come_and_go(bare_machine: Machine, tmp_path: Path) -> None:
     assert bare_machine.read("/srv/blog/app.py") == "x = 1\n"
 
 
-def test_the_environment_of_the_caller_stays_outside(bare_machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_of_the_caller_stays_outside(
+    bare_machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("OURS", "1")
     assert "OURS" not in bare_machine.run("env").stdout
     assert "THEIRS=2" in bare_machine.run("env", env={"THEIRS": "2"}).stdout
@@ -86,9 +94,14 @@ def test_a_socket_unit_lives_its_life(bare_machine: Machine) -> None:
 def test_a_unix_socket_is_reached_too(bare_machine: Machine) -> None:
     listen(bare_machine, descriptor=4)
     with bare_machine.connect("/run/echo.sock") as client:
-        # A process of the unit is systemd's own executor at first, before it becomes the program.
+        # A process of the unit is systemd's own executor at first, before it becomes
+        # the program.
         def running() -> list[str]:
-            return [one.unit for one in bare_machine.processes("echo") if one.argv[0] == "/usr/bin/python3"]
+            return [
+                one.unit
+                for one in bare_machine.processes("echo")
+                if one.argv[0] == "/usr/bin/python3"
+            ]
 
         wait_until(lambda: running() == ["echo.service"], what="echo.service runs")
         client.sendall(b"hello")
@@ -103,16 +116,23 @@ def test_the_network_is_its_own(bare_machine: Machine) -> None:
         # ... and this thread has come back from there.
         socket.create_connection(ours.getsockname()).close()
     with bare_machine.network():
-        interfaces = subprocess.run(["cat", "/proc/self/net/dev"], capture_output=True, text=True, check=True).stdout
+        interfaces = subprocess.run(
+            ["cat", "/proc/self/net/dev"], capture_output=True, text=True, check=True
+        ).stdout
     assert [line.split(":")[0].strip() for line in interfaces.splitlines()[2:]] == ["lo"]
 
 
 def test_a_started_command_ends_with_us(bare_machine: Machine) -> None:
     sleeper = bare_machine.popen("sleep", "4321")
-    wait_until(lambda: bare_machine.run("pgrep", "-f", "sleep 4321", check=False).stdout, what="sleep runs")
+    wait_until(
+        lambda: bare_machine.run("pgrep", "-f", "sleep 4321", check=False).stdout, what="sleep runs"
+    )
     sleeper.terminate()
     sleeper.wait(10)
-    wait_until(lambda: not bare_machine.run("pgrep", "-f", "sleep 4321", check=False).stdout, what="sleep has ended")
+    wait_until(
+        lambda: not bare_machine.run("pgrep", "-f", "sleep 4321", check=False).stdout,
+        what="sleep has ended",
+    )
 
 
 def test_two_machines_do_not_meet(release: str) -> None:
@@ -123,7 +143,9 @@ def test_two_machines_do_not_meet(release: str) -> None:
         one.write("/srv/one", "")
         assert other.run("test", "-e", "/srv/one", check=False).returncode == 1
         with one.connect("/run/echo.sock"):
-            wait_until(lambda: one.state("echo.socket")["SubState"] == "running", what="echo.service runs")
+            wait_until(
+                lambda: one.state("echo.socket")["SubState"] == "running", what="echo.service runs"
+            )
             assert asleep(other)
 
 
@@ -138,7 +160,9 @@ def test_nothing_is_left(release: str) -> None:
     assert leftovers(os.getpid()) == before
 
 
-@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda by: by.name)
+@pytest.mark.parametrize(
+    "by", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda by: by.name
+)
 def test_nothing_is_left_by_the_killed(release: str, by: signal.Signals) -> None:
     script = """import signal, sys; from machine import boot, root
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored by what a shell has put into the background
@@ -147,14 +171,18 @@ with boot(sys.argv[1], root("tests", sys.argv[1])) as machine:
     sys.stdin.read()
 """
     argv = [sys.executable, "-c", script, release]
-    with subprocess.Popen(argv, stdin=-1, stdout=-1, stderr=-1, text=True, cwd=Path(__file__).parent) as victim:
+    with subprocess.Popen(
+        argv, stdin=-1, stdout=-1, stderr=-1, text=True, cwd=Path(__file__).parent
+    ) as victim:
         assert victim.stdout
         leader = Path("/proc", victim.stdout.readline().strip())
         assert leader.exists()
         victim.send_signal(by)
         victim.wait(30)
     wait_until(lambda: not leader.exists(), 30, "the machine has ended")
-    # Its processes and mounts have gone with it, whatever happened. The empty shells of the killed go with the next boot.
+
+    # Its processes and mounts have gone with it, whatever happened. The empty shells of
+    # the killed go with the next boot.
     def swept() -> bool:
         sweep()
         return not leftovers(victim.pid)

@@ -1,4 +1,6 @@
-"""What docs/security.md has people type after a break-in, from an app that was broken into to one that serves again."""
+"""What docs/security.md has people type after a break-in, from an app that was broken
+into to one that serves again.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,10 @@ USERS: dict[str, dict[str, object]] = {"dynamic": {}, "named": {"user": "games"}
 @pytest.mark.parametrize("user", USERS)
 def test_what_is_typed_after_a_break_in(machine: Machine, user: str) -> None:
     page = Page("docs/security.md")
-    settings = {"directory": "/srv/blog", "credentials": ["secret_key=/etc/spyglass/blog.secret_key"]} | USERS[user]
+    settings = {
+        "directory": "/srv/blog",
+        "credentials": ["secret_key=/etc/spyglass/blog.secret_key"],
+    } | USERS[user]
     instance = Instance(machine, "blog", BROKEN_INTO, settings=settings).write()
     machine.write("/srv/blog/app.py", BROKEN_INTO)
     machine.write("/etc/spyglass/blog.secret_key", "known to many", 0o600)
@@ -53,7 +58,9 @@ def test_what_is_typed_after_a_break_in(machine: Machine, user: str) -> None:
     do(machine, page.script("2. Keep what tells of it"))
     assert "what it did" in machine.read("/root/blog-evidence/journal")
     kept = machine.run("tar", "--list", "--file=/root/blog-evidence/files.tar").stdout
-    assert {name for name in ("/backdoor", "/evil.pyc", "/blog.toml", "srv/blog/app.py") if name in kept} == {"/backdoor", "/evil.pyc", "/blog.toml", "srv/blog/app.py"}
+    assert {
+        name for name in ("/backdoor", "/evil.pyc", "/blog.toml", "srv/blog/app.py") if name in kept
+    } == {"/backdoor", "/evil.pyc", "/blog.toml", "srv/blog/app.py"}
 
     said = do(machine, page.script("3. What it may have written"))
     assert "backdoor" in said
@@ -66,7 +73,22 @@ def test_what_is_typed_after_a_break_in(machine: Machine, user: str) -> None:
     assert machine.read("/etc/spyglass/blog.secret_key") != "known to many"
 
     do(machine, page.script("5. Remove what it could write, and install the code anew"))
-    assert machine.run("find", "/var/lib/spyglass/", "/var/lib/private", "/var/cache/", "/tmp", "/var/tmp", "-name", "*evil*", "-o", "-name", "backdoor").stdout == ""
+    assert (
+        machine.run(
+            "find",
+            "/var/lib/spyglass/",
+            "/var/lib/private",
+            "/var/cache/",
+            "/tmp",
+            "/var/tmp",
+            "-name",
+            "*evil*",
+            "-o",
+            "-name",
+            "backdoor",
+        ).stdout
+        == ""
+    )
     machine.write("/srv/blog/app.py", MENDED)
     do(machine, page.script("6. Serve it again"))
     answer = visit(instance.unix)

@@ -1,7 +1,9 @@
-"""Broken apps and broken settings under a real systemd, each an instance under constant requests for a minute, all at the same time.
+"""Broken apps and broken settings under a real systemd, each an instance under constant
+requests for a minute, all at the same time.
 
-The socket stays, the Master is started once and answers for the app, the journal has it once, and mending the file is all there is to
-do. Beside each is a twin that is visited once and then left alone: it gives up, is shown as failed, and listens.
+The socket stays, the Master is started once and answers for the app, the journal has it
+once, and mending the file is all there is to do. Beside each is a twin that is visited
+once and then left alone: it gives up, is shown as failed, and listens.
 """
 
 from __future__ import annotations
@@ -22,7 +24,12 @@ from process.visitor import Answer, Crowd, visit
 pytestmark = pytest.mark.timeout(240)
 
 MINUTE = 60.0
-SOON, AT_WORST = 1.0, 2.0  # seconds to a 503 once the failure is known; a machine that has a lot to do is forgiven one in a hundred
+SOON, AT_WORST = (
+    1.0,
+    2.0,
+    # Seconds to a 503 once the failure is known; a machine that has a lot to do is forgiven
+    # one in a hundred
+)
 FAILED = 78
 IDLE, DEFAULT_IDLE = 3.0, 30.0  # seconds; the latter is that of settings that could not be read
 TRACEBACK = re.compile(r"Traceback \(most recent call last\):$|^Fatal Python error: ", re.MULTILINE)
@@ -30,7 +37,8 @@ TRACEBACK = re.compile(r"Traceback \(most recent call last\):$|^Fatal Python err
 
 @dataclass
 class Case:
-    """`status`: what comes after "failing: ", a regular expression. `traced`: whether there is a traceback to show.
+    """`status`: what comes after "failing: ", a regular expression. `traced`: whether
+    there is a traceback to show.
 
     `toml` makes the settings' file, from what it would be if all was well.
     """
@@ -46,18 +54,32 @@ CASES = {
     "syntax": Case(r"SyntaxError: invalid syntax \(.*/app\.py, line 1\)", "def app(:\n"),
     "module": Case("ModuleNotFoundError: No module named 'blgo'", "import blgo\n"),
     "name": Case("'app' has no 'app'", "application = None\n", traced=False),
-    "uncallable": Case("'app:app' is not callable: it is of type 'int'", "app = 42\n", traced=False),
-    "exit": Case(r"the app called sys\.exit\('enough'\) while it was being loaded", "import sys\nsys.exit('enough')\n"),
-    "segfault": Case("the app's process was killed by SIGSEGV while it was being loaded", "import ctypes\nctypes.string_at(0)\n"),
+    "uncallable": Case(
+        "'app:app' is not callable: it is of type 'int'", "app = 42\n", traced=False
+    ),
+    "exit": Case(
+        r"the app called sys\.exit\('enough'\) while it was being loaded",
+        "import sys\nsys.exit('enough')\n",
+    ),
+    "segfault": Case(
+        "the app's process was killed by SIGSEGV while it was being loaded",
+        "import ctypes\nctypes.string_at(0)\n",
+    ),
     "hang": Case(
-        r"the app was not loaded within 1 s \(start_timeout\)", "import time\ntime.sleep(3600)\n", settings={"start_timeout": 1}
+        r"the app was not loaded within 1 s \(start_timeout\)",
+        "import time\ntime.sleep(3600)\n",
+        settings={"start_timeout": 1},
     ),
     "workers": Case(
         "the workers die as soon as they are started",
         f"{TELL}\nos.register_at_fork(after_in_child=lambda: os._exit(3))\n",
         traced=False,
     ),
-    "setting": Case(r".*/setting.*\.toml:1: unknown setting 'wrokers', did you mean 'workers'\?", traced=False, toml="wrokers = 2\n{}"),
+    "setting": Case(
+        r".*/setting.*\.toml:1: unknown setting 'wrokers', did you mean 'workers'\?",
+        traced=False,
+        toml="wrokers = 2\n{}",
+    ),
     "toml": Case(r".*/toml.*\.toml:1: not TOML: .*", traced=False, toml="workers = = 2\n{}"),
 }
 
@@ -104,11 +126,19 @@ class Broken:
     def while_broken(self) -> list[Answer]:
         """The answers until the first from the mended app."""
         mended = min(answer.began for answer in self.crowd.answers if answer.status == 200)
-        return [answer for answer in self.crowd.answers if answer.began < mended and answer.status != 200]
+        return [
+            answer
+            for answer in self.crowd.answers
+            if answer.began < mended and answer.status != 200
+        ]
 
     def known_at(self) -> float:
-        """When the failure stood in the journal: its clock is ours, and both count from the boot."""
-        said = next(record for record in self.records if record["MESSAGE"].startswith("master: failing: "))
+        """When the failure stood in the journal: its clock is ours, and both count from
+        the boot.
+        """
+        said = next(
+            record for record in self.records if record["MESSAGE"].startswith("master: failing: ")
+        )
         return int(said["__MONOTONIC_TIMESTAMP"]) / 1e6
 
     def waited(self) -> list[float]:
@@ -124,13 +154,18 @@ class Twin:
     """Broken in the same way, visited once, and once more when it has given up."""
 
     def __init__(self, machine: Machine, name: str, case: Case) -> None:
-        self.instance = Instance(machine, f"{name}-quiet", source=case.source, settings=settings(case))
+        self.instance = Instance(
+            machine, f"{name}-quiet", source=case.source, settings=settings(case)
+        )
         self.listening = listen(self.instance, case)
         self.first = visit(self.instance.unix)
         self.life = self.instance.state()["InvocationID"]
 
     def gave_up(self) -> bool:
-        return self.instance.machine.systemctl("is-failed", self.instance.service, check=False).strip() == "failed"
+        return (
+            self.instance.machine.systemctl("is-failed", self.instance.service, check=False).strip()
+            == "failed"
+        )
 
     def look(self) -> None:
         self.given_up = self.instance.state()
@@ -145,7 +180,9 @@ Minute = tuple[dict[str, Broken], dict[str, Twin]]
 
 @pytest.fixture(scope="module")
 def minute(machine: Machine, edges: list[str]) -> Minute:
-    """All cases have been broken for a minute, and then mended; their twins have given up meanwhile."""
+    """All cases have been broken for a minute, and then mended; their twins have given
+    up meanwhile.
+    """
     all_broken = {name: Broken(machine, name, case) for name, case in CASES.items()}
     with ExitStack() as visitors:
         for broken in all_broken.values():
@@ -154,7 +191,11 @@ def minute(machine: Machine, edges: list[str]) -> Minute:
         for name, twin in twins.items():
             wait_until(twin.gave_up, DEFAULT_IDLE + 10, f"{name}, left alone, gives up")
             twin.look()
-        wait_until(lambda: all(time.monotonic() > broken.begin + MINUTE for broken in all_broken.values()), MINUTE, "a minute is over")
+        wait_until(
+            lambda: all(time.monotonic() > broken.begin + MINUTE for broken in all_broken.values()),
+            MINUTE,
+            "a minute is over",
+        )
         for broken in all_broken.values():
             broken.look()
         for broken in all_broken.values():
@@ -184,8 +225,16 @@ def test_each_visitor_of_a_minute_is_told_to_come_again(minute: Minute, name: st
 def test_the_master_is_started_once_and_the_socket_never_stops(minute: Minute, name: str) -> None:
     broken = minute[0][name]
     state = broken.state
-    assert (state["ActiveState"], state["SubState"], state["NRestarts"]) == ("active", "running", "0")
-    masters = {(record["_PID"], record["_SYSTEMD_INVOCATION_ID"]) for record in broken.records if record["MESSAGE"].startswith("master: ")}
+    assert (state["ActiveState"], state["SubState"], state["NRestarts"]) == (
+        "active",
+        "running",
+        "0",
+    )
+    masters = {
+        (record["_PID"], record["_SYSTEMD_INVOCATION_ID"])
+        for record in broken.records
+        if record["MESSAGE"].startswith("master: ")
+    }
     assert masters == {(state["MainPID"], state["InvocationID"])}
     assert len(re.findall("^Starting ", broken.messages(), re.MULTILINE)) == 1
     assert broken.instance.unbroken() == broken.listening
@@ -194,9 +243,13 @@ def test_the_master_is_started_once_and_the_socket_never_stops(minute: Minute, n
 @pytest.mark.parametrize("name", CASES)
 def test_it_is_told_once_and_the_status_tells_it_always(minute: Minute, name: str) -> None:
     broken = minute[0][name]
-    assert re.fullmatch(f"failing: {broken.case.status}", broken.state["StatusText"]), broken.state["StatusText"]
+    assert re.fullmatch(f"failing: {broken.case.status}", broken.state["StatusText"]), broken.state[
+        "StatusText"
+    ]
     assert len(TRACEBACK.findall(broken.messages())) == broken.case.traced, broken.messages()
-    told = [record for record in broken.records if record["MESSAGE"].startswith("master: failing: ")]
+    told = [
+        record for record in broken.records if record["MESSAGE"].startswith("master: failing: ")
+    ]
     assert [record["PRIORITY"] for record in told] == ["3"], broken.messages()
     assert "still failing: " in broken.messages(), "it was never tried again"
 
@@ -215,11 +268,17 @@ def test_mending_the_file_is_enough(minute: Minute, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_left_alone_it_is_shown_as_failed_and_the_next_visitor_starts_it(minute: Minute, name: str) -> None:
+def test_left_alone_it_is_shown_as_failed_and_the_next_visitor_starts_it(
+    minute: Minute, name: str
+) -> None:
     twin = minute[1][name]
     assert (twin.first.status, twin.second.status) == (503, 503)
     state = twin.given_up
-    assert (state["ActiveState"], state["Result"], state["ExecMainStatus"]) == ("failed", "exit-code", str(FAILED))
+    assert (state["ActiveState"], state["Result"], state["ExecMainStatus"]) == (
+        "failed",
+        "exit-code",
+        str(FAILED),
+    )
     assert (state["InvocationID"], state["NRestarts"]) == (twin.life, "0")
     assert twin.socket == "listening"
     assert twin.left_behind == set()

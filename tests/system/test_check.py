@@ -1,4 +1,6 @@
-"""`spyglass check NAME`: in the sandbox of the app's own unit, whatever the app itself does meanwhile, and nothing is left of it."""
+"""`spyglass check NAME`: in the sandbox of the app's own unit, whatever the app itself
+does meanwhile, and nothing is left of it.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,9 @@ def nothing_is_left(machine: Machine) -> Iterator[None]:
 
 
 def traces(machine: Machine) -> str:
-    """Of a check: its unit, in a file or in systemd's memory, its pipes, its processes."""
+    """Of a check: its unit, in a file or in systemd's memory, its pipes, its
+    processes.
+    """
     units = machine.systemctl("list-units", "--all", "--plain", "--no-legend", "spyglass-check*")
     files = machine.run("find", "/run", "/tmp", "-xdev", "-name", "*spyglass-check*").stdout
     return units + files + "".join(process.unit for process in machine.processes("spyglass-check*"))
@@ -56,30 +60,41 @@ def traces(machine: Machine) -> str:
 def who(machine: Machine) -> Iterator[Instance]:
     """Listens, and asleep."""
     instance = Instance(machine, "who", WHO, settings={"idle_timeout": 1})
-    machine.write(f"/etc/systemd/system/{instance.service}.d/more.conf", "[Service]\nEnvironment=SECRET=%i-%N\n")
+    machine.write(
+        f"/etc/systemd/system/{instance.service}.d/more.conf",
+        "[Service]\nEnvironment=SECRET=%i-%N\n",
+    )
     machine.write(f"/etc/spyglass/{instance.name}.env", "UNUSED=1\n", 0o600)
     yield instance.start()
     machine.systemctl("stop", instance.socket)
 
 
-def test_as_the_services_user_in_its_sandbox_and_nobody_wakes(machine: Machine, who: Instance, check: Check) -> None:
+def test_as_the_services_user_in_its_sandbox_and_nobody_wakes(
+    machine: Machine, who: Instance, check: Check
+) -> None:
     before = who.state()
     done = check("who")
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
     assert lines[0] == "addresses: /run/spyglass/who.sock; spyglass@who.socket listens"
-    assert lines[1].startswith("sandbox: spyglass@who.service, as spyglass-who, with /etc/systemd/system/spyglass@who.service.d/more.conf")
+    assert lines[1].startswith(
+        "sandbox: spyglass@who.service, as spyglass-who, with /etc/systemd/system/spyglass@who.service.d/more.conf"
+    )
     # Specifiers of the drop-in are those of the service.
     assert "who: spyglass-who /srv/apps/who who-spyglass@who" in lines
     assert lines[-2].startswith("app: app:app, loaded in ")
     assert lines[-1] == "preload: true, which suits this app"
     assert who.asleep()
     after = who.state()
-    assert [after[each] for each in ("InvocationID", "NRestarts", "Result")] == [before[each] for each in ("InvocationID", "NRestarts", "Result")]
+    assert [after[each] for each in ("InvocationID", "NRestarts", "Result")] == [
+        before[each] for each in ("InvocationID", "NRestarts", "Result")
+    ]
 
 
 def test_while_the_app_is_awake(machine: Machine, who: Instance, check: Check) -> None:
-    """They have one user and one state directory: what the check gives back when it ends is still the app's."""
+    """They have one user and one state directory: what the check gives back when it
+    ends is still the app's.
+    """
     with machine.connect("/run/spyglass/who.sock"):  # keeps it awake
         uid, owner, length, *_ = visit(who.unix).text.split()
         assert uid == owner
@@ -95,7 +110,9 @@ def test_while_the_app_is_awake(machine: Machine, who: Instance, check: Check) -
 
 def test_an_app_that_wakes_and_leaves_while_it_is_checked(machine: Machine, who: Instance) -> None:
     machine.write("/srv/apps/hold", "")
-    checking = machine.popen("spyglass", "check", "who", stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    checking = machine.popen(
+        "spyglass", "check", "who", stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
     assert checking.stdout is not None
     assert "held\n" in iter(checking.stdout.readline, "")
     uid, owner, *_ = visit(who.unix).text.split()
@@ -110,10 +127,18 @@ def test_an_app_that_wakes_and_leaves_while_it_is_checked(machine: Machine, who:
     machine.wait_until(who.asleep, what="it sleeps")
 
 
-def test_what_the_check_says_comes_at_once_and_whoever_interrupts_it_is_obeyed(machine: Machine, who: Instance) -> None:
-    for number, status in ((signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGKILL, None)):
+def test_what_the_check_says_comes_at_once_and_whoever_interrupts_it_is_obeyed(
+    machine: Machine, who: Instance
+) -> None:
+    for number, status in (
+        (signal.SIGINT, 130),
+        (signal.SIGTERM, 143),
+        (signal.SIGHUP, 129),
+        (signal.SIGKILL, None),
+    ):
         machine.write("/srv/apps/hold", "")
-        # Whoever runs us in the background has us ignore SIGINT, and everybody that we start.
+        # Whoever runs us in the background has us ignore SIGINT, and everybody that we
+        # start.
         run = "echo $$; exec env --default-signal=INT spyglass check who"
         checking = machine.popen("sh", "-c", run, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         assert checking.stdout is not None
@@ -125,7 +150,8 @@ def test_what_the_check_says_comes_at_once_and_whoever_interrupts_it_is_obeyed(m
         if status is not None:
             assert checking.returncode == status, said
             assert traces(machine) == ""
-    # Whoever was killed has left everything behind. The next one clears it away, and is not disturbed by it.
+    # Whoever was killed has left everything behind. The next one clears it away, and is
+    # not disturbed by it.
     assert traces(machine) != ""
     machine.run("rm", "/srv/apps/hold")
     assert machine.run("spyglass", "check", "who").returncode == 0
@@ -152,12 +178,18 @@ def test_what_the_sandbox_would_refuse(machine: Machine, check: Check, name: str
     Instance(machine, "broken", source, settings=settings).write()
     done = check("broken")
     assert (done.returncode, said in done.stderr) == (78, True), done.stderr
-    assert done.stdout.startswith("addresses: /run/spyglass/broken.sock, free; spyglass@broken.socket does not listen yet")
+    assert done.stdout.startswith(
+        "addresses: /run/spyglass/broken.sock, free; spyglass@broken.socket does not listen yet"
+    )
 
 
 def test_an_app_that_stops_all_that_would_end_it(machine: Machine, check: Check) -> None:
     """All of it is one user, so kill(2) lets it."""
-    Instance(machine, "broken", "import os, signal\nos.kill(-1, signal.SIGSTOP)\nos.kill(0, signal.SIGSTOP)\n").write()
+    Instance(
+        machine,
+        "broken",
+        "import os, signal\nos.kill(-1, signal.SIGSTOP)\nos.kill(0, signal.SIGSTOP)\n",
+    ).write()
     done = check("broken", "--start-timeout", "1")
     assert done.returncode == 78
     assert "the check could not be started, or did not come to its end: timeout" in done.stderr
@@ -193,40 +225,71 @@ def test_addresses(machine: Machine, who: Instance, check: Check) -> None:
     first = Instance(machine, "first", WHO, port=8071).write()
     second = Instance(machine, "second", WHO, port=8071).write()
     machine.systemctl("daemon-reload")
-    assert "addresses: /run/spyglass/second.sock, 127.0.0.1:8071, free; spyglass@second.socket does not listen yet" in check("second").stdout
+    assert (
+        "addresses: /run/spyglass/second.sock, 127.0.0.1:8071, free; spyglass@second.socket does not listen yet"
+        in check("second").stdout
+    )
     machine.systemctl("start", first.socket)
     done = check("second")
     assert done.returncode == 78
     assert done.stderr == "spyglass: address 127.0.0.1:8071: taken by spyglass@first.socket\n"
     assert first.asleep()
     visit(first.unix)
-    assert re.search(r"8071: taken by \S+ \(pid \d+, spyglass@first\.service\)", check("second").stderr)
+    assert re.search(
+        r"8071: taken by \S+ \(pid \d+, spyglass@first\.service\)", check("second").stderr
+    )
     assert check("first").returncode == 0
     machine.systemctl("stop", first.socket)
     assert not second.processes()
 
 
-def test_whoever_may_not_is_told_what_is_checked_instead(machine: Machine, who: Instance, check: Check) -> None:
+def test_whoever_may_not_is_told_what_is_checked_instead(
+    machine: Machine, who: Instance, check: Check
+) -> None:
     done = check("who", user="www-data", env={"STATE_DIRECTORY": "/tmp"})
-    assert done.stdout.splitlines()[0] == "check: as www-data, not as the service in its sandbox: that takes root"
+    assert (
+        done.stdout.splitlines()[0]
+        == "check: as www-data, not as the service in its sandbox: that takes root"
+    )
     assert "who: www-data /srv/apps/who None" in done.stdout
     assert done.returncode == 0
 
 
-def test_a_word_that_names_no_app_is_an_error_for_root(machine: Machine, who: Instance, check: Check) -> None:
-    for words in (["whoo"], ["--app", "whoo"], ["who:app", "--directory", "/srv/apps/who"], ["/srv/apps/who/app.py"], []):
+def test_a_word_that_names_no_app_is_an_error_for_root(
+    machine: Machine, who: Instance, check: Check
+) -> None:
+    for words in (
+        ["whoo"],
+        ["--app", "whoo"],
+        ["who:app", "--directory", "/srv/apps/who"],
+        ["/srv/apps/who/app.py"],
+        [],
+    ):
         done = check(*words)
         assert done.returncode == 78
-        assert "root checks an app in the sandbox of its unit only, by its NAME: there are " in done.stderr
+        assert (
+            "root checks an app in the sandbox of its unit only, by its NAME: there are "
+            in done.stderr
+        )
         assert "who: " not in done.stdout, "its code has been run"
     assert "check: 'whoo' is not the name of an app, did you mean 'who'?" in check("whoo").stderr
-    assert check("--name", "whoo").stderr == "spyglass: check: there is no /etc/spyglass/whoo.toml, did you mean 'who'?\n"
-    assert check("who", "--workers", "0").stderr == "spyglass: --workers: workers: expected a whole number from 1 to 256, not '0'\n"
+    assert (
+        check("--name", "whoo").stderr
+        == "spyglass: check: there is no /etc/spyglass/whoo.toml, did you mean 'who'?\n"
+    )
+    assert (
+        check("who", "--workers", "0").stderr
+        == "spyglass: --workers: workers: expected a whole number from 1 to 256, not '0'\n"
+    )
     assert check("who", "--no-such").returncode == 2
-    assert 'app = \'app:who and "$HOME" %i\'' in check("who", '--app=app:who and "$HOME" %i').stdout
-    assert "who: spyglass-who /srv/apps/who who-spyglass@who" in check("--name", "who").stdout, "as root, it is the unit's by any option"
+    assert "app = 'app:who and \"$HOME\" %i'" in check("who", '--app=app:who and "$HOME" %i').stdout
+    assert "who: spyglass-who /srv/apps/who who-spyglass@who" in check("--name", "who").stdout, (
+        "as root, it is the unit's by any option"
+    )
     # A module of that name is meant by an app in it.
-    assert check("who:app", "--directory", "/srv/apps/who", user="www-data").stdout.startswith("configuration: no file; app = 'who:app'")
+    assert check("who:app", "--directory", "/srv/apps/who", user="www-data").stdout.startswith(
+        "configuration: no file; app = 'who:app'"
+    )
 
 
 TRAPS = """\
@@ -238,11 +301,34 @@ for name in {*sys.stdlib_module_names, "spyglass", "httptools", "systemd", "site
 
 
 def test_root_imports_nothing_from_where_it_stands(machine: Machine, who: Instance) -> None:
-    machine.run("sh", "-c", "mkdir -p /tmp/traps /tmp/sprung && cd /tmp/traps && python3 -c \"$0\"", TRAPS)
+    machine.run(
+        "sh", "-c", 'mkdir -p /tmp/traps /tmp/sprung && cd /tmp/traps && python3 -c "$0"', TRAPS
+    )
     machine.run("chown", "-R", "daemon", "/tmp/traps")
     commands = (
-        *("check who", "check whoo", "check who:app", "check ./who.py", "check --name who", "check", "list", "status who", "doctor", "apply"),
-        *("apply -n who", "reload who", "new --app who:app other .", "remove other", "new", "--help", "--version", "serve who", "nonsense"),
+        *(
+            "check who",
+            "check whoo",
+            "check who:app",
+            "check ./who.py",
+            "check --name who",
+            "check",
+            "list",
+            "status who",
+            "doctor",
+            "apply",
+        ),
+        *(
+            "apply -n who",
+            "reload who",
+            "new --app who:app other .",
+            "remove other",
+            "new",
+            "--help",
+            "--version",
+            "serve who",
+            "nonsense",
+        ),
     )
     for words in commands:
         done = machine.run("sh", "-c", f"cd /tmp/traps && spyglass {words}", check=False)

@@ -1,5 +1,7 @@
-"""systemd itself is reloaded and replaced (`daemon-reload`, `daemon-reexec`: what every upgrade of a package does) under load, while
-apps leave and are woken all the time. Nothing is lost, and no socket notices."""
+"""systemd itself is reloaded and replaced (`daemon-reload`, `daemon-reexec`: what every
+upgrade of a package does) under load, while apps leave and are woken all the time.
+Nothing is lost, and no socket notices.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,13 @@ def test_systemd_may_be_replaced_at_any_time(machine: Machine, edges: list[str])
     listening = busy.unbroken(), restless.unbroken()
     done = threading.Event()
     hammer = Hammer(
-        restless.addresses, MIXES["short"][::2], "reload", idle=IDLE, header=10.0, starts=lambda: len(lives(hammer.answers)), enough=lambda _: done.is_set()
+        restless.addresses,
+        MIXES["short"][::2],
+        "reload",
+        idle=IDLE,
+        header=10.0,
+        starts=lambda: len(lives(hammer.answers)),
+        enough=lambda _: done.is_set(),
     )
     thread = threading.Thread(target=hammer.run, daemon=True)
     with Load(busy) as load:
@@ -38,7 +46,11 @@ def test_systemd_may_be_replaced_at_any_time(machine: Machine, edges: list[str])
                     load.flows()
                     begun = len(lives(hammer.answers))
                     machine.systemctl(what)
-                    machine.wait_until(lambda begun=begun: len(lives(hammer.answers)) > begun or hammer.lost, 20, "it is woken again")
+                    machine.wait_until(
+                        lambda begun=begun: len(lives(hammer.answers)) > begun or hammer.lost,
+                        20,
+                        "it is woken again",
+                    )
         finally:
             done.set()
             thread.join()

@@ -1,7 +1,9 @@
-"""The edge under a real systemd: hundreds of times it leaves and is woken, and nobody who comes at that moment may notice.
+"""The edge under a real systemd: hundreds of times it leaves and is woken, and nobody
+who comes at that moment may notice.
 
-The visitors are those of process/hammer.py, over TCP and a unix socket; each mix of them has an instance of its own, all on one
-machine. Each answer tells which life of the unit it is from, and these are counted.
+The visitors are those of process/hammer.py, over TCP and a unix socket; each mix of
+them has an instance of its own, all on one machine. Each answer tells which life of the
+unit it is from, and these are counted.
 """
 
 from __future__ import annotations
@@ -43,7 +45,12 @@ def hammer(instance: Instance, name: str) -> Hammer:
 def hammered(machine: Machine) -> dict[str, Hammered]:
     """All mixes at the same time: they spend it waiting."""
     instances = {
-        name: Instance(machine, name, port=8000 + number, settings=SETTINGS | {"header_timeout": header_timeout(name, IDLE)}).start()
+        name: Instance(
+            machine,
+            name,
+            port=8000 + number,
+            settings=SETTINGS | {"header_timeout": header_timeout(name, IDLE)},
+        ).start()
         for number, name in enumerate(MIXES)
     }
     before = {name: instance.unbroken() for name, instance in instances.items()}
@@ -58,13 +65,19 @@ def hammered(machine: Machine) -> dict[str, Hammered]:
 
 
 @pytest.mark.parametrize("name", MIXES)
-def test_nobody_notices_the_edge(hammered: dict[str, Hammered], name: str, edges: list[str]) -> None:
+def test_nobody_notices_the_edge(
+    hammered: dict[str, Hammered], name: str, edges: list[str]
+) -> None:
     instance, hammer, before = hammered[name]
     machine = instance.machine
     assert hammer.lost == [], "\n".join(machine.journal(instance.service)[-30:])
     machine.wait_until(instance.asleep, what=f"{name} has left")
     waits = sorted(answer.seconds for answer in hammer.answers)
-    records = [record for record in machine.records(instance.service) if record["MESSAGE"].startswith("master: awake after ")]
+    records = [
+        record
+        for record in machine.records(instance.service)
+        if record["MESSAGE"].startswith("master: awake after ")
+    ]
     wakes = [float(record["MESSAGE"].split()[3]) for record in records]
     edges.append(
         f"edge, {name}, {machine.release}: {len(waits)} requests, lost none, {len(hammer.late)} spoke too late, {len(hammer.raced)} as it closed; {len(lives(hammer.answers))} cycles; loaded in "
@@ -73,7 +86,8 @@ def test_nobody_notices_the_edge(hammered: dict[str, Hammered], name: str, edges
     )
     assert len(hammer.late) <= len(waits) // 100
     assert name != "mixed" or set(hammer.came) == set(KINDS)
-    # Requests that have met the end of their idle connection on the way: by TCP that can be, by a unix socket it cannot.
+    # Requests that have met the end of their idle connection on the way: by TCP that
+    # can be, by a unix socket it cannot.
     assert len(hammer.raced) <= len(waits) // 500
     assert [error for address, error in hammer.raced if isinstance(address, str)] == []
     assert len(lives(hammer.answers)) >= CYCLES
@@ -81,9 +95,12 @@ def test_nobody_notices_the_edge(hammered: dict[str, Hammered], name: str, edges
     assert waits[-1] < LONGEST_WAIT
     # At most one Master was started while anybody waited; the journal's clock is ours.
     woken = sorted(int(record["__MONOTONIC_TIMESTAMP"]) / 1e6 for record in records)
-    wakes_of = [bisect(woken, answer.ended) - bisect(woken, answer.began) for answer in hammer.answers]
+    wakes_of = [
+        bisect(woken, answer.ended) - bisect(woken, answer.began) for answer in hammer.answers
+    ]
     assert max(wakes_of) == 1
-    # Each life ended as it should, by itself, and systemd found nothing to restart or to complain of.
+    # Each life ended as it should, by itself, and systemd found nothing to restart or
+    # to complain of.
     state = instance.state()
     assert (state["Result"], state["NRestarts"], state["ExecMainStatus"]) == ("success", "0", "0")
     assert instance.said("warning") == []

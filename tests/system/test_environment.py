@@ -1,4 +1,6 @@
-"""Files of variables: what systemd takes of them is what we say that it does, and what it ignores an administrator is told."""
+"""Files of variables: what systemd takes of them is what we say that it does, and what
+it ignores an administrator is told.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,9 @@ def test_systemd_takes_what_we_say(machine: Machine, text: str) -> None:
         assert seen == {}
     else:
         assert seen is not None
-        assert seen == taken[text] if isinstance(taken[text], dict) else set(seen) == set(taken[text])
+        assert (
+            seen == taken[text] if isinstance(taken[text], dict) else set(seen) == set(taken[text])
+        )
 
 
 @pytest.mark.parametrize("data", [b"A=1\nB=\xff\n", b"\xff=1\n", b"A=1\n\nB=x\0y\n"])
@@ -54,9 +58,17 @@ def test_lines_without_effect_are_told(machine: Machine) -> None:
         "/etc/spyglass/told.env:1: a byte order mark before the name (save the file without one): systemd ignores it",
         "/etc/told.env:2: 'export' before the name, as in a shell (NAME=value is enough): systemd ignores it",
     ]
-    assert [line for line in spyglass(machine, "check", "told").stdout.splitlines() if line.startswith("warning: ")] == [f"warning: {each}" for each in lines]
+    assert [
+        line
+        for line in spyglass(machine, "check", "told").stdout.splitlines()
+        if line.startswith("warning: ")
+    ] == [f"warning: {each}" for each in lines]
     for _ in range(2):
-        assert [line for line in spyglass(machine, "apply", "told").stdout.splitlines() if ".env:" in line] == [f"told: {each}" for each in lines]
+        assert [
+            line
+            for line in spyglass(machine, "apply", "told").stdout.splitlines()
+            if ".env:" in line
+        ] == [f"told: {each}" for each in lines]
     findings = json.loads(spyglass(machine, "doctor", "--json", "told").stdout)
     assert [finding["what"] for finding in findings if finding["where"] == "told"] == lines
     assert not any(finding["grave"] for finding in findings)
@@ -64,7 +76,10 @@ def test_lines_without_effect_are_told(machine: Machine) -> None:
 
     machine.run("sh", "-c", "printf 'A=\\377\\n' >/etc/told.env")
     for command in ("apply", "check"):
-        assert "/etc/told.env:1: not UTF-8: systemd refuses the whole file\n" in spyglass(machine, command, "told", status=78).stderr
+        assert (
+            "/etc/told.env:1: not UTF-8: systemd refuses the whole file\n"
+            in spyglass(machine, command, "told", status=78).stderr
+        )
     assert "/etc/told.env:1: not UTF-8" in spyglass(machine, "doctor", "told", status=1).stdout
     machine.run("rm", "/etc/told.env")
     spyglass(machine, "remove", "--purge", "told")

@@ -1,4 +1,6 @@
-"""The guides for frameworks, and for those who come from elsewhere: what they have people type is typed, on each release, with the real thing."""
+"""The guides for frameworks, and for those who come from elsewhere: what they have
+people type is typed, on each release, with the real thing.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,14 @@ def client(machine: Machine, name: str) -> Iterator[http.client.HTTPConnection]:
         yield connection
 
 
-def ask(machine: Machine, name: str, method: str, target: str, body: object = None, fields: dict[str, str] | None = None) -> tuple[int, str]:
+def ask(
+    machine: Machine,
+    name: str,
+    method: str,
+    target: str,
+    body: object = None,
+    fields: dict[str, str] | None = None,
+) -> tuple[int, str]:
     with client(machine, name) as connection:
         connection.request(method, target, body, {"Host": "localhost"} | (fields or {}))  # type: ignore[arg-type]
         response = connection.getresponse()
@@ -43,20 +52,50 @@ def test_flask(machine: Machine) -> None:
     text = urllib.parse.urlencode({"text": "milk"})
     status, _ = ask(machine, "notes", "POST", "/", text, FORM | {"X-Forwarded-For": "192.0.2.7"})
     assert status == 303
-    page = json.loads(ask(machine, "notes", "GET", "/", fields={"X-Forwarded-Proto": "https", "Host": "notes.example"})[1])
+    page = json.loads(
+        ask(
+            machine,
+            "notes",
+            "GET",
+            "/",
+            fields={"X-Forwarded-Proto": "https", "Host": "notes.example"},
+        )[1]
+    )
     assert page == {"notes": ["milk"], "style": "https://notes.example/static/style.css"}
-    assert ask(machine, "notes", "GET", "/static/style.css") == (200, "body { font-family: sans-serif }\n")
+    assert ask(machine, "notes", "GET", "/static/style.css") == (
+        200,
+        "body { font-family: sans-serif }\n",
+    )
     machine.run("journalctl", "--sync")
-    assert any(line.endswith("a note from 192.0.2.7") for line in machine.journal("spyglass@notes.service"))
+    assert any(
+        line.endswith("a note from 192.0.2.7") for line in machine.journal("spyglass@notes.service")
+    )
 
     part = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="list.txt"\r\n\r\neggs\r\n--{BOUNDARY}--\r\n'
-    status, _ = ask(machine, "notes", "POST", "/uploads/", part, {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"})
+    status, _ = ask(
+        machine,
+        "notes",
+        "POST",
+        "/uploads/",
+        part,
+        {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"},
+    )
     assert status == 200
     assert ask(machine, "notes", "GET", "/uploads/list.txt") == (200, "eggs")
     # Nobody else can read it, and what is not secret is in nobody's environment.
-    assert machine.run("cat", "/var/lib/spyglass/notes/notes.sqlite", user="www-data", check=False).returncode != 0
+    assert (
+        machine.run(
+            "cat", "/var/lib/spyglass/notes/notes.sqlite", user="www-data", check=False
+        ).returncode
+        != 0
+    )
 
-    machine.write("/srv/notes/notes.py", machine.read("/srv/notes/notes.py").replace('{"notes": notes,', '{"notes": notes, "new": True,'))
+    machine.write(
+        "/srv/notes/notes.py",
+        machine.read("/srv/notes/notes.py").replace(
+            '{"notes": notes,', '{"notes": notes, "new": True,'
+        ),
+    )
     do(machine, guide.script("New code"))
     assert json.loads(ask(machine, "notes", "GET", "/")[1])["new"] is True
     machine.systemctl("disable", "--now", "spyglass@notes.socket")
@@ -66,29 +105,56 @@ def test_django(machine: Machine) -> None:
     guide, said = follow(machine, "django", "The site", "The secret", "Served")
     assert "csrfmiddlewaretoken" in said
     assert "Applying auth.0001_initial" in said
-    # The only key is the one that was made here: none is in the code, and without it nothing is signed.
-    assert "SECRET_KEY = (Path(CREDENTIALS)" in machine.run("grep", "-r", "SECRET_KEY = ", "/srv/blog/blog").stdout
+    # The only key is the one that was made here: none is in the code, and without it
+    # nothing is signed.
+    assert (
+        "SECRET_KEY = (Path(CREDENTIALS)"
+        in machine.run("grep", "-r", "SECRET_KEY = ", "/srv/blog/blog").stdout
+    )
     assert machine.run("grep", "-r", "django-insecure", "/srv/blog/blog", check=False).stdout == ""
     assert "secret_key" not in machine.run("ls", "/srv/blog").stdout
     sign = "from django.core import signing; signing.dumps('x')"
-    unsigned = machine.run("sh", "-c", f'cd /srv/blog && venv/bin/python manage.py shell -c "{sign}"', check=False)
+    unsigned = machine.run(
+        "sh", "-c", f'cd /srv/blog && venv/bin/python manage.py shell -c "{sign}"', check=False
+    )
     assert "The SECRET_KEY setting must not be empty" in unsigned.stderr
     with client(machine, "blog") as connection:
-        connection.request("GET", "/admin/login/", headers={"Host": "blog.example", "X-Forwarded-Proto": "https"})
+        connection.request(
+            "GET", "/admin/login/", headers={"Host": "blog.example", "X-Forwarded-Proto": "https"}
+        )
         response = connection.getresponse()
-        [_, token] = re.findall('name="csrfmiddlewaretoken" value="([^"]+)"', response.read().decode()) * 2
+        [_, token] = (
+            re.findall('name="csrfmiddlewaretoken" value="([^"]+)"', response.read().decode()) * 2
+        )
         cookie = (response.getheader("Set-Cookie") or "").partition(";")[0]
-        # By https, as nginx would say: the origin is checked against it (CSRF_TRUSTED_ORIGINS), and the database is asked.
-        form = urllib.parse.urlencode({"csrfmiddlewaretoken": token, "username": "nobody", "password": "x"})
-        fields = FORM | {"Host": "blog.example", "X-Forwarded-Proto": "https", "Origin": "https://blog.example", "Cookie": cookie}
+        # By https, as nginx would say: the origin is checked against it
+        # (CSRF_TRUSTED_ORIGINS), and the database is asked.
+        form = urllib.parse.urlencode(
+            {"csrfmiddlewaretoken": token, "username": "nobody", "password": "x"}
+        )
+        fields = FORM | {
+            "Host": "blog.example",
+            "X-Forwarded-Proto": "https",
+            "Origin": "https://blog.example",
+            "Cookie": cookie,
+        }
         connection.request("POST", "/admin/login/", form, fields)
         response = connection.getresponse()
-        assert (response.status, "Please enter the correct username" in response.read().decode()) == (200, True)
+        assert (
+            response.status,
+            "Please enter the correct username" in response.read().decode(),
+        ) == (200, True)
     assert ask(machine, "blog", "GET", "/", fields={"Host": "evil.example"})[0] == 400
     assert any("DisallowedHost" in line for line in machine.journal("spyglass@blog.service"))
-    # The web server can read the static files, which belong to whoever owns the code, and not the database.
+    # The web server can read the static files, which belong to whoever owns the code,
+    # and not the database.
     machine.run("cat", "/srv/blog/static/admin/css/base.css", user="www-data")
-    assert machine.run("cat", "/var/lib/spyglass/blog/db.sqlite3", user="www-data", check=False).returncode != 0
+    assert (
+        machine.run(
+            "cat", "/var/lib/spyglass/blog/db.sqlite3", user="www-data", check=False
+        ).returncode
+        != 0
+    )
 
     manage = guide.found("manage() {").split("manage migrate")[0]
     said = do(machine, manage + guide.script("New code"))
@@ -108,7 +174,14 @@ def test_dash(machine: Machine) -> None:
         "output": "graph.figure", "outputs": {"id": "graph", "property": "figure"}, "changedPropIds": ["months.value"],
         "inputs": [{"id": "months", "property": "value", "value": 3}],
     }  # fmt: skip
-    status, answer = ask(machine, "sales", "POST", "/_dash-update-component", json.dumps(call), {"Content-Type": "application/json"})
+    status, answer = ask(
+        machine,
+        "sales",
+        "POST",
+        "/_dash-update-component",
+        json.dumps(call),
+        {"Content-Type": "application/json"},
+    )
     assert status == 200, answer
     assert json.loads(answer)["response"]["graph"]["figure"]["data"][0]["y"] == [1, 4, 9]
     machine.systemctl("disable", "--now", "spyglass@sales.socket")
@@ -128,11 +201,17 @@ def app(environ, start_response):
 def test_from_gunicorn(machine: Machine) -> None:
     """While somebody comes all the time."""
     guide = Page("docs/guides/from-gunicorn.md")
-    do(machine, "useradd --system wiki; mkdir -p /srv/wiki/data; chown wiki /srv/wiki/data; ln -s /srv/venv /srv/wiki/venv; rm /etc/nginx/sites-enabled/*")
+    do(
+        machine,
+        "useradd --system wiki; mkdir -p /srv/wiki/data; chown wiki /srv/wiki/data; ln -s /srv/venv /srv/wiki/venv; rm /etc/nginx/sites-enabled/*",
+    )
     machine.write("/srv/wiki/wiki.py", WIKI)
     machine.write("/etc/wiki.env", "TOKEN=sesame\n", 0o600)
     do(machine, guide.script("A service, step by step"))
-    do(machine, "ln -s ../sites-available/wiki /etc/nginx/sites-enabled/; systemctl enable --now wiki.service nginx.service")
+    do(
+        machine,
+        "ln -s ../sites-available/wiki /etc/nginx/sites-enabled/; systemctl enable --now wiki.service nginx.service",
+    )
     answered = f"curl --silent --retry 20 --retry-connrefused --retry-delay 1 --fail {WIKI_URL}"
     assert do(machine, answered).startswith("gunicorn/")
     with machine.network():
@@ -140,12 +219,21 @@ def test_from_gunicorn(machine: Machine) -> None:
         crowd.__enter__()
     try:
         do(machine, guide.script("1. Describe the app"))
-        assert do(machine, guide.script("2. Have it listen, beside the old one")).endswith("sesame  localhost")
+        assert do(machine, guide.script("2. Have it listen, beside the old one")).endswith(
+            "sesame  localhost"
+        )
         assert do(machine, answered).startswith("gunicorn/")
         do(machine, guide.script("3. Send nginx there"))
-        machine.wait_until(lambda: crowd.answers[-1].text.startswith("spyglass"), what="nginx goes there")
-        # nginx's old processes finish what they have with the old one, and have gone soon after.
-        machine.wait_until(lambda: "shutting down" not in machine.run("ps", "-C", "nginx", "-o", "args").stdout, 20, "they have gone")
+        machine.wait_until(
+            lambda: crowd.answers[-1].text.startswith("spyglass"), what="nginx goes there"
+        )
+        # nginx's old processes finish what they have with the old one, and have gone
+        # soon after.
+        machine.wait_until(
+            lambda: "shutting down" not in machine.run("ps", "-C", "nginx", "-o", "args").stdout,
+            20,
+            "they have gone",
+        )
         do(machine, guide.script("4. Turn the old one off"))
         seen = len(crowd.answers)
         machine.wait_until(lambda: len(crowd.answers) > seen + 10)
@@ -153,7 +241,10 @@ def test_from_gunicorn(machine: Machine) -> None:
         crowd.__exit__()
     assert crowd.lost == []
     assert crowd.statuses() == {200}
-    assert {answer.text.split("/")[0].split()[0] for answer in crowd.answers} == {"gunicorn", "spyglass"}
+    assert {answer.text.split("/")[0].split()[0] for answer in crowd.answers} == {
+        "gunicorn",
+        "spyglass",
+    }
     assert crowd.answers[-1].text == "spyglass sesame 127.0.0.1 test"
     assert machine.state("wiki.service")["ActiveState"] == "inactive"
     machine.systemctl("disable", "--now", "spyglass@wiki.socket")

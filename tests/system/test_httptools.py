@@ -1,6 +1,8 @@
-"""Whose httptools an app gets: its own, or Debian's, or none. Spyglass's, which lies in a directory of the package, never.
+"""Whose httptools an app gets: its own, or Debian's, or none. Spyglass's, which lies in
+a directory of the package, never.
 
-In one process there are two then, compiled from different sources, whose modules have the same names.
+In one process there are two then, compiled from different sources, whose modules have
+the same names.
 """
 
 from __future__ import annotations
@@ -58,22 +60,32 @@ def app(environ, start_response):
 @pytest.fixture(scope="module")
 def judges_machine(release: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     """With Debian's python3-httptools, and another in /srv/venv."""
-    with boot(release, *installed(release, Path(tmp_path_factory.mktemp("layer")), "judges")) as machine:
+    with boot(
+        release, *installed(release, Path(tmp_path_factory.mktemp("layer")), "judges")
+    ) as machine:
         yield machine
 
 
 def told(machine: Machine, name: str, **settings: Any) -> Any:
-    """What the app says at its second request, which the parser has read after the app has used its own."""
+    """What the app says at its second request, which the parser has read after the app
+    has used its own.
+    """
     instance = Instance(machine, name, SOURCE, settings=settings).start()
     visit(instance.unix)
     said = json.loads(visit(instance.unix).text)
-    assert [path for path in said["mapped"] if path.startswith(OURS)], "the request was read by another parser than the package's"
+    assert [path for path in said["mapped"] if path.startswith(OURS)], (
+        "the request was read by another parser than the package's"
+    )
     assert not [path for path in said["path"] if path.startswith(OURS)]
     return said
 
 
 @pytest.mark.parametrize("preload", [True, False], ids=["preload", "each"])
-@pytest.mark.parametrize(("venv", "where"), [("/srv/venv", "/srv/venv/"), ("", "/usr/lib/python3/dist-packages/")], ids=["venv", "debian"])
+@pytest.mark.parametrize(
+    ("venv", "where"),
+    [("/srv/venv", "/srv/venv/"), ("", "/usr/lib/python3/dist-packages/")],
+    ids=["venv", "debian"],
+)
 def test_an_app_gets_its_own(judges_machine: Machine, venv: str, where: str, preload: bool) -> None:
     name = f"{'venv' if venv else 'debian'}{preload:d}"
     said = told(judges_machine, name, preload=preload, **({"venv": venv} if venv else {}))

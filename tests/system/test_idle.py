@@ -1,4 +1,6 @@
-"""What keeps an app awake and what does not, under a real systemd: monitoring that polls, and an app that works in the background."""
+"""What keeps an app awake and what does not, under a real systemd: monitoring that
+polls, and an app that works in the background.
+"""
 
 from __future__ import annotations
 
@@ -42,9 +44,16 @@ RemoveOnStop=yes
 
 
 def left(instance: Instance) -> list[float]:
-    """When it has left, and before that when it was awake, so often as it did: differences, seconds."""
-    records = [(int(record["__MONOTONIC_TIMESTAMP"]) / 1e6, record["MESSAGE"]) for record in instance.machine.records(instance.service)]
-    told = [(when, said) for when, said in records if re.match("master: (awake|leaving) after", said)]
+    """When it has left, and before that when it was awake, so often as it did:
+    differences, seconds.
+    """
+    records = [
+        (int(record["__MONOTONIC_TIMESTAMP"]) / 1e6, record["MESSAGE"])
+        for record in instance.machine.records(instance.service)
+    ]
+    told = [
+        (when, said) for when, said in records if re.match("master: (awake|leaving) after", said)
+    ]
     return [after[0] - before[0] for before, after in zip(told[::2], told[1::2], strict=False)]
 
 
@@ -61,15 +70,22 @@ def watched(machine: Machine) -> Iterator[Instance]:
 def test_monitoring_does_not_keep_it_awake(watched: Instance) -> None:
     machine = watched.machine
     with machine.network():
-        health, metrics = (Regulars(address, target, count=1, pause=POLL) for address, target in ((watched.unix, "/health"), (("127.0.0.1", METRICS), "/any")))
+        health, metrics = (
+            Regulars(address, target, count=1, pause=POLL)
+            for address, target in ((watched.unix, "/health"), (("127.0.0.1", METRICS), "/any"))
+        )
         with health, metrics:
             first = life(visit(watched.unix))
-            machine.wait_until(lambda: {first} < lives(health.answers), 15, what="it has left, and was woken again")
+            machine.wait_until(
+                lambda: {first} < lives(health.answers), 15, what="it has left, and was woken again"
+            )
     assert health.lost == metrics.lost == []
     assert {answer.status for answer in [*health.answers, *metrics.answers]} == {200}
     [awake, *_] = left(watched)
     assert IDLE - 0.1 < awake < IDLE + 2
-    assert f"master: leaving after {IDLE:g} s without a connection that counts" in machine.journal(watched.service)
+    assert f"master: leaving after {IDLE:g} s without a connection that counts" in machine.journal(
+        watched.service
+    )
     assert watched.said("warning") == []
 
 
@@ -78,7 +94,10 @@ def test_an_app_that_works_is_not_left_until_it_has_done(machine: Machine) -> No
     before = instance.unbroken()
     visit(instance.unix, "/work/2")
     began = time.monotonic()
-    machine.wait_until(lambda: instance.state()["StatusText"].endswith("; stays awake: nightly import"), what="it is told why")
+    machine.wait_until(
+        lambda: instance.state()["StatusText"].endswith("; stays awake: nightly import"),
+        what="it is told why",
+    )
     machine.wait_until(instance.asleep, what="it has left")
     assert 2.4 < time.monotonic() - began < 5
     assert instance.state()["Result"] == "success"

@@ -1,4 +1,6 @@
-"""Several apps on one machine: each with an address, a user, settings and a life of its own. And what the template promises to each."""
+"""Several apps on one machine: each with an address, a user, settings and a life of its
+own. And what the template promises to each.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,10 @@ PORTS: list[Address] = [("127.0.0.1", 8001), ("::1", 8001)]
 def furnish(machine: Machine, name: str, settings: str) -> None:
     machine.write(f"/srv/{name}/who.py", WHO)
     machine.write(f"/srv/{name}/neighbour.py", f"NAME = {name!r}\n")
-    machine.write(f"/etc/spyglass/{name}.toml", f'app = "who"\ndirectory = "/srv/{name}"\nvenv = "/srv/venv"\n{settings}')
+    machine.write(
+        f"/etc/spyglass/{name}.toml",
+        f'app = "who"\ndirectory = "/srv/{name}"\nvenv = "/srv/venv"\n{settings}',
+    )
 
 
 def get(machine: Machine, address: Address) -> tuple[int, bytes]:
@@ -90,7 +95,9 @@ def test_each_has_its_own_settings(two: Machine) -> None:
     with two.connect(UNIX), two.connect(PORTS[0]):
         # Master, zygote, workers.
         two.wait_until(lambda: len(two.processes("spyglass@a")) == 2 + 1, what="a has one worker")
-        two.wait_until(lambda: len(two.processes("spyglass@b")) == 2 + 3, what="b has three workers")
+        two.wait_until(
+            lambda: len(two.processes("spyglass@b")) == 2 + 3, what="b has three workers"
+        )
 
 
 def test_each_is_a_user_of_its_own(two: Machine) -> None:
@@ -98,11 +105,17 @@ def test_each_is_a_user_of_its_own(two: Machine) -> None:
     assert (a["user"], b["user"]) == ("spyglass-a", "spyglass-b")
     assert a["uid"] != b["uid"]
     assert min(a["uid"], b["uid"]) >= 61184  # the range of dynamic users (systemd.exec(5))
-    assert [each["home"] for each in (a, b)] == [each["state"] for each in (a, b)] == ["/var/lib/spyglass/a", "/var/lib/spyglass/b"]
+    assert (
+        [each["home"] for each in (a, b)]
+        == [each["state"] for each in (a, b)]
+        == ["/var/lib/spyglass/a", "/var/lib/spyglass/b"]
+    )
     with two.connect(PORTS[0]):
         for name, uid in (("a", a["uid"]), ("b", b["uid"])):
             there = two.processes(f"spyglass@{name}")
-            assert set(two.run("ps", "-o", "uid=", *(str(process.pid) for process in there)).stdout.split()) == {str(uid)}
+            assert set(
+                two.run("ps", "-o", "uid=", *(str(process.pid) for process in there)).stdout.split()
+            ) == {str(uid)}
 
 
 def test_one_that_sleeps_does_not_touch_the_other(two: Machine) -> None:
@@ -115,11 +128,22 @@ def test_one_that_sleeps_does_not_touch_the_other(two: Machine) -> None:
     assert ask(two, UNIX)["from"] == "a"
     after = two.state("spyglass@a.service")
     assert after["SubState"] == "running"
-    assert [after[field] for field in ("MainPID", "InvocationID")] == [before[field] for field in ("MainPID", "InvocationID")]
+    assert [after[field] for field in ("MainPID", "InvocationID")] == [
+        before[field] for field in ("MainPID", "InvocationID")
+    ]
 
 
 def test_the_web_server_may_connect_and_nobody_else(two: Machine) -> None:
-    argv = ["curl", "--silent", "--show-error", "--max-time", "30", "--unix-socket", UNIX, "http://localhost/"]
+    argv = [
+        "curl",
+        "--silent",
+        "--show-error",
+        "--max-time",
+        "30",
+        "--unix-socket",
+        UNIX,
+        "http://localhost/",
+    ]
     assert json.loads(two.run(*argv, user="www-data").stdout)["from"] == "a"
     refused = two.run(*argv, user="nobody", check=False)
     assert refused.returncode == 7  # curl's "could not connect"
@@ -129,7 +153,9 @@ def test_the_web_server_may_connect_and_nobody_else(two: Machine) -> None:
 
 
 def test_only_the_first_wake_compiles(two: Machine) -> None:
-    """In /srv it may not write: without a cache it would compile the app at each wake. Flask it need never compile, for pip has done that."""
+    """In /srv it may not write: without a cache it would compile the app at each wake.
+    Flask it need never compile, for pip has done that.
+    """
     furnish(two, "compiled", "idle_timeout = 0.5\n")
     socket = "/run/spyglass/compiled.sock"
     two.systemctl("start", "spyglass@compiled.socket")
@@ -139,7 +165,11 @@ def test_only_the_first_wake_compiles(two: Machine) -> None:
     until_asleep(two, "compiled")
     cached = cache(two)
     for name in ("who", "neighbour"):
-        assert [path for path in cached if re.search(rf"/pycache/srv/compiled/{name}\.cpython-\d+\.pyc$", path)]
+        assert [
+            path
+            for path in cached
+            if re.search(rf"/pycache/srv/compiled/{name}\.cpython-\d+\.pyc$", path)
+        ]
 
     assert ask(two, socket)["compiled"] == []
     until_asleep(two, "compiled")
@@ -155,10 +185,16 @@ def test_only_the_first_wake_compiles(two: Machine) -> None:
 
 def cache(machine: Machine) -> set[str]:
     """Each file of byte code, with the time at which it was written."""
-    return set(machine.run("find", "/var/cache/spyglass/compiled/", "-name", "*.pyc", "-printf", "%T@ %p\n").stdout.splitlines())
+    return set(
+        machine.run(
+            "find", "/var/cache/spyglass/compiled/", "-name", "*.pyc", "-printf", "%T@ %p\n"
+        ).stdout.splitlines()
+    )
 
 
-def test_a_mistake_in_the_settings_is_answered_told_and_mended_without_systemctl(two: Machine) -> None:
+def test_a_mistake_in_the_settings_is_answered_told_and_mended_without_systemctl(
+    two: Machine,
+) -> None:
     furnish(two, "wrong", "idel_timeout = 60\n")
     two.systemctl("start", "spyglass@wrong.socket")
     status, page = get(two, "/run/spyglass/wrong.sock")
@@ -169,16 +205,24 @@ def test_a_mistake_in_the_settings_is_answered_told_and_mended_without_systemctl
     line = "failing: /etc/spyglass/wrong.toml:4: unknown setting 'idel_timeout', did you mean 'idle_timeout'?"
     assert service["StatusText"] == line
     assert f'Status: "{line}"' in two.systemctl("status", "spyglass@wrong.service")
-    told = [(record["PRIORITY"], record["MESSAGE"]) for record in two.records("spyglass@wrong.service") if record.get("SYSLOG_IDENTIFIER") == "spyglass"]
+    told = [
+        (record["PRIORITY"], record["MESSAGE"])
+        for record in two.records("spyglass@wrong.service")
+        if record.get("SYSLOG_IDENTIFIER") == "spyglass"
+    ]
     assert told == [("3", f"master: {line}")]
 
     furnish(two, "wrong", "idle_timeout = 60\n")
-    # Who comes in the middle of a long load (Flask is compiled here) may be sent away once more.
+    # Who comes in the middle of a long load (Flask is compiled here) may be sent away
+    # once more.
     two.wait_until(lambda: get(two, "/run/spyglass/wrong.sock")[0] == 200, what="it is served")
     assert ask(two, "/run/spyglass/wrong.sock")["from"] == "wrong"
     mended = two.state("spyglass@wrong.service")
     assert mended["MainPID"] == service["MainPID"]
-    two.wait_until(lambda: two.state("spyglass@wrong.service")["StatusText"].startswith("awake: 2 workers"), what="it is awake")
+    two.wait_until(
+        lambda: two.state("spyglass@wrong.service")["StatusText"].startswith("awake: 2 workers"),
+        what="it is awake",
+    )
     two.systemctl("stop", "spyglass@wrong.socket")
 
 
@@ -192,12 +236,19 @@ def app(environ, start_response):
 
 
 def test_max_memory_can_be_seen_to_in_the_sandbox(two: Machine) -> None:
-    """The Master reads what the kernel shows of its workers to one who may trace them (proc(5)): the same user, in the same namespaces."""
-    leaky = Instance(two, "leaky", LEAKS, settings={"max_memory": "60M", "workers": 1, "idle_timeout": 20}).start()
+    """The Master reads what the kernel shows of its workers to one who may trace them
+    (proc(5)): the same user, in the same namespaces.
+    """
+    leaky = Instance(
+        two, "leaky", LEAKS, settings={"max_memory": "60M", "workers": 1, "idle_timeout": 20}
+    ).start()
 
     def replaced() -> list[str]:
         assert visit(leaky.unix).text == "kept"
-        return re.findall(r"worker \d+ recycled after \d+ requests: its memory had grown to (\d+) MiB", "\n".join(leaky.said("info")))
+        return re.findall(
+            r"worker \d+ recycled after \d+ requests: its memory had grown to (\d+) MiB",
+            "\n".join(leaky.said("info")),
+        )
 
     [size, *_] = two.wait_until(replaced, 30, "it is replaced")
     assert int(size) > 60
@@ -205,7 +256,8 @@ def test_max_memory_can_be_seen_to_in_the_sandbox(two: Machine) -> None:
     two.systemctl("stop", leaky.socket)
 
 
-# What `systemd-analyze security` may say of a unit at most; docs/sandbox.md tells how the options were chosen.
+# What `systemd-analyze security` may say of a unit at most; docs/sandbox.md tells how
+# the options were chosen.
 EXPOSURE = 1.5
 
 
@@ -218,6 +270,12 @@ def test_the_sandbox_is_rated_well(two: Machine, unit: str) -> None:
 
 
 def test_systemd_has_nothing_to_say_about_the_units(two: Machine) -> None:
-    units = ("spyglass.socket", "spyglass.service", "spyglass@a.socket", "spyglass@a.service", "spyglass@b.socket")
+    units = (
+        "spyglass.socket",
+        "spyglass.service",
+        "spyglass@a.socket",
+        "spyglass@a.service",
+        "spyglass@b.socket",
+    )
     said = two.run("systemd-analyze", "verify", "--man=no", *units)
     assert (said.stdout, said.stderr) == ("", "")

@@ -1,6 +1,8 @@
-"""What Debian's own judges say of the package: lintian at its strictest, and autopkgtest, which installs it and runs debian/tests.
+"""What Debian's own judges say of the package: lintian at its strictest, and
+autopkgtest, which installs it and runs debian/tests.
 
-Both run on a booted machine of the release, which has them installed, and neither a network nor the package.
+Both run on a booted machine of the release, which has them installed, and neither a
+network nor the package.
 """
 
 from __future__ import annotations
@@ -12,7 +14,14 @@ import pytest
 from machine import REPOSITORY, Machine, boot, package, root
 
 BUILT = "/root/built"  # everything that dpkg-buildpackage has made
-EVERYTHING = ("--info", "--display-info", "--pedantic", "--display-experimental", "--tag-display-limit", "0")
+EVERYTHING = (
+    "--info",
+    "--display-info",
+    "--pedantic",
+    "--display-experimental",
+    "--tag-display-limit",
+    "0",
+)
 ANYTHING = "error,warning,info,pedantic,experimental"
 
 
@@ -31,14 +40,26 @@ def built(machine: Machine, what: str) -> str:
 
 @pytest.mark.timeout(300)
 def test_lintian_has_nothing_to_say(judges: Machine) -> None:
-    said = judges.run("lintian", *EVERYTHING, "--fail-on", ANYTHING, "--allow-root", built(judges, "*.changes"), check=False, timeout=280)
+    said = judges.run(
+        "lintian",
+        *EVERYTHING,
+        "--fail-on",
+        ANYTHING,
+        "--allow-root",
+        built(judges, "*.changes"),
+        check=False,
+        timeout=280,
+    )
     assert said.stdout + said.stderr == ""
     assert said.returncode == 0
 
 
 def test_every_override_has_its_reason() -> None:
     """In the comment above it."""
-    for file in (*REPOSITORY.glob("debian/*lintian-overrides"), *REPOSITORY.glob("packaging/lintian-overrides*")):
+    for file in (
+        *REPOSITORY.glob("debian/*lintian-overrides"),
+        *REPOSITORY.glob("packaging/lintian-overrides*"),
+    ):
         before = ""
         for line in file.read_text().splitlines():
             assert line.startswith("#") or before.startswith("#"), f"{file.name}: {line}"
@@ -47,10 +68,15 @@ def test_every_override_has_its_reason() -> None:
 
 @pytest.mark.timeout(900)
 def test_the_tests_of_the_package(judges: Machine) -> None:
-    """autopkgtest takes the machine that it runs on as the one that may be broken: it has no other to isolate a test in."""
+    """autopkgtest takes the machine that it runs on as the one that may be broken: it
+    has no other to isolate a test in.
+    """
     found = judges.run(
         "autopkgtest", "--ignore-restrictions=isolation-container", built(judges, "*.dsc"), built(judges, "spyglass_*.deb"), "--", "null",
         check=False, timeout=880,
     )  # fmt: skip
     assert found.returncode == 0, found.stdout + found.stderr
-    assert re.findall(r"^(\w+) +PASS$", found.stdout, re.MULTILINE) == ["wire", "units"]  # none was skipped
+    assert re.findall(r"^(\w+) +PASS$", found.stdout, re.MULTILINE) == [
+        "wire",
+        "units",
+    ]  # none was skipped

@@ -1,4 +1,6 @@
-"""kill -9 under load: of a worker, of the Master, of everybody at once. The socket listens throughout; what is lost is what was in hand."""
+"""kill -9 under load: of a worker, of the Master, of everybody at once. The socket
+listens throughout; what is lost is what was in hand.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,11 @@ def instance(machine: Machine) -> Iterator[Instance]:
 
 def kill(instance: Instance, pid: int) -> None:
     """SIGKILL to the process that the machine knows as `pid`."""
-    [victim] = [process for process in instance.machine.processes(f"spyglass@{instance.name}") if process.pid == pid]
+    [victim] = [
+        process
+        for process in instance.machine.processes(f"spyglass@{instance.name}")
+        if process.pid == pid
+    ]
     os.kill(victim.host_pid, signal.SIGKILL)
 
 
@@ -44,7 +50,9 @@ def was_there(lost: Lost, when: float) -> bool:
 
 
 def until_gone(instance: Instance, pids: set[int]) -> None:
-    instance.machine.wait_until(lambda: not pids & instance.processes(), 20, "no process is left behind")
+    instance.machine.wait_until(
+        lambda: not pids & instance.processes(), 20, "no process is left behind"
+    )
 
 
 def test_a_worker_costs_what_it_was_serving(instance: Instance) -> None:
@@ -52,18 +60,22 @@ def test_a_worker_costs_what_it_was_serving(instance: Instance) -> None:
     with Load(instance) as load:
         for _ in range(TIMES):
             load.flows()
-            # One that is at work: slow visitors come back all the time, and to the same one as long as they are kept.
+            # One that is at work: slow visitors come back all the time, and to the same
+            # one as long as they are kept.
             victim = worker(load.regulars[1].answers[-1])
             kill(instance, victim)
             kills.append((victim, time.monotonic()))
         load.flows()
         state = instance.state()
-    deaths = re.findall(r"worker (\d+) was killed by SIGKILL .*; (\d+) connection", "\n".join(instance.said("err")))
+    deaths = re.findall(
+        r"worker (\d+) was killed by SIGKILL .*; (\d+) connection", "\n".join(instance.said("err"))
+    )
     assert [int(pid) for pid, _ in deaths] == [pid for pid, _ in kills]
     held = sum(int(count) for _, count in deaths)
     assert len(load.lost) <= held, load.lost
     for pid, lost in load.lost:
-        # Of a kept-alive visitor it is known whose he was. Any other must have been there at that moment.
+        # Of a kept-alive visitor it is known whose he was. Any other must have been
+        # there at that moment.
         assert any(pid in (victim, 0) and was_there(lost, when) for victim, when in kills), lost
     assert {answer.status for answer in load.answers} == {200}
     assert load.lives() == {state["InvocationID"]}
@@ -79,7 +91,8 @@ def test_the_master_leaves_nobody_behind(instance: Instance) -> None:
             until_gone(instance, there)
             load.flows()
             assert len(load.lives() - before) == 1
-    # Its workers are told by systemd and by the end of the life line, and finish what they have.
+    # Its workers are told by systemd and by the end of the life line, and finish what
+    # they have.
     assert load.lost == []
     assert {answer.status for answer in load.answers} == {200}
     assert len(load.lives()) == TIMES + 1
@@ -97,7 +110,8 @@ def test_everybody_at_once(instance: Instance) -> None:
             until_gone(instance, there)
             load.flows()
             assert len(load.lives() - before) == 1
-    # Who waited in the kernel's queue is served by the next; only who had been accepted is lost.
+    # Who waited in the kernel's queue is served by the next; only who had been accepted
+    # is lost.
     assert len(load.lost) <= TIMES * load.count
     assert all(any(was_there(lost, when) for when in whens) for _, lost in load.lost), load.lost
     assert {answer.status for answer in load.answers} == {200}
@@ -111,7 +125,8 @@ def test_it_is_killed_while_nobody_is_there(instance: Instance, who: str) -> Non
         kill(instance, int(instance.state()["MainPID"]))
     else:
         instance.machine.systemctl("kill", "--signal=SIGKILL", instance.service)
-    # At once a worker of the dead Master may still answer; afterwards nobody is left who could.
+    # At once a worker of the dead Master may still answer; afterwards nobody is left
+    # who could.
     second = visit(instance.unix)
     until_gone(instance, there)
     third = visit(instance.unix)

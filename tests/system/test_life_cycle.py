@@ -1,4 +1,6 @@
-"""Asleep, awake, asleep again: what a real systemd shows of it. Nothing runs but what is said to run, at each step."""
+"""Asleep, awake, asleep again: what a real systemd shows of it. Nothing runs but what
+is said to run, at each step.
+"""
 
 from __future__ import annotations
 
@@ -15,24 +17,47 @@ IDLE = "0.3"
 
 
 def units(machine: Machine) -> set[str]:
-    """Every active unit of the machine, with its state; what is on its way into a state or out of it is active, too."""
-    lines = machine.systemctl("list-units", "--plain", "--no-legend", "--state=active,activating,deactivating,reloading").splitlines()
+    """Every active unit of the machine, with its state; what is on its way into a state
+    or out of it is active, too.
+    """
+    lines = machine.systemctl(
+        "list-units", "--plain", "--no-legend", "--state=active,activating,deactivating,reloading"
+    ).splitlines()
     return {f"{name} {sub}" for name, _, _, sub, *_ in (line.split() for line in lines)}
 
 
 def everybody(machine: Machine) -> set[int]:
-    """Every process of the machine, but those that ask (nsenter and ps are nobody's children in there)."""
+    """Every process of the machine, but those that ask (nsenter and ps are nobody's
+    children in there).
+    """
     lines = machine.run("ps", "-e", "-o", "pid=,ppid=,comm=").stdout.splitlines()
-    return {int(pid) for pid, parent, _ in (line.split(None, 2) for line in lines) if parent != "0" or pid == "1"}
+    return {
+        int(pid)
+        for pid, parent, _ in (line.split(None, 2) for line in lines)
+        if parent != "0" or pid == "1"
+    }
 
 
 def curl(machine: Machine) -> str:
-    return machine.run("curl", "--silent", "--show-error", "--max-time", "30", "--output", "/dev/null", "--write-out", "%{http_code}", URL).stdout
+    return machine.run(
+        "curl",
+        "--silent",
+        "--show-error",
+        "--max-time",
+        "30",
+        "--output",
+        "/dev/null",
+        "--write-out",
+        "%{http_code}",
+        URL,
+    ).stdout
 
 
 @contextmanager
 def kept_awake(machine: Machine) -> Iterator[None]:
-    """As long as somebody is connected, nobody leaves: what is looked at stays as it is."""
+    """As long as somebody is connected, nobody leaves: what is looked at stays as it
+    is.
+    """
     with machine.connect(4222):
         yield
 
@@ -70,22 +95,41 @@ def test_nothing_runs_but_the_socket_and_once_awake_exactly_four(sleepy: Machine
 
     assert curl(sleepy) == "200"
     with kept_awake(sleepy):
-        sleepy.wait_until(lambda: sleepy.state("spyglass.service")["SubState"] == "running", what="it is awake")
-        sleepy.wait_until(lambda: len(sleepy.processes()) == 4, what="the second worker is there, too")
-        assert units(sleepy) == units_before | {"spyglass.socket running", "spyglass.service running"}
+        sleepy.wait_until(
+            lambda: sleepy.state("spyglass.service")["SubState"] == "running", what="it is awake"
+        )
+        sleepy.wait_until(
+            lambda: len(sleepy.processes()) == 4, what="the second worker is there, too"
+        )
+        assert units(sleepy) == units_before | {
+            "spyglass.socket running",
+            "spyglass.service running",
+        }
         there = sleepy.processes()
         assert everybody(sleepy) == processes_before | {process.pid for process in there}
         # Master, zygote, two workers.
         assert {process.unit for process in there} == {"spyglass.service"}
-        master = next(process for process in there if str(process.pid) == sleepy.state("spyglass.service")["MainPID"])
+        master = next(
+            process
+            for process in there
+            if str(process.pid) == sleepy.state("spyglass.service")["MainPID"]
+        )
         [zygote] = children(master.host_pid)
-        assert {process.host_pid for process in there} == {master.host_pid, zygote.pid, *workers(master.host_pid)}
+        assert {process.host_pid for process in there} == {
+            master.host_pid,
+            zygote.pid,
+            *workers(master.host_pid),
+        }
 
     until_asleep(sleepy)
     assert units(sleepy) == units_before | {"spyglass.socket listening"}
     assert everybody(sleepy) == processes_before
     service = sleepy.state("spyglass.service")
-    assert (service["ActiveState"], service["Result"], service["ExecMainStatus"]) == ("inactive", "success", "0")
+    assert (service["ActiveState"], service["Result"], service["ExecMainStatus"]) == (
+        "inactive",
+        "success",
+        "0",
+    )
 
     sleepy.systemctl("stop", "spyglass.socket")
     assert units(sleepy) == units_before
@@ -101,7 +145,11 @@ def test_twenty_times_over(listening: Machine) -> None:
         until_asleep(listening)
     assert len(lives) == 20
     state = listening.state("spyglass.socket")
-    assert (state["ActiveState"], state["SubState"], state["Result"]) == ("active", "listening", "success")
+    assert (state["ActiveState"], state["SubState"], state["Result"]) == (
+        "active",
+        "listening",
+        "success",
+    )
 
 
 def test_the_journal_tells_why_it_woke_and_why_it_left(listening: Machine) -> None:
@@ -110,7 +158,9 @@ def test_the_journal_tells_why_it_woke_and_why_it_left(listening: Machine) -> No
         life = listening.state("spyglass.service")["InvocationID"]
     until_asleep(listening)
     records = listening.records("spyglass.service", f"_SYSTEMD_INVOCATION_ID={life}")
-    told = [(record["PRIORITY"], record["SYSLOG_IDENTIFIER"], record["MESSAGE"]) for record in records]
+    told = [
+        (record["PRIORITY"], record["SYSLOG_IDENTIFIER"], record["MESSAGE"]) for record in records
+    ]
     assert [(priority, name) for priority, name, _ in told] == [("6", "spyglass")] * 2
     awake, leaving = (message for _, _, message in told)
     assert re.fullmatch(r"master: awake after \d\.\d\d s: the welcome page", awake)
@@ -128,7 +178,9 @@ def test_systemctl_status_tells_how_it_is(sleepy: Machine) -> None:
             busy = r"awake: 2 workers, 1 connection, \d+ requests? served"
             status_becomes(sleepy, busy)
             assert re.search(f'Status: "{busy}"', sleepy.systemctl("status", "spyglass.service"))
-        status_becomes(sleepy, r"awake: 2 workers, 0 connections, 3 requests served; quiet, leaves in \d+ s")
+        status_becomes(
+            sleepy, r"awake: 2 workers, 0 connections, 3 requests served; quiet, leaves in \d+ s"
+        )
     finally:
         sleepy.systemctl("stop", "spyglass.socket")
         sleepy.write("/etc/default/spyglass", f"SPYGLASS_IDLE_TIMEOUT={IDLE}\n")
@@ -137,11 +189,17 @@ def test_systemctl_status_tells_how_it_is(sleepy: Machine) -> None:
 
 def status_becomes(machine: Machine, pattern: str) -> None:
     # It is looked at every five seconds while nothing else happens.
-    machine.wait_until(lambda: re.fullmatch(pattern, machine.state("spyglass.service")["StatusText"]), 20, what=pattern)
+    machine.wait_until(
+        lambda: re.fullmatch(pattern, machine.state("spyglass.service")["StatusText"]),
+        20,
+        what=pattern,
+    )
 
 
 def test_nothing_in_all_that_was_worth_a_warning(sleepy: Machine) -> None:
-    """Neither to us nor to systemd, of which a unit that leaves by itself asks much; the stop of one that was awake included."""
+    """Neither to us nor to systemd, of which a unit that leaves by itself asks much;
+    the stop of one that was awake included.
+    """
     records = sleepy.records("spyglass.service") + sleepy.records("spyglass.socket")
     assert len(records) > 40
     assert [record["MESSAGE"] for record in records if int(record["PRIORITY"]) <= 5] == []

@@ -1,4 +1,6 @@
-"""`spyglass list`, `status` and `doctor` on a machine with apps in every state: what they say is so, and nobody is woken by being looked at."""
+"""`spyglass list`, `status` and `doctor` on a machine with apps in every state: what
+they say is so, and nobody is woken by being looked at.
+"""
 
 from __future__ import annotations
 
@@ -68,13 +70,25 @@ def apps(machine: Machine) -> Iterator[Apps]:
     for name in ("broken", "failing"):
         assert visit(here.by_name[name].unix).status == 503
     for name in (LONG, "broken"):
-        machine.wait_until(lambda name=name: not here.by_name[name].processes(), what=f"{name} has left")  # type: ignore[misc]
-    machine.wait_until(lambda: here.list()["awake"]["requests"] == 2, what="the Master has noted what it has counted")
+        machine.wait_until(
+            lambda name=name: not here.by_name[name].processes(), what=f"{name} has left"
+        )  # type: ignore[misc]
+    machine.wait_until(
+        lambda: here.list()["awake"]["requests"] == 2,
+        what="the Master has noted what it has counted",
+    )
     yield here
     machine.systemctl("disable", "--now", *sockets)
 
 
-STATES = {"awake": "awake", LONG: "asleep", "broken": "failing", "failing": "failing", "never": "asleep", "off": "off"}
+STATES = {
+    "awake": "awake",
+    LONG: "asleep",
+    "broken": "failing",
+    "failing": "failing",
+    "never": "asleep",
+    "off": "off",
+}
 TOLD = "ModuleNotFoundError: No module named 'blgo'"
 
 
@@ -89,7 +103,11 @@ def test_each_app_and_how_it_is(apps: Apps) -> None:
         assert 0 < app["load_ms"] < app["wake_ms"]
     assert (slept["why_left"], awake["why_left"]) == ("idle", None)
     assert slept["woke"] <= slept["left"]
-    assert (broken["trouble"], broken["why_left"], broken["failures"] > 0) == (TOLD, f"failing: {TOLD}", True)
+    assert (broken["trouble"], broken["why_left"], broken["failures"] > 0) == (
+        TOLD,
+        f"failing: {TOLD}",
+        True,
+    )
     assert listed["failing"]["trouble"] == TOLD
     assert (never["wakes"], never["requests"], never["woke"]) == (0, 0, None)
     assert awake["memory"] > 1 << 20
@@ -102,7 +120,10 @@ def test_an_ordinary_user_sees_what_may_be_seen(apps: Apps) -> None:
     for name in ("awake", LONG, "broken"):
         app = listed[name]
         assert (app["wakes"], app["requests"], app["load_ms"]) == (None, None, None)
-        assert (app["woke"] is not None, app["wake_ms"] > 0) == (True, True)  # systemd tells everybody
+        assert (app["woke"] is not None, app["wake_ms"] > 0) == (
+            True,
+            True,
+        )  # systemd tells everybody
     assert (listed["awake"]["workers"], listed["failing"]["trouble"]) == (2, TOLD)
     done = apps.machine.run("spyglass", "list", user="nobody")
     assert done.stderr == "-: only root may read what is counted\n"
@@ -118,8 +139,18 @@ def test_the_table_fits_a_terminal(apps: Apps) -> None:
         assert len(lines) == 1 + len(STATES)
         assert max(map(len, lines)) <= columns
     assert "\033" not in apps.command("list")
-    assert "\033[32mawake" in apps.machine.run("script", "-qec", "spyglass list", "/dev/null", env={"TERM": "xterm"}).stdout
-    assert "\033" not in apps.machine.run("script", "-qec", "spyglass list", "/dev/null", env={"TERM": "xterm", "NO_COLOR": "1"}).stdout
+    assert (
+        "\033[32mawake"
+        in apps.machine.run(
+            "script", "-qec", "spyglass list", "/dev/null", env={"TERM": "xterm"}
+        ).stdout
+    )
+    assert (
+        "\033"
+        not in apps.machine.run(
+            "script", "-qec", "spyglass list", "/dev/null", env={"TERM": "xterm", "NO_COLOR": "1"}
+        ).stdout
+    )
 
 
 @pytest.mark.parametrize("user", USERS)
@@ -131,8 +162,13 @@ def test_one_app_in_depth(apps: Apps, user: str | None) -> None:
     assert re.search(r"idle_timeout += 600 +/etc/spyglass/awake.toml:3$", said, re.M)
     assert [*re.findall(r"^ +\d+  (\w+) ", said, re.M)] == ["master", "zygote", "worker", "worker"]
     if user is None:
-        # All of it: each of the calls has a line for where it is, and one for what it does there, at least.
-        [trace] = re.findall(r"^  worker: GET /raise: the app raised KeyError\n  Traceback.*?^  KeyError: 'nothing there'$", said, re.M | re.S)
+        # All of it: each of the calls has a line for where it is, and one for what it
+        # does there, at least.
+        [trace] = re.findall(
+            r"^  worker: GET /raise: the app raised KeyError\n  Traceback.*?^  KeyError: 'nothing there'$",
+            said,
+            re.M | re.S,
+        )
         assert 80 < trace.count("\n") < 200
         assert re.search(r"^  counted +1 wake, 2 requests, 1 error, ", said, re.M)
         assert re.search(r"^Journal\n.*Started spyglass@awake", said, re.M | re.S)
@@ -142,7 +178,14 @@ def test_one_app_in_depth(apps: Apps, user: str | None) -> None:
 
 
 def test_exit_statuses_are_those_of_systemctl(apps: Apps) -> None:
-    for name, status in {"awake": 0, LONG: 0, "never": 0, "broken": 1, "failing": 1, "off": 3}.items():
+    for name, status in {
+        "awake": 0,
+        LONG: 0,
+        "never": 0,
+        "broken": 1,
+        "failing": 1,
+        "off": 3,
+    }.items():
         facts = json.loads(apps.command("status", "--json", name, status=status))
         assert facts["state"] == STATES[name]
         assert facts["settings_faults"] == []
@@ -155,7 +198,9 @@ def test_exit_statuses_are_those_of_systemctl(apps: Apps) -> None:
 def test_nobody_is_woken_by_being_looked_at(apps: Apps, user: str | None) -> None:
     def everything() -> list[str]:
         units = [unit for each in apps.by_name.values() for unit in (each.service, each.socket)]
-        wanted = "Id,ActiveState,SubState,InvocationID,MainPID,NRestarts,StateChangeTimestampMonotonic"
+        wanted = (
+            "Id,ActiveState,SubState,InvocationID,MainPID,NRestarts,StateChangeTimestampMonotonic"
+        )
         states = apps.machine.systemctl("show", f"--property={wanted}", *units)
         return [states, *(str(process) for process in apps.machine.processes())]
 
@@ -184,7 +229,9 @@ def test_one_that_is_killed_is_known_to_have_been(apps: Apps) -> None:
     assert visit(one.unix).text == "hello"
     apps.machine.wait_until(lambda: apps.list()["killed"]["wakes"] == 1, what="it has been noted")
     apps.machine.systemctl("kill", "--signal=KILL", one.service)
-    apps.machine.wait_until(lambda: apps.list()["killed"]["wakes"] == 2, what="another has been started, and noted that")
+    apps.machine.wait_until(
+        lambda: apps.list()["killed"]["wakes"] == 2, what="another has been started, and noted that"
+    )
     assert apps.list()["killed"]["why_left"] == "killed"
     apps.machine.systemctl("stop", one.socket)
     apps.machine.run("rm", one.configuration)
@@ -192,27 +239,58 @@ def test_one_that_is_killed_is_known_to_have_been(apps: Apps) -> None:
 
 # The doctor
 
-# An app for each: what somebody has written for its socket, for its service, and what is found.
+# An app for each: what somebody has written for its socket, for its service, and what
+# is found.
 TRAPS = {
     "restarts": ("", "[Service]\nRestart=always\n", "spyglass@restarts.service: Restart=always"),
-    "boots": ("", "[Install]\nWantedBy=multi-user.target\n", "spyglass@boots.service: WantedBy=multi-user.target"),
+    "boots": (
+        "",
+        "[Install]\nWantedBy=multi-user.target\n",
+        "spyglass@boots.service: WantedBy=multi-user.target",
+    ),
     "mixed": ("", "[Service]\nKillMode=mixed\n", "spyglass@mixed.service: KillMode=mixed"),
-    "limited": ("", "[Unit]\nStartLimitIntervalSec=10\n", "spyglass@limited.service: StartLimitIntervalSec=10s"),
-    "remains": ("", "[Service]\nRemainAfterExit=yes\n", "spyglass@remains.service: RemainAfterExit=yes"),
-    "condition": ("", "[Unit]\nConditionPathExists=/nowhere\n", "spyglass@condition.service: ConditionPathExists=/nowhere"),
-    "runtime": ("", "[Service]\nRuntimeDirectory=spyglass\n", "spyglass@runtime.service: RuntimeDirectory=spyglass"),
+    "limited": (
+        "",
+        "[Unit]\nStartLimitIntervalSec=10\n",
+        "spyglass@limited.service: StartLimitIntervalSec=10s",
+    ),
+    "remains": (
+        "",
+        "[Service]\nRemainAfterExit=yes\n",
+        "spyglass@remains.service: RemainAfterExit=yes",
+    ),
+    "condition": (
+        "",
+        "[Unit]\nConditionPathExists=/nowhere\n",
+        "spyglass@condition.service: ConditionPathExists=/nowhere",
+    ),
+    "runtime": (
+        "",
+        "[Service]\nRuntimeDirectory=spyglass\n",
+        "spyglass@runtime.service: RuntimeDirectory=spyglass",
+    ),
     "flushes": ("[Socket]\nFlushPending=yes\n", "", "spyglass@flushes.socket: FlushPending=yes"),
     "accepts": ("[Socket]\nAccept=yes\n", "", "spyglass@accepts.socket: Accept=yes"),
     "short": ("[Socket]\nBacklog=4\n", "", "spyglass@short.socket: Backlog=4"),
-    "trigger": ("[Socket]\nTriggerLimitBurst=20\n", "", "spyglass@trigger.socket: TriggerLimitBurst=20 in TriggerLimitIntervalSec=1s"),
+    "trigger": (
+        "[Socket]\nTriggerLimitBurst=20\n",
+        "",
+        "spyglass@trigger.socket: TriggerLimitBurst=20 in TriggerLimitIntervalSec=1s",
+    ),
     "masked": ("", "", "spyglass@masked.service is masked"),
     "moved": ("", "", "spyglass@moved.socket is active, but nobody listens on 127.0.0.1:8009"),
-    "closed": ("", "", "/etc/spyglass/closed.toml:1: app: /etc/spyglass/closed.toml is closed to the user that the app has while it is awake (mode 0600): a group for the app (addgroup --system closed; group = \"closed\"), then chgrp closed /etc/spyglass/closed.toml && chmod g+rX /etc/spyglass/closed.toml; a secret is better off in `credentials`"),
+    "closed": (
+        "",
+        "",
+        '/etc/spyglass/closed.toml:1: app: /etc/spyglass/closed.toml is closed to the user that the app has while it is awake (mode 0600): a group for the app (addgroup --system closed; group = "closed"), then chgrp closed /etc/spyglass/closed.toml && chmod g+rX /etc/spyglass/closed.toml; a secret is better off in `credentials`',
+    ),
 }
 
 
 def findings(machine: Machine) -> dict[str, list[dict[str, Any]]]:
-    """What is grave, by where it is, but for the two apps that are broken from the beginning."""
+    """What is grave, by where it is, but for the two apps that are broken from the
+    beginning.
+    """
     done = machine.run("spyglass", "doctor", "--json", check=False)
     found: dict[str, list[dict[str, Any]]] = {}
     for finding in json.loads(done.stdout):
@@ -220,12 +298,17 @@ def findings(machine: Machine) -> dict[str, list[dict[str, Any]]]:
             found.setdefault(finding["where"], []).append(finding)
     assert done.returncode == 1, done.stderr
     [broken], [failing] = found.pop("broken"), found.pop("failing")
-    assert (broken["what"], failing["what"]) == ("spyglass@broken.service: it could not be loaded", f"spyglass@failing.service is failing: {TOLD}")
+    assert (broken["what"], failing["what"]) == (
+        "spyglass@broken.service: it could not be loaded",
+        f"spyglass@failing.service is failing: {TOLD}",
+    )
     return found
 
 
 def set_traps(machine: Machine) -> dict[str, Instance]:
-    apps = {name: Instance(machine, name, APP, settings={"idle_timeout": 0.3}).write() for name in TRAPS}
+    apps = {
+        name: Instance(machine, name, APP, settings={"idle_timeout": 0.3}).write() for name in TRAPS
+    }
     for name, (socket, service, _) in TRAPS.items():
         for unit, text in ((apps[name].socket, socket), (apps[name].service, service)):
             if text:
@@ -235,7 +318,10 @@ def set_traps(machine: Machine) -> dict[str, Instance]:
     machine.systemctl("start", *(app.socket for app in apps.values()))
     machine.systemctl("mask", apps["masked"].service)
     machine.run("chmod", "0600", apps["closed"].configuration)
-    machine.write(f"/etc/systemd/system/{apps['moved'].socket}.d/override.conf", "[Socket]\nListenStream=\nListenStream=127.0.0.1:8009\n")
+    machine.write(
+        f"/etc/systemd/system/{apps['moved'].socket}.d/override.conf",
+        "[Socket]\nListenStream=\nListenStream=127.0.0.1:8009\n",
+    )
     machine.systemctl("daemon-reload")
     return apps
 
@@ -246,7 +332,9 @@ def test_each_trap_is_found_and_its_cure_cures_it(apps: Apps) -> None:
     assert apps.command("doctor", status=1).splitlines()[-1].startswith("2 things wrong")
     trapped = set_traps(machine)
     found = findings(machine)
-    assert {name: [finding["what"] for finding in found.pop(name, [])] for name in TRAPS} == {name: [trap[2]] for name, trap in TRAPS.items()}
+    assert {name: [finding["what"] for finding in found.pop(name, [])] for name in TRAPS} == {
+        name: [trap[2]] for name, trap in TRAPS.items()
+    }
     assert found == {}
     mend(machine)
     for _ in range(2):  # the second time shows that the first has left nothing broken
@@ -278,24 +366,38 @@ def mend(machine: Machine) -> None:
 def forget(machine: Machine, apps: dict[str, Instance]) -> None:
     machine.systemctl("stop", *(app.socket for app in apps.values()))
     for app in apps.values():
-        machine.run("rm", "-r", "-f", app.configuration, *(f"/etc/systemd/system/{unit}.d" for unit in (app.socket, app.service)))
+        machine.run(
+            "rm",
+            "-r",
+            "-f",
+            app.configuration,
+            *(f"/etc/systemd/system/{unit}.d" for unit in (app.socket, app.service)),
+        )
     machine.systemctl("daemon-reload")
 
 
 def test_sockets_that_have_failed_are_told_and_how_to_have_them_back(apps: Apps) -> None:
-    """In earnest: by a condition that is not met, by a service that is masked, and by too many starts."""
+    """In earnest: by a condition that is not met, by a service that is masked, and by
+    too many starts.
+    """
     machine = apps.machine
     ways = {
         "unmet": "[Unit]\nConditionPathExists=/nowhere\n",
         "hidden": "",
         "toomany": "[Unit]\nStartLimitIntervalSec=100\nStartLimitBurst=1\n",
     }
-    failed = {name: Instance(machine, name, APP, settings={"idle_timeout": 0.3}).write() for name in ways}
+    failed = {
+        name: Instance(machine, name, APP, settings={"idle_timeout": 0.3}).write() for name in ways
+    }
     for name, text in ways.items():
         if text:
             machine.write(f"/etc/systemd/system/{failed[name].service}.d/override.conf", text)
-    # A machine that has a lot to do may not even come to the 300 in a second of the package's.
-    machine.write(f"/etc/systemd/system/{failed['unmet'].socket}.d/override.conf", "[Socket]\nTriggerLimitBurst=5\nTriggerLimitIntervalSec=60\n")
+    # A machine that has a lot to do may not even come to the 300 in a second of the
+    # package's.
+    machine.write(
+        f"/etc/systemd/system/{failed['unmet'].socket}.d/override.conf",
+        "[Socket]\nTriggerLimitBurst=5\nTriggerLimitIntervalSec=60\n",
+    )
     machine.systemctl("start", *(app.socket for app in failed.values()))
     machine.systemctl("mask", failed["hidden"].service)
     for name, app in failed.items():
@@ -303,10 +405,22 @@ def test_sockets_that_have_failed_are_told_and_how_to_have_them_back(apps: Apps)
             assert visit(app.unix).text == "hello"
             machine.wait_until(app.asleep, what="it sleeps")
         with machine.connect(f"/run/spyglass/{name}.sock"):
-            machine.wait_until(lambda app=app: machine.state(app.socket)["ActiveState"] == "failed", what=f"{name} has failed")  # type: ignore[misc]
+            machine.wait_until(
+                lambda app=app: machine.state(app.socket)["ActiveState"] == "failed",
+                what=f"{name} has failed",
+            )  # type: ignore[misc]
     assert {name: apps.list()[name]["state"] for name in failed} == dict.fromkeys(failed, "failing")
-    results = [finding["what"] for name in failed for finding in findings(machine)[name] if "has failed" in finding["what"]]
-    assert [re.findall(r"\((.*)\)", what)[0] for what in results] == ["trigger-limit-hit", "resources", "service-start-limit-hit"]
+    results = [
+        finding["what"]
+        for name in failed
+        for finding in findings(machine)[name]
+        if "has failed" in finding["what"]
+    ]
+    assert [re.findall(r"\((.*)\)", what)[0] for what in results] == [
+        "trigger-limit-hit",
+        "resources",
+        "service-start-limit-hit",
+    ]
     mend(machine)
     served_and_left(machine, failed)
     forget(machine, failed)
@@ -314,13 +428,18 @@ def test_sockets_that_have_failed_are_told_and_how_to_have_them_back(apps: Apps)
 
 def test_a_file_that_has_changed_since_it_was_applied_and_one_that_is_gone(apps: Apps) -> None:
     machine = apps.machine
-    changed, gone = (Instance(machine, name, APP, settings={"listen": port}).write() for name, port in (("changed", 8010), ("gone", 8012)))
+    changed, gone = (
+        Instance(machine, name, APP, settings={"listen": port}).write()
+        for name, port in (("changed", 8010), ("gone", 8012))
+    )
     machine.run("spyglass", "apply", "changed", "gone")
     assert findings(machine) == {}
     Instance(machine, "changed", APP, settings={"listen": 8011}).write()
     machine.run("rm", gone.configuration)
     found = findings(machine)
-    assert [finding["what"] for finding in found["changed"]] == [f"{changed.configuration} has changed since it was applied"]
+    assert [finding["what"] for finding in found["changed"]] == [
+        f"{changed.configuration} has changed since it was applied"
+    ]
     assert [finding["cure"] for finding in found["gone"]] == [["spyglass remove gone"]]
     mend(machine)
     with machine.http(8011) as client:
@@ -337,9 +456,18 @@ def test_what_is_wrong_with_the_machine(apps: Apps) -> None:
     machine.run("sh", "-c", "echo 64 >/proc/sys/net/core/somaxconn")
     machine.run("sed", "-i", "s/^passwd:.*/passwd: files/", "/etc/nsswitch.conf")
     machine.write("/etc/spyglass/No Name.toml", "")
-    [*found] = json.loads(machine.run("spyglass", "doctor", "--json", check=False, env={"PYTHONDONTWRITEBYTECODE": "1"}).stdout)
+    [*found] = json.loads(
+        machine.run(
+            "spyglass", "doctor", "--json", check=False, env={"PYTHONDONTWRITEBYTECODE": "1"}
+        ).stdout
+    )
     told = {finding["what"] for finding in found if finding["where"] == "machine"}
-    for what in ("net.core.somaxconn is 64", "/etc/nsswitch.conf does not name systemd", "Spyglass has no byte code", "No Name.toml is of no app"):
+    for what in (
+        "net.core.somaxconn is 64",
+        "/etc/nsswitch.conf does not name systemd",
+        "Spyglass has no byte code",
+        "No Name.toml is of no app",
+    ):
         assert [text for text in told if what in text], told
     machine.run("rm", "/etc/spyglass/No Name.toml")
     for finding in found:
@@ -348,4 +476,8 @@ def test_what_is_wrong_with_the_machine(apps: Apps) -> None:
                 machine.run("sh", "-c", command)
     assert machine.read("/proc/sys/net/core/somaxconn") == "4096\n"
     assert machine.run("ls", f"{package}/__pycache__").stdout
-    assert not [finding for finding in json.loads(apps.command("doctor", "--json", status=1)) if finding["where"] == "machine"]
+    assert not [
+        finding
+        for finding in json.loads(apps.command("doctor", "--json", status=1))
+        if finding["where"] == "machine"
+    ]

@@ -1,4 +1,6 @@
-"""`apply`, `remove` and `list` when nothing reads what they print: what they do is done, and the exit status tells."""
+"""`apply`, `remove` and `list` when nothing reads what they print: what they do is
+done, and the exit status tells.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +17,29 @@ def shell(machine: Machine, command: str) -> int:
 
 
 @pytest.mark.parametrize(
-    "redirection", ["| head -1", "| true", ">/dev/full", ">/dev/full 2>/dev/full", ">&-", ">&- 2>&-", "<&- >&- 2>&-", "2>&-", "2>/dev/full"]
+    "redirection",
+    [
+        "| head -1",
+        "| true",
+        ">/dev/full",
+        ">/dev/full 2>/dev/full",
+        ">&-",
+        ">&- 2>&-",
+        "<&- >&- 2>&-",
+        "2>&-",
+        "2>/dev/full",
+    ],
 )
-def test_an_app_is_applied_and_removed_whatever_becomes_of_the_words(machine: Machine, redirection: str) -> None:
+def test_an_app_is_applied_and_removed_whatever_becomes_of_the_words(
+    machine: Machine, redirection: str
+) -> None:
     furnish(machine, "quiet", TELL, "listen = [8091, 8092]\nnetwork = false\n")
     assert shell(machine, f"spyglass apply quiet {redirection}") == 0
     assert curl(machine, "localhost:8092")
-    assert sorted(drop_ins(machine, "quiet")) == ["spyglass@quiet.service.d", "spyglass@quiet.socket.d"]
+    assert sorted(drop_ins(machine, "quiet")) == [
+        "spyglass@quiet.service.d",
+        "spyglass@quiet.socket.d",
+    ]
     assert machine.systemctl("is-enabled", "spyglass@quiet.socket") == "enabled\n"
     furnish(machine, "quiet", TELL, "listen = -1\n")
     assert shell(machine, f"spyglass apply quiet {redirection}") == 78
@@ -34,14 +52,32 @@ def test_a_reader_that_does_not_read_holds_nothing_up(machine: Machine) -> None:
     variables = "".join(f'V{number} = "{"x" * 1000}"\n' for number in range(200))
     furnish(machine, "stuck", TELL, f"listen = 8093\n[environment]\n{variables}")
     applying = machine.popen("spyglass", "apply", "stuck", stdout=subprocess.PIPE)
-    machine.wait_until(lambda: machine.run("systemctl", "is-enabled", "spyglass@stuck.socket", check=False).stdout == "enabled\n", 30)
+    machine.wait_until(
+        lambda: (
+            machine.run("systemctl", "is-enabled", "spyglass@stuck.socket", check=False).stdout
+            == "enabled\n"
+        ),
+        30,
+    )
     assert curl(machine, "localhost:8093")
     assert "stuck: written, enabled, started" in applying.communicate()[0]
     assert applying.returncode == 0
     spyglass(machine, "remove", "--purge", "stuck")
 
 
-@pytest.mark.parametrize("words", ["list", "list --json", "doctor", "status seen", "apply -n", "check seen", "--help", "--version"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "list",
+        "list --json",
+        "doctor",
+        "status seen",
+        "apply -n",
+        "check seen",
+        "--help",
+        "--version",
+    ],
+)
 def test_what_is_only_said_must_be_said(machine: Machine, words: str) -> None:
     furnish(machine, "seen", TELL, "")
     spyglass(machine, "apply", "seen")

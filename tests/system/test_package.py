@@ -1,7 +1,9 @@
-"""The .deb, as an administrator meets it: `apt install` on a Debian that has nothing of it, first visit, upgrade, removal.
+"""The .deb, as an administrator meets it: `apt install` on a Debian that has nothing of
+it, first visit, upgrade, removal.
 
-The machine has no network, but what the package depends on lies in apt's cache: were Depends short of a package, or longer than
-packaging/root foresees, apt would say so and fail.
+The machine has no network, but what the package depends on lies in apt's cache: were
+Depends short of a package, or longer than packaging/root foresees, apt would say so and
+fail.
 """
 
 from __future__ import annotations
@@ -16,7 +18,9 @@ UNITS = ("spyglass.socket", "spyglass.service", "spyglass@.socket", "spyglass@.s
 
 
 def apt(machine: Machine, *argv: str) -> str:
-    return machine.run("apt-get", "--yes", "--quiet", *argv, env={"DEBIAN_FRONTEND": "noninteractive"}, timeout=90).stdout
+    return machine.run(
+        "apt-get", "--yes", "--quiet", *argv, env={"DEBIAN_FRONTEND": "noninteractive"}, timeout=90
+    ).stdout
 
 
 def install(machine: Machine) -> None:
@@ -27,7 +31,11 @@ def install(machine: Machine) -> None:
 
 def enabled(machine: Machine) -> set[str]:
     """The links below /etc/systemd/system, by which units are enabled."""
-    return set(machine.run("find", "/etc/systemd/system", "-type", "l", "-name", "*spyglass*").stdout.split())
+    return set(
+        machine.run(
+            "find", "/etc/systemd/system", "-type", "l", "-name", "*spyglass*"
+        ).stdout.split()
+    )
 
 
 def files(machine: Machine) -> set[str]:
@@ -38,8 +46,12 @@ def files(machine: Machine) -> set[str]:
 
 
 def welcome(machine: Machine) -> str:
-    """What `curl -i localhost:4222` shows; the machine has python3 by now, and curl from the start."""
-    return machine.run("curl", "--silent", "--show-error", "--include", "--max-time", "30", "localhost:4222").stdout
+    """What `curl -i localhost:4222` shows; the machine has python3 by now, and curl
+    from the start.
+    """
+    return machine.run(
+        "curl", "--silent", "--show-error", "--include", "--max-time", "30", "localhost:4222"
+    ).stdout
 
 
 def asleep(machine: Machine) -> bool:
@@ -48,7 +60,9 @@ def asleep(machine: Machine) -> bool:
 
 @pytest.fixture(scope="module")
 def installed(release: str) -> Iterator[Machine]:
-    """A clean Debian on which the package has been installed as anybody would; nobody has done anything with it yet."""
+    """A clean Debian on which the package has been installed as anybody would; nobody
+    has done anything with it yet.
+    """
     with boot(release, root("clean", release)) as machine:
         machine.systemctl("list-units")
         install(machine)
@@ -66,15 +80,20 @@ def test_installing_starts_and_enables_nothing(installed: Machine) -> None:
 
 
 def test_systemd_finds_nothing_odd_in_the_units(installed: Machine) -> None:
-    verified = installed.run("systemd-analyze", "verify", "--man=no", *(unit.replace("@", "@a") for unit in UNITS))
-    assert [line for line in (verified.stdout + verified.stderr).splitlines() if "spyglass" in line] == []
+    verified = installed.run(
+        "systemd-analyze", "verify", "--man=no", *(unit.replace("@", "@a") for unit in UNITS)
+    )
+    assert [
+        line for line in (verified.stdout + verified.stderr).splitlines() if "spyglass" in line
+    ] == []
 
 
 def test_the_parser_is_ours_and_stays_ours(installed: Machine) -> None:
     depends = installed.run("dpkg-query", "--show", "--showformat=${Depends}", "spyglass").stdout
     assert "python3-systemd" in depends
     assert "httptools" not in depends
-    # Bound to the Python it was compiled for, so that an upgrade to the next Debian takes both or neither.
+    # Bound to the Python it was compiled for, so that an upgrade to the next Debian
+    # takes both or neither.
     assert re.search(r"python3 \(<< 3\.\d+\)", depends)
     # No other program of the machine sees it.
     elsewhere = installed.run("python3", "-c", "import httptools", check=False)
@@ -135,7 +154,15 @@ def test_removal_stops_everything_and_purging_leaves_nothing(clean_machine: Mach
     clean_machine.systemctl("enable", "--now", sockets[0])
     clean_machine.run("spyglass", "apply")
     welcome(clean_machine)
-    clean_machine.run("curl", "--silent", "--max-time", "30", "--unix-socket", "/run/spyglass/blog.sock", "localhost")
+    clean_machine.run(
+        "curl",
+        "--silent",
+        "--max-time",
+        "30",
+        "--unix-socket",
+        "/run/spyglass/blog.sock",
+        "localhost",
+    )
     assert clean_machine.state("spyglass@blog.service")["ActiveState"] == "active"
 
     apt(clean_machine, "remove", "spyglass")

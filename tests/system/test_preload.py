@@ -1,4 +1,6 @@
-"""What an app makes at import, on each release's own Python: told in the journal as a warning, found by the command, and mended by the remedies."""
+"""What an app makes at import, on each release's own Python: told in the journal as a
+warning, found by the command, and mended by the remedies.
+"""
 
 from __future__ import annotations
 
@@ -38,17 +40,31 @@ WARNINGS = [
 @pytest.mark.parametrize("name", CASES)
 def test_what_is_made_at_import(machine: Machine, name: str) -> None:
     end, settings = CASES[name]
-    instance = Instance(machine, name, source=SOURCE + end, settings={"idle_timeout": 1, "workers": 2} | settings).start()
+    instance = Instance(
+        machine, name, source=SOURCE + end, settings={"idle_timeout": 1, "workers": 2} | settings
+    ).start()
     answer = visit(instance.unix)
     assert answer.status == 200
     threads = json.loads(answer.body)
     machine.wait_until(instance.asleep, what="it sleeps")
     assert ("ticker" in threads) == (name != "trap")
-    said = [record["MESSAGE"] for record in machine.records(instance.service) if record["PRIORITY"] <= "4"]
+    said = [
+        record["MESSAGE"]
+        for record in machine.records(instance.service)
+        if record["PRIORITY"] <= "4"
+    ]
     expected = WARNINGS if name == "trap" else []
     assert len(said) == len(expected), said
-    assert all(message.startswith(start) for message, start in zip(said, expected, strict=True)), said
+    assert all(message.startswith(start) for message, start in zip(said, expected, strict=True)), (
+        said
+    )
     checked = machine.run("spyglass", "check", "--name", name).stdout
-    verdict = "true, which does not suit" if name == "trap" else "true, which suits this app" if name == "after" else "false, rightly: "
+    verdict = (
+        "true, which does not suit"
+        if name == "trap"
+        else "true, which suits this app"
+        if name == "after"
+        else "false, rightly: "
+    )
     assert f"\npreload: {verdict}" in checked
     assert ("made at app.py:" in checked) == (name != "after")

@@ -1,4 +1,6 @@
-"""What the README tells people to type is typed here, line by line, but for what needs a network."""
+"""What the README tells people to type is typed here, line by line, but for what needs
+a network.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,10 @@ def test_the_default_app(machine: Machine) -> None:
 
 @pytest.mark.parametrize(
     ("framework", "name", "says"),
-    [("Flask", "hello", "Hello from Flask\n"), ("Django", "blog", "The install worked successfully! Congratulations!")],
+    [
+        ("Flask", "hello", "Hello from Flask\n"),
+        ("Django", "blog", "The install worked successfully! Congratulations!"),
+    ],
     ids=["Flask", "Django"],
 )
 def test_an_app(machine: Machine, framework: str, name: str, says: str) -> None:

@@ -1,6 +1,8 @@
-"""`systemctl reload` under constant load: nobody is lost, whoever calls it is told how it went, and nothing is left in the Master.
+"""`systemctl reload` under constant load: nobody is lost, whoever calls it is told how
+it went, and nothing is left in the Master.
 
-RELOADS in the environment says how often it is reloaded: a few times by default, RELOADS=200 takes some minutes.
+RELOADS in the environment says how often it is reloaded: a few times by default,
+RELOADS=200 takes some minutes.
 """
 
 from __future__ import annotations
@@ -49,7 +51,9 @@ class Site(Instance):
         return super().write()
 
     def deploy(self, version: object, more: str = "") -> None:
-        """Never of a size it had: byte code is told from its source by size, and time in whole seconds."""
+        """Never of a size it had: byte code is told from its source by size, and time
+        in whole seconds.
+        """
         text = versioned(version, more)
         while len(text) in self.sizes:
             text += "#\n"
@@ -57,7 +61,9 @@ class Site(Instance):
         self.machine.write(self.code, text)
 
     def drop_in(self, *lines: str) -> None:
-        self.machine.write(f"/etc/systemd/system/{self.service}.d/test.conf", "\n".join(["[Service]", *lines, ""]))
+        self.machine.write(
+            f"/etc/systemd/system/{self.service}.d/test.conf", "\n".join(["[Service]", *lines, ""])
+        )
         self.machine.systemctl("daemon-reload")
 
     def reload(self, command: str = "reload") -> tuple[int, str]:
@@ -85,7 +91,9 @@ _ports = iter(range(8400, 8500))
 
 
 def site(machine: Machine, name: str, source: str = versioned("first"), **settings: Any) -> Site:
-    made = Site(machine, f"re-{name}", port=next(_ports), source=source, settings=SETTINGS | settings)
+    made = Site(
+        machine, f"re-{name}", port=next(_ports), source=source, settings=SETTINGS | settings
+    )
     made.start()
     return made
 
@@ -94,11 +102,17 @@ def site(machine: Machine, name: str, source: str = versioned("first"), **settin
 
 
 class Master:
-    """What the Master of `instance` holds: its descriptors by kind, its children, its memory, and the files of its unit."""
+    """What the Master of `instance` holds: its descriptors by kind, its children, its
+    memory, and the files of its unit.
+    """
 
     def __init__(self, instance: Instance) -> None:
         pid = int(instance.state()["MainPID"])
-        [self.host_pid] = [each.host_pid for each in instance.machine.processes(f"spyglass@{instance.name}") if each.pid == pid]
+        [self.host_pid] = [
+            each.host_pid
+            for each in instance.machine.processes(f"spyglass@{instance.name}")
+            if each.pid == pid
+        ]
         self.processes = len(instance.processes())
         links = [os.readlink(link) for link in Path(f"/proc/{self.host_pid}/fd").iterdir()]
         # The number of a socket, or of a pipe, is another each time.
@@ -107,7 +121,11 @@ class Master:
         self.threads = int(re.search(r"^Threads:\s+(\d+)", status, re.M)[1])  # type: ignore[index]
         self.kib = int(re.search(r"^RssAnon:\s+(\d+)", status, re.M)[1])  # type: ignore[index]
         seen = Path(f"/proc/{self.host_pid}/root")  # as it sees them: its /tmp is its own
-        self.files = {str(path) for place in ("tmp", "var/tmp", "dev/shm", "run/user") for path in (seen / place).rglob("*")}
+        self.files = {
+            str(path)
+            for place in ("tmp", "var/tmp", "dev/shm", "run/user")
+            for path in (seen / place).rglob("*")
+        }
 
     def facts(self) -> tuple[Any, ...]:
         return self.host_pid, self.processes, self.descriptors, self.threads, self.files
@@ -152,7 +170,9 @@ def test_nobody_is_lost_and_nothing_is_left(machine: Machine, edges: list[str]) 
     assert waits[-1] < LONGEST_WAIT
     for crowd in load.crowds:
         for answer in list(crowd.answers):
-            assert int(version(answer).replace("first", "0")) >= sum(end < answer.began for end in ended), "an old worker took somebody in"
+            assert int(version(answer).replace("first", "0")) >= sum(
+                end < answer.began for end in ended
+            ), "an old worker took somebody in"
     # Each kept-alive connection of an old generation ended with an answer that said so.
     assert load.told >= RELOADS
 
@@ -172,7 +192,8 @@ def test_what_is_under_way_is_finished_by_the_old_one(machine: Machine) -> None:
         upload.sock.sendall(bytes(HALF))
         answers = [upload.answer("POST"), asleep.answer(), stream.answer()]
         assert answers[0].closing
-        # The head of the stream, and perhaps that of the other, had been made before. They are told by the end of the connection.
+        # The head of the stream, and perhaps that of the other, had been made before.
+        # They are told by the end of the connection.
         assert [visitor.until_closed() for visitor in (upload, asleep, stream)] == [b""] * 3
     assert [version(answer) for answer in answers] == ["first"] * 3
     assert answers[2].text.endswith("end")
@@ -184,14 +205,28 @@ def test_what_is_under_way_is_finished_by_the_old_one(machine: Machine) -> None:
 
 FAILURES = {
     "module": ("import blgo\n", "ModuleNotFoundError: No module named 'blgo'", True),
-    "hang": ("import time\ntime.sleep(3600)\n", r"the app was not loaded within 2 s \(start_timeout\)", True),
-    "workers": ("os.register_at_fork(after_in_child=lambda: os._exit(3))\n", "the workers die as soon as they are started", False),
-    "setting": ("", r"/etc/spyglass/re-failures\.toml:\d+: unknown setting 'wrokers', did you mean 'workers'\?", False),
+    "hang": (
+        "import time\ntime.sleep(3600)\n",
+        r"the app was not loaded within 2 s \(start_timeout\)",
+        True,
+    ),
+    "workers": (
+        "os.register_at_fork(after_in_child=lambda: os._exit(3))\n",
+        "the workers die as soon as they are started",
+        False,
+    ),
+    "setting": (
+        "",
+        r"/etc/spyglass/re-failures\.toml:\d+: unknown setting 'wrokers', did you mean 'workers'\?",
+        False,
+    ),
 }
 
 
 def test_what_cannot_serve_is_told_and_the_old_one_goes_on(machine: Machine) -> None:
-    """Also when it takes longer than TimeoutStartSec=, at which systemd would end the command: it is the Master who gives up."""
+    """Also when it takes longer than TimeoutStartSec=, at which systemd would end the
+    command: it is the Master who gives up.
+    """
     here = site(machine, "failures", start_timeout=2)
     here.drop_in("TimeoutStartSec=1")
     visit(here.unix)
@@ -202,22 +237,58 @@ def test_what_cannot_serve_is_told_and_the_old_one_goes_on(machine: Machine) -> 
             here.deploy(name, more)
             if name == "setting":
                 machine.write(here.configuration, here.toml() + "wrokers = 3\n")
-            cursor = machine.run("journalctl", "--show-cursor", "-n0", "-q").stdout.partition("cursor: ")[2].strip()
+            cursor = (
+                machine.run("journalctl", "--show-cursor", "-n0", "-q")
+                .stdout.partition("cursor: ")[2]
+                .strip()
+            )
             status, said = here.reload()
             assert status == 1
             assert f"Job for {here.service} failed." in said
             assert re.fullmatch(f"awake: .*; reload failed: {reason}", here.status()), here.status()
             records = machine.records(here.service, f"--after-cursor={cursor}")
             messages = [record["MESSAGE"] for record in records]
-            assert {record["PRIORITY"] for record in records if "failed: " in record["MESSAGE"]} == {"3"}
-            assert re.fullmatch(f"reload: failed: {reason}", next(text for text in messages if text.startswith("reload: ")))
+            assert {
+                record["PRIORITY"] for record in records if "failed: " in record["MESSAGE"]
+            } == {"3"}
+            assert re.fullmatch(
+                f"reload: failed: {reason}",
+                next(text for text in messages if text.startswith("reload: ")),
+            )
             assert sum("the old generation goes on" in text for text in messages) == 1
-            assert len(re.findall(r"Traceback \(most recent call last\):$|Fatal Python error: ", "\n".join(messages), re.M)) == traced
+            assert (
+                len(
+                    re.findall(
+                        r"Traceback \(most recent call last\):$|Fatal Python error: ",
+                        "\n".join(messages),
+                        re.M,
+                    )
+                )
+                == traced
+            )
             state = here.state()
-            assert (state["ActiveState"], state["SubState"], state["MainPID"]) == ("active", "running", pid)
-            assert machine.run("systemctl", "show", "--value", "-p", "ExecReload", here.service).stdout.count("status=78") == 1
+            assert (state["ActiveState"], state["SubState"], state["MainPID"]) == (
+                "active",
+                "running",
+                pid,
+            )
+            assert (
+                machine.run(
+                    "systemctl", "show", "--value", "-p", "ExecReload", here.service
+                ).stdout.count("status=78")
+                == 1
+            )
         shown = machine.run("spyglass", "reload", here.name, check=False)
-        assert (shown.returncode, bool(re.search(f"^spyglass: {here.name} is awake: .*: reload failed: .*wrokers", shown.stderr.replace(";", ":"), re.M))) == (1, True)
+        assert (
+            shown.returncode,
+            bool(
+                re.search(
+                    f"^spyglass: {here.name} is awake: .*: reload failed: .*wrokers",
+                    shown.stderr.replace(";", ":"),
+                    re.M,
+                )
+            ),
+        ) == (1, True)
         wait_until(lambda: here.processes() == there, 10, "nothing has changed")
         machine.write(here.configuration, here.toml())
         here.deploy("mended", "import time\ntime.sleep(1.2)\n")
@@ -262,11 +333,15 @@ def test_it_works_in_every_sandbox(machine: Machine) -> None:
     ids=["notify", "notify-reload", "both"],
 )
 def test_signals_are_enough(machine: Machine, kind: str, command: str) -> None:
-    """With notify-reload systemd sends SIGHUP by itself, and waits for RELOADING=1 with a time, and for READY=1."""
+    """With notify-reload systemd sends SIGHUP by itself, and waits for RELOADING=1 with
+    a time, and for READY=1.
+    """
     if machine.release == "bookworm":
         kind, command = "notify", "spyglass reload"  # it does not know the other (252)
     here = site(machine, f"hup{next(_ports)}")
-    here.drop_in(f"Type={kind}", "ExecReload=", *([f"ExecReload=/usr/bin/{command}"] if command else []))
+    here.drop_in(
+        f"Type={kind}", "ExecReload=", *([f"ExecReload=/usr/bin/{command}"] if command else [])
+    )
     visit(here.unix)
     here.deploy("second")
     assert here.reload() == (0, "")
@@ -275,7 +350,11 @@ def test_signals_are_enough(machine: Machine, kind: str, command: str) -> None:
     here.deploy("third")
     machine.systemctl("kill", "--signal=HUP", here.service)
     wait_until(lambda: version(visit(here.unix)) == "third", 10, "the signal alone is enough")
-    wait_until(lambda: here.state()["SubState"] == "running", 10, "it is known to systemd that it has ended")
+    wait_until(
+        lambda: here.state()["SubState"] == "running",
+        10,
+        "it is known to systemd that it has ended",
+    )
     assert here.said("warning") == []
 
 
@@ -283,7 +362,9 @@ def test_signals_are_enough(machine: Machine, kind: str, command: str) -> None:
 
 
 def test_while_it_is_asleep(machine: Machine) -> None:
-    """There is nothing to reload; who wants that to be no error says try-reload-or-restart, or `spyglass reload NAME`."""
+    """There is nothing to reload; who wants that to be no error says
+    try-reload-or-restart, or `spyglass reload NAME`.
+    """
     here = site(machine, "asleep")
     status, said = here.reload()
     assert (status, "is not active, cannot reload" in said) == (1, True)
@@ -293,7 +374,9 @@ def test_while_it_is_asleep(machine: Machine) -> None:
 
 
 def test_while_it_wakes(machine: Machine) -> None:
-    """systemd takes a start that is under way for the reload as well; try-reload-or-restart begins anew. The visitor is served."""
+    """systemd takes a start that is under way for the reload as well;
+    try-reload-or-restart begins anew. The visitor is served.
+    """
     here = site(machine, "wakes", versioned("first", "import time\ntime.sleep(1)\n"))
     with Visitor(here.unix) as early:
         early.send()
@@ -319,7 +402,10 @@ def test_while_it_leaves(machine: Machine) -> None:
             busy.send("/stream/1")
             assert busy.sock.recv(1, socket.MSG_PEEK)
             here.deploy("second")
-            machine.systemctl(*(["kill", "--kill-whom=main"] if leave == "kill" else ["stop", "--no-block"]), here.service)
+            machine.systemctl(
+                *(["kill", "--kill-whom=main"] if leave == "kill" else ["stop", "--no-block"]),
+                here.service,
+            )
             wait_until(lambda: here.state()["ActiveState"] == "deactivating", 10, "it leaves")
             status, said = here.reload()
             assert (status, "is not active, cannot reload" in said) == (1, True)
@@ -331,7 +417,9 @@ def test_while_it_leaves(machine: Machine) -> None:
 
 
 def test_while_it_is_reloaded_already(machine: Machine) -> None:
-    """systemd asks again when the first has ended: who has written something meanwhile must not get what had been read before."""
+    """systemd asks again when the first has ended: who has written something meanwhile
+    must not get what had been read before.
+    """
     here = site(machine, "twice")
     visit(here.unix)
     here.deploy("second", "import time\ntime.sleep(0.7)\n")
@@ -355,7 +443,8 @@ def test_while_it_is_reloaded_it_ends(machine: Machine, how: str) -> None:
             machine.systemctl("kill", "--kill-whom=main", "--signal=KILL", here.service)
         else:
             machine.systemctl(how, here.service)
-        # A restart is more than a reload, so that is what whoever has asked for the one gets.
+        # A restart is more than a reload, so that is what whoever has asked for the one
+        # gets.
         assert command.wait() == (0 if how == "restart" else 1)
         wait_until(lambda: version(visit(here.unix)) == "second", 20, "the next one serves")
     assert {answer.status for answer in crowd.answers} == {200}

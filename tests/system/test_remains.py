@@ -1,6 +1,8 @@
-"""What is left of the package on a machine that it has been used on: after a removal what an administrator decided, after a purge nothing.
+"""What is left of the package on a machine that it has been used on: after a removal
+what an administrator decided, after a purge nothing.
 
-As piuparts does it: every path on the disk, with its owner and mode, and the content of what is configured, before and after.
+As piuparts does it: every path on the disk, with its owner and mode, and the content of
+what is configured, before and after.
 """
 
 from __future__ import annotations
@@ -15,8 +17,17 @@ from process.visitor import visit
 from versions import PLACE, install, newer, status, version
 
 # What dpkg, apt, systemd and the tests write wherever a package comes or goes.
-NOT_OURS = ("/var/lib/dpkg/", "/var/log/", "/var/cache/ldconfig/", "/var/lib/systemd/", "/var/backups/", "/root/", PLACE)
-# systemd makes them for the first service with a user of its own (DynamicUser=), whoever it belongs to.
+NOT_OURS = (
+    "/var/lib/dpkg/",
+    "/var/log/",
+    "/var/cache/ldconfig/",
+    "/var/lib/systemd/",
+    "/var/backups/",
+    "/root/",
+    PLACE,
+)
+# systemd makes them for the first service with a user of its own (DynamicUser=),
+# whoever it belongs to.
 SYSTEMDS = {"/var/lib/private", "/var/cache/private"}
 BROKEN = "raise RuntimeError('broken')\n"
 SETTINGS = {"workers": 1, "idle_timeout": 60}
@@ -27,14 +38,21 @@ def everything(machine: Machine) -> set[str]:
         "-o", "-printf", "%p %y %m %u:%g %l\n").stdout  # fmt: skip
     hashed = machine.run("sh", "-c", "find /etc -xdev -type f -exec sha256sum {} +").stdout
     states = machine.run("find", "/run", "/tmp", "-iname", "*spyglass*").stdout
-    return {line for line in (listed + hashed + states).splitlines() if not line.startswith(NOT_OURS)}
+    return {
+        line for line in (listed + hashed + states).splitlines() if not line.startswith(NOT_OURS)
+    }
 
 
 def applied(machine: Machine, instance: Instance) -> str:
     """A drop-in as `spyglass apply` makes it; returns its path."""
-    head, body = f"# Made by `spyglass apply` from {instance.configuration}\n", "\n[Service]\nMemoryMax=1G\n"
+    head, body = (
+        f"# Made by `spyglass apply` from {instance.configuration}\n",
+        "\n[Service]\nMemoryMax=1G\n",
+    )
     path = f"/etc/systemd/system/{instance.service}.d/10-spyglass.conf"
-    machine.write(path, f"{head}# digest: {hashlib.sha256((head + body).encode()).hexdigest()[:16]}\n{body}")
+    machine.write(
+        path, f"{head}# digest: {hashlib.sha256((head + body).encode()).hexdigest()[:16]}\n{body}"
+    )
     return path
 
 
@@ -43,7 +61,9 @@ def paths(lines: set[str]) -> set[str]:
 
 
 def units(machine: Machine, *options: str) -> str:
-    """Those that are active or failed; with "--all" also those that systemd has merely heard of."""
+    """Those that are active or failed; with "--all" also those that systemd has merely
+    heard of.
+    """
     return machine.systemctl("list-units", *options, "--plain", "--no-legend", "spyglass*")
 
 
@@ -63,12 +83,21 @@ def installed_machine(release: str, before: dict[str, set[str]]) -> Iterator[Mac
 
 @pytest.fixture
 def used(installed_machine: Machine) -> dict[str, Instance]:
-    """One app of each state: awake, asleep after it was awake, never woken, failed; and the default one. All are enabled."""
+    """One app of each state: awake, asleep after it was awake, never woken, failed; and
+    the default one. All are enabled.
+    """
     machine = installed_machine
     if not status(machine).startswith("installed"):
         install(machine, version(machine))
-    apps = {name: Instance(machine, name, settings=SETTINGS) for name in ("awake", "asleep", "unused")}
-    apps["failed"] = Instance(machine, "failed", BROKEN, settings=SETTINGS | {"idle_timeout": 0.3, "keepalive_timeout": 0.1})
+    apps = {
+        name: Instance(machine, name, settings=SETTINGS) for name in ("awake", "asleep", "unused")
+    }
+    apps["failed"] = Instance(
+        machine,
+        "failed",
+        BROKEN,
+        settings=SETTINGS | {"idle_timeout": 0.3, "keepalive_timeout": 0.1},
+    )
     for app in apps.values():
         app.write()
     machine.systemctl("daemon-reload")
@@ -82,7 +111,9 @@ def used(installed_machine: Machine) -> dict[str, Instance]:
     return apps
 
 
-def test_a_failed_app_stays_failed_over_an_upgrade(used: dict[str, Instance], installed_machine: Machine) -> None:
+def test_a_failed_app_stays_failed_over_an_upgrade(
+    used: dict[str, Instance], installed_machine: Machine
+) -> None:
     """Nothing starts that did not run, whatever the reason."""
     machine = installed_machine
     listening = {name: app.unbroken() for name, app in used.items()}
@@ -96,7 +127,9 @@ def test_a_failed_app_stays_failed_over_an_upgrade(used: dict[str, Instance], in
 
 
 def test_removal(used: dict[str, Instance], installed_machine: Machine) -> None:
-    """Everything stops, and what was decided is kept: after another installation it is as before the removal, at the next boot."""
+    """Everything stops, and what was decided is kept: after another installation it is
+    as before the removal, at the next boot.
+    """
     machine = installed_machine
     machine.write(f"{used['awake'].code}.data", "precious")
     machine.run("dpkg", "--remove", "spyglass")
@@ -115,7 +148,9 @@ def test_removal(used: dict[str, Instance], installed_machine: Machine) -> None:
     assert visit(used["unused"].unix).status == 200
 
 
-def test_a_purge_leaves_nothing(used: dict[str, Instance], installed_machine: Machine, before: dict[str, set[str]]) -> None:
+def test_a_purge_leaves_nothing(
+    used: dict[str, Instance], installed_machine: Machine, before: dict[str, set[str]]
+) -> None:
     machine = installed_machine
     applied(machine, used["awake"])
     machine.run("dpkg", "--purge", "spyglass")
@@ -133,7 +168,9 @@ def test_a_purge_leaves_nothing(used: dict[str, Instance], installed_machine: Ma
     assert paths(after - before[machine.release]) <= SYSTEMDS
 
 
-def test_what_people_have_made_is_kept(used: dict[str, Instance], installed_machine: Machine) -> None:
+def test_what_people_have_made_is_kept(
+    used: dict[str, Instance], installed_machine: Machine
+) -> None:
     machine = installed_machine
     edited = applied(machine, used["awake"])
     machine.run("sed", "-i", "s/1G/2G/", edited)

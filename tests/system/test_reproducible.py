@@ -1,8 +1,10 @@
-"""Two builds of one source give the same bytes: make deb's, and one under circumstances as different as can be had.
+"""Two builds of one source give the same bytes: make deb's, and one under circumstances
+as different as can be had.
 
-The second is made by another user in another directory whose files were written in another order, on a machine of another name, 400
-days later, in another time zone, with another umask, locale, home and number of jobs. What it leaves when it has cleaned up is the
-source that it was given.
+The second is made by another user in another directory whose files were written in
+another order, on a machine of another name, 400 days later, in another time zone, with
+another umask, locale, home and number of jobs. What it leaves when it has cleaned up is
+the source that it was given.
 """
 
 from __future__ import annotations
@@ -70,7 +72,9 @@ cp ../spyglass*_* /build
 # Not of the module: between the releases pytest goes to others.
 @pytest.fixture(scope="session")
 def rebuilt(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Path]]:
-    """rebuilt(release) -> a directory with what the other build has made; those of all releases run beside each other."""
+    """rebuilt(release) -> a directory with what the other build has made; those of all
+    releases run beside each other.
+    """
     again = {release: tmp_path_factory.mktemp(f"again-{release}") for release in RELEASES}
     script = ["unshare", "--uts", "env", f"CLOCK={CLOCK}", "sh", "-euc", OTHERWISE, "otherwise"]
     builds = {
@@ -94,9 +98,15 @@ def rebuilt(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str]
 
 
 @pytest.mark.timeout(400)
-def test_two_builds_are_equal(release: str, deb_layers: object, rebuilt: Callable[[str], Path]) -> None:
+def test_two_builds_are_equal(
+    release: str, deb_layers: object, rebuilt: Callable[[str], Path]
+) -> None:
     first, second = (
-        {path.name: path.read_bytes() for kind in ("*.deb", "*.dsc", "*.tar.xz") for path in directory.glob(kind)}
+        {
+            path.name: path.read_bytes()
+            for kind in ("*.deb", "*.dsc", "*.tar.xz")
+            for path in directory.glob(kind)
+        }
         for directory in (package(release).parent, rebuilt(release))
     )
     assert sorted(first) == sorted(second)

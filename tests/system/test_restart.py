@@ -1,6 +1,8 @@
-"""`systemctl restart` and `stop` under constant load: what was accepted is finished, what comes meanwhile is served by the next Master.
+"""`systemctl restart` and `stop` under constant load: what was accepted is finished,
+what comes meanwhile is served by the next Master.
 
-systemd sends SIGTERM to all processes of the unit at the same time, and the Master tells its workers what they have just been told.
+systemd sends SIGTERM to all processes of the unit at the same time, and the Master
+tells its workers what they have just been told.
 """
 
 from __future__ import annotations
@@ -19,13 +21,17 @@ from uploads import HALF, send_half_of_it
 
 TIMES = 3
 LONG = 1.0  # seconds
-LONGEST_WAIT = 6.0  # the longest request that holds the leaving off, a second for kept-alive clients, and a wake
+# The longest request that holds the leaving off, a second for kept-alive clients, and a
+# wake
+LONGEST_WAIT = 6.0
 SETTINGS = {"workers": 4, "idle_timeout": 60, "keepalive_timeout": 20}
 
 
 @pytest.mark.parametrize("how", ["restart", "stop"])
 def test_nobody_is_lost(machine: Machine, how: str, edges: list[str]) -> None:
-    instance = Instance(machine, how, port=8100 if how == "restart" else 8101, settings=SETTINGS).start()
+    instance = Instance(
+        machine, how, port=8100 if how == "restart" else 8101, settings=SETTINGS
+    ).start()
     listening = instance.unbroken()
     took = []
     with Load(instance) as load:
@@ -48,10 +54,16 @@ def test_nobody_is_lost(machine: Machine, how: str, edges: list[str]) -> None:
 
 
 def disturb(load: Load, how: str) -> float:
-    """Restart or stop it once, while an upload comes in and a stream goes on for longer than all others; returns the seconds that took."""
+    """Restart or stop it once, while an upload comes in and a stream goes on for longer
+    than all others; returns the seconds that took.
+    """
     instance = load.instance
     before, told = instance.state()["InvocationID"], load.told
-    with Visitor(instance.unix) as long, Visitor(instance.unix) as silent, Visitor(instance.unix) as upload:
+    with (
+        Visitor(instance.unix) as long,
+        Visitor(instance.unix) as silent,
+        Visitor(instance.unix) as upload,
+    ):
         assert not silent.ask(keep=True).closing
         send_half_of_it(upload)
         long.send(f"/stream/{LONG}", keep=True)
@@ -65,7 +77,8 @@ def disturb(load: Load, how: str) -> float:
         assert answer.text.endswith("end")
         assert command.wait() == 0
         ended = time.monotonic()
-        # It had nothing to say: it is not cut off, but told by the end of the connection.
+        # It had nothing to say: it is not cut off, but told by the end of the
+        # connection.
         assert silent.until_closed() == b""
     load.flows()
     after = instance.state()["InvocationID"]
@@ -85,16 +98,25 @@ def under_way(instance: Instance, how: str) -> subprocess.Popen[str]:
 
 def patient(instance: Instance, seconds: float) -> Instance:
     """With a systemd that would kill after `seconds`."""
-    instance.machine.write(f"/etc/systemd/system/{instance.service}.d/test.conf", f"[Service]\nTimeoutStopSec={seconds:g}\n")
+    instance.machine.write(
+        f"/etc/systemd/system/{instance.service}.d/test.conf",
+        f"[Service]\nTimeoutStopSec={seconds:g}\n",
+    )
     instance.machine.systemctl("daemon-reload")
     return instance.start()
 
 
 def test_systemd_waits_for_what_graceful_timeout_allows(machine: Machine) -> None:
     """TimeoutStopSec= is for a Master that says nothing."""
-    instance = patient(Instance(machine, "longer", settings=SETTINGS | {"graceful_timeout": 20.0}), 1)
+    instance = patient(
+        Instance(machine, "longer", settings=SETTINGS | {"graceful_timeout": 20.0}), 1
+    )
     before = life(visit(instance.unix))
-    with Visitor(instance.unix) as asleep, Visitor(instance.unix) as stream, Visitor(instance.unix) as upload:
+    with (
+        Visitor(instance.unix) as asleep,
+        Visitor(instance.unix) as stream,
+        Visitor(instance.unix) as upload,
+    ):
         asleep.send("/sleep/2", keep=True)
         send_half_of_it(upload)
         stream.send("/stream/2", keep=True)
@@ -106,7 +128,11 @@ def test_systemd_waits_for_what_graceful_timeout_allows(machine: Machine) -> Non
             upload.sock.sendall(bytes(HALF))
             answers.append(upload.answer("POST"))
             assert time.monotonic() - began > 1.5
-            wait_until(lambda: crowd.answers and life(crowd.answers[-1]) != before, 10, "the next one serves who came meanwhile")
+            wait_until(
+                lambda: crowd.answers and life(crowd.answers[-1]) != before,
+                10,
+                "the next one serves who came meanwhile",
+            )
         assert command.wait() == 0
     assert [life(answer) for answer in answers] == [before] * 3
     assert answers[1].text.endswith("end")

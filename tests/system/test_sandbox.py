@@ -1,6 +1,8 @@
-"""The sandbox of the shipped units: what apps live on works in it, what it is for is refused, and each door has a field that opens it.
+"""The sandbox of the shipped units: what apps live on works in it, what it is for is
+refused, and each door has a field that opens it.
 
-benchmarks/sandbox/check.py tries more of both with a program of its own; here it is the package and real apps.
+benchmarks/sandbox/check.py tries more of both with a program of its own; here it is the
+package and real apps.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ from instance import Instance
 from machine import Machine
 from process.visitor import Visitor, visit
 
-# What `systemd-analyze security` may say of a unit at most; docs/sandbox.md tells how the options were chosen.
+# What `systemd-analyze security` may say of a unit at most; docs/sandbox.md tells how
+# the options were chosen.
 EXPOSURE = 1.5
 APPS = {"flask": "everything:app", "django": "site_of_django"}
 UPLOAD = b"0123456789abcdef" * (3 << 16)
@@ -25,16 +28,22 @@ UPLOAD = b"0123456789abcdef" * (3 << 16)
 
 @pytest.fixture(scope="module")
 def surroundings(machine: Machine) -> Iterator[Machine]:
-    """What the apps want of the machine: Debian's PostgreSQL as it is installed, with a role for each of them, and another server."""
+    """What the apps want of the machine: Debian's PostgreSQL as it is installed, with a
+    role for each of them, and another server.
+    """
     machine.copy(Path(__file__).with_name("needs"), "/srv/needs")
     machine.run("find", "/srv/needs", "-name", "__pycache__", "-exec", "rm", "-r", "{}", "+")
-    cluster = machine.run("sh", "-c", "pg_lsclusters --no-header | cut -d' ' -f1,2 | tr ' ' -").stdout.strip()
+    cluster = machine.run(
+        "sh", "-c", "pg_lsclusters --no-header | cut -d' ' -f1,2 | tr ' ' -"
+    ).stdout.strip()
     machine.systemctl("start", f"postgresql@{cluster}.service")
     roles = "".join(f'create role "spyglass-{name}" login; ' for name in APPS)
     script = f"{roles} create database needs;\n\\connect needs\ncreate table visits (who text); grant all on visits to public;"
     machine.run("psql", "--quiet", "--set", "ON_ERROR_STOP=1", user="postgres", input=script)
     machine.write("/srv/other/greeting", "hello")
-    server = machine.popen("python3", "-m", "http.server", "--directory", "/srv/other", "--bind", "127.0.0.1", "9901")
+    server = machine.popen(
+        "python3", "-m", "http.server", "--directory", "/srv/other", "--bind", "127.0.0.1", "9901"
+    )
     yield machine
     server.terminate()
     server.wait()
@@ -42,7 +51,11 @@ def surroundings(machine: Machine) -> Iterator[Machine]:
 
 
 def upload(instance: Instance) -> dict[str, object]:
-    body = b'--x\r\nContent-Disposition: form-data; name="file"; filename="f"\r\n\r\n' + UPLOAD + b"\r\n--x--\r\n"
+    body = (
+        b'--x\r\nContent-Disposition: form-data; name="file"; filename="f"\r\n\r\n'
+        + UPLOAD
+        + b"\r\n--x--\r\n"
+    )
     head = f"POST / HTTP/1.1\r\nHost: a\r\nContent-Type: multipart/form-data; boundary=x\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
     with Visitor(instance.unix) as visitor:
         visitor.sock.sendall(head.encode() + body)
@@ -54,17 +67,37 @@ def upload(instance: Instance) -> dict[str, object]:
 
 @pytest.mark.parametrize("name", APPS)
 def test_an_app_with_all_that_apps_have(surroundings: Machine, name: str) -> None:
-    """SQLite in the state directory, uploads, TCP, and PostgreSQL by its unix socket as whom the kernel says it is."""
-    settings = {"app": APPS[name], "directory": "/srv/needs", "venv": "/srv/venv", "idle_timeout": 1}
+    """SQLite in the state directory, uploads, TCP, and PostgreSQL by its unix socket as
+    whom the kernel says it is.
+    """
+    settings = {
+        "app": APPS[name],
+        "directory": "/srv/needs",
+        "venv": "/srv/venv",
+        "idle_timeout": 1,
+    }
     instance = Instance(surroundings, name, "", settings=settings).start()
     assert exposure(surroundings, instance.service) <= EXPOSURE
     for wake in (1, 2):
         told = upload(instance)
         assert told.pop("digest") == hashlib.sha256(UPLOAD).hexdigest()
-        assert told == {"spooled": "/var/tmp", "tmp": ["/var/tmp", []], "visits": wake, "role": f"spyglass-{name}", "elsewhere": "hello"}
+        assert told == {
+            "spooled": "/var/tmp",
+            "tmp": ["/var/tmp", []],
+            "visits": wake,
+            "role": f"spyglass-{name}",
+            "elsewhere": "hello",
+        }
         surroundings.wait_until(instance.asleep, what="it sleeps")
     assert instance.said("warning") == []
-    rows = surroundings.run("psql", "--tuples-only", "--no-align", "needs", user="postgres", input=f"select count(*) from visits where who = '{name}'")
+    rows = surroundings.run(
+        "psql",
+        "--tuples-only",
+        "--no-align",
+        "needs",
+        user="postgres",
+        input=f"select count(*) from visits where who = '{name}'",
+    )
     assert rows.stdout == "2\n"
     surroundings.systemctl("stop", instance.socket)
 
@@ -107,7 +140,13 @@ def app(environ, start_response):
     told["user"] = pwd.getpwuid(os.getuid()).pw_name
     return [json.dumps(told).encode()]
 """
-CLOSED = {"jit": "PermissionError", "write": "OSError", "tcp": "ok", "database": "ok", "user": "spyglass-tries"}
+CLOSED = {
+    "jit": "PermissionError",
+    "write": "OSError",
+    "tcp": "ok",
+    "database": "ok",
+    "user": "spyglass-tries",
+}
 FIELDS: dict[str, tuple[dict[str, object], dict[str, str]]] = {
     "none": ({}, {}),
     "allow_jit": ({"allow_jit": True}, {"jit": "ok"}),
@@ -132,7 +171,8 @@ def test_each_field_opens_its_door_and_no_other(surroundings: Machine, field: st
     assert instance.said("warning") == []
 
 
-# What filters and RestrictAddressFamilies= would otherwise not hold, by number: the C library has no function for some (syscalls(2), x86-64).
+# What filters and RestrictAddressFamilies= would otherwise not hold, by number: the C
+# library has no function for some (syscalls(2), x86-64).
 BYPASSES = {
     "io_uring_setup": 425, "io_uring_enter": 426, "io_uring_register": 427, "userfaultfd": 323, "process_vm_readv": 310,
     "process_vm_writev": 311, "process_madvise": 440, "pidfd_getfd": 438, "kcmp": 312, "ptrace": 101, "perf_event_open": 298,
@@ -171,14 +211,37 @@ def app(environ, start_response):
 
 
 def secretive(machine: Machine, name: str) -> Instance:
-    settings = {"venv": "/srv/venv", "idle_timeout": 1, "credentials": [f"key=/etc/spyglass/{name}.key"]}
+    settings = {
+        "venv": "/srv/venv",
+        "idle_timeout": 1,
+        "credentials": [f"key=/etc/spyglass/{name}.key"],
+    }
     return Instance(machine, name, SECRETIVE, settings=settings).write()
 
 
 # What systemd sets for each service, and what the unit does.
 ENVIRONMENT = {
-    *("CACHE_DIRECTORY", "CREDENTIALS_DIRECTORY", "HOME", "INVOCATION_ID", "JOURNAL_STREAM", "LANG", "LC_CTYPE", "LOGNAME"),
-    *("MEMORY_PRESSURE_WATCH", "MEMORY_PRESSURE_WRITE", "PATH", "SHELL", "STATE_DIRECTORY", "SYSTEMD_EXEC_PID", "TMPDIR", "USER", "VIRTUAL_ENV"),
+    *(
+        "CACHE_DIRECTORY",
+        "CREDENTIALS_DIRECTORY",
+        "HOME",
+        "INVOCATION_ID",
+        "JOURNAL_STREAM",
+        "LANG",
+        "LC_CTYPE",
+        "LOGNAME",
+    ),
+    *(
+        "MEMORY_PRESSURE_WATCH",
+        "MEMORY_PRESSURE_WRITE",
+        "PATH",
+        "SHELL",
+        "STATE_DIRECTORY",
+        "SYSTEMD_EXEC_PID",
+        "TMPDIR",
+        "USER",
+        "VIRTUAL_ENV",
+    ),
 }
 
 
@@ -190,13 +253,20 @@ def test_a_secret_is_the_apps_alone_and_none_is_in_its_environment(machine: Mach
     assert (told["key"], told["user"]) == ("open sesame", "spyglass-secretive")
     assert set(told["environment"]) - ENVIRONMENT == set()
     for user in ("nobody", "www-data"):
-        assert machine.run("cat", "/run/credentials/spyglass@secretive.service/key", user=user, check=False).returncode != 0
+        assert (
+            machine.run(
+                "cat", "/run/credentials/spyglass@secretive.service/key", user=user, check=False
+            ).returncode
+            != 0
+        )
     for process in machine.processes("spyglass@secretive"):
         assert "open sesame" not in machine.run("cat", f"/proc/{process.pid}/environ").stdout
     machine.run("spyglass", "remove", instance.name)
 
 
-def test_a_secret_that_is_missing_keeps_visitors_waiting_until_it_is_there(machine: Machine) -> None:
+def test_a_secret_that_is_missing_keeps_visitors_waiting_until_it_is_there(
+    machine: Machine,
+) -> None:
     instance = secretive(machine, "missing")
     machine.write("/etc/spyglass/missing.key", "found", 0o600)
     machine.run("spyglass", "apply", "missing")
@@ -212,7 +282,9 @@ def test_a_secret_that_is_missing_keeps_visitors_waiting_until_it_is_there(machi
         assert machine.state(instance.socket)["ActiveState"] == "active"
         assert any("CREDENTIALS" in line for line in instance.said("err"))
         said = machine.run("spyglass", "check", "missing", check=False)
-        assert (said.returncode, "/etc/spyglass/missing.key" in said.stderr) == (78, True), said.stderr
+        assert (said.returncode, "/etc/spyglass/missing.key" in said.stderr) == (78, True), (
+            said.stderr
+        )
         machine.write("/etc/spyglass/missing.key", "found", 0o600)
         assert json.loads(visitor.answer().text)["key"] == "found"
     machine.run("spyglass", "remove", instance.name)
@@ -231,8 +303,12 @@ def write(name):
 """
 
 
-def test_what_a_request_is_refused_is_explained_once_though_flask_has_caught_it(machine: Machine) -> None:
-    instance = Instance(machine, "caught", CAUGHT, settings={"venv": "/srv/venv", "idle_timeout": 60, "workers": 1}).start()
+def test_what_a_request_is_refused_is_explained_once_though_flask_has_caught_it(
+    machine: Machine,
+) -> None:
+    instance = Instance(
+        machine, "caught", CAUGHT, settings={"venv": "/srv/venv", "idle_timeout": 60, "workers": 1}
+    ).start()
     for name in ("a", "b", "c"):
         assert visit(instance.unix, f"/{name}").status == 500
 
@@ -240,7 +316,9 @@ def test_what_a_request_is_refused_is_explained_once_though_flask_has_caught_it(
         return sum("Read-only file system" in line for line in instance.said("debug")) >= 3
 
     machine.wait_until(logged, what="it has been logged")
-    [hint] = [line for line in instance.said("err") if "(the disk is read-only in the sandbox" in line]
+    [hint] = [
+        line for line in instance.said("err") if "(the disk is read-only in the sandbox" in line
+    ]
     assert 'writable = ["/srv/apps/caught"] opens that directory' in hint
     machine.run("spyglass", "remove", instance.name)
 
@@ -261,7 +339,9 @@ def app(environ, start_response):
 
 
 def test_an_environment_of_its_own_is_what_its_python_shows(machine: Machine) -> None:
-    instance = Instance(machine, "inside", LOOK + OWN, settings={"venv": "/srv/venv", "idle_timeout": 60}).start()
+    instance = Instance(
+        machine, "inside", LOOK + OWN, settings={"venv": "/srv/venv", "idle_timeout": 60}
+    ).start()
     seen, path, child, where = json.loads(visit(instance.unix).text)
     shown = machine.run("/srv/venv/bin/python3", "-c", f"{LOOK}\nprint(json.dumps(look()))").stdout
     assert seen == json.loads(shown)
@@ -290,26 +370,39 @@ def test_what_an_app_leaves_in_its_home_does_not_run_in_the_next_master(machine:
     for _ in range(2):
         assert visit(instance.unix).text.startswith("/var/lib/spyglass/planted/.local/lib/python3")
         machine.wait_until(instance.asleep, what="it sleeps")
-    left = machine.run("find", "/var/lib/private/spyglass/planted/", "-name", "planted.pth", "-o", "-name", "ran").stdout.split()
+    left = machine.run(
+        "find", "/var/lib/private/spyglass/planted/", "-name", "planted.pth", "-o", "-name", "ran"
+    ).stdout.split()
     assert [path.rpartition("/")[2] for path in left] == ["planted.pth"]
     machine.systemctl("stop", instance.socket)
 
 
 def test_code_is_compiled_once_and_again_where_that_is_damaged(machine: Machine) -> None:
-    """The app and its environment elsewhere are read-only. The files of the cache say whether they were written again."""
+    """The app and its environment elsewhere are read-only. The files of the cache say
+    whether they were written again.
+    """
     instance = secretive(machine, "cached")
     machine.write("/etc/spyglass/cached.key", "x", 0o600)
-    # What pip has compiled when it installed the environment, and Debian its Python, is read where it is.
+    # What pip has compiled when it installed the environment, and Debian its Python, is
+    # read where it is.
     assert machine.run("spyglass", "check", "cached").returncode == 0
     checked = byte_code(machine)
     assert [path for path in checked if "/pycache/srv/apps/cached/app." in path]
-    assert [path for path in checked if "/pycache/srv/venv/" in path or "/pycache/usr/" in path] == []
-    machine.run("find", "/srv/venv/", "-name", "__pycache__", "-prune", "-exec", "rm", "-r", "{}", "+")
-    # The administrator's check is the first to compile, and in the cache of the service.
+    assert [
+        path for path in checked if "/pycache/srv/venv/" in path or "/pycache/usr/" in path
+    ] == []
+    machine.run(
+        "find", "/srv/venv/", "-name", "__pycache__", "-prune", "-exec", "rm", "-r", "{}", "+"
+    )
+    # The administrator's check is the first to compile, and in the cache of the
+    # service.
     assert machine.run("spyglass", "check", "cached").returncode == 0
     checked = byte_code(machine)
     assert [path for path in checked if "/pycache/srv/apps/cached/app." in path]
-    assert len([path for path in checked if "/pycache/srv/venv/lib/" in path and "/flask/" in path]) > 10
+    assert (
+        len([path for path in checked if "/pycache/srv/venv/lib/" in path and "/flask/" in path])
+        > 10
+    )
     machine.run("spyglass", "apply", "cached")
     for _ in range(2):
         assert visit(instance.unix).status == 200
@@ -321,12 +414,17 @@ def test_code_is_compiled_once_and_again_where_that_is_damaged(machine: Machine)
     assert visit(instance.unix).status == 503
     assert any("byte code was damaged" in line for line in instance.said("err"))
     machine.wait_until(lambda: visit(instance.unix).status == 200, 30, "it is served")
-    # What Spyglass itself has imported meanwhile may differ, for it has told of a failure.
-    assert {path for path in byte_code(machine) if "/srv/" in path} == {path for path in written if "/srv/" in path}
+    # What Spyglass itself has imported meanwhile may differ, for it has told of a
+    # failure.
+    assert {path for path in byte_code(machine) if "/srv/" in path} == {
+        path for path in written if "/srv/" in path
+    }
     machine.run("spyglass", "remove", instance.name)
 
 
 def byte_code(machine: Machine) -> dict[str, str]:
     """Each file of the cache, and which file that is and when it was written."""
-    found = machine.run("find", "/var/cache/spyglass/cached/", "-name", "*.pyc", "-printf", "%p %i %T@\n").stdout
+    found = machine.run(
+        "find", "/var/cache/spyglass/cached/", "-name", "*.pyc", "-printf", "%p %i %T@\n"
+    ).stdout
     return dict(line.split(" ", 1) for line in found.splitlines())

@@ -1,7 +1,7 @@
 """What an app has stored, moved in and out by an administrator, on a real disk.
 
-systemd 257 maps the owners of a dynamic user's directories where the file system can do that, as ext4 can; an overlay on tmpfs, of which
-the machine is made otherwise, cannot.
+systemd 257 maps the owners of a dynamic user's directories where the file system can do
+that, as ext4 can; an overlay on tmpfs, of which the machine is made otherwise, cannot.
 """
 
 from __future__ import annotations
@@ -39,18 +39,35 @@ MOUNT = """
 
 @pytest.fixture(scope="module")
 def disk(machine: Machine, tmp_path_factory: pytest.TempPathFactory) -> Machine:
-    """The machine, with /var/lib and /var/cache on ext4. The kernel unmounts it, and lets go of the file, when the machine ends."""
+    """The machine, with /var/lib and /var/cache on ext4. The kernel unmounts it, and
+    lets go of the file, when the machine ends.
+    """
     image = tmp_path_factory.mktemp("disk") / "image"
     with image.open("wb") as stream:
         stream.truncate(200 << 20)
     subprocess.run(["mkfs.ext4", "-q", image], check=True)
-    loop = subprocess.run(["losetup", "--find", "--show", image], check=True, capture_output=True, text=True).stdout.strip()
+    loop = subprocess.run(
+        ["losetup", "--find", "--show", image], check=True, capture_output=True, text=True
+    ).stdout.strip()
     try:
         number = Path(loop).stat().st_rdev
-        enter = ["nsenter", "--mount", "--target", str(machine.leader), "sh", "-euc", MOUNT, "mount", str(os.major(number)), str(os.minor(number))]
+        enter = [
+            "nsenter",
+            "--mount",
+            "--target",
+            str(machine.leader),
+            "sh",
+            "-euc",
+            MOUNT,
+            "mount",
+            str(os.major(number)),
+            str(os.minor(number)),
+        ]
         subprocess.run(enter, check=True)
     finally:
-        subprocess.run(["losetup", "--detach", loop], check=True)  # with its last mount, from here on
+        subprocess.run(
+            ["losetup", "--detach", loop], check=True
+        )  # with its last mount, from here on
     assert machine.run("stat", "-f", "-c", "%T", "/var/lib").stdout == "ext2/ext3\n"
     return machine
 
@@ -80,10 +97,16 @@ def sleep(machine: Machine) -> None:
 
 
 def cure(machine: Machine, what: str) -> None:
-    """`apply` names the problem, `doctor` too, and the commands that they give solve it."""
+    """`apply` names the problem, `doctor` too, and the commands that they give solve
+    it.
+    """
     said = [line for line in spyglass(machine, "apply", "shop").stdout.splitlines() if what in line]
     assert len(said) == 1
-    [finding] = [each for each in json.loads(spyglass(machine, "doctor", "--json", "shop", status=1).stdout) if what in each["what"]]
+    [finding] = [
+        each
+        for each in json.loads(spyglass(machine, "doctor", "--json", "shop", status=1).stdout)
+        if what in each["what"]
+    ]
     assert finding["grave"]
     assert said[0].endswith(": " + "; ".join(finding["cure"]))
     for command in finding["cure"]:
@@ -104,7 +127,9 @@ def test_a_file_that_root_has_copied_in(shop: Machine, user: str, awake: bool) -
         wake(shop)
     else:
         sleep(shop)
-    shop.run("sh", "-c", f"echo data >{STATE}/db; mkdir {STATE}/sub; ln -s /etc/passwd {STATE}/sub/link")
+    shop.run(
+        "sh", "-c", f"echo data >{STATE}/db; mkdir {STATE}/sub; ln -s /etc/passwd {STATE}/sub/link"
+    )
     assert wake(shop).split()[0] == "db"
     cure(shop, "does not belong to the app's user")
     assert wake(shop) == "link"  # which leads to what is not the app's, and still is not
@@ -122,7 +147,10 @@ def test_what_was_there_before_the_first_wake_is_the_apps(disk: Machine) -> None
 
 def test_a_directory_restored_beside_the_one_that_is_there(shop: Machine) -> None:
     shop.run("sh", "-c", f"rm {STATE}; mkdir {STATE}; echo restored >{STATE}/db")
-    assert shop.run("curl", "--silent", "--max-time", "2", "localhost:8095", check=False).returncode != 0
+    assert (
+        shop.run("curl", "--silent", "--max-time", "2", "localhost:8095", check=False).returncode
+        != 0
+    )
     cure(shop, f"{STATE} is a directory, and so is {PRIVATE}")
     assert wake(shop) == "all"
     assert shop.read(f"{STATE}/db").startswith("restored\n")
@@ -130,8 +158,14 @@ def test_a_directory_restored_beside_the_one_that_is_there(shop: Machine) -> Non
 
 def test_a_backup_that_has_only_the_link(shop: Machine) -> None:
     shop.run("mv", PRIVATE, f"{PRIVATE}.old")
-    assert f"{STATE} is a link to {PRIVATE}, which does not exist" in spyglass(shop, "apply", "shop").stdout
-    assert f"{STATE} is a link to {PRIVATE}, which does not exist" in spyglass(shop, "doctor", "shop", status=1).stdout
+    assert (
+        f"{STATE} is a link to {PRIVATE}, which does not exist"
+        in spyglass(shop, "apply", "shop").stdout
+    )
+    assert (
+        f"{STATE} is a link to {PRIVATE}, which does not exist"
+        in spyglass(shop, "doctor", "shop", status=1).stdout
+    )
     shop.run("mv", f"{PRIVATE}.old", PRIVATE)
     assert spyglass(shop, "apply", "shop").stdout == "nothing to do\n"
 
@@ -143,7 +177,9 @@ def test_a_restored_directory_of_any_owner_becomes_the_apps(shop: Machine) -> No
 
 
 def test_from_a_dynamic_user_to_a_named_one_and_back(shop: Machine) -> None:
-    """Everything is the app's at each step, and with a name it is its user's for other programs as well."""
+    """Everything is the app's at each step, and with a name it is its user's for other
+    programs as well.
+    """
     for _ in range(2):
         furnish(shop, "shop", WRITES, 'listen = 8095\nuser = "shop"\n')
         said = spyglass(shop, "apply", "shop").stdout
@@ -152,7 +188,9 @@ def test_from_a_dynamic_user_to_a_named_one_and_back(shop: Machine) -> None:
         if shop.run("stat", "-c", "%U", STATE).stdout == "nobody\n":  # systemd 257
             assert shop.run("cat", f"{STATE}/own", user="shop", check=False).returncode != 0
             said = spyglass(shop, "apply", "shop").stdout
-            assert said.endswith(f"{STATE} belongs to nobody on the disk, not to shop: systemctl stop spyglass@shop.service; chown -R shop: {STATE}\n")
+            assert said.endswith(
+                f"{STATE} belongs to nobody on the disk, not to shop: systemctl stop spyglass@shop.service; chown -R shop: {STATE}\n"
+            )
             shop.run("sh", "-euc", said.rpartition("not to shop: ")[2])
         assert spyglass(shop, "apply", "shop").stdout == "nothing to do\n"
         assert wake(shop) == "all"

@@ -1,4 +1,6 @@
-"""What `doctor` says of an app that fails is serious, and true: what clients see, and what has them served again."""
+"""What `doctor` says of an app that fails is serious, and true: what clients see, and
+what has them served again.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,9 @@ from machine import Machine
 from process.visitor import visit
 from test_apply import furnish, spyglass
 
-HELLO = "def app(environ, start_response):\n    start_response('200 OK', [])\n    return [b'hello']\n"
+HELLO = (
+    "def app(environ, start_response):\n    start_response('200 OK', [])\n    return [b'hello']\n"
+)
 QUICK = "idle_timeout = 0.5\nkeepalive_timeout = 0.1\n"
 # What keeps systemd from starting the service, and what it says.
 WAYS = {
@@ -25,16 +29,29 @@ WAYS = {
 
 def trouble(machine: Machine, name: str) -> list[dict[str, Any]]:
     """What is serious."""
-    findings: list[dict[str, Any]] = json.loads(machine.run("spyglass", "doctor", "--json", name, check=False).stdout)
+    findings: list[dict[str, Any]] = json.loads(
+        machine.run("spyglass", "doctor", "--json", name, check=False).stdout
+    )
     return [finding for finding in findings if finding["where"] == name and finding["grave"]]
 
 
 def client(machine: Machine, name: str) -> subprocess.Popen[str]:
-    return machine.popen("curl", "--silent", "--max-time", "30", "--unix-socket", f"/run/spyglass/{name}.sock", "http://x/", stdout=subprocess.PIPE)
+    return machine.popen(
+        "curl",
+        "--silent",
+        "--max-time",
+        "30",
+        "--unix-socket",
+        f"/run/spyglass/{name}.sock",
+        "http://x/",
+        stdout=subprocess.PIPE,
+    )
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_service_that_cannot_be_started_is_tried_again_while_clients_wait(machine: Machine, way: str) -> None:
+def test_a_service_that_cannot_be_started_is_tried_again_while_clients_wait(
+    machine: Machine, way: str
+) -> None:
     name, (drop_in, ending) = f"cannot-{way}", WAYS[way]
     furnish(machine, name, HELLO, "")
     spyglass(machine, "apply", name)
@@ -42,10 +59,21 @@ def test_a_service_that_cannot_be_started_is_tried_again_while_clients_wait(mach
     machine.write(path, drop_in)
     machine.systemctl("daemon-reload")
     waiting = client(machine, name)
-    machine.wait_until(lambda: int(machine.state(f"spyglass@{name}.service")["NRestarts"]) > 1, 20, "it is tried again")
+    machine.wait_until(
+        lambda: int(machine.state(f"spyglass@{name}.service")["NRestarts"]) > 1,
+        20,
+        "it is tried again",
+    )
 
     def told() -> dict[str, Any] | None:
-        return next((finding for finding in trouble(machine, name) if finding["what"].endswith((f"ended: {ending}", "times"))), None)
+        return next(
+            (
+                finding
+                for finding in trouble(machine, name)
+                if finding["what"].endswith((f"ended: {ending}", "times"))
+            ),
+            None,
+        )
 
     finding = machine.wait_until(told, 20, "the doctor has seen it")
     assert finding is not None
@@ -66,29 +94,50 @@ def test_an_app_that_cannot_be_loaded_answers_503_until_it_is_fixed(machine: Mac
         assert visit(socket).status == 503
         [finding] = trouble(machine, "unfit")
         if machine.state("spyglass@unfit.service")["ActiveState"] == "active":
-            assert finding["what"] == "spyglass@unfit.service is failing: ModuleNotFoundError: No module named 'blgo'"
+            assert (
+                finding["what"]
+                == "spyglass@unfit.service is failing: ModuleNotFoundError: No module named 'blgo'"
+            )
             assert finding["why"].startswith("clients get a 503; ")
-        machine.wait_until(lambda: machine.state("spyglass@unfit.service")["ActiveState"] == "failed", 20, "it has given up")
+        machine.wait_until(
+            lambda: machine.state("spyglass@unfit.service")["ActiveState"] == "failed",
+            20,
+            "it has given up",
+        )
         [finding] = trouble(machine, "unfit")
         assert finding["what"] == "spyglass@unfit.service: it could not be loaded"
-        assert finding["why"] == "clients get a 503 until it is fixed; it is tried again when the next one comes"
+        assert (
+            finding["why"]
+            == "clients get a 503 until it is fixed; it is tried again when the next one comes"
+        )
     furnish(machine, "unfit", HELLO, QUICK)
     assert visit(socket).text == "hello"
     assert trouble(machine, "unfit") == []
     spyglass(machine, "remove", "--purge", "unfit")
 
 
-def test_a_service_that_has_failed_without_a_restart_is_started_by_the_next_client(machine: Machine) -> None:
+def test_a_service_that_has_failed_without_a_restart_is_started_by_the_next_client(
+    machine: Machine,
+) -> None:
     furnish(machine, "killed", HELLO, "")
-    machine.write("/etc/systemd/system/spyglass@killed.service.d/own.conf", "[Service]\nRestart=no\n")
+    machine.write(
+        "/etc/systemd/system/spyglass@killed.service.d/own.conf", "[Service]\nRestart=no\n"
+    )
     spyglass(machine, "apply", "killed")
     socket = machine.path("/run/spyglass/killed.sock")
     assert visit(socket).text == "hello"
     machine.systemctl("kill", "--signal=KILL", "spyglass@killed.service")
-    machine.wait_until(lambda: machine.state("spyglass@killed.service")["ActiveState"] == "failed", 20, "it has failed")
+    machine.wait_until(
+        lambda: machine.state("spyglass@killed.service")["ActiveState"] == "failed",
+        20,
+        "it has failed",
+    )
     [finding] = trouble(machine, "killed")
     assert finding["what"] == "spyglass@killed.service ended: killed by SIGKILL"
-    assert finding["why"] == "systemd starts it again when the next client comes, which waits until it stays"
+    assert (
+        finding["why"]
+        == "systemd starts it again when the next client comes, which waits until it stays"
+    )
     assert visit(socket).text == "hello"
     assert trouble(machine, "killed") == []
     machine.run("rm", "-r", "/etc/systemd/system/spyglass@killed.service.d")
@@ -111,6 +160,8 @@ def test_units_whose_settings_have_gone_answer_503(machine: Machine) -> None:
     furnish(machine, "gone", HELLO, QUICK)
     spyglass(machine, "apply", "gone")
     machine.run("rm", "/etc/spyglass/gone.toml")
-    assert [finding["why"].partition(",")[0] for finding in trouble(machine, "gone")] == ["its clients get a 503 at the next wake"]
+    assert [finding["why"].partition(",")[0] for finding in trouble(machine, "gone")] == [
+        "its clients get a 503 at the next wake"
+    ]
     assert visit(machine.path("/run/spyglass/gone.sock")).status == 503
     spyglass(machine, "remove", "--purge", "gone")

@@ -1,4 +1,6 @@
-"""An upgrade under load: nobody who comes is lost, nobody who sleeps is woken, and whoever is awake soon runs the new program."""
+"""An upgrade under load: nobody who comes is lost, nobody who sleeps is woken, and
+whoever is awake soon runs the new program.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ from process.hammer import milliseconds
 from process.visitor import Answer, Crowd, visit
 from versions import deb, install, newer, status, stranger, version
 
-SOURCE = TELL.replace('("X-Answered"', '("X-Version", __import__("spyglass").__version__), ("X-Answered"')
+SOURCE = TELL.replace(
+    '("X-Answered"', '("X-Version", __import__("spyglass").__version__), ("X-Answered"'
+)
 STEADY = {"workers": 2, "idle_timeout": 60}
 RESTLESS = {"workers": 1, "idle_timeout": 0.1, "keepalive_timeout": 0.05}
 
@@ -42,13 +46,19 @@ def asleep(machine: Machine, name: str) -> Instance:
 
 
 def never_woken(instance: Instance) -> bool:
-    return instance.asleep() and instance.state()["InvocationID"] == "" and instance.state()["NRestarts"] == "0"
+    return (
+        instance.asleep()
+        and instance.state()["InvocationID"] == ""
+        and instance.state()["NRestarts"] == "0"
+    )
 
 
 def test_under_load(installed_machine: Machine, edges: list[str]) -> None:
-    """Up, the same again, and down again; beside those who keep an app awake, somebody wakes another again and again.
+    """Up, the same again, and down again; beside those who keep an app awake, somebody
+    wakes another again and again.
 
-    A Master that comes upon a part of another version ends before its time, as from a mistake of ours; nobody may notice that either.
+    A Master that comes upon a part of another version ends before its time, as from a
+    mistake of ours; nobody may notice that either.
     """
     machine = installed_machine
     steady = Instance(machine, "steady", SOURCE, port=8100, settings=STEADY).start()
@@ -64,7 +74,11 @@ def test_under_load(installed_machine: Machine, edges: list[str]) -> None:
             before = steady.state()["InvocationID"]
             install(machine, number)
             assert status(machine) == f"installed {number}"
-            machine.wait_until(lambda before=before: life(visit(steady.unix)) != before, 30, "it has been restarted")
+            machine.wait_until(
+                lambda before=before: life(visit(steady.unix)) != before,
+                30,
+                "it has been restarted",
+            )
             load.flows()
             assert runs(visit(steady.unix)) == runs(visit(restless.unix)) == expected(number)
     answers = load.answers + waker.answers
@@ -85,7 +99,9 @@ POLICY = "/usr/sbin/policy-rc.d"
 
 @pytest.fixture
 def awake(installed_machine: Machine) -> Iterator[Instance]:
-    """An app that somebody has just visited, of the version that was installed first."""
+    """An app that somebody has just visited, of the version that was installed
+    first.
+    """
     machine = installed_machine
     if status(machine) != f"installed {version(machine)}":
         install(machine, version(machine))
@@ -102,11 +118,17 @@ def configured(awake: Instance) -> None:
     machine = awake.machine
     machine.run("dpkg", "--configure", "--pending")
     assert status(machine) == f"installed {newer(machine)}"
-    machine.wait_until(lambda: runs(visit(awake.unix)) == expected(newer(machine)), 30, "it runs what was configured")
+    machine.wait_until(
+        lambda: runs(visit(awake.unix)) == expected(newer(machine)),
+        30,
+        "it runs what was configured",
+    )
 
 
 def test_interrupted_between_files_and_scripts(awake: Instance) -> None:
-    """dpkg may be busy with a thousand other packages there, or have been killed: who comes meanwhile is served."""
+    """dpkg may be busy with a thousand other packages there, or have been killed: who
+    comes meanwhile is served.
+    """
     machine = awake.machine
     before = life(visit(awake.unix))
     sleeper = asleep(machine, "unpacked")
@@ -124,7 +146,16 @@ def test_killed_amid_the_scripts(awake: Instance) -> None:
     path = deb(machine, newer(machine))
     # All who belong to it, at the moment when its last script asks the policy.
     machine.write(POLICY, "#!/bin/sh\nexec /usr/bin/kill -KILL -- -$(cat /run/dpkg.pid)\n", 0o755)
-    machine.run("setsid", "--wait", "sh", "-c", 'echo $$ >/run/dpkg.pid; exec dpkg --install "$1"', "install", path, check=False)
+    machine.run(
+        "setsid",
+        "--wait",
+        "sh",
+        "-c",
+        'echo $$ >/run/dpkg.pid; exec dpkg --install "$1"',
+        "install",
+        path,
+        check=False,
+    )
     assert status(machine) == f"half-configured {newer(machine)}"
     assert life(visit(awake.unix)) == before
     machine.run("rm", POLICY)
@@ -152,7 +183,11 @@ def test_scripts_may_be_run_again(awake: Instance) -> None:
     listening = awake.unbroken()
     for call in calls:
         script, *arguments = call.split()
-        environment = {"DPKG_MAINTSCRIPT_PACKAGE": "spyglass", "DPKG_MAINTSCRIPT_NAME": script, "DPKG_ROOT": ""}
+        environment = {
+            "DPKG_MAINTSCRIPT_PACKAGE": "spyglass",
+            "DPKG_MAINTSCRIPT_NAME": script,
+            "DPKG_ROOT": "",
+        }
         machine.run(f"/var/lib/dpkg/info/spyglass.{script}", *arguments, env=environment)
     assert visit(awake.unix).status == 200
     assert awake.unbroken() == listening

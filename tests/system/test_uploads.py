@@ -1,4 +1,5 @@
-"""Where an upload lies: on disk, and nowhere that is memory, whatever the release makes of /tmp.
+"""Where an upload lies: on disk, and nowhere that is memory, whatever the release makes
+of /tmp.
 
 Nothing here is as large as that memory: what counts is the file system under each file.
 """
@@ -12,7 +13,8 @@ from instance import Instance
 from machine import Machine
 from process.visitor import Visitor
 
-# A stream of the app's, and Django's and Flask's likewise, is made by tempfile; the body itself is wsgi.input.
+# A stream of the app's, and Django's and Flask's likewise, is made by tempfile; the
+# body itself is wsgi.input.
 SOURCE = """\
 import json, os, subprocess, tempfile
 
@@ -38,7 +40,10 @@ def test_an_upload_lies_on_disk(machine: Machine, user: str) -> None:
     instance = Instance(machine, f"uploads-{user}", SOURCE, settings=USERS[user]).write()
     machine.run("spyglass", "apply", instance.name)
     with Visitor(instance.unix) as visitor:
-        visitor.sock.sendall(f"POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: {SIZE}\r\n\r\n".encode() + bytes(SIZE))
+        visitor.sock.sendall(
+            f"POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: {SIZE}\r\n\r\n".encode()
+            + bytes(SIZE)
+        )
         answer = visitor.answer("POST")
     assert answer.status == 200, instance.said("info")
     told = json.loads(answer.text)
@@ -54,7 +59,9 @@ def test_an_upload_lies_on_disk(machine: Machine, user: str) -> None:
 
 
 def test_the_check_sees_the_same_places(machine: Machine) -> None:
-    """It runs in the same sandbox, while the app is awake, and takes nothing of it away."""
+    """It runs in the same sandbox, while the app is awake, and takes nothing of it
+    away.
+    """
     source = "import os, tempfile\nprint('tempfile', tempfile.gettempdir())\n" + SOURCE
     instance = Instance(machine, "uploads-check", source).write()
     done = machine.run("spyglass", "check", instance.name)

@@ -1,4 +1,6 @@
-"""An app with a user of its own, beside other programs: what it writes a web server can read, what theirs is it leaves alone."""
+"""An app with a user of its own, beside other programs: what it writes a web server can
+read, what theirs is it leaves alone.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,8 @@ from test_apply import curl, furnish, spyglass
 from typed import Page, do
 
 DJANGO, NGINX = Page("docs/guides/django.md"), Page("docs/guides/nginx.md")
-# Writes an upload below the directory in $MEDIA, as a framework does, and into its state.
+# Writes an upload below the directory in $MEDIA, as a framework does, and into its
+# state.
 UPLOADS = """\
 import os, pathlib, sys
 
@@ -35,23 +38,49 @@ def serve_by_nginx(machine: Machine, location: str) -> None:
 
 
 @pytest.mark.parametrize("guide", ["django", "nginx"])
-def test_the_web_server_reads_what_the_app_writes_as_the_guides_say(machine: Machine, guide: str) -> None:
+def test_the_web_server_reads_what_the_app_writes_as_the_guides_say(
+    machine: Machine, guide: str
+) -> None:
     place = {"django": "media", "nginx": "files"}[guide]
     furnish(machine, "blog", UPLOADS, f'environment = {{ MEDIA = "/srv/blog/{place}" }}\n')
     if guide == "django":
-        do(machine, "".join(script for script in DJANGO.scripts("Static files and media") if "location" not in script))
+        do(
+            machine,
+            "".join(
+                script
+                for script in DJANGO.scripts("Static files and media")
+                if "location" not in script
+            ),
+        )
         serve_by_nginx(machine, DJANGO.found("location /media/ {"))
     else:
-        do(machine, "id blog 2>/dev/null || adduser --quiet --system --group blog; install -d -o blog -g www-data -m 2750 /srv/blog/files")
-        machine.write("/etc/spyglass/blog.toml", machine.read("/etc/spyglass/blog.toml") + NGINX.found('umask = "0027"'))
-        serve_by_nginx(machine, NGINX.found("internal;").replace("internal;", "").replace("/protected/", "/files/"))
+        do(
+            machine,
+            "id blog 2>/dev/null || adduser --quiet --system --group blog; install -d -o blog -g www-data -m 2750 /srv/blog/files",
+        )
+        machine.write(
+            "/etc/spyglass/blog.toml",
+            machine.read("/etc/spyglass/blog.toml") + NGINX.found('umask = "0027"'),
+        )
+        serve_by_nginx(
+            machine,
+            NGINX.found("internal;").replace("internal;", "").replace("/protected/", "/files/"),
+        )
     spyglass(machine, "apply", "blog")
     uid, gid = curl(machine, "localhost:8088/").split()
-    assert (uid, gid) == (machine.run("id", "-u", "blog").stdout.strip(), machine.run("id", "-g", "blog").stdout.strip())
+    assert (uid, gid) == (
+        machine.run("id", "-u", "blog").stdout.strip(),
+        machine.run("id", "-g", "blog").stdout.strip(),
+    )
     assert curl(machine, f"localhost:8088/{place}/2026/11/cat.txt") == "a cat\n"
     # And nothing else, nor anybody else.
     assert not readable(machine, "/var/lib/spyglass/blog/cat.txt")
-    assert machine.run("cat", f"/srv/blog/{place}/2026/11/cat.txt", user="nobody", check=False).returncode != 0
+    assert (
+        machine.run(
+            "cat", f"/srv/blog/{place}/2026/11/cat.txt", user="nobody", check=False
+        ).returncode
+        != 0
+    )
     spyglass(machine, "remove", "--purge", "blog")
     machine.run("rm", "-r", "/srv/blog")
 
@@ -65,13 +94,27 @@ def test_the_web_server_reads_what_the_app_writes_as_the_guides_say(machine: Mac
         ('group = "www-data"\n', "mine:www-data", "600", False),
     ],
 )
-def test_umask_and_group(machine: Machine, settings: str, owner: str, mode: str, others: bool) -> None:
-    machine.run("sh", "-c", "id mine 2>/dev/null || adduser --quiet --system --group mine; install -d -o mine -m 755 /srv/mine/media")
-    furnish(machine, "mine", UPLOADS, f'listen = 8089\nuser = "mine"\nwritable = "media"\n{settings}[environment]\nMEDIA = "/srv/mine/media"\n')
+def test_umask_and_group(
+    machine: Machine, settings: str, owner: str, mode: str, others: bool
+) -> None:
+    machine.run(
+        "sh",
+        "-c",
+        "id mine 2>/dev/null || adduser --quiet --system --group mine; install -d -o mine -m 755 /srv/mine/media",
+    )
+    furnish(
+        machine,
+        "mine",
+        UPLOADS,
+        f'listen = 8089\nuser = "mine"\nwritable = "media"\n{settings}[environment]\nMEDIA = "/srv/mine/media"\n',
+    )
     assert spyglass(machine, "check", "mine").stderr == ""
     spyglass(machine, "apply", "mine")
     curl(machine, "localhost:8089")
-    assert machine.run("stat", "-c", "%U:%G %a", "/srv/mine/media/2026/11/cat.txt").stdout == f"{owner} {mode}\n"
+    assert (
+        machine.run("stat", "-c", "%U:%G %a", "/srv/mine/media/2026/11/cat.txt").stdout
+        == f"{owner} {mode}\n"
+    )
     assert readable(machine, "/srv/mine/media/2026/11/cat.txt") is others
     if settings:
         assert machine.run("stat", "-c", "%a", "/var/cache/spyglass/mine").stdout == "700\n"
@@ -81,20 +124,35 @@ def test_umask_and_group(machine: Machine, settings: str, owner: str, mode: str,
 
 def test_a_dynamic_user_may_have_a_group(machine: Machine) -> None:
     machine.run("install", "-d", "-g", "www-data", "-m", "2770", "/srv/shared/media")
-    furnish(machine, "shared", UPLOADS, 'listen = 8090\ngroup = "www-data"\numask = "0027"\nwritable = "media"\n[environment]\nMEDIA = "/srv/shared/media"\n')
+    furnish(
+        machine,
+        "shared",
+        UPLOADS,
+        'listen = 8090\ngroup = "www-data"\numask = "0027"\nwritable = "media"\n[environment]\nMEDIA = "/srv/shared/media"\n',
+    )
     spyglass(machine, "apply", "shared")
-    assert curl(machine, "localhost:8090").split()[1] == machine.run("id", "-g", "www-data").stdout.strip()
+    assert (
+        curl(machine, "localhost:8090").split()[1]
+        == machine.run("id", "-g", "www-data").stdout.strip()
+    )
     assert readable(machine, "/srv/shared/media/2026/11/cat.txt")
     spyglass(machine, "remove", "--purge", "shared")
 
 
 def test_shared_memory_of_other_programs_of_the_user_stays(machine: Machine) -> None:
-    """RemoveIPC= deletes all that belongs to the user when the app exits: /dev/shm, System V segments, message queues."""
+    """RemoveIPC= deletes all that belongs to the user when the app exits: /dev/shm,
+    System V segments, message queues.
+    """
     machine.run("sh", "-c", "id both 2>/dev/null || adduser --quiet --system --group both")
     machine.run("sh", "-c", "echo theirs >/dev/shm/theirs", user="both")
     machine.run("ipcmk", "--shmem", "4096", "--semaphore", "2", "--queue", user="both")
     listed = json.loads(machine.run("sh", "-c", "lsipc --json --shmems").stdout)
-    furnish(machine, "both", UPLOADS, 'listen = 8087\nuser = "both"\nenvironment = { MEDIA = "/var/lib/spyglass/both" }\n')
+    furnish(
+        machine,
+        "both",
+        UPLOADS,
+        'listen = 8087\nuser = "both"\nenvironment = { MEDIA = "/var/lib/spyglass/both" }\n',
+    )
     spyglass(machine, "apply", "both")
     curl(machine, "localhost:8087")
     machine.systemctl("stop", "spyglass@both.service")

@@ -1,7 +1,9 @@
-"""What a page of the documentation tells people to type, and to write into files, taken from there and done, but for what needs a network.
+"""What a page of the documentation tells people to type, and to write into files, taken
+from there and done, but for what needs a network.
 
-A block of code is indented by four. It is the text of a file when the line above it ends with the file's path (an absolute one, in backticks)
-and a colon, and is added to that file when that line says so; everything else is what people type, or are shown.
+A block of code is indented by four. It is the text of a file when the line above it
+ends with the file's path (an absolute one, in backticks) and a colon, and is added to
+that file when that line says so; everything else is what people type, or are shown.
 """
 
 from __future__ import annotations
@@ -13,7 +15,8 @@ from dataclasses import dataclass
 
 from machine import REPOSITORY, Machine
 
-# No network: the packages are there already, and so is a virtual environment with the frameworks.
+# No network: the packages are there already, and so is a virtual environment with the
+# frameworks.
 _INSTALLS = {
     r"apt install (python3-venv|\./\S+)\n": "",
     r"python3 -m venv venv && venv/bin/pip install \w+\n": "ln -s /srv/venv venv\n",
@@ -33,7 +36,9 @@ class Block:
         """What has the same effect when it is typed."""
         if not self.path:
             return _offline(self.text)
-        return f"cat {'>>' if self.adds else '>'}{self.path} <<'END OF FILE'\n{self.text}END OF FILE\n"
+        return (
+            f"cat {'>>' if self.adds else '>'}{self.path} <<'END OF FILE'\n{self.text}END OF FILE\n"
+        )
 
 
 class Page:
@@ -53,7 +58,9 @@ class Page:
         return [block.script for block in self.below(heading)]
 
     def script(self, *headings: str) -> str:
-        """All that is below these headings, one after the other, as if it were typed into one shell."""
+        """All that is below these headings, one after the other, as if it were typed
+        into one shell.
+        """
         return "".join(block.script for heading in headings for block in self.below(heading))
 
     def typed(self, heading: str) -> str:
@@ -79,7 +86,9 @@ def _blocks(whole: str) -> Iterator[Block]:
         if block:
             named = _FILE.match(above)
             text = textwrap.dedent("\n".join(block)).strip() + "\n"
-            yield Block(heading, text, named[1] if named else "", bool(re.search(r"\badd\b", above, re.I)))
+            yield Block(
+                heading, text, named[1] if named else "", bool(re.search(r"\badd\b", above, re.I))
+            )
             block = []
         if line.startswith("#"):
             heading = line.lstrip("#").strip()

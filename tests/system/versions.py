@@ -1,7 +1,8 @@
 """The package under other versions, and dpkg with them, on a machine.
 
-Of a `stranger` no module goes together with one of another version: a process that has begun as one version and imports a part of
-another fails at it, as it would if what the one expects of the other had changed.
+Of a `stranger` no module goes together with one of another version: a process that has
+begun as one version and imports a part of another fails at it, as it would if what the
+one expects of the other had changed.
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ def deb(machine: Machine, number: str) -> str:
         rm -r "$made"
     """
     not_alike = NOT_ALIKE.format(number) if number == stranger(machine) else ""
-    machine.run("sh", "-euc", script, "repack", deb(machine, version(machine)), number, path, not_alike)
+    machine.run(
+        "sh", "-euc", script, "repack", deb(machine, version(machine)), number, path, not_alike
+    )
     return path
 
 
@@ -56,4 +59,10 @@ def install(machine: Machine, number: str, *options: str) -> str:
 
 def status(machine: Machine) -> str:
     """dpkg's word for it and the version: "installed 0.1.0~deb13u1"."""
-    return machine.run("dpkg-query", "--show", "--showformat=${db:Status-Status} ${Version}", "spyglass", check=False).stdout
+    return machine.run(
+        "dpkg-query",
+        "--show",
+        "--showformat=${db:Status-Status} ${Version}",
+        "spyglass",
+        check=False,
+    ).stdout

@@ -1,4 +1,6 @@
-"""A generation whose zygote and workers are played by the test: what the Master tells them is read, what they report is made up."""
+"""A generation whose zygote and workers are played by the test: what the Master tells
+them is read, what they report is made up.
+"""
 
 import os
 
@@ -21,7 +23,13 @@ class Played:
         self.journal = Journal()
         self.shared = Shared([], 8)
         self.doors = Doors()
-        self.generation = Generation(Config({"max_requests": 100} | settings), self.shared, self.doors, self.journal, retry=False)
+        self.generation = Generation(
+            Config({"max_requests": 100} | settings),
+            self.shared,
+            self.doors,
+            self.journal,
+            retry=False,
+        )
         self.generation.pid = 1
         self.channel = self.generation._far_end
         self.channel.setblocking(False)
@@ -41,7 +49,9 @@ class Played:
         self.generation.maintain(now, order)
 
     def spawned(self):
-        """The slots of the workers that the zygote was told to fork since it was last asked."""
+        """The slots of the workers that the zygote was told to fork since it was last
+        asked.
+        """
         numbers = []
         while True:
             try:

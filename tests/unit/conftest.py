@@ -1,4 +1,6 @@
-"""Hypothesis as a test on a busy machine wants it (no clock decides, nothing is left in the tree); workers to turn by hand, and generations."""
+"""Hypothesis as a test on a busy machine wants it (no clock decides, nothing is left in
+the tree); workers to turn by hand, and generations.
+"""
 
 import os
 
@@ -45,7 +47,9 @@ def breed():
 def killed(monkeypatch):
     """What would have been sent: (pid, signal), in order."""
     sent = []
-    monkeypatch.setattr("spyglass.master.hung_processes.os.kill", lambda pid, number: sent.append((pid, number)))
+    monkeypatch.setattr(
+        "spyglass.master.hung_processes.os.kill", lambda pid, number: sent.append((pid, number))
+    )
     return sent
 
 
@@ -59,8 +63,12 @@ def clock(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def _root(tmp_path_factory):
-    """What is root's on a machine is the test's own here, and looked at below its directory only: /tmp is everybody's."""
-    with pytest.MonkeyPatch.context() as patch:  # of its own, so that a test that undoes its patches keeps these
+    """What is root's on a machine is the test's own here, and looked at below its
+    directory only: /tmp is everybody's.
+    """
+    with (
+        pytest.MonkeyPatch.context() as patch
+    ):  # of its own, so that a test that undoes its patches keeps these
         patch.setattr("spyglass.ops.path_ownership._ROOT", os.geteuid())
         patch.setattr("spyglass.ops.path_ownership._TOP", str(tmp_path_factory.getbasetemp()))
         patch.setattr("spyglass.ops.locks.DIRECTORY", str(tmp_path_factory.getbasetemp() / "locks"))

@@ -1,7 +1,10 @@
-"""A worker with all its threads, in this process: its loop runs in a thread of its own, and the test is its clients.
+"""A worker with all its threads, in this process: its loop runs in a thread of its own,
+and the test is its clients.
 
-For whatever may happen to a crew (leader_followers.py) when calls are short and long, bodies are pulled slowly and clients leave: the app notices when
-two threads are in one body, or another than the one that began it, and counts how often each is closed. Afterwards nobody may be left.
+For whatever may happen to a crew (leader_followers.py) when calls are short and long,
+bodies are pulled slowly and clients leave: the app notices when two threads are in one
+body, or another than the one that began it, and counts how often each is closed.
+Afterwards nobody may be left.
 """
 
 import gc
@@ -59,7 +62,9 @@ class Body:
 
 
 class Script:
-    """An app that does what the path says: /KIND/MILLISECONDS/TAG, so many for each call or piece. `answer()` is what that gives."""
+    """An app that does what the path says: /KIND/MILLISECONDS/TAG, so many for each
+    call or piece. `answer()` is what that gives.
+    """
 
     def __init__(self):
         self.bodies = []
@@ -94,12 +99,21 @@ class Script:
     @staticmethod
     def answer(kind, tag, body):
         tag = tag.encode()
-        whole = {"list": tag, "post": b"%d" % zlib.crc32(body), "file": tag * LARGE, "written": tag * 2, "large": tag * LARGE * 3, "parts": tag * 3}
+        whole = {
+            "list": tag,
+            "post": b"%d" % zlib.crc32(body),
+            "file": tag * LARGE,
+            "written": tag * 2,
+            "large": tag * LARGE * 3,
+            "parts": tag * 3,
+        }
         return whole.get(kind)
 
 
 class Crewed(Worker):
-    """A worker of so many `threads` at work; `leave()` ends it. `exits` is a list of what was given to os._exit()."""
+    """A worker of so many `threads` at work; `leave()` ends it. `exits` is a list of
+    what was given to os._exit().
+    """
 
     def __init__(self, path, threads, exits):
         self.app = Script()
@@ -120,7 +134,9 @@ class Crewed(Worker):
             answers.put(question())
 
     def ask(self, question):
-        """What `question()` gives in the leader. That there is an answer says that there is a leader."""
+        """What `question()` gives in the leader. That there is an answer says that
+        there is a leader.
+        """
         answers = SimpleQueue()
         self._questions.append((question, answers))
         os.eventfd_write(self._order, 1)
@@ -145,7 +161,8 @@ class Crewed(Worker):
     def begin(self):
         """What is there now may be there afterwards."""
         if not self._descriptors:
-            gc.collect()  # what an earlier test has left open goes now, and not while this one counts
+            # What an earlier test has left open goes now, and not while this one counts
+            gc.collect()
             self._until_nothing_is_left(but="descriptors")
             self._descriptors = descriptors()
 
@@ -156,8 +173,12 @@ class Crewed(Worker):
         self._until_nothing_is_left()
         assert self.app.wrong == []
         assert self.exits == []
-        assert len(self.threads()) == len(getattr(self.loop.crew, "_hands", "1")), "a thread is lost"
-        assert [line for line in self.journal.lines if "the app raised RuntimeError" not in line] == []
+        assert len(self.threads()) == len(getattr(self.loop.crew, "_hands", "1")), (
+            "a thread is lost"
+        )
+        assert [
+            line for line in self.journal.lines if "the app raised RuntimeError" not in line
+        ] == []
         self.journal.lines.clear()
         self.app.bodies.clear()
 
@@ -168,7 +189,9 @@ class Crewed(Worker):
             time.sleep(0.001)
 
     def leave(self, monkeypatch):
-        """Drain, and see all its threads off; the sentinel of a worker lives as long as its process, and is ended as nothing else can be."""
+        """Drain, and see all its threads off; the sentinel of a worker lives as long as
+        its process, and is ended as nothing else can be.
+        """
         crew = self.loop.crew
         self.ask(self.loop.drain)
         deadline = time.monotonic() + PATIENCE
@@ -198,9 +221,11 @@ class Over:
 
 
 class Guest:
-    """A client with `pieces` (list of bytes) to say, one a step. It reads `reading` bytes a step, from step `since` on.
+    """A client with `pieces` (list of bytes) to say, one a step. It reads `reading`
+    bytes a step, from step `since` on.
 
-    It leaves when it has heard `until` bytes; with None, when all is said (and the end of that with `half_close`), and heard.
+    It leaves when it has heard `until` bytes; with None, when all is said (and the end
+    of that with `half_close`), and heard.
     """
 
     def __init__(self, worker, pieces, *, tcp, reading, since, until, half_close):
@@ -208,7 +233,12 @@ class Guest:
         self.sock.setblocking(False)
         self.heard, self.over = b"", False
         self._pieces = deque(piece for piece in pieces if piece)
-        self._reading, self._since, self._until, self._half_close = reading, since, until, half_close
+        self._reading, self._since, self._until, self._half_close = (
+            reading,
+            since,
+            until,
+            half_close,
+        )
         self._steps = 0
 
     def step(self):
@@ -216,7 +246,9 @@ class Guest:
         self._say()
         if self._steps > self._since:
             self._hear()
-        if self._until is not None and (self.over or len(self.heard) >= self._until or self._steps > 60):
+        if self._until is not None and (
+            self.over or len(self.heard) >= self._until or self._steps > 60
+        ):
             self.over = True
             self.sock.close()
 
@@ -233,7 +265,9 @@ class Guest:
         except BlockingIOError:
             self._pieces.appendleft(piece)
         except OSError:
-            self._pieces.clear()  # it was told that nobody listens any more; what was said before is to be heard
+            # It was told that nobody listens any more; what was said before is to be
+            # heard
+            self._pieces.clear()
 
     def _hear(self):
         try:

@@ -1,4 +1,6 @@
-"""An exchange with a test in the place of its connection: asks for the next piece, or closes, when the test says so."""
+"""An exchange with a test in the place of its connection: asks for the next piece, or
+closes, when the test says so.
+"""
 
 import os
 from contextvars import copy_context
@@ -49,15 +51,25 @@ class Result:
 
 
 class Played:
-    """An exchange run to its end: `sent` is all that a client would have got, `pieces` as they came."""
+    """An exchange run to its end: `sent` is all that a client would have got, `pieces`
+    as they came.
+    """
 
     def __init__(self, app, method="GET", *, version=(1, 1), keep=True, willing=True, debug=False):
         self.request = Request(method, "/x", version, {})
         self.request.keep_alive = keep
         self.pieces, self.spans, self.journal, self.cut = [], [], Journal(), None
-        self.app, self.log, self.debug, self.date, self.willing = app, self.journal, debug, DATE, willing
+        self.app, self.log, self.debug, self.date, self.willing = (
+            app,
+            self.journal,
+            debug,
+            DATE,
+            willing,
+        )
         self.errors = 0
-        self.exchange = Exchange(self, self.request, EnvironMaker(base_environ()).make(self.request), self)
+        self.exchange = Exchange(
+            self, self.request, EnvironMaker(base_environ()).make(self.request), self
+        )
 
     # What a worker, and a connection, do for an exchange
 

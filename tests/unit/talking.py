@@ -1,7 +1,9 @@
-"""Whole conversations with a worker in this process, whatever is said in them, and what must be true when they are over.
+"""Whole conversations with a worker in this process, whatever is said in them, and what
+must be true when they are over.
 
-For the short run (test_fuzz.py) and the long one (tests/fuzz): bytes in, answers out, and nobody may be left behind: no connection,
-no descriptor, no deadline, no response of the app's that was never closed, no line in the journal.
+For the short run (test_fuzz.py) and the long one (tests/fuzz): bytes in, answers out,
+and nobody may be left behind: no connection, no descriptor, no deadline, no response of
+the app's that was never closed, no line in the journal.
 """
 
 import os
@@ -19,19 +21,28 @@ from spyglass.runtime.scoreboard import IGNORED, OPEN
 
 from .working import ONE, RESET, Worker
 
-# How a client leaves: it shuts down for writing and reads on, closes, resets, or says nothing more and stays.
+# How a client leaves: it shuts down for writing and reads on, closes, resets, or says
+# nothing more and stays.
 HALF_CLOSE, CLOSE, ABORT, SILENCE = ENDINGS = ("half-close", "close", "reset", "silence")
-# Everything happens in this process, so a connection that has not moved after so many turns never will.
+# Everything happens in this process, so a connection that has not moved after so many
+# turns never will.
 PATIENCE = 2000  # turns
-# Limits that any input can reach, and a worker behind a proxy, to whom not everybody counts.
+# Limits that any input can reach, and a worker behind a proxy, to whom not everybody
+# counts.
 TIGHT = {"max_head": 300, "max_fields": 8, "max_body": 200, "body_memory": 16}
-SETTINGS = {"usual": {}, "tight": TIGHT, "proxied": {"proxy_protocol": True, "body_memory": 16, "idle_ignore": ("/*/*",)}}
+SETTINGS = {
+    "usual": {},
+    "tight": TIGHT,
+    "proxied": {"proxy_protocol": True, "body_memory": 16, "idle_ignore": ("/*/*",)},
+}
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 LARGE = 300_000  # bytes; more than a socket holds
 
 
 class Mirror:
-    """An app that answers with all that it was asked, in the form that the path names; what it opens it counts, until it is closed."""
+    """An app that answers with all that it was asked, in the form that the path names;
+    what it opens it counts, until it is closed.
+    """
 
     def __init__(self):
         self.seen = []
@@ -40,7 +51,9 @@ class Mirror:
     def __call__(self, environ, start_response):
         body = environ["wsgi.input"].read()
         assert environ["wsgi.input"].read() == b""
-        asked = repr((sorted((key, value) for key, value in environ.items() if type(value) is str), body))
+        asked = repr(
+            (sorted((key, value) for key, value in environ.items() if type(value) is str), body)
+        )
         self.seen.append(asked)
         text = asked.encode()
         fields = [("X-Method", environ["REQUEST_METHOD"])]
@@ -116,7 +129,9 @@ class Talking(Worker):
         self.check()
 
     def talk(self, *conversations):
-        """What each of these clients, each a list of pieces, gets to read until its connection ends; they send in turns."""
+        """What each of these clients, each a list of pieces, gets to read until its
+        connection ends; they send in turns.
+        """
         self._begin()
         parties = [Party(self.client()) for _ in conversations]
         for pieces in zip_longest(*conversations, fillvalue=b""):
@@ -131,7 +146,9 @@ class Talking(Worker):
         return [party.heard for party in parties]
 
     def leave(self, pieces, ending):
-        """A client says this and leaves, in its way; nobody reads what it got but with HALF_CLOSE."""
+        """A client says this and leaves, in its way; nobody reads what it got but with
+        HALF_CLOSE.
+        """
         if ending == HALF_CLOSE:
             return self.talk(pieces)[0]
         self._begin()
@@ -153,7 +170,9 @@ class Talking(Worker):
             self._by_tcp = False
 
     def _outlast(self, party):
-        """All deadlines pass, one by one. A connection that has none would be there for ever."""
+        """All deadlines pass, one by one. A connection that has none would be there for
+        ever.
+        """
         for _ in range(5):
             self._until(lambda: party.hear() or self._waiting(), "neither read nor waited for")
             if not self.slot[OPEN]:
@@ -168,11 +187,16 @@ class Talking(Worker):
         connections = list(self.loop._connections.values())
         if before != self._state() or self.loop._queue:
             return False
-        assert all(each.deadline is not None and each.watched for each in connections), "a connection that nothing will end"
+        assert all(each.deadline is not None and each.watched for each in connections), (
+            "a connection that nothing will end"
+        )
         return True
 
     def _state(self):
-        return [(each.fd, each.condition, each.watched, len(each._out), len(each._reader.buffer)) for each in self.loop._connections.values()]
+        return [
+            (each.fd, each.condition, each.watched, len(each._out), len(each._reader.buffer))
+            for each in self.loop._connections.values()
+        ]
 
     def check(self):
         """Nobody and nothing is left, and the next client is served."""
@@ -211,7 +235,9 @@ class Talking(Worker):
 
 
 class Party:
-    """A client's side of one connection. `heard` (bytes) is what it has read, `over` (bool) that no more will come."""
+    """A client's side of one connection. `heard` (bytes) is what it has read, `over`
+    (bool) that no more will come.
+    """
 
     def __init__(self, sock):
         self.sock = sock
@@ -244,7 +270,9 @@ class Party:
 
 
 class Transcript(Client):
-    """What a client has heard, to be read by the strict rules of the wire tests' client."""
+    """What a client has heard, to be read by the strict rules of the wire tests'
+    client.
+    """
 
     def __init__(self, heard):
         self.received, self.ended, self.reset = heard, True, False
@@ -255,7 +283,9 @@ class Transcript(Client):
             head = self.received.partition(b"\r\n\r\n")[0]
             response = self.response(head=b"\r\nX-Method: HEAD" in head)
             # The server's own answer to a bad HEAD has no body either, and is the last.
-            if not response.complete and (response.body or not response.closing or response.get("x-method")):
+            if not response.complete and (
+                response.body or not response.closing or response.get("x-method")
+            ):
                 raise Unstrict("a response is cut")
             if response.closing and self.received:
                 raise Unstrict("an answer after the last one")
@@ -264,7 +294,9 @@ class Transcript(Client):
 
 
 def hostile(worker, data, places, ending):
-    """Say it whole and cut; the app must have been asked for the same, and all be as it was before."""
+    """Say it whole and cut; the app must have been asked for the same, and all be as it
+    was before.
+    """
     heard = worker.leave([data], HALF_CLOSE)
     asked = list(worker.app.seen)
     found = responses(heard)
@@ -279,16 +311,26 @@ def hostile(worker, data, places, ending):
 
 def wire_conversations(size):
     """What the wire cases say, up to so many bytes each."""
-    return sorted({b"".join(case.steps) for case in ALL if all(type(step) is bytes for step in case.steps) and 0 < case.size < size})
+    return sorted(
+        {
+            b"".join(case.steps)
+            for case in ALL
+            if all(type(step) is bytes for step in case.steps) and 0 < case.size < size
+        }
+    )
 
 
 def responses(heard):
-    """The final responses in these bytes; raises Unstrict where anything in them is not as RFC 9112 has it."""
+    """The final responses in these bytes; raises Unstrict where anything in them is not
+    as RFC 9112 has it.
+    """
     return [each for each in Transcript(heard).responses() if each.status >= 200]
 
 
 def timeless(heard):
-    """Less what may differ: the date, and the 100 that only a client gets whose body is still to come."""
+    """Less what may differ: the date, and the 100 that only a client gets whose body is
+    still to come.
+    """
     return re.sub(rb"\r\nDate: [^\r]*", b"", heard).replace(CONTINUE, b"")
 
 

@@ -1,4 +1,6 @@
-"""Where the access log goes, when that takes no more: asked for each kind of file, for each has its own way of not waiting."""
+"""Where the access log goes, when that takes no more: asked for each kind of file, for
+each has its own way of not waiting.
+"""
 
 import contextlib
 import os
@@ -35,7 +37,11 @@ def test_what_is_full_is_not_waited_for(stderr, monkeypatch, kind, reopened):
     reader, writer = kind()
     if not reopened:
         # A pipe that belongs to somebody else cannot be opened anew.
-        monkeypatch.setattr(access_log.os, "open", lambda *_: (_ for _ in ()).throw(PermissionError(13, "Permission denied")))
+        monkeypatch.setattr(
+            access_log.os,
+            "open",
+            lambda *_: (_ for _ in ()).throw(PermissionError(13, "Permission denied")),
+        )
     stderr(writer)
     fd, send = access_log._outlet()
     written = 0

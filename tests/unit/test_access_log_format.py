@@ -1,4 +1,6 @@
-"""A line of the access log: what stands in it, and that nothing a client says can get out of its place."""
+"""A line of the access log: what stands in it, and that nothing a client says can get
+out of its place.
+"""
 
 import json
 import re
@@ -18,7 +20,14 @@ def entry(target="/a?b=c", *, version=(1, 1), fields=None, **facts):
     request = None if target is None else Request("GET", target, version, fields or {})
     if request is not None:
         request.path, _, request.query = target.partition("?")
-    made = Entry(when=WHEN, pid=4711, listener="127.0.0.1:8001", client=facts.pop("client", "192.0.2.1"), request=request, line=facts.pop("line", ""))
+    made = Entry(
+        when=WHEN,
+        pid=4711,
+        listener="127.0.0.1:8001",
+        client=facts.pop("client", "192.0.2.1"),
+        request=request,
+        line=facts.pop("line", ""),
+    )
     made.status, made.sent, made.taken = "200", 5123, 0.012345
     for name, value in facts.items():
         setattr(made, name, value)
@@ -41,7 +50,12 @@ def zone(monkeypatch):
     time.tzset()
 
 
-BROWSER = {"HTTP_REFERER": "http://a/", "HTTP_USER_AGENT": "Mozilla/5.0 (X11)", "HTTP_HOST": "b.example", "CONTENT_TYPE": "text/plain"}
+BROWSER = {
+    "HTTP_REFERER": "http://a/",
+    "HTTP_USER_AGENT": "Mozilla/5.0 (X11)",
+    "HTTP_HOST": "b.example",
+    "CONTENT_TYPE": "text/plain",
+}
 
 
 @pytest.mark.parametrize(
@@ -61,8 +75,14 @@ def test_the_short_one(facts, line):
 
 def test_combined(zone):
     line = formatter("combined")(entry(fields=BROWSER))
-    assert line == '192.0.2.1 - - [24/Nov/2026:16:40:35 +0000] "GET /a?b=c HTTP/1.1" 200 5123 "http://a/" "Mozilla/5.0 (X11)"'
-    assert formatter("combined")(refused()) == '192.0.2.1 - - [24/Nov/2026:16:40:35 +0000] "-" 400 17 "-" "-"'
+    assert (
+        line
+        == '192.0.2.1 - - [24/Nov/2026:16:40:35 +0000] "GET /a?b=c HTTP/1.1" 200 5123 "http://a/" "Mozilla/5.0 (X11)"'
+    )
+    assert (
+        formatter("combined")(refused())
+        == '192.0.2.1 - - [24/Nov/2026:16:40:35 +0000] "-" 400 17 "-" "-"'
+    )
 
 
 @pytest.mark.parametrize(
@@ -82,24 +102,59 @@ def test_the_time_is_that_of_the_machine_s_zone(zone, name, text):
 def test_the_months_are_english_in_any_locale(zone):
     starts = [time.mktime((2026, month, 1, 12, 0, 0, 0, 0, 0)) for month in range(1, 13)]
     lines = [formatter("%t")(entry(when=when)) for when in starts]
-    assert [line[4:7] for line in lines] == ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
+    assert [line[4:7] for line in lines] == [
+        "Jan",
+        "Feb",
+        "Mar",
+        "Apr",
+        "May",
+        "Jun",
+        "Jul",
+        "Aug",
+        "Sep",
+        "Oct",
+        "Nov",
+        "Dec",
+    ]
 
 
 def test_json():
     line = formatter("json")(entry(fields=BROWSER))
     assert json.loads(line) == {
-        **dict(time="2026-11-24T16:40:35.678Z", client="192.0.2.1", method="GET", target="/a?b=c", protocol="HTTP/1.1", status=200),
-        **dict(bytes=5123, seconds=0.012345, cut=False, host="b.example", referer="http://a/", user_agent="Mozilla/5.0 (X11)"),
+        **dict(
+            time="2026-11-24T16:40:35.678Z",
+            client="192.0.2.1",
+            method="GET",
+            target="/a?b=c",
+            protocol="HTTP/1.1",
+            status=200,
+        ),
+        **dict(
+            bytes=5123,
+            seconds=0.012345,
+            cut=False,
+            host="b.example",
+            referer="http://a/",
+            user_agent="Mozilla/5.0 (X11)",
+        ),
         **dict(line=None, listener="127.0.0.1:8001", pid=4711),
     }
     told = json.loads(formatter("json")(refused("\x16\x03", client="")))
     assert told["line"] == "\x16\x03"
-    assert (told["client"], told["method"], told["target"], told["seconds"], told["host"]) == (None, None, None, None, None)
+    assert (told["client"], told["method"], told["target"], told["seconds"], told["host"]) == (
+        None,
+        None,
+        None,
+        None,
+        None,
+    )
 
 
 def test_json_has_the_text_that_the_bytes_were_meant_to_be():
     def agent(data):
-        return json.loads(formatter("json")(entry(fields={"HTTP_USER_AGENT": data.decode("latin-1")})))["user_agent"]
+        return json.loads(
+            formatter("json")(entry(fields={"HTTP_USER_AGENT": data.decode("latin-1")}))
+        )["user_agent"]
 
     assert agent("Füße €".encode()) == "Füße €"
     assert agent(b"F\xfc\xdfe") == "F\\xfc\\xdfe"
@@ -125,7 +180,17 @@ def test_each_directive_is_known_above_or_is_the_time():
 
 @pytest.mark.parametrize(
     ("directive", "text"),
-    [("%r", "-"), ("%m", "-"), ("%U", "-"), ("%q", ""), ("%H", "-"), ("%D", "-"), ("%T", "-"), ("%{Referer}i", "-"), ("%s", "400")],
+    [
+        ("%r", "-"),
+        ("%m", "-"),
+        ("%U", "-"),
+        ("%q", ""),
+        ("%H", "-"),
+        ("%D", "-"),
+        ("%T", "-"),
+        ("%{Referer}i", "-"),
+        ("%s", "400"),
+    ],
 )
 def test_of_what_was_not_understood_there_is_little_to_tell(directive, text):
     assert formatter(directive)(refused()) == text
@@ -148,7 +213,22 @@ COMBINED_LINE = re.compile(rf"(\S+) - - \[[^\]]+\] {QUOTED} (\d+) (\d+|-) {QUOTE
 wire = st.text(st.characters(max_codepoint=0xFF), max_size=200)
 nasty = st.one_of(
     wire,
-    st.sampled_from(['"', "\\", '\\"', "\n", "\r\n<0>forged: line", "\x1b[2J", "\x7f", "\x85", "\x9b31m", '" 200 0 "-" "-"\n10.0.0.1 - - [', "%h", "..."]),
+    st.sampled_from(
+        [
+            '"',
+            "\\",
+            '\\"',
+            "\n",
+            "\r\n<0>forged: line",
+            "\x1b[2J",
+            "\x7f",
+            "\x85",
+            "\x9b31m",
+            '" 200 0 "-" "-"\n10.0.0.1 - - [',
+            "%h",
+            "...",
+        ]
+    ),
 )
 long = st.builds(lambda text, times: text * times, nasty, st.integers(0, 3000))
 
@@ -165,11 +245,20 @@ def clean(line, most=LONGEST):
 
 @given(nasty.filter(bool), nasty, nasty)
 def test_combined_can_be_parsed_back(target, referer, agent):
-    line = formatter("combined")(entry(target, fields={"HTTP_REFERER": referer, "HTTP_USER_AGENT": agent}))
+    line = formatter("combined")(
+        entry(target, fields={"HTTP_REFERER": referer, "HTTP_USER_AGENT": agent})
+    )
     clean(line)
     match = COMBINED_LINE.fullmatch(line)
     assert match is not None
-    assert [unescaped(each) for each in match.groups()] == ["192.0.2.1", f"GET {target} HTTP/1.1", "200", "5123", referer, agent]
+    assert [unescaped(each) for each in match.groups()] == [
+        "192.0.2.1",
+        f"GET {target} HTTP/1.1",
+        "200",
+        "5123",
+        referer,
+        agent,
+    ]
 
 
 @given(nasty)
@@ -184,13 +273,24 @@ def test_json_can_be_parsed_back(target, agent):
     line = formatter("json")(entry(target, fields={"HTTP_USER_AGENT": agent}))
     clean(line)
     told = json.loads(line)
-    expected = [each.encode("latin-1").decode("utf-8", "backslashreplace") for each in (target, agent)]
+    expected = [
+        each.encode("latin-1").decode("utf-8", "backslashreplace") for each in (target, agent)
+    ]
     assert [told["target"], told["user_agent"]] == expected
 
 
-@given(long, long, long, st.sampled_from(["combined", "json", True, "%{Referer}i" * 40, "%r" + "é" * 400 + "%t" * 39, '"%r" ' * 3]))
+@given(
+    long,
+    long,
+    long,
+    st.sampled_from(
+        ["combined", "json", True, "%{Referer}i" * 40, "%r" + "é" * 400 + "%t" * 39, '"%r" ' * 3]
+    ),
+)
 def test_no_line_is_longer_than_can_be_written_in_one_piece(target, referer, agent, setting):
-    line = formatter(setting)(entry(target, fields={"HTTP_REFERER": referer, "HTTP_USER_AGENT": agent}))
+    line = formatter(setting)(
+        entry(target, fields={"HTTP_REFERER": referer, "HTTP_USER_AGENT": agent})
+    )
     clean(line.replace("é", "ee"))
     if setting == "combined":
         assert COMBINED_LINE.fullmatch(line)
@@ -210,7 +310,10 @@ def test_whatever_is_said_to_be_the_client(client):
     clean(formatter(True)(entry(client=client)))
 
 
-@given(st.text() | st.lists(st.sampled_from([*DIRECTIVES, "%", "{", "}", "i", "Referer", '"', " "])).map("".join))
+@given(
+    st.text()
+    | st.lists(st.sampled_from([*DIRECTIVES, "%", "{", "}", "i", "Referer", '"', " "])).map("".join)
+)
 def test_whatever_is_said_to_be_a_format_is_one_or_refused(text):
     try:
         line = formatter(text)
@@ -221,4 +324,6 @@ def test_whatever_is_said_to_be_a_format_is_one_or_refused(text):
 
 
 def test_combined_is_what_its_directives_say():
-    assert formatter(COMBINED)(entry(fields=BROWSER)) == formatter("combined")(entry(fields=BROWSER))
+    assert formatter(COMBINED)(entry(fields=BROWSER)) == formatter("combined")(
+        entry(fields=BROWSER)
+    )

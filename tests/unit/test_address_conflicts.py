@@ -1,4 +1,6 @@
-"""Which addresses can be had, and who has the others. Real sockets: the kernel's word is the one that counts."""
+"""Which addresses can be had, and who has the others. Real sockets: the kernel's word
+is the one that counts.
+"""
 
 import os
 import socket
@@ -27,7 +29,11 @@ from spyglass.ops import address_conflicts, user_access
     ],
 )
 def test_who_cannot_have_both(one, other, clash):
-    assert address_conflicts.clash(address(one), address(other)) is address_conflicts.clash(address(other), address(one)) is clash
+    assert (
+        address_conflicts.clash(address(one), address(other))
+        is address_conflicts.clash(address(other), address(one))
+        is clash
+    )
 
 
 def test_a_port_that_somebody_has():
@@ -36,9 +42,13 @@ def test_a_port_that_somebody_has():
         with open(f"/proc/{os.getpid()}/comm", encoding="utf-8") as stream:
             name = stream.read().strip()
         for text in (f"127.0.0.1:{port}", f"0.0.0.0:{port}", port):
-            assert address_conflicts.in_the_way(address(text)).startswith(f"taken by {name} (pid {os.getpid()}")
+            assert address_conflicts.in_the_way(address(text)).startswith(
+                f"taken by {name} (pid {os.getpid()}"
+            )
         assert not address_conflicts.is_deaf([address(port)], os.getpid())
-        assert address_conflicts.is_deaf([address(port)], os.getppid())  # it is held by somebody else
+        assert address_conflicts.is_deaf(
+            [address(port)], os.getppid()
+        )  # it is held by somebody else
     assert address_conflicts.in_the_way(address(port)) == ""
     assert address_conflicts.is_deaf([address(port)], os.getpid())
 
@@ -62,13 +72,17 @@ def test_a_port_that_is_only_closing_can_be_had():
 
 
 def test_an_address_of_another_machine():
-    """Its drop-in says FreeBind=yes: it may come late at a boot, or be that of another machine for now."""
+    """Its drop-in says FreeBind=yes: it may come late at a boot, or be that of another
+    machine for now.
+    """
     for text in ("192.0.2.1:8001", "[2001:db8::1]:8001"):
         assert address_conflicts.in_the_way(address(text)) == ""
         assert address_conflicts.is_absent(address(text))
 
 
-@pytest.mark.parametrize("text", ["127.0.0.1:8001", "127.1.2.3:8001", "0.0.0.0:8001", "[::]:8001", 8001, "/run/x.sock"])
+@pytest.mark.parametrize(
+    "text", ["127.0.0.1:8001", "127.1.2.3:8001", "0.0.0.0:8001", "[::]:8001", 8001, "/run/x.sock"]
+)
 def test_addresses_that_every_machine_has(text):
     assert not address_conflicts.is_absent(address(text))
 
@@ -84,7 +98,9 @@ def test_paths(tmp_path):
     assert why("x" * 100) == "its path is longer than the 107 bytes that a unix socket's may have"
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(tmp_path / "a.sock"))
-        assert why("a.sock") == ""  # left behind by somebody who has gone, or so it seems; systemd replaces it
+        assert (
+            why("a.sock") == ""
+        )  # left behind by somebody who has gone, or so it seems; systemd replaces it
         server.listen()
         assert why("a.sock").startswith("taken by ")
         assert not address_conflicts.is_deaf([address(str(tmp_path / "a.sock"))], os.getpid())
@@ -92,9 +108,13 @@ def test_paths(tmp_path):
 
 
 def test_what_a_unit_listens_on():
-    shown = {"Listen": "[::]:8001 (Stream)\n/run/a.sock (Stream)\n@b (Stream)\n127.0.0.1:5 (Datagram)"}
+    shown = {
+        "Listen": "[::]:8001 (Stream)\n/run/a.sock (Stream)\n@b (Stream)\n127.0.0.1:5 (Datagram)"
+    }
     assert address_conflicts.addresses_of(shown) == [address("[::]:8001"), address("/run/a.sock")]
-    assert address_conflicts.addresses_of({}) == address_conflicts.addresses_of({"Listen": ""}) == []
+    assert (
+        address_conflicts.addresses_of({}) == address_conflicts.addresses_of({"Listen": ""}) == []
+    )
 
 
 # What a user can get at
@@ -111,7 +131,9 @@ def test_whom_a_name_means():
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
 def test_what_is_out_of_reach(tmp_path):
     for directory in (tmp_path, *tmp_path.parents):
-        if directory.stat().st_uid == os.geteuid() and directory.is_relative_to(tmp_path.parents[1]):
+        if directory.stat().st_uid == os.geteuid() and directory.is_relative_to(
+            tmp_path.parents[1]
+        ):
             directory.chmod(0o755)
     closed, shut = tmp_path / "closed", tmp_path / "open" / "shut"
     for path, mode in ((closed / "a", 0o644), (shut, 0o600), (tmp_path / "open" / "b", 0o644)):
@@ -119,18 +141,37 @@ def test_what_is_out_of_reach(tmp_path):
         path.touch(mode)
     closed.chmod(0o700)
     (tmp_path / "link").symlink_to(closed / "a")
-    paths = [str(path) for path in (closed / "a", shut, tmp_path / "open" / "b", tmp_path / "link", tmp_path / "none")]
+    paths = [
+        str(path)
+        for path in (
+            closed / "a",
+            shut,
+            tmp_path / "open" / "b",
+            tmp_path / "link",
+            tmp_path / "none",
+        )
+    ]
     who = user_access.account("")
     assert user_access.out_of_reach(who, [(path, os.R_OK) for path in paths]) == {
-        paths[0]: str(closed), paths[1]: paths[1], paths[3]: str(closed), paths[4]: paths[4],
+        paths[0]: str(closed),
+        paths[1]: paths[1],
+        paths[3]: str(closed),
+        paths[4]: paths[4],
     }
     assert user_access.out_of_reach(who, [(paths[2], os.W_OK)]) == {paths[2]: paths[2]}
-    assert user_access.out_of_reach(user_access.account("root"), [(path, os.R_OK) for path in paths[:4]]) == {}
+    assert (
+        user_access.out_of_reach(
+            user_access.account("root"), [(path, os.R_OK) for path in paths[:4]]
+        )
+        == {}
+    )
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
 def test_the_user_cannot_stop_what_looks_for_it():
-    """kill(-1, SIGSTOP), by an app that is that user, would hold up `apply` for good, and with it all other apps."""
+    """kill(-1, SIGSTOP), by an app that is that user, would hold up `apply` for good,
+    and with it all other apps.
+    """
     who = user_access.account("")
 
     def wanted():  # is asked for in the process that looks

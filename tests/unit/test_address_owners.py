@@ -10,7 +10,12 @@ from spyglass.ops import address_owners, unix_sockets
 
 
 def state(*addresses, **more):
-    return {"Listen": "\n".join(f"{address} (Stream)" for address in addresses), "BindIPv6Only": "both", "FreeBind": "no", **more}
+    return {
+        "Listen": "\n".join(f"{address} (Stream)" for address in addresses),
+        "BindIPv6Only": "both",
+        "FreeBind": "no",
+        **more,
+    }
 
 
 @pytest.fixture
@@ -20,7 +25,9 @@ def port():
 
 
 def test_addresses_are_those_of_streams():
-    assert address_owners.addresses({"Listen": "/run/x.sock (Stream)\n[::]:80 (Stream)\n/run/y (Datagram)"}) == ["/run/x.sock", "[::]:80"]
+    assert address_owners.addresses(
+        {"Listen": "/run/x.sock (Stream)\n[::]:80 (Stream)\n/run/y (Datagram)"}
+    ) == ["/run/x.sock", "[::]:80"]
     assert address_owners.addresses({}) == []
 
 
@@ -43,7 +50,9 @@ def test_an_address_of_another_machine():
 def test_the_port_of_an_address_that_is_not_there_can_be_taken():
     with socket.create_server(("0.0.0.0", 0)) as server:
         address = f"192.0.2.1:{server.getsockname()[1]}"
-        assert address_owners.taken(state(address, FreeBind="yes"))[0].startswith(f"{address}: taken by ")
+        assert address_owners.taken(state(address, FreeBind="yes"))[0].startswith(
+            f"{address}: taken by "
+        )
 
 
 def test_paths(tmp_path):
@@ -54,7 +63,9 @@ def test_paths(tmp_path):
         assert address_owners.taken(state(str(path))) == [], "nobody listens there"
         listener.listen()
         assert f"(pid {os.getpid()}" in address_owners.taken(state(str(path)))[0]
-    assert address_owners.taken(state(str(path))) == [], "what somebody has left behind systemd removes"
+    assert address_owners.taken(state(str(path))) == [], (
+        "what somebody has left behind systemd removes"
+    )
     path.unlink()
     path.touch()
     assert "no socket" in address_owners.taken(state(str(path)))[0]
@@ -77,7 +88,9 @@ def test_a_socket_whose_file_is_there(listener, tmp_path):
     assert address_owners.is_missing(str(listener / "x"))
 
 
-@pytest.mark.parametrize("how", ["deleted", "renamed", "replaced by a file", "replaced by a broken link"])
+@pytest.mark.parametrize(
+    "how", ["deleted", "renamed", "replaced by a file", "replaced by a broken link"]
+)
 def test_a_socket_whose_file_is_gone(listener, how):
     if how == "renamed":
         listener.rename(listener.with_name("y.sock"))
@@ -106,7 +119,9 @@ def test_only_a_socket_that_nothing_listens_on_is_removed(listener, tmp_path):
 
 
 def test_no_socket_is_removed_where_another_user_could_choose_which(tmp_path):
-    """A link in place of the directory would lead root to a socket elsewhere, which has another name there and so seems to be nobody's."""
+    """A link in place of the directory would lead root to a socket elsewhere, which has
+    another name there and so seems to be nobody's.
+    """
     (tmp_path / "theirs").mkdir()
     (tmp_path / "theirs").chmod(0o777)
     with socket.socket(socket.AF_UNIX) as sock:
@@ -139,7 +154,10 @@ def bound():
         each.close()
 
 
-@pytest.mark.parametrize("name", ["\0a b c", "\0a\nb c\n", "\0\n\n\n", "\0x: y z\n1 2 3", "\0" + "\n0" * 50, "\0\xff\ud800\n"])
+@pytest.mark.parametrize(
+    "name",
+    ["\0a b c", "\0a\nb c\n", "\0\n\n\n", "\0x: y z\n1 2 3", "\0" + "\n0" * 50, "\0\xff\ud800\n"],
+)
 def test_a_name_may_be_anything(bound, tmp_path, name, monkeypatch):
     bound(os.fsencode(name) if "\ud800" not in name else b"\0\xff\xfe\n \n")
     path = str(tmp_path / "x.sock")
@@ -151,7 +169,9 @@ def test_a_name_may_be_anything(bound, tmp_path, name, monkeypatch):
 
 @pytest.fixture
 def near():
-    """A directory with a path so short that a line about it fits into a name (108 bytes, unix(7))."""
+    """A directory with a path so short that a line about it fits into a name (108
+    bytes, unix(7)).
+    """
     with tempfile.TemporaryDirectory(prefix="s", dir="/tmp") as directory:
         yield directory
 
@@ -163,11 +183,15 @@ def test_nobody_claims_the_path_of_another(bound, near):
         bound(forged(path, inode))
     assert address_owners.unix_inodes(path) == set()
     mine = bound(path)
-    assert address_owners.unix_inodes(path) == {str(mine)}, "and not for the worse for the one who is there"
+    assert address_owners.unix_inodes(path) == {str(mine)}, (
+        "and not for the worse for the one who is there"
+    )
 
 
 def test_a_name_is_not_the_file_of_that_name(bound, tmp_path, monkeypatch):
-    """As in a mount namespace of one's own: bound to another file that has the same name."""
+    """As in a mount namespace of one's own: bound to another file that has the same
+    name.
+    """
     monkeypatch.chdir(tmp_path)
     path = str(tmp_path / "x.sock")
     first = bound(path)
@@ -176,7 +200,10 @@ def test_a_name_is_not_the_file_of_that_name(bound, tmp_path, monkeypatch):
     second = bound(path)
     assert address_owners.unix_inodes(path) == {str(second)}
     assert first != second
-    assert unix_sockets.listening_at(path, lambda: {f"socket:[{first}]"}) == {str(first), str(second)}, "what PID 1 has is systemd's in any case"
+    assert unix_sockets.listening_at(path, lambda: {f"socket:[{first}]"}) == {
+        str(first),
+        str(second),
+    }, "what PID 1 has is systemd's in any case"
 
 
 def test_the_table_is_read_where_the_kernel_cannot_be_asked(bound, tmp_path, monkeypatch):

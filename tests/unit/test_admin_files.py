@@ -84,7 +84,12 @@ class Terminal(io.StringIO):
 
 @pytest.mark.parametrize(
     ("stream", "environ", "colours"),
-    [(Terminal, {}, True), (Terminal, {"NO_COLOR": "1"}, False), (Terminal, {"TERM": "dumb"}, False), (io.StringIO, {}, False)],
+    [
+        (Terminal, {}, True),
+        (Terminal, {"NO_COLOR": "1"}, False),
+        (Terminal, {"TERM": "dumb"}, False),
+        (io.StringIO, {}, False),
+    ],
 )
 def test_colours_are_for_terminals(monkeypatch, stream, environ, colours):
     for name in ("NO_COLOR", "TERM"):

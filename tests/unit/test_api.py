@@ -1,4 +1,6 @@
-"""stay_awake(): what the Master can see of it, and that it does no harm where there is none."""
+"""stay_awake(): what the Master can see of it, and that it does no harm where there is
+none.
+"""
 
 import asyncio
 import gc
@@ -83,7 +85,9 @@ def test_threads_that_hold_all_the_time_lose_no_count(served):
     def work():
         for number in range(300):
             with hold, spyglass.stay_awake(f"{number}"):
-                if not served.holds:  # it may be wrong for as long as another thread is about to write, and no longer
+                if (
+                    not served.holds
+                ):  # it may be wrong for as long as another thread is about to write, and no longer
                     time.sleep(0.05)
                     wrong.extend([number] * (not served.holds))
 
@@ -204,7 +208,13 @@ def test_in_a_child_of_the_apps_it_means_nothing(served):
         with spyglass.stay_awake():
             pass
         assert served.holds == 2
-        assert in_a_child(lambda: served.holds == 2 and spyglass.stay_awake().__enter__() is None and served.holds == 2)
+        assert in_a_child(
+            lambda: (
+                served.holds == 2
+                and spyglass.stay_awake().__enter__() is None
+                and served.holds == 2
+            )
+        )
         assert served.holds == 2
     assert served.holds == 0
     with hold:
@@ -256,7 +266,9 @@ with stay_awake("for nobody"):
     stay_awake()(print)("served")
 assert "httptools" not in sys.modules and "systemd" not in sys.modules
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30
+    )
     assert done.stdout == "served\n"
 
 

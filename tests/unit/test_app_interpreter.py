@@ -1,4 +1,6 @@
-"""Which Spyglass runs an app, by what lies in its virtual environment; and nothing of it is run to find out."""
+"""Which Spyglass runs an app, by what lies in its virtual environment; and nothing of
+it is run to find out.
+"""
 
 import os
 import sys
@@ -20,7 +22,12 @@ def venv(tmp_path):
         (tmp_path / "bin").mkdir()
         (tmp_path / "bin" / "python").symlink_to(python)
         (tmp_path / "pyvenv.cfg").write_text(f"home = /usr/bin\n{version}\n")
-        site = tmp_path / "lib" / f"python{version.partition('= ')[2].rpartition('.')[0]}" / "site-packages"
+        site = (
+            tmp_path
+            / "lib"
+            / f"python{version.partition('= ')[2].rpartition('.')[0]}"
+            / "site-packages"
+        )
         site.mkdir(parents=True)
         if spyglass:
             (tmp_path / "bin" / "spyglass").write_text("#!/bin/sh\nexit 1\n")
@@ -60,7 +67,10 @@ def test_another_python_with_a_spyglass(venv, another, version, shown):
     assert program_for(path) == Program(f"{path}/bin/spyglass", f"{path}/bin/python", shown)
 
 
-@pytest.mark.parametrize(("pip", "install"), [(True, "{}/bin/pip install spyglass=={}"), (False, "uv pip install --python {} spyglass=={}")])
+@pytest.mark.parametrize(
+    ("pip", "install"),
+    [(True, "{}/bin/pip install spyglass=={}"), (False, "uv pip install --python {} spyglass=={}")],
+)
 def test_another_python_without_one(venv, another, pip, install):
     path = venv(another, "version_info = 3.99.0.final.0", pip=pip)
     with pytest.raises(ConfigError) as caught:
@@ -72,12 +82,18 @@ def test_another_python_without_one(venv, another, pip, install):
 
 def test_a_python_that_is_gone(venv):
     path = venv("/proc/none")
-    with pytest.raises(ConfigError, match=f"^the Python, /proc/none, of the virtual environment {path} is not there"):
+    with pytest.raises(
+        ConfigError,
+        match=f"^the Python, /proc/none, of the virtual environment {path} is not there",
+    ):
         program_for(path)
 
 
 def test_no_environment(tmp_path):
-    with pytest.raises(ConfigError, match=f"^{tmp_path} is not a virtual environment: {tmp_path}/pyvenv.cfg: No such file"):
+    with pytest.raises(
+        ConfigError,
+        match=f"^{tmp_path} is not a virtual environment: {tmp_path}/pyvenv.cfg: No such file",
+    ):
         program_for(str(tmp_path))
 
 
@@ -112,7 +128,16 @@ def test_what_an_environment_says_of_itself_makes_no_line(venv, another):
     assert len(version) <= 40
 
 
-@pytest.mark.parametrize(("says", "version"), [("3.13.0rc1", "3.13"), ("3", "3"), ("3.11; curl x | sh", "3.11"), ("9" * 500, "?"), ("²", "?")])
+@pytest.mark.parametrize(
+    ("says", "version"),
+    [
+        ("3.13.0rc1", "3.13"),
+        ("3", "3"),
+        ("3.11; curl x | sh", "3.11"),
+        ("9" * 500, "?"),
+        ("²", "?"),
+    ],
+)
 def test_only_a_number_is_a_version(tmp_path, says, version):
     (tmp_path / "pyvenv.cfg").write_text(f"version = {says}\n")
     assert program.version_in(str(tmp_path)) == version

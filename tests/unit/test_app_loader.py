@@ -1,4 +1,6 @@
-"""From what `app` says to an app, or to whose fault it is. Each load is a process of its own: an import leaves traces everywhere."""
+"""From what `app` says to an app, or to whose fault it is. Each load is a process of
+its own: an import leaves traces everywhere.
+"""
 
 import json
 import os
@@ -13,7 +15,8 @@ from spyglass.zygote.app_loader import candidates
 VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 SITE = f"lib/python{VERSION}/site-packages"
 
-# Prints what came of it; the loaded "apps" of these tests give their name when they are called without arguments.
+# Prints what came of it; the loaded "apps" of these tests give their name when they are
+# called without arguments.
 CHILD = """
 import json, os, sys
 from spyglass.zygote import app_loader as loader
@@ -109,9 +112,21 @@ def tree(tmp_path_factory):
 
 
 def attempt(directory, *, cwd=None, environ=None, **values):
-    environ = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "CACHE_DIRECTORY")} | (environ or {})
-    command = [sys.executable, "-P", "-c", CHILD, json.dumps({"directory": str(directory)} | values)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=cwd or "/", env=environ, timeout=30)
+    environ = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("VIRTUAL_ENV", "CACHE_DIRECTORY")
+    } | (environ or {})
+    command = [
+        sys.executable,
+        "-P",
+        "-c",
+        CHILD,
+        json.dumps({"directory": str(directory)} | values),
+    ]
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=cwd or "/", env=environ, timeout=30
+    )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -157,7 +172,11 @@ def test_an_absolute_path_needs_no_directory(tree):
 
 def test_directory_is_where_the_app_lives_and_imports_from_first(tree):
     got = attempt("deep/er", cwd=tree, app="app")
-    assert (got["app"], got["cwd"], got["path"][0]) == ("deep", f"{tree}/deep/er", f"{tree}/deep/er")
+    assert (got["app"], got["cwd"], got["path"][0]) == (
+        "deep",
+        f"{tree}/deep/er",
+        f"{tree}/deep/er",
+    )
 
 
 # What each worker calls first
@@ -177,9 +196,15 @@ def test_no_post_fork_is_none(tree):
     [
         ("hook/seven.py", "hook/seven.py: post_fork is not callable: it is of type 'int'"),
         ("hook.seven", "hook.seven: post_fork is not callable: it is of type 'int'"),
-        ("hook.takes", "post_fork: TypeError: post_fork() missing 2 required positional arguments: 'server' and 'worker'"),
+        (
+            "hook.takes",
+            "post_fork: TypeError: post_fork() missing 2 required positional arguments: 'server' and 'worker'",
+        ),
         ("hook.exits", "post_fork: the app called sys.exit(3)"),
-        ("hook.awaits", "post_fork: it is a coroutine function: nothing would ever run what it returns"),
+        (
+            "hook.awaits",
+            "post_fork: it is a coroutine function: nothing would ever run what it returns",
+        ),
         ("hook.breaks", "post_fork: OSError: no database"),
     ],
 )
@@ -211,16 +236,36 @@ def in_tree(tree, names):
     ("app", "summary", "files"),
     [
         # Somebody mistyped
-        ("blgo:app", "ModuleNotFoundError: No module named 'blgo'", ["blgo.py", "blgo/__init__.py"]),
+        (
+            "blgo:app",
+            "ModuleNotFoundError: No module named 'blgo'",
+            ["blgo.py", "blgo/__init__.py"],
+        ),
         (
             "pkg.blgo:app",
             "ModuleNotFoundError: No module named 'pkg.blgo'",
             ["pkg.py", "pkg/__init__.py", "pkg/blgo.py", "pkg/blgo/__init__.py"],
         ),
-        ("gone.wsgi", "ModuleNotFoundError: No module named 'gone'", ["gone.wsgi", "gone.py", "gone/__init__.py", "gone/wsgi.py"]),
-        ("gone.py", "FileNotFoundError: [Errno 2] No such file or directory: '{tree}/gone.py'", ["gone.py"]),
-        ("neither", "module 'neither' has neither 'application' nor 'app': name it as neither:NAME", ["neither.py"]),
-        ("neither.py", "module 'neither.py' has neither 'application' nor 'app': name it as neither.py:NAME", ["neither.py"]),
+        (
+            "gone.wsgi",
+            "ModuleNotFoundError: No module named 'gone'",
+            ["gone.wsgi", "gone.py", "gone/__init__.py", "gone/wsgi.py"],
+        ),
+        (
+            "gone.py",
+            "FileNotFoundError: [Errno 2] No such file or directory: '{tree}/gone.py'",
+            ["gone.py"],
+        ),
+        (
+            "neither",
+            "module 'neither' has neither 'application' nor 'app': name it as neither:NAME",
+            ["neither.py"],
+        ),
+        (
+            "neither.py",
+            "module 'neither.py' has neither 'application' nor 'app': name it as neither.py:NAME",
+            ["neither.py"],
+        ),
         ("only:nope", "'only' has no 'nope'", ["only.py"]),
         ("nest:Site.nope", "'nest' has no 'Site.nope'", ["nest.py"]),
         ("nest:nope()", "'nest' has no 'nope'", ["nest.py"]),
@@ -228,17 +273,33 @@ def in_tree(tree, names):
         ("only:nothing", "'only:nothing' is not callable: it is of type 'NoneType'", ["only.py"]),
         ("nest:number()", "'nest:number()' is not callable: it is of type 'int'", ["nest.py"]),
         *(
-            (f"asgi:{name}", f"'asgi:{name}' is an ASGI app (async def): it needs an ASGI server, Spyglass serves WSGI", ["asgi.py"])
+            (
+                f"asgi:{name}",
+                f"'asgi:{name}' is an ASGI app (async def): it needs an ASGI server, Spyglass serves WSGI",
+                ["asgi.py"],
+            )
             for name in ("function", "streaming", "app", "bound")
         ),
         (":app", "ValueError: Empty module name", None),
         # The app breaks
         ("raises:app", "ValueError: boom", ["raises.py", "raises/__init__.py", "helper.py"]),
         ("raises.py", "ValueError: boom", ["raises.py", "helper.py"]),
-        ("needs:app", "ModuleNotFoundError: No module named 'blgo'", ["needs.py", "needs/__init__.py"]),
-        ("syntax:app", "SyntaxError: invalid syntax ({tree}/syntax.py, line 2)", ["syntax.py", "syntax/__init__.py"]),
+        (
+            "needs:app",
+            "ModuleNotFoundError: No module named 'blgo'",
+            ["needs.py", "needs/__init__.py"],
+        ),
+        (
+            "syntax:app",
+            "SyntaxError: invalid syntax ({tree}/syntax.py, line 2)",
+            ["syntax.py", "syntax/__init__.py"],
+        ),
         ("syntax.py", "SyntaxError: invalid syntax ({tree}/syntax.py, line 2)", ["syntax.py"]),
-        ("exits:app", "the app called sys.exit(3) while it was being loaded", ["exits.py", "exits/__init__.py"]),
+        (
+            "exits:app",
+            "the app called sys.exit(3) while it was being loaded",
+            ["exits.py", "exits/__init__.py"],
+        ),
         ("interrupted:app", "KeyboardInterrupt", ["interrupted.py", "interrupted/__init__.py"]),
         ("nest:breaks()", "KeyError: 'key'", ["nest.py"]),
         ("noted:app", "ValueError: boom", ["noted.py", "noted/__init__.py"]),
@@ -248,7 +309,9 @@ def in_tree(tree, names):
     ],
 )
 def test_not_found_or_broken(tree, app, summary, files):
-    """The summary says what to mend; a change of one of the files is a reason to try again."""
+    """The summary says what to mend; a change of one of the files is a reason to try
+    again.
+    """
     got = attempt(tree, app=app)
     assert got["summary"] == summary.format(tree=tree)
     if files is not None:
@@ -257,7 +320,9 @@ def test_not_found_or_broken(tree, app, summary, files):
 
 
 def test_the_summary_is_one_line(tree):
-    """It goes into STATUS=, a line of a protocol of lines (sd_notify(3)): what an app raises must not add others."""
+    """It goes into STATUS=, a line of a protocol of lines (sd_notify(3)): what an app
+    raises must not add others.
+    """
     got = attempt(tree, app="lines:app")
     assert got["summary"].startswith("ValueError: the settings are wrong:")
     assert "\n" not in got["summary"]
@@ -279,7 +344,10 @@ def test_a_wrong_name_needs_no_traceback(tree, app):
 
 
 def test_a_directory_that_is_not_there():
-    assert attempt("/proc/nonexistent", app="a")["summary"] == "directory '/proc/nonexistent': No such file or directory"
+    assert (
+        attempt("/proc/nonexistent", app="a")["summary"]
+        == "directory '/proc/nonexistent': No such file or directory"
+    )
 
 
 @pytest.mark.parametrize(
@@ -288,7 +356,10 @@ def test_a_directory_that_is_not_there():
         ("blog:app", ["blog.py", "blog/__init__.py"]),
         ("blog", ["blog.py", "blog/__init__.py"]),
         ("a.b:app.x", ["a.py", "a/__init__.py", "a/b.py", "a/b/__init__.py"]),
-        ("blog.wsgi", ["blog.wsgi", "blog.py", "blog/__init__.py", "blog/wsgi.py", "blog/wsgi/__init__.py"]),
+        (
+            "blog.wsgi",
+            ["blog.wsgi", "blog.py", "blog/__init__.py", "blog/wsgi.py", "blog/wsgi/__init__.py"],
+        ),
         ("./x/site.wsgi", ["./x/site.wsgi"]),
         ("x/app.py:app", ["x/app.py"]),
         ("/abs/app.py", ["/abs/app.py"]),
@@ -321,7 +392,14 @@ def venv(tmp_path):
     return make
 
 
-@pytest.mark.parametrize("settings", [f"version = {VERSION}.1", f"version_info = {VERSION}.0.final.0", f"home=/x\nversion={VERSION}"])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        f"version = {VERSION}.1",
+        f"version_info = {VERSION}.0.final.0",
+        f"home=/x\nversion={VERSION}",
+    ],
+)
 def test_a_venv_of_this_python(venv, settings):
     root = venv(settings)
     got = attempt(root, app="dep_app", venv="env")  # relative to the directory
@@ -331,7 +409,9 @@ def test_a_venv_of_this_python(venv, settings):
 
 @pytest.mark.parametrize("shared", [True, False])
 def test_first_the_app_then_the_library_then_the_venv_then_the_system_if_it_is_shared(venv, shared):
-    """Where Python's own start has it: a package that is called like a module of the library does not take its place."""
+    """Where Python's own start has it: a package that is called like a module of the
+    library does not take its place.
+    """
     root = venv(f"version = {VERSION}.1\ninclude-system-site-packages = {str(shared).lower()}\n")
     path = attempt(root, app="dep_app", venv=str(root / "env"))["path"]
     theirs = [str(root / "env" / SITE), str(root / "more")]
@@ -344,7 +424,13 @@ def test_first_the_app_then_the_library_then_the_venv_then_the_system_if_it_is_s
 
 
 @pytest.mark.parametrize(
-    ("settings", "theirs"), [("version = 3.6.15", "3.6"), ("version_info = 2.7.18.final.0", "2.7"), ("home = /usr/bin", "?"), ("", "?")]
+    ("settings", "theirs"),
+    [
+        ("version = 3.6.15", "3.6"),
+        ("version_info = 2.7.18.final.0", "2.7"),
+        ("home = /usr/bin", "?"),
+        ("", "?"),
+    ],
 )
 def test_a_venv_of_another_python(venv, settings, theirs):
     root = venv(settings)
@@ -358,25 +444,39 @@ def test_a_venv_of_another_python(venv, settings, theirs):
 
 def test_a_venv_that_is_none(venv):
     got = attempt(venv(None), app="dep_app", venv="env")
-    assert got["summary"] == "venv 'env' is not a virtual environment: env/pyvenv.cfg: No such file or directory"
+    assert (
+        got["summary"]
+        == "venv 'env' is not a virtual environment: env/pyvenv.cfg: No such file or directory"
+    )
 
 
 def test_a_venv_with_a_pth_file_that_exits(venv):
-    """Or is of another encoding, depending on the locale: where such a file was the end of the zygote, nothing said why."""
+    """Or is of another encoding, depending on the locale: where such a file was the end
+    of the zygote, nothing said why.
+    """
     root = venv(f"version = {VERSION}.1\n")
     (root / "env" / SITE / "broken.pth").write_text("import sys; sys.exit(3)\n")
-    assert attempt(root, app="dep_app", venv="env")["summary"] == "venv 'env': the app called sys.exit(3)"
+    assert (
+        attempt(root, app="dep_app", venv="env")["summary"]
+        == "venv 'env': the app called sys.exit(3)"
+    )
 
 
 def test_byte_code_goes_to_the_unit_s_cache_directory(tree, tmp_path):
-    """The sandbox makes the app's own directory read-only, and the unit sets PYTHONDONTWRITEBYTECODE."""
+    """The sandbox makes the app's own directory read-only, and the unit sets
+    PYTHONDONTWRITEBYTECODE.
+    """
     environ = {"CACHE_DIRECTORY": f"{tmp_path}:/other", "PYTHONDONTWRITEBYTECODE": "1"}
     got = attempt(tree, app="only", environ=environ)
     assert (got["cache"], got["write"]) == (str(tmp_path / "pycache"), True)
     assert list((tmp_path / "pycache").rglob("only.*.pyc"))
 
 
-@pytest.mark.parametrize("damage", [lambda code: code[:40], lambda code: code[:16] + bytes(len(code) - 16)], ids=["cut", "zeros"])
+@pytest.mark.parametrize(
+    "damage",
+    [lambda code: code[:40], lambda code: code[:16] + bytes(len(code) - 16)],
+    ids=["cut", "zeros"],
+)
 @pytest.mark.parametrize("victim", ["neighbour", "only"])
 def test_byte_code_that_is_damaged_is_made_anew(tree, tmp_path, damage, victim):
     """Its head is right, so Python believes it, at each try."""
@@ -386,14 +486,22 @@ def test_byte_code_that_is_damaged_is_made_anew(tree, tmp_path, damage, victim):
     [file] = (tmp_path / "pycache").rglob(f"{victim}.*.pyc")
     file.write_bytes(damage(file.read_bytes()))
     summary = attempt(tree, environ=environ, app="uses")["summary"]
-    assert summary.endswith(f": byte code was damaged; {tmp_path}/pycache has been removed, and the next try compiles it anew"), summary
+    assert summary.endswith(
+        f": byte code was damaged; {tmp_path}/pycache has been removed, and the next try compiles it anew"
+    ), summary
     assert attempt(tree, environ=environ, app="uses")["app"] == "app"
 
 
 def test_damaged_byte_code_elsewhere_is_left_to_its_owner(tree, tmp_path):
-    environ = {"PYTHONPYCACHEPREFIX": str(tmp_path / "mine"), "PYTHONDONTWRITEBYTECODE": "", "CACHE_DIRECTORY": str(tmp_path)}
+    environ = {
+        "PYTHONPYCACHEPREFIX": str(tmp_path / "mine"),
+        "PYTHONDONTWRITEBYTECODE": "",
+        "CACHE_DIRECTORY": str(tmp_path),
+    }
     assert attempt(tree, environ=environ, app="only")["app"] == "app"
     [file] = (tmp_path / "mine").rglob("only.*.pyc")
     file.write_bytes(file.read_bytes()[:40])
-    assert attempt(tree, environ=environ, app="only")["summary"].endswith(": byte code was damaged; remove the __pycache__ of that module")
+    assert attempt(tree, environ=environ, app="only")["summary"].endswith(
+        ": byte code was damaged; remove the __pycache__ of that module"
+    )
     assert file.exists()

@@ -1,4 +1,6 @@
-"""`spyglass apply` and `remove` against a systemd that is made up: what it is told and in which order, and what is left when it fails."""
+"""`spyglass apply` and `remove` against a systemd that is made up: what it is told and
+in which order, and what is left when it fails.
+"""
 
 import os
 import pwd
@@ -14,7 +16,9 @@ from spyglass.ops import user_access as reach
 
 
 class FakeSystemd:
-    """Knows units by their state, and does what it is told, unless that is in `fails`."""
+    """Knows units by their state, and does what it is told, unless that is in
+    `fails`.
+    """
 
     def __init__(self):
         self.told = []
@@ -27,7 +31,12 @@ class FakeSystemd:
     def run(self, *words):
         verb, names = words[0], [word for word in words[1:] if not word.startswith("-")]
         if verb in ("list-units", "list-unit-files"):
-            return subprocess.CompletedProcess(words, 0, "".join(f"{name} enabled\n" for name in sorted(self.active | self.enabled)), "")
+            return subprocess.CompletedProcess(
+                words,
+                0,
+                "".join(f"{name} enabled\n" for name in sorted(self.active | self.enabled)),
+                "",
+            )
         if verb == "show":
             return subprocess.CompletedProcess(words, 0, "\n".join(map(self._shown, names)), "")
         self.told.append(" ".join(words))
@@ -44,10 +53,20 @@ class FakeSystemd:
         return subprocess.CompletedProcess(words, 0, "", "")
 
     def _shown(self, name):
-        states = ("active" if name in self.active else "inactive", "enabled" if name in self.enabled else "disabled")
+        states = (
+            "active" if name in self.active else "inactive",
+            "enabled" if name in self.enabled else "disabled",
+        )
         load = "not-found" if self.missing else "loaded"
-        return "LoadState={}\nActiveState={}\nUnitFileState={}\nNeedDaemonReload=no\nListen=\n".format(load, *states) + (
-            f"ExecStart={{ argv[]=/usr/bin/spyglass serve --name {name[9:-8]} ; }}\n" if name.endswith(".service") else ""
+        return (
+            "LoadState={}\nActiveState={}\nUnitFileState={}\nNeedDaemonReload=no\nListen=\n".format(
+                load, *states
+            )
+            + (
+                f"ExecStart={{ argv[]=/usr/bin/spyglass serve --name {name[9:-8]} ; }}\n"
+                if name.endswith(".service")
+                else ""
+            )
         )
 
 
@@ -76,7 +95,10 @@ def files(tmp_path):
 
 
 def drop_ins(tmp_path):
-    return {path.parent.name.removesuffix(".d"): path.read_text() for path in sorted((tmp_path / "systemd").glob("*/*"))}
+    return {
+        path.parent.name.removesuffix(".d"): path.read_text()
+        for path in sorted((tmp_path / "systemd").glob("*/*"))
+    }
 
 
 def apply(*argv):
@@ -118,11 +140,14 @@ def test_a_dry_run_does_nothing(systemd, files, tmp_path, capsys):
     files(a="listen = 8001\n")
     assert apply("--dry-run") == 0
     assert "+ListenStream=8001\n" in (said := capsys.readouterr().out)
-    assert said.endswith("a: would be written, would be enabled, would be started; would listen on port 8001\n")
+    assert said.endswith(
+        "a: would be written, would be enabled, would be started; would listen on port 8001\n"
+    )
     assert (systemd.told, drop_ins(tmp_path)) == ([], {})
 
 
-# Stopped before systemd reads the new addresses, or the files of unix sockets would stay behind.
+# Stopped before systemd reads the new addresses, or the files of unix sockets would
+# stay behind.
 MOVE = [f"stop {A}", "daemon-reload", f"start {A}"]
 
 
@@ -211,7 +236,12 @@ def test_with_one_wrong_file_nothing_is_changed_for_any(systemd, files, tmp_path
     files(a="listen = 8001\n", b="listen = 0\nmemory_max = 3\n", c="listen", Bad="")
     etc = tmp_path / "etc"
     said = refused(capsys)
-    assert [line.partition(": ")[2].partition(": ")[0] for line in said[:-1]] == [str(etc / "Bad.toml"), f"{etc}/b.toml:1", f"{etc}/b.toml:2", f"{etc}/c.toml:1"]
+    assert [line.partition(": ")[2].partition(": ")[0] for line in said[:-1]] == [
+        str(etc / "Bad.toml"),
+        f"{etc}/b.toml:1",
+        f"{etc}/b.toml:2",
+        f"{etc}/c.toml:1",
+    ]
     assert said[-1] == "spyglass: nothing was changed"
     assert (systemd.told, drop_ins(tmp_path)) == ([], {})
     # Who is named is not stopped by the mistakes of others.
@@ -222,25 +252,52 @@ def test_with_one_wrong_file_nothing_is_changed_for_any(systemd, files, tmp_path
     ("text", "says"),
     [
         ('directory = "/proc/none"', "directory: /proc/none is not a directory"),
-        ('venv = "/proc/none"', "venv: /proc/none is not a virtual environment: /proc/none/pyvenv.cfg: No such file or directory"),
-        ('user = "nobody-knows"', "user: there is no user 'nobody-knows'; a new one: adduser --system --group nobody-knows"),
-        ('group = "nobody-knows"', "group: there is no group 'nobody-knows'; a new one: addgroup --system nobody-knows"),
+        (
+            'venv = "/proc/none"',
+            "venv: /proc/none is not a virtual environment: /proc/none/pyvenv.cfg: No such file or directory",
+        ),
+        (
+            'user = "nobody-knows"',
+            "user: there is no user 'nobody-knows'; a new one: adduser --system --group nobody-knows",
+        ),
+        (
+            'group = "nobody-knows"',
+            "group: there is no group 'nobody-knows'; a new one: addgroup --system nobody-knows",
+        ),
         ('group = "00"', "group: must not be root's, to which much of the machine is open"),
-        ('listen = { path = "/run/x", group = "nobody-knows" }', "listen: there is no group 'nobody-knows'"),
-        ('listen = [{ path = "/run/x", mode = "0600" }, "/run/y"]', "listen: all unix sockets of an app have one group and one mode: systemd keeps them for the unit as a whole"),
-        ('listen = [8001, "127.0.0.1:8001"]', "listen: 127.0.0.1:8001 is taken by another entry of the list"),
+        (
+            'listen = { path = "/run/x", group = "nobody-knows" }',
+            "listen: there is no group 'nobody-knows'",
+        ),
+        (
+            'listen = [{ path = "/run/x", mode = "0600" }, "/run/y"]',
+            "listen: all unix sockets of an app have one group and one mode: systemd keeps them for the unit as a whole",
+        ),
+        (
+            'listen = [8001, "127.0.0.1:8001"]',
+            "listen: 127.0.0.1:8001 is taken by another entry of the list",
+        ),
         ("listen = 7000", "listen: 7000 is an address of other, too ({}/other.toml)"),
         ('environment_file = "/proc/none"', "environment_file: /proc/none is not a file"),
         ('credentials = { db = "/proc/none" }', "credentials: db: /proc/none does not exist"),
-        ('credentials = ["nobody-knows"]', "credentials: nobody-knows: not in /etc/credstore, nor where else systemd looks; give a path"),
+        (
+            'credentials = ["nobody-knows"]',
+            "credentials: nobody-knows: not in /etc/credstore, nor where else systemd looks; give a path",
+        ),
         ('writable = "/proc/none"', "writable: /proc/none does not exist"),
-        ('memory_max = "100M"\nmemory_high = "200M"', "memory_max: must not be below memory_high, or the app's processes are killed before they are slowed down"),
+        (
+            'memory_max = "100M"\nmemory_high = "200M"',
+            "memory_max: must not be below memory_high, or the app's processes are killed before they are slowed down",
+        ),
     ],
 )
 def test_nonsense(systemd, files, tmp_path, capsys, text, says):
     files(a=f"{text}\n", other='listen = "127.0.0.1:7000"\n')
     etc = tmp_path / "etc"
-    assert refused(capsys, "a") == [f"spyglass: {etc}/a.toml:1: {says.format(etc)}", "spyglass: nothing was changed"]
+    assert refused(capsys, "a") == [
+        f"spyglass: {etc}/a.toml:1: {says.format(etc)}",
+        "spyglass: nothing was changed",
+    ]
     assert (systemd.told, drop_ins(tmp_path)) == ([], {})
 
 
@@ -248,7 +305,9 @@ def test_nonsense(systemd, files, tmp_path, capsys, text, says):
 def test_root_by_another_name(systemd, files, tmp_path, capsys, monkeypatch, user):
     """What counts is the number: passwd(5) may have several names for it."""
     root = pwd.getpwuid(0)
-    monkeypatch.setattr("spyglass.ops.user_access.pwd.getpwnam", lambda name: pwd.struct_passwd((name, *root[1:])))
+    monkeypatch.setattr(
+        "spyglass.ops.user_access.pwd.getpwnam", lambda name: pwd.struct_passwd((name, *root[1:]))
+    )
     files(a=f'user = "{user}"\n')
     file = tmp_path / "etc" / "a.toml"
     said = f"user: {user!r} is root by another name (its uid is 0): an app that anyone can reach must not be root"
@@ -258,13 +317,21 @@ def test_root_by_another_name(systemd, files, tmp_path, capsys, monkeypatch, use
 
 @pytest.mark.parametrize("where", ["passwd", "group"])
 def test_a_user_in_the_group_of_root(systemd, files, tmp_path, capsys, monkeypatch, where):
-    """It is refused as `group`, and comes along with a user as well: as the first of its groups, or as one of the others."""
+    """It is refused as `group`, and comes along with a user as well: as the first of
+    its groups, or as one of the others.
+    """
     gid = 0 if where == "passwd" else 54321
-    monkeypatch.setattr("spyglass.ops.user_access.pwd.getpwnam", lambda name: pwd.struct_passwd((name, "x", 12345, gid, "", "/", "/bin/sh")))
+    monkeypatch.setattr(
+        "spyglass.ops.user_access.pwd.getpwnam",
+        lambda name: pwd.struct_passwd((name, "x", 12345, gid, "", "/", "/bin/sh")),
+    )
     monkeypatch.setattr(os, "getgrouplist", lambda name, first: [first, 0])
     files(a='user = "ada"\n')
     said = "user: 'ada' is in the group of root, to which much of the machine is open"
-    assert refused(capsys, "a") == [f"spyglass: {tmp_path / 'etc' / 'a.toml'}:1: {said}", "spyglass: nothing was changed"]
+    assert refused(capsys, "a") == [
+        f"spyglass: {tmp_path / 'etc' / 'a.toml'}:1: {said}",
+        "spyglass: nothing was changed",
+    ]
 
 
 def test_one_app_may_have_both_families_apart(systemd, files):
@@ -289,7 +356,10 @@ def test_without_the_package(systemd, files, capsys):
     assert "systemd knows no spyglass@a.socket: is the package installed?" in refused(capsys)[0]
 
 
-@pytest.mark.parametrize(("how", "what"), [("edited", "has been edited since it was made"), ("made", "was not made by 'spyglass apply'")])
+@pytest.mark.parametrize(
+    ("how", "what"),
+    [("edited", "has been edited since it was made"), ("made", "was not made by 'spyglass apply'")],
+)
 def test_what_somebody_else_has_written_stays(systemd, files, tmp_path, capsys, how, what):
     files(a="listen = 8001\n")
     apply()
@@ -311,14 +381,19 @@ def test_what_somebody_else_has_written_stays(systemd, files, tmp_path, capsys, 
 def test_only_root_may(systemd, files, capsys, monkeypatch):
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     files(a="")
-    assert refused(capsys) == ["spyglass: only root may change units: sudo spyglass apply, or --dry-run to see what would change"]
+    assert refused(capsys) == [
+        "spyglass: only root may change units: sudo spyglass apply, or --dry-run to see what would change"
+    ]
     assert apply("--dry-run") == 0
 
 
 # What fails half way
 
 
-@pytest.mark.parametrize("at", ["write", "verify", f"stop {A}", "daemon-reload", f"start {A}", f"start {B}", f"enable {B}"])
+@pytest.mark.parametrize(
+    "at",
+    ["write", "verify", f"stop {A}", "daemon-reload", f"start {A}", f"start {B}", f"enable {B}"],
+)
 def test_what_fails_is_taken_back(systemd, files, tmp_path, capsys, monkeypatch, at):
     files(a="listen = 8001\n")
     apply()
@@ -371,7 +446,13 @@ def test_removing(systemd, files, tmp_path, capsys):
     systemd.told.clear()
     capsys.readouterr()
     assert command_table.run(["remove", "a"]) == 0
-    assert systemd.told == [f"stop {A}", f"disable {A}", "stop spyglass@a.service", "daemon-reload", f"reset-failed {A} spyglass@a.service"]
+    assert systemd.told == [
+        f"stop {A}",
+        f"disable {A}",
+        "stop spyglass@a.service",
+        "daemon-reload",
+        f"reset-failed {A} spyglass@a.service",
+    ]
     assert drop_ins(tmp_path) == {}
     assert list((tmp_path / "systemd").iterdir()) == []
     assert capsys.readouterr().out == f"a: stopped and removed; left: {tmp_path}/etc/a.toml\n"
@@ -385,7 +466,10 @@ def test_purging(systemd, files, tmp_path, capsys, monkeypatch):
     assert command_table.run(["remove", "--purge", "a"]) == 0
     assert systemd.told[-1] == "clean --what=state --what=cache spyglass@a.service"
     etc = tmp_path / "etc"
-    assert capsys.readouterr().out.splitlines()[0] == f"a: deleting {etc}/a.toml, {etc}/a.env, {tmp_path}/srv/a"
+    assert (
+        capsys.readouterr().out.splitlines()[0]
+        == f"a: deleting {etc}/a.toml, {etc}/a.env, {tmp_path}/srv/a"
+    )
     assert list(etc.iterdir()) == []
 
 
@@ -397,7 +481,9 @@ def test_what_is_not_there_cannot_be_removed(systemd, files, capsys):
     assert command_table.run(["remove", "../x"]) == 78
 
 
-def test_a_file_of_variables_that_is_too_long_to_be_looked_at_is_not_judged_by_a_part(systemd, files, tmp_path):
+def test_a_file_of_variables_that_is_too_long_to_be_looked_at_is_not_judged_by_a_part(
+    systemd, files, tmp_path
+):
     """The part may end in the middle of a letter, which is no fault of the file's."""
     (tmp_path / "long.env").write_text("AB=" + "é" * (1 << 20) + "\n")
     files(a=f'environment_file = "{tmp_path / "long.env"}"\n')

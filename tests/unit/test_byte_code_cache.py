@@ -1,4 +1,6 @@
-"""Which byte code is read, where what is missing is written, and what becomes of that of code that is gone."""
+"""Which byte code is read, where what is missing is written, and what becomes of that
+of code that is gone.
+"""
 
 import os
 import py_compile
@@ -11,7 +13,8 @@ import pytest
 from spyglass.zygote import byte_code_cache
 
 TAG = sys.implementation.cache_tag
-# Imports `module` as the zygote does, and prints what it has become; of an app that has another finder the import system's own is the last.
+# Imports `module` as the zygote does, and prints what it has become; of an app that has
+# another finder the import system's own is the last.
 CHILD = """
 import sys
 from spyglass.zygote import app_loader
@@ -32,7 +35,11 @@ def code(tmp_path):
 
 
 def imported(code, tmp_path):
-    environ = os.environ | {"CACHE_DIRECTORY": str(tmp_path / "cache"), "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONDONTWRITEBYTECODE": "1"}
+    environ = os.environ | {
+        "CACHE_DIRECTORY": str(tmp_path / "cache"),
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
     environ.pop("PYTHONPYCACHEPREFIX", None)
     command = [sys.executable, "-P", "-c", CHILD, str(code.parent)]
     done = subprocess.run(command, capture_output=True, text=True, env=environ, timeout=30)
@@ -49,7 +56,9 @@ def cached(code, tmp_path):
 
 
 def compiled(code, word="of pip", mode=py_compile.PycInvalidationMode.TIMESTAMP):
-    """Byte code beside `code` that says of itself that it is of that source, and is of another of that size and time."""
+    """Byte code beside `code` that says of itself that it is of that source, and is of
+    another of that size and time.
+    """
     times = code.stat()
     code.write_text(SOURCE.replace("one", word))
     os.utime(code, ns=(times.st_atime_ns, times.st_mtime_ns))
@@ -93,7 +102,9 @@ def spoil(beside, data):
         lambda data: data[:16] + b"N",
     ],
 )
-def test_what_is_damaged_or_of_another_source_is_compiled_once_into_the_cache(code, tmp_path, spoilt):
+def test_what_is_damaged_or_of_another_source_is_compiled_once_into_the_cache(
+    code, tmp_path, spoilt
+):
     beside = compiled(code, "two")
     spoil(beside, spoilt)
     before = beside.read_bytes()
@@ -117,7 +128,9 @@ def test_byte_code_that_cannot_be_read_is_none(code, tmp_path):
 
 @pytest.fixture
 def cache(tmp_path):
-    """cache(source, made=True, age=0, tag=TAG) -> the byte code of `source`, which exists if `made`, `age` days old."""
+    """cache(source, made=True, age=0, tag=TAG) -> the byte code of `source`, which
+    exists if `made`, `age` days old.
+    """
 
     def make(source, made=True, age=0.0, tag=TAG):
         source = tmp_path / source
@@ -151,10 +164,14 @@ def test_byte_code_of_what_is_gone_or_long_unused_is_swept(cache, tmp_path):
     ]
     (tmp_path / "current").symlink_to("releases/2")
     (tmp_path / "pycache" / "link").symlink_to(tmp_path / "releases")
-    byte_code_cache.sweep(str(tmp_path / "pycache"), [str(tmp_path / "current"), "", str(tmp_path / "venv")])
+    byte_code_cache.sweep(
+        str(tmp_path / "pycache"), [str(tmp_path / "current"), "", str(tmp_path / "venv")]
+    )
     assert [path for path in kept if not path.exists()] == []
     assert [path for path in swept if path.exists()] == []
-    assert not (tmp_path / "pycache" / str(tmp_path)[1:] / "releases" / "0").exists(), "nor what has become empty"
+    assert not (tmp_path / "pycache" / str(tmp_path)[1:] / "releases" / "0").exists(), (
+        "nor what has become empty"
+    )
     assert (tmp_path / "releases" / "1" / "app.py").exists(), "nothing but byte code is touched"
 
 
@@ -185,7 +202,9 @@ def test_sweeping_never_raises(tmp_path):
 
 @pytest.mark.parametrize("what", ["pipe", "link"])
 def test_what_an_app_has_put_in_the_place_of_the_stamp(tmp_path, what):
-    """The Master sweeps: it must neither wait for a named pipe nor empty the file to which a link leads."""
+    """The Master sweeps: it must neither wait for a named pipe nor empty the file to
+    which a link leads.
+    """
     cache, other = tmp_path / "pycache", tmp_path / "other"
     cache.mkdir()
     other.write_text("precious")

@@ -1,4 +1,6 @@
-"""The channel between a zygote and its Master: the app runs where its far end is, so the Master hears whatever the app writes there."""
+"""The channel between a zygote and its Master: the app runs where its far end is, so
+the Master hears whatever the app writes there.
+"""
 
 import marshal
 import os
@@ -83,7 +85,10 @@ def test_whatever_is_said_is_survived_and_told_once(breed):
     kinds = [kind.encode() for kind in zygote._SHAPES]
     for _ in range(3000):
         fields = [chance.choice(kinds)] + [
-            chance.choice([b"0", b"1", b"1000", b"65280", b"", b"9" * 18, bytes(chance.randbytes(5))]) for _ in range(chance.randrange(6))
+            chance.choice(
+                [b"0", b"1", b"1000", b"65280", b"", b"9" * 18, bytes(chance.randbytes(5))]
+            )
+            for _ in range(chance.randrange(6))
         ]
         it.channel.send(b"\0".join(fields))
         it.generation.hear()

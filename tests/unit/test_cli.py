@@ -1,4 +1,6 @@
-"""The command line: what it says becomes settings, and what it cannot mean is refused in one line."""
+"""The command line: what it says becomes settings, and what it cannot mean is refused
+in one line.
+"""
 
 import os
 import signal
@@ -40,7 +42,12 @@ from spyglass.errors import ConfigError, StartError, UsageError
 @pytest.mark.parametrize("command", ["serve", "lookout"])
 def test_settings(command, words, options):
     arguments = cli.parse([command, *words.split()])
-    assert (arguments.command, arguments.options, arguments.file, arguments.binds) == (command, options, None, [])
+    assert (arguments.command, arguments.options, arguments.file, arguments.binds) == (
+        command,
+        options,
+        None,
+        [],
+    )
 
 
 @pytest.mark.parametrize(
@@ -49,7 +56,11 @@ def test_settings(command, words, options):
         ("serve --name blog", "/etc/spyglass/blog.toml", []),
         ("serve --name=blog", "/etc/spyglass/blog.toml", []),
         ("serve --config ./x", "./x", []),
-        ("lookout --bind :80 --bind=unix:/x blog --bind [::1]:1", None, [":80", "unix:/x", "[::1]:1"]),
+        (
+            "lookout --bind :80 --bind=unix:/x blog --bind [::1]:1",
+            None,
+            [":80", "unix:/x", "[::1]:1"],
+        ),
     ],
 )
 def test_file_and_addresses(words, file, binds):
@@ -60,7 +71,18 @@ def test_file_and_addresses(words, file, binds):
 @pytest.mark.parametrize(
     ("words", "command"),
     [
-        *((words, "help") for words in ("", "--help", "-h", "help", "serve --help", "serve blog -h --nonsense", "lookout --help")),
+        *(
+            (words, "help")
+            for words in (
+                "",
+                "--help",
+                "-h",
+                "help",
+                "serve --help",
+                "serve blog -h --nonsense",
+                "lookout --help",
+            )
+        ),
         *((words, "version") for words in ("--version", "version")),
     ],
 )
@@ -68,7 +90,9 @@ def test_questions(words, command):
     assert cli.parse(words.split()).command == command
 
 
-BIND = "--bind is for 'spyglass lookout'; what 'serve' listens on is ListenStream= of its .socket unit"
+BIND = (
+    "--bind is for 'spyglass lookout'; what 'serve' listens on is ListenStream= of its .socket unit"
+)
 ONE_FILE = "--name and --config each name the one file; give one of them once"
 
 
@@ -80,13 +104,22 @@ ONE_FILE = "--name and --config each name the one file; give one of them once"
         ("serve a b", "more than one app: 'a' and 'b'"),
         ("serve --app a b", "more than one app: 'a' and 'b'"),
         ("serve --worker 2", "unknown option '--worker', did you mean '--workers'?"),
-        ("serve --idle_timeout 2", "unknown option '--idle_timeout', did you mean '--idle-timeout'?"),
+        (
+            "serve --idle_timeout 2",
+            "unknown option '--idle_timeout', did you mean '--idle-timeout'?",
+        ),
         ("serve -w 2", "unknown option '-w'"),
         ("serve -workers 2", "unknown option '-workers', did you mean '--workers'?"),
         ("serve --", "unknown option '--'"),
         ("serve --zzz=1", "unknown option '--zzz'"),
-        ("serve --listen 8001", "--listen: listen is for the units: set it in the TOML file, and 'spyglass apply' has them follow"),
-        ("lookout --memory-max=1G", "--memory-max: memory_max is for the units: set it in the TOML file, and 'spyglass apply' has them follow"),
+        (
+            "serve --listen 8001",
+            "--listen: listen is for the units: set it in the TOML file, and 'spyglass apply' has them follow",
+        ),
+        (
+            "lookout --memory-max=1G",
+            "--memory-max: memory_max is for the units: set it in the TOML file, and 'spyglass apply' has them follow",
+        ),
         ("serve --no-workers", "unknown option '--no-workers', did you mean '--workers'?"),
         ("serve --no-preload=1", "unknown option '--no-preload', did you mean '--preload'?"),
         ("serve --workers", "--workers needs a value"),
@@ -109,7 +142,23 @@ def test_a_name_that_cannot_be_one_is_a_mistake_of_configuration():
         cli.parse(["serve", "--name", "A"])
 
 
-words = st.sampled_from(["a", "--workers", "--workers=2", "--debug", "--no-debug", "--bind", "--name", "--config", "x", "--", "-", "=", ""])
+words = st.sampled_from(
+    [
+        "a",
+        "--workers",
+        "--workers=2",
+        "--debug",
+        "--no-debug",
+        "--bind",
+        "--name",
+        "--config",
+        "x",
+        "--",
+        "-",
+        "=",
+        "",
+    ]
+)
 
 
 @example("serve", ["--name", "a\n"])
@@ -145,12 +194,24 @@ def test_the_help_fits_a_terminal():
 
 # The process
 
-NOT_ROOT = [] if os.geteuid() else ["unshare", "--user", "--map-user=1000"]  # root gets to check an app by its name alone
+NOT_ROOT = (
+    [] if os.geteuid() else ["unshare", "--user", "--map-user=1000"]
+)  # root gets to check an app by its name alone
 
 
 def spyglass(*words, **how):
-    command = [*(NOT_ROOT if words[:1] == ("check",) else []), sys.executable, "-m", "spyglass", *words]
-    environ = {name: value for name, value in os.environ.items() if not name.startswith(("SPYGLASS_", "LISTEN_"))}
+    command = [
+        *(NOT_ROOT if words[:1] == ("check",) else []),
+        sys.executable,
+        "-m",
+        "spyglass",
+        *words,
+    ]
+    environ = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("SPYGLASS_", "LISTEN_"))
+    }
     return subprocess.run(command, capture_output=True, text=True, env=environ, timeout=30, **how)
 
 
@@ -162,14 +223,29 @@ def spyglass(*words, **how):
         ("", 0, cli.usage() + "\n", ""),
         ("sevre", 2, "", "spyglass: unknown command 'sevre'; 'spyglass --help' lists them\n"),
         ("serve --nonsense", 2, "", "spyglass: unknown option '--nonsense'\n"),
-        ("lookout --workers no", 78, "", "spyglass: --workers: workers: expected a whole number, not 'no'\n"),
+        (
+            "lookout --workers no",
+            78,
+            "",
+            "spyglass: --workers: workers: expected a whole number, not 'no'\n",
+        ),
         (
             *("check --workers no --threads 0", 78, ""),
             "spyglass: --workers: workers: expected a whole number, not 'no'\n"
             "spyglass: --threads: threads: expected a whole number from 1 to 256, not '0'\n",
         ),
-        ("lookout --config /proc/nonexistent", 78, "", "spyglass: /proc/nonexistent: cannot be read: No such file or directory\n"),
-        ("lookout --bind nowhere", 2, "", "spyglass: --bind nowhere: expected host:port, [v6]:port, :port or unix:/path\n"),
+        (
+            "lookout --config /proc/nonexistent",
+            78,
+            "",
+            "spyglass: /proc/nonexistent: cannot be read: No such file or directory\n",
+        ),
+        (
+            "lookout --bind nowhere",
+            2,
+            "",
+            "spyglass: --bind nowhere: expected host:port, [v6]:port, :port or unix:/path\n",
+        ),
         (
             *("serve", 78, ""),
             "spyglass: no listening socket was passed in: start it through its .socket unit, "
@@ -187,7 +263,13 @@ def test_whoever_has_read_enough_hears_no_complaint(words):
     read, write = os.pipe()
     os.close(read)
     with os.fdopen(write, "w") as stream:
-        done = subprocess.run([sys.executable, "-m", "spyglass", *words.split()], stdout=stream, stderr=subprocess.PIPE, text=True, timeout=30)
+        done = subprocess.run(
+            [sys.executable, "-m", "spyglass", *words.split()],
+            stdout=stream,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=30,
+        )
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -196,7 +278,9 @@ def test_a_port_that_is_taken_is_named_with_the_way_out():
         port = taken.getsockname()[1]
         done = spyglass("lookout", "--bind", f"127.0.0.1:{port}")
     assert done.returncode == 78
-    assert done.stderr.startswith(f"spyglass: cannot listen on 127.0.0.1:{port}: another program has this port; ")
+    assert done.stderr.startswith(
+        f"spyglass: cannot listen on 127.0.0.1:{port}: another program has this port; "
+    )
     assert "choose another with --bind" in done.stderr
 
 
@@ -206,15 +290,44 @@ def test_sockets_meant_for_another_process_are_none():
         os.set_inheritable(listener.fileno(), True)
         environ = os.environ | {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"}
         command = [sys.executable, "-m", "spyglass", "serve"]
-        done = subprocess.run(command, env=environ, pass_fds=[listener.fileno()], capture_output=True, text=True, timeout=30)
-    assert (done.returncode, done.stderr[:43]) == (78, "spyglass: no listening socket was passed in")
+        done = subprocess.run(
+            command,
+            env=environ,
+            pass_fds=[listener.fileno()],
+            capture_output=True,
+            text=True,
+            timeout=30,
+        )
+    assert (done.returncode, done.stderr[:43]) == (
+        78,
+        "spyglass: no listening socket was passed in",
+    )
 
 
 def test_the_wake_path_imports_little():
-    """Each import is paid by every visitor who wakes an app; these cost more than all of ours together."""
-    dear = ["argparse", "dataclasses", "logging", "typing", "inspect", "asyncio", "email", "http", "ssl", "tomllib", "re", "httptools"]
+    """Each import is paid by every visitor who wakes an app; these cost more than all
+    of ours together.
+    """
+    dear = [
+        "argparse",
+        "dataclasses",
+        "logging",
+        "typing",
+        "inspect",
+        "asyncio",
+        "email",
+        "http",
+        "ssl",
+        "tomllib",
+        "re",
+        "httptools",
+    ]
     code = "import sys; import spyglass.cli, spyglass.master.main; print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-I", "-S", "-c", f"import sys; sys.path[:0] = {sys.path!r}; {code}"], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", f"import sys; sys.path[:0] = {sys.path!r}; {code}"],
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     assert set(dear) & set(done.stdout.split()) == set()
 
@@ -222,11 +335,21 @@ def test_the_wake_path_imports_little():
 def test_the_lookout_imports_neither_http_nor_an_app():
     code = "import sys; import spyglass.cli, spyglass.ops.commands.lookout; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert not {"httptools", "spyglass.worker", "spyglass.welcome", "spyglass.zygote.app_loader", "spyglass.master.main"} & set(done.stdout.split())
+    assert not {
+        "httptools",
+        "spyglass.worker",
+        "spyglass.welcome",
+        "spyglass.zygote.app_loader",
+        "spyglass.master.main",
+    } & set(done.stdout.split())
 
 
 def test_sigterm_ends_a_lookout_that_nobody_has_visited():
-    lookout = subprocess.Popen([sys.executable, "-m", "spyglass", "lookout", "--bind", "127.0.0.1:0"], stderr=subprocess.PIPE, text=True)
+    lookout = subprocess.Popen(
+        [sys.executable, "-m", "spyglass", "lookout", "--bind", "127.0.0.1:0"],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     try:
         assert "the welcome page is asleep; open http://127.0.0.1:" in lookout.stderr.readline()
         lookout.send_signal(signal.SIGTERM)

@@ -1,4 +1,6 @@
-"""Clients that are slow, silent or gone, and a disk that is full: each costs its own connection and nothing else."""
+"""Clients that are slow, silent or gone, and a disk that is full: each costs its own
+connection and nothing else.
+"""
 
 import gc
 import os
@@ -71,7 +73,9 @@ def test_a_fast_reader_gives_others_a_turn(start, size):
 
 
 @pytest.mark.parametrize("patience", [1, 3])
-def test_nor_does_the_fast_reader_of_a_file_keep_them_waiting(start, monkeypatch, tmp_path, patience):
+def test_nor_does_the_fast_reader_of_a_file_keep_them_waiting(
+    start, monkeypatch, tmp_path, patience
+):
     sent = []
 
     def sendfile(to, source, offset, count):
@@ -152,7 +156,16 @@ def test_a_client_that_goes_away_ends_its_response(start, tcp, reset):
         b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n",
         b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n",
     ],
-    ids=["nothing", "a word", "a request", "many", "nonsense", "a head", "a head that expects", "a chunked one"],
+    ids=[
+        "nothing",
+        "a word",
+        "a request",
+        "many",
+        "nonsense",
+        "a head",
+        "a head that expects",
+        "a chunked one",
+    ],
 )
 @pytest.mark.parametrize("tcp", [False, True])
 @pytest.mark.parametrize("reset", [False, True])
@@ -177,7 +190,11 @@ def test_a_client_that_was_gone_before_it_was_heard_hurts_nobody(start, data, tc
         ("half a head", b"GET / HT", b"408"),
         ("a request and half a head", ONE + b"GET / HT", b"200408"),
         ("half a body", b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhel", b"408"),
-        ("half a chunk", b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhel", b"408"),
+        (
+            "half a chunk",
+            b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhel",
+            b"408",
+        ),
     ],
 )
 def test_who_is_silent_is_sent_away(start, what, data, answer):
@@ -206,10 +223,14 @@ def test_the_time_for_a_head_is_for_all_of_it(start):
     assert worker.to_the_end(client).startswith(b"HTTP/1.1 408 ")
 
 
-@pytest.mark.parametrize("before", [b"", b"GET /9 HT", ONE], ids=["nothing", "half a head", "a request"])
+@pytest.mark.parametrize(
+    "before", [b"", b"GET /9 HT", ONE], ids=["nothing", "half a head", "a request"]
+)
 @pytest.mark.parametrize("tcp", [False, True])
 def test_a_byte_out_of_band_does_not_keep_the_worker_busy(start, tcp, before):
-    """A look by MSG_PEEK does not find it on a unix socket, but nor is it gone then, and the socket is ready for as long as it is there."""
+    """A look by MSG_PEEK does not find it on a unix socket, but nor is it gone then,
+    and the socket is ready for as long as it is there.
+    """
     worker = start()
     client = worker.client(before, tcp=tcp)
     worker.turns()
@@ -224,7 +245,9 @@ def test_a_byte_out_of_band_does_not_keep_the_worker_busy(start, tcp, before):
 @pytest.mark.parametrize("first", [b"", ONE], ids=["never", "once"])
 @pytest.mark.parametrize("tcp", [False, True])
 def test_who_speaks_in_the_moment_of_being_sent_away_is_served(start, tcp, first):
-    """While others are served, say: after the loop has looked, and before it ends who was silent for too long."""
+    """While others are served, say: after the loop has looked, and before it ends who
+    was silent for too long.
+    """
     worker = start()
     client = worker.client(first, tcp=tcp)
     worker.until(lambda: worker.slot[SERVED] == bool(first) and worker.loop._connections)
@@ -236,7 +259,9 @@ def test_who_speaks_in_the_moment_of_being_sent_away_is_served(start, tcp, first
 
 
 class Crossing:
-    """A connection's socket whose client sends `data` when all that had come has been read, or looked at."""
+    """A connection's socket whose client sends `data` when all that had come has been
+    read, or looked at.
+    """
 
     def __init__(self, sock, client, data):
         self._sock, self._client, self._data = sock, client, data
@@ -254,7 +279,9 @@ class Crossing:
 
 
 def test_by_a_unix_socket_no_request_is_lost_between_the_last_look_and_the_end(start):
-    """Such a one is answered; of one that has come in part the client is told, while it sends the rest, that it cannot be heard."""
+    """Such a one is answered; of one that has come in part the client is told, while it
+    sends the rest, that it cannot be heard.
+    """
     worker = start()
     whole, part = clients = worker.client(ONE), worker.client(ONE)
     for client, data in zip(clients, (GET % 2, GET[:9]), strict=True):
@@ -271,7 +298,9 @@ def test_by_a_unix_socket_no_request_is_lost_between_the_last_look_and_the_end(s
 
 
 def test_a_client_that_was_closed_in_the_same_turn_is_not_taken_for_anything_else(start):
-    """The Master lets a full worker accept again: an idle client makes room, whose own end has come with the bell."""
+    """The Master lets a full worker accept again: an idle client makes room, whose own
+    end has come with the bell.
+    """
     worker = start(max_connections=1, keepalive_timeout=0.05)
     loop = worker.loop
     bell = os.eventfd(0)
@@ -312,7 +341,9 @@ def test_a_client_that_takes_nothing_is_closed(start):
 
 
 def test_a_write_that_was_cut_stays_cut_whatever_the_app_makes_of_it(start):
-    """What had not left is lost, so nothing may follow it: the next response would be read as the rest of this one."""
+    """What had not left is lost, so nothing may follow it: the next response would be
+    read as the rest of this one.
+    """
     calls = []
 
     def app(environ, start_response):
@@ -337,8 +368,12 @@ def test_a_write_that_was_cut_stays_cut_whatever_the_app_makes_of_it(start):
 
 @pytest.fixture
 def full_disk(monkeypatch):
-    """The file can be made and takes what fits a buffer; the rest of it, or its end, does not (full(4))."""
-    monkeypatch.setattr(tempfile, "TemporaryFile", lambda dir, **how: open("/dev/full", "w+b", **how))
+    """The file can be made and takes what fits a buffer; the rest of it, or its end,
+    does not (full(4)).
+    """
+    monkeypatch.setattr(
+        tempfile, "TemporaryFile", lambda dir, **how: open("/dev/full", "w+b", **how)
+    )
 
 
 @pytest.mark.parametrize("size", [10, 60_000, 200_000])

@@ -19,8 +19,15 @@ __all__ = ["made"]
 
 COMMANDS = {*cli._SERVERS, *command_table.COMMANDS}
 FLAGS = [setting for setting in settings.SETTINGS.values() if isinstance(setting, settings.Flag)]
-SETTINGS = [setting for setting in settings.SETTINGS.values() if not isinstance(setting, settings.Unit)]
-OPTIONS = {"--name", "--config", *(f"--no-{flag.option[2:]}" for flag in FLAGS), *(setting.option for setting in SETTINGS)}
+SETTINGS = [
+    setting for setting in settings.SETTINGS.values() if not isinstance(setting, settings.Unit)
+]
+OPTIONS = {
+    "--name",
+    "--config",
+    *(f"--no-{flag.option[2:]}" for flag in FLAGS),
+    *(setting.option for setting in SETTINGS),
+}
 LEVELS = {"error", "warning", "info", "debug"}
 
 # What is typed, and what is offered then.
@@ -39,7 +46,14 @@ QUESTIONS = {
     "serve --directory ": {"pages/"},
     "serve --workers 2 ": {"hello.py", "site.wsgi", "pages/"},
     "serve hello.py ": set(),
-    "lookout --bind :80 --b": {"--bind", "--bodies-disk", "--bodies-memory", "--body-memory", "--body-min-rate", "--body-timeout"},
+    "lookout --bind :80 --b": {
+        "--bind",
+        "--bodies-disk",
+        "--bodies-memory",
+        "--body-memory",
+        "--body-min-rate",
+        "--body-timeout",
+    },
     "check ": {"hello.py", "site.wsgi", "pages/", "blog", "shop"},
     "check --workers 1 b": {"blog"},
     "reload ": {"blog", "shop"},
@@ -49,16 +63,47 @@ QUESTIONS = {
 
 
 # Files in /etc/spyglass that are no app's, for no app can be called that.
-HOSTILE = ["$(touch ran)", "`touch ran`", "a;touch ran", "a b", "a\nblog\nc", "$HOME", "~", "*", "s[h]op", "'", '"', "\\", "{x,y}", "-x", "Blog", "é", "s:x", ""]
+HOSTILE = [
+    "$(touch ran)",
+    "`touch ran`",
+    "a;touch ran",
+    "a b",
+    "a\nblog\nc",
+    "$HOME",
+    "~",
+    "*",
+    "s[h]op",
+    "'",
+    '"',
+    "\\",
+    "{x,y}",
+    "-x",
+    "Blog",
+    "é",
+    "s:x",
+    "",
+]
 
 
 @pytest.fixture(scope="module")
 def place(made, tmp_path_factory):
-    """A directory with the completion of both, for apps that are in etc there, and a few files to offer."""
+    """A directory with the completion of both, for apps that are in etc there, and a
+    few files to offer.
+    """
     place = tmp_path_factory.mktemp("completion")
     for name in ("spyglass.bash", "_spyglass"):
-        (place / name).write_text((made / name).read_text().replace(settings.DIRECTORY, str(place / "etc")))
-    for name in ("etc/blog.toml", "etc/shop.toml", "etc/blog.env", "work/hello.py", "work/site.wsgi", "work/own.toml", "work/notes.txt"):
+        (place / name).write_text(
+            (made / name).read_text().replace(settings.DIRECTORY, str(place / "etc"))
+        )
+    for name in (
+        "etc/blog.toml",
+        "etc/shop.toml",
+        "etc/blog.env",
+        "work/hello.py",
+        "work/site.wsgi",
+        "work/own.toml",
+        "work/notes.txt",
+    ):
         (place / name).parent.mkdir(exist_ok=True)
         (place / name).touch()
     (place / "work" / "pages").mkdir()
@@ -88,8 +133,15 @@ cd {place}/work
 
 
 def as_bash_splits(line):
-    """Words as readline gives them: "=" and ":" are words by themselves (COMP_WORDBREAKS)."""
-    words = [piece for word in line.split(" ")[:-1] if word for piece in re.findall(r"[=:]+|[^=:]+", word)]
+    """Words as readline gives them: "=" and ":" are words by themselves
+    (COMP_WORDBREAKS).
+    """
+    words = [
+        piece
+        for word in line.split(" ")[:-1]
+        if word
+        for piece in re.findall(r"[=:]+|[^=:]+", word)
+    ]
     last = re.findall(r"[=:]+|[^=:]+", line.split(" ")[-1]) or [""]
     return [*words, *last, *([""] if last[-1] in ("=", ":") else [])]
 
@@ -104,7 +156,13 @@ def test_bash(place):
             f"COMP_WORDS=({shlex.join(words)}) COMP_CWORD={len(words) - 1} COMPREPLY=()",
             f'_spyglass spyglass {shlex.quote(words[-1])} {shlex.quote(words[-2])} || true; printf "%s\\n" "${{COMPREPLY[@]-}}" -----',
         ]
-    done = subprocess.run(["bash", "--norc", "-c", "\n".join(script)], capture_output=True, text=True, env=ENVIRON, timeout=60)
+    done = subprocess.run(
+        ["bash", "--norc", "-c", "\n".join(script)],
+        capture_output=True,
+        text=True,
+        env=ENVIRON,
+        timeout=60,
+    )
     assert done.stderr == ""
     answers = done.stdout.split("-----\n")[:-1]
     assert not (place / "work" / "ran").exists()
@@ -117,12 +175,22 @@ def test_bash_runs_nothing_of_what_a_file_is_called(place, tmp_path):
     for name in HOSTILE:
         if name and "/" not in name:
             (tmp_path / f"{name}.py").touch()
-    script = ASK.format(place=shlex.quote(str(place))).rpartition("cd ")[0] + f"cd {shlex.quote(str(tmp_path))}\n"
+    script = (
+        ASK.format(place=shlex.quote(str(place))).rpartition("cd ")[0]
+        + f"cd {shlex.quote(str(tmp_path))}\n"
+    )
     for question in ("serve ", "check ", "check '$(", "serve --config ", "check --name "):
         words = shlex.join(["spyglass", *question.split(" ")])
         script += f"COMP_LINE={shlex.quote('spyglass ' + question)} COMP_POINT=99 COMP_TYPE=9 COMP_KEY=9 COMP_WORDS=({words}) COMPREPLY=()\n"
         script += f"COMP_CWORD={len(question.split(' '))}; _spyglass spyglass '' '' || true\n"
-    subprocess.run(["bash", "--norc", "-c", script], capture_output=True, text=True, env=ENVIRON, timeout=60, check=True)
+    subprocess.run(
+        ["bash", "--norc", "-c", script],
+        capture_output=True,
+        text=True,
+        env=ENVIRON,
+        timeout=60,
+        check=True,
+    )
     assert not (tmp_path / "ran").exists()
 
 
@@ -158,7 +226,14 @@ class Zsh:
         os.mkfifo(place / "told")
         self._terminal, end = pty.openpty()
         environ = {**ENVIRON, "TERM": "dumb", "ZDOTDIR": str(place), "HOME": str(place)}
-        self._process = subprocess.Popen(["zsh", "-f", "-i"], stdin=end, stdout=end, stderr=end, env=environ, start_new_session=True)
+        self._process = subprocess.Popen(
+            ["zsh", "-f", "-i"],
+            stdin=end,
+            stdout=end,
+            stderr=end,
+            env=environ,
+            start_new_session=True,
+        )
         os.close(end)
         # What it draws is read, or it would wait for somebody to do so.
         threading.Thread(target=self._draw, daemon=True).start()
@@ -207,6 +282,8 @@ def test_zsh(zsh, place, question):
     offered = zsh.ask(f"spyglass {question}")
     assert not (place / "work" / "ran").exists()
     if question == "serve hello.py ":
-        offered -= {word for word in offered if word.startswith("--")}  # where nothing else can stand it offers options
+        offered -= {
+            word for word in offered if word.startswith("--")
+        }  # where nothing else can stand it offers options
     expected = {word.rstrip("/") for word in QUESTIONS[question]}
     assert {word.rstrip("=") for word in offered} == (expected if question else expected & COMMANDS)

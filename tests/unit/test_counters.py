@@ -1,4 +1,6 @@
-"""What survives the sleep of an app: the file, whatever has become of it, and what a Master adds to it."""
+"""What survives the sleep of an app: the file, whatever has become of it, and what a
+Master adds to it.
+"""
 
 import errno
 import os
@@ -43,8 +45,15 @@ def facts(record):
 
 def test_what_is_written_is_read():
     record = parse(FULL)
-    assert (record.wakes, record.requests, record.wake_ms, record.why) == (3, 40, 81.25, "failing: a b")
-    assert [(each.pid, each.served, each.errors, each.open) for each in record.workers] == [(123, 40, 2, 1)]
+    assert (record.wakes, record.requests, record.wake_ms, record.why) == (
+        3,
+        40,
+        81.25,
+        "failing: a b",
+    )
+    assert [(each.pid, each.served, each.errors, each.open) for each in record.workers] == [
+        (123, 40, 2, 1)
+    ]
     assert record.text() == FULL
 
 
@@ -131,8 +140,12 @@ class Life:
         self.journal = Journal()
         self.board = Scoreboard(8)
         self.workers = []
-        shared = SimpleNamespace(board=self.board, woken_by="127.0.0.1:8000", master=os.getpid(), began=time.monotonic())
-        self.counters = Counters({"STATE_DIRECTORY": f"{directory}:/elsewhere"}, shared, self.journal)
+        shared = SimpleNamespace(
+            board=self.board, woken_by="127.0.0.1:8000", master=os.getpid(), began=time.monotonic()
+        )
+        self.counters = Counters(
+            {"STATE_DIRECTORY": f"{directory}:/elsewhere"}, shared, self.journal
+        )
 
     def worker(self, **cells):
         number = self.board.take()
@@ -171,7 +184,10 @@ def test_each_life_adds_to_those_before(tmp_path):
         worker = life.worker(served=10)
         life.note()
         # Why it left the last time is known until it leaves again.
-        assert (read(str(tmp_path)).awake, read(str(tmp_path)).why) == (1, "" if number == 1 else "idle")
+        assert (read(str(tmp_path)).awake, read(str(tmp_path)).why) == (
+            1,
+            "" if number == 1 else "idle",
+        )
         assert bool(read(str(tmp_path)).left) == (number > 1)
         life.works(worker, served=11, errors=2)
         life.board.crashes = 1
@@ -271,5 +287,19 @@ def test_without_a_directory_it_goes_on_and_says_so_once(tmp_path):
 
 
 def test_the_cells_of_a_slot_are_apart():
-    names = ("STATE", "OPEN", "SERVED", "ACTIVITY", "CALL_SINCE", "ANSWER", "ORDER", "LIMIT", "HEARD", "IGNORED", "HOLDS", "ERRORS", "_REASON")
+    names = (
+        "STATE",
+        "OPEN",
+        "SERVED",
+        "ACTIVITY",
+        "CALL_SINCE",
+        "ANSWER",
+        "ORDER",
+        "LIMIT",
+        "HEARD",
+        "IGNORED",
+        "HOLDS",
+        "ERRORS",
+        "_REASON",
+    )
     assert len({getattr(scoreboard, name) for name in names}) == len(names)

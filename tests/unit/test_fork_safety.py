@@ -1,4 +1,6 @@
-"""What is said of what an app leaves behind when it has been loaded. Each look is at a process of its own."""
+"""What is said of what an app leaves behind when it has been loaded. Each look is at a
+process of its own.
+"""
 
 import os
 import re
@@ -7,7 +9,8 @@ import sys
 
 import pytest
 
-# Prints what is found when the module `app` has been loaded after `earlier`: "grave" or "note", "settled" or nothing, and what is said.
+# Prints what is found when the module `app` has been loaded after `earlier`: "grave" or
+# "note", "settled" or nothing, and what is said.
 CHILD = """
 import os, sys
 sys.path.insert(0, os.getcwd())
@@ -20,9 +23,7 @@ for found in Look(watch.fds, watch.tids, watch.carers, hasattr(app, "post_fork")
     print(("grave" if found.grave else "note") + (" settled" if found.settled else ""), found)
 os._exit(0)
 """
-THREAD = (
-    "import threading, time\ndef run():\n    while True: time.sleep(1)\nthreading.Thread(target=run, name='ticker', daemon=True).start()\n"
-)
+THREAD = "import threading, time\ndef run():\n    while True: time.sleep(1)\nthreading.Thread(target=run, name='ticker', daemon=True).start()\n"
 TICKER = "a thread, 'ticker', which runs run() of app.py:2: no worker has it"
 OTHERS = "all workers would send on it, and take each other's answers"
 POSITION = "all workers would share one position in it"
@@ -41,7 +42,9 @@ def look(tmp_path):
         (tmp_path / "earlier.py").write_text(before)
         command = [sys.executable, "-P", "-B", "-c", CHILD]
         environ = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environ, timeout=30)
+        done = subprocess.run(
+            command, capture_output=True, text=True, cwd=tmp_path, env=environ, timeout=30
+        )
         assert done.returncode == 0, done.stderr
         assert done.stderr == ""
         return done.stdout.splitlines()
@@ -151,7 +154,9 @@ def test_found(look, name):
 
 @pytest.mark.parametrize("name", ["thread", "bare thread", "listening", "sqlite", "event loop"])
 def test_what_was_there_before_the_app_is_not_the_app_s(look, name):
-    """sitecustomize, .pth files, debuggers: they have been at work when the app is loaded."""
+    """sitecustomize, .pth files, debuggers: they have been at work when the app is
+    loaded.
+    """
     assert look("import threading", FOUND[name][0]) == []
     assert look(THREAD, FOUND[name][0]) == [f"grave {TICKER}"]
 
@@ -177,7 +182,8 @@ def test_who_registers_for_after_the_fork_sees_to_it(look, tmp_path, source, set
     library = tmp_path / "lib" / "site-packages" / "exporter"
     library.mkdir(parents=True)
     (library / "__init__.py").write_text(
-        LIBRARY + "os.register_at_fork(after_in_child=int)\nExporter(name='exporter', daemon=True).start()\n"
+        LIBRARY
+        + "os.register_at_fork(after_in_child=int)\nExporter(name='exporter', daemon=True).start()\n"
     )
     (tmp_path / "helper.py").write_text("import os\nos.register_at_fork(after_in_child=int)\n")
     lines = look(f"{THREAD}import sys; sys.path.append({str(library.parent)!r})\n{source}")
@@ -185,14 +191,18 @@ def test_who_registers_for_after_the_fork_sees_to_it(look, tmp_path, source, set
     assert f"{mark} {TICKER}" in lines
     others = [line for line in lines if "exporter" in line]
     assert others == (
-        ["grave settled a thread, 'exporter', which runs Exporter.run() of exporter/__init__.py:3: no worker has it"]
+        [
+            "grave settled a thread, 'exporter', which runs Exporter.run() of exporter/__init__.py:3: no worker has it"
+        ]
         if "exporter" in source
         else []
     )
 
 
 def test_registering_works_as_ever(look):
-    """What the app registers through us is called as if we were not there, also what it has imported by name."""
+    """What the app registers through us is called as if we were not there, also what it
+    has imported by name.
+    """
     source = """
 import os
 from os import register_at_fork

@@ -1,4 +1,6 @@
-"""What is done to workers that are stuck, and to a generation whose workers die: the test is the zygote, and the workers."""
+"""What is done to workers that are stuck, and to a generation whose workers die: the
+test is the zygote, and the workers.
+"""
 
 import signal
 import subprocess
@@ -12,7 +14,9 @@ from .breeding import NOW
 
 
 def test_who_is_told_to_abort_has_time_for_its_last_words(breed, killed):
-    """Whatever wakes the Master meanwhile: the worker's own obedience to the order to drain is one of those things."""
+    """Whatever wakes the Master meanwhile: the worker's own obedience to the order to
+    drain is one of those things.
+    """
     it = breed(request_timeout=10)
     cells = it.cells(0)
     cells[OPEN], cells[CALL_SINCE] = 1, int(NOW * 1e9)
@@ -40,7 +44,8 @@ def test_while_forks_fail_the_pauses_grow_and_it_is_told_once(breed, clock):
         assert it.spawned() == [], "it asks again at once"
     assert clock[0] > NOW + 60
     assert it.journal.lines[1:] == ["cannot fork a worker: no room"]
-    # Somebody lives, who has been there for a while: he is not to be taken away as well.
+    # Somebody lives, who has been there for a while: he is not to be taken away as
+    # well.
     assert it.generation.hopeless(clock[0]) == ""
     clock[0] = it.generation.streak.respawn_at
     it.maintain(now=clock[0])
@@ -60,8 +65,13 @@ def test_when_nobody_lives_and_nobody_can_be_forked_it_is_hopeless(breed, clock)
     assert it.generation.hopeless(clock[0]) == "cannot fork a worker: no room"
 
 
-@pytest.mark.parametrize(("what", "proven"), [("nothing", False), ("an answer", True), ("a visitor in hand", True), ("its age", True)])
-def test_who_has_shown_that_it_can_live_is_not_given_up_for_those_who_die_beside_it(breed, clock, what, proven):
+@pytest.mark.parametrize(
+    ("what", "proven"),
+    [("nothing", False), ("an answer", True), ("a visitor in hand", True), ("its age", True)],
+)
+def test_who_has_shown_that_it_can_live_is_not_given_up_for_those_who_die_beside_it(
+    breed, clock, what, proven
+):
     it = breed(workers=2)
     if what == "an answer":
         it.cells(1)[SERVED] = 1
@@ -94,9 +104,18 @@ def test_what_others_answer_meanwhile_counts(breed, clock):
 
 
 def test_who_hangs_while_loading_has_time_for_its_last_words_too(breed):
-    """On a busy machine it takes some until it is even heard that it should speak them."""
+    """On a busy machine it takes some until it is even heard that it should speak
+    them.
+    """
     it = breed()
-    with subprocess.Popen(["sh", "-c", "trap 'sleep 0.3; echo words; exit' ABRT; echo ready; while :; do sleep 0.01; done"], stdout=subprocess.PIPE) as child:
+    with subprocess.Popen(
+        [
+            "sh",
+            "-c",
+            "trap 'sleep 0.3; echo words; exit' ABRT; echo ready; while :; do sleep 0.01; done",
+        ],
+        stdout=subprocess.PIPE,
+    ) as child:
         assert child.stdout.readline() == b"ready\n"
         it.generation.pid = child.pid
         it.generation.late()

@@ -1,4 +1,6 @@
-"""A worker with idle_ignore: what the Master can see of who is there, and who is kept."""
+"""A worker with idle_ignore: what the Master can see of who is there, and who is
+kept.
+"""
 
 import time
 
@@ -29,7 +31,9 @@ def counts(worker):
 
 
 def test_without_a_request_quiet_begins_at_its_end(ignoring):
-    """Nobody knows what it would have asked for; that it is there is known, and it is waited for."""
+    """Nobody knows what it would have asked for; that it is there is known, and it is
+    waited for.
+    """
     worker = ignoring()
     client = worker.client()
     worker.until(lambda: worker.slot[OPEN])

@@ -9,7 +9,9 @@ from spyglass.policy.idle_ignore import Ignored, check_entry, unknown_listeners
 
 
 def request(path="/", agent=None):
-    made = Request("GET", f"{path}?q=1", (1, 1), {} if agent is None else {"HTTP_USER_AGENT": agent})
+    made = Request(
+        "GET", f"{path}?q=1", (1, 1), {} if agent is None else {"HTTP_USER_AGENT": agent}
+    )
     made.path, made.query = path, "q=1"
     return made
 
@@ -64,7 +66,11 @@ def test_paths(entry, path, ignored):
         ("agent:kube-probe", None, False),
         ("agent:check_http/v2.3", "check_http/v2.3 (monitoring-plugins 2.3)", True),
         ("agent:check_http/v2.3", "check_http/v2.3.1", False),
-        ("agent:*UptimeRobot*", "Mozilla/5.0+(compatible; uptimerobot/2.0; http://www.uptimerobot.com/)", True),
+        (
+            "agent:*UptimeRobot*",
+            "Mozilla/5.0+(compatible; uptimerobot/2.0; http://www.uptimerobot.com/)",
+            True,
+        ),
         ("agent:Uptime*", "Uptime-Kuma/1.23", True),
         ("agent:Uptime*", "an Uptime-Kuma/1.23", False),
         ("agent:Prüfer", wire("prüfer/1"), True),
@@ -77,7 +83,9 @@ def test_agents(entry, agent, ignored):
 
 def test_listeners():
     ignored = Ignored(["listener:metrics", "listener:probe-*", "/health"])
-    assert [ignored.listener(name) for name in ("metrics", "probe-1", "http", "metrics2", "/health")] == [True, True, False, False, False]
+    assert [
+        ignored.listener(name) for name in ("metrics", "probe-1", "http", "metrics2", "/health")
+    ] == [True, True, False, False, False]
     assert not ignored.request(request("/metrics"))
 
 
@@ -93,7 +101,9 @@ def test_a_listener_that_is_none_of_ours_is_told():
     assert unknown_listeners(entries, ["http", "unknown"]) == ["listener:metrics", "listener:met*"]
 
 
-@given(st.text(), st.text(st.characters(max_codepoint=255)), st.text(st.characters(max_codepoint=255)))
+@given(
+    st.text(), st.text(st.characters(max_codepoint=255)), st.text(st.characters(max_codepoint=255))
+)
 def test_whatever_is_asked_for_gets_an_answer(entry, path, agent):
     try:
         check_entry(entry)
@@ -102,8 +112,13 @@ def test_whatever_is_asked_for_gets_an_answer(entry, path, agent):
     Ignored([entry]).request(request("/" + path, agent))
 
 
-@given(st.lists(st.text("ab", max_size=3), min_size=2, max_size=4), st.lists(st.text("ab*", max_size=2), min_size=4, max_size=4))
+@given(
+    st.lists(st.text("ab", max_size=3), min_size=2, max_size=4),
+    st.lists(st.text("ab*", max_size=2), min_size=4, max_size=4),
+)
 def test_a_star_is_anything(parts, between):
     """Made of the parts and whatever stands between them, it always fits."""
-    text = "".join(part + any_ for part, any_ in zip(parts, [*between[: len(parts) - 1], ""], strict=True))
+    text = "".join(
+        part + any_ for part, any_ in zip(parts, [*between[: len(parts) - 1], ""], strict=True)
+    )
     assert Ignored(["/x" + "*".join(parts)]).request(request("/x" + text))

@@ -37,20 +37,38 @@ Extension modules: _cffi_backend (total: 1)"""
 
 
 def told(*texts):
-    """Each of these is written by a process of its own (1, 2...), a second after the one before it."""
+    """Each of these is written by a process of its own (1, 2...), a second after the
+    one before it.
+    """
     lines = []
     for number, text in enumerate(texts, 1):
         for offset, line in enumerate(text.split("\n")):
             when = number * 1_000_000 + offset * 100
-            lines.append(json.dumps({"__REALTIME_TIMESTAMP": str(when), "_PID": str(number), "PRIORITY": "3", "MESSAGE": line}))
+            lines.append(
+                json.dumps(
+                    {
+                        "__REALTIME_TIMESTAMP": str(when),
+                        "_PID": str(number),
+                        "PRIORITY": "3",
+                        "MESSAGE": line,
+                    }
+                )
+            )
     return parse(lines)
 
 
 @pytest.mark.parametrize(
     ("text", "title"),
-    [(SIMPLE, "master: failing: KeyError: 'a'"), (CHAINED, "worker: GET /: the app raised ValueError"), (APPS_OWN, ""), (FATAL, "")],
+    [
+        (SIMPLE, "master: failing: KeyError: 'a'"),
+        (CHAINED, "worker: GET /: the app raised ValueError"),
+        (APPS_OWN, ""),
+        (FATAL, ""),
+    ],
 )
-@pytest.mark.parametrize("after", ["", "\nmaster: awake after 0.03 s: app:app", "\nsomething that the app prints"])
+@pytest.mark.parametrize(
+    "after", ["", "\nmaster: awake after 0.03 s: app:app", "\nsomething that the app prints"]
+)
 def test_all_of_it_and_nothing_else(text, title, after):
     [*entries] = told(text + after)
     if after:  # some time later
@@ -64,7 +82,12 @@ def test_all_of_it_and_nothing_else(text, title, after):
 def test_those_of_others_in_between_are_theirs():
     entries = told(SIMPLE, CHAINED)
     mixed = [entry for pair in zip(entries, entries[5:], strict=False) for entry in pair]
-    found = last_traceback(sorted({id(entry): entry for entry in mixed}.values(), key=lambda entry: (entry.when % 1, entry.pid)))
+    found = last_traceback(
+        sorted(
+            {id(entry): entry for entry in mixed}.values(),
+            key=lambda entry: (entry.when % 1, entry.pid),
+        )
+    )
     assert found.pid == 2
     assert found.lines[-1] == "second line"
     assert len(found.lines) == 10
@@ -79,12 +102,37 @@ def test_the_last_one_is_what_counts():
 def test_what_is_not_text_comes_as_numbers():
     [entry] = parse([json.dumps({"MESSAGE": [104, 105, 255], "_PID": "x", "PRIORITY": None})])
     assert (entry.text, entry.pid, entry.priority) == ("hi�", 0, 6)
-    assert parse(["", "{", json.dumps({"MESSAGE": None})])[0].text == "(a message of more than 4 KiB: journalctl shows it)"
-    assert [entry.text for entry in parse([json.dumps({"MESSAGE": ["a", [98, 255], [{}], None, 7]})])]
+    assert (
+        parse(["", "{", json.dumps({"MESSAGE": None})])[0].text
+        == "(a message of more than 4 KiB: journalctl shows it)"
+    )
+    assert [
+        entry.text for entry in parse([json.dumps({"MESSAGE": ["a", [98, 255], [{}], None, 7]})])
+    ]
 
 
 @pytest.mark.parametrize("field", ["MESSAGE", "PRIORITY", "_PID", "__REALTIME_TIMESTAMP"])
-@pytest.mark.parametrize("value", ["²", "٣", "1e9", "-1", "9" * 5000, "", None, [], [300], [-1, "x"], [[[]]], {}, {"a": []}, True, 1.5, "\u2028\x85\ud800"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "²",
+        "٣",
+        "1e9",
+        "-1",
+        "9" * 5000,
+        "",
+        None,
+        [],
+        [300],
+        [-1, "x"],
+        [[[]]],
+        {},
+        {"a": []},
+        True,
+        1.5,
+        "\u2028\x85\ud800",
+    ],
+)
 def test_an_entry_may_hold_anything(field, value):
     entries = parse([json.dumps({"MESSAGE": "m", "PRIORITY": "3", field: value})])
     assert len(entries) <= 2
@@ -92,7 +140,9 @@ def test_an_entry_may_hold_anything(field, value):
 
 
 def test_nor_need_it_be_an_entry():
-    assert parse(["[]", "7", '"x"', "null", "[" * 100_000, b"\xff\xfe", b'{"MESSAGE": "\xff"}']) == []
+    assert (
+        parse(["[]", "7", '"x"', "null", "[" * 100_000, b"\xff\xfe", b'{"MESSAGE": "\xff"}']) == []
+    )
 
 
 def test_an_entry_is_one_line_of_the_answer():
@@ -102,7 +152,9 @@ def test_an_entry_is_one_line_of_the_answer():
 
 @pytest.fixture
 def journalctl(tmp_path, monkeypatch):
-    """A journalctl that runs this shell script, and keeps its words in the file `told`."""
+    """A journalctl that runs this shell script, and keeps its words in the file
+    `told`.
+    """
 
     def make(script):
         path = tmp_path / "bin" / "journalctl"
@@ -116,7 +168,9 @@ def journalctl(tmp_path, monkeypatch):
 
 
 def test_only_what_is_wanted_is_held_however_much_there_is(journalctl):
-    """80 MB in one entry, then 2,000 of many lines each: the reader's peak stays near what the last ones take."""
+    """80 MB in one entry, then 2,000 of many lines each: the reader's peak stays near
+    what the last ones take.
+    """
     told = journalctl(
         """{ printf '{"MESSAGE":"'; head -c 80000000 /dev/zero | tr '\\0' x; echo '"}'; }
         yes '{"MESSAGE":"'$(printf 'a\\\\n%.0s' $(seq 1000))'"}' | head -n 2000; echo '{"MESSAGE":"last"}'"""
@@ -138,6 +192,7 @@ def test_a_journal_that_may_not_be_read(journalctl):
     journalctl("echo 'No journal files were opened due to insufficient permissions.' >&2; exit 1")
     with pytest.raises(JournalError, match="only root may"):
         entries("spyglass@a.service", 100)
+
 
 def test_nothing_does_anything_to_a_terminal():
     assert harmless("a\x1b[2J\x07\tb") == "a�[2J�\tb"

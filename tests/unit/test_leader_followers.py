@@ -1,7 +1,8 @@
-"""Who leads, when it is a close thing. Every interleaving here is made to happen: nothing is left to the scheduler or to a clock.
+"""Who leads, when it is a close thing. Every interleaving here is made to happen:
+nothing is left to the scheduler or to a clock.
 
-The sentinel looks when the test says so; a crew whose methods stop at a given place lets another thread go on just there; and calls of
-the app's end when they are told to.
+The sentinel looks when the test says so; a crew whose methods stop at a given place
+lets another thread go on just there; and calls of the app's end when they are told to.
 """
 
 import gc
@@ -30,7 +31,9 @@ class Over(BaseException):
 
 
 class Sentinels:
-    """In the place of the time module: the sentinel's sleep ends when the test says so."""
+    """In the place of the time module: the sentinel's sleep ends when the test says
+    so.
+    """
 
     monotonic_ns = staticmethod(time.monotonic_ns)
 
@@ -64,7 +67,9 @@ class Sentinels:
 
 
 class Call:
-    """An exchange, as the crew sees it, whose app runs until it is told to return; each is good for several pieces, one at a time."""
+    """An exchange, as the crew sees it, whose app runs until it is told to return; each
+    is good for several pieces, one at a time.
+    """
 
     def __init__(self, fd=0, path=None):
         self._path = path
@@ -78,7 +83,9 @@ class Call:
 
     @property
     def path(self):
-        """Another one each time, so that nothing is learned of it, unless it was given one."""
+        """Another one each time, so that nothing is learned of it, unless it was given
+        one.
+        """
         return self._path or str(time.monotonic_ns())
 
     def work(self):
@@ -98,7 +105,9 @@ class Call:
 
 
 class Led:
-    """What the crew leads: does in the leader what the test asks for, one after the other."""
+    """What the crew leads: does in the leader what the test asks for, one after the
+    other.
+    """
 
     def __init__(self):
         self.leads = []  # (thread, over what) of each who took the lead
@@ -162,7 +171,9 @@ class Stage:
         call.begun()
 
     def promote(self):
-        """Two looks at the same call. The first of all may have to start somebody, who is there at the next."""
+        """Two looks at the same call. The first of all may have to start somebody, who
+        is there at the next.
+        """
         looks = 0
         before = self.crew._leader
         while self.crew._leader is before:
@@ -178,16 +189,28 @@ class Stage:
         def all_wait():
             with self.crew._lock:
                 waiting = len(self.crew._free) + len(self.crew._bound)
-                return all(not hand.wake.qsize() for hand in self.crew._hands) and waiting + self.busy() >= len(self.crew._hands)
+                return all(
+                    not hand.wake.qsize() for hand in self.crew._hands
+                ) and waiting + self.busy() >= len(self.crew._hands)
 
         self.until(all_wait)
 
     def busy(self):
-        """The leader, and who runs a call that is known to be long and not on the table. Who has lost the lead remains the leader until
-        another has taken it, and is not counted twice.
+        """The leader, and who runs a call that is known to be long and not on the
+        table. Who has lost the lead remains the leader until another has taken it, and
+        is not counted twice.
         """
         on_table = set(self.crew._table)
-        return len({self.crew._leader, *(each.home for each in self.crew._long if each not in on_table and not self._queued(each))})
+        return len(
+            {
+                self.crew._leader,
+                *(
+                    each.home
+                    for each in self.crew._long
+                    if each not in on_table and not self._queued(each)
+                ),
+            }
+        )
 
     def _queued(self, exchange):
         return any(each is exchange for hand in self.crew._hands for each, _ in hand.todo)
@@ -209,7 +232,9 @@ class Stage:
 
 @pytest.fixture
 def stage(monkeypatch):
-    """stage(threads, kind=Crew) sets one up; at the end nothing runs, and no thread is left."""
+    """stage(threads, kind=Crew) sets one up; at the end nothing runs, and no thread is
+    left.
+    """
     monkeypatch.setattr(os, "_exit", lambda status: exits.append(status))
     exits, stages = [], []
 
@@ -301,7 +326,9 @@ def test_when_nobody_is_free_the_leader_keeps_the_lead(stage):
 
 
 class Stopping(Crew):
-    """Runs `before` and `at_pop` at most once each: when the sentinel has decided, and when it is about to take the call away."""
+    """Runs `before` and `at_pop` at most once each: when the sentinel has decided, and
+    when it is about to take the call away.
+    """
 
     before = at_pop = None
 
@@ -333,7 +360,9 @@ def with_a_follower(stage, threads=2):
 
 
 def test_a_call_that_returns_just_before_its_end_of_patience_keeps_the_lead(stage):
-    """The sentinel has looked, decided and taken its lock; in that moment the leader takes its call from the table."""
+    """The sentinel has looked, decided and taken its lock; in that moment the leader
+    takes its call from the table.
+    """
     each = with_a_follower(stage)
     call, leads = Call(), len(each.led.leads)
 
@@ -438,7 +467,9 @@ def test_another_call_on_the_table_by_then_loses_the_lead_too_early_and_nothing_
 
 
 def at_home_elsewhere(stage, threads=3):
-    """(stage, a call whose first piece was made, its home) with another thread in the lead."""
+    """(stage, a call whose first piece was made, its home) with another thread in the
+    lead.
+    """
     each = with_a_follower(stage, threads)
     call = Call(fd=4)
     each.call(call)
@@ -477,7 +508,8 @@ def test_the_leader_goes_on_meanwhile(stage):
 
 def test_when_its_home_is_at_work_the_piece_waits_for_it(stage):
     each, call, home = at_home_elsewhere(stage, threads=2)
-    # The leader's call is a long one now, so the home leads again, until its own call is a long one, too.
+    # The leader's call is a long one now, so the home leads again, until its own call
+    # is a long one, too.
     other, busy = Call(), Call()
     each.call(other)
     each.promote()
@@ -512,7 +544,9 @@ def test_what_is_cut_there_is_given_back_as_well(stage):
 
 
 def sent_home_meanwhile(each):
-    """A call that the sentinel has seen twice, and by now is made at its home, and another that is on the table in its place."""
+    """A call that the sentinel has seen twice, and by now is made at its home, and
+    another that is on the table in its place.
+    """
     call, other = Call(1), Call(2)
 
     def changes():
@@ -534,7 +568,9 @@ def sent_home_meanwhile(each):
 
 
 def test_a_piece_sent_home_while_the_sentinel_makes_up_its_mind_stays_known_as_a_long_call(stage):
-    """It has seen the call twice on the table of its home, which then gave the lead away; the new leader sent the next piece home."""
+    """It has seen the call twice on the table of its home, which then gave the lead
+    away; the new leader sent the next piece home.
+    """
     each = with_a_follower(stage)
     call, other = sent_home_meanwhile(each)
     assert call in each.crew._long
@@ -641,7 +677,9 @@ def test_when_all_are_the_home_of_somebody_the_leader_leads_all_the_same(stage):
 
 
 class Dozing(Crew):
-    """Runs `as_it_dozes` once, when the sentinel has said that it dozes, or is about to say so."""
+    """Runs `as_it_dozes` once, when the sentinel has said that it dozes, or is about to
+    say so.
+    """
 
     as_it_dozes = about_to_doze = None
     _state = True
@@ -703,7 +741,9 @@ def test_who_dozes_is_woken_by_the_next_call(stage):
 
 
 def test_a_thread_that_cannot_be_started_is_not_asked_for_all_the_time(stage, monkeypatch):
-    """TasksMax= does this (systemd.resource-control(5)); 200 looks a second would be as many lines in the journal."""
+    """TasksMax= does this (systemd.resource-control(5)); 200 looks a second would be as
+    many lines in the journal.
+    """
     each = stage()
     call = Call()
     each.call(call)
@@ -763,8 +803,10 @@ def test_a_long_call_that_has_ended_is_kept_by_nobody(stage):
         gone = weakref.ref(call)
         del call
         if not getattr(sys, "_is_gil_enabled", lambda: True)():
-            # Without that lock, what a thread has made and another has let go of goes when its maker runs again, who waits here, or with the
-            # garbage collector (PEP 703, biased reference counting): so the most that can be asked is that nobody else keeps it.
+            # Without that lock, what a thread has made and another has let go of goes
+            # when its maker runs again, who waits here, or with the garbage collector
+            # (PEP 703, biased reference counting): so the most that can be asked is
+            # that nobody else keeps it.
             gc.collect()
         each.until(lambda: gone() is None)
     finally:
@@ -785,7 +827,9 @@ def test_what_a_cut_call_would_have_sent_is_not_kept(kind):
             raise CutOff("cut") from None
 
     kept = []
-    crew = kind(Scoreboard(1).slot(0)) if kind is Solo else kind(2, Scoreboard(1).slot(0), Journal())
+    crew = (
+        kind(Scoreboard(1).slot(0)) if kind is Solo else kind(2, Scoreboard(1).slot(0), Journal())
+    )
     if kind is Crew:
         crew._dozing = False  # no sentinel
     gc.collect()
@@ -801,7 +845,9 @@ def test_what_a_cut_call_would_have_sent_is_not_kept(kind):
 
 
 def test_nobody_is_counted_on_who_could_not_be_started(monkeypatch):
-    """The leader imports what a thread is made with; one that is in a long call cannot."""
+    """The leader imports what a thread is made with; one that is in a long call
+    cannot.
+    """
     monkeypatch.setattr(threading, "active_count", lambda: 1)
     crew = Crew(2, Scoreboard(1).slot(0), Journal())
     assert crew.ample
@@ -824,7 +870,9 @@ def test_nothing_may_wait_while_another_thread_runs_the_app(stage, monkeypatch):
     each.take_back()
     each.settle()
     assert each.crew.ample
-    monkeypatch.setattr(threading, "active_count", lambda: len(each.crew._hands) + 1)  # the app has started one of its own
+    monkeypatch.setattr(
+        threading, "active_count", lambda: len(each.crew._hands) + 1
+    )  # the app has started one of its own
     assert not each.crew.ample
 
 

@@ -1,4 +1,6 @@
-"""Locks of the administrator's commands: one at a time, and nobody else can take them."""
+"""Locks of the administrator's commands: one at a time, and nobody else can take
+them.
+"""
 
 import fcntl
 import os
@@ -38,7 +40,11 @@ def test_one_at_a_time(capfd, monkeypatch):
 def test_it_does_not_wait_for_ever(monkeypatch):
     monkeypatch.setattr(locks, "_PATIENCE", 0.0)
     said = r"another command has been changing units for 0 s: see who has .*/units open"
-    with locks.held("units", "changing units"), pytest.raises(locks.LockedError, match=said), locks.held("units", "changing units"):
+    with (
+        locks.held("units", "changing units"),
+        pytest.raises(locks.LockedError, match=said),
+        locks.held("units", "changing units"),
+    ):
         pytest.fail("two at a time")
     with locks.held("units", "changing units"):
         pass
@@ -50,7 +56,14 @@ def test_nobody_else_can_open_them():
         assert os.stat(f"{locks.DIRECTORY}/units").st_mode & 0o777 == 0o600
 
 
-@pytest.mark.parametrize("put", [lambda path: path.symlink_to("/etc"), lambda path: path.touch(), lambda path: (path.mkdir(), path.chmod(0o777))])
+@pytest.mark.parametrize(
+    "put",
+    [
+        lambda path: path.symlink_to("/etc"),
+        lambda path: path.touch(),
+        lambda path: (path.mkdir(), path.chmod(0o777)),
+    ],
+)
 def test_a_place_that_is_not_roots_alone_is_none(tmp_path, monkeypatch, put):
     path = tmp_path / "locks"
     put(path)

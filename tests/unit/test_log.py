@@ -40,8 +40,13 @@ def test_the_journal_gets_priorities(capfd, level, lines):
 
 
 def test_each_line_has_its_priority(capfd):
-    """journald files a line without one under "info", so the rest of a traceback would be lost to `journalctl -p err`."""
-    assert written(capfd, journal=True, say=lambda logger: logger.error("a\n\nb")) == "<3>worker: a\n<3>worker: \n<3>worker: b\n"
+    """journald files a line without one under "info", so the rest of a traceback would
+    be lost to `journalctl -p err`.
+    """
+    assert (
+        written(capfd, journal=True, say=lambda logger: logger.error("a\n\nb"))
+        == "<3>worker: a\n<3>worker: \n<3>worker: b\n"
+    )
 
 
 def test_a_terminal_gets_time_pid_and_role(capfd):
@@ -67,7 +72,9 @@ def test_a_traceback_is_an_error_in_all_its_lines(capfd, journal):
 
 @pytest.mark.parametrize("text", ["Füße", "€", "\udcff", "\x00", "\x1b[2J"])
 def test_any_text_is_written_somehow(capfd, text):
-    assert written(capfd, journal=True, say=lambda logger: logger.info(text)).startswith("<6>worker: ")
+    assert written(capfd, journal=True, say=lambda logger: logger.info(text)).startswith(
+        "<6>worker: "
+    )
 
 
 def test_a_child_has_the_level_and_a_role_of_its_own(capfd):
@@ -101,7 +108,9 @@ def test_stderr_is_the_journal_when_device_and_inode_say_so(capfd):
 
 
 def test_without_a_descriptor_to_import_it_with_the_traceback_is_left_out(capfd, monkeypatch):
-    """Whoever runs out of descriptors gets many errors, and the first of them must not be the end of its worker."""
+    """Whoever runs out of descriptors gets many errors, and the first of them must not
+    be the end of its worker.
+    """
 
     class NoMore:
         def find_spec(self, *_):
@@ -118,7 +127,9 @@ def test_without_a_descriptor_to_import_it_with_the_traceback_is_left_out(capfd,
 
 @pytest.fixture
 def journald(tmp_path, monkeypatch):
-    """Listens where journald does; stderr is the journal's as far as the environment says."""
+    """Listens where journald does; stderr is the journal's as far as the environment
+    says.
+    """
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "stdout"))
         listener.listen()
@@ -132,7 +143,9 @@ def journal_environ():
 
 
 def test_what_we_say_has_a_stream_of_its_own(journald, capfd):
-    """So that priorities are ours alone: the app has stderr, and prints there what its clients have sent."""
+    """So that priorities are ours alone: the app has stderr, and prints there what its
+    clients have sent.
+    """
     ours = log.open_log("master", environ=journal_environ())
     ours.child("worker").error("broken")
     os.close(ours.fd)
@@ -151,7 +164,9 @@ def test_the_stream_is_not_what_an_app_starts_gets(journald):
 @pytest.mark.parametrize("reused", [False, True])
 @pytest.mark.parametrize("of", ["a child", "a stray"])
 def test_an_app_that_closes_it(journald, tmp_path, capfd, of, reused):
-    """As programs do that become daemons. The next file gets its number, a database perhaps, and no line of ours must be written there."""
+    """As programs do that become daemons. The next file gets its number, a database
+    perhaps, and no line of ours must be written there.
+    """
     ours = log.open_log("master", environ=journal_environ())
     os.close(ours.fd)
     data = os.open(tmp_path / "data", os.O_RDWR | os.O_CREAT) if reused else -1
@@ -161,7 +176,9 @@ def test_an_app_that_closes_it(journald, tmp_path, capfd, of, reused):
     writer.error("still")
     assert (tmp_path / "data").exists() == reused
     assert not reused or (tmp_path / "data").read_text() == ""
-    assert re.fullmatch(rf"(.* {writer.role}\] error: (broken|still)\n){{2}}", capfd.readouterr().err)
+    assert re.fullmatch(
+        rf"(.* {writer.role}\] error: (broken|still)\n){{2}}", capfd.readouterr().err
+    )
     if reused:
         os.close(data)
 
@@ -181,9 +198,13 @@ def test_where_stderr_is_not_the_journal_it_is_asked_for_nothing(journald):
 
 
 def test_no_line_is_another_for_journald(capfd):
-    """It takes a NUL for the end of a line, and begins another after 48 KiB; what stands there would be read as a priority."""
+    """It takes a NUL for the end of a line, and begins another after 48 KiB; what
+    stands there would be read as a priority.
+    """
     text = "a\0<0>b\r<0>c\u2028<0>d\n" + "x" * (48 << 10) + "<0>e\ud800"
-    first, second, end = written(capfd, journal=True, say=lambda logger: logger.error(text)).split("\n")
+    first, second, end = written(capfd, journal=True, say=lambda logger: logger.error(text)).split(
+        "\n"
+    )
     assert (first, end) == (r"<3>worker: a\x00<0>b <0>c <0>d", "")
     assert second.startswith("<3>worker: xxx")
     assert len(second) < 10_000
@@ -194,7 +215,15 @@ class Mute(Exception):
         raise SystemExit
 
 
-@pytest.mark.parametrize("error", [Mute(), SyntaxError("a", (7, b"x", [], 3.5)), RuntimeError("x" * 10_000_000), type("A\nB\ud7ff", (Mute,), {})()])
+@pytest.mark.parametrize(
+    "error",
+    [
+        Mute(),
+        SyntaxError("a", (7, b"x", [], 3.5)),
+        RuntimeError("x" * 10_000_000),
+        type("A\nB\ud7ff", (Mute,), {})(),
+    ],
+)
 def test_whatever_is_raised_there_is_a_traceback(capfd, error):
     found = log.traceback_of(error)
     assert found

@@ -1,4 +1,6 @@
-"""`spyglass list` and `status`: what is made of the words of systemctl and journalctl, and how that is shown."""
+"""`spyglass list` and `status`: what is made of the words of systemctl and journalctl,
+and how that is shown.
+"""
 
 import json
 import os
@@ -17,11 +19,32 @@ from spyglass.ops.app_status import ASLEEP, AWAKE, FAILING, LEAVING, OFF, WAKING
 from spyglass.ops.commands import list as listing
 from spyglass.ops.terminal import Column
 
-LISTENING = {"LoadState": "loaded", "ActiveState": "active", "SubState": "listening", "Result": "success", "Listen": "/run/spyglass/blog.sock (Stream)"}
-DEAD = {"LoadState": "loaded", "ActiveState": "inactive", "SubState": "dead", "Result": "success", "StateDirectory": "spyglass/blog"}
-ACTIVE = DEAD | {"ActiveState": "active", "SubState": "running", "StatusText": "awake: 2 workers, 1 connection, 35 requests served"}
+LISTENING = {
+    "LoadState": "loaded",
+    "ActiveState": "active",
+    "SubState": "listening",
+    "Result": "success",
+    "Listen": "/run/spyglass/blog.sock (Stream)",
+}
+DEAD = {
+    "LoadState": "loaded",
+    "ActiveState": "inactive",
+    "SubState": "dead",
+    "Result": "success",
+    "StateDirectory": "spyglass/blog",
+}
+ACTIVE = DEAD | {
+    "ActiveState": "active",
+    "SubState": "running",
+    "StatusText": "awake: 2 workers, 1 connection, 35 requests served",
+}
 STOPPED = LISTENING | {"ActiveState": "inactive", "SubState": "dead"}
-FAILED = DEAD | {"ActiveState": "failed", "SubState": "failed", "Result": "exit-code", "ExecMainCode": "1"}
+FAILED = DEAD | {
+    "ActiveState": "failed",
+    "SubState": "failed",
+    "Result": "exit-code",
+    "ExecMainCode": "1",
+}
 STATES = [
     ("asleep", LISTENING, DEAD, ASLEEP, ""),
     ("awake", LISTENING, ACTIVE, AWAKE, ""),
@@ -51,14 +74,20 @@ STATES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("socket", "service", "state", "trouble"), [case[1:] for case in STATES], ids=[case[0] for case in STATES])
+@pytest.mark.parametrize(
+    ("socket", "service", "state", "trouble"),
+    [case[1:] for case in STATES],
+    ids=[case[0] for case in STATES],
+)
 def test_the_state_of_an_app(socket, service, state, trouble):
     assert views.state(socket, service) == (state, trouble)
 
 
 @pytest.fixture
 def machine(monkeypatch, tmp_path):
-    """machine(NAME=(socket, service)): systemd has these; its state directories are in `.states`."""
+    """machine(NAME=(socket, service)): systemd has these; its state directories are in
+    `.states`.
+    """
     monkeypatch.setattr(views, "_STATE", str(tmp_path))
     monkeypatch.setattr(views.config, "DIRECTORY", str(tmp_path / "etc"))
     monkeypatch.setattr(address_owners, "is_missing", lambda path: False)
@@ -71,11 +100,17 @@ def machine(monkeypatch, tmp_path):
             for unit in units:
                 name = unit.partition("@")[2].rpartition(".")[0]
                 socket, service = apps.get(name, (STOPPED, DEAD))
-                every[unit] = {"Id": unit} | (socket if unit.endswith(".socket") else service | {"StateDirectory": f"spyglass/{name}"})
+                every[unit] = {"Id": unit} | (
+                    socket
+                    if unit.endswith(".socket")
+                    else service | {"StateDirectory": f"spyglass/{name}"}
+                )
             return every
 
         monkeypatch.setattr(systemctl, "show", show)
-        monkeypatch.setattr(systemctl, "units", lambda pattern: [systemctl.socket_of(name) for name in apps])
+        monkeypatch.setattr(
+            systemctl, "units", lambda pattern: [systemctl.socket_of(name) for name in apps]
+        )
         return SimpleNamespace(states=tmp_path / "spyglass", etc=tmp_path / "etc", asked=asked)
 
     return new
@@ -83,9 +118,14 @@ def machine(monkeypatch, tmp_path):
 
 def test_a_socket_whose_file_was_deleted(machine, monkeypatch):
     machine(blog=(LISTENING, ACTIVE))
-    monkeypatch.setattr(address_owners, "is_missing", lambda path: path == "/run/spyglass/blog.sock")
+    monkeypatch.setattr(
+        address_owners, "is_missing", lambda path: path == "/run/spyglass/blog.sock"
+    )
     [view] = views.look(["blog"])
-    assert (view.state, view.trouble) == (FAILING, "/run/spyglass/blog.sock was deleted, so no client can connect: spyglass apply blog")
+    assert (view.state, view.trouble) == (
+        FAILING,
+        "/run/spyglass/blog.sock was deleted, so no client can connect: spyglass apply blog",
+    )
 
 
 @pytest.mark.parametrize(("service", "state"), [(DEAD, FAILING), (ACTIVE, AWAKE)])
@@ -93,7 +133,10 @@ def test_units_whose_settings_were_renamed_or_deleted(machine, service, state):
     serves = {"ExecStart": "{ argv[]=/usr/bin/spyglass serve --name blog ; }"}
     seen = machine(blog=(LISTENING, service | serves))
     [view] = views.look(["blog"])
-    assert (view.state, view.trouble) == (state, f"there is no {seen.etc}/blog.toml: spyglass remove blog")
+    assert (view.state, view.trouble) == (
+        state,
+        f"there is no {seen.etc}/blog.toml: spyglass remove blog",
+    )
     seen.etc.mkdir()
     (seen.etc / "blog.toml").touch()
     [view] = views.look(["blog"])
@@ -121,9 +164,24 @@ def test_systemd_is_asked_once_for_all(machine):
 
 def test_what_is_known_of_an_app_that_sleeps(machine):
     here = machine(blog=(LISTENING, DEAD))
-    keep(here.states, "blog", wakes=3, requests=40, woke=1_700_000_000.0, wake_ms=81.25, left=1_700_000_100.0, why="idle")
+    keep(
+        here.states,
+        "blog",
+        wakes=3,
+        requests=40,
+        woke=1_700_000_000.0,
+        wake_ms=81.25,
+        left=1_700_000_100.0,
+        why="idle",
+    )
     [view] = views.look(["blog"])
-    assert (view.state, view.woke, view.wake_ms, view.left, view.why) == (ASLEEP, 1_700_000_000, 81.25, 1_700_000_100, "idle")
+    assert (view.state, view.woke, view.wake_ms, view.left, view.why) == (
+        ASLEEP,
+        1_700_000_000,
+        81.25,
+        1_700_000_100,
+        "idle",
+    )
     assert view.facts() == {
         "name": "blog", "state": "asleep", "trouble": None, "status": None, "enabled": False, "addresses": ["/run/spyglass/blog.sock"],
         "workers": None, "memory": None, "wakes": 3, "requests": 40, "errors": 0, "failures": 0, "crashes": 0, "reloads": 0,
@@ -132,8 +190,26 @@ def test_what_is_known_of_an_app_that_sleeps(machine):
 
 
 def test_systemd_knows_of_a_wake_from_the_connection_on(machine):
-    here = machine(blog=(LISTENING, ACTIVE | {"InactiveExitTimestampMonotonic": "5000000", "ActiveEnterTimestampMonotonic": "5100000"}))
-    keep(here.states, "blog", awake=1, wakes=1, woke=1.0, wake_ms=81.25, why="idle", left=1_700_000_000.0)
+    here = machine(
+        blog=(
+            LISTENING,
+            ACTIVE
+            | {
+                "InactiveExitTimestampMonotonic": "5000000",
+                "ActiveEnterTimestampMonotonic": "5100000",
+            },
+        )
+    )
+    keep(
+        here.states,
+        "blog",
+        awake=1,
+        wakes=1,
+        woke=1.0,
+        wake_ms=81.25,
+        why="idle",
+        left=1_700_000_000.0,
+    )
     [view] = views.look(["blog"])
     assert view.wake_ms == pytest.approx(100)
     assert view.woke == pytest.approx(time.time() - time.monotonic() + 5.1, abs=1)
@@ -141,7 +217,13 @@ def test_systemd_knows_of_a_wake_from_the_connection_on(machine):
 
 
 def test_one_that_was_killed_has_not_said_why(machine):
-    here = machine(blog=(LISTENING, DEAD), other=(LISTENING, FAILED | {"Result": "signal", "ExecMainCode": "2", "ExecMainStatus": "9"}))
+    here = machine(
+        blog=(LISTENING, DEAD),
+        other=(
+            LISTENING,
+            FAILED | {"Result": "signal", "ExecMainCode": "2", "ExecMainStatus": "9"},
+        ),
+    )
     keep(here.states, "blog", awake=1, why="idle", left=1.0)
     keep(here.states, "other", awake=1, why="idle", left=1.0)
     (here.states / "other").chmod(0o755)
@@ -170,7 +252,8 @@ def test_what_is_damaged_is_told_and_what_never_was_is_nothing(machine):
 
 
 @pytest.mark.parametrize(
-    ("current", "bytes"), [("1048576", 1 << 20), ("[not set]", None), ("18446744073709551615", None), ("", None)]
+    ("current", "bytes"),
+    [("1048576", 1 << 20), ("[not set]", None), ("18446744073709551615", None), ("", None)],
 )
 def test_memory_as_the_kernel_counts_it(current, bytes):
     assert views.memory({"MemoryCurrent": current, "ControlGroup": "/nowhere"}) == bytes
@@ -180,7 +263,9 @@ def test_memory_as_the_kernel_counts_it(current, bytes):
 
 
 def seen(name, state=ASLEEP, addresses=(), **facts):
-    view = views.View(name, {}, {}, state=state, addresses=list(addresses) or [f"/run/spyglass/{name}.sock"])
+    view = views.View(
+        name, {}, {}, state=state, addresses=list(addresses) or [f"/run/spyglass/{name}.sock"]
+    )
     view.record = counters.Record()
     view.record.requests = facts.pop("requests", 0)
     for fact, value in facts.items():
@@ -190,35 +275,76 @@ def seen(name, state=ASLEEP, addresses=(), **facts):
 
 NOW = 1_700_000_000.0
 APPS = [
-    seen("blog", AWAKE, service={"StatusText": "awake: 2 workers, 0 connections"}, requests=1234, memory=35 << 20, woke=NOW - 200, wake_ms=81.3),
-    seen("a-very-long-name-of-it", ASLEEP, ["127.0.0.1:8001", "[::1]:8001", "/run/x.sock"], woke=NOW - 3 * 86400, wake_ms=812, why="idle"),
-    seen("broken", FAILING, ["[::]:4222"], trouble="ModuleNotFoundError: No module named 'blgo'", woke=NOW - 5),
+    seen(
+        "blog",
+        AWAKE,
+        service={"StatusText": "awake: 2 workers, 0 connections"},
+        requests=1234,
+        memory=35 << 20,
+        woke=NOW - 200,
+        wake_ms=81.3,
+    ),
+    seen(
+        "a-very-long-name-of-it",
+        ASLEEP,
+        ["127.0.0.1:8001", "[::1]:8001", "/run/x.sock"],
+        woke=NOW - 3 * 86400,
+        wake_ms=812,
+        why="idle",
+    ),
+    seen(
+        "broken",
+        FAILING,
+        ["[::]:4222"],
+        trouble="ModuleNotFoundError: No module named 'blgo'",
+        woke=NOW - 5,
+    ),
     seen("gone", OFF),
 ]
 
 
 def test_the_table_as_it_is_read():
-    assert listing.render(APPS, None, now=NOW) == """\
+    assert (
+        listing.render(APPS, None, now=NOW)
+        == """\
 NAME                    STATE    ADDRESS                       WORKERS  REQUESTS  MEMORY  LAST WAKE    TOOK  LEFT
 blog                    awake    unix                                2      1234  35 MiB  3 min ago   81 ms  -
 a-very-long-name-of-it  asleep   127.0.0.1:8001 [::1]:8001 +1        -         0       -    3 d ago  812 ms  idle
 broken                  failing  *:4222                              -         0       -    5 s ago       -  ModuleNotFoundError: No module named 'blgo'
 gone                    off      unix                                -         0       -          -       -  -
 """.splitlines()
+    )
 
 
 @pytest.mark.parametrize("most", [80, 90, 100, 120, 200])
 def test_the_table_fits(most):
     lines = listing.render(APPS, most, now=NOW)
     assert max(len(line) for line in lines) <= most
-    assert len({line.index(state) for line, state in zip(lines, ("STATE", "awake", "asleep", "failing", "off"), strict=True)}) == 1
+    assert (
+        len(
+            {
+                line.index(state)
+                for line, state in zip(
+                    lines, ("STATE", "awake", "asleep", "failing", "off"), strict=True
+                )
+            }
+        )
+        == 1
+    )
     # Whatever gives way, these can be told.
-    for line, words in zip(lines[1:], (("blog", "1234", "35 MiB", "81 ms"), ("a-very-lo", "idle"), ("broken",), ("gone",)), strict=True):
+    for line, words in zip(
+        lines[1:],
+        (("blog", "1234", "35 MiB", "81 ms"), ("a-very-lo", "idle"), ("broken",), ("gone",)),
+        strict=True,
+    ):
         assert [word for word in words if word not in line] == []
 
 
 def test_colours_take_no_room():
-    plain, coloured = listing.render(APPS, 100, now=NOW), listing.render(APPS, 100, coloured=True, now=NOW)
+    plain, coloured = (
+        listing.render(APPS, 100, now=NOW),
+        listing.render(APPS, 100, coloured=True, now=NOW),
+    )
     for code in ("1;31", "32", "2", "1"):
         coloured = [line.replace(f"\033[{code}m", "") for line in coloured]
     assert [line.replace("\033[m", "").rstrip() for line in coloured] == plain
@@ -226,7 +352,13 @@ def test_colours_take_no_room():
 
 @pytest.mark.parametrize(
     ("terminal", "environ", "coloured"),
-    [(True, {}, True), (False, {}, False), (True, {"NO_COLOR": "1"}, False), (True, {"NO_COLOR": ""}, True), (True, {"TERM": "dumb"}, False)],
+    [
+        (True, {}, True),
+        (False, {}, False),
+        (True, {"NO_COLOR": "1"}, False),
+        (True, {"NO_COLOR": ""}, True),
+        (True, {"TERM": "dumb"}, False),
+    ],
 )
 def test_colour_is_for_terminals_and_for_who_wants_it(terminal, environ, coloured):
     assert table.is_coloured(SimpleNamespace(isatty=lambda: terminal), environ) == coloured
@@ -238,12 +370,23 @@ def test_a_file_has_all_the_room_there_is():
 
 def test_a_table_that_cannot_fit_is_whole_in_what_counts():
     columns = [Column("NAME", least=4), Column("COUNT", right=True)]
-    assert table.lines(columns, [["something long", "123456"]], 5) == ["NAME   COUNT", "som…  123456"]
+    assert table.lines(columns, [["something long", "123456"]], 5) == [
+        "NAME   COUNT",
+        "som…  123456",
+    ]
 
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0, "0 s ago"), (-5, "0 s ago"), (59, "59 s ago"), (60, "1 min ago"), (7199, "119 min ago"), (7200, "2 h ago"), (86400 * 2, "2 d ago")],
+    [
+        (0, "0 s ago"),
+        (-5, "0 s ago"),
+        (59, "59 s ago"),
+        (60, "1 min ago"),
+        (7199, "119 min ago"),
+        (7200, "2 h ago"),
+        (86400 * 2, "2 d ago"),
+    ],
 )
 def test_how_long_ago(seconds, text):
     assert table.ago(NOW - seconds, NOW) == text
@@ -253,15 +396,27 @@ def test_how_long_ago(seconds, text):
 
 
 def unit(argv="/usr/bin/spyglass serve --name blog", environment="", files=""):
-    return {"ExecStart": f"{{ path=/usr/bin/spyglass ; argv[]={argv} ; ignore_errors=no ; start_time=[n/a] }}", "Environment": environment, "EnvironmentFiles": files}
+    return {
+        "ExecStart": f"{{ path=/usr/bin/spyglass ; argv[]={argv} ; ignore_errors=no ; start_time=[n/a] }}",
+        "Environment": environment,
+        "EnvironmentFiles": files,
+    }
 
 
 def test_each_setting_that_is_not_the_default_and_where_it_comes_from(tmp_path):
-    (tmp_path / "blog.toml").write_text("# one\napp = 'blog:app'\nworkers = 2\nidle_timeout = 4\nlisten = 8001\n")
-    (tmp_path / "blog.env").write_text("# a comment\nSPYGLASS_DEBUG=true\nSECRET=no\nSPYGLASS_ACCESS_LOG='combined'\n")
+    (tmp_path / "blog.toml").write_text(
+        "# one\napp = 'blog:app'\nworkers = 2\nidle_timeout = 4\nlisten = 8001\n"
+    )
+    (tmp_path / "blog.env").write_text(
+        "# a comment\nSPYGLASS_DEBUG=true\nSECRET=no\nSPYGLASS_ACCESS_LOG='combined'\n"
+    )
     file, variables = tmp_path / "blog.toml", tmp_path / "blog.env"
     found = effective_settings.settings(
-        unit(f"/usr/bin/spyglass serve --config {file} --threads=1", 'HOME=/x "SPYGLASS_WORKERS=5"', f"{variables} (ignore_errors=yes)\n/nowhere (ignore_errors=yes)")
+        unit(
+            f"/usr/bin/spyglass serve --config {file} --threads=1",
+            'HOME=/x "SPYGLASS_WORKERS=5"',
+            f"{variables} (ignore_errors=yes)\n/nowhere (ignore_errors=yes)",
+        )
     )
     assert {each.name: (each.value, each.place) for each in found.differing} == {
         "app": ("'blog:app'", f"{file}:2"),
@@ -278,8 +433,13 @@ def test_each_setting_that_is_not_the_default_and_where_it_comes_from(tmp_path):
 
 def test_settings_that_are_wrong_are_told(tmp_path):
     (tmp_path / "blog.toml").write_text("wrokers = 2\nthreads = 0\n")
-    found = effective_settings.settings(unit(f"/usr/bin/spyglass serve --config {tmp_path / 'blog.toml'}"))
-    assert [fault.partition(": ")[2][:20] for fault in found.faults] == ["unknown setting 'wro", "threads: expected a "]
+    found = effective_settings.settings(
+        unit(f"/usr/bin/spyglass serve --config {tmp_path / 'blog.toml'}")
+    )
+    assert [fault.partition(": ")[2][:20] for fault in found.faults] == [
+        "unknown setting 'wro",
+        "threads: expected a ",
+    ]
 
 
 def test_a_file_in_the_directory_of_the_service_is_not_looked_for_here(tmp_path, monkeypatch):
@@ -302,7 +462,14 @@ def test_programs_get_json_and_nothing_else(machine, capsys):
 def test_the_default_app_is_shown_when_somebody_has_asked_for_it(machine, capsys, monkeypatch):
     machine(blog=(LISTENING, DEAD))
     real = systemctl.show
-    monkeypatch.setattr(systemctl, "show", lambda units, properties: real(units, properties) | {"spyglass.socket": LISTENING | {"Listen": "[::]:4222 (Stream)"}})
+    monkeypatch.setattr(
+        systemctl,
+        "show",
+        lambda units, properties: (
+            real(units, properties)
+            | {"spyglass.socket": LISTENING | {"Listen": "[::]:4222 (Stream)"}}
+        ),
+    )
     assert command_table.run(["list"]) == 0
     assert capsys.readouterr().out.split("\n")[2].split()[:3] == ["_default", "asleep", "*:4222"]
 
@@ -315,11 +482,18 @@ def test_where_there_is_no_app_that_is_said(machine, capsys):
 
 @pytest.mark.parametrize(
     ("socket", "service", "status"),
-    [(LISTENING, DEAD, 0), (LISTENING, ACTIVE, 0), (STOPPED, DEAD, 3), (LISTENING, FAILED | {"ExecMainStatus": "78"}, 1)],
+    [
+        (LISTENING, DEAD, 0),
+        (LISTENING, ACTIVE, 0),
+        (STOPPED, DEAD, 3),
+        (LISTENING, FAILED | {"ExecMainStatus": "78"}, 1),
+    ],
 )
 def test_the_exit_status_says_how_it_is(machine, socket, service, status, capsys, monkeypatch):
     machine(blog=(socket, service))
-    monkeypatch.setattr(subprocess, "run", lambda *_, **__: SimpleNamespace(stdout="", stderr="", returncode=0))
+    monkeypatch.setattr(
+        subprocess, "run", lambda *_, **__: SimpleNamespace(stdout="", stderr="", returncode=0)
+    )
     assert command_table.run(["status", "blog"]) == status
     assert command_table.run(["status", "spyglass@blog.service"]) == status
     assert capsys.readouterr().out.startswith("blog: ")

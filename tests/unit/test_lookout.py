@@ -1,4 +1,6 @@
-"""Where the lookout listens: addresses as people write them, and what they are told when one cannot be had."""
+"""Where the lookout listens: addresses as people write them, and what they are told
+when one cannot be had.
+"""
 
 import os
 import socket
@@ -39,12 +41,31 @@ def test_a_port_alone_is_every_address_of_both_families():
 
 @pytest.mark.parametrize(
     "address",
-    ["", ":", "80", "localhost", "localhost:", "localhost:http", ":-1", ":+1", ":65536", ": 80", ":8_0", "::1:80", "::80", "1::", ":٨٠", "unix"],
+    [
+        "",
+        ":",
+        "80",
+        "localhost",
+        "localhost:",
+        "localhost:http",
+        ":-1",
+        ":+1",
+        ":65536",
+        ": 80",
+        ":8_0",
+        "::1:80",
+        "::80",
+        "1::",
+        ":٨٠",
+        "unix",
+    ],
 )
 def test_what_is_no_address(address):
     with pytest.raises(UsageError) as caught:
         bind(address).close()
-    assert str(caught.value) == f"--bind {address}: expected host:port, [v6]:port, :port or unix:/path"
+    assert (
+        str(caught.value) == f"--bind {address}: expected host:port, [v6]:port, :port or unix:/path"
+    )
 
 
 def refusal(address):
@@ -70,7 +91,9 @@ def test_an_address_that_is_not_ours():
 
 @pytest.mark.parametrize("address", ["unix:", f"{'a' * 70}.invalid:80", "a..b:80"])
 def test_what_looks_like_an_address_and_cannot_be_one(address):
-    """bind(2) would take the empty path for "any abstract name"; the idna codec answers with an error of its own."""
+    """bind(2) would take the empty path for "any abstract name"; the idna codec answers
+    with an error of its own.
+    """
     with pytest.raises(UsageError) as caught:
         bind(address).close()
     assert str(caught.value).startswith(f"--bind {address}: ")

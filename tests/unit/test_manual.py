@@ -1,4 +1,6 @@
-"""The man pages that packaging/manual makes: they tell of everything there is, and whoever reads man pages finds no fault in them."""
+"""The man pages that packaging/manual makes: they tell of everything there is, and
+whoever reads man pages finds no fault in them.
+"""
 
 import os
 import pathlib
@@ -14,16 +16,32 @@ from spyglass.ops import command_table
 
 ROOT = pathlib.Path(__file__).parents[2]
 NAMES = ["spyglass.1", "spyglass.toml.5", "spyglass@.service.8"]
-ENVIRON = {**os.environ, "SOURCE_DATE_EPOCH": "1700000000", "PYTHONDONTWRITEBYTECODE": "1", "LC_ALL": "C.UTF-8", "MANWIDTH": "200"}
+ENVIRON = {
+    **os.environ,
+    "SOURCE_DATE_EPOCH": "1700000000",
+    "PYTHONDONTWRITEBYTECODE": "1",
+    "LC_ALL": "C.UTF-8",
+    "MANWIDTH": "200",
+}
 
 
-# That a page must not say what it belongs to is a custom of NetBSD's; what it refers to may be a page of a package that is not here.
-NO_FAULT = ("operating system explicitly specified", "outdated mandoc.db", "referenced manual not found")
+# That a page must not say what it belongs to is a custom of NetBSD's; what it refers to
+# may be a page of a package that is not here.
+NO_FAULT = (
+    "operating system explicitly specified",
+    "outdated mandoc.db",
+    "referenced manual not found",
+)
 
 
 def make(output):
     # As a package's build has it: no packages but Python's own.
-    subprocess.run([sys.executable, "-S", ROOT / "packaging" / "manual", output], check=True, env=ENVIRON, timeout=60)
+    subprocess.run(
+        [sys.executable, "-S", ROOT / "packaging" / "manual", output],
+        check=True,
+        env=ENVIRON,
+        timeout=60,
+    )
     return output
 
 
@@ -34,8 +52,16 @@ def made(tmp_path_factory):
 
 def shown(page):
     """What a reader sees, in one line."""
-    text = subprocess.run(["man", "-P", "cat", "-l", page], check=True, capture_output=True, text=True, env=ENVIRON, timeout=60).stdout
-    # Long words may be divided; bold and underlined letters are said twice on a typewriter.
+    text = subprocess.run(
+        ["man", "-P", "cat", "-l", page],
+        check=True,
+        capture_output=True,
+        text=True,
+        env=ENVIRON,
+        timeout=60,
+    ).stdout
+    # Long words may be divided; bold and underlined letters are said twice on a
+    # typewriter.
     return " ".join(re.sub(".\x08", "", re.sub("\u2010\n *", "", text)).split())
 
 
@@ -45,7 +71,9 @@ def test_there_are_all_pages(made):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_mandoc_finds_no_fault(made, name):
-    said = subprocess.run(["mandoc", "-Tlint", made / name], capture_output=True, text=True, env=ENVIRON, timeout=60).stdout
+    said = subprocess.run(
+        ["mandoc", "-Tlint", made / name], capture_output=True, text=True, env=ENVIRON, timeout=60
+    ).stdout
     assert [line for line in said.splitlines() if not any(text in line for text in NO_FAULT)] == []
 
 
@@ -53,7 +81,9 @@ def test_mandoc_finds_no_fault(made, name):
 def test_groff_finds_no_fault(made, name):
     """As lintian asks it."""
     command = ["man", "--warnings", "-E", "UTF-8", "-l", "-Tutf8", "-Z", made / name]
-    done = subprocess.run(command, capture_output=True, text=True, env={**ENVIRON, "MANWIDTH": "80"}, timeout=60)
+    done = subprocess.run(
+        command, capture_output=True, text=True, env={**ENVIRON, "MANWIDTH": "80"}, timeout=60
+    )
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -67,7 +97,9 @@ def test_nothing_is_left_to_fill_in(made, name):
 
 def test_two_builds_give_the_same_bytes(made, tmp_path):
     again = make(tmp_path)
-    assert [(again / name).read_bytes() for name in NAMES] == [(made / name).read_bytes() for name in NAMES]
+    assert [(again / name).read_bytes() for name in NAMES] == [
+        (made / name).read_bytes() for name in NAMES
+    ]
 
 
 def test_every_setting_is_told_with_its_type_and_default(made):
@@ -75,7 +107,9 @@ def test_every_setting_is_told_with_its_type_and_default(made):
     options = shown(made / "spyglass.1")
     for setting in settings.SETTINGS.values():
         meaning = " ".join(setting.meaning.replace("`", "").split())[1:]  # it begins with a capital
-        assert f"{meaning}. ({setting.kind}; default {setting_errors.default_text(setting)})" in text
+        assert (
+            f"{meaning}. ({setting.kind}; default {setting_errors.default_text(setting)})" in text
+        )
         if not isinstance(setting, settings.Unit):
             assert meaning in options
             assert f" {setting.option} " in options.replace(",", " ")

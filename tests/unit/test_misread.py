@@ -1,4 +1,6 @@
-"""A fault of ours in reading a request costs its connection: never the worker, which may hold a thousand others."""
+"""A fault of ours in reading a request costs its connection: never the worker, which
+may hold a thousand others.
+"""
 
 import sys
 
@@ -33,7 +35,9 @@ def lines(worker):
         "spyglass.gateway.wsgi.EnvironMaker._prepare",
     ],
 )
-def test_a_bug_in_reading_a_request_is_a_400_for_its_client_alone(start, monkeypatch, place, pieces, access_log):
+def test_a_bug_in_reading_a_request_is_a_400_for_its_client_alone(
+    start, monkeypatch, place, pieces, access_log
+):
     worker = start(access_log=access_log)
     held = worker.client(GET % 1)
     assert worker.answers(held, 1) == [b"/1"]

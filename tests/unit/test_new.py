@@ -30,13 +30,25 @@ def lay(directory, files):
         ({"wsgi.py": "from blog import application\n", "app.py": FLASK}, ["wsgi:application"]),
         ({"wsgi.py": "import os\n", "app.py": FLASK}, ["app:app"]),
         ({"app.py": "def create_app():\n    pass\n"}, ["app:create_app()"]),
-        ({"app.py": "class app:\n    pass\n", "main.py": "app: object = 1\n"}, ["app:app", "main:app"]),
+        (
+            {"app.py": "class app:\n    pass\n", "main.py": "app: object = 1\n"},
+            ["app:app", "main:app"],
+        ),
         ({"app.py": "app = (\n"}, []),
-        ({"blog/wsgi.py": FLASK, "$(reboot)/wsgi.py": FLASK, "a\nb/__init__.py": FLASK}, ["blog.wsgi:app"]),
+        (
+            {"blog/wsgi.py": FLASK, "$(reboot)/wsgi.py": FLASK, "a\nb/__init__.py": FLASK},
+            ["blog.wsgi:app"],
+        ),
         ({"app.py": "def f():\n    app = 1\n"}, []),
-        ({"manage.py": MANAGE, "blog/wsgi.py": "application = 1\n", "app.py": FLASK}, ["blog.wsgi:application"]),
+        (
+            {"manage.py": MANAGE, "blog/wsgi.py": "application = 1\n", "app.py": FLASK},
+            ["blog.wsgi:application"],
+        ),
         ({"manage.py": MANAGE, "app.py": FLASK}, ["app:app"]),
-        ({"blog/__init__.py": "def create_app(): ...\n", "tests/__init__.py": ""}, ["blog:create_app()"]),
+        (
+            {"blog/__init__.py": "def create_app(): ...\n", "tests/__init__.py": ""},
+            ["blog:create_app()"],
+        ),
         ({"blog/wsgi.py": "import x as application\n"}, ["blog.wsgi:application"]),
     ],
 )
@@ -45,7 +57,15 @@ def test_what_lies_in_a_directory(tmp_path, files, apps):
     assert app_detection.apps_in(str(tmp_path)) == apps
 
 
-@pytest.mark.parametrize(("files", "venv"), [({}, ""), ({"venv/x": ""}, ""), ({".venv/pyvenv.cfg": ""}, ".venv"), ({"venv/pyvenv.cfg": "", ".venv/pyvenv.cfg": ""}, "venv")])
+@pytest.mark.parametrize(
+    ("files", "venv"),
+    [
+        ({}, ""),
+        ({"venv/x": ""}, ""),
+        ({".venv/pyvenv.cfg": ""}, ".venv"),
+        ({"venv/pyvenv.cfg": "", ".venv/pyvenv.cfg": ""}, "venv"),
+    ],
+)
 def test_its_environment(tmp_path, files, venv):
     lay(tmp_path, files)
     assert app_detection.venv_in(str(tmp_path)) == venv
@@ -63,12 +83,35 @@ def here(tmp_path, monkeypatch):
 def test_a_new_app(here, capsys):
     lay(here / "srv", {"app.py": FLASK, "venv/pyvenv.cfg": ""})
     file = here / "etc" / "blog.toml"
-    assert command_table.run(["new", "blog", str(here / "srv"), "--app", "blog.wsgi", "--listen", "8001", "--listen", "unix:/run/b.sock", "--user", "blog"]) == 0
+    assert (
+        command_table.run(
+            [
+                "new",
+                "blog",
+                str(here / "srv"),
+                "--app",
+                "blog.wsgi",
+                "--listen",
+                "8001",
+                "--listen",
+                "unix:/run/b.sock",
+                "--user",
+                "blog",
+            ]
+        )
+        == 0
+    )
     said = capsys.readouterr()
     assert said.out == (
         f"{file} is written; the app is blog.wsgi, its environment venv\nNext: spyglass check blog, then spyglass apply blog\n"
     )
-    values = {"app": "blog.wsgi", "directory": str(here / "srv"), "venv": "venv", "listen": [8001, "/run/b.sock"], "user": "blog"}
+    values = {
+        "app": "blog.wsgi",
+        "directory": str(here / "srv"),
+        "venv": "venv",
+        "listen": [8001, "/run/b.sock"],
+        "user": "blog",
+    }
     assert tomllib.loads(file.read_text()) == values
     load(str(file), {}, {}, units=True)
 
@@ -76,47 +119,111 @@ def test_a_new_app(here, capsys):
 def test_it_is_found_out_where_one_is(here, capsys):
     lay(here / "srv", {"app.py": FLASK})
     assert command_table.run(["new", "blog"]) == 0
-    assert tomllib.loads((here / "etc" / "blog.toml").read_text()) == {"app": "app:app", "directory": str(here / "srv")}
+    assert tomllib.loads((here / "etc" / "blog.toml").read_text()) == {
+        "app": "app:app",
+        "directory": str(here / "srv"),
+    }
 
 
 def test_each_comment_is_a_setting_once_it_is_none(here, tmp_path):
     """Whoever takes the # away gets what stands there, not a mistake."""
     text = new.text("blog", {"app": "a", "directory": "/srv/blog"})
-    lines = [line.removeprefix("# ") if line.partition(" = ")[0].removeprefix("# ") in config.SETTINGS else line for line in text.splitlines()]
+    lines = [
+        line.removeprefix("# ")
+        if line.partition(" = ")[0].removeprefix("# ") in config.SETTINGS
+        else line
+        for line in text.splitlines()
+    ]
     file = tmp_path / "blog.toml"
     file.write_text("\n".join(lines))
     got = load(str(file), {}, {}, units=True)
     assert got.user == "blog"
     assert got.memory_max == 500 << 20
-    assert {"listen", "workers", "environment", "credentials", "memory_max", "user", "writable"} < set(tomllib.loads(file.read_text()))
+    assert {
+        "listen",
+        "workers",
+        "environment",
+        "credentials",
+        "memory_max",
+        "user",
+        "writable",
+    } < set(tomllib.loads(file.read_text()))
     assert max(map(len, text.splitlines())) <= 100
 
 
 @pytest.mark.parametrize(
     ("argv", "status", "says"),
     [
-        (["Blog"], 2, "'Blog' cannot be an app's name: expected 1 to 22 of a-z, 0-9, - and _, the first a letter or digit"),
-        (["b" * 23], 2, f"'{'b' * 23}' cannot be an app's name: expected 1 to 22 of a-z, 0-9, - and _, the first a letter or digit"),
-        (["old", "--app", "a"], 78, "there is {}/etc/old.toml already: change it, or take another name"),
+        (
+            ["Blog"],
+            2,
+            "'Blog' cannot be an app's name: expected 1 to 22 of a-z, 0-9, - and _, the first a letter or digit",
+        ),
+        (
+            ["b" * 23],
+            2,
+            f"'{'b' * 23}' cannot be an app's name: expected 1 to 22 of a-z, 0-9, - and _, the first a letter or digit",
+        ),
+        (
+            ["old", "--app", "a"],
+            78,
+            "there is {}/etc/old.toml already: change it, or take another name",
+        ),
         (["blog", "/proc/nonexistent", "--app", "a"], 78, "/proc/nonexistent is not a directory"),
-        (["blog", "--app", "a", "--listen", "localhost:80"], 2, "--listen: expected a numeric address before the port, in brackets if it is IPv6, not 'localhost:80'"),
-        (["blog", "--app", "a", "--user", "a b"], 2, "--user: expected the name of a user, not 'a b'"),
-        (["blog"], 2, "no wsgi.py, app.py or manage.py in {}/srv tells what the app is: say so with --app MODULE:CALLABLE"),
-        (["blog", "odd\udcff"], 2, "directory: must not have '\\udcff' in it, which a unit file cannot hold"),
+        (
+            ["blog", "--app", "a", "--listen", "localhost:80"],
+            2,
+            "--listen: expected a numeric address before the port, in brackets if it is IPv6, not 'localhost:80'",
+        ),
+        (
+            ["blog", "--app", "a", "--user", "a b"],
+            2,
+            "--user: expected the name of a user, not 'a b'",
+        ),
+        (
+            ["blog"],
+            2,
+            "no wsgi.py, app.py or manage.py in {}/srv tells what the app is: say so with --app MODULE:CALLABLE",
+        ),
+        (
+            ["blog", "odd\udcff"],
+            2,
+            "directory: must not have '\\udcff' in it, which a unit file cannot hold",
+        ),
         (["blog", "two", "--app", "a\udcff"], 2, "--app: expected text, not 'a\\udcff'"),
-        (["blog", "--app", "a", "--venv", "v\n"], 2, "--venv: must not have '\\n' in it, which a unit file cannot hold"),
+        (
+            ["blog", "--app", "a", "--venv", "v\n"],
+            2,
+            "--venv: must not have '\\n' in it, which a unit file cannot hold",
+        ),
         (["blog", "two"], 2, "which one is it? --app app:app or --app main:app"),
         ([], 2, "the following arguments are required: NAME; 'spyglass new --help' says more"),
-        (["blog", "--worker", "3"], 2, "unrecognized arguments: --worker 3; 'spyglass new --help' says more"),
+        (
+            ["blog", "--worker", "3"],
+            2,
+            "unrecognized arguments: --worker 3; 'spyglass new --help' says more",
+        ),
     ],
 )
 def test_what_is_refused(here, capsys, argv, status, says):
-    lay(here, {"etc/old.toml": "", "srv/two/app.py": FLASK, "srv/two/main.py": FLASK, "srv/odd\udcff/app.py": FLASK})
+    lay(
+        here,
+        {
+            "etc/old.toml": "",
+            "srv/two/app.py": FLASK,
+            "srv/two/main.py": FLASK,
+            "srv/odd\udcff/app.py": FLASK,
+        },
+    )
     assert command_table.run(["new", *argv]) == status
     assert capsys.readouterr().err == f"spyglass: {says.format(here)}\n"
     assert [entry.name for entry in (here / "etc").iterdir()] == ["old.toml"]
 
 
-@given(st.text(st.characters(exclude_categories=["Cs"])) | st.integers() | st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=2))
+@given(
+    st.text(st.characters(exclude_categories=["Cs"]))
+    | st.integers()
+    | st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=2)
+)
 def test_any_value_is_read_as_it_was_written(value):
     assert tomllib.loads(f"a = {new.toml(value)}") == {"a": value}

@@ -1,4 +1,6 @@
-"""Which paths another user could replace, and what is read of files that another user may have put there."""
+"""Which paths another user could replace, and what is read of files that another user
+may have put there.
+"""
 
 import os
 import socket
@@ -43,13 +45,18 @@ def test_what_is_roots_alone_is_strong(tree):
 def test_a_component_that_others_may_write(tree, weak, mode):
     path = tree / weak
     path.chmod(stat.S_IMODE(path.stat().st_mode) | mode)
-    assert path_ownership.weakness(f"{tree}/a/b/env").startswith(f"{path} is writable by others than root (mode ")
+    assert path_ownership.weakness(f"{tree}/a/b/env").startswith(
+        f"{path} is writable by others than root (mode "
+    )
 
 
 @pytest.mark.parametrize("weak", ["a", "a/b", "a/b/env"])
 def test_a_component_of_another_user(tree, foreign, weak):
     foreign(tree / weak)
-    assert path_ownership.weakness(f"{tree}/a/b/env") == f"{tree / weak} belongs to user 4242, who could replace it while root opens it"
+    assert (
+        path_ownership.weakness(f"{tree}/a/b/env")
+        == f"{tree / weak} belongs to user 4242, who could replace it while root opens it"
+    )
 
 
 def test_links_are_judged_and_followed(tree, foreign):
@@ -60,7 +67,9 @@ def test_links_are_judged_and_followed(tree, foreign):
     assert path_ownership.weakness(f"{tree}/absolute").startswith(f"{tree}/a belongs to")
     foreign(tree / "way")
     assert path_ownership.weakness(f"{tree}/absolute").startswith(f"{tree}/way belongs to")
-    assert path_ownership.weakness(f"{tree}/way/../../a/b/env").startswith(f"{tree}/way belongs to"), "a link's parent is that of its target"
+    assert path_ownership.weakness(f"{tree}/way/../../a/b/env").startswith(
+        f"{tree}/way belongs to"
+    ), "a link's parent is that of its target"
 
 
 def test_a_loop_ends(tree):
@@ -117,7 +126,11 @@ def test_no_more_is_read_than_was_asked_for(tmp_path):
     with path.open("wb") as stream:
         stream.truncate(1 << 40)
     link.symlink_to(path)
-    assert untrusted_files.read(str(path), 3) == untrusted_files.read(str(link), 3, links=True) == b"\0\0\0"
+    assert (
+        untrusted_files.read(str(path), 3)
+        == untrusted_files.read(str(link), 3, links=True)
+        == b"\0\0\0"
+    )
     assert len(atomic_files.glance(str(link))) == atomic_files.MOST
     with pytest.raises(OSError, match="symbolic"):
         untrusted_files.read(str(link), 3)
@@ -139,7 +152,17 @@ def test_sources_that_are_none(tmp_path, put):
     assert app_detection.apps_in(str(tmp_path)) == []
 
 
-@pytest.mark.parametrize("source", ["(" * 50_000, "-" * 500_000 + "1", "a." * 300_000 + "a", "app = '\\d'\n" * 1000, "x = 1\0", "a = " + "[" * 90])
+@pytest.mark.parametrize(
+    "source",
+    [
+        "(" * 50_000,
+        "-" * 500_000 + "1",
+        "a." * 300_000 + "a",
+        "app = '\\d'\n" * 1000,
+        "x = 1\0",
+        "a = " + "[" * 90,
+    ],
+)
 def test_sources_that_no_parser_takes(tmp_path, source, capfd):
     (tmp_path / "app.py").write_text(source)
     assert app_detection.apps_in(str(tmp_path)) in ([], ["app:app"])
@@ -160,9 +183,13 @@ def test_looking_for_byte_code_is_bounded(tmp_path):
         (tmp_path / "wide" / str(number)).mkdir(parents=True)
     assert not atomic_files.holds_files(str(tmp_path / "wide"), most=20)
     assert len(list(atomic_files.walk(str(tmp_path / "wide"), most=20))) == 20
-    assert len(list(atomic_files.walk(str(tmp_path / "deep"), most=1000))) == 67, "a link, 65 directories, and None for the rest"
+    assert len(list(atomic_files.walk(str(tmp_path / "deep"), most=1000))) == 67, (
+        "a link, 65 directories, and None for the rest"
+    )
     assert list(atomic_files.walk(str(tmp_path / "cache"), most=20)) == []
-    assert atomic_files.holds_files(str(tmp_path / "wide"), most=19), "nor is what has too much in it"
+    assert atomic_files.holds_files(str(tmp_path / "wide"), most=19), (
+        "nor is what has too much in it"
+    )
 
 
 # An app's file
@@ -187,13 +214,33 @@ def app(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("text", "weak", "says"),
     [
-        ('environment_file = ".env"', "srv", "environment_file: {srv}/.env: {srv} belongs to user 4242"),
-        ('environment_file = ".env"', "srv/.env", "environment_file: {srv}/.env: {srv}/.env belongs to user 4242"),
-        ('credentials = {{ db = "{srv}/.env" }}', "srv", "credentials: db: {srv}/.env: {srv} belongs to user 4242"),
+        (
+            'environment_file = ".env"',
+            "srv",
+            "environment_file: {srv}/.env: {srv} belongs to user 4242",
+        ),
+        (
+            'environment_file = ".env"',
+            "srv/.env",
+            "environment_file: {srv}/.env: {srv}/.env belongs to user 4242",
+        ),
+        (
+            'credentials = {{ db = "{srv}/.env" }}',
+            "srv",
+            "credentials: db: {srv}/.env: {srv} belongs to user 4242",
+        ),
         ('listen = "{srv}/a.sock"', "srv", "listen: {srv}/a.sock: {srv} belongs to user 4242"),
         ('writable = "link"', "srv/link", "writable: {srv}/link: {srv}/link is a symbolic link"),
-        ('writable = ["media", "media/x"]', "", "writable: {srv}/media/x is in {srv}/media, which is writable as a whole"),
-        ('credentials = {{ db = "{srv}/media" }}', "", "credentials: db: {srv}/media is not a file"),
+        (
+            'writable = ["media", "media/x"]',
+            "",
+            "writable: {srv}/media/x is in {srv}/media, which is writable as a whole",
+        ),
+        (
+            'credentials = {{ db = "{srv}/media" }}',
+            "",
+            "credentials: db: {srv}/media is not a file",
+        ),
     ],
 )
 def test_what_systemd_opens_for_an_app_is_roots(app, foreign, tmp_path, text, weak, says):

@@ -43,7 +43,9 @@ def test_the_end_of_a_pipe_stirs(pipes):
 
 
 def test_a_door_closed_by_the_one_before_it_is_not_called(pipes):
-    """Both stir in the same turn; by the second's turn its descriptor may be somebody else's."""
+    """Both stir in the same turn; by the second's turn its descriptor may be somebody
+    else's.
+    """
     doors, called = Doors(), []
 
     def close_the_other(mine, other):

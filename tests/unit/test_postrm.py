@@ -1,4 +1,6 @@
-"""What a purge of the package deletes, in a tree of its own (DPKG_ROOT, dpkg(1)): what nobody would ever find, and nothing of an app's."""
+"""What a purge of the package deletes, in a tree of its own (DPKG_ROOT, dpkg(1)): what
+nobody would ever find, and nothing of an app's.
+"""
 
 import os
 import subprocess
@@ -12,7 +14,9 @@ PRIVATE, STATE = "var/lib/private/spyglass", "var/lib/spyglass"
 
 @pytest.fixture
 def purge(tmp_path):
-    """Run the script over a tree of these paths, "PATH/" for a directory and "PATH -> TARGET" for a link; returns what is left."""
+    """Run the script over a tree of these paths, "PATH/" for a directory and "PATH ->
+    TARGET" for a link; returns what is left.
+    """
 
     def run(*paths, verb="purge"):
         for line in paths:
@@ -24,7 +28,9 @@ def purge(tmp_path):
                 (tmp_path / path).mkdir(exist_ok=True)
             else:
                 (tmp_path / path).touch()
-        subprocess.run(["sh", str(SCRIPT), verb], env=os.environ | {"DPKG_ROOT": str(tmp_path)}, check=True)
+        subprocess.run(
+            ["sh", str(SCRIPT), verb], env=os.environ | {"DPKG_ROOT": str(tmp_path)}, check=True
+        )
         return {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")}
 
     return run
@@ -39,10 +45,18 @@ KEPT = [
 @pytest.mark.parametrize("kept", KEPT)
 @pytest.mark.parametrize("place", [PRIVATE, STATE])
 def test_what_an_app_has_stored_stays_whatever_it_is(purge, kept, place):
-    left = purge(*(f"{place}/blog/{path}" for path in kept), f"{place}/blog/.spyglass-counters.new", f"{place}/blog/.spyglass-reload")
+    left = purge(
+        *(f"{place}/blog/{path}" for path in kept),
+        f"{place}/blog/.spyglass-counters.new",
+        f"{place}/blog/.spyglass-reload",
+    )
     for path in kept:
         assert f"{place}/blog/{path.partition(' -> ')[0].rstrip('/')}" in left
-    assert not {path for path in left if path.endswith(("blog/.spyglass-counters.new", "blog/.spyglass-reload"))}
+    assert not {
+        path
+        for path in left
+        if path.endswith(("blog/.spyglass-counters.new", "blog/.spyglass-reload"))
+    }
 
 
 def test_what_is_spyglasss_goes(purge):
@@ -59,7 +73,9 @@ def test_a_link_of_an_app_that_has_stored_something_stays(purge):
 
 
 def test_a_state_directory_that_is_a_link_is_not_followed(purge):
-    left = purge("srv/blog/.spyglass-counters", "srv/blog/empty/", f"{STATE}/blog -> ../../../srv/blog")
+    left = purge(
+        "srv/blog/.spyglass-counters", "srv/blog/empty/", f"{STATE}/blog -> ../../../srv/blog"
+    )
     assert {"srv/blog/.spyglass-counters", "srv/blog/empty", f"{STATE}/blog"} <= left
 
 

@@ -1,4 +1,6 @@
-"""What an app's text becomes before it is shown or passed on: lines that nothing can be hidden in."""
+"""What an app's text becomes before it is shown or passed on: lines that nothing can be
+hidden in.
+"""
 
 import pytest
 
@@ -8,7 +10,10 @@ CASES = {
     "plain": ("RuntimeError: no", "RuntimeError: no"),
     "other scripts": ("Größe 三 שלום 🦉", "Größe 三 שלום 🦉"),
     "ends of lines": ("a\nb\rc\vd\fe", "a b c d e"),
-    "ends that only str.splitlines() knows": ("a\x1cb\x1dc\x1ed\x85e\u2028f\u2029g", "a b c d e f g"),
+    "ends that only str.splitlines() knows": (
+        "a\x1cb\x1dc\x1ed\x85e\u2028f\u2029g",
+        "a b c d e f g",
+    ),
     "blanks": ("a\tb\xa0c\u3000d", "a b c d"),
     "terminal controls": ("\x1b[2Jgone\x07\x9b31m\x7f", r"\x1b[2Jgone\x07\x9b31m\x7f"),
     "bidi controls": ("a\u202eb\u2066c\u200fd", r"a\u202eb\u2066c\u200fd"),

@@ -1,4 +1,6 @@
-"""Connections on which a PROXY header is asked for: who may send one, what the administrator is told, and which way is not slowed down."""
+"""Connections on which a PROXY header is asked for: who may send one, what the
+administrator is told, and which way is not slowed down.
+"""
 
 import socket
 import subprocess
@@ -20,27 +22,38 @@ def whoami(environ, start_response):
     return [body]
 
 
-@pytest.mark.parametrize(("tcp", "trusted"), [(True, "127.0.0.0/8"), (True, "*"), (False, "unix"), (False, "*")])
+@pytest.mark.parametrize(
+    ("tcp", "trusted"), [(True, "127.0.0.0/8"), (True, "*"), (False, "unix"), (False, "*")]
+)
 def test_a_trusted_proxy_s_header_is_believed(start, tcp, trusted):
     worker = start(whoami, proxy_protocol=True, trusted_proxies=trusted)
     assert worker.answers(worker.client(V1 + ONE, tcp=tcp), 1) == [b"192.0.2.1 198.51.100.2 None"]
     assert worker.journal.lines == []
 
 
-@pytest.mark.parametrize(("tcp", "trusted"), [(True, "unix"), (True, ""), (False, "127.0.0.1"), (False, ""), (True, "127.0.0.2")])
+@pytest.mark.parametrize(
+    ("tcp", "trusted"),
+    [(True, "unix"), (True, ""), (False, "127.0.0.1"), (False, ""), (True, "127.0.0.2")],
+)
 @pytest.mark.parametrize("sent", [V1 + ONE, ONE, b""])
 def test_who_is_not_trusted_is_closed_whatever_comes(start, tcp, trusted, sent):
     worker = start(whoami, proxy_protocol=True, trusted_proxies=trusted)
     assert worker.to_the_end(worker.client(sent, tcp=tcp)) == b""
     assert worker.slot[OPEN] == 0
-    assert worker.journal.lines[0].endswith("closed: proxy_protocol is on, and this peer is not among the trusted_proxies")
+    assert worker.journal.lines[0].endswith(
+        "closed: proxy_protocol is on, and this peer is not among the trusted_proxies"
+    )
 
 
 def test_the_administrator_is_told_once_of_each_mistake(start):
     worker = start(whoami, proxy_protocol=True)
     for sent in (ONE, ONE, V1.replace(b"TCP4", b"TCP6"), ONE, b"PROXY TCP9\r\n"):
         assert worker.to_the_end(worker.client(sent)) == b""
-    said = ["it does not begin with a PROXY header", "a bad address in its PROXY header", "its PROXY header cannot be understood"]
+    said = [
+        "it does not begin with a PROXY header",
+        "a bad address in its PROXY header",
+        "its PROXY header cannot be understood",
+    ]
     assert [line.partition("is on, and ")[2] for line in worker.journal.lines] == said
 
 
@@ -76,8 +89,12 @@ def test_a_worker_that_drains_does_not_wait_for_a_header(start):
 def test_the_address_in_the_header_is_who_must_be_trusted_for_its_fields(start):
     worker = start(whoami, proxy_protocol=True, trusted_proxies="unix, 192.0.2.1")
     request = ONE[:-2] + b"X-Forwarded-For: 203.0.113.7\r\n\r\n"
-    assert worker.answers(worker.client(V1 + request), 1) == [b"203.0.113.7 198.51.100.2 203.0.113.7"]
-    assert worker.answers(worker.client(V1.replace(b"192.0.2.1", b"192.0.2.9") + request), 1) == [b"192.0.2.9 198.51.100.2 None"]
+    assert worker.answers(worker.client(V1 + request), 1) == [
+        b"203.0.113.7 198.51.100.2 203.0.113.7"
+    ]
+    assert worker.answers(worker.client(V1.replace(b"192.0.2.1", b"192.0.2.9") + request), 1) == [
+        b"192.0.2.9 198.51.100.2 None"
+    ]
 
 
 def test_where_nobody_asked_for_it_it_is_a_bad_request(start):
@@ -105,11 +122,18 @@ assert set(sys.modules) - before == {"spyglass.policy", "spyglass.policy.trusted
     subprocess.run([sys.executable, "-c", code], timeout=30, check=True)
 
 
-@pytest.mark.parametrize(("host", "client", "name"), [("::1", "::1", "[::1]"), ("::", "::1", "[::1]"), ("::", "127.0.0.1", "127.0.0.1")])
+@pytest.mark.parametrize(
+    ("host", "client", "name"),
+    [("::1", "::1", "[::1]"), ("::", "::1", "[::1]"), ("::", "127.0.0.1", "127.0.0.1")],
+)
 def test_an_ipv6_server_s_name_can_stand_in_a_url(start, host, client, name):
-    """RFC 3875 4.1.14; PEP 3333 puts it into the URL as it is, where the client sent no Host."""
+    """RFC 3875 4.1.14; PEP 3333 puts it into the URL as it is, where the client sent no
+    Host.
+    """
     worker = start(whoami)
-    with socket.create_server((host, 0), family=socket.AF_INET6, dualstack_ipv6=host == "::") as sock:
+    with socket.create_server(
+        (host, 0), family=socket.AF_INET6, dualstack_ipv6=host == "::"
+    ) as sock:
         sock.setblocking(False)
         worker.loop.quiesce(True)
         worker.loop._listeners[sock.fileno()] = Listener(sock, "http")
@@ -123,10 +147,24 @@ def test_an_ipv6_server_s_name_can_stand_in_a_url(start, host, client, name):
 
 
 def test_a_header_can_be_read_with_the_last_descriptor(start):
-    """An import takes one: what reads the header is there before the first connection has taken the last."""
-    forgotten = [sys.modules.pop(name) for name in ("spyglass.worker.proxy_header", "spyglass.http11.proxy_protocol", "spyglass.policy.trusted_proxies") if name in sys.modules]
+    """An import takes one: what reads the header is there before the first connection
+    has taken the last.
+    """
+    forgotten = [
+        sys.modules.pop(name)
+        for name in (
+            "spyglass.worker.proxy_header",
+            "spyglass.http11.proxy_protocol",
+            "spyglass.policy.trusted_proxies",
+        )
+        if name in sys.modules
+    ]
     try:
         start(whoami, proxy_protocol=True)
-        assert {"spyglass.worker.proxy_header", "spyglass.http11.proxy_protocol", "spyglass.policy.trusted_proxies"} <= sys.modules.keys()
+        assert {
+            "spyglass.worker.proxy_header",
+            "spyglass.http11.proxy_protocol",
+            "spyglass.policy.trusted_proxies",
+        } <= sys.modules.keys()
     finally:
         sys.modules.update({module.__name__: module for module in forgotten})

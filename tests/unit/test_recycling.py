@@ -1,4 +1,6 @@
-"""The handover from a worn out worker to a fresh one, step by step: the test is the zygote, and the workers."""
+"""The handover from a worn out worker to a fresh one, step by step: the test is the
+zygote, and the workers.
+"""
 
 import subprocess
 import sys
@@ -7,7 +9,19 @@ import pytest
 
 from spyglass.master.generation import Worker
 from spyglass.policy import worker_pool
-from spyglass.runtime.scoreboard import ACCEPTING, ACTIVITY, CALL_SINCE, DRAIN, DRAINING, LIMIT, OPEN, RETIRE, SERVE, SERVED, STATE
+from spyglass.runtime.scoreboard import (
+    ACCEPTING,
+    ACTIVITY,
+    CALL_SINCE,
+    DRAIN,
+    DRAINING,
+    LIMIT,
+    OPEN,
+    RETIRE,
+    SERVE,
+    SERVED,
+    STATE,
+)
 from spyglass.zygote import main as zygote
 
 from .breeding import NOW
@@ -28,7 +42,9 @@ def test_the_old_one_serves_until_the_fresh_one_accepts(breed):
     assert it.orders == {0: RETIRE, 1: SERVE, fresh: SERVE}
     it.cells(0)[STATE] = DRAINING
     it.ended(0)
-    assert it.journal.lines == [f"worker 1000 recycled after {it.cells(0)[LIMIT]} requests: max_requests"]
+    assert it.journal.lines == [
+        f"worker 1000 recycled after {it.cells(0)[LIMIT]} requests: max_requests"
+    ]
     it.maintain()
     assert it.spawned() == []
     assert it.generation.streak.respawn_at == 0, "it was taken for a death"
@@ -142,7 +158,9 @@ def test_what_the_departed_have_done_is_not_forgotten(breed):
 
 
 def test_who_leaves_without_an_order_is_replaced_at_once_and_not_for_ever(breed):
-    """An app may send its own worker SIGTERM, and do so before it has answered anything."""
+    """An app may send its own worker SIGTERM, and do so before it has answered
+    anything.
+    """
     it = breed(workers=1)
     pauses = []
     for number in range(4):
@@ -199,7 +217,9 @@ def test_memory_is_looked_at_only_under_a_limit_and_not_all_the_time(breed, monk
             it.maintain()
             it.ended(1)
     assert looks == [1000, 1001, 1000, 1000 + fresh]
-    assert it.journal.lines == ["worker 1001 recycled after 1 request: its memory had grown to 0 MiB"]
+    assert it.journal.lines == [
+        "worker 1001 recycled after 1 request: its memory had grown to 0 MiB"
+    ]
 
 
 def test_memory_that_cannot_be_read_is_complained_of_once(breed, monkeypatch):
@@ -210,7 +230,9 @@ def test_memory_that_cannot_be_read_is_complained_of_once(breed, monkeypatch):
     it = breed(max_memory=100)
     for passed in range(100):
         it.maintain(now=NOW + passed)
-    assert it.journal.lines == ["max_memory has no effect: [Errno 13] Permission denied: '/proc/1000/smaps_rollup'"]
+    assert it.journal.lines == [
+        "max_memory has no effect: [Errno 13] Permission denied: '/proc/1000/smaps_rollup'"
+    ]
 
 
 def test_a_look_at_the_memory_that_fails_once_is_not_the_last(breed, monkeypatch):
@@ -256,5 +278,7 @@ assert share(pid) == 0
 
 
 def test_share_counts_what_is_a_processs_own_and_its_part_of_what_its_parent_has_loaded():
-    """In a process of its own: what else the tests have loaded by now would count as well."""
+    """In a process of its own: what else the tests have loaded by now would count as
+    well.
+    """
     subprocess.run([sys.executable, "-c", SHARED], timeout=30, check=True)

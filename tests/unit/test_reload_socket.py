@@ -1,4 +1,6 @@
-"""The desk at which `spyglass reload` asks: who may, who is told what, and whom the command believes."""
+"""The desk at which `spyglass reload` asks: who may, who is told what, and whom the
+command believes.
+"""
 
 import contextlib
 import os
@@ -40,7 +42,9 @@ def environ(monkeypatch):
 
 @pytest.fixture
 def desk(environ):
-    """A Reloads, with `asked` (int) and `turn()`, which waits for what happens at the desk."""
+    """A Reloads, with `asked` (int) and `turn()`, which waits for what happens at the
+    desk.
+    """
     doors = Doors()
 
     def ask():
@@ -68,9 +72,15 @@ def heard(visitor):
 
 
 def test_the_address_is_that_of_this_life_of_the_unit_or_of_this_process():
-    assert desk_addresses({"INVOCATION_ID": "a"}, "12") == ["\0spyglass/reload/a", "\0spyglass/reload/12"]
+    assert desk_addresses({"INVOCATION_ID": "a"}, "12") == [
+        "\0spyglass/reload/a",
+        "\0spyglass/reload/12",
+    ]
     assert desk_addresses({}, "12") == ["\0spyglass/reload/12"]
-    assert desk_addresses({"STATE_DIRECTORY": "/var/lib/a:/var/lib/b"}, "12") == ["/var/lib/a/.spyglass-reload", "\0spyglass/reload/12"]
+    assert desk_addresses({"STATE_DIRECTORY": "/var/lib/a:/var/lib/b"}, "12") == [
+        "/var/lib/a/.spyglass-reload",
+        "\0spyglass/reload/12",
+    ]
 
 
 @pytest.fixture
@@ -219,7 +229,9 @@ def test_a_name_that_is_taken_is_no_end(desk, capfd):
     second = Reloads(doors, Log("master"), lambda: None)
     assert capfd.readouterr().err == "", "there is one more name"
     another = Reloads(doors, Log("master"), lambda: None)
-    assert "will not reach this Master, SIGHUP does: Address already in use" in capfd.readouterr().err
+    assert (
+        "will not reach this Master, SIGHUP does: Address already in use" in capfd.readouterr().err
+    )
     another.begin(ready=True)
     another.end()
     another.turn(0.0)
@@ -246,7 +258,9 @@ def test_a_listener_of_another_user_is_not_believed(desk, environ, monkeypatch, 
 
 
 def test_a_listener_that_is_another_process_is_not_believed(state, tmp_path, capfd):
-    """A worker of the app's, say, which is the same user: it cannot tell systemd how a reload went."""
+    """A worker of the app's, say, which is the same user: it cannot tell systemd how a
+    reload went.
+    """
     near, far = os.pipe()
     pid = os.fork()
     if not pid:
@@ -264,7 +278,9 @@ def test_a_listener_that_is_another_process_is_not_believed(state, tmp_path, cap
     os.close(near)
     assert reload.reload(state) == 69
     os.waitpid(pid, 0)
-    assert f"another process, pid {pid}, listens in the place of the Master" in capfd.readouterr().err
+    assert (
+        f"another process, pid {pid}, listens in the place of the Master" in capfd.readouterr().err
+    )
 
 
 def test_a_listener_that_lets_nobody_in_is_not_waited_for(state, tmp_path, capfd):
@@ -276,7 +292,21 @@ def test_a_listener_that_lets_nobody_in_is_not_waited_for(state, tmp_path, capfd
     assert "cannot be asked: Resource temporarily unavailable" in capfd.readouterr().err
 
 
-@pytest.mark.parametrize("said", [b"", b"\n", b"0", b"0 \n", "²\n".encode(), b"-1 x\n", b"99999999999 x\n", b"\xff\n", b"78 \x1b[31m\xe2\x80\xa8\n", b"7" * 100_000])
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"",
+        b"\n",
+        b"0",
+        b"0 \n",
+        "²\n".encode(),
+        b"-1 x\n",
+        b"99999999999 x\n",
+        b"\xff\n",
+        b"78 \x1b[31m\xe2\x80\xa8\n",
+        b"7" * 100_000,
+    ],
+)
 def test_whatever_is_said_is_understood(state, tmp_path, said, capfd):
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / ".spyglass-reload"))
@@ -295,7 +325,9 @@ def test_whatever_is_said_is_understood(state, tmp_path, said, capfd):
     assert "\x1b" not in capfd.readouterr().err
 
 
-def test_a_master_that_says_nothing_is_not_waited_for_without_end(state, tmp_path, monkeypatch, capfd):
+def test_a_master_that_says_nothing_is_not_waited_for_without_end(
+    state, tmp_path, monkeypatch, capfd
+):
     monkeypatch.setattr(reload, "_ANSWERS", 0.05)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / ".spyglass-reload"))
@@ -320,7 +352,10 @@ def test_the_command_line(words, name):
     assert (arguments.command, arguments.name) == ("reload", name)
 
 
-@pytest.mark.parametrize("words", [["reload", "a", "b"], ["reload", "--name", "a"], ["reload", "--workers=2"], ["reload", "-x"]])
+@pytest.mark.parametrize(
+    "words",
+    [["reload", "a", "b"], ["reload", "--name", "a"], ["reload", "--workers=2"], ["reload", "-x"]],
+)
 def test_it_takes_one_name_and_no_options(words):
     with pytest.raises(UsageError, match="takes the NAME of one app and no options"):
         cli.parse(words)
@@ -334,14 +369,27 @@ def test_a_name_that_no_unit_could_have():
 TELLS = " (journalctl -u spyglass@blog.service tells why)"
 
 
-@pytest.mark.parametrize(("status", "said", "line"), [(0, "", ""), (1, "awake: x; reload failed: boom", "spyglass: blog is awake: x; reload failed: boom\n"), (1, "failing: boom", "spyglass: blog is failing: boom\n"), (1, "awake: 1 worker", f"spyglass: blog was not reloaded{TELLS}; it is awake: 1 worker\n"), (1, "", f"spyglass: blog was not reloaded{TELLS}\n")])
+@pytest.mark.parametrize(
+    ("status", "said", "line"),
+    [
+        (0, "", ""),
+        (1, "awake: x; reload failed: boom", "spyglass: blog is awake: x; reload failed: boom\n"),
+        (1, "failing: boom", "spyglass: blog is failing: boom\n"),
+        (1, "awake: 1 worker", f"spyglass: blog was not reloaded{TELLS}; it is awake: 1 worker\n"),
+        (1, "", f"spyglass: blog was not reloaded{TELLS}\n"),
+    ],
+)
 def test_by_its_name_systemd_is_asked(tmp_path, monkeypatch, capfd, status, said, line):
     systemctl = tmp_path / "systemctl"
-    systemctl.write_text(f"#!/bin/sh\necho \"$*\" >>{tmp_path}/asked\nif [ $1 = show ]; then echo '{said}'; else exit {status}; fi\n")
+    systemctl.write_text(
+        f"#!/bin/sh\necho \"$*\" >>{tmp_path}/asked\nif [ $1 = show ]; then echo '{said}'; else exit {status}; fi\n"
+    )
     systemctl.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     assert reload.reload_unit("blog") == status
-    assert (tmp_path / "asked").read_text().splitlines()[0] == "try-reload-or-restart spyglass@blog.service"
+    assert (tmp_path / "asked").read_text().splitlines()[
+        0
+    ] == "try-reload-or-restart spyglass@blog.service"
     assert capfd.readouterr().err == line
 
 

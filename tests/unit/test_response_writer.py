@@ -1,4 +1,6 @@
-"""Small answers of one turn leave together: who is held, until when, and that nobody is forgotten."""
+"""Small answers of one turn leave together: who is held, until when, and that nobody is
+forgotten.
+"""
 
 import contextlib
 import itertools
@@ -20,7 +22,8 @@ CLOSE = b"GET /%d HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 
 @pytest.fixture
 def two(start):
-    """two(app, **settings): a worker whose crew has somebody to take the lead, with two kept-alive clients who have been served once.
+    """two(app, **settings): a worker whose crew has somebody to take the lead, with two
+    kept-alive clients who have been served once.
 
     All paths are taken for harmless, unless told otherwise.
     """
@@ -44,7 +47,9 @@ class Everything(set):
 
 
 def looking(seen):
-    """An app that looks, at the call for /4, at what the client `seen[0]` has got by then."""
+    """An app that looks, at the call for /4, at what the client `seen[0]` has got by
+    then.
+    """
 
     def app(environ, start_response):
         if environ["PATH_INFO"] == "/4":
@@ -97,7 +102,11 @@ def test_large_answers_do_not_wait(two):
     assert seen[1].endswith(b"x" * 20_000)
 
 
-@pytest.mark.parametrize("last", [CLOSE, CLOSE + ONE, b"GET /%d HTTP/1.0\r\n\r\n"], ids=["announced", "and more sent", "HTTP/1.0"])
+@pytest.mark.parametrize(
+    "last",
+    [CLOSE, CLOSE + ONE, b"GET /%d HTTP/1.0\r\n\r\n"],
+    ids=["announced", "and more sent", "HTTP/1.0"],
+)
 def test_who_is_the_last_on_his_connection_gets_his_answer_and_the_end(start, last):
     worker = start()
     worker.loop.crew.ample = True
@@ -115,7 +124,9 @@ def test_what_is_left_of_a_long_pipeline_keeps_its_order(two):
     assert worker.answers(first, 50) == [b"/%d" % number for number in range(50)]
 
 
-def test_what_comes_back_from_another_thread_is_not_overtaken_by_the_next_of_its_pipeline(two, monkeypatch):
+def test_what_comes_back_from_another_thread_is_not_overtaken_by_the_next_of_its_pipeline(
+    two, monkeypatch
+):
     worker, *others = two()
     first, crew = worker.client(GET % 0), worker.loop.crew
     assert worker.answers(first, 1) == [b"/0"]
@@ -187,7 +198,8 @@ def test_the_end_that_an_app_makes_of_a_response_comes_when_all_of_it_is_there(t
     second.sendall(GET % 4)
     worker.turns(1)
     assert worker.answers(second, 1) == [b"/4"]
-    # What was promised has been given; what an error says about the rest comes after it.
+    # What was promised has been given; what an error says about the rest comes after
+    # it.
     assert worker.answers(first, 1) == [b"/3"]
     assert [body.closed for body in bodies] == [1]
 
@@ -211,7 +223,9 @@ def test_who_is_cut_before_the_turn_ends_has_his_answer(two):
 
 
 def fill(worker, first, second):
-    """Ask for so many answers that `first` takes no more, while `second` takes its own: how many."""
+    """Ask for so many answers that `first` takes no more, while `second` takes its own:
+    how many.
+    """
     count = 0
     while not any(len(connection._out) for connection in worker.loop._connections.values()):
         first.sendall(ONE)
@@ -230,7 +244,9 @@ def test_a_client_that_takes_nothing_gets_the_rest_when_it_does(two):
 
 
 def test_a_client_that_has_taken_late_what_was_held_is_idle_like_any_other(two):
-    """As long as it could take nothing it had the time of a reader. That must not be its time for the next request as well."""
+    """As long as it could take nothing it had the time of a reader. That must not be
+    its time for the next request as well.
+    """
     worker, first, second = two(write_timeout=60, keepalive_timeout=50)
     count = fill(worker, first, second)
     assert worker.answers(first, count) == [b"/1"] * count
@@ -260,14 +276,19 @@ def test_the_access_log_counts_what_was_held(two, capfd):
     worker.turns(2)
     assert worker.answers(first, 1) + worker.answers(second, 1) == [b"/33", b"/4"]
     worker.turns(2)
-    assert re.findall(r"200 (\d+) (/\d+)", capfd.readouterr().err)[2:] == [("3", "/33"), ("2", "/4")]
+    assert re.findall(r"200 (\d+) (/\d+)", capfd.readouterr().err)[2:] == [
+        ("3", "/33"),
+        ("2", "/4"),
+    ]
 
 
 # What may be called while answers are held
 
 
 class Watched:
-    """An app that looks, at each call for /4, at what the first client has got by then, and takes its time there if `slow`."""
+    """An app that looks, at each call for /4, at what the first client has got by then,
+    and takes its time there if `slow`.
+    """
 
     def __init__(self):
         self.got, self.slow, self.first = [], 0.0, None
@@ -281,7 +302,9 @@ class Watched:
 
 @pytest.fixture
 def watched(two, monkeypatch):
-    """watched() -> whether the answer to another client was held when the app was called for /4."""
+    """watched() -> whether the answer to another client was held when the app was
+    called for /4.
+    """
     monkeypatch.setattr(response_writer, "_TRIALS", 3)
     monkeypatch.setattr(response_writer, "_RELAPSE", 5)
     monkeypatch.setattr(response_writer, "_QUICK", 0.3)  # for busy machines
@@ -343,7 +366,9 @@ def test_no_more_paths_are_remembered_than_there_is_room_for(monkeypatch):
 
 
 def slowly_reading(worker):
-    """A client whose kernel tells of each thousand bytes that were read, and reading that is much slower than the socket is filled."""
+    """A client whose kernel tells of each thousand bytes that were read, and reading
+    that is much slower than the socket is filled.
+    """
     client = socket.socket()
     client.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 1000)
     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
@@ -354,7 +379,9 @@ def slowly_reading(worker):
 
 
 def test_who_reads_slowly_but_steadily_is_not_cut(start, monkeypatch):
-    """The socket is ready again only when a third of its buffer is free, which takes longer than write_timeout."""
+    """The socket is ready again only when a third of its buffer is free, which takes
+    longer than write_timeout.
+    """
 
     def app(environ, start_response):
         start_response("200 OK", [])
@@ -362,10 +389,19 @@ def test_who_reads_slowly_but_steadily_is_not_cut(start, monkeypatch):
 
     worker = start(app, write_timeout=0.5)
     client = slowly_reading(worker)
-    worker.until(lambda: worker.slot[scoreboard.OPEN] and any(each._out for each in worker.loop._connections.values()))
+    worker.until(
+        lambda: (
+            worker.slot[scoreboard.OPEN]
+            and any(each._out for each in worker.loop._connections.values())
+        )
+    )
     asked = []
     progresses = response_writer.Sender.progresses
-    monkeypatch.setattr(response_writer.Sender, "progresses", lambda self: asked.append(progresses(self)) or asked[-1])
+    monkeypatch.setattr(
+        response_writer.Sender,
+        "progresses",
+        lambda self: asked.append(progresses(self)) or asked[-1],
+    )
     while len(asked) < 3:
         receive(client, 2000)
         worker.turns(1)

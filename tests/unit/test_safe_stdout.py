@@ -1,4 +1,6 @@
-"""Commands whose output cannot be written: the reader has left, the disk is full, the descriptor is closed."""
+"""Commands whose output cannot be written: the reader has left, the disk is full, the
+descriptor is closed.
+"""
 
 import os
 import pty
@@ -8,7 +10,9 @@ import sys
 import pytest
 
 SPYGLASS = [sys.executable, "-m", "spyglass"]
-NOT_ROOT = [] if os.geteuid() else ["unshare", "--user", "--map-user=1000"]  # root gets to check an app by its name alone
+NOT_ROOT = (
+    [] if os.geteuid() else ["unshare", "--user", "--map-user=1000"]
+)  # root gets to check an app by its name alone
 # After a command that is read to its first letter, and one that is not read at all.
 GONE = [">/dev/null", "| head -c1", "| true"]
 LOST = [">/dev/full", ">&-"]
@@ -16,7 +20,13 @@ LOST = [">/dev/full", ">&-"]
 
 def run(words, redirection, **environ):
     command = f"set -o pipefail; {' '.join(NOT_ROOT if words.startswith('check') else [])} {' '.join(SPYGLASS)} {words} {redirection}"
-    return subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, env=os.environ | environ)
+    return subprocess.run(
+        ["bash", "-c", command],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=os.environ | environ,
+    )
 
 
 @pytest.mark.parametrize("words", ["--version", "--help", "help", "list --help", "apply --help"])
@@ -25,12 +35,19 @@ def test_output_only_commands_fail_if_it_is_lost(words, redirection):
     done = run(words, redirection)
     assert done.returncode == (1 if redirection in LOST else 0)
     why = {">/dev/full": "No space left on device", ">&-": "Bad file descriptor"}.get(redirection)
-    assert done.stderr == (f"spyglass: what was to be printed could not be written: {why}\n" if why else "")
+    assert done.stderr == (
+        f"spyglass: what was to be printed could not be written: {why}\n" if why else ""
+    )
 
 
-@pytest.mark.parametrize("redirection", [*GONE, *LOST, ">/dev/full 2>/dev/full", ">&- 2>&-", "<&- >&- 2>&-", "2>&-", "2>/dev/full"])
+@pytest.mark.parametrize(
+    "redirection",
+    [*GONE, *LOST, ">/dev/full 2>/dev/full", ">&- 2>&-", "<&- >&- 2>&-", "2>&-", "2>/dev/full"],
+)
 def test_commands_that_change_something_do_it(tmp_path, redirection):
-    """`new` stands for them; what `apply` does takes a systemd (tests/system/test_output.py)."""
+    """`new` stands for them; what `apply` does takes a systemd
+    (tests/system/test_output.py).
+    """
     (tmp_path / "app.py").write_text("app = print\n")
     script = f"from spyglass import cli; from spyglass.config import settings; settings.DIRECTORY = {str(tmp_path)!r}; raise SystemExit(cli.main())"
     command = f'set -o pipefail; {sys.executable} -c "{script}" new blog {tmp_path} {redirection}'
@@ -39,7 +56,9 @@ def test_commands_that_change_something_do_it(tmp_path, redirection):
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("redirection", ["2>&-", "2>/dev/full", ">&- 2>&-", "2>&1 >/dev/null | true"])
+@pytest.mark.parametrize(
+    "redirection", ["2>&-", "2>/dev/full", ">&- 2>&-", "2>&1 >/dev/null | true"]
+)
 def test_the_exit_status_is_that_of_the_fault(redirection):
     assert run("nonsense", redirection).returncode == 2
     assert run("list --nonsense", redirection).returncode == 2
@@ -47,7 +66,9 @@ def test_the_exit_status_is_that_of_the_fault(redirection):
 
 
 def test_what_the_encoding_does_not_have_is_written_with_escapes(tmp_path):
-    done = run(f"new caf\N{LATIN SMALL LETTER E WITH ACUTE} {tmp_path}", "", PYTHONIOENCODING="ascii")
+    done = run(
+        f"new caf\N{LATIN SMALL LETTER E WITH ACUTE} {tmp_path}", "", PYTHONIOENCODING="ascii"
+    )
     assert (done.returncode, done.stderr.count("caf\\xe9")) == (2, 1)
 
 
@@ -56,8 +77,18 @@ def test_a_descriptor_that_is_closed_is_not_taken_by_a_file():
     script = "from spyglass.ops import safe_stdout; import os; safe_stdout.open_missing(); os.write(int(os.environ['OUT']), b'%d' % os.open('/', os.O_RDONLY))"
     out, far = os.pipe()
     os.set_inheritable(far, True)
-    command = ["bash", "-c", f'exec "$@" <&- >&- 2>&- {far}>&{far}', "-", sys.executable, "-c", script]
-    subprocess.run(command, pass_fds=[far], env=os.environ | {"OUT": str(far)}, timeout=60, check=True)
+    command = [
+        "bash",
+        "-c",
+        f'exec "$@" <&- >&- 2>&- {far}>&{far}',
+        "-",
+        sys.executable,
+        "-c",
+        script,
+    ]
+    subprocess.run(
+        command, pass_fds=[far], env=os.environ | {"OUT": str(far)}, timeout=60, check=True
+    )
     os.close(far)
     with open(out) as stream:
         assert int(stream.read()) > 2
@@ -66,7 +97,9 @@ def test_a_descriptor_that_is_closed_is_not_taken_by_a_file():
 def test_a_terminal_that_does_not_block_gets_all_of_it():
     near, far = pty.openpty()
     os.set_blocking(far, False)
-    with subprocess.Popen([*SPYGLASS, "--help"], stdout=far, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        [*SPYGLASS, "--help"], stdout=far, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE
+    ) as process:
         os.close(far)
         said = b""
         try:

@@ -1,4 +1,6 @@
-"""What is said of an error that the sandbox is to blame for, and that nothing is said of any other."""
+"""What is said of an error that the sandbox is to blame for, and that nothing is said
+of any other.
+"""
 
 import errno
 import os
@@ -59,14 +61,23 @@ def test_what_the_sandbox_refuses(name):
 
 
 def test_what_the_app_has_made_of_it():
-    """Libraries wrap what the kernel has said, on purpose or while they deal with it."""
-    on_purpose = raised("try:\n    raise OSError(30, '', '/srv/x')\nexcept OSError as error:\n    raise RuntimeError('no') from error")
+    """Libraries wrap what the kernel has said, on purpose or while they deal with
+    it.
+    """
+    on_purpose = raised(
+        "try:\n    raise OSError(30, '', '/srv/x')\nexcept OSError as error:\n    raise RuntimeError('no') from error"
+    )
     on_the_way = raised("try:\n    raise OSError(30, '', '/srv/x')\nexcept OSError:\n    {}['x']")
-    assert [("writable" in sandbox_hints.advice(error)) for error in (on_purpose, on_the_way)] == [True, True]
+    assert [("writable" in sandbox_hints.advice(error)) for error in (on_purpose, on_the_way)] == [
+        True,
+        True,
+    ]
 
 
 def test_a_variable_that_is_not_set():
-    assert sandbox_hints.advice(raised("import os; os.environ['SECRET_KEY']")).startswith("SECRET_KEY is not in the service's environment")
+    assert sandbox_hints.advice(raised("import os; os.environ['SECRET_KEY']")).startswith(
+        "SECRET_KEY is not in the service's environment"
+    )
     assert sandbox_hints.advice(raised("{}['SECRET_KEY']")) == ""
 
 
@@ -77,7 +88,15 @@ def test_memory_by_hand():
     assert "allow_jit" not in sandbox_hints.advice(mapped), "that was the app's own mistake"
 
 
-@pytest.mark.parametrize("error", [ValueError("x"), ModuleNotFoundError("No module named 'blgo'"), FileNotFoundError(2, "", "/srv/x"), KeyError()])
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("x"),
+        ModuleNotFoundError("No module named 'blgo'"),
+        FileNotFoundError(2, "", "/srv/x"),
+        KeyError(),
+    ],
+)
 def test_what_is_the_apps_own(error, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert sandbox_hints.advice(error) == ""
@@ -125,10 +144,28 @@ except OSError as error:
 @pytest.mark.parametrize(
     ("closed", "mode", "path", "how", "said"),
     [
-        ("home/ada", 0o700, "home/ada/blog/app.py", "r", "may not enter {}/home/ada (drwx------, of "),
+        (
+            "home/ada",
+            0o700,
+            "home/ada/blog/app.py",
+            "r",
+            "may not enter {}/home/ada (drwx------, of ",
+        ),
         ("home", 0o700, "home/ada/blog/app.py", "r", "may not enter {}/home (drwx------, of "),
-        ("home/ada/blog/app.py", 0o600, "home/ada/blog/app.py", "r", "may not read {}/home/ada/blog/app.py (-rw-------, of "),
-        ("home/ada/blog", 0o755, "home/ada/blog/new", "w", "may not write to {}/home/ada/blog (drwxr-xr-x, of "),
+        (
+            "home/ada/blog/app.py",
+            0o600,
+            "home/ada/blog/app.py",
+            "r",
+            "may not read {}/home/ada/blog/app.py (-rw-------, of ",
+        ),
+        (
+            "home/ada/blog",
+            0o755,
+            "home/ada/blog/new",
+            "w",
+            "may not write to {}/home/ada/blog (drwxr-xr-x, of ",
+        ),
     ],
 )
 def test_which_part_of_a_path_is_closed(tmp_path, closed, mode, path, how, said):
@@ -139,18 +176,29 @@ def test_which_part_of_a_path_is_closed(tmp_path, closed, mode, path, how, said)
     (tmp_path / "home/ada/blog").mkdir(parents=True)
     (tmp_path / "home/ada/blog/app.py").touch()
     (tmp_path / closed).chmod(mode)
-    done = subprocess.run([sys.executable, "-c", ASK, str(tmp_path / path), how], capture_output=True, text=True, timeout=30, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", ASK, str(tmp_path / path), how],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
     if said:
         assert said.format(tmp_path) in done.stdout
         # Never to all users: it may be a secret, or the way to one.
         assert "o+" not in done.stdout
-        assert (f"chmod g+{'r' if mode == 0o600 else 'x'} {tmp_path / closed}" in done.stdout) == (how == "r")
+        assert (f"chmod g+{'r' if mode == 0o600 else 'x'} {tmp_path / closed}" in done.stdout) == (
+            how == "r"
+        )
 
 
 @pytest.mark.parametrize(
     ("group", "says"),
     [
-        ("", 'a group for the app (addgroup --system blog; group = "blog"), then chgrp blog /x && chmod g+r /x; '),
+        (
+            "",
+            'a group for the app (addgroup --system blog; group = "blog"), then chgrp blog /x && chmod g+r /x; ',
+        ),
         ("www-data", "chgrp www-data /x && chmod g+r /x; "),
     ],
 )

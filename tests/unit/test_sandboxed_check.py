@@ -1,4 +1,6 @@
-"""The copy of a service that only checks: what stays of its unit, what goes, and how its command is changed."""
+"""The copy of a service that only checks: what stays of its unit, what goes, and how
+its command is changed.
+"""
 
 import contextlib
 import shlex
@@ -40,17 +42,29 @@ def last(text, key):
 def test_what_stays_and_what_goes():
     made = sandboxed_check.copy("blog", [UNIT])
     unit, service = made.split("[Service]")
-    assert lines(unit) == ["[Unit]", "Description=Check of the app %i", "StartLimitIntervalSec=0", "JoinsNamespaceOf=other.service"]
+    assert lines(unit) == [
+        "[Unit]",
+        "Description=Check of the app %i",
+        "StartLimitIntervalSec=0",
+        "JoinsNamespaceOf=other.service",
+    ]
     assert "User=spyglass-%i" in lines(service)
-    assert "Environment=HOME=%S/spyglass/%i UNIT=spyglass@blog.service      NAME=spyglass 100%%n" in lines(service)
-    assert [line for line in lines(made) if line.startswith("Exec")] == ["ExecStart=/usr/bin/spyglass check --name %i"]
+    assert (
+        "Environment=HOME=%S/spyglass/%i UNIT=spyglass@blog.service      NAME=spyglass 100%%n"
+        in lines(service)
+    )
+    assert [line for line in lines(made) if line.startswith("Exec")] == [
+        "ExecStart=/usr/bin/spyglass check --name %i"
+    ]
     assert last(made, "Type") == "Type=oneshot"
     assert last(made, "WatchdogSec") == "WatchdogSec=0"
     assert "WantedBy" not in made
 
 
 def test_it_is_ended_though_the_app_keeps_it_from_ending():
-    made = sandboxed_check.copy("blog", [UNIT, "[Service]\nTimeoutStartSec=infinity\n"], patience=90.0)
+    made = sandboxed_check.copy(
+        "blog", [UNIT, "[Service]\nTimeoutStartSec=infinity\n"], patience=90.0
+    )
     assert last(made, "TimeoutStartSec") == "TimeoutStartSec=90"
 
 
@@ -58,17 +72,25 @@ def test_a_drop_in_is_the_stronger():
     drop_in = "[Service]\nUser=\nUser=blog\nExecStartPre=/bin/migrate\nExecStart=\nExecStart=/srv/venv/bin/spyglass serve --name %i\nSockets=x.socket\n"
     made = sandboxed_check.copy("blog", [UNIT, drop_in])
     assert last(made, "User") == "User=blog"
-    assert [line for line in lines(made) if line.startswith("Exec")] == ["ExecStart=/srv/venv/bin/spyglass check --name %i"]
+    assert [line for line in lines(made) if line.startswith("Exec")] == [
+        "ExecStart=/srv/venv/bin/spyglass check --name %i"
+    ]
     assert "Sockets" not in made
 
 
 def test_a_path_with_the_word_in_it_is_left_alone():
-    made = sandboxed_check.copy("blog", ["[Service]\nExecStart=/srv/serve/bin/spyglass serve --name %i --app serve\n"])
-    assert last(made, "ExecStart") == "ExecStart=/srv/serve/bin/spyglass check --name %i --app serve"
+    made = sandboxed_check.copy(
+        "blog", ["[Service]\nExecStart=/srv/serve/bin/spyglass serve --name %i --app serve\n"]
+    )
+    assert (
+        last(made, "ExecStart") == "ExecStart=/srv/serve/bin/spyglass check --name %i --app serve"
+    )
 
 
 def test_what_is_none_of_ours_is_not_run():
-    with pytest.raises(sandboxed_check.SandboxError, match="does not run Spyglass: ExecStart=/usr/bin/gunicorn x"):
+    with pytest.raises(
+        sandboxed_check.SandboxError, match="does not run Spyglass: ExecStart=/usr/bin/gunicorn x"
+    ):
         sandboxed_check.copy("blog", ["[Service]\nExecStart=/usr/bin/gunicorn x\n"])
 
 
@@ -78,10 +100,18 @@ def test_words_come_through_as_they_are(word):
     said = last(made, "ExecStart").removeprefix("ExecStart=/usr/bin/spyglass check --name %i ")
     assert said.isascii()
     # systemd undoes quotes and escapes, then %% and $$.
-    [plain] = shlex.split(said.replace("\\x", "@@x")) if "\\x" not in word else [said[1:-1].replace("\\x", "@@x")]
+    [plain] = (
+        shlex.split(said.replace("\\x", "@@x"))
+        if "\\x" not in word
+        else [said[1:-1].replace("\\x", "@@x")]
+    )
     plain = plain.replace("%%", "%").replace("$$", "$")
     parts = plain.split("@@x")
-    assert parts[0].encode() + b"".join(bytes([int(part[:2], 16)]) + part[2:].encode() for part in parts[1:]) == word.encode()
+    assert (
+        parts[0].encode()
+        + b"".join(bytes([int(part[:2], 16)]) + part[2:].encode() for part in parts[1:])
+        == word.encode()
+    )
 
 
 def test_what_is_not_utf_8_in_a_drop_in_is_copied_as_it_is(tmp_path, monkeypatch):
@@ -91,8 +121,12 @@ def test_what_is_not_utf_8_in_a_drop_in_is_copied_as_it_is(tmp_path, monkeypatch
     monkeypatch.setattr(sandboxed_check, "UNITS", str(tmp_path))
     monkeypatch.setattr(sandboxed_check.systemctl, "run", lambda *_: None)
     monkeypatch.setattr(sandboxed_check.locks, "held", lambda *_: contextlib.nullcontext())
-    monkeypatch.setattr(sandboxed_check, "_pipes", lambda _: contextlib.nullcontext({"/out": 0, "/err": 0}))
+    monkeypatch.setattr(
+        sandboxed_check, "_pipes", lambda _: contextlib.nullcontext({"/out": 0, "/err": 0})
+    )
     copied = []
-    monkeypatch.setattr(sandboxed_check, "_run", lambda unit, _: copied.append((tmp_path / unit).read_bytes()))
+    monkeypatch.setattr(
+        sandboxed_check, "_run", lambda unit, _: copied.append((tmp_path / unit).read_bytes())
+    )
     sandboxed_check.rehearse("blog", [UNIT, atomic_files.read(str(drop_in))], [], 60.0)
     assert b"\nEnvironment=NAME=caf\xe9\n" in copied[0]

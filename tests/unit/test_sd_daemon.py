@@ -1,4 +1,6 @@
-"""systemd's contracts: the sockets that are passed in (sd_listen_fds(3)) and the notes that are sent back (sd_notify(3))."""
+"""systemd's contracts: the sockets that are passed in (sd_listen_fds(3)) and the notes
+that are sent back (sd_notify(3)).
+"""
 
 import fcntl
 import json
@@ -13,7 +15,8 @@ import pytest
 from spyglass.runtime import sd_daemon
 from spyglass.runtime.addresses import address_text
 
-# Becomes a process to which systemd has passed descriptors: from 3 on, named, inheritable, meant for this very pid.
+# Becomes a process to which systemd has passed descriptors: from 3 on, named,
+# inheritable, meant for this very pid.
 CHILD = """
 import json, os, socket, sys
 sources, environ = json.loads(sys.argv[1]), json.loads(sys.argv[2])
@@ -45,7 +48,12 @@ def adopt(files, **environ):
     command = [sys.executable, "-c", CHILD, json.dumps(high), json.dumps(environ)]
     try:
         done = subprocess.run(
-            command, env=clean, pass_fds=[fd for fd in high if fd >= 0], capture_output=True, text=True, timeout=30
+            command,
+            env=clean,
+            pass_fds=[fd for fd in high if fd >= 0],
+            capture_output=True,
+            text=True,
+            timeout=30,
         )
     finally:
         for fd in high:
@@ -100,7 +108,10 @@ def test_every_kind_of_listener_is_adopted_under_its_name(tcp, tcp6, unix):
 
 def test_names_are_optional_and_may_repeat(tcp, unix):
     assert len(adopt([tcp, unix])) == 2
-    assert [each["name"] for each in adopt([tcp, unix], LISTEN_FDNAMES="http:http")] == ["http", "http"]
+    assert [each["name"] for each in adopt([tcp, unix], LISTEN_FDNAMES="http:http")] == [
+        "http",
+        "http",
+    ]
 
 
 NONE = (
@@ -110,10 +121,19 @@ NONE = (
 
 
 @pytest.mark.parametrize(
-    "environ", [{"LISTEN_FDS": "0"}, {"LISTEN_PID": "1"}, {"LISTEN_PID": "1", "LISTEN_FDS": "x"}, {"LISTEN_PID": ""}, {"LISTEN_FDS": ""}]
+    "environ",
+    [
+        {"LISTEN_FDS": "0"},
+        {"LISTEN_PID": "1"},
+        {"LISTEN_PID": "1", "LISTEN_FDS": "x"},
+        {"LISTEN_PID": ""},
+        {"LISTEN_FDS": ""},
+    ],
 )
 def test_none_for_us(environ):
-    """LISTEN_PID says for whom they are; a service's children inherit the variables and not the meaning."""
+    """LISTEN_PID says for whom they are; a service's children inherit the variables and
+    not the meaning.
+    """
     assert refusal([], **environ).startswith(("no listening socket", "LISTEN_FDS is not a number"))
 
 
@@ -146,7 +166,10 @@ def test_what_cannot_be_accepted_from_is_named(tcp, kind, says, position):
     passed = [tcp, tcp]
     passed[position] = others.get(kind, pipe[0] if kind == "a pipe" else None)
     try:
-        assert refusal(passed, LISTEN_FDNAMES="web:admin") == f"inherited descriptor {3 + position} ({['web', 'admin'][position]}) {says}"
+        assert (
+            refusal(passed, LISTEN_FDNAMES="web:admin")
+            == f"inherited descriptor {3 + position} ({['web', 'admin'][position]}) {says}"
+        )
     finally:
         for each in (far, *others.values()):
             each.close()
@@ -155,10 +178,19 @@ def test_what_cannot_be_accepted_from_is_named(tcp, kind, says, position):
 
 
 @pytest.mark.parametrize(
-    "environ", [{"LISTEN_FDS": "many"}, {"LISTEN_FDS": "-1"}, {"LISTEN_FDNAMES": "one:two"}, {"LISTEN_PID": "many"}, {"LISTEN_FDS": "2"}]
+    "environ",
+    [
+        {"LISTEN_FDS": "many"},
+        {"LISTEN_FDS": "-1"},
+        {"LISTEN_FDNAMES": "one:two"},
+        {"LISTEN_PID": "many"},
+        {"LISTEN_FDS": "2"},
+    ],
 )
 def test_variables_that_contradict_the_descriptors_are_refused_in_one_line(tcp, environ):
-    """Whatever started us got it wrong. A traceback would end with status 1, and be restarted for ever."""
+    """Whatever started us got it wrong. A traceback would end with status 1, and be
+    restarted for ever.
+    """
     assert refusal([tcp], **environ)
 
 
@@ -219,7 +251,15 @@ def test_nobody_listening_is_normal(monkeypatch, where):
 
 
 def test_an_app_sees_nothing_of_it(monkeypatch):
-    ours = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC")
+    ours = (
+        "LISTEN_PID",
+        "LISTEN_FDS",
+        "LISTEN_FDNAMES",
+        "LISTEN_PIDFDID",
+        "NOTIFY_SOCKET",
+        "WATCHDOG_PID",
+        "WATCHDOG_USEC",
+    )
     for name in (*ours, "JOURNAL_STREAM"):
         monkeypatch.setenv(name, "x")
     sd_daemon.hide_from_the_app()

@@ -1,4 +1,6 @@
-"""Settings: from where, in which types, and which line an administrator gets for each kind of mistake."""
+"""Settings: from where, in which types, and which line an administrator gets for each
+kind of mistake.
+"""
 
 import pytest
 from hypothesis import given
@@ -14,7 +16,9 @@ ABOVE = 'expected a number of seconds above 0 and below 1e+08, or "never"'
 AT_LEAST = 'expected a number of seconds of at least 0 and below 1e+08, or "never"'
 ACCESS_LOG = 'expected true, false, "combined", "json", or a format'
 FORMAT = f"{ACCESS_LOG} with 1 to 40 directives such as %h"
-DIRECTIVES = "expected %h %a %l %u %t %r %m %U %q %H %s %>s %b %B %D %T %X %P %A %{Field-Name}i or %%"
+DIRECTIVES = (
+    "expected %h %a %l %u %t %r %m %U %q %H %s %>s %b %B %D %T %X %P %A %{Field-Name}i or %%"
+)
 PROXIES = "expected addresses, networks (10.0.0.0/8), unix or *"
 FORWARDED = "expected for, proto, host, port, by, prefix, scheme, server, ssl, forwarded; a list, or separated by commas"
 IGNORED = "expected a path (/health, /api/*), agent:NAME or listener:NAME"
@@ -72,13 +76,19 @@ def complaint(file=None, environ=None, options=None):
         ('trusted_proxies = ""', ""),
         ("forwarded_headers = []", ""),
         ('forwarded_headers = ["for", "host", "forwarded"]', "for, host, forwarded"),
-        ('forwarded_headers = ["X-Forwarded-For", "x-forwarded-prefix", "Forwarded"]', "for, prefix, forwarded"),
+        (
+            'forwarded_headers = ["X-Forwarded-For", "x-forwarded-prefix", "Forwarded"]',
+            "for, prefix, forwarded",
+        ),
         ('forwarded_headers = "for,proto"', "for, proto"),
         ("proxy_protocol = true", True),
         ("idle_ignore = []", ()),
         ('idle_ignore = ""', ()),
         ('idle_ignore = "/health"', ("/health",)),
-        ('idle_ignore = ["/", "/api/*", "agent:Mozilla/5.0 (a, b)", " listener: metrics "]', ("/", "/api/*", "agent:Mozilla/5.0 (a, b)", "listener: metrics")),
+        (
+            'idle_ignore = ["/", "/api/*", "agent:Mozilla/5.0 (a, b)", " listener: metrics "]',
+            ("/", "/api/*", "agent:Mozilla/5.0 (a, b)", "listener: metrics"),
+        ),
         ("access_log = true", True),
         ("access_log = false", False),
         ('access_log = "combined"', "combined"),
@@ -114,7 +124,11 @@ TEXTS = [
     ("forwarded_headers", "for, ssl ,Host", "for, ssl, host"),
     ("forwarded_headers", "", ""),
     ("proxy_protocol", "yes", True),
-    ("idle_ignore", "/health, agent:kube-probe ,listener:metrics", ("/health", "agent:kube-probe", "listener:metrics")),
+    (
+        "idle_ignore",
+        "/health, agent:kube-probe ,listener:metrics",
+        ("/health", "agent:kube-probe", "listener:metrics"),
+    ),
     ("idle_ignore", "", ()),
     ("access_log", "true", True),
     ("access_log", "Off", False),
@@ -133,31 +147,69 @@ def test_from_the_environment_and_from_the_command_line(name, text, value):
 
 def test_the_later_is_the_stronger(toml):
     file = toml("workers = 3\nmax_fields = 3\nmax_connections = 3")
-    got = load(file, {"SPYGLASS_MAX_FIELDS": "4", "SPYGLASS_MAX_CONNECTIONS": "4"}, {"max_connections": "5"})
+    got = load(
+        file,
+        {"SPYGLASS_MAX_FIELDS": "4", "SPYGLASS_MAX_CONNECTIONS": "4"},
+        {"max_connections": "5"},
+    )
     assert (got.workers, got.max_fields, got.max_connections) == (3, 4, 5)
 
 
 def test_other_variables_are_nobodys_business():
-    assert load(None, {"PATH": "/bin", "SPYGLAS_WORKERS": "x", "spyglass_workers": "x"}, {}).values == Config().values
+    assert (
+        load(None, {"PATH": "/bin", "SPYGLAS_WORKERS": "x", "spyglass_workers": "x"}, {}).values
+        == Config().values
+    )
 
 
 def test_defaults():
-    """What DESIGN and the manual promise, so that a change of one of these is a decision."""
+    """What DESIGN and the manual promise, so that a change of one of these is a
+    decision.
+    """
     assert load(None, {}, {}).values == {
         **dict(app="", directory=".", venv="", workers=2, threads=4, preload=True),
-        **dict(start_timeout=60, idle_timeout=30, idle_ignore=(), request_timeout=60, graceful_timeout=30),
+        **dict(
+            start_timeout=60,
+            idle_timeout=30,
+            idle_ignore=(),
+            request_timeout=60,
+            graceful_timeout=30,
+        ),
         **dict(header_timeout=10, body_timeout=30, write_timeout=60, keepalive_timeout=5),
-        **dict(max_head=64 << 10, max_fields=100, max_body=1 << 30, body_memory=1 << 20, max_connections=1000),
+        **dict(
+            max_head=64 << 10,
+            max_fields=100,
+            max_body=1 << 30,
+            body_memory=1 << 20,
+            max_connections=1000,
+        ),
         **dict(body_min_rate=500, bodies_memory=64 << 20, bodies_disk=4 << 30),
         **dict(max_requests=0, max_memory=0),
-        **dict(trusted_proxies="127.0.0.1, ::1, unix", forwarded_headers="for, proto", proxy_protocol=False),
+        **dict(
+            trusted_proxies="127.0.0.1, ::1, unix",
+            forwarded_headers="for, proto",
+            proxy_protocol=False,
+        ),
         **dict(access_log=False, log_level="info", debug=False),
-        **dict(listen=(), user="", group="", umask="", environment={}, environment_file=(), credentials={}, memory_high=0, memory_max=0, cpu_quota=""),
+        **dict(
+            listen=(),
+            user="",
+            group="",
+            umask="",
+            environment={},
+            environment_file=(),
+            credentials={},
+            memory_high=0,
+            memory_max=0,
+            cpu_quota="",
+        ),
         **dict(writable=(), network=True, allow_jit=False),
     }
 
 
-@pytest.mark.parametrize("name", [name for name, setting in SETTINGS.items() if not isinstance(setting, config.Unit)])
+@pytest.mark.parametrize(
+    "name", [name for name, setting in SETTINGS.items() if not isinstance(setting, config.Unit)]
+)
 def test_the_shown_default_means_the_default(name):
     setting = SETTINGS[name]
     shown = default_text(setting)
@@ -209,9 +261,17 @@ def test_the_shown_default_means_the_default(name):
         # The rest
         ('debug = "yes"', 1, "debug: expected true or false, not 'yes'"),
         ("debug = 1", 1, "debug: expected true or false, not 1"),
-        ('log_level = "loud"', 1, "log_level: expected one of error, warning, info, debug, not 'loud'"),
+        (
+            'log_level = "loud"',
+            1,
+            "log_level: expected one of error, warning, info, debug, not 'loud'",
+        ),
         ("log_level = 3", 1, "log_level: expected one of error, warning, info, debug, not 3"),
-        (f'log_level = "{"x" * 100}"', 1, f"log_level: expected one of error, warning, info, debug, not '{'x' * 56}..."),
+        (
+            f'log_level = "{"x" * 100}"',
+            1,
+            f"log_level: expected one of error, warning, info, debug, not '{'x' * 56}...",
+        ),
         ("trusted_proxies = 1", 1, f"trusted_proxies: {PROXIES}, not 1"),
         ("trusted_proxies = true", 1, f"trusted_proxies: {PROXIES}, not true"),
         ("trusted_proxies = [1]", 1, f"trusted_proxies: {PROXIES}, not 1"),
@@ -219,7 +279,11 @@ def test_the_shown_default_means_the_default(name):
         ('trusted_proxies = ["::1", "nginx"]', 1, f"trusted_proxies: {PROXIES}, not 'nginx'"),
         ('trusted_proxies = "::1, nginx"', 1, f"trusted_proxies: {PROXIES}, not 'nginx'"),
         ('trusted_proxies = [""]', 1, f"trusted_proxies: {PROXIES}, not ''"),
-        ('trusted_proxies = "10.0.0.1/8"', 1, "trusted_proxies: expected no bits behind the network's 8, not '10.0.0.1/8'"),
+        (
+            'trusted_proxies = "10.0.0.1/8"',
+            1,
+            "trusted_proxies: expected no bits behind the network's 8, not '10.0.0.1/8'",
+        ),
         ("forwarded_headers = true", 1, f"forwarded_headers: {FORWARDED}, not true"),
         ("forwarded_headers = [1]", 1, f"forwarded_headers: {FORWARDED}, not 1"),
         ('forwarded_headers = ["for", "uri"]', 1, f"forwarded_headers: {FORWARDED}, not 'uri'"),
@@ -270,7 +334,11 @@ def test_a_mistake_in_the_file_is_named_with_its_line(toml, text, line, says):
         ("trusted_proxies", "unix,", f"{PROXIES}, not ''"),
         ("trusted_proxies", "a\nb", f"{PROXIES}, not 'a\\nb'"),
         ("idle_ignore", "/health,", f"{IGNORED}, not ''"),
-        ("idle_ignore", "https://example.org/health", f"{IGNORED}, not 'https://example.org/health'"),
+        (
+            "idle_ignore",
+            "https://example.org/health",
+            f"{IGNORED}, not 'https://example.org/health'",
+        ),
         ("idle_ignore", "user-agent:curl", f"{IGNORED}, not 'user-agent:curl'"),
         ("idle_ignore", "agent: ", f"{IGNORED}, not 'agent:'"),
         ("idle_ignore", "/a\nb", f"{IGNORED}, not '/a\\nb'"),
@@ -278,9 +346,21 @@ def test_a_mistake_in_the_file_is_named_with_its_line(toml, text, line, says):
         ("idle_ignore", "/health,/*", f"{EVERYBODY}, not '/*'"),
         ("idle_ignore", "agent:*", f"{EVERYBODY}, not 'agent:*'"),
         ("idle_ignore", "listener:**", f"{EVERYBODY}, not 'listener:**'"),
-        ("idle_ignore", "/health?probe=1", "expected a path without a query, for that is not looked at, not '/health?probe=1'"),
-        ("idle_ignore", "/health/[0-9]", "expected a path as it stands in a request; only * stands for others, not '/health/[0-9]'"),
-        ("idle_ignore", "listener:[::]:80", "expected a name as FileDescriptorName= has it, not 'listener:[::]:80'"),
+        (
+            "idle_ignore",
+            "/health?probe=1",
+            "expected a path without a query, for that is not looked at, not '/health?probe=1'",
+        ),
+        (
+            "idle_ignore",
+            "/health/[0-9]",
+            "expected a path as it stands in a request; only * stands for others, not '/health/[0-9]'",
+        ),
+        (
+            "idle_ignore",
+            "listener:[::]:80",
+            "expected a name as FileDescriptorName= has it, not 'listener:[::]:80'",
+        ),
         ("access_log", "short", f"{FORMAT}, not 'short'"),
         ("access_log", "%%", f"{FORMAT}, not '%%'"),
         ("access_log", "%h" * 41, f"{FORMAT}, not '{'%h' * 28}..."),
@@ -295,7 +375,11 @@ def test_a_mistake_in_the_file_is_named_with_its_line(toml, text, line, says):
         ("access_log", "%{a b}i", f"{DIRECTIVES}, not '%{{a b}}i'"),
         ("access_log", "%h\n%h", "expected a format without control characters, not '%h\\n%h'"),
         ("access_log", "%h\x9b", "expected a format without control characters, not '%h\\x9b'"),
-        ("access_log", "%h" + "é" * 500, f"expected a format of at most 1000 bytes, not '%h{'é' * 54}..."),
+        (
+            "access_log",
+            "%h" + "é" * 500,
+            f"expected a format of at most 1000 bytes, not '%h{'é' * 54}...",
+        ),
         ("log_level", "a\nb", "expected one of error, warning, info, debug, not 'a\\nb'"),
     ],
 )
@@ -306,7 +390,10 @@ def test_a_mistake_elsewhere_is_named_with_its_place(name, text, says):
 
 
 def test_an_unknown_variable():
-    assert complaint(environ={"SPYGLASS_WORKER": "2"}) == "SPYGLASS_WORKER: unknown setting 'worker', did you mean 'workers'?"
+    assert (
+        complaint(environ={"SPYGLASS_WORKER": "2"})
+        == "SPYGLASS_WORKER: unknown setting 'worker', did you mean 'workers'?"
+    )
 
 
 def test_a_file_that_cannot_be_read(tmp_path, toml):
@@ -317,7 +404,12 @@ def test_a_file_that_cannot_be_read(tmp_path, toml):
     assert complaint(latin) == f"{latin}: not UTF-8 at byte 10"
 
 
-@given(st.text() | st.lists(st.sampled_from([*SETTINGS, "=", '"', "[", "]", "\n", "1", "true", ".", "#", "'''"])).map("".join))
+@given(
+    st.text()
+    | st.lists(
+        st.sampled_from([*SETTINGS, "=", '"', "[", "]", "\n", "1", "true", ".", "#", "'''"])
+    ).map("".join)
+)
 def test_whatever_stands_in_a_file_is_a_configuration_or_one_line(tmp_path_factory, text):
     file = tmp_path_factory.getbasetemp() / "any.toml"
     file.write_bytes(text.encode("utf-8", "replace"))
@@ -351,7 +443,9 @@ CONTRADICTION = "must be shorter than idle_timeout, 5 s, or a kept-alive connect
 
 def test_a_contradiction_is_named_where_keepalive_timeout_was_set(toml):
     options = {"idle_timeout": "5", "keepalive_timeout": "5"}
-    assert complaint(options=options) == f"--keepalive-timeout: keepalive_timeout: 5 s {CONTRADICTION}"
+    assert (
+        complaint(options=options) == f"--keepalive-timeout: keepalive_timeout: 5 s {CONTRADICTION}"
+    )
     file = toml("workers = 2\nkeepalive_timeout = 6\nidle_timeout = 5")
     assert complaint(file) == f"{file}:2: keepalive_timeout: 6 s {CONTRADICTION}"
     file = toml('keepalive_timeout = "never"\nidle_timeout = 5')
@@ -359,11 +453,16 @@ def test_a_contradiction_is_named_where_keepalive_timeout_was_set(toml):
 
 
 def test_kept_for_ever_is_no_contradiction_to_staying_awake_for_ever():
-    assert load(None, {}, {"idle_timeout": "never", "keepalive_timeout": "never"}).keepalive_timeout == NEVER
+    assert (
+        load(None, {}, {"idle_timeout": "never", "keepalive_timeout": "never"}).keepalive_timeout
+        == NEVER
+    )
 
 
 def test_all_that_is_wrong_is_known(toml):
-    """The first is what the server says; who asks for a check hears of the others, too."""
+    """The first is what the server says; who asks for a check hears of the others,
+    too.
+    """
     file = toml("wrokers = 2\nthreads = 0\nidle_timeout = 5")
     with pytest.raises(ConfigError) as caught:
         load(file, {"SPYGLASS_DEBUG": "perhaps"}, {"max_body": "much"})
@@ -390,9 +489,13 @@ def test_the_file_of_a_name(name):
     assert config.file_for(name) == f"/etc/spyglass/{name}.toml"
 
 
-@pytest.mark.parametrize("name", ["", "-a", "_a", "a" * 23, "A", "a.b", "a/b", "..", "a b", "é", "a\n", "²", "a@b"])
+@pytest.mark.parametrize(
+    "name", ["", "-a", "_a", "a" * 23, "A", "a.b", "a/b", "..", "a b", "é", "a\n", "²", "a@b"]
+)
 def test_what_could_not_be_a_unit_s_instance_is_no_name(name):
     with pytest.raises(ConfigError) as caught:
         config.file_for(name)
-    assert str(caught.value).endswith(": expected 1 to 22 of a-z, 0-9, - and _, the first a letter or digit")
+    assert str(caught.value).endswith(
+        ": expected 1 to 22 of a-z, 0-9, - and _, the first a letter or digit"
+    )
     assert "\n" not in str(caught.value)

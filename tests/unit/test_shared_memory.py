@@ -1,4 +1,6 @@
-"""What Master and workers share: the scoreboard, the bell, the poke and the life line."""
+"""What Master and workers share: the scoreboard, the bell, the poke and the life
+line.
+"""
 
 import os
 import select
@@ -34,7 +36,9 @@ def in_child(act):
 
 
 def test_who_is_to_be_woken_is_woken_though_the_eventfd_is_full(shared):
-    """The app can write there, too. The bell is read by nobody, and each ring is an edge of its own."""
+    """The app can write there, too. The bell is read by nobody, and each ring is an
+    edge of its own.
+    """
     for fd, wake in ((shared.bell, shared.ring), (shared.poke, shared.tell_master)):
         os.eventfd_write(fd, 2**64 - 2)
         with select.epoll() as poll:
@@ -90,7 +94,11 @@ def test_the_cells_of_a_slot_are_different_ones():
 
 def test_the_bell_is_heard_by_a_child_and_the_poke_by_the_master(shared):
     shared.ring()
-    in_child(lambda: [shared.tell_master(), shared.tell_master()] if readable(shared.bell) else os._exit(2))
+    in_child(
+        lambda: (
+            [shared.tell_master(), shared.tell_master()] if readable(shared.bell) else os._exit(2)
+        )
+    )
     assert readable(shared.poke)
     shared.hear()
     assert not readable(shared.poke)
@@ -98,7 +106,9 @@ def test_the_bell_is_heard_by_a_child_and_the_poke_by_the_master(shared):
 
 
 def test_the_life_line_ends_with_the_one_who_holds_it(shared):
-    """Children hold copies of every descriptor: only when they have let go does the Master's end mean the end."""
+    """Children hold copies of every descriptor: only when they have let go does the
+    Master's end mean the end.
+    """
     ready, go = os.pipe(), os.pipe()
     pid = os.fork()
     if not pid:

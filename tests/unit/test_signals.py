@@ -84,7 +84,9 @@ def test_a_child_that_forgets_dies_as_anybody_does(signals):
 
 
 def test_a_process_that_is_told_to_end_in_its_first_moment_ends_and_its_parent_hears_nothing():
-    """multiprocessing does that: a pool that is no longer needed, a process that was started in vain."""
+    """multiprocessing does that: a pool that is no longer needed, a process that was
+    started in vain.
+    """
     script = """
 import os, signal, threading
 from spyglass.runtime.signals import Signals
@@ -111,7 +113,9 @@ assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == set()
 os.kill(os.getpid(), signal.SIGTERM)
 assert signals.take() == [signal.SIGTERM]
 """
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, timeout=60
+    )
     assert (done.returncode, done.stderr) == (0, "")
 
 

@@ -1,4 +1,6 @@
-"""The documentation: what is made of the code is up to date, every link leads somewhere, and the site fetches nothing of anybody else's."""
+"""The documentation: what is made of the code is up to date, every link leads
+somewhere, and the site fetches nothing of anybody else's.
+"""
 
 import html.parser
 import os
@@ -21,20 +23,30 @@ def site(tmp_path_factory):
     site = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "mkdocs", "--quiet", "build", "--strict", "--site-dir", site]
     environ = os.environ | {"NO_MKDOCS_2_WARNING": "1", "PYTHONWARNINGS": "default"}
-    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=100)
+    done = subprocess.run(
+        command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=100
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     return site
 
 
 @pytest.mark.parametrize("name", ["settings.md", "commands.md"])
 def test_what_is_made_of_the_code_is_up_to_date(tmp_path, name):
-    subprocess.run([sys.executable, "-B", ROOT / "packaging" / "manual", "--reference", tmp_path], check=True, timeout=60)
-    assert (DOCS / name).read_text() == (tmp_path / name).read_text(), "run `make docs`, and commit what it has changed"
+    subprocess.run(
+        [sys.executable, "-B", ROOT / "packaging" / "manual", "--reference", tmp_path],
+        check=True,
+        timeout=60,
+    )
+    assert (DOCS / name).read_text() == (tmp_path / name).read_text(), (
+        "run `make docs`, and commit what it has changed"
+    )
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_link_leads_somewhere(page):
-    """Also where the pages are read as they lie, and in the README, which is no part of the site."""
+    """Also where the pages are read as they lie, and in the README, which is no part of
+    the site.
+    """
     path = ROOT / page
     text = re.sub(r"^    .*$", "", path.read_text(), flags=re.MULTILINE)
     for target in re.findall(r"\]\(([^)\s]+)\)", text):
@@ -52,7 +64,9 @@ class Fetched(html.parser.HTMLParser):
 
     def handle_starttag(self, tag, attributes):
         attributes = dict(attributes)
-        self.links += [attributes[name] for name in ("src", "data", "poster") if attributes.get(name)]
+        self.links += [
+            attributes[name] for name in ("src", "data", "poster") if attributes.get(name)
+        ]
         if tag == "link" and attributes.get("rel") not in ("canonical", "next", "prev"):
             self.links.append(attributes["href"])
 
@@ -65,7 +79,11 @@ def test_nothing_is_fetched_from_elsewhere(site):
         assert fetched
         for link in fetched:
             assert not re.match(r"(https?:)?//", link), f"{page.name}: {link}"
-            assert (page.parent / link.partition("?")[0].partition("#")[0]).exists() or link.startswith("data:") or page.name == "404.html"
+            assert (
+                (page.parent / link.partition("?")[0].partition("#")[0]).exists()
+                or link.startswith("data:")
+                or page.name == "404.html"
+            )
     for sheet in site.rglob("*.css"):
         assert not re.search(r"(url\(|@import\s*)['\"]?(https?:)?//", sheet.read_text())
 

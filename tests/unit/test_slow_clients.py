@@ -1,4 +1,6 @@
-"""When all places are taken, or all that request bodies may have: the slowest make room, and fast ones are never harmed."""
+"""When all places are taken, or all that request bodies may have: the slowest make
+room, and fast ones are never harmed.
+"""
 
 import os
 import time
@@ -48,8 +50,14 @@ def file(environ, start_response):
 SLOW = {
     "body": (SLOW_POST + b"x", echo),
     "body on disk": (SLOW_POST + b"x" * 1000, echo),
-    "chunked body": (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhel", echo),
-    "body that waits for 100 Continue": (b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n", echo),
+    "chunked body": (
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhel",
+        echo,
+    ),
+    "body that waits for 100 Continue": (
+        b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n",
+        echo,
+    ),
     "head": (b"GET /", echo),
     "silence": (b"", echo),
     "reader": (ONE, large),
@@ -70,7 +78,8 @@ def test_who_is_slow_gives_its_place(start, kind, tcp, tmp_path, monkeypatch):
     worker.until(lambda: worker.slot[OPEN] == PLACES)
     for _ in range(PLACES + 2):
         assert alive(worker)
-    # Not one more than was asked for had to go, and the worker holds nothing of those that have.
+    # Not one more than was asked for had to go, and the worker holds nothing of those
+    # that have.
     worker.until(lambda: worker.slot[OPEN] <= PLACES)
     for each in slow:
         each.close()
@@ -133,7 +142,8 @@ def test_fast_ones_stay_however_full_it_is(start):
     began = time.monotonic()
 
     def go_on():
-        # Some 30 times the rate that counts as slow, on a machine that does nothing else.
+        # Some 30 times the rate that counts as slow, on a machine that does nothing
+        # else.
         for each in fast:
             if left[each] > size - step * (time.monotonic() - began) * 20:
                 each.setblocking(False)
@@ -150,7 +160,9 @@ def test_fast_ones_stay_however_full_it_is(start):
 
 
 def test_who_was_not_read_by_us_is_not_slow(start):
-    """The worker was busy for long: what the client has sent meanwhile speaks for it."""
+    """The worker was busy for long: what the client has sent meanwhile speaks for
+    it.
+    """
     worker = start(max_connections=1)
     client = worker.client(SLOW_POST)
     worker.until(lambda: worker.slot[OPEN])
@@ -167,7 +179,9 @@ def test_who_was_not_read_by_us_is_not_slow(start):
 def test_nor_is_who_was_not_written_to(start):
     worker = start(large, max_connections=1)
     reader = worker.client(ONE)
-    worker.until(lambda: [each for each in worker.loop._connections.values() if each.deadline == WRITE])
+    worker.until(
+        lambda: [each for each in worker.loop._connections.values() if each.deadline == WRITE]
+    )
     worker.client(GET % 9)
     [connection] = worker.loop._connections.values()
     worker.until(lambda: connection.seen)
@@ -185,11 +199,15 @@ def test_nor_is_who_was_not_written_to(start):
 
 
 def post(size, sent=None):
-    return b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % size + bytes(size if sent is None else sent)
+    return b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % size + bytes(
+        size if sent is None else sent
+    )
 
 
 def test_beyond_the_disk_of_all_the_next_is_refused_for_now(start):
-    """Nothing that has come is lost for it, and none of this is the end of the worker."""
+    """Nothing that has come is lost for it, and none of this is the end of the
+    worker.
+    """
     worker = start(body_memory=10, bodies_memory=10, bodies_disk=1000)
     first = worker.client(post(900, 899), tcp=True)
     worker.until(lambda: worker.loop.limits.bodies.disk == 899)
@@ -213,7 +231,9 @@ def test_a_slow_body_gives_its_disk_to_the_next(start):
     worker = start(body_memory=10, bodies_disk=1000)
     slow = worker.client(post(1000, 900))
     worker.until(lambda: worker.loop.limits.bodies.disk == 900)
-    assert worker.to_the_end(worker.client(post(200))).startswith(b"HTTP/1.1 503 ")  # looked at for the first time
+    assert worker.to_the_end(worker.client(post(200))).startswith(
+        b"HTTP/1.1 503 "
+    )  # looked at for the first time
     time.sleep(slow_clients.GRACE)
     assert len(worker.answers(worker.client(post(200)), 1)[0]) == 201
     assert worker.to_the_end(slow).startswith(b"HTTP/1.1 408 ")
@@ -221,7 +241,10 @@ def test_a_slow_body_gives_its_disk_to_the_next(start):
 
 
 @pytest.mark.parametrize("size", [5, 500])
-@pytest.mark.parametrize("how", ["gone", "refused", "cut", "late", "app raises", "app reads nothing", "bad chunk", "drained"])
+@pytest.mark.parametrize(
+    "how",
+    ["gone", "refused", "cut", "late", "app raises", "app reads nothing", "bad chunk", "drained"],
+)
 def test_whatever_becomes_of_a_request_its_body_is_given_back(start, how, size):
     def app(environ, start_response):
         if how == "app raises":
@@ -229,16 +252,28 @@ def test_whatever_becomes_of_a_request_its_body_is_given_back(start, how, size):
         start_response("200 OK", [("Content-Length", "0")])
         return []
 
-    worker = start(app, body_memory=10, bodies_disk=1000, body_timeout=0.1 if how == "late" else 30, graceful_timeout=0.1)
+    worker = start(
+        app,
+        body_memory=10,
+        bodies_disk=1000,
+        body_timeout=0.1 if how == "late" else 30,
+        graceful_timeout=0.1,
+    )
     bodies = worker.loop.limits.bodies
     if how.startswith("app"):
         worker.client(post(size))
         worker.until(lambda: worker.slot[SERVED])
     elif how == "bad chunk":
-        client = worker.client(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n" % size + bytes(size) + b"\r\n")
+        client = worker.client(
+            b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n" % size
+            + bytes(size)
+            + b"\r\n"
+        )
         worker.until(lambda: bodies.memory + bodies.disk)
         client.sendall(b"nonsense\r\n")
-        worker.until(lambda: not bodies.memory + bodies.disk)  # though its client does not read that it is refused, and stays
+        worker.until(
+            lambda: not bodies.memory + bodies.disk
+        )  # though its client does not read that it is refused, and stays
         assert worker.slot[OPEN]
     else:
         client = worker.client(post(2 * size, size))
@@ -265,7 +300,10 @@ def test_a_body_must_bring_the_least_rate(start, how):
     worker = start(body_timeout=0.2, body_min_rate=1000)
     head, piece = {
         "length": (SLOW_POST, b"x"),
-        "chunked": (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n"),
+        "chunked": (
+            b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",
+            b"1\r\nx\r\n",
+        ),
     }[how]
     client = worker.client(head + piece)
     last = time.monotonic()
@@ -278,21 +316,32 @@ def test_a_body_must_bring_the_least_rate(start, how):
                 client.send(piece)
             except OSError:
                 pass
-        return not worker.loop._connections or any(each.condition == 3 for each in worker.loop._connections.values())
+        return not worker.loop._connections or any(
+            each.condition == 3 for each in worker.loop._connections.values()
+        )
 
     worker.until(dribble)
     assert b"HTTP/1.1 408 " in worker.to_the_end(client)
 
 
 def test_a_client_that_was_kept_waiting_is_not_late(start):
-    """The whole of a period has gone by while the worker did something else; there is more of the body than it reads at a time."""
+    """The whole of a period has gone by while the worker did something else; there is
+    more of the body than it reads at a time.
+    """
     worker = start(body_timeout=0.1, body_min_rate=10_000_000)
     client = worker.client(SLOW_POST + b"x", tcp=True)
-    worker.until(lambda: worker.loop._connections and [each for each in worker.loop._connections.values() if each.body])
+    worker.until(
+        lambda: (
+            worker.loop._connections
+            and [each for each in worker.loop._connections.values() if each.body]
+        )
+    )
     time.sleep(0.15)
     left = 999_999
     client.setblocking(False)
-    worker.loop.deadlines.clear(next(iter(worker.loop._connections.values())))  # the deadline of a pause is another story
+    worker.loop.deadlines.clear(
+        next(iter(worker.loop._connections.values()))
+    )  # the deadline of a pause is another story
 
     def go_on():
         nonlocal left

@@ -1,4 +1,6 @@
-"""What is wrong with an app's directories: links without a target, two directories of one app. Owners: tests/system/test_state.py."""
+"""What is wrong with an app's directories: links without a target, two directories of
+one app. Owners: tests/system/test_state.py.
+"""
 
 import pytest
 

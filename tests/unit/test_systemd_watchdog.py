@@ -1,4 +1,6 @@
-"""Who is asked, who is ended, and when systemd is told that all is well: the test is the workers, and the clock."""
+"""Who is asked, who is ended, and when systemd is told that all is well: the test is
+the workers, and the clock.
+"""
 
 import os
 import select
@@ -10,7 +12,16 @@ import pytest
 from spyglass.master import systemd_watchdog as watchdog
 from spyglass.master.systemd_watchdog import Watchdog, interval
 from spyglass.runtime import scoreboard
-from spyglass.runtime.scoreboard import ANSWER, CALL_SINCE, DRAINING, HEARD, OPEN, ORDER, STARTING, STATE
+from spyglass.runtime.scoreboard import (
+    ANSWER,
+    CALL_SINCE,
+    DRAINING,
+    HEARD,
+    OPEN,
+    ORDER,
+    STARTING,
+    STATE,
+)
 from spyglass.runtime.sd_daemon import Listener
 
 from .breeding import NOW, Played
@@ -113,7 +124,9 @@ def test_who_does_not_ask_is_not_told_and_wakes_nobody(watch, told):
 
 @pytest.mark.parametrize("serving", [True, False])
 def test_without_workers_the_master_alone_counts(watch, told, serving):
-    """While the app is loaded, or fails, or the workers have died and others are on their way."""
+    """While the app is loaded, or fails, or the workers have died and others are on
+    their way.
+    """
     watched = watch(20)
     for number in list(watched.it.generation.workers):
         watched.it.ended(number, 9)
@@ -140,7 +153,9 @@ def test_who_has_a_connection_and_is_not_heard_of_is_asked_and_then_ended(watch,
     assert watched.due() == 10
     watched.look(10)
     assert killed == [(1000, signal.SIGABRT)]
-    assert watched.it.journal.lines == ["worker 1000: killed, nothing has been heard of it for 10 s"]
+    assert watched.it.journal.lines == [
+        "worker 1000: killed, nothing has been heard of it for 10 s"
+    ]
     watched.look(10.1)
     watched.it.generation.end_overdue(NOW + 12.1)
     assert killed == [(1000, signal.SIGABRT), (1000, signal.SIGKILL)]
@@ -198,7 +213,9 @@ def test_an_order_has_to_be_answered(watch, killed):
 
 @pytest.mark.parametrize("state", [scoreboard.EMPTY, STARTING, DRAINING])
 def test_who_does_not_accept_owes_nobody_a_look(watch, killed, state):
-    """On the way in the app's own code may run, and on the way out; a limit for that is somebody else's affair."""
+    """On the way in the app's own code may run, and on the way out; a limit for that is
+    somebody else's affair.
+    """
     watched = watch(request_timeout=60)
     for number in (0, 1):
         watched.it.cells(number)[STATE], watched.it.cells(number)[ORDER] = state, 7
@@ -249,8 +266,12 @@ def test_a_zygote_that_does_not_tell_of_a_death_is_ended(watch, killed):
     generation = watched.it.generation
     for seconds in (12.1, 13, 17.2, 17.3):
         generation.end_overdue(NOW + seconds)
-    assert [victim for victim in killed if victim[0] == generation.pid] == [(generation.pid, signal.SIGKILL)]
-    assert watched.it.journal.lines[1:] == ["zygote 1: killed, it does not tell that worker 1000 has ended"]
+    assert [victim for victim in killed if victim[0] == generation.pid] == [
+        (generation.pid, signal.SIGKILL)
+    ]
+    assert watched.it.journal.lines[1:] == [
+        "zygote 1: killed, it does not tell that worker 1000 has ended"
+    ]
 
 
 def test_a_zygote_that_does_not_fork_is_ended(watch, killed, clock):
@@ -266,7 +287,9 @@ def test_a_zygote_that_does_not_fork_is_ended(watch, killed, clock):
 
 
 def test_one_that_is_still_loading_the_app_has_its_own_time(watch, killed, clock):
-    """Workers are asked for before; the time to fork them begins when it is heard of for the first time, by the first of them."""
+    """Workers are asked for before; the time to fork them begins when it is heard of
+    for the first time, by the first of them.
+    """
     it = watch(start_timeout=600).it
     for number in (0, 1):
         it.ended(number, 9)

@@ -1,4 +1,6 @@
-"""Deadlines: one at a time for each connection, found in the order in which they fall due."""
+"""Deadlines: one at a time for each connection, found in the order in which they fall
+due.
+"""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -62,7 +64,13 @@ def test_who_is_gone_leaves_nothing_to_wake_for():
 
 DURATIONS = [1.0, 5.0, 30.0]
 steps = st.lists(
-    st.tuples(st.sampled_from(["set", "set", "clear", "forget", "expire"]), st.integers(0, 4), st.integers(0, 2), st.integers(0, 4)), max_size=60
+    st.tuples(
+        st.sampled_from(["set", "set", "clear", "forget", "expire"]),
+        st.integers(0, 4),
+        st.integers(0, 2),
+        st.integers(0, 4),
+    ),
+    max_size=60,
 )
 
 
@@ -84,7 +92,9 @@ def test_it_is_a_table_of_who_and_when(steps):
             assert dict(deadlines.expired(now)) == due
         first = min((when for when, _ in model.values()), default=None)
         assert first is None or deadlines.next() <= first
-        assert all(each.deadline == (model[each][1] if each in model else None) for each in connections)
+        assert all(
+            each.deadline == (model[each][1] if each in model else None) for each in connections
+        )
 
 
 def test_none_is_held_against_a_connection_that_is_queued():

@@ -15,16 +15,28 @@ UNIX = ""  # the address of a peer that has none
 @pytest.mark.parametrize(
     ("text", "believed", "not_believed"),
     [
-        ("127.0.0.1, ::1, unix", ["127.0.0.1", "::1", UNIX, "::ffff:127.0.0.1"], ["127.0.0.2", "::2", "10.0.0.1", "::7f00:1"]),
+        (
+            "127.0.0.1, ::1, unix",
+            ["127.0.0.1", "::1", UNIX, "::ffff:127.0.0.1"],
+            ["127.0.0.2", "::2", "10.0.0.1", "::7f00:1"],
+        ),
         ("", [], ["127.0.0.1", "::1", UNIX]),
         ("unix", [UNIX], ["127.0.0.1", "::1"]),
         ("*", [UNIX, "127.0.0.1", "2001:db8::1", "fe80::1%eth0"], []),
-        ("10.0.0.0/8", ["10.0.0.0", "10.255.255.255", "::ffff:10.1.2.3"], ["9.255.255.255", "11.0.0.0", UNIX, "::a00:0"]),
+        (
+            "10.0.0.0/8",
+            ["10.0.0.0", "10.255.255.255", "::ffff:10.1.2.3"],
+            ["9.255.255.255", "11.0.0.0", UNIX, "::a00:0"],
+        ),
         ("10.1.2.3/32", ["10.1.2.3"], ["10.1.2.2", "10.1.2.4"]),
         ("0.0.0.0/0", ["0.0.0.0", "255.255.255.255"], ["::1", "2001:db8::1", UNIX]),
         ("::/0", ["::1", "2001:db8::1"], ["127.0.0.1", UNIX]),
         ("::ffff:10.0.0.0/104", ["10.7.7.7", "::ffff:10.7.7.7"], ["11.0.0.0"]),
-        ("2001:db8::/32, 192.0.2.1", ["2001:db8:ffff::1", "192.0.2.1"], ["2001:db9::", "192.0.2.2"]),
+        (
+            "2001:db8::/32, 192.0.2.1",
+            ["2001:db8:ffff::1", "192.0.2.1"],
+            ["2001:db9::", "192.0.2.2"],
+        ),
         ("fe80::/10", ["fe80::1%eth0", "fe80::1"], ["fec0::1"]),
         ("  unix ,10.0.0.1  ", [UNIX, "10.0.0.1"], ["10.0.0.2"]),
     ],
@@ -43,9 +55,43 @@ def test_who_may_connect_says_nothing_about_the_hops_that_are_told(text):
 @pytest.mark.parametrize(
     ("text", "entry"),
     [
-        *((entry, entry) for entry in ("localhost", "10.0.0", "10.0.0.256", "010.0.0.1", "::g", "[::1]", "fe80::1%eth0", "10.0.0.1:80")),
-        *((entry, entry) for entry in ("10.0.0.0/33", "::/129", "10.0.0.0/", "10.0.0.0/-1", "10.0.0.0/x", "10.0.0.0/255.0.0.0", "/8")),
-        *((entry, entry) for entry in ("Unix", "unix:", "**", "é", "1" * 5000, "::ffff:10.0.0.0/95", "10.0.0.0/0008")),
+        *(
+            (entry, entry)
+            for entry in (
+                "localhost",
+                "10.0.0",
+                "10.0.0.256",
+                "010.0.0.1",
+                "::g",
+                "[::1]",
+                "fe80::1%eth0",
+                "10.0.0.1:80",
+            )
+        ),
+        *(
+            (entry, entry)
+            for entry in (
+                "10.0.0.0/33",
+                "::/129",
+                "10.0.0.0/",
+                "10.0.0.0/-1",
+                "10.0.0.0/x",
+                "10.0.0.0/255.0.0.0",
+                "/8",
+            )
+        ),
+        *(
+            (entry, entry)
+            for entry in (
+                "Unix",
+                "unix:",
+                "**",
+                "é",
+                "1" * 5000,
+                "::ffff:10.0.0.0/95",
+                "10.0.0.0/0008",
+            )
+        ),
         ("10.0.0.1, nginx, unix", "nginx"),
         ("127.0.0.1,, unix", ""),
         ("127.0.0.1,", ""),
@@ -61,7 +107,10 @@ def test_what_is_none_is_named(text, entry):
 def test_an_address_with_a_prefix_is_no_network(text):
     with pytest.raises(ValueError, match="expected") as caught:
         Trusted(text)
-    assert caught.value.args == (f"expected no bits behind the network's {text.partition('/')[2]}", text)
+    assert caught.value.args == (
+        f"expected no bits behind the network's {text.partition('/')[2]}",
+        text,
+    )
 
 
 @given(st.text() | st.ip_addresses().map(str) | st.text("0123456789abcdef:.%", max_size=45))

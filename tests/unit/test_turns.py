@@ -1,6 +1,8 @@
-"""The order in which a worker serves, when its leader loses the lead in every single call, and when calls are slow.
+"""The order in which a worker serves, when its leader loses the lead in every single
+call, and when calls are slow.
 
-Each test makes the interleaving happen: a crew in which every call loses the lead, and what came of it is there for the next leader.
+Each test makes the interleaving happen: a crew in which every call loses the lead, and
+what came of it is there for the next leader.
 """
 
 import time
@@ -19,7 +21,9 @@ REQUEST = b"GET /%s HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
 class Losing:
-    """A crew in which each call costs its leader the lead; what it gave is in `returned` when the next one leads."""
+    """A crew in which each call costs its leader the lead; what it gave is in
+    `returned` when the next one leads.
+    """
 
     bell = -1
     crowded = ample = False
@@ -33,7 +37,9 @@ class Losing:
         raise Demoted
 
     def end(self):
-        """The descriptor of the connection whose call was the last, which has returned now."""
+        """The descriptor of the connection whose call was the last, which has returned
+        now.
+        """
         exchange, work = self.begun
         fd = exchange.connection.fd
         try:
@@ -49,9 +55,11 @@ class Losing:
 
 
 class Restless:
-    """A worker with `names` of kept-alive clients that ask again in the moment in which they are served, and of event streams.
+    """A worker with `names` of kept-alive clients that ask again in the moment in which
+    they are served, and of event streams.
 
-    `calls` has the names in the order in which the app was called, or asked for a piece.
+    `calls` has the names in the order in which the app was called, or asked for a
+    piece.
     """
 
     def __init__(self, path, *names, **settings):
@@ -148,14 +156,27 @@ def test_a_newcomer_is_not_taken_from_workers_that_have_less_to_do(restless):
 
 
 def test_deadlines_pass_although_no_turn_comes_to_its_end(restless):
-    scene = restless("a", "b", "stream1", keepalive_timeout=0.05, header_timeout=0.05, body_timeout=0.05)
+    scene = restless(
+        "a", "b", "stream1", keepalive_timeout=0.05, header_timeout=0.05, body_timeout=0.05
+    )
     idle, head, body, silent = (
-        scene.worker.client(data) for data in (REQUEST % b"idle", b"GET / HTTP/1.1\r\n", b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n1", b"")
+        scene.worker.client(data)
+        for data in (
+            REQUEST % b"idle",
+            b"GET / HTTP/1.1\r\n",
+            b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n1",
+            b"",
+        )
     )
     scene.leaders(20)
     time.sleep(0.1)
     scene.leaders(6)
-    for client, expected in ((idle, b"\r\n\r\nidle"), (head, b"408"), (body, b"408"), (silent, b"")):
+    for client, expected in (
+        (idle, b"\r\n\r\nidle"),
+        (head, b"408"),
+        (body, b"408"),
+        (silent, b""),
+    ):
         client.setblocking(False)
         assert expected in client.recv(1 << 16)
         if client in (idle, silent):
@@ -187,7 +208,14 @@ def test_clients_that_take_nothing_are_closed_although_no_turn_comes_to_its_end(
     scene.loop.app = app
     for _ in range(2):
         scene.worker.client(REQUEST % b"large")
-    large = lambda: [each for each in scene.loop._connections.values() if each._request and each._request.path == "/large"]  # noqa: E731
+
+    def large():
+        return [
+            each
+            for each in scene.loop._connections.values()
+            if each._request and each._request.path == "/large"
+        ]
+
     while len([each for each in large() if each._out]) < 2:
         scene.leaders(1)
     time.sleep(0.15)
@@ -226,7 +254,9 @@ def test_what_has_come_back_is_sent_before_the_app_is_called_again(restless):
     assert first.recv(1 << 16).endswith(b"\r\n\r\n" + scene.calls[0].encode())
 
 
-def test_a_connection_that_is_closed_while_it_waits_is_not_served_and_nor_is_its_successor_twice(restless):
+def test_a_connection_that_is_closed_while_it_waits_is_not_served_and_nor_is_its_successor_twice(
+    restless,
+):
     """Whose descriptor has the same number."""
     scene = restless("a", "b", "c")
     victims = []
@@ -248,7 +278,9 @@ def test_a_connection_that_is_closed_while_it_waits_is_not_served_and_nor_is_its
     assert victims
     assert all(each.fd == -1 for each in victims)
     assert len(fds) >= 2
-    assert Counter(name for name in scene.calls if name.startswith("new")) == {f"new{number}": 1 for number in range(3)}
+    assert Counter(name for name in scene.calls if name.startswith("new")) == {
+        f"new{number}": 1 for number in range(3)
+    }
 
 
 # When nobody takes the lead

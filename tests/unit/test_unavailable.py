@@ -1,4 +1,6 @@
-"""The Master's own answers while the app is broken, over real sockets; and when another try is worth while."""
+"""The Master's own answers while the app is broken, over real sockets; and when another
+try is worth while.
+"""
 
 import errno
 import os
@@ -45,7 +47,9 @@ def write_longer(path):
 
 
 def replace_with_alike(path):
-    """As editors and deployments do it: a new file of the same size and time under the old name."""
+    """As editors and deployments do it: a new file of the same size and time under the
+    old name.
+    """
     other = path.with_suffix(".new")
     other.write_text("import blog")
     os.utime(other, (1000, 1000))
@@ -54,7 +58,13 @@ def replace_with_alike(path):
 
 @pytest.mark.parametrize(
     "change",
-    [lambda path: os.utime(path, (3000, 3000)), lambda path: os.utime(path, (999, 999)), write_longer, replace_with_alike, os.unlink],
+    [
+        lambda path: os.utime(path, (3000, 3000)),
+        lambda path: os.utime(path, (999, 999)),
+        write_longer,
+        replace_with_alike,
+        os.unlink,
+    ],
     ids=["touched", "set back", "longer", "replaced", "deleted"],
 )
 def test_a_file_that_changes_is_worth_a_try_at_once(app, change):
@@ -66,7 +76,9 @@ def test_a_file_that_changes_is_worth_a_try_at_once(app, change):
 
 def test_what_cannot_be_the_name_of_a_file_is_not_looked_at(app):
     """An error may say that it comes from anywhere."""
-    broken = trouble("a\0b", "\ud800", "x" * 100_000, app, *[f"/{number}" for number in range(1000)])
+    broken = trouble(
+        "a\0b", "\ud800", "x" * 100_000, app, *[f"/{number}" for number in range(1000)]
+    )
     assert str(app) in broken.error.files
     assert len(broken.error.files) <= 256
     broken.error.files.append("a\0b")
@@ -82,10 +94,16 @@ def test_so_is_one_that_appears(tmp_path):
 
 @pytest.mark.parametrize(
     ("what", "mtime", "at_once"),
-    [("before the try", 1999, False), ("while it ran", 2001, True), ("by a clock that is wrong", time.time() + 3600, False)],
+    [
+        ("before the try", 1999, False),
+        ("while it ran", 2001, True),
+        ("by a clock that is wrong", time.time() + 3600, False),
+    ],
 )
 def test_a_file_that_was_mended_while_the_try_still_ran(app, what, mtime, at_once):
-    """The app read the old one and its failure was noticed after the new one was written: no further change will come."""
+    """The app read the old one and its failure was noticed after the new one was
+    written: no further change will come.
+    """
     os.utime(app, (mtime, mtime))
     assert trouble(app).may_retry(50.0) is at_once
 
@@ -158,7 +176,12 @@ def test_a_visitor_gets_a_503_that_says_when_to_come_again(office):
     head, _, body = answer_to(office, GET).partition(b"\r\n\r\n")
     lines = head.decode().split("\r\n")
     assert lines[0] == "HTTP/1.1 503 Service Unavailable"
-    assert {"Retry-After: 7", "Connection: close", "Cache-Control: no-store", f"Content-Length: {len(body)}"} <= set(lines)
+    assert {
+        "Retry-After: 7",
+        "Connection: close",
+        "Cache-Control: no-store",
+        f"Content-Length: {len(body)}",
+    } <= set(lines)
     assert b"could not be started" in body
     assert b"<pre>" not in body
 
@@ -169,7 +192,9 @@ def test_details_are_shown_when_there_are_any_and_cannot_become_markup(office):
 
 
 def test_details_are_shown_without_a_descriptor_to_import_anything_with(office, monkeypatch):
-    """The visitor may have taken the last one, and that must not be the end of the Master."""
+    """The visitor may have taken the last one, and that must not be the end of the
+    Master.
+    """
 
     class NoMore:
         def find_spec(self, *_):
@@ -199,7 +224,9 @@ def test_whatever_is_asked_is_answered(office, pieces):
 @pytest.mark.parametrize("pieces", [[b""], [b"\r\n"], [b"\r\n\r\n"], [b"\r\n\r\n", b""]])
 def test_head_has_no_body(office, pieces):
     """RFC 9112 2.2: empty lines may come first."""
-    head, _, body = answer_to(office, *pieces[:-1], pieces[-1] + b"HEAD / HTTP/1.1\r\n\r\n").partition(b"\r\n\r\n")
+    head, _, body = answer_to(
+        office, *pieces[:-1], pieces[-1] + b"HEAD / HTTP/1.1\r\n\r\n"
+    ).partition(b"\r\n\r\n")
     assert (head[:12], body) == (b"HTTP/1.1 503", b"")
 
 
@@ -236,10 +263,17 @@ def test_a_byte_now_and_then_is_no_reprieve(office):
 
 
 @pytest.mark.parametrize(
-    "header", [b"PROXY TCP4 192.0.2.1 198.51.100.2 1 2\r\n", b"PROXY UNKNOWN\r\n", b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\r\n\r\n\r\n\r\n\0\1\0\2"]
+    "header",
+    [
+        b"PROXY TCP4 192.0.2.1 198.51.100.2 1 2\r\n",
+        b"PROXY UNKNOWN\r\n",
+        b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\r\n\r\n\r\n\r\n\0\1\0\2",
+    ],
 )
 def test_the_header_of_a_proxy_is_no_part_of_the_request(office, header):
-    """Where proxy_protocol is on; what it tells is nothing to whom all get the same answer."""
+    """Where proxy_protocol is on; what it tells is nothing to whom all get the same
+    answer.
+    """
     pieces = [header[at : at + 1] for at in range(len(header))]
     for sent in ([header + GET], [*pieces, GET], [header, GET[:9], GET[9:]]):
         assert answer_to(office, *sent).startswith(b"HTTP/1.1 503 ")

@@ -1,4 +1,6 @@
-"""Drop-ins: what systemd is told for each setting, and how it is known whether somebody has edited one."""
+"""Drop-ins: what systemd is told for each setting, and how it is known whether somebody
+has edited one.
+"""
 
 import pytest
 from hypothesis import given
@@ -16,7 +18,12 @@ SERVICE = "/etc/systemd/system/spyglass@blog.service.d/10-spyglass.conf"
 
 def config(**given):
     names = ("app", "directory", "venv")
-    return Config({name: value if name in names else unit_settings.check(name, value) for name, value in given.items()})
+    return Config(
+        {
+            name: value if name in names else unit_settings.check(name, value)
+            for name, value in given.items()
+        }
+    )
 
 
 FREE = [
@@ -30,16 +37,37 @@ FREE = [
     ("listen", "lines"),
     [
         (8001, ["ListenStream=8001", "BindIPv6Only=both"]),
-        (["127.0.0.1:8001", "127.1.2.3:8001"], ["ListenStream=127.0.0.1:8001", "ListenStream=127.1.2.3:8001"]),
+        (
+            ["127.0.0.1:8001", "127.1.2.3:8001"],
+            ["ListenStream=127.0.0.1:8001", "ListenStream=127.1.2.3:8001"],
+        ),
         # A machine may have no IPv6, not even this.
-        (["127.0.0.1:8001", "[::1]:8001"], ["ListenStream=127.0.0.1:8001", "ListenStream=[::1]:8001", *FREE]),
-        (["10.0.0.5:80", 81], ["ListenStream=10.0.0.5:80", "ListenStream=81", "BindIPv6Only=both", *FREE]),
-        (["[::]:80", "10.0.0.5:80"], ["ListenStream=[::]:80", "ListenStream=10.0.0.5:80", "BindIPv6Only=ipv6-only", *FREE]),
-        (["0.0.0.0:80", "[::]:80"], ["ListenStream=0.0.0.0:80", "ListenStream=[::]:80", "BindIPv6Only=ipv6-only"]),
+        (
+            ["127.0.0.1:8001", "[::1]:8001"],
+            ["ListenStream=127.0.0.1:8001", "ListenStream=[::1]:8001", *FREE],
+        ),
+        (
+            ["10.0.0.5:80", 81],
+            ["ListenStream=10.0.0.5:80", "ListenStream=81", "BindIPv6Only=both", *FREE],
+        ),
+        (
+            ["[::]:80", "10.0.0.5:80"],
+            ["ListenStream=[::]:80", "ListenStream=10.0.0.5:80", "BindIPv6Only=ipv6-only", *FREE],
+        ),
+        (
+            ["0.0.0.0:80", "[::]:80"],
+            ["ListenStream=0.0.0.0:80", "ListenStream=[::]:80", "BindIPv6Only=ipv6-only"],
+        ),
         ("[::]:80", ["ListenStream=[::]:80"]),
         ("/run/100%.sock", ["ListenStream=/run/100%%.sock"]),
-        ({"path": "/run/a.sock", "group": "caddy", "mode": "0600"}, ["ListenStream=/run/a.sock", "SocketGroup=caddy", "SocketMode=0600"]),
-        (["/run/a", {"path": "/run/b", "mode": 0o660}], ["ListenStream=/run/a", "ListenStream=/run/b", "SocketMode=0660"]),
+        (
+            {"path": "/run/a.sock", "group": "caddy", "mode": "0600"},
+            ["ListenStream=/run/a.sock", "SocketGroup=caddy", "SocketMode=0600"],
+        ),
+        (
+            ["/run/a", {"path": "/run/b", "mode": 0o660}],
+            ["ListenStream=/run/a", "ListenStream=/run/b", "SocketMode=0660"],
+        ),
     ],
 )
 def test_the_socket(listen, lines):
@@ -49,22 +77,49 @@ def test_the_socket(listen, lines):
 
 
 # No RemoveIPC=: other programs of that user have shared memory, too.
-NAMED = ["ProtectSystem=strict", "ProtectHome=read-only", "PrivateTmp=yes", "NoNewPrivileges=yes", "RestrictSUIDSGID=yes"]
+NAMED = [
+    "ProtectSystem=strict",
+    "ProtectHome=read-only",
+    "PrivateTmp=yes",
+    "NoNewPrivileges=yes",
+    "RestrictSUIDSGID=yes",
+]
 
 
 @pytest.mark.parametrize(
     ("given", "lines"),
     [
         ({"user": "www-data"}, ["DynamicUser=no", "User=www-data", *NAMED]),
-        ({"group": "www-data", "umask": "0027"}, ["Group=www-data", "UMask=0027", "CacheDirectoryMode=0700"]),
+        (
+            {"group": "www-data", "umask": "0027"},
+            ["Group=www-data", "UMask=0027", "CacheDirectoryMode=0700"],
+        ),
         ({"umask": "0002"}, ["UMask=0002", "CacheDirectoryMode=0700"]),
         ({"environment": {"A": "b", "N": 2}}, ['Environment="A=b"', 'Environment="N=2"']),
-        ({"environment": {"A": 'a "b"\n\\n\t50% $HOME é'}}, ['Environment="A=a \\"b\\"\\n\\\\n\\t50%% $HOME é"']),
-        ({"environment_file": [".env", "/etc/a.env"]}, ["EnvironmentFile=/srv/blog/.env", "EnvironmentFile=/etc/a.env"]),
-        ({"credentials": {"db": "/etc/db%", "key": ""}}, ["LoadCredential=db:/etc/db%%", "LoadCredential=key"]),
-        ({"memory_high": "256M", "memory_max": 1 << 30, "cpu_quota": "50%"}, ["MemoryHigh=268435456", "MemoryMax=1073741824", "CPUQuota=50%"]),
-        ({"writable": ["media", "/srv/my files"]}, ['ReadWritePaths="/srv/blog/media"', 'ReadWritePaths="/srv/my files"']),
-        ({"network": False, "allow_jit": True}, ["PrivateNetwork=yes", "MemoryDenyWriteExecute=no"]),
+        (
+            {"environment": {"A": 'a "b"\n\\n\t50% $HOME é'}},
+            ['Environment="A=a \\"b\\"\\n\\\\n\\t50%% $HOME é"'],
+        ),
+        (
+            {"environment_file": [".env", "/etc/a.env"]},
+            ["EnvironmentFile=/srv/blog/.env", "EnvironmentFile=/etc/a.env"],
+        ),
+        (
+            {"credentials": {"db": "/etc/db%", "key": ""}},
+            ["LoadCredential=db:/etc/db%%", "LoadCredential=key"],
+        ),
+        (
+            {"memory_high": "256M", "memory_max": 1 << 30, "cpu_quota": "50%"},
+            ["MemoryHigh=268435456", "MemoryMax=1073741824", "CPUQuota=50%"],
+        ),
+        (
+            {"writable": ["media", "/srv/my files"]},
+            ['ReadWritePaths="/srv/blog/media"', 'ReadWritePaths="/srv/my files"'],
+        ),
+        (
+            {"network": False, "allow_jit": True},
+            ["PrivateNetwork=yes", "MemoryDenyWriteExecute=no"],
+        ),
     ],
 )
 def test_the_service(given, lines):
@@ -73,7 +128,9 @@ def test_the_service(given, lines):
     assert made[SERVICE].partition("\n\n")[2].splitlines() == ["[Service]", *lines]
 
 
-@pytest.mark.parametrize(("says", "allowed"), [("0\n", False), ("1\n", True), ("96365\n", True), ("", True)])
+@pytest.mark.parametrize(
+    ("says", "allowed"), [("0\n", False), ("1\n", True), ("96365\n", True), ("", True)]
+)
 def test_a_machine_without_user_namespaces(tmp_path, monkeypatch, says, allowed):
     (tmp_path / "max").write_text(says)
     monkeypatch.setattr(unit_directives, "_USER_NAMESPACES", str(tmp_path / "max"))
@@ -84,12 +141,23 @@ def test_a_machine_without_user_namespaces(tmp_path, monkeypatch, says, allowed)
 
 
 EXAMPLES = {
-    **dict(listen=8001, user="blog", group="blog", umask="0027", environment={"A": "b"}, environment_file=".env", credentials=["a"], writable=["media"]),
+    **dict(
+        listen=8001,
+        user="blog",
+        group="blog",
+        umask="0027",
+        environment={"A": "b"},
+        environment_file=".env",
+        credentials=["a"],
+        writable=["media"],
+    ),
     **dict(memory_high="1G", memory_max="1G", cpu_quota="50%", network=False, allow_jit=True),
 }
 
 
-@pytest.mark.parametrize("name", [name for name, setting in SETTINGS.items() if isinstance(setting, Unit)])
+@pytest.mark.parametrize(
+    "name", [name for name, setting in SETTINGS.items() if isinstance(setting, Unit)]
+)
 def test_no_setting_is_without_effect(name):
     assert any(unit_directives.drop_ins("blog", config(**{name: EXAMPLES[name]})).values())
 
@@ -98,14 +166,28 @@ def test_an_app_that_asks_for_nothing_has_no_drop_ins():
     assert unit_directives.drop_ins("blog", Config()) == {SOCKET: "", SERVICE: ""}
 
 
-@pytest.mark.parametrize(("venv", "word"), [("/srv/blog/venv", "/srv/blog/venv/bin/spyglass"), ("/srv/my blog/venv", '"/srv/my blog/venv/bin/spyglass"')])
+@pytest.mark.parametrize(
+    ("venv", "word"),
+    [
+        ("/srv/blog/venv", "/srv/blog/venv/bin/spyglass"),
+        ("/srv/my blog/venv", '"/srv/my blog/venv/bin/spyglass"'),
+    ],
+)
 def test_another_spyglass(venv, word):
     text = unit_directives.drop_ins("blog", Config(), f"{venv}/bin/spyglass")[SERVICE]
-    assert text.splitlines()[-4:] == ["ExecStart=", f"ExecStart={word} serve --name %i", "ExecReload=", f"ExecReload={word} reload"]
+    assert text.splitlines()[-4:] == [
+        "ExecStart=",
+        f"ExecStart={word} serve --name %i",
+        "ExecReload=",
+        f"ExecReload={word} reload",
+    ]
 
 
 def test_relative_paths_without_a_directory_are_where_the_service_starts():
-    assert "EnvironmentFile=/var/lib/spyglass/blog/env" in unit_directives.drop_ins("blog", config(environment_file="env"))[SERVICE]
+    assert (
+        "EnvironmentFile=/var/lib/spyglass/blog/env"
+        in unit_directives.drop_ins("blog", config(environment_file="env"))[SERVICE]
+    )
 
 
 def test_a_credential_that_is_only_there_encrypted(tmp_path, monkeypatch):
@@ -138,7 +220,15 @@ def test_what_is_untouched():
 
 @pytest.mark.parametrize(
     ("old", "new"),
-    [("8001", "8002"), ("\n\n", "\n"), ("\n\n", "\n# mine\n"), ("change it there", "or not"), ("# digest: ", "# digest: 0"), ("# digest", "# was"), (TEXT, "")],
+    [
+        ("8001", "8002"),
+        ("\n\n", "\n"),
+        ("\n\n", "\n# mine\n"),
+        ("change it there", "or not"),
+        ("# digest: ", "# digest: 0"),
+        ("# digest", "# was"),
+        (TEXT, ""),
+    ],
 )
 def test_what_is_not(old, new):
     assert not unit_directives.is_untouched(TEXT.replace(old, new))
@@ -151,7 +241,13 @@ def test_what_somebody_else_made():
         assert not unit_directives.is_untouched(text)
 
 
-@given(st.dictionaries(st.from_regex(r"\A[A-Z_]{1,3}\Z"), st.text(st.characters(exclude_categories=["Cs", "Cc"]) | st.sampled_from("\n\t%\"'\\")), min_size=1))
+@given(
+    st.dictionaries(
+        st.from_regex(r"\A[A-Z_]{1,3}\Z"),
+        st.text(st.characters(exclude_categories=["Cs", "Cc"]) | st.sampled_from("\n\t%\"'\\")),
+        min_size=1,
+    )
+)
 def test_whatever_a_variable_holds_stays_on_its_line(variables):
     text = unit_directives.drop_ins("blog", config(environment=variables))[SERVICE]
     assert len(text.partition("\n\n")[2].split("\n")) == 1 + len(variables) + 1
@@ -160,7 +256,25 @@ def test_whatever_a_variable_holds_stays_on_its_line(variables):
 
 # Values that would be something else in a unit file
 
-HOSTILE = ["\n", "\nExecStartPre=+/bin/sh", "\r", "\0", "\x0b", "\x1b[31m", "\x7f", "\x85", "\u2028X=y", "\u2029", '"', "'", "\\", "\\\n", "\\x0a", " ", "\t"]
+HOSTILE = [
+    "\n",
+    "\nExecStartPre=+/bin/sh",
+    "\r",
+    "\0",
+    "\x0b",
+    "\x1b[31m",
+    "\x7f",
+    "\x85",
+    "\u2028X=y",
+    "\u2029",
+    '"',
+    "'",
+    "\\",
+    "\\\n",
+    "\\x0a",
+    " ",
+    "\t",
+]
 PATHS = {
     "listen": lambda path: path,
     "environment_file": lambda path: path,
@@ -185,7 +299,10 @@ def test_nor_does_a_directory_or_an_environment(hostile, tmp_path, monkeypatch):
         app = apps.read("a")
         assert len(app.faults) == 1
         assert app.faults[0].startswith(f"{tmp_path}/a.toml:2: {setting}: ")
-    for settings in (config(directory=f"/srv/a{hostile}", writable="media"), config(directory=f"/srv{hostile}/a", environment_file=".env")):
+    for settings in (
+        config(directory=f"/srv/a{hostile}", writable="media"),
+        config(directory=f"/srv{hostile}/a", environment_file=".env"),
+    ):
         if hostile.strip(" "):
             with pytest.raises(ConfigError):
                 unit_directives.drop_ins("a", settings)
@@ -194,12 +311,25 @@ def test_nor_does_a_directory_or_an_environment(hostile, tmp_path, monkeypatch):
             unit_directives.drop_ins("a", Config(), f"/srv/a{hostile}/bin/spyglass")
 
 
-@pytest.mark.parametrize("setting", [name for name, entry in SETTINGS.items() if isinstance(entry, Unit)])
+@pytest.mark.parametrize(
+    "setting", [name for name, entry in SETTINGS.items() if isinstance(entry, Unit)]
+)
 @pytest.mark.parametrize("hostile", HOSTILE)
 def test_no_setting_makes_a_line_of_its_own(setting, hostile):
     """Whatever is accepted stays in its line, and no line ends in what continues it."""
-    plain = len(unit_directives.drop_ins("blog", config(**{setting: EXAMPLES[setting]}))[SERVICE if setting != "listen" else SOCKET].split("\n"))
-    for value in (f"a{hostile}", f"/a{hostile}b", [f"/a{hostile}b"], {"A": f"/a{hostile}b"}, {f"A{hostile}": "/b"}, {"path": "/a", "group": f"a{hostile}"}):
+    plain = len(
+        unit_directives.drop_ins("blog", config(**{setting: EXAMPLES[setting]}))[
+            SERVICE if setting != "listen" else SOCKET
+        ].split("\n")
+    )
+    for value in (
+        f"a{hostile}",
+        f"/a{hostile}b",
+        [f"/a{hostile}b"],
+        {"A": f"/a{hostile}b"},
+        {f"A{hostile}": "/b"},
+        {"path": "/a", "group": f"a{hostile}"},
+    ):
         try:
             made = unit_directives.drop_ins("blog", config(**{setting: value}))
         except ValueError:

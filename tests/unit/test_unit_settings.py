@@ -1,6 +1,6 @@
-"""Settings for the units: what they may be, which line there is for each mistake, and that a server takes no notice of them."""
-
-
+"""Settings for the units: what they may be, which line there is for each mistake, and
+that a server takes no notice of them.
+"""
 
 import pytest
 from hypothesis import given
@@ -36,12 +36,21 @@ def toml(tmp_path):
     [
         ("listen = 8001", (Address(8001),)),
         ('listen = "8001"', (Address(8001),)),
-        ('listen = ["127.0.0.1:8001", "[::1]:8001"]', (Address(8001, "127.0.0.1"), Address(8001, "::1"))),
+        (
+            'listen = ["127.0.0.1:8001", "[::1]:8001"]',
+            (Address(8001, "127.0.0.1"), Address(8001, "::1")),
+        ),
         ('listen = "[0:0::1]:8001"', (Address(8001, "::1"),)),
         ('listen = "/run/blog.sock"', (Address(path="/run/blog.sock"),)),
         ('listen = "unix:/run/blog.sock"', (Address(path="/run/blog.sock"),)),
-        ('listen = [8001, { path = "/run/a.sock", group = "caddy", mode = "0660" }]', (Address(8001), Address(path="/run/a.sock", group="caddy", mode="0660"))),
-        ('listen = { path = "/run/a.sock", mode = 0o666 }', (Address(path="/run/a.sock", mode="0666"),)),
+        (
+            'listen = [8001, { path = "/run/a.sock", group = "caddy", mode = "0660" }]',
+            (Address(8001), Address(path="/run/a.sock", group="caddy", mode="0660")),
+        ),
+        (
+            'listen = { path = "/run/a.sock", mode = 0o666 }',
+            (Address(path="/run/a.sock", mode="0666"),),
+        ),
         ('[[listen]]\npath = "/run/a.sock"', (Address(path="/run/a.sock"),)),
         ('user = "blog"', "blog"),
         ('user = ""', ""),
@@ -50,12 +59,18 @@ def toml(tmp_path):
         ('umask = "0027"', "0027"),
         ('umask = "022"', "022"),
         ('umask = ""', ""),
-        ('environment = { DJANGO_SETTINGS_MODULE = "blog.settings", PORTS = 2 }', {"DJANGO_SETTINGS_MODULE": "blog.settings", "PORTS": "2"}),
+        (
+            'environment = { DJANGO_SETTINGS_MODULE = "blog.settings", PORTS = 2 }',
+            {"DJANGO_SETTINGS_MODULE": "blog.settings", "PORTS": "2"},
+        ),
         ('[environment]\nTEXT = "a\\nb %i $HOME \\""', {"TEXT": 'a\nb %i $HOME "'}),
         ('environment_file = ".env"', (".env",)),
         ('environment_file = [".env", "/etc/blog.env"]', (".env", "/etc/blog.env")),
         ('credentials = ["db", "key=/etc/blog.key"]', {"db": "", "key": "/etc/blog.key"}),
-        ('credentials = { db = "", "tls.key" = "/etc/blog.key" }', {"db": "", "tls.key": "/etc/blog.key"}),
+        (
+            'credentials = { db = "", "tls.key" = "/etc/blog.key" }',
+            {"db": "", "tls.key": "/etc/blog.key"},
+        ),
         ('memory_high = "300M"', 300 << 20),
         ("memory_max = 0", 0),
         ('cpu_quota = "150%"', "150%"),
@@ -72,7 +87,10 @@ def test_from_the_file(toml, line, value):
     assert getattr(load(file, {}, {}), name) == SETTINGS[name].default
 
 
-@pytest.mark.parametrize(("text", "stream"), [(8001, "8001"), ("127.0.0.1:80", "127.0.0.1:80"), ("[::]:80", "[::]:80"), ("unix:/a", "/a")])
+@pytest.mark.parametrize(
+    ("text", "stream"),
+    [(8001, "8001"), ("127.0.0.1:80", "127.0.0.1:80"), ("[::]:80", "[::]:80"), ("unix:/a", "/a")],
+)
 def test_an_address_as_systemd_has_it(text, stream):
     assert address(text).stream == stream
     assert address(address(text).stream) == address(text)
@@ -99,7 +117,10 @@ def test_an_address_as_systemd_has_it(text, stream):
         ('listen = { path = "/a", owner = "b" }', f"{ADDRESS}, not {{'path': '/a', 'owner': 'b'}}"),
         ("group = 33", "expected the name of a group, not 33"),
         ('group = "a:b"', "expected the name of a group, not 'a:b'"),
-        ('group = "root"', "expected any other group: much of the machine is open to root's, not 'root'"),
+        (
+            'group = "root"',
+            "expected any other group: much of the machine is open to root's, not 'root'",
+        ),
         # 27 is 0o33: who writes it means something else.
         ("umask = 27", UMASK + "27"),
         ("umask = 0o027", UMASK + "23"),
@@ -107,16 +128,31 @@ def test_an_address_as_systemd_has_it(text, stream):
         ('umask = "0029"', UMASK + "'0029'"),
         ('umask = "u=rwx"', UMASK + "'u=rwx'"),
         ('umask = "00027"', UMASK + "'00027'"),
-        ('umask = "0777"', "expected one that leaves the app its own files, 0077 at most, not '0777'"),
-        ('umask = "0000"', "expected one that does not let all users change the app's files, such as 0022, not '0000'"),
+        (
+            'umask = "0777"',
+            "expected one that leaves the app its own files, 0077 at most, not '0777'",
+        ),
+        (
+            'umask = "0000"',
+            "expected one that does not let all users change the app's files, such as 0022, not '0000'",
+        ),
         ("user = 0", "expected the name of a user, not 0"),
         ('user = "a b"', "expected the name of a user, not 'a b'"),
-        ('user = "root"', "expected anybody else: an app that anyone can reach must not be root, not 'root'"),
+        (
+            'user = "root"',
+            "expected anybody else: an app that anyone can reach must not be root, not 'root'",
+        ),
         ("environment = 1", f"{VARIABLES}, not 1"),
         ('environment = { "A B" = "c" }', f"{VARIABLES}, not {{'A B': 'c'}}"),
         ("environment = { DEBUG = true }", f"{VARIABLES}, not {{'DEBUG': True}}"),
-        ("environment = { SPYGLASS_WORKERS = 3 }", "expected no setting of Spyglass: in this file, it is one of its own, not 'SPYGLASS_WORKERS'"),
-        ('environment = { LISTEN_FDS = "1" }', "expected no variable that systemd sets itself, not 'LISTEN_FDS'"),
+        (
+            "environment = { SPYGLASS_WORKERS = 3 }",
+            "expected no setting of Spyglass: in this file, it is one of its own, not 'SPYGLASS_WORKERS'",
+        ),
+        (
+            'environment = { LISTEN_FDS = "1" }',
+            "expected no variable that systemd sets itself, not 'LISTEN_FDS'",
+        ),
         ("environment_file = 1", f"{PATHS}, not 1"),
         ('environment_file = [""]', f"{PATHS}, not ''"),
         ('credentials = "db"', f"{CREDENTIALS}, not 'db'"),
@@ -144,8 +180,13 @@ def test_a_mistake_is_named_with_its_line(toml, line, says):
 
 @pytest.mark.parametrize("name", UNITS)
 def test_they_are_nothing_for_the_environment_or_the_command_line(name):
-    place = f"{name} is for the units: set it in the TOML file, and 'spyglass apply' has them follow"
-    for environ, options, where in (({f"SPYGLASS_{name.upper()}": "x"}, {}, f"SPYGLASS_{name.upper()}"), ({}, {name: "x"}, SETTINGS[name].option)):
+    place = (
+        f"{name} is for the units: set it in the TOML file, and 'spyglass apply' has them follow"
+    )
+    for environ, options, where in (
+        ({f"SPYGLASS_{name.upper()}": "x"}, {}, f"SPYGLASS_{name.upper()}"),
+        ({}, {name: "x"}, SETTINGS[name].option),
+    ):
         for units in (False, True):
             with pytest.raises(ConfigError) as caught:
                 load(None, environ, options, units=units)
@@ -154,7 +195,12 @@ def test_they_are_nothing_for_the_environment_or_the_command_line(name):
 
 anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["path", "group", "mode", "A"]) | st.text(max_size=3), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["path", "group", "mode", "A"]) | st.text(max_size=3), inner, max_size=3
+        )
+    ),
 )
 
 

@@ -1,4 +1,6 @@
-"""Workers that are not ready yet, and those that never will be, as their generation sees them."""
+"""Workers that are not ready yet, and those that never will be, as their generation
+sees them.
+"""
 
 import os
 import signal
@@ -9,14 +11,20 @@ from spyglass.master.generation import Worker
 from spyglass.runtime.scoreboard import EMPTY, STATE
 from spyglass.zygote import main as zygote
 
-WHY = ("post_fork: OSError: no database", "Traceback (most recent call last):\nOSError: no database", ["/srv/app.py"])
+WHY = (
+    "post_fork: OSError: no database",
+    "Traceback (most recent call last):\nOSError: no database",
+    ["/srv/app.py"],
+)
 
 
 @pytest.fixture
 def told(monkeypatch):
     """The signals that workers were sent; their pids here are made up."""
     signals = []
-    monkeypatch.setattr(Worker, "kill", lambda worker, number: signals.append((worker.number, number)))
+    monkeypatch.setattr(
+        Worker, "kill", lambda worker, number: signals.append((worker.number, number))
+    )
     return signals
 
 
@@ -27,7 +35,9 @@ def unfit(it, number, *, loading=False, why=WHY):
 
 @pytest.mark.parametrize(("preload", "at_once"), [(True, 5), (False, 2)])
 def test_no_more_load_at_a_time_than_there_are_processors(breed, monkeypatch, preload, at_once):
-    """Ten that load together on two processors would make the first visitor wait five times as long."""
+    """Ten that load together on two processors would make the first visitor wait five
+    times as long.
+    """
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1})
     it = breed(workers=5, preload=preload)
     assert len(it.generation.workers) == at_once
@@ -56,7 +66,8 @@ def test_who_is_not_ready_in_time_is_killed_with_a_traceback(breed, told):
     assert it.journal.lines == ["worker 1001: killed, it was not ready within 60 s (start_timeout)"]
     it.generation.end_overdue(late + 5)
     assert told == [(1, signal.SIGABRT), (1, signal.SIGKILL)]
-    # However long it has been there, it was no worker yet: if that happens to all, nobody can live.
+    # However long it has been there, it was no worker yet: if that happens to all,
+    # nobody can live.
     it.ended(1, int(signal.SIGKILL))
     assert str(it.generation.unfit) == "no worker was ready within 60 s (start_timeout)"
 
@@ -70,7 +81,9 @@ def test_what_a_worker_says_of_itself_is_told_once(breed):
     [number] = it.spawned()
     it.forked(number)
     unfit(it, number)
-    assert [text for text in it.journal.lines if "cannot begin" in text] == [f"a worker cannot begin to work: {WHY[0]}\n{WHY[1]}"]
+    assert [text for text in it.journal.lines if "cannot begin" in text] == [
+        f"a worker cannot begin to work: {WHY[0]}\n{WHY[1]}"
+    ]
     assert it.generation.unfit.summary == WHY[0]
     assert it.generation.unfit.told
 
@@ -83,7 +96,9 @@ def test_another_death_is_not_taken_for_that(breed):
 
 
 @pytest.mark.parametrize(("others", "last_words"), [(False, WHY), (True, None)])
-def test_loading_without_preload_fails_as_the_zygote_does_while_nobody_has_loaded(breed, others, last_words):
+def test_loading_without_preload_fails_as_the_zygote_does_while_nobody_has_loaded(
+    breed, others, last_words
+):
     it = breed(workers=2, preload=False)
     for number in [0] if others else [0, 1]:
         it.cells(number)[STATE] = EMPTY

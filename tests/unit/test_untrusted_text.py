@@ -1,4 +1,6 @@
-"""What apps have said, in the answers of systemd and on the administrator's terminal: it is shown, and does nothing."""
+"""What apps have said, in the answers of systemd and on the administrator's terminal:
+it is shown, and does nothing.
+"""
 
 import io
 import json
@@ -27,14 +29,29 @@ def shown(status, units, properties):
     """An answer of `systemctl show`, with the app's own words in it."""
     blocks = []
     for unit in units:
-        values = dict.fromkeys(properties, "") | {"Id": unit, "LoadState": "loaded", "ActiveState": "active", "SubState": "running", "MainPID": "1"}
-        blocks.append("".join(f"{name}={value}\n" for name, value in (values | ({"StatusText": status} if "service" in unit else {})).items()))
+        values = dict.fromkeys(properties, "") | {
+            "Id": unit,
+            "LoadState": "loaded",
+            "ActiveState": "active",
+            "SubState": "running",
+            "MainPID": "1",
+        }
+        blocks.append(
+            "".join(
+                f"{name}={value}\n"
+                for name, value in (
+                    values | ({"StatusText": status} if "service" in unit else {})
+                ).items()
+            )
+        )
     return "\n".join(blocks)
 
 
 @pytest.fixture
 def systemd(monkeypatch, tmp_path):
-    """A systemd with the apps a, b and c, of which b has said `.status`; `.strange` makes its units have an empty line in a value."""
+    """A systemd with the apps a, b and c, of which b has said `.status`; `.strange`
+    makes its units have an empty line in a value.
+    """
     monkeypatch.setattr("spyglass.config.settings.DIRECTORY", str(tmp_path))
     monkeypatch.setattr(app_status, "_STATE", str(tmp_path))
 
@@ -46,11 +63,21 @@ def systemd(monkeypatch, tmp_path):
         verb = argv[3] if argv[0] == "systemctl" else argv[0]
         said = ""
         if verb == "show":
-            properties = next(word for word in argv if word.startswith("--property=")).partition("=")[2].split(",")
+            properties = (
+                next(word for word in argv if word.startswith("--property="))
+                .partition("=")[2]
+                .split(",")
+            )
             units = argv[argv.index("--") + 1 :]
-            said = "\n".join(shown(Systemd.status if "@b." in unit else "awake: 2 workers", [unit], properties) for unit in units)
+            said = "\n".join(
+                shown(Systemd.status if "@b." in unit else "awake: 2 workers", [unit], properties)
+                for unit in units
+            )
             if Systemd.strange:
-                said = said.replace("Id=spyglass@b.service\n", "Id=spyglass@b.service\nX=1\n\nId=spyglass@evil.service\n")
+                said = said.replace(
+                    "Id=spyglass@b.service\n",
+                    "Id=spyglass@b.service\nX=1\n\nId=spyglass@evil.service\n",
+                )
         elif verb == "list-units":
             said = "".join(f"spyglass@{name}.socket loaded active listening x\n" for name in "abc")
         return subprocess.CompletedProcess(argv, 0, said.encode(), b"")
@@ -64,12 +91,21 @@ def systemd(monkeypatch, tmp_path):
 def test_one_app_says_what_it_likes_and_the_others_are_shown(systemd, status, strange, capsys):
     systemd.status, systemd.strange = status, strange
     names = [name for name in "abc" for _ in range(2)]
-    found = systemctl.show([f"spyglass@{name}.{kind}" for name in "abc" for kind in ("socket", "service")], app_status.PROPERTIES)
+    found = systemctl.show(
+        [f"spyglass@{name}.{kind}" for name in "abc" for kind in ("socket", "service")],
+        app_status.PROPERTIES,
+    )
     assert [properties["Id"].partition("@")[2][0] for properties in found.values()] == names
     assert command_table.run(["list", "--json"]) == 0
     views_of = {view["name"]: view for view in json.loads(capsys.readouterr().out)}
     assert [views_of[name]["workers"] for name in "ac"] == [2, 2]
-    for argv in (["list"], ["doctor"], ["doctor", "--json"], ["status", "b"], ["status", "b", "--json"]):
+    for argv in (
+        ["list"],
+        ["doctor"],
+        ["doctor", "--json"],
+        ["status", "b"],
+        ["status", "b", "--json"],
+    ):
         assert command_table.run(argv) in (0, 1)
         said = capsys.readouterr()
         assert all(letter.isprintable() or letter == "\n" for letter in said.out + said.err)
@@ -82,7 +118,10 @@ def test_no_command_is_made_of_what_it_says(systemd, status):
     units = [f"spyglass@b.{kind}" for kind in ("socket", "service")]
     found = systemctl.show(units, dict.fromkeys((*app_status.PROPERTIES, *traps.PROPERTIES)))
     for finding in traps.examine("b", *found.values()):
-        assert not any("evil" in command or "shadow" in command or "spyglass@a" in command for command in finding.cure)
+        assert not any(
+            "evil" in command or "shadow" in command or "spyglass@a" in command
+            for command in finding.cure
+        )
 
 
 def test_a_name_is_quoted_for_the_shell():
@@ -91,7 +130,9 @@ def test_a_name_is_quoted_for_the_shell():
     assert first.cure == ["systemctl unmask 'spyglass@a\\x2db.service'"]
 
 
-@pytest.mark.parametrize("text", ["²", "٣", "", "[not set]", "-1", "1_000", " 7", "9" * 5000, None, "infinity"])
+@pytest.mark.parametrize(
+    "text", ["²", "٣", "", "[not set]", "-1", "1_000", " 7", "9" * 5000, None, "infinity"]
+)
 def test_what_is_no_number_is_none(text):
     assert untrusted_text.number(text, -1) == -1
 

@@ -1,4 +1,6 @@
-"""The version stands in spyglass/__init__.py; what cannot read it there must say the same."""
+"""The version stands in spyglass/__init__.py; what cannot read it there must say the
+same.
+"""
 
 from __future__ import annotations
 

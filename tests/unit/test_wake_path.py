@@ -1,28 +1,78 @@
-"""What is imported before the first answer: each module there is paid for by every visitor who wakes an app."""
+"""What is imported before the first answer: each module there is paid for by every
+visitor who wakes an app.
+"""
 
 import subprocess
 import sys
 
-# What each of them takes is a large part of a bare interpreter's start, and what it does for us the C modules beneath do.
+# What each of them takes is a large part of a bare interpreter's start, and what it
+# does for us the C modules beneath do.
 DEAR = {
-    *("argparse", "asyncio", "collections", "contextlib", "dataclasses", "enum", "functools", "importlib.metadata", "inspect", "json"),
-    *("logging", "pathlib", "re", "selectors", "shutil", "signal", "socket", "subprocess", "tempfile", "threading", "tomllib", "traceback"),
+    *(
+        "argparse",
+        "asyncio",
+        "collections",
+        "contextlib",
+        "dataclasses",
+        "enum",
+        "functools",
+        "importlib.metadata",
+        "inspect",
+        "json",
+    ),
+    *(
+        "logging",
+        "pathlib",
+        "re",
+        "selectors",
+        "shutil",
+        "signal",
+        "socket",
+        "subprocess",
+        "tempfile",
+        "threading",
+        "tomllib",
+        "traceback",
+    ),
     *("types", "typing", "urllib", "warnings", "weakref"),
 }
 MASTER = "import spyglass.cli, spyglass.runtime.sd_daemon, spyglass.master.main"
 WORKER = f"{MASTER}; from spyglass.runtime.httptools_import import import_worker; import_worker(); import spyglass.zygote.app_loader, spyglass.welcome"
 SERVER_ONLY = {
-    *("httptools", "spyglass.worker", "spyglass.gateway.wsgi", "spyglass.http11", "spyglass.zygote.app_loader", "spyglass.master.unavailable", "systemd"),
+    *(
+        "httptools",
+        "spyglass.worker",
+        "spyglass.gateway.wsgi",
+        "spyglass.http11",
+        "spyglass.zygote.app_loader",
+        "spyglass.master.unavailable",
+        "systemd",
+    ),
     *("spyglass.ops.commands.reload", "spyglass.master.reload_socket"),
 }
 
 
 def imported(code):
-    """The modules that `code` brings along, beyond those with which the interpreter starts."""
-    script = f"import sys; before = set(sys.modules); {code}; print(*sorted(set(sys.modules) - before))"
-    # A .pth file may have imported anything before: all of that is turned out first, but for what the interpreter itself needs.
-    clean = "import sys; [sys.modules.pop(name) for name in " + repr(sorted(DEAR)) + " if name in sys.modules]; "
-    done = subprocess.run([sys.executable, "-c", clean + script], capture_output=True, text=True, timeout=30, check=True)
+    """The modules that `code` brings along, beyond those with which the interpreter
+    starts.
+    """
+    script = (
+        f"import sys; before = set(sys.modules); {code}; print(*sorted(set(sys.modules) - before))"
+    )
+    # A .pth file may have imported anything before: all of that is turned out first,
+    # but for what the interpreter itself needs.
+    clean = (
+        "import sys; [sys.modules.pop(name) for name in "
+        + repr(sorted(DEAR))
+        + " if name in sys.modules]; "
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", clean + script],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
     return set(done.stdout.split())
 
 
@@ -40,14 +90,26 @@ def test_what_only_some_apps_ask_for_comes_when_they_do():
 
 def test_settings_for_the_units_are_passed_by(tmp_path):
     file = tmp_path / "blog.toml"
-    file.write_text('app = "blog"\nlisten = [8001, { path = "/run/blog.sock" }]\nmemory_max = "1G"\nuser = "blog"\n')
+    file.write_text(
+        'app = "blog"\nlisten = [8001, { path = "/run/blog.sock" }]\nmemory_max = "1G"\nuser = "blog"\n'
+    )
     new = imported(f"import spyglass.cli; spyglass.cli.config.load({str(file)!r}, {{}}, {{}})")
     ours = {name.removeprefix("spyglass.") for name in new if name.startswith("spyglass.")}
-    assert ours == {"cli", "config", "config.settings", "errors", "log", "runtime", "runtime.printable"}
+    assert ours == {
+        "cli",
+        "config",
+        "config.settings",
+        "errors",
+        "log",
+        "runtime",
+        "runtime.printable",
+    }
 
 
 def test_an_app_that_imports_httptools_gets_a_whole_one():
-    """Ours is brought in without what surrounds it; a C module is initialized once in a process, so theirs shares it and its errors."""
+    """Ours is brought in without what surrounds it; a C module is initialized once in a
+    process, so theirs shares it and its errors.
+    """
     code = """
 from spyglass.runtime.httptools_import import import_worker
 import_worker()
@@ -58,5 +120,7 @@ try:
 except httptools.HttpParserError:
     print("told")
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True
+    )
     assert done.stdout == "told\n"

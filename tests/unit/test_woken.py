@@ -27,7 +27,9 @@ def listeners(tmp_path):
 
 @pytest.fixture
 def served(listeners):
-    """served(file) -> a Shared by which this process is served, as if a server had forked it."""
+    """served(file) -> a Shared by which this process is served, as if a server had
+    forked it.
+    """
     made = []
 
     def serve(file=None):
@@ -71,7 +73,13 @@ def test_who_waits_has_woken_it(served, listeners, which):
 
 @pytest.mark.parametrize(
     ("file", "name"),
-    [(None, ""), ("/etc/spyglass/blog.toml", "blog"), ("/etc/spyglass/more/blog.toml", ""), ("blog.toml", ""), ("/etc/spyglass/x", "x")],
+    [
+        (None, ""),
+        ("/etc/spyglass/blog.toml", "blog"),
+        ("/etc/spyglass/more/blog.toml", ""),
+        ("blog.toml", ""),
+        ("/etc/spyglass/x", "x"),
+    ],
 )
 def test_its_name_is_that_of_its_file(served, file, name):
     served(file).board.note_accepting()
@@ -82,7 +90,9 @@ def test_it_began_with_the_process(served):
     shared = served()
     shared.board.note_accepting()
     wake = spyglass.last_wake()
-    started = time.time() - float(subprocess.check_output(["ps", "-o", "etimes=", "-p", str(os.getpid())]))
+    started = time.time() - float(
+        subprocess.check_output(["ps", "-o", "etimes=", "-p", str(os.getpid())])
+    )
     assert wake.at == pytest.approx(started, abs=2)  # it is told in whole seconds
     assert wake.at + wake.seconds == pytest.approx(time.time(), abs=2)
     assert repr(wake).startswith("Wake(name='', listener='', at=")
@@ -92,7 +102,9 @@ def test_where_the_kernel_tells_nothing_it_began_with_our_first_line(served):
     shared = served()
     shared.master = 0  # there is no such process
     shared.board.note_accepting()
-    assert spyglass.last_wake().seconds == pytest.approx(shared.board.accepting_since / 1e9 - shared.began)
+    assert spyglass.last_wake().seconds == pytest.approx(
+        shared.board.accepting_since / 1e9 - shared.began
+    )
     assert woken.began(shared) == shared.began
 
 

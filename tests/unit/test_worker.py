@@ -1,4 +1,6 @@
-"""Loop and connection: what is answered, what the Master can see of it, who is accepted, and how it ends."""
+"""Loop and connection: what is answered, what the Master can see of it, who is
+accepted, and how it ends.
+"""
 
 import errno
 import os
@@ -78,9 +80,13 @@ def test_an_incomplete_request_is_refused_where_it_ends(start):
 
 
 def test_a_refusal_reaches_a_client_that_is_still_sending(start):
-    """Closing on unread bytes would reset the connection and take the answer with it."""
+    """Closing on unread bytes would reset the connection and take the answer with
+    it.
+    """
     worker = start(max_body=10)
-    client = worker.client(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n", tcp=True)
+    client = worker.client(
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n", tcp=True
+    )
     client.sendall(b"x" * 50_000)
     worker.turns()
     client.sendall(b"x" * 50_000)
@@ -121,7 +127,9 @@ def test_when_quiesced_nobody_is_accepted_and_who_is_held_is_served(start):
 
 
 def test_an_order_that_comes_with_a_connection_is_obeyed_first(start):
-    """Both are ready in one turn. Accepting after the order would lose who is accepted when the Master leaves."""
+    """Both are ready in one turn. Accepting after the order would lose who is accepted
+    when the Master leaves.
+    """
     worker = start()
     bell = os.eventfd(1)
     worker.loop.open_door(bell, lambda: worker.loop.quiesce(True))
@@ -243,7 +251,11 @@ def order(loop):
     loop._slot[ORDER] = scoreboard.DRAIN
 
 
-@pytest.mark.parametrize("told_to", [lambda loop: loop.quiesce(True), Loop.drain, Loop.retire, order], ids=["quiesce", "drain", "retire", "order"])
+@pytest.mark.parametrize(
+    "told_to",
+    [lambda loop: loop.quiesce(True), Loop.drain, Loop.retire, order],
+    ids=["quiesce", "drain", "retire", "order"],
+)
 def test_who_comes_in_the_moment_a_worker_is_to_stop_accepting_waits(start, told_to):
     worker = start()
     worker.until(lambda: worker.loop._listening)
@@ -255,7 +267,9 @@ def test_who_comes_in_the_moment_a_worker_is_to_stop_accepting_waits(start, told
 
 
 def test_told_to_look_a_worker_hears_of_who_waits(start):
-    """Played with edges, for this is a kernel that has told somebody else: tests/process/test_drain.py has the real one."""
+    """Played with edges, for this is a kernel that has told somebody else:
+    tests/process/test_drain.py has the real one.
+    """
     worker = start()
     worker.until(lambda: worker.loop._listening)
     for sock in (worker.sock, worker.tcp):
@@ -304,7 +318,9 @@ def test_but_not_for_longer_than_a_stop_may_take(start):
     worker.slot[HOLDS] = 1
     worker.loop.drain()
     worker.loop.lead(None)
-    assert worker.journal.lines == ["leaving after 0.1 s (graceful_timeout) though the app wants to stay awake"]
+    assert worker.journal.lines == [
+        "leaving after 0.1 s (graceful_timeout) though the app wants to stay awake"
+    ]
 
 
 # Where there is no room
@@ -384,7 +400,10 @@ def test_a_connection_that_was_queued_before_the_listener_had_its_options_gets_t
         assert worker.answers(client, 1) == [b"/1"]
     listener = next(each for each in worker.loop._listeners.values() if not each.is_unix)
     assert listener.inherited
-    assert [each.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) for each in worker.loop._connections.values()] == [1] * 4
+    assert [
+        each.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        for each in worker.loop._connections.values()
+    ] == [1] * 4
 
 
 def test_a_connection_that_broke_in_the_queue_is_no_accident(start):

@@ -1,4 +1,6 @@
-"""Policy: when to leave, whom to end, when to try again. All of it is arithmetic, so no process is needed to be sure of it."""
+"""Policy: when to leave, whom to end, when to try again. All of it is arithmetic, so no
+process is needed to be sure of it.
+"""
 
 import itertools
 
@@ -13,7 +15,17 @@ NOW = 1000.0
 
 
 def slot(number=0, *, open=0, activity=0.0, call_since=0.0, answer=0, holds=0, reason=""):
-    return Slot(number, 2, open, served=0, activity=activity, call_since=call_since, answer=answer, holds=holds, reason=reason)
+    return Slot(
+        number,
+        2,
+        open,
+        served=0,
+        activity=activity,
+        call_since=call_since,
+        answer=answer,
+        holds=holds,
+        reason=reason,
+    )
 
 
 def heard(slot):
@@ -24,7 +36,12 @@ def heard(slot):
 # Whole seconds, so that no sum is rounded.
 times = st.integers(0, 10**6).map(float)
 few = st.integers(0, 2)
-slots = st.lists(st.builds(slot, open=few, holds=few, activity=times, call_since=times, answer=st.integers(0, 3)), max_size=4)
+slots = st.lists(
+    st.builds(
+        slot, open=few, holds=few, activity=times, call_since=times, answer=st.integers(0, 3)
+    ),
+    max_size=4,
+)
 
 
 # Waiting
@@ -52,7 +69,11 @@ def test_patience(what, due, seconds):
     [
         ("no worker yet", [], 930),
         ("nobody has come since we woke", [slot(activity=10)], 930),
-        ("the latest activity counts", [slot(activity=950), slot(activity=970), slot(activity=960)], 1000),
+        (
+            "the latest activity counts",
+            [slot(activity=950), slot(activity=970), slot(activity=960)],
+            1000,
+        ),
         ("of any worker", [slot(activity=970), slot()], 1000),
         ("an open connection holds", [slot(open=1, activity=100)], NOW + 30),
         ("in any worker", [slot(activity=100), slot(open=1, activity=100)], NOW + 30),
@@ -79,9 +100,13 @@ def test_nobody_leaves_within_the_idle_timeout_of_anything(slots, since, idle_ti
 
 @given(slots, times, times)
 def test_a_look_too_early_is_harmless(slots, since, later):
-    """What leave_at says may be slept on: as long as nothing happens, looking earlier gives the same answer."""
+    """What leave_at says may be slept on: as long as nothing happens, looking earlier
+    gives the same answer.
+    """
     if not any(each.open or each.holds for each in slots):
-        assert fleet.leave_at(slots, since, NOW, 5.0) == fleet.leave_at(slots, since, NOW + later, 5.0)
+        assert fleet.leave_at(slots, since, NOW, 5.0) == fleet.leave_at(
+            slots, since, NOW + later, 5.0
+        )
 
 
 @pytest.mark.parametrize(
@@ -105,7 +130,10 @@ def test_quiesced(what, answers, all_have_stopped):
         ([slot(open=1)], ""),
         ([slot(reason="long ago")], ""),
         ([slot(holds=2)], "; stays awake: the app asks for it"),
-        ([slot(), slot(holds=1), slot(holds=1, reason="nightly import")], "; stays awake: nightly import"),
+        (
+            [slot(), slot(holds=1), slot(holds=1, reason="nightly import")],
+            "; stays awake: nightly import",
+        ),
     ],
 )
 def test_why_awake(slots, says):
@@ -116,7 +144,8 @@ def test_why_awake(slots, says):
 
 
 @pytest.mark.parametrize(
-    ("call_since", "late"), [(0.0, False), (NOW, False), (NOW - 59.9, False), (NOW - 60, True), (NOW - 600, True)]
+    ("call_since", "late"),
+    [(0.0, False), (NOW, False), (NOW - 59.9, False), (NOW - 60, True), (NOW - 600, True)],
 )
 def test_overdue(call_since, late):
     """0 is "no call is running", not "since the machine was started"."""
@@ -149,7 +178,9 @@ LONG = 60.0  # request_timeout
 
 
 def felt(facts, *, owes=False, timeout=LONG):
-    """A Pulse that has been felt at each of the times in `facts`, a list of (seconds from NOW, slot)."""
+    """A Pulse that has been felt at each of the times in `facts`, a list of (seconds
+    from NOW, slot).
+    """
     pulse = fleet.Pulse(NOW)
     for seconds, seen in facts:
         now = NOW + seconds
@@ -170,14 +201,50 @@ def times_of(pulse):
         ("idle, whatever the time", [(0, slot()), (1e6, slot())], False, None, None),
         ("a connection, for a while", [(0, slot(open=1)), (29, slot(open=1))], False, 30, None),
         ("for longer: it is asked", [(0, slot(open=1)), (31, slot(open=1))], False, None, 60),
-        ("it answered", [(0, slot(open=1)), (31, slot(open=1)), (32, heard(slot(open=1)))], False, 62, None),
-        ("it did something else", [(0, slot(open=1)), (31, slot(open=1)), (32, slot(open=1, activity=5))], False, 62, None),
-        ("the look came late: it still has time to answer", [(0, slot(open=1)), (59, slot(open=1))], False, None, 69),
-        ("a call that is known is watched by itself", [(0, slot(open=1)), (31, slot(open=1, call_since=NOW))], False, None, None),
-        ("when it is over, one begins anew", [(0, slot(open=1)), (31, slot(open=1, call_since=NOW)), (50, slot(open=1))], False, 80, None),
+        (
+            "it answered",
+            [(0, slot(open=1)), (31, slot(open=1)), (32, heard(slot(open=1)))],
+            False,
+            62,
+            None,
+        ),
+        (
+            "it did something else",
+            [(0, slot(open=1)), (31, slot(open=1)), (32, slot(open=1, activity=5))],
+            False,
+            62,
+            None,
+        ),
+        (
+            "the look came late: it still has time to answer",
+            [(0, slot(open=1)), (59, slot(open=1))],
+            False,
+            None,
+            69,
+        ),
+        (
+            "a call that is known is watched by itself",
+            [(0, slot(open=1)), (31, slot(open=1, call_since=NOW))],
+            False,
+            None,
+            None,
+        ),
+        (
+            "when it is over, one begins anew",
+            [(0, slot(open=1)), (31, slot(open=1, call_since=NOW)), (50, slot(open=1))],
+            False,
+            80,
+            None,
+        ),
         ("somebody waits: it is asked at once", [(7, slot())], True, None, 17),
         ("and has answered", [(7, slot()), (8, heard(slot()))], True, None, 18),
-        ("somebody waits, but it may be in a call", [(0, slot(open=1)), (31, slot(open=1))], True, None, 60),
+        (
+            "somebody waits, but it may be in a call",
+            [(0, slot(open=1)), (31, slot(open=1))],
+            True,
+            None,
+            60,
+        ),
     ],
 )
 def test_pulse(what, facts, owes, asks_at, stuck_at):
@@ -190,16 +257,28 @@ def test_nobody_has_longer_than_a_call_may_take():
 
 
 def test_who_did_not_answer_the_last_time_is_not_asked_again():
-    """It was asked while somebody waited, whom others took meanwhile; now somebody waits again."""
+    """It was asked while somebody waited, whom others took meanwhile; now somebody
+    waits again.
+    """
     pulse = fleet.Pulse(NOW)
-    for seconds, owes, times in ((0, True, [0, None]), (0, True, [None, 10]), (1, False, [None, None]), (500, True, [None, 10])):
+    for seconds, owes, times in (
+        (0, True, [0, None]),
+        (0, True, [None, 10]),
+        (1, False, [None, None]),
+        (500, True, [None, 10]),
+    ):
         pulse.feel(slot(), owes, LONG, NOW + seconds)
         assert times_of(pulse) == times
         if pulse.ask_at == NOW + seconds:
             pulse.asked = NOW + seconds
 
 
-@given(st.lists(st.tuples(st.integers(1, 20), slots.filter(bool).map(lambda each: each[0]), st.booleans()), max_size=30))
+@given(
+    st.lists(
+        st.tuples(st.integers(1, 20), slots.filter(bool).map(lambda each: each[0]), st.booleans()),
+        max_size=30,
+    )
+)
 def test_who_moves_at_every_look_is_never_stuck(looks):
     pulse, now = fleet.Pulse(NOW), NOW
     for number, (later, seen, owes) in enumerate(looks):
@@ -213,7 +292,18 @@ def test_who_moves_at_every_look_is_never_stuck(looks):
 
 
 def used(number, served, *, limit=0, memory=0, holds=0):
-    return Slot(number, 2, 0, served, activity=0.0, call_since=0.0, answer=0, limit=limit, memory=memory, holds=holds)
+    return Slot(
+        number,
+        2,
+        0,
+        served,
+        activity=0.0,
+        call_since=0.0,
+        answer=0,
+        limit=limit,
+        memory=memory,
+        holds=holds,
+    )
 
 
 def test_without_max_requests_there_is_no_limit():
@@ -230,7 +320,9 @@ def test_the_limit_of_a_worker_is_near_max_requests_and_always_the_same(max_requ
 @pytest.mark.parametrize("workers", [2, 3, 4, 8, 16])
 @pytest.mark.parametrize("first", [0, 1, 100, 12345])
 def test_the_limits_of_workers_side_by_side_are_apart(workers, first):
-    """On average they would be a fifth of max_requests by their number apart; none is nearer to another than about a third of that."""
+    """On average they would be a fifth of max_requests by their number apart; none is
+    nearer to another than about a third of that.
+    """
     limits = sorted(fleet.request_limit(10_000, number) for number in range(first, first + workers))
     nearest = min(later - earlier for earlier, later in itertools.pairwise(limits))
     assert nearest >= 2_000 / workers * 0.35
@@ -243,13 +335,28 @@ def test_the_limits_of_workers_side_by_side_are_apart(workers, first):
         ("no limits", [used(0, 10**9, memory=10**12)], 0, None),
         ("below both", [used(0, 9, limit=10, memory=100)], 100, None),
         ("as many requests as it may answer", [used(0, 9, limit=10), used(1, 10, limit=10)], 0, 1),
-        ("the furthest beyond its own limit", [used(0, 20, limit=10), used(1, 25, limit=20), used(2, 21, limit=12)], 0, 0),
+        (
+            "the furthest beyond its own limit",
+            [used(0, 20, limit=10), used(1, 25, limit=20), used(2, 21, limit=12)],
+            0,
+            0,
+        ),
         ("more memory than it may have", [used(0, 1, memory=101), used(1, 1, memory=100)], 100, 0),
         ("the largest", [used(0, 1, memory=101), used(1, 1, memory=102)], 100, 1),
-        ("memory before requests", [used(0, 99, limit=10), used(1, 1, limit=10, memory=101)], 100, 1),
+        (
+            "memory before requests",
+            [used(0, 99, limit=10), used(1, 1, limit=10, memory=101)],
+            100,
+            1,
+        ),
         ("nobody has looked at its memory yet", [used(0, 1)], 1, None),
         ("kept awake by the app", [used(0, 99, limit=10, holds=1), used(1, 11, limit=10)], 0, 1),
-        ("a limit below what it was born with, before its first request", [used(0, 0, memory=101)], 100, None),
+        (
+            "a limit below what it was born with, before its first request",
+            [used(0, 0, memory=101)],
+            100,
+            None,
+        ),
     ],
 )
 def test_worn_out(what, slots, max_memory, due):
@@ -279,7 +386,10 @@ def test_an_app_that_kills_its_workers_for_hours_is_still_paced():
     assert list(pauses([0.0] * 5000))[-1] == 5
 
 
-BORN_DEAD, IN_HAND = "the workers die as soon as they are started", "the workers die before they have answered anything"
+BORN_DEAD, IN_HAND = (
+    "the workers die as soon as they are started",
+    "the workers die before they have answered anything",
+)
 
 
 @pytest.mark.parametrize(
@@ -290,7 +400,11 @@ BORN_DEAD, IN_HAND = "the workers die as soon as they are started", "the workers
         ("young, and none has answered anything", [(0.1, 0)] * 3, BORN_DEAD),
         ("something had been answered meanwhile", [(0.1, 0), (0.1, 0), (0.1, 1)], ""),
         ("one of them was old", [(0.1, 0), (0.1, 0), (SETTLED, 0)], ""),
-        ("counted afresh after that", [(0.1, 0), (0.1, 1), (0.1, 0), (0.1, 0), (0.1, 0)], BORN_DEAD),
+        (
+            "counted afresh after that",
+            [(0.1, 0), (0.1, 1), (0.1, 0), (0.1, 0), (0.1, 0)],
+            BORN_DEAD,
+        ),
         ("each with a visitor in hand", [(0.1, 0, 1)] * 3, ""),
         ("each of many", [(0.1, 0, 1)] * 12, IN_HAND),
         ("some of them", [(0.1, 0)] * 2 + [(0.1, 0, 1)] * 4, IN_HAND),
@@ -304,11 +418,15 @@ def test_hopeless(what, deaths, hopeless):
 
 
 def test_when_there_is_no_process_to_be_had_the_pauses_grow_until_there_is():
-    """The first is no accident that a second try would mend: what was refused is refused."""
+    """The first is no accident that a second try would mend: what was refused is
+    refused.
+    """
     streak, pauses, news = Streak(limit=3), [], []
     for _ in range(8):
         now = streak.respawn_at
-        news.append([streak.not_forked(now, "no room") for _ in range(4)])  # all who were missing were asked for together
+        news.append(
+            [streak.not_forked(now, "no room") for _ in range(4)]
+        )  # all who were missing were asked for together
         pauses.append(round(streak.respawn_at - now, 3))
     assert pauses == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5, 5]
     assert news == [[True, False, False, False]] + [[False] * 4] * 7
@@ -328,4 +446,13 @@ def test_a_moment_without_processes_is_not_hopeless():
 
 
 def test_retries_come_less_and_less_often_but_never_stop():
-    assert [fleet.retry_pause(failures) for failures in (1, 2, 3, 4, 5, 6, 7, 10**6)] == [0.5, 1, 2, 4, 8, 10, 10, 10]
+    assert [fleet.retry_pause(failures) for failures in (1, 2, 3, 4, 5, 6, 7, 10**6)] == [
+        0.5,
+        1,
+        2,
+        4,
+        8,
+        10,
+        10,
+        10,
+    ]

@@ -1,4 +1,6 @@
-"""PEP 3333, with a hand in the place of the connection: what an app may do, and what becomes of it when it does otherwise."""
+"""PEP 3333, with a hand in the place of the connection: what an app may do, and what
+becomes of it when it does otherwise.
+"""
 
 import sys
 import tempfile
@@ -24,7 +26,15 @@ def raised():
 
 
 @pytest.mark.parametrize(
-    ("path", "decoded"), [("/a%20b", "/a b"), ("/caf%C3%A9", "/caf\xc3\xa9"), ("/%", "/%"), ("/%zz%2f", "/%zz/"), ("/a+b", "/a+b"), ("/%00", "/\0")]
+    ("path", "decoded"),
+    [
+        ("/a%20b", "/a b"),
+        ("/caf%C3%A9", "/caf\xc3\xa9"),
+        ("/%", "/%"),
+        ("/%zz%2f", "/%zz/"),
+        ("/a+b", "/a+b"),
+        ("/%00", "/\0"),
+    ],
 )
 def test_the_path_is_decoded_to_bytes_that_travel_as_latin_1(path, decoded):
     request = Request("GET", path, (1, 1), {})
@@ -37,7 +47,14 @@ def test_what_else_stands_in_it():
     request.body.write(b"hi")
     environ = EnvironMaker(base_environ() | {"SERVER_PORT": "80"}).make(request)
     expected = {
-        **dict(REQUEST_METHOD="PUT", SCRIPT_NAME="", PATH_INFO="/a", QUERY_STRING="b", REQUEST_URI="/a?b", SERVER_PROTOCOL="HTTP/1.0"),
+        **dict(
+            REQUEST_METHOD="PUT",
+            SCRIPT_NAME="",
+            PATH_INFO="/a",
+            QUERY_STRING="b",
+            REQUEST_URI="/a?b",
+            SERVER_PROTOCOL="HTTP/1.0",
+        ),
         **dict(HTTP_HOST="a", CONTENT_LENGTH="2", SERVER_PORT="80"),
         "wsgi.version": (1, 0),
         "wsgi.url_scheme": "http",
@@ -74,7 +91,14 @@ def generator(*chunks):
         ("a large list goes in parts", [b"a" * 70_000, b"b"], [], {}, b"a" * 70_000 + b"b", True),
         ("a generator has none", generator(b"ab", b"", b"c"), [], {}, coded(b"ab", b"c"), True),
         ("nor for an old client", generator(b"ab", b"c"), [], {"version": (1, 0)}, b"abc", False),
-        ("unless the app tells", generator(b"ab", b"c"), [length(3)], {"version": (1, 0)}, b"abc", True),
+        (
+            "unless the app tells",
+            generator(b"ab", b"c"),
+            [length(3)],
+            {"version": (1, 0)},
+            b"abc",
+            True,
+        ),
         ("a generator of nothing is told apart", generator(b"", b""), [], {}, b"", True),
         ("HEAD of a list", [b"abc"], [], {"method": "HEAD"}, b"", True),
         ("HEAD of a generator", generator(b"abc"), [], {"method": "HEAD"}, b"", True),
@@ -95,7 +119,12 @@ def test_framing(what, result, fields, how, body, kept):
 @pytest.mark.parametrize("result", [[], [b"abc"], (b"abc", b"d")])
 def test_responses_that_have_no_body_send_none_whatever_the_app_gives(status, result):
     played = play(answering(result, status=status))
-    assert (played.status, played.body, played.cut, played.exchange.keep_alive) == (status[:3], b"", None, True)
+    assert (played.status, played.body, played.cut, played.exchange.keep_alive) == (
+        status[:3],
+        b"",
+        None,
+        True,
+    )
 
 
 @pytest.mark.parametrize("how", [{"method": "HEAD"}, {"status": "304 Not Modified"}])
@@ -239,7 +268,8 @@ def test_write_of_a_head_request_sends_the_head_alone():
     assert (played.status, played.body, played.exchange.keep_alive) == ("200", b"", True)
 
 
-# Apps that break the rules: an error of theirs, told in the journal, and their client can tell
+# Apps that break the rules: an error of theirs, told in the journal, and their client
+# can tell
 
 
 def start_twice(environ, start_response):
@@ -316,18 +346,39 @@ class Starlette:
         (answering(["hello"]), ["gave str as a piece", "text.encode()"]),
         (answering([b"x", 7]), ["gave int as a piece", "wants bytes"]),
         (answering(generator("hello")), ["gave str as a piece", "text.encode()"]),
-        (lambda environ, start_response: [b"x"], ["without having called start_response(status, headers)"]),
-        (lambda environ, start_response: generator(b"x"), ["without having called start_response(status, headers)"]),
-        (lambda environ, start_response: generator(), ["without having called start_response(status, headers)"]),
-        (lambda environ: [b"x"], ["cannot be called with (environ, start_response)", "takes 1 positional argument"]),
-        (asgi, ["cannot be called with (environ, start_response)", "missing 1 required positional argument: 'send'", "needs an ASGI server"]),
+        (
+            lambda environ, start_response: [b"x"],
+            ["without having called start_response(status, headers)"],
+        ),
+        (
+            lambda environ, start_response: generator(b"x"),
+            ["without having called start_response(status, headers)"],
+        ),
+        (
+            lambda environ, start_response: generator(),
+            ["without having called start_response(status, headers)"],
+        ),
+        (
+            lambda environ: [b"x"],
+            ["cannot be called with (environ, start_response)", "takes 1 positional argument"],
+        ),
+        (
+            asgi,
+            [
+                "cannot be called with (environ, start_response)",
+                "missing 1 required positional argument: 'send'",
+                "needs an ASGI server",
+            ],
+        ),
         (Starlette(), ["cannot be called with (environ, start_response)", "needs an ASGI server"]),
         (asynchronous, ["returned coroutine", "needs an ASGI server"]),
         (streaming, ["returned async_generator", "needs an ASGI server"]),
     ],
 )
 def test_a_common_mistake_is_named_and_how_to_put_it_right(app, words):
-    """By one line of the journal: a traceback would tell of the server's own lines only."""
+    """By one line of the journal: a traceback would tell of the server's own lines
+    only.
+    """
     played = play(app)
     (line,) = played.journal.lines
     assert line.startswith("GET /x: the app ")
@@ -341,10 +392,19 @@ def test_a_common_mistake_is_named_and_how_to_put_it_right(app, words):
         (answering([], status=200), 'a str like "200 OK", not int'),
         (answering([], status=b"200 OK"), 'a str like "200 OK", not bytes'),
         (answering([], status="OK"), 'like "200 OK"'),
-        (answering([], ("X-Count", 7)), "the value of the header X-Count must be a str, not int: 7"),
-        (answering([], ("X-Count", None)), "the value of the header X-Count must be a str, not NoneType: None"),
+        (
+            answering([], ("X-Count", 7)),
+            "the value of the header X-Count must be a str, not int: 7",
+        ),
+        (
+            answering([], ("X-Count", None)),
+            "the value of the header X-Count must be a str, not NoneType: None",
+        ),
         (answering([], (b"X-Count", "7")), "the name of a header must be a str, not bytes"),
-        (lambda environ, start_response: start_response("200 OK", {"X": "y"}), "the headers must be a list of (name, value), not dict"),
+        (
+            lambda environ, start_response: start_response("200 OK", {"X": "y"}),
+            "the headers must be a list of (name, value), not dict",
+        ),
     ],
 )
 def test_a_mistake_in_start_response_is_told_with_the_place_in_the_app(app, words):
@@ -363,9 +423,17 @@ def test_a_type_error_of_the_app_s_own_keeps_its_traceback():
 
 
 def test_headers_of_the_connection_are_dropped_with_one_line_for_debugging():
-    played = play(answering([b"hello"], ("Connection", "keep-alive"), ("X-A", "b"), ("Transfer-Encoding", "chunked")))
+    played = play(
+        answering(
+            [b"hello"], ("Connection", "keep-alive"), ("X-A", "b"), ("Transfer-Encoding", "chunked")
+        )
+    )
     assert (played.status, played.body, played.journal.lines) == ("200", b"hello", [])
-    assert [line for line in played.head if line.startswith(("Connection", "Transfer-Encoding", "X-A", "Content-Length"))] == ["X-A: b", "Content-Length: 5"]
+    assert [
+        line
+        for line in played.head
+        if line.startswith(("Connection", "Transfer-Encoding", "X-A", "Content-Length"))
+    ] == ["X-A: b", "Content-Length: 5"]
     assert len(played.journal.debugged) == 1
     assert played.journal.debugged[0].endswith("Connection, Transfer-Encoding")
     assert played.exchange.keep_alive
@@ -379,7 +447,18 @@ def test_an_app_may_wish_that_the_connection_ends(value):
     assert not played.exchange.keep_alive
 
 
-@pytest.mark.parametrize("error", [ValueError, SystemExit, KeyboardInterrupt, GeneratorExit, StopIteration, MemoryError, BaseException])
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError,
+        SystemExit,
+        KeyboardInterrupt,
+        GeneratorExit,
+        StopIteration,
+        MemoryError,
+        BaseException,
+    ],
+)
 def test_nothing_that_an_app_raises_goes_further(error):
     def app(environ, start_response):
         raise error
@@ -411,13 +490,17 @@ def test_what_the_app_could_not_do_is_counted():
     def at_once(environ, start_response):
         raise LookupError
 
-    assert [says(status) for status in ("200 OK", "404 Not Found", "500 Oh", "503 Later", "599")] == [0, 0, 1, 1, 1]
+    assert [
+        says(status) for status in ("200 OK", "404 Not Found", "500 Oh", "503 Later", "599")
+    ] == [0, 0, 1, 1, 1]
     assert [Played(app).all().errors for app in (in_the_middle, at_once)] == [1, 1]
 
 
 def test_a_500_takes_nothing_of_the_response_it_replaces():
     result = Result([b"", ValueError("secret")])
-    played = play(answering(result, ("Content-Length", "999"), ("Set-Cookie", "a=b"), status="201 Created"))
+    played = play(
+        answering(result, ("Content-Length", "999"), ("Set-Cookie", "a=b"), status="201 Created")
+    )
     assert (played.status, played.body) == ("500", b"Internal Server Error\n")
     assert "Set-Cookie" not in played.sent.decode()
 
@@ -445,11 +528,17 @@ def test_a_500_to_head_has_no_body():
 def test_less_than_content_length_cuts_the_connection(what, result, promised, body):
     """Or the next response would be read as the rest of this one."""
     played = play(answering(result, length(promised)))
-    assert (played.body, played.cut) == (body, f"the app gave {len(body)} bytes, its Content-Length says 5")
+    assert (played.body, played.cut) == (
+        body,
+        f"the app gave {len(body)} bytes, its Content-Length says 5",
+    )
     assert len(played.journal.lines) == 1
 
 
-@pytest.mark.parametrize("result", [[b"abcd"], [b"ab", b"cd"], (b"abc", b"d"), generator(b"ab", b"cd", b"ef"), generator(b"abcd")])
+@pytest.mark.parametrize(
+    "result",
+    [[b"abcd"], [b"ab", b"cd"], (b"abc", b"d"), generator(b"ab", b"cd", b"ef"), generator(b"abcd")],
+)
 def test_more_than_content_length_never_leaves(result):
     """It would be read as the next response."""
     played = play(answering(result, length(3)))
@@ -593,7 +682,13 @@ def failing(environ, start_response):
 
 
 @pytest.mark.parametrize(
-    ("app", "body"), [(hello, coded(b"hello")), (streaming, coded(b"a", b"b")), (reading, coded(b"bod", b"y\n", b"2\n")), (failing, coded(b"oops"))]
+    ("app", "body"),
+    [
+        (hello, coded(b"hello")),
+        (streaming, coded(b"a", b"b")),
+        (reading, coded(b"bod", b"y\n", b"2\n")),
+        (failing, coded(b"oops")),
+    ],
 )
 @pytest.mark.parametrize("method", ["POST", "HEAD"])
 def test_wsgiref_validate_has_no_objection(app, body, method):
@@ -601,7 +696,9 @@ def test_wsgiref_validate_has_no_objection(app, body, method):
     played.request.fields = {"HTTP_HOST": "a"}
     played.request.body = Body(100)
     played.request.body.write(b"body\n2\n")
-    played.exchange._environ = EnvironMaker(base_environ() | {"SERVER_NAME": "a", "SERVER_PORT": "80"}).make(played.request)
+    played.exchange._environ = EnvironMaker(
+        base_environ() | {"SERVER_NAME": "a", "SERVER_PORT": "80"}
+    ).make(played.request)
     played.all()
     assert (played.journal.lines, played.cut) == ([], None)
     assert played.body == (b"" if method == "HEAD" else body)

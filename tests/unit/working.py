@@ -1,4 +1,6 @@
-"""A worker's loop with real sockets in this one process: the test is the client, and turns the loop by hand."""
+"""A worker's loop with real sockets in this one process: the test is the client, and
+turns the loop by hand.
+"""
 
 import os
 import select
@@ -60,7 +62,9 @@ class Worker:
         self.told = 0  # how often the Master was to look
         config = Config({"threads": 1} | settings)
         if config.idle_ignore:
-            self.loop = IgnoringLoop(config, app, listeners, self.slot, self.journal, self.tell_master)
+            self.loop = IgnoringLoop(
+                config, app, listeners, self.slot, self.journal, self.tell_master
+            )
         else:
             self.loop = Loop(config, app, listeners, self.slot, self.journal)
         self.clients = []
@@ -72,7 +76,11 @@ class Worker:
         self.told += 1
 
     def client(self, data=b"", *, tcp=False):
-        client = socket.create_connection(self.tcp.getsockname()) if tcp else socket.socket(socket.AF_UNIX)
+        client = (
+            socket.create_connection(self.tcp.getsockname())
+            if tcp
+            else socket.socket(socket.AF_UNIX)
+        )
         if not tcp:
             client.connect(self.path)
         client.sendall(data)
@@ -111,12 +119,18 @@ class Worker:
             head = b""
             while not head.endswith(b"\r\n\r\n"):
                 head += self.read(client, 1)
-            length = next(int(line[15:]) for line in head.split(b"\r\n") if line.startswith(b"Content-Length:"))
+            length = next(
+                int(line[15:])
+                for line in head.split(b"\r\n")
+                if line.startswith(b"Content-Length:")
+            )
             bodies.append(self.read(client, length))
         return bodies
 
     def to_the_end(self, client):
-        """All that comes until the connection ends, for this client as for the worker."""
+        """All that comes until the connection ends, for this client as for the
+        worker.
+        """
         got, ended = b"", False
 
         def all_of_it():

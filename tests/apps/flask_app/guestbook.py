@@ -1,7 +1,9 @@
-"""A guest book in Flask, in one file: what small apps do. board in ../django_app is the same in Django, and visits.py visits both.
+"""A guest book in Flask, in one file: what small apps do. board in ../django_app is the
+same in Django, and visits.py visits both.
 
-It keeps its entries and the key of its sessions in $STATE_DIRECTORY, as an app in Spyglass should: the code's own directory is
-read-only, and what is in memory ends with each sleep.
+It keeps its entries and the key of its sessions in $STATE_DIRECTORY, as an app in
+Spyglass should: the code's own directory is read-only, and what is in memory ends with
+each sleep.
 """
 
 import contextlib
@@ -12,7 +14,16 @@ import secrets
 import sqlite3
 import time
 
-from flask import Flask, abort, redirect, render_template, request, session, stream_with_context, url_for
+from flask import (
+    Flask,
+    abort,
+    redirect,
+    render_template,
+    request,
+    session,
+    stream_with_context,
+    url_for,
+)
 
 STATE = pathlib.Path(os.environ["STATE_DIRECTORY"])
 DATABASE = STATE / "guestbook.sqlite"
@@ -26,7 +37,9 @@ def key():
 
 
 def database():
-    """Opened for each request: workers are forked from the process that has loaded this, and sqlite must not be taken across a fork."""
+    """Opened for each request: workers are forked from the process that has loaded
+    this, and sqlite must not be taken across a fork.
+    """
     return contextlib.closing(sqlite3.connect(DATABASE))
 
 
@@ -38,7 +51,9 @@ with database() as connection:
 
 @app.before_request
 def known_visitor():
-    if request.method == "POST" and not secrets.compare_digest(request.form.get("csrf", ""), session.get("csrf", "-")):
+    if request.method == "POST" and not secrets.compare_digest(
+        request.form.get("csrf", ""), session.get("csrf", "-")
+    ):
         abort(403)
     session.setdefault("csrf", secrets.token_urlsafe())
 
@@ -48,7 +63,9 @@ def page():
     session["visits"] = session.get("visits", 0) + 1
     with database() as connection:
         entries = [text for (text,) in connection.execute("SELECT text FROM entry ORDER BY rowid")]
-    return render_template("page.html", entries=entries, visits=session["visits"], csrf=session["csrf"])
+    return render_template(
+        "page.html", entries=entries, visits=session["visits"], csrf=session["csrf"]
+    )
 
 
 @app.post("/")
@@ -70,7 +87,9 @@ def stream():
 
 
 def times():
-    """What is known of the request is a context variable, and a connection to sqlite belongs to its thread (check_same_thread)."""
+    """What is known of the request is a context variable, and a connection to sqlite
+    belongs to its thread (check_same_thread).
+    """
     with database() as connection:
         for number in range(10):
             [text] = connection.execute("SELECT ?", [f"{number} of {request.path}"]).fetchone()

@@ -1,6 +1,21 @@
 """Who closes when: persistence in HTTP/1.1 and 1.0, and the Connection field (RFC 9112 9.3 and 9.6, RFC 9110 7.6.1)."""
 
-from .case import ANY, AT_ONCE, BAD, CHUNKED, EOF, GATE, Case, Step, get, ok, play, post, sized, start
+from .case import (
+    ANY,
+    AT_ONCE,
+    BAD,
+    CHUNKED,
+    EOF,
+    GATE,
+    Case,
+    Step,
+    get,
+    ok,
+    play,
+    post,
+    sized,
+    start,
+)
 
 UNKNOWN = play(start(), body=["he", "llo"], kind="generator")  # a body whose length the server can't know
 SLOW = play(start(), ["await", GATE], body=["hello"])  # nothing is read while the app waits

@@ -3,7 +3,23 @@
 A client that waits for 100 must get it before it has sent anything of the body, and only then.
 """
 
-from .case import ANY, BAD, EOF, Case, Received, Step, chunked, chunks, dropped, get, ok, play, post, refused, start
+from .case import (
+    ANY,
+    BAD,
+    EOF,
+    Case,
+    Received,
+    Step,
+    chunked,
+    chunks,
+    dropped,
+    get,
+    ok,
+    play,
+    post,
+    refused,
+    start,
+)
 
 CONTINUE = Step.CONTINUE
 EXPECT = "Expect: 100-continue"

@@ -3,7 +3,25 @@
 What makes a call a long one is that somebody else is served while it waits.
 """
 
-from .case import AT_ONCE, CUT, EOF, GATE, LEFT, TOKEN, Case, Received, Step, chunked, chunks, get, ok, play, post, restart, start
+from .case import (
+    AT_ONCE,
+    CUT,
+    EOF,
+    GATE,
+    LEFT,
+    TOKEN,
+    Case,
+    Received,
+    Step,
+    chunked,
+    chunks,
+    get,
+    ok,
+    play,
+    post,
+    restart,
+    start,
+)
 
 ONCE = (b"/count?" + TOKEN, b"1")
 PASS = ["pass", GATE]

@@ -3,7 +3,22 @@
 The runner adds one good request before and behind most cases; these are the longer rows of them.
 """
 
-from .case import AT_ONCE, BAD, CHUNKED, EOF, Case, Step, chunked, chunks, get, ok, play, post, refused, start
+from .case import (
+    AT_ONCE,
+    BAD,
+    CHUNKED,
+    EOF,
+    Case,
+    Step,
+    chunked,
+    chunks,
+    get,
+    ok,
+    play,
+    post,
+    refused,
+    start,
+)
 
 STREAM = play(start(), body=["one", "two", "three"], kind="generator")
 EMPTY = play(start("204 No Content", ctype=None))

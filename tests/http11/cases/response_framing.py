@@ -1,6 +1,21 @@
 """How the end of a response is told (RFC 9112 6.3): Content-Length, chunked, by closing, or by a status that has no body."""
 
-from .case import ANY, CHUNKED, CUT, EOF, FAILED, GATE, Case, Received, Step, get, ok, play, sized, start
+from .case import (
+    ANY,
+    CHUNKED,
+    CUT,
+    EOF,
+    FAILED,
+    GATE,
+    Case,
+    Received,
+    Step,
+    get,
+    ok,
+    play,
+    sized,
+    start,
+)
 
 NO_FRAMING = {"content-length": None, "transfer-encoding": None}
 OLD = "HTTP/1.0"

@@ -5,7 +5,23 @@ What was begun and not finished is answered with 408 (RFC 9110 15.5.9); where no
 
 from dataclasses import replace
 
-from .case import CLOSED, LEFT, TOKEN, Case, Received, Step, Trickle, chunked, dropped, get, ok, play, post, refused, start
+from .case import (
+    CLOSED,
+    LEFT,
+    TOKEN,
+    Case,
+    Received,
+    Step,
+    Trickle,
+    chunked,
+    dropped,
+    get,
+    ok,
+    play,
+    post,
+    refused,
+    start,
+)
 
 LATE = refused(408)
 ONCE = (b"/count?" + TOKEN, b"1")

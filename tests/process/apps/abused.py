@@ -1,6 +1,8 @@
-"""A WSGI app with every way of answering at length, for clients who then do not read: /list, /generator, /file and /write give SIZE bytes.
+"""A WSGI app with every way of answering at length, for clients who then do not read:
+/list, /generator, /file and /write give SIZE bytes.
 
-Anything else is a greeting; /sleep/0.5 sleeps, /boom raises, and what is posted is read.
+Anything else is a greeting; /sleep/0.5 sleeps, /boom raises, and what is posted is
+read.
 """
 
 import tempfile

@@ -1,6 +1,8 @@
-"""A WSGI app that works without being asked, and says so: /work/SECONDS does in a thread, and answers at once.
+"""A WSGI app that works without being asked, and says so: /work/SECONDS does in a
+thread, and answers at once.
 
-With AT_IMPORT in its environment it does so as soon as it is loaded, for so many seconds; what it has finished is a file in WORKED.
+With AT_IMPORT in its environment it does so as soon as it is loaded, for so many
+seconds; what it has finished is a file in WORKED.
 """
 
 import os

@@ -1,6 +1,8 @@
-"""A WSGI app that does what its target says: /sleep/0.5 sleeps, /pid tells who answers, and so on; anything else is a greeting.
+"""A WSGI app that does what its target says: /sleep/0.5 sleeps, /pid tells who answers,
+and so on; anything else is a greeting.
 
-The query is the path of a file that it makes first, so that whoever asked can know that it has been asked.
+The query is the path of a file that it makes first, so that whoever asked can know that
+it has been asked.
 """
 
 import json
@@ -20,7 +22,9 @@ def sleep(seconds):
 
 
 def steps(seconds):
-    """So many seconds of its own: a single sleep would be over when it had stood still for that long."""
+    """So many seconds of its own: a single sleep would be over when it had stood still
+    for that long.
+    """
     for _ in range(15):
         time.sleep(float(seconds) / 15)
     return b"slept"
@@ -41,7 +45,9 @@ def environment(_):
 def descriptors(_):
     """What a program that the app starts, and closes nothing for, finds open."""
     program = "import os; print(*sorted(set(os.listdir('/proc/self/fd'))))"
-    result = subprocess.run([sys.executable, "-c", program], close_fds=False, capture_output=True, check=True)
+    result = subprocess.run(
+        [sys.executable, "-c", program], close_fds=False, capture_output=True, check=True
+    )
     return result.stdout
 
 
@@ -62,7 +68,9 @@ def upload(body):
 
 
 def deafen(_):
-    """Close what the server waits in, as an app does that closes all descriptors it finds."""
+    """Close what the server waits in, as an app does that closes all descriptors it
+    finds.
+    """
     for link in pathlib.Path("/proc/self/fd").iterdir():
         if link.is_symlink() and os.readlink(link) == "anon_inode:[eventpoll]":
             os.close(int(link.name))
@@ -70,7 +78,14 @@ def deafen(_):
 
 
 DOES = {
-    "sleep": sleep, "steps": steps, "hang": hang, "pid": pid, "environment": environment, "descriptors": descriptors, "stream": stream, "large": large,
+    "sleep": sleep,
+    "steps": steps,
+    "hang": hang,
+    "pid": pid,
+    "environment": environment,
+    "descriptors": descriptors,
+    "stream": stream,
+    "large": large,
     "deafen": deafen,
 }
 
@@ -79,6 +94,12 @@ def app(environ, start_response):
     if environ["QUERY_STRING"]:
         pathlib.Path(environ["QUERY_STRING"]).touch()
     what, _, argument = environ["PATH_INFO"][1:].partition("/")
-    result = upload(environ["wsgi.input"]) if what == "upload" else DOES.get(what, lambda _: b"hello")(argument)
-    start_response("200 OK", [("Content-Type", "text/plain"), ("X-Answered", str(time.monotonic()))])
+    result = (
+        upload(environ["wsgi.input"])
+        if what == "upload"
+        else DOES.get(what, lambda _: b"hello")(argument)
+    )
+    start_response(
+        "200 OK", [("Content-Type", "text/plain"), ("X-Answered", str(time.monotonic()))]
+    )
     return [result] if isinstance(result, bytes) else result

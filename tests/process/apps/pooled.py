@@ -1,6 +1,8 @@
-"""What a visitor asks for goes to a database and back, over connections of this process, as the fork is seen to by $REMEDY.
+"""What a visitor asks for goes to a database and back, over connections of this
+process, as the fork is seen to by $REMEDY.
 
-"none" and "preload = false": they are made at import. The answer is JSON: pid of the worker, pid of who has answered it, what came back.
+"none" and "preload = false": they are made at import. The answer is JSON: pid of the
+worker, pid of who has answered it, what came back.
 """
 
 import json
@@ -20,20 +22,27 @@ class Postgres:
     """psycopg's pool, which has threads that connect and look after the connections."""
 
     def __init__(self):
-        self._pool = psycopg_pool.ConnectionPool(os.environ["POSTGRES"], min_size=2, max_size=4, timeout=10, open=False, name="shop")
+        self._pool = psycopg_pool.ConnectionPool(
+            os.environ["POSTGRES"], min_size=2, max_size=4, timeout=10, open=False, name="shop"
+        )
         self._pool.open(wait=True, timeout=float(os.environ.get("POOL_TIMEOUT", "10")))
 
     def echo(self, text):
         with self._pool.connection() as connection:
-            # Not at once, so that visitors are spread over all there are: workers, threads, connections.
-            return connection.execute("SELECT pg_backend_pid(), %s::text FROM pg_sleep(0.02)", [text]).fetchone()
+            # Not at once, so that visitors are spread over all there are: workers,
+            # threads, connections.
+            return connection.execute(
+                "SELECT pg_backend_pid(), %s::text FROM pg_sleep(0.02)", [text]
+            ).fetchone()
 
 
 class Sqlite:
     """One connection for all threads of a process."""
 
     def __init__(self):
-        self._connection = sqlite3.connect(os.environ["SQLITE"], check_same_thread=False, timeout=10, isolation_level=None)
+        self._connection = sqlite3.connect(
+            os.environ["SQLITE"], check_same_thread=False, timeout=10, isolation_level=None
+        )
         self._connection.execute("PRAGMA journal_mode = WAL")
         self._connection.execute("CREATE TABLE IF NOT EXISTS entries (text)")
         self._lock = threading.Lock()
@@ -42,7 +51,9 @@ class Sqlite:
         with self._lock:
             time.sleep(0.01)
             self._connection.execute("INSERT INTO entries VALUES (?)", [text])
-            return os.getpid(), self._connection.execute("SELECT text FROM entries WHERE rowid = last_insert_rowid()").fetchone()[0]
+            return os.getpid(), self._connection.execute(
+                "SELECT text FROM entries WHERE rowid = last_insert_rowid()"
+            ).fetchone()[0]
 
 
 def connect():

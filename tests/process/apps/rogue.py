@@ -1,6 +1,8 @@
-"""A WSGI app that does to its process whatever its target names, and then answers; anything else is a greeting.
+"""A WSGI app that does to its process whatever its target names, and then answers;
+anything else is a greeting.
 
-The query is the path of a file that it makes first, so that whoever asked can know that it has been asked.
+The query is the path of a file that it makes first, so that whoever asked can know that
+it has been asked.
 """
 
 import ctypes
@@ -46,7 +48,9 @@ def shoot(number):
 
 
 def hold(seconds):
-    """In a C function that keeps the interpreter's lock, as a regular expression gone wild does."""
+    """In a C function that keeps the interpreter's lock, as a regular expression gone
+    wild does.
+    """
     ctypes.PyDLL(None).sleep(int(seconds))
     return b"held"
 
@@ -97,7 +101,9 @@ def kind_of(fd):
 
 
 def fork(_):
-    """Both come back, as from a fork whose author has forgotten which of the two he is."""
+    """Both come back, as from a fork whose author has forgotten which of the two he
+    is.
+    """
     os.fork()
     return str(os.getpid()).encode()
 
@@ -181,7 +187,16 @@ def thread(_):
 
 
 def ignore(_):
-    for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT, signal.SIGCHLD, signal.SIGALRM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+    for number in (
+        signal.SIGTERM,
+        signal.SIGQUIT,
+        signal.SIGINT,
+        signal.SIGCHLD,
+        signal.SIGALRM,
+        signal.SIGHUP,
+        signal.SIGUSR1,
+        signal.SIGUSR2,
+    ):
         signal.signal(number, signal.SIG_IGN)
     return b"ignored"
 

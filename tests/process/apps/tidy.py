@@ -1,6 +1,8 @@
-"""A WSGI app that clears up when it is left: with atexit, and for so many seconds as TAKES says. What it does is a file in WORKED.
+"""A WSGI app that clears up when it is left: with atexit, and for so many seconds as
+TAKES says. What it does is a file in WORKED.
 
-TAKES is one number for all processes, or two: for the one that the app is loaded in, and for the workers.
+TAKES is one number for all processes, or two: for the one that the app is loaded in,
+and for the workers.
 """
 
 import atexit

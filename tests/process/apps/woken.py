@@ -1,4 +1,6 @@
-"""A WSGI app that tells what it knows of its wake, as JSON; at /forked, what a process that it forks does."""
+"""A WSGI app that tells what it knows of its wake, as JSON; at /forked, what a process
+that it forks does.
+"""
 
 import json
 import os
@@ -10,7 +12,11 @@ AT_IMPORT = spyglass.last_wake()
 
 def told():
     wake = spyglass.last_wake()
-    return None if wake is None else {"at": wake.at, "seconds": wake.seconds, "listener": wake.listener, "name": wake.name}
+    return (
+        None
+        if wake is None
+        else {"at": wake.at, "seconds": wake.seconds, "listener": wake.listener, "name": wake.name}
+    )
 
 
 def in_a_fork():

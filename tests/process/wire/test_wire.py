@@ -18,7 +18,19 @@ from itertools import pairwise
 
 import pytest
 from cases import ALL
-from cases.case import GATE, IMF_FIXDATE, TOKEN, Answer, Case, Kind, Received, Step, Then, Trickle, get
+from cases.case import (
+    GATE,
+    IMF_FIXDATE,
+    TOKEN,
+    Answer,
+    Case,
+    Kind,
+    Received,
+    Step,
+    Then,
+    Trickle,
+    get,
+)
 
 from .client import DEADLINE, Client, Reset, Unstrict
 

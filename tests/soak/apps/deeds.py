@@ -1,10 +1,14 @@
-"""What the soak's apps do, whichever framework calls it. Lies beside each of them as deeds.py.
+"""What the soak's apps do, whichever framework calls it. Lies beside each of them as
+deeds.py.
 
-An answer can be told from every other one: its first line names the visit, the life of the unit, the worker, the version of the code, the
-hash of the body that came and the (monotonic) time; the rest is made from the visit's id. Who gets another's answer, or a torn one, sees it.
+An answer can be told from every other one: its first line names the visit, the life of
+the unit, the worker, the version of the code, the hash of the body that came and the
+(monotonic) time; the rest is made from the visit's id. Who gets another's answer, or a
+torn one, sees it.
 
-Before anything else each visit is written down in the app's state directory, with the worker that has it. So it is known whose work was
-lost when a worker is killed, and whether a visit that got no answer was ever begun.
+Before anything else each visit is written down in the app's state directory, with the
+worker that has it. So it is known whose work was lost when a worker is killed, and
+whether a visit that got no answer was ever begun.
 """
 
 import hashlib

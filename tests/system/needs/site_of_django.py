@@ -14,8 +14,15 @@ settings.configure(
     ROOT_URLCONF=__name__,
     FILE_UPLOAD_MAX_MEMORY_SIZE=0,
     DATABASES={
-        "default": {"ENGINE": "django.db.backends.sqlite3", "NAME": f"{everything.STATE}/django.sqlite"},
-        "other": {"ENGINE": "django.db.backends.postgresql", "NAME": "needs", "HOST": "/run/postgresql"},
+        "default": {
+            "ENGINE": "django.db.backends.sqlite3",
+            "NAME": f"{everything.STATE}/django.sqlite",
+        },
+        "other": {
+            "ENGINE": "django.db.backends.postgresql",
+            "NAME": "needs",
+            "HOST": "/run/postgresql",
+        },
     },
 )
 django.setup()
@@ -34,7 +41,9 @@ def view(request):
         cursor.execute("insert into visits values ('django')")
         cursor.execute("select current_user")
         [role] = cursor.fetchone()
-    return HttpResponse(everything.told(request.FILES["file"], visits, role), content_type="application/json")
+    return HttpResponse(
+        everything.told(request.FILES["file"], visits, role), content_type="application/json"
+    )
 
 
 urlpatterns = [path("", view)]

@@ -1,4 +1,6 @@
-"""A guest book in Django; see guestbook.py in ../../flask_app, which is the same in Flask."""
+"""A guest book in Django; see guestbook.py in ../../flask_app, which is the same in
+Flask.
+"""
 
 import contextlib
 import os

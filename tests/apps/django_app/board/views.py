@@ -14,7 +14,11 @@ def page(request):
         Entry.objects.create(text=request.POST["text"])
         return redirect("page", permanent=False)
     request.session["visits"] = request.session.get("visits", 0) + 1
-    return render(request, "page.html", {"entries": Entry.objects.order_by("id"), "visits": request.session["visits"]})
+    return render(
+        request,
+        "page.html",
+        {"entries": Entry.objects.order_by("id"), "visits": request.session["visits"]},
+    )
 
 
 @require_POST
@@ -31,7 +35,9 @@ def stream(request):
 
 
 def times(path):
-    """The database is asked before each piece: Django keeps a connection for each thread, and closes that of the thread that ends the request."""
+    """The database is asked before each piece: Django keeps a connection for each
+    thread, and closes that of the thread that ends the request.
+    """
     for number in range(10):
         with connection.cursor() as cursor:
             [text] = cursor.execute("SELECT %s", [f"{number} of {path}"]).fetchone()

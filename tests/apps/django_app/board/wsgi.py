@@ -7,5 +7,6 @@ from django.db import connections
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "board.settings")
 application = get_wsgi_application()
 call_command("migrate", verbosity=0)
-# Workers are forked from the process that has loaded this, and sqlite must not be taken across a fork.
+# Workers are forked from the process that has loaded this, and sqlite must not be taken
+# across a fork.
 connections.close_all()

@@ -6,6 +6,9 @@ class Migration(migrations.Migration):
     operations = [  # noqa: RUF012, as Django writes it
         migrations.CreateModel(
             "Entry",
-            [("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False)), ("text", models.CharField(max_length=200))],
+            [
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False)),
+                ("text", models.CharField(max_length=200)),
+            ],
         )
     ]
