@@ -205,7 +205,7 @@ def test_a_worker_with_a_bug_is_no_second_master(systemd, tmp_path):
     """An error of a child must not go up through what was its Master before the fork,
     and be taken for one of the Master's.
     """
-    source = "import spyglass.worker.main\n\ndef work(*_):\n    raise OSError('a bug')\n\nspyglass.worker.process.work = work\ndef app(*_): ...\n"
+    source = "import spyglass.worker.main\n\ndef work(*_):\n    raise OSError('a bug')\n\nspyglass.worker.main.work = work\ndef app(*_): ...\n"
     (tmp_path / "app.py").write_text(source)
     life = systemd("app:app", directory=tmp_path, workers=2, idle_timeout=0.5)
     assert visit(life.address).status == 503
