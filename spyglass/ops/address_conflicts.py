@@ -35,7 +35,7 @@ def clash(one: Address, other: Address) -> bool:
 
 
 def in_the_way(address: Address) -> str:
-    """Why nobody could listen there now: one line, or "" when somebody could. Of no use
+    """Return why systemd could not listen there now (one line), or "". Of no use
     for an address that is one's own already.
     """
     if address.path:
@@ -82,8 +82,8 @@ def is_deaf(addresses: Iterable[Address], systemd: int = 1) -> bool:
     closes all when it reads others there.
 
     A service that is awake listens on them as long as it lives, so it matters who does.
-    Only root can see that; to others nobody is deaf. A unix socket whose file was
-    deleted counts as well, for no client can find it.
+    Only root can see that; to other users no socket is deaf. A unix socket whose file
+    was deleted counts as well, for no client can find it.
     """
     held = address_owners.sockets_of(systemd)
     for address in addresses:

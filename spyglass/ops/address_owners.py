@@ -1,9 +1,9 @@
-"""Whether the addresses of an app's socket are free, and who has those that are not.
+"""Whether the addresses of an app's socket are free, and what holds those that are not.
 
 A socket unit that is active holds them itself. Of one that is not, each address is
-bound to, as systemd would do it, and given back at once; nothing listens there, so
-nobody can come meanwhile. A path is looked up in the kernel's table: to connect to it
-would wake whoever it belongs to.
+bound to, as systemd would do it, and given back at once; nothing listens there, so no
+client can connect meanwhile. A path is looked up in the kernel's table: to connect to
+it would wake the app that it belongs to.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def addresses(state: Mapping[str, str]) -> list[str]:
 
 
 def deaf(state: Mapping[str, str]) -> list[str]:
-    """Those addresses of an active socket unit on which nobody listens: systemd closes
+    """Return the addresses of an active socket unit that do not listen: systemd closes
     all of them when it reads that they are others.
 
     A unix socket whose file was deleted listens still, but no client can find it any
@@ -130,7 +130,7 @@ def port_taken(address: str, state: Mapping[str, str]) -> str:
         with socket.socket(family, socket.SOCK_STREAM) as sock:
             sock.setsockopt(
                 socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
-            )  # as systemd: those who have gone hold nothing
+            )  # as systemd does: closed connections hold nothing
             if (
                 state.get("FreeBind") == "yes"
             ):  # an address that is not there yet may be bound to as well, and its port be taken
@@ -149,7 +149,7 @@ def port_taken(address: str, state: Mapping[str, str]) -> str:
             sock.bind(where)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            return f"taken by {holder(tcp_inodes(int(port)))}"
+            return f"in use by {holder(tcp_inodes(int(port)))}"
         if error.errno == errno.EADDRNOTAVAIL:
             return "this machine has no such address, and FreeBind= is not set"
         if error.errno == errno.EAFNOSUPPORT:
@@ -163,7 +163,7 @@ def path_taken(path: str) -> str:
     inodes = unix_inodes(path)
     if inodes:
         # Systemd removes what is in its way
-        return f"taken by {holder(inodes)}, whose it would be no longer"
+        return f"in use by {holder(inodes)}; starting this socket would take it over"
     if os.path.lexists(path) and not _is_socket(path):
         return "there is a file of that name, which is no socket"
     return ""
@@ -174,7 +174,7 @@ def _is_socket(path: str) -> bool:
 
 
 def tcp_inodes(port: int) -> set[str]:
-    """Of those who listen on `port`."""
+    """Return the inodes of the sockets that listen on `port`."""
     return {
         fields[9]
         for file in ("/proc/net/tcp", "/proc/net/tcp6")
@@ -184,7 +184,7 @@ def tcp_inodes(port: int) -> set[str]:
 
 
 def unix_inodes(path: str) -> set[str]:
-    """Of those who listen at `path`."""
+    """Return the inodes of the sockets that listen at `path`."""
     return unix_sockets.listening_at(path, lambda: sockets_of(1))
 
 
@@ -199,7 +199,9 @@ def _table(file: str) -> Iterator[list[str]]:
 
 
 def holder(inodes: set[str]) -> str:
-    """Who has one of these sockets: the socket unit, or the program and its unit."""
+    """Return what holds one of these sockets: a socket unit, or a program and its
+    unit.
+    """
     wanted = {f"socket:[{inode}]" for inode in inodes}
     pids = [int(pid) for pid in os.listdir("/proc") if pid.isdigit()]
     # systemd has the sockets of its units, and so have their services: theirs is the
@@ -211,7 +213,7 @@ def holder(inodes: set[str]) -> str:
                 if pid == 1
                 else f"{_name(pid)} (pid {pid}{_unit(pid)})"
             )
-    return "somebody"
+    return "another program"
 
 
 def _socket_unit(wanted: set[str]) -> str:

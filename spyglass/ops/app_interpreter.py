@@ -5,7 +5,7 @@ An environment that is made by the Python the package runs on, or by another of 
 version, only lends its packages. One for another version cannot: what is compiled in it
 fits no other interpreter. Then the Spyglass that is installed there is what the unit
 starts, at `apply` time and by name, so that no wake pays for finding out. Nothing of an
-environment is run here: it may belong to somebody whom root had better not run programs
+environment is run here: it may belong to a user whose programs root had better not run
 of.
 """
 

@@ -2,7 +2,7 @@
 what its last Master has left behind.
 
 Nothing here connects to a socket, for that is what wakes. What an ordinary user may not
-read is None, and so is what nobody has said yet.
+read is None, and so is what was not reported yet.
 """
 
 from __future__ import annotations
@@ -245,7 +245,7 @@ def state(socket: Properties, service: Properties) -> tuple[str, str]:
             else (word if word in (WAKING, LEAVING) else AWAKE, "")
         )
     if socket.get("ActiveState") == "failed":
-        return FAILING, f"its socket has failed ({socket.get('Result')}): nobody is let in"
+        return FAILING, f"its socket has failed ({socket.get('Result')}): all clients are refused"
     if active == "activating":
         return (
             (FAILING, f"it ended ({ending(service)}) and is started again")

@@ -134,20 +134,20 @@ def examine(app: App, others: Iterable[App], free: Iterable[Address] = ()) -> No
     if app.faults:
         return
     _examine_addresses(app, others, free)
-    who = _examine_user(app)
-    if who.uid == 0:  # by whatever name or spelling: passwd(5) may have several for it
+    account = _examine_user(app)
+    if account.uid == 0:  # by whatever name or spelling: passwd(5) may have several for it
         app.fault(
             "user",
-            f"{app.config.user!r} is root by another name (its uid is 0): an app that anyone can reach must not be root",
+            f"{app.config.user!r} is root by another name (its uid is 0): an app must not run as root",
         )
-    elif 0 in (who.gid, *who.groups):
+    elif 0 in (account.gid, *account.groups):
         app.fault(
             "user",
             f"{app.config.user!r} is in the group of root, to which much of the machine is open",
         )
-    _examine_code(app, who)
+    _examine_code(app, account)
     _examine_secrets(app)
-    _examine_writable(app, who)
+    _examine_writable(app, account)
     if 0 < app.config.memory_max < app.config.memory_high:
         app.fault(
             "memory_max",
@@ -217,7 +217,7 @@ def _is_group(name: str) -> bool:
     return True
 
 
-def _examine_code(app: App, who: user_access.Account) -> None:
+def _examine_code(app: App, account: user_access.Account) -> None:
     named = app.config.directory != settings.Config().directory
     if named and not os.path.isdir(app.base):
         app.fault("directory", f"{app.base} is not a directory")
@@ -239,23 +239,23 @@ def _examine_code(app: App, who: user_access.Account) -> None:
                 (os.path.realpath(app.program.python), os.X_OK, "venv"),
                 (app.program.command, os.R_OK | os.X_OK, "venv"),
             ]
-    closed = user_access.out_of_reach(who, [(path, mode) for path, mode, _ in wanted])
+    closed = user_access.out_of_reach(account, [(path, mode) for path, mode, _ in wanted])
     for path, _, setting in wanted:
         if path in closed:
-            app.fault(setting, _closed(app.name, path, closed[path], who))
+            app.fault(setting, _closed(app.name, path, closed[path], account))
 
 
-def _closed(name: str, path: str, where: str, who: user_access.Account) -> str:
-    them = who.named or "the user that the app has while it is awake"
+def _closed(name: str, path: str, where: str, account: user_access.Account) -> str:
+    them = account.named or "the app's dynamic user"
     to_them = f"is closed to {them} (mode {os.stat(where).st_mode & 0o7777:04o})"
     if where == path:
-        return f"{path} {to_them}: {let_in(name, who.group, path, 'rX')}"
-    # Nobody should be talked into opening root's own directory, in which uv and pyenv
+        return f"{path} {to_them}: {let_in(name, account.group, path, 'rX')}"
+    # Do not advise opening root's own directory, in which uv and pyenv
     # put the Pythons that root installs.
     way = (
         ""
         if where == "/root"
-        else f", or let the app through: {let_in(name, who.group, where, 'x')}"
+        else f", or let the app through: {let_in(name, account.group, where, 'x')}"
     )
     return f"{path} is out of reach, for {where} {to_them}: put it somewhere else{way}"
 
@@ -319,7 +319,7 @@ def _examine_variables(app: App, path: str) -> None:
     (app.faults if variables.fatal else app.notes).extend(lines)
 
 
-def _examine_writable(app: App, who: user_access.Account) -> None:
+def _examine_writable(app: App, account: user_access.Account) -> None:
     paths = [os.path.join(app.base, path) for path in app.config.writable]
     there = [path for path in paths if os.path.exists(path)]
     for path in set(paths) - set(there):
@@ -336,8 +336,9 @@ def _examine_writable(app: App, who: user_access.Account) -> None:
             app.fault(
                 "writable", f"{path} is in {outer}, which is writable as a whole: take it out"
             )
-    for path in user_access.out_of_reach(who, [(path, os.W_OK) for path in there]):
-        nobody = "without a `user` the app is nobody whom files could belong to: name one who may write there"
+    for path in user_access.out_of_reach(account, [(path, os.W_OK) for path in there]):
+        nobody = "without a `user` the app has no account that files could belong to: set one that may write there"
         app.fault(
-            "writable", f"{path}: {f'{who.named} may not write there' if who.named else nobody}"
+            "writable",
+            f"{path}: {f'{account.named} may not write there' if account.named else nobody}",
         )

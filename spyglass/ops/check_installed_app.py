@@ -94,7 +94,7 @@ def is_app(word: str) -> bool:
 
 def is_root() -> bool:
     """Whether root asks. Inside of a unit of ours, which may run its app as root,
-    nobody asks: that is the rehearsal itself.
+    that is the check itself.
     """
     return os.geteuid() == 0 and not sandboxed()
 
@@ -104,7 +104,7 @@ def unable(name: str, word: str) -> str:
     is "" where the command line's `word` names none.
 
     What an app does when it is imported root must not do, nor import what lies in the
-    directory of the moment, which may be anybody's.
+    working directory, which may belong to any user.
     """
     if not name:
         known = apps.names()

@@ -2,7 +2,7 @@
 traceback as a whole.
 
 Journald keeps each line of a traceback as an entry of its own, between those of other
-processes, so it is put together again by who wrote it: a line of ours begins with the
+processes, so it is put together again by process: a line of ours begins with the
 role of the process, one of the app's own with nothing.
 """
 

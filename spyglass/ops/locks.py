@@ -68,7 +68,7 @@ def _take(fd: int, path: str, doing: str) -> None:
             waited = time.monotonic() - began
         if waited >= _PATIENCE:
             raise LockedError(
-                f"another command has been {doing} for {waited:.0f} s: see who has {path} open (fuser -v), then try again"
+                f"another command has been {doing} for {waited:.0f} s: find out which process has {path} open (fuser -v), then try again"
             )
         if waited >= _SAYS_SO and not told:
             told = True

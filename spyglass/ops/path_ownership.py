@@ -5,10 +5,10 @@ is anything less; it creates unix sockets as root, and root's commands read
 /etc/spyglass/NAME.toml. A user that can replace one component of such a path chooses
 what is opened: a named pipe there blocks PID 1 for good, a symbolic link hands root's
 files to the app, or has root change the owner of any file. So each component, of links
-those that they lead to as well, must belong to root and be writable by nobody else.
+those that they lead to as well, must belong to root and be writable by root alone.
 
 Not checked this way, by nature another user's: `directory`, which systemd never sees
-(Spyglass enters it as the app's user), and `venv`, whose `spyglass` is executed after
+(Spyglass enters it as the app's user), and `venv`: its `spyglass` is executed after
 systemd has become that user. Of `writable` see `foreign_link`.
 """
 
@@ -37,11 +37,11 @@ def weakness(path: str) -> str:
         if status is None:
             return f"{part} is a loop of symbolic links"
         if status.st_uid != _ROOT:
-            return f"{part} belongs to {_user(status.st_uid)}, who could replace it while root opens it"
+            return f"{part} belongs to {_user(status.st_uid)}, which could replace it while root opens it"
         # What an ACL grants shows as the group's bits (acl(5)). A sticky directory
         # keeps others from deleting, not from creating.
         if status.st_mode & 0o022 and not stat.S_ISLNK(status.st_mode):
-            return f"{part} is writable by others than root (mode {stat.S_IMODE(status.st_mode):04o}), who could replace what is in it"
+            return f"{part} is writable by other users (mode {stat.S_IMODE(status.st_mode):04o}): they could replace what is in it"
     return ""
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from _typeshed import ReadableBuffer
 
-_SHORT = 1  # exit status of a command whose only work was to print
+_SHORT = 1  # exit status of a command that had only to print
 
 
 class _Sink(io.RawIOBase):
@@ -45,7 +45,7 @@ class _Sink(io.RawIOBase):
         while self.error is None:
             try:
                 return os.write(self._fd, data)
-            except BlockingIOError:  # whoever shares the terminal has made it so
+            except BlockingIOError:  # another process on the terminal has made it so
                 poll = select.poll()
                 poll.register(self._fd, select.POLLOUT)
                 poll.poll()

@@ -1,7 +1,7 @@
 """A rehearsal in the very sandbox of an app: as its user, with its directories,
 environment, credentials and limits.
 
-The sandbox is made by systemd and by nobody else: the unit of the service, with all its
+The sandbox is made by systemd alone: the unit of the service, with all its
 drop-ins, is copied under another name, spyglass-check@NAME.service, with a command that
 serves nothing. The copy lives in /run for as long as the command runs. What is left out
 is what would touch the app itself: the tie to its socket, whatever is done before and
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 
 UNITS = "/run/systemd/system"
 
-# What is left of a service when its command ends by itself and nobody waits for it. The
-# last assignment wins.
+# What is left of a service when its command ends by itself and no command waits for it.
+# The last assignment wins.
 _LIFE = """\
 Type=oneshot
 ExitType=main
@@ -150,7 +150,7 @@ def rehearse(name: str, texts: Iterable[str], words: Sequence[str], start_timeou
     with locks.held(f"check-{name}", f"checking {name}"), told_to_end(), _pipes(name) as pipes:
         out, err = pipes
         try:
-            systemctl.run("stop", unit)  # one whose command was killed
+            systemctl.run("stop", unit)  # left behind by a command that was killed
             systemctl.run("reset-failed", unit)
             with open(
                 path, "w", encoding="utf-8", errors="surrogateescape"
@@ -239,15 +239,15 @@ def _pipes(name: str) -> Iterator[dict[str, int]]:
     order. systemd opens them as root, before all else.
     """
     folder = f"/run/spyglass-check@{name}"
-    shutil.rmtree(folder, ignore_errors=True)  # of one who was killed
+    shutil.rmtree(folder, ignore_errors=True)  # left behind by a command that was killed
     os.mkdir(folder, 0o700)
     pipes: dict[str, int] = {}
     try:
         for kind in ("out", "err"):
             path = os.path.join(folder, kind)
             os.mkfifo(path, 0o600)
-            # For writing too, or its end would be seen before anybody has begun
-            # (fifo(7)).
+            # For writing too, or end of file would be seen before the first writer
+            # opens it (fifo(7)).
             pipes[path] = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         yield pipes
     finally:

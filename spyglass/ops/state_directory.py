@@ -3,8 +3,8 @@ the app can neither read nor write it any more.
 
 For a dynamic user systemd keeps it in /var/lib/private/spyglass/NAME, behind a link. At
 each start systemd gives the directory to the app's user, with all that is in it, but
-only if the directory itself belongs to somebody else: what root copies into it later
-stays root's. On systemd 257 it may belong to "nobody", whom systemd maps to the app's
+only if the directory itself belongs to another user: what root copies into it later
+stays root's. On systemd 257 it may belong to "nobody", which systemd maps to the app's
 user while the app runs.
 
 Nothing is changed here, there are only commands: the app may write there, and root must
@@ -86,7 +86,7 @@ def _is_missing(path: str) -> bool:
 
 def _of_nobody(name: str, user: str) -> list[Finding]:
     """The app was one of a dynamic user on systemd 257: it goes on as before, but the
-    files are not its user's for anybody else.
+    files belong to another user for all other processes.
     """
     directory = _public(STATE, name)
     try:

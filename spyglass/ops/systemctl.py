@@ -20,7 +20,7 @@ SYSTEMCTL = "systemctl"
 
 
 class NoSystemdError(StartError):
-    """Nobody is there who could be asked."""
+    """There is no systemd to ask."""
 
     exit_status = EX_UNAVAILABLE
 
@@ -52,7 +52,7 @@ def _run(argv: Sequence[str]) -> subprocess.CompletedProcess[str]:
 
 def ask(*words: str) -> str:
     """What systemctl says. Raises RefusedError when it fails, NoSystemdError when there
-    is nobody to ask.
+    is no systemd.
     """
     done = run(*words)
     if done.returncode == 0:

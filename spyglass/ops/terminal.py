@@ -34,7 +34,7 @@ def prepare(stream: TextIO | None = None) -> None:
 
 
 def is_coloured(stream: TextIO, environ: Mapping[str, str]) -> bool:
-    """For a terminal, unless somebody has said no (no-color.org)."""
+    """Return True for a terminal, unless NO_COLOR is set (no-color.org)."""
     return stream.isatty() and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
 
 

@@ -3,7 +3,7 @@ and spyglass@NAME.service.d/.
 
 Pure, but for reading what is there. One file of ours in each directory, whose head says
 from what it was made and holds a digest of the whole, so that it is known whether
-somebody has edited it since: what is not as it was written is nobody's to overwrite or
+it was edited since: a file that is not as it was written is not ours to overwrite or
 delete. An app that asks for nothing beyond the template has no drop-in.
 """
 
@@ -86,7 +86,7 @@ def _text(name: str, unit: str, section: str, lines: list[str]) -> str:
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[
         :16
-    ]  # against accidents, not against anybody
+    ]  # against accidents, not against attackers
 
 
 def is_untouched(text: str) -> bool:
@@ -144,7 +144,7 @@ def _also_ipv4(address: Address, addresses: Iterable[Address]) -> bool:
 
 # The service
 
-# What DynamicUser= brings along, which a user who has a name needs said:
+# What DynamicUser= implies, and a named user needs stated:
 # docs/sandbox.md. Not RemoveIPC=: it would delete the shared memory of all other
 # programs of that user whenever the app exits.
 _NAMED = (

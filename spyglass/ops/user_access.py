@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 # The first of those that systemd gives to services (systemd.exec(5), DynamicUser=);
-# nobody's files belong to it.
+# no file belongs to it.
 _DYNAMIC = 61184
 
 
@@ -33,7 +33,7 @@ class Account:
 
 
 def account(user: str, group: str = "") -> Account:
-    """Whom `user` names, "" for the one that exists only while an app is awake, in
+    """Return the account that `user` names ("": the dynamic user), in
     `group` if there is one.
 
     Raises KeyError when there is no such user, or no such group.
@@ -53,11 +53,11 @@ def group_id(name: str) -> int:
     return (grp.getgrgid(int(name)) if name.isdigit() else grp.getgrnam(name)).gr_gid
 
 
-def out_of_reach(who: Account, wanted: Iterable[tuple[str, int]]) -> dict[str, str]:
-    """Of `wanted`, paths with what is to be done there (os.R_OK...), those that `who`
-    may not, and the part of the path that is closed.
+def out_of_reach(account: Account, wanted: Iterable[tuple[str, int]]) -> dict[str, str]:
+    """Return {path: first inaccessible part} of `wanted`, (path, mode) pairs that
+    `account` may not, and the part of the path that is closed.
 
-    Only root can be somebody else: for all others, everything is within reach.
+    Only root can become another user: for all others nothing is reported.
     """
     if os.geteuid() != 0:
         return {}
@@ -66,11 +66,11 @@ def out_of_reach(who: Account, wanted: Iterable[tuple[str, int]]) -> dict[str, s
     if not pid:
         status = 1
         try:
-            os.setgroups(list(who.groups))
-            os.setegid(who.gid)
+            os.setgroups(list(account.groups))
+            os.setegid(account.gid)
             # Effectively alone: what is really root's that user cannot stop (kill(2)),
             # and we would wait for it for good.
-            os.seteuid(who.uid)
+            os.seteuid(account.uid)
             closed = {path: _closed(path) for path, mode in wanted if not _is_open(path, mode)}
             with os.fdopen(far, "w") as stream:
                 json.dump(closed, stream)

@@ -322,7 +322,7 @@ def test_what_cannot_be_is_not_begun(machine: Machine) -> None:
     assert said.stdout == ""
     assert said.stderr.splitlines() == [
         "spyglass: /etc/spyglass/broken.toml:1: not TOML: Invalid value",
-        "spyglass: /etc/spyglass/wrong.toml:3: listen: 4222: taken by spyglass.socket",
+        "spyglass: /etc/spyglass/wrong.toml:3: listen: 4222: in use by spyglass.socket",
         "spyglass: nothing was changed",
     ]
     assert drop_ins(machine, "good") == before

@@ -232,11 +232,11 @@ def test_addresses(machine: Machine, who: Instance, check: Check) -> None:
     machine.systemctl("start", first.socket)
     done = check("second")
     assert done.returncode == 78
-    assert done.stderr == "spyglass: address 127.0.0.1:8071: taken by spyglass@first.socket\n"
+    assert done.stderr == "spyglass: address 127.0.0.1:8071: in use by spyglass@first.socket\n"
     assert first.asleep()
     visit(first.unix)
     assert re.search(
-        r"8071: taken by \S+ \(pid \d+, spyglass@first\.service\)", check("second").stderr
+        r"8071: in use by \S+ \(pid \d+, spyglass@first\.service\)", check("second").stderr
     )
     assert check("first").returncode == 0
     machine.systemctl("stop", first.socket)

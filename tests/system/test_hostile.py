@@ -79,7 +79,7 @@ def test_what_another_user_can_replace_is_opened_by_nobody(
         for command in ("apply", "check"):
             said = spyglass(machine, command, "mallory", status=78).stderr
             assert (
-                "/srv/mallory/.env: /srv/mallory belongs to mallory, who could replace it while root opens it"
+                "/srv/mallory/.env: /srv/mallory belongs to mallory, which could replace it while root opens it"
                 in said
             )
             assert f"{ETC}/mallory." in said

@@ -278,11 +278,11 @@ TRAPS = {
         "spyglass@trigger.socket: TriggerLimitBurst=20 in TriggerLimitIntervalSec=1s",
     ),
     "masked": ("", "", "spyglass@masked.service is masked"),
-    "moved": ("", "", "spyglass@moved.socket is active, but nobody listens on 127.0.0.1:8009"),
+    "moved": ("", "", "spyglass@moved.socket is active, but does not listen on 127.0.0.1:8009"),
     "closed": (
         "",
         "",
-        '/etc/spyglass/closed.toml:1: app: /etc/spyglass/closed.toml is closed to the user that the app has while it is awake (mode 0600): a group for the app (addgroup --system closed; group = "closed"), then chgrp closed /etc/spyglass/closed.toml && chmod g+rX /etc/spyglass/closed.toml; a secret is better off in `credentials`',
+        '/etc/spyglass/closed.toml:1: app: /etc/spyglass/closed.toml is closed to the app\'s dynamic user (mode 0600): a group for the app (addgroup --system closed; group = "closed"), then chgrp closed /etc/spyglass/closed.toml && chmod g+rX /etc/spyglass/closed.toml; a secret is better off in `credentials`',
     ),
 }
 

@@ -93,7 +93,7 @@ def test_an_app_whose_settings_were_renamed_is_noticed_and_can_be_removed(machin
     assert f"{said}: spyglass remove old" in spyglass(machine, "status", "old", status=1).stdout
     assert f"{said}\n" in spyglass(machine, "doctor", "old", status=1).stdout
     refused = spyglass(machine, "apply", status=78).stderr
-    assert "8082: taken by spyglass@old.socket" in refused
+    assert "8082: in use by spyglass@old.socket" in refused
     assert f"{said}, but spyglass@old.socket is still there: spyglass remove old\n" in refused
     spyglass(machine, "remove", "old")
     assert said not in spyglass(machine, "apply").stdout
@@ -154,7 +154,7 @@ def test_the_port_of_an_address_to_come_may_be_taken(machine: Machine) -> None:
     machine.systemctl("start", "spyglass.socket")
     furnish(machine, "later", TELL, 'listen = "192.0.2.5:4222"\n')
     assert (
-        "192.0.2.5:4222: taken by spyglass.socket"
+        "192.0.2.5:4222: in use by spyglass.socket"
         in spyglass(machine, "apply", "later", status=78).stderr
     )
     machine.systemctl("stop", "spyglass.socket")

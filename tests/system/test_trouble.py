@@ -77,7 +77,7 @@ def test_a_service_that_cannot_be_started_is_tried_again_while_clients_wait(
 
     finding = machine.wait_until(told, 20, "the doctor has seen it")
     assert finding is not None
-    assert finding["why"] == "systemd starts it again and again, and clients wait until it stays"
+    assert finding["why"] == "systemd keeps restarting it, and clients wait until it stays up"
     assert waiting.poll() is None
     machine.run("rm", path)
     machine.systemctl("daemon-reload")
@@ -108,7 +108,7 @@ def test_an_app_that_cannot_be_loaded_answers_503_until_it_is_fixed(machine: Mac
         assert finding["what"] == "spyglass@unfit.service: it could not be loaded"
         assert (
             finding["why"]
-            == "clients get a 503 until it is fixed; it is tried again when the next one comes"
+            == "clients get a 503 until it is fixed; the next connection is the next try"
         )
     furnish(machine, "unfit", HELLO, QUICK)
     assert visit(socket).text == "hello"
@@ -136,7 +136,7 @@ def test_a_service_that_has_failed_without_a_restart_is_started_by_the_next_clie
     assert finding["what"] == "spyglass@killed.service ended: killed by SIGKILL"
     assert (
         finding["why"]
-        == "systemd starts it again when the next client comes, which waits until it stays"
+        == "systemd starts it again at the next connection, which waits until it stays up"
     )
     assert visit(socket).text == "hello"
     assert trouble(machine, "killed") == []

@@ -43,7 +43,7 @@ def test_a_port_that_somebody_has():
             name = stream.read().strip()
         for text in (f"127.0.0.1:{port}", f"0.0.0.0:{port}", port):
             assert address_conflicts.in_the_way(address(text)).startswith(
-                f"taken by {name} (pid {os.getpid()}"
+                f"in use by {name} (pid {os.getpid()}"
             )
         assert not address_conflicts.is_deaf([address(port)], os.getpid())
         assert address_conflicts.is_deaf(
@@ -102,7 +102,7 @@ def test_paths(tmp_path):
             why("a.sock") == ""
         )  # left behind by somebody who has gone, or so it seems; systemd replaces it
         server.listen()
-        assert why("a.sock").startswith("taken by ")
+        assert why("a.sock").startswith("in use by ")
         assert not address_conflicts.is_deaf([address(str(tmp_path / "a.sock"))], os.getpid())
     assert address_conflicts.is_deaf([address(str(tmp_path / "a.sock"))], os.getpid())
 

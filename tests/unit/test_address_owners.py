@@ -33,7 +33,7 @@ def test_addresses_are_those_of_streams():
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "[::]"])
 def test_a_port_that_is_taken_and_by_whom(port, host):
-    assert address_owners.taken(state(f"{host}:{port}"))[0].startswith(f"{host}:{port}: taken by ")
+    assert address_owners.taken(state(f"{host}:{port}"))[0].startswith(f"{host}:{port}: in use by ")
     assert f"(pid {os.getpid()}" in address_owners.taken(state(f"{host}:{port}"))[0]
 
 
@@ -51,7 +51,7 @@ def test_the_port_of_an_address_that_is_not_there_can_be_taken():
     with socket.create_server(("0.0.0.0", 0)) as server:
         address = f"192.0.2.1:{server.getsockname()[1]}"
         assert address_owners.taken(state(address, FreeBind="yes"))[0].startswith(
-            f"{address}: taken by "
+            f"{address}: in use by "
         )
 
 

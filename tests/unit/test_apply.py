@@ -310,7 +310,7 @@ def test_root_by_another_name(systemd, files, tmp_path, capsys, monkeypatch, use
     )
     files(a=f'user = "{user}"\n')
     file = tmp_path / "etc" / "a.toml"
-    said = f"user: {user!r} is root by another name (its uid is 0): an app that anyone can reach must not be root"
+    said = f"user: {user!r} is root by another name (its uid is 0): an app must not run as root"
     assert refused(capsys, "a") == [f"spyglass: {file}:1: {said}", "spyglass: nothing was changed"]
     assert (systemd.told, drop_ins(tmp_path)) == ([], {})
 
@@ -347,7 +347,7 @@ def test_an_address_that_is_in_use(systemd, files, tmp_path, capsys, monkeypatch
         files(a=f"listen = {port}\n")
         app = apps.read("a")
         apps.examine(app, [app])
-    assert app.faults[0].startswith(f"{tmp_path}/etc/a.toml:1: listen: {port}: taken by ")
+    assert app.faults[0].startswith(f"{tmp_path}/etc/a.toml:1: listen: {port}: in use by ")
 
 
 def test_without_the_package(systemd, files, capsys):

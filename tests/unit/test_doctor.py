@@ -259,35 +259,35 @@ DISABLED = {"ActiveState": "inactive", "UnitFileState": "disabled"}
             {},
             AUTO,
             " ended: status 203",
-            "systemd starts it again and again, and clients wait",
+            "systemd keeps restarting it, and clients wait",
             True,
         ),
         (
             {},
             AUTO | {"SubState": "start", "Result": "success", "NRestarts": "7"},
             " was started again 7 times",
-            "systemd starts it again",
+            "systemd keeps restarting it",
             True,
         ),
         (
             {},
             BROKEN,
             ": it could not be loaded",
-            "clients get a 503 until it is fixed; it is tried again when the next one comes",
+            "clients get a 503 until it is fixed; the next connection is the next try",
             True,
         ),
         (
             {},
             KILLED,
             " ended: watchdog",
-            "systemd starts it again when the next client comes",
+            "systemd starts it again at the next connection",
             True,
         ),
         (
             DISABLED,
             BROKEN,
             ": it could not be loaded",
-            "its socket does not listen, so that nothing starts it",
+            "its socket does not listen, so nothing starts it",
             False,
         ),
     ],
@@ -541,7 +541,7 @@ def test_nor_by_systemd_while_the_service_still_does(monkeypatch):
     [finding] = ailments.of_the_app(view(), {})
     assert (
         finding.what
-        == "spyglass@blog.socket is active, but nobody listens on /run/spyglass/blog.sock"
+        == "spyglass@blog.socket is active, but does not listen on /run/spyglass/blog.sock"
     )
     monkeypatch.setattr(address_conflicts, "is_deaf", lambda _addresses: False)
     assert ailments.of_the_app(view(), {}) == []

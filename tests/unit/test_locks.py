@@ -39,7 +39,9 @@ def test_one_at_a_time(capfd, monkeypatch):
 
 def test_it_does_not_wait_for_ever(monkeypatch):
     monkeypatch.setattr(locks, "_PATIENCE", 0.0)
-    said = r"another command has been changing units for 0 s: see who has .*/units open"
+    said = (
+        r"another command has been changing units for 0 s: find out which process has .*/units open"
+    )
     with (
         locks.held("units", "changing units"),
         pytest.raises(locks.LockedError, match=said),

@@ -66,7 +66,7 @@ STATES = [
     ),
     (
         "refuses everybody", LISTENING | {"ActiveState": "failed", "Result": "trigger-limit-hit"}, DEAD, FAILING,
-        "its socket has failed (trigger-limit-hit): nobody is let in",
+        "its socket has failed (trigger-limit-hit): all clients are refused",
     ),
     ("off", STOPPED, DEAD, OFF, ""),
     ("off, and was broken", STOPPED, FAILED | {"ExecMainStatus": "78"}, OFF, ""),
@@ -544,7 +544,7 @@ def test_a_file_of_settings_that_root_must_not_open(tmp_path, monkeypatch, kind)
         (tmp_path / "theirs").chmod(0o777)
         (tmp_path / "theirs" / "app.toml").write_text("workers = 3\n")
         file.symlink_to(tmp_path / "theirs" / "app.toml")
-        says = f"{tmp_path / 'theirs'} is writable by others than root"
+        says = f"{tmp_path / 'theirs'} is writable by other users"
     opened = []
     monkeypatch.setattr(config, "_read_toml", lambda path: (opened.append(path), ("", {}))[1])
     found = effective_settings.settings(unit(f"/usr/bin/spyglass serve --config {file}"))

@@ -46,7 +46,7 @@ def test_a_component_that_others_may_write(tree, weak, mode):
     path = tree / weak
     path.chmod(stat.S_IMODE(path.stat().st_mode) | mode)
     assert path_ownership.weakness(f"{tree}/a/b/env").startswith(
-        f"{path} is writable by others than root (mode "
+        f"{path} is writable by other users (mode "
     )
 
 
@@ -55,7 +55,7 @@ def test_a_component_of_another_user(tree, foreign, weak):
     foreign(tree / weak)
     assert (
         path_ownership.weakness(f"{tree}/a/b/env")
-        == f"{tree / weak} belongs to user 4242, who could replace it while root opens it"
+        == f"{tree / weak} belongs to user 4242, which could replace it while root opens it"
     )
 
 
@@ -263,7 +263,7 @@ def test_files_of_an_app_in_a_directory_that_others_may_write(app, tmp_path, nam
     assert app("") == []
     (etc / name).chmod(0o664)
     [fault] = app("")
-    assert fault.startswith(f"{etc}/{name}: {etc}/{name} is writable by others than root")
+    assert fault.startswith(f"{etc}/{name}: {etc}/{name} is writable by other users")
     (etc / name).unlink()
     os.mkfifo(etc / name)
     found = apps.read("a")

@@ -91,7 +91,8 @@ def _apply(names: list[str], dry: bool, changes: list[str]) -> tuple[list[Step],
     """Do it, unless `dry`; return the steps, and what is left of apps without a file.
     Lines of the difference are added to `changes`.
     """
-    # A dry run only reads, also for those who are not root and could take no lock.
+    # A dry run only reads, so that users other than root, which can take no lock, may
+    # run it.
     with nullcontext() if dry else locks.held("units", "changing units"):
         steps, faults = plan(names)
         left = orphaned_apps.ask()
@@ -180,7 +181,8 @@ def plan(names: list[str]) -> tuple[list[Step], list[str]]:
         [unit for name in valid for unit in (socket_of(name), service_of(name))], _PROPERTIES
     )
     steps = [Step(known[name], shown[socket_of(name)], shown[service_of(name)]) for name in valid]
-    # Whose addresses change in this run leaves the old ones to whoever wants them.
+    # An app whose addresses change in this run gives up the old ones: others may take
+    # them.
     free = [
         each
         for step in steps

@@ -38,7 +38,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     table.prepare()
-    found = everybody()
+    found = all_apps()
     if options.json:
         print(json.dumps([view.facts() for view in found], indent=2))
         return 0
@@ -54,8 +54,8 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def everybody() -> list[View]:
-    """All apps, and the default one where somebody has asked for it."""
+def all_apps() -> list[View]:
+    """Return all apps, and the default one if it was ever used."""
     found = views.look([*views.names(), views.DEFAULT])
     *apps, default = found
     return found if default.state != views.OFF or default.facts()["enabled"] else apps

@@ -268,7 +268,7 @@ def processes(view: View) -> list[Process]:
 def _what(pid: int, parent: int, master: int, found: list[Process]) -> str:
     if master in (pid, parent):
         return "master" if pid == master else "zygote"
-    # Nobody has noted it, or we may not read that.
+    # It was not recorded, or we may not read it.
     return (
         "worker"
         if any(each.pid == parent and each.what == "zygote" for each in found)

@@ -247,7 +247,7 @@ def _deaf(name: str, socket: Properties, service: Properties) -> list[Finding]:
     return [
         Finding(
             name,
-            f"{socket['Id']} is active, but nobody listens on {', '.join(deaf)}",
+            f"{socket['Id']} is active, but does not listen on {', '.join(deaf)}",
             why,
             [systemctl("restart", socket["Id"])],
         )
@@ -276,7 +276,7 @@ _REFUSED = "'spyglass apply' refuses it; an app that cannot be loaded with it an
 def _file(app: App, view: View, others: Mapping[str, App]) -> list[Finding]:
     """What `spyglass apply` would not take."""
     if any("Permission denied" in fault for fault in app.faults):
-        return []  # to us, who are not root
+        return []  # we are not root and cannot know
     if os.geteuid() == 0 and not app.faults:
         active = view.socket.get("ActiveState") == "active"
         apps.examine(
@@ -408,7 +408,7 @@ def left_over(views: Iterable[View], wanted: Sequence[str] = ()) -> list[Finding
 
 
 def _cache(view: View) -> list[Finding]:
-    """Nothing is kept of an app that has been awake: somebody else owns the place, as a
+    """Nothing is kept of an app that has been awake: another user owns the place, as a
     rule, after a change of its user.
     """
     directory = view.service.get("CacheDirectory", "").split()

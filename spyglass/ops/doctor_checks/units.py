@@ -3,7 +3,7 @@ what systemd shows of them, and no more.
 
 Each of them was seen to do harm on a real systemd; the reasons stand in the comments of
 the units (packaging/systemd/). The unit files say what is right, these rules what is
-not: whatever else an administrator changes is his own affair.
+not: everything else is the administrator's own decision.
 """
 
 from __future__ import annotations
@@ -104,8 +104,8 @@ class Finding:
     grave: bool = True
 
     def __post_init__(self) -> None:
-        # There are names in them that apps have given to files, and what looks like
-        # another line is a command that somebody will enter.
+        # Apps choose the names of some files in these texts. A line break in one would
+        # look like another command, and an administrator might run it.
         self.where, self.what, self.why = (
             printable.one_line(text, _LONGEST) for text in (self.where, self.what, self.why)
         )
@@ -139,67 +139,67 @@ def _below(value: str, least: int) -> bool:
     return number(value, least) < least
 
 
-_IN_VAIN = "and visitors wait in vain"
+_IN_VAIN = "and clients wait in vain"
 SERVICE = (
     Rule(
         "Restart",
         _one_of("always", "on-success"),
-        "an app that leaves is started again at once though nobody is there: it never sleeps",
+        "an app that exits on idle is restarted at once without any client: it never sleeps",
     ),
     Rule(
         "RemainAfterExit",
         _one_of("yes"),
-        f"an app that has left counts as being there: nobody looks at its socket, {_IN_VAIN}",
+        f"an app that has exited still counts as active: systemd does not watch its socket, {_IN_VAIN}",
     ),
     Rule(
         "ExitType",
         _one_of("cgroup"),
-        f"until the last process that is left behind has ended nobody looks at the socket, {_IN_VAIN}",
+        f"systemd does not watch the socket until the last leftover process has ended, {_IN_VAIN}",
     ),
     Rule(
         "Type",
         _none_of("notify", "notify-reload"),
-        "systemd does not hear when the app is ready, nor that it needs more time",
+        "systemd cannot see when the app is ready, nor that it needs more time",
     ),
     Rule(
         "NotifyAccess",
         _one_of("none"),
-        "systemd does not hear when the app is ready, and ends it when its patience ends",
+        "systemd cannot see when the app is ready, and kills it when its start timeout expires",
     ),
     Rule(
         "KillMode",
         _one_of("mixed"),
-        "when the Master dies its workers are killed at once, and the requests that they have accepted",
+        "when the Master dies its workers are killed at once, with the requests that they have accepted",
     ),
     Rule(
         "KillMode",
         _one_of("process", "none"),
-        "when the Master dies its workers live on beside those of the next one",
+        "when the Master dies its workers keep running alongside those of the next one",
     ),
     Rule(
         "KillSignal",
         _none_of("15", "2", "3"),
-        "a stop does not let requests under way come to their end",
+        "a stop does not let running requests finish",
     ),
     Rule(
         "WatchdogSignal",
         _none_of("15"),
-        "a Master that hangs takes the requests that its workers have accepted with it",
+        "a hung Master takes the requests of its workers with it",
     ),
     Rule(
         "OOMPolicy",
         _one_of("stop", "kill"),
-        "one worker that is killed for its memory ends all of the app",
+        "one worker killed for its memory stops the whole app",
     ),
     Rule(
         "StartLimitIntervalSec",
         _none_of("0"),
-        "a service that is started too often fails its socket for good: everybody is refused",
+        "a service that is started too often fails its socket for good: all clients are refused",
     ),
     Rule(
         "RestartPreventExitStatus",
         lambda value: "78" not in value.split(),
-        "an app that is broken is started again though nobody asks",
+        "a broken app is restarted without any client",
     ),
     Rule(
         "LimitNOFILE",
@@ -222,17 +222,17 @@ SOCKET = (
     Rule(
         "FlushPending",
         _one_of("yes"),
-        "who comes in the moment in which the app leaves is thrown away",
+        "connections that arrive while the app exits are dropped",
     ),
     Rule(
         "ReusePort",
         _one_of("yes"),
-        "another program on the same port is not noticed, and gets a part of the visitors",
+        "another program on the same port goes unnoticed, and gets part of the connections",
     ),
     Rule(
         "Backlog",
         lambda value: _below(value, FEWEST_WAITING),
-        "no more may wait while the app loads: others are refused, or late",
+        "no more connections can wait while the app loads: others are refused or delayed",
     ),
 )
 _SHOWN = {
@@ -314,10 +314,10 @@ class _Examination:
 
     def _replaced(self, unit: Properties) -> None:
         if unit_files.is_replaced(unit):
-            why = "it does not follow when the package changes; what one wants to change goes into a drop-in (systemctl edit)"
+            why = "it does not follow package updates; make changes in a drop-in (systemctl edit)"
             self._setting(
                 unit,
-                f"{unit['FragmentPath']} stands in the place of the package's unit",
+                f"{unit['FragmentPath']} replaces the package's unit",
                 why,
                 grave=False,
             )
@@ -338,7 +338,7 @@ class _Examination:
                 if line.key == key and line.value and line.value != self._socket.get("Id")
             ]
             if values:
-                why = "where that is not met nothing is started, the visitor who waits is the next try, and soon the socket has failed"
+                why = "while it is not met nothing is started, each waiting connection triggers another try, and soon the socket fails"
                 self._setting(unit, f"{key}={' '.join(values)}", why, key)
 
     def _triggers(self) -> None:
@@ -349,10 +349,10 @@ class _Examination:
         )
         if interval and burst and burst / interval < _SLOWEST:
             what = f"TriggerLimitBurst={burst} in TriggerLimitIntervalSec={socket['TriggerLimitIntervalUSec']}"
-            why = "a busy app that is asked for while it leaves is started as often as that, and then the socket fails for good"
+            why = "a busy app that is requested while it exits is started that often, and then the socket fails for good"
             self._setting(socket, what, why, "TriggerLimitIntervalSec", "TriggerLimitBurst")
         if socket.get("Accept") != "yes" and socket.get("Triggers") != self._service.get("Id"):
-            why = "who comes starts something else than the app"
+            why = "a connection starts something other than the app"
             self._setting(
                 socket, f"it starts {socket.get('Triggers') or 'nothing'}", why, "Service"
             )
@@ -361,15 +361,15 @@ class _Examination:
         service, socket = self._service["Id"], self._socket.get("Id", "")
         for key in ("WantedBy", "RequiredBy", "UpheldBy"):
             if self._service.get(key):
-                again = " and whenever it has left" if key == "UpheldBy" else ""
-                why = f"the app is started with that{again}, though nobody asks for it"
+                again = " (and restarts it whenever it exits)" if key == "UpheldBy" else ""
+                why = f"that starts the app{again} without any client"
                 self._add(
                     f"{service}: {key}={self._service[key]}",
                     why,
                     [systemctl("disable", service), "systemctl daemon-reload"],
                 )
         if socket and socket not in self._service.get("Requires", "").split():
-            why = "a stop of the socket leaves the app with a socket of its own, and a restart of it fails while the app is awake"
+            why = "stopping the socket leaves the app running on its copy, and restarting it fails while the app is awake"
             self._setting(self._service, f"it does not require {socket}", why)
 
     def _directories(self) -> None:
@@ -381,17 +381,17 @@ class _Examination:
                 if address.startswith(f"/run/{directory}/")
             ]
             if inside and service.get("RuntimeDirectoryPreserve") != "yes":
-                why = f"systemd removes that directory when the app leaves, and with it {inside[0]}: nobody finds it any more"
+                why = f"systemd removes that directory when the app exits, and {inside[0]} with it: no client can find it"
                 self._setting(service, f"RuntimeDirectory={directory}", why, "RuntimeDirectory")
                 if self.findings[-1].cure and self._socket.get("ActiveState") == "active":
                     self.findings[-1].cure.append(
                         systemctl("restart", self._socket["Id"])
                     )  # it may be gone already
         if not service.get("CacheDirectory"):
-            why = "there is no place for byte code: code that is read-only is compiled anew at each wake"
+            why = "there is no place for byte code: read-only code is compiled again at each wake"
             self._setting(service, "no CacheDirectory=", why, "CacheDirectory", grave=False)
         if service.get("DynamicUser") == "yes" and not service.get("User"):
-            why = "all apps without one are the same user, and each may read what the others have stored"
+            why = "all apps without a User= share one user, and can read each other's data"
             self._setting(service, "DynamicUser=yes, but no User=", why, "User")
 
     # How they are
@@ -400,9 +400,7 @@ class _Examination:
         socket, service = self._socket, self._service
         if service.get("LoadState") not in ("loaded", None):
             masked = service["LoadState"] == "masked"
-            why = (
-                "it cannot be started, and the next visitor makes systemd fail the socket for good"
-            )
+            why = "it cannot be started, and the next connection makes systemd fail the socket for good"
             cure = (
                 systemctl("unmask", service["Id"])
                 if masked
@@ -414,7 +412,7 @@ class _Examination:
                 [cure],
             )
         if "yes" in (socket.get("NeedDaemonReload"), service.get("NeedDaemonReload")):
-            why = "systemd goes by what it has read; a socket that listens must be restarted together with the reading"
+            why = "systemd still uses what it has read; restart a listening socket together with the reload"
             self._add(
                 f"the units of {self._name} have changed on disk",
                 why,
@@ -422,7 +420,7 @@ class _Examination:
             )
         enabled, active = socket.get("UnitFileState"), socket.get("ActiveState")
         if active in ("active", "failed") and enabled == "disabled":
-            why = "after the next boot nobody listens"
+            why = "after the next boot nothing listens"
             self._add(
                 f"{socket['Id']} listens, but is not enabled",
                 why,
@@ -451,7 +449,7 @@ class _Examination:
             )
         says, _, reason = one_line(service.get("StatusText", "")).partition(": ")
         if service.get("ActiveState") in ("active", "reloading") and says == FAILING:
-            why = "clients get a 503; the app is loaded again while they ask, at growing intervals, or when a file in its traceback changes"
+            why = "clients get a 503; loading is retried while requests arrive, or when a file of the traceback changes"
             self._add(f"{service['Id']} is failing: {reason}", why, [self._status()])
         elif _is_restarting(service):
             what = f"{service['Id']} ended: {ending(service)}"
@@ -461,7 +459,7 @@ class _Examination:
                 what = f"{service['Id']} was started again {service.get('NRestarts')} times"
             self._add(
                 what,
-                "systemd starts it again and again, and clients wait until it stays",
+                "systemd keeps restarting it, and clients wait until it stays up",
                 [self._status()],
             )
         elif failed:
@@ -477,13 +475,13 @@ class _Examination:
             f"{service['Id']}: {BROKEN}" if broken else f"{service['Id']} ended: {ending(service)}"
         )
         if active == "failed":
-            why = "its socket has failed as well: it is not tried again, and clients are refused"
+            why = "its socket has failed as well: there is no retry, and clients are refused"
         elif active != "active":
-            why = "its socket does not listen, so that nothing starts it"
+            why = "its socket does not listen, so nothing starts it"
         elif broken:
-            why = "clients get a 503 until it is fixed; it is tried again when the next one comes"
+            why = "clients get a 503 until it is fixed; the next connection is the next try"
         else:
-            why = "systemd starts it again when the next client comes, which waits until it stays"
+            why = "systemd starts it again at the next connection, which waits until it stays up"
         self._add(
             what, why, [self._status()], grave=active == "active"
         )  # that the socket has failed is said already
@@ -504,8 +502,8 @@ def _is_restarting(service: Properties) -> bool:
 
 
 _RESULTS = {
-    "trigger-limit-hit": "it was triggered too often: its service could not even be begun, or left at once and accepted nobody",
+    "trigger-limit-hit": "it was triggered too often: its service could not start, or exited at once without accepting a connection",
     "start-limit-hit": "it was itself restarted too often",
     "service-start-limit-hit": "its service was started too often",
-    "resources": "it could not listen, for somebody else did, or its service could not be loaded; when that has gone, this is enough",
+    "resources": "the address was in use, or its service could not be loaded; once that is solved, this is enough",
 }
