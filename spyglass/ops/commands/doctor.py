@@ -9,17 +9,16 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from spyglass.ops import app_status, apps
-from spyglass.ops import terminal as table
-from spyglass.ops.doctor_checks import machine as ailments
-from spyglass.ops.doctor_checks import units as traps
+from spyglass.ops import app_status, apps, terminal
+from spyglass.ops.doctor_checks import apps as app_checks
+from spyglass.ops.doctor_checks import machine, units
 from spyglass.ops.terminal import paint
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-    from spyglass.ops.doctor_checks.units import Finding
+    from spyglass.ops.doctor_checks.finding import Finding
 
 HELP = "look for what breaks the promises: units, sockets that have failed, the machine; say why and how to mend it"
 
@@ -35,12 +34,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    table.prepare()
+    terminal.prepare()
     findings = examine(options.names)
     if options.json:
         print(json.dumps([vars(finding) for finding in findings], indent=2))
     else:
-        for line in render(findings, coloured=table.is_coloured(sys.stdout, os.environ)):
+        for line in render(findings, coloured=terminal.is_coloured(sys.stdout, os.environ)):
             print(line)
     return 1 if any(finding.grave for finding in findings) else 0
 
@@ -55,19 +54,19 @@ def examine(wanted: Sequence[str] = ()) -> list[Finding]:
             raise app_status.NoSuchAppError(name)
     found = app_status.look(
         [*(wanted or names), app_status.DEFAULT],
-        dict.fromkeys((*app_status.PROPERTIES, *traps.PROPERTIES)),
+        dict.fromkeys((*app_status.PROPERTIES, *units.PROPERTIES)),
     )
     if found[-1].socket.get("LoadState") != "loaded":
         found.pop()
     known = {name: apps.read(name) for name in apps.names()}
-    findings = ailments.of_the_machine([view.service for view in found])
+    findings = machine.of_the_machine([view.service for view in found])
     for view in found:
         own = [
-            *traps.examine(view.name, view.socket, view.service),
-            *ailments.of_the_app(view, known),
+            *units.examine(view.name, view.socket, view.service),
+            *app_checks.of_the_app(view, known),
         ]
         findings += sorted(own, key=lambda finding: not finding.grave)
-    return [*findings, *ailments.left_over(found, wanted)]
+    return [*findings, *app_checks.left_over(found, wanted)]
 
 
 def render(findings: Sequence[Finding], *, coloured: bool = False) -> list[str]:

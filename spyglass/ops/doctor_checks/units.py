@@ -1,25 +1,18 @@
-"""What in an app's units, or in their state, breaks what Spyglass promises: rules over
-what systemd shows of them, and no more.
-
-Each of them was seen to do harm on a real systemd; the reasons stand in the comments of
-the units (packaging/systemd/). The unit files say what is right, these rules what is
-not: everything else is the administrator's own decision.
+"""What in an app's units, or in their state, breaks what Spyglass promises: by what
+systemd shows of them, and no more. The values are judged by the rules in unit_rules.py.
 """
 
 from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 
 from spyglass.master.counters import one_line
 from spyglass.ops import address_owners, unit_files
 from spyglass.ops.app_status import BROKEN, FAILING, ending
+from spyglass.ops.doctor_checks.finding import Finding, systemctl
+from spyglass.ops.doctor_checks.unit_rules import SERVICE, SOCKET, Properties
 from spyglass.ops.untrusted_text import number
-from spyglass.runtime import printable
-
-Properties = Mapping[str, str]
 
 PROPERTIES = (
     *(
@@ -75,170 +68,9 @@ PROPERTIES = (
         "TriggerLimitBurst",
     ),
 )
-# Connections: fewer are soon there while an app loads, and the rest is refused or waits
-# for seconds
-FEWEST_WAITING = 1024
-_LONGEST = 8 << 10  # characters of a line: two paths, and what is wrong with them
-# Starts in a second that a trigger limit must let through: a service that is asked for
-# while it leaves is started again
+# Starts in a second that a trigger limit must let through: a service that is requested
+# while it exits is started again
 _SLOWEST = 100.0
-
-
-def systemctl(verb: str, unit: str) -> str:
-    """A command for a shell."""
-    return shlex.join(["systemctl", verb, unit])
-
-
-@dataclass
-class Finding:
-    """Something that is not as it should be. `what` and `why` are for people, `cure`
-    (list of str) is for a shell: a line each.
-
-    `grave`: something does not work, or will not; else it is worth knowing and no more.
-    """
-
-    where: str  # the app's name, or "machine"
-    what: str
-    why: str
-    cure: list[str] = field(default_factory=list)
-    grave: bool = True
-
-    def __post_init__(self) -> None:
-        # Apps choose the names of some files in these texts. A line break in one would
-        # look like another command, and an administrator might run it.
-        self.where, self.what, self.why = (
-            printable.one_line(text, _LONGEST) for text in (self.where, self.what, self.why)
-        )
-        self.cure = [printable.one_line(command, _LONGEST) for command in self.cure]
-
-
-@dataclass(frozen=True)
-class Rule:
-    """Of the setting `key`: `bad(value)` says whether what systemd shows of it breaks
-    something, `why` what.
-    """
-
-    key: str
-    bad: Callable[[str], bool]
-    why: str
-    grave: bool = True
-
-    def value(self, unit: Properties) -> str:
-        return unit.get(_SHOWN.get(self.key, self.key), "")
-
-
-def _one_of(*values: str) -> Callable[[str], bool]:
-    return lambda value: value in values
-
-
-def _none_of(*values: str) -> Callable[[str], bool]:
-    return lambda value: value not in values
-
-
-def _below(value: str, least: int) -> bool:
-    return number(value, least) < least
-
-
-_IN_VAIN = "and clients wait in vain"
-SERVICE = (
-    Rule(
-        "Restart",
-        _one_of("always", "on-success"),
-        "an app that exits on idle is restarted at once without any client: it never sleeps",
-    ),
-    Rule(
-        "RemainAfterExit",
-        _one_of("yes"),
-        f"an app that has exited still counts as active: systemd does not watch its socket, {_IN_VAIN}",
-    ),
-    Rule(
-        "ExitType",
-        _one_of("cgroup"),
-        f"systemd does not watch the socket until the last leftover process has ended, {_IN_VAIN}",
-    ),
-    Rule(
-        "Type",
-        _none_of("notify", "notify-reload"),
-        "systemd cannot see when the app is ready, nor that it needs more time",
-    ),
-    Rule(
-        "NotifyAccess",
-        _one_of("none"),
-        "systemd cannot see when the app is ready, and kills it when its start timeout expires",
-    ),
-    Rule(
-        "KillMode",
-        _one_of("mixed"),
-        "when the Master dies its workers are killed at once, with the requests that they have accepted",
-    ),
-    Rule(
-        "KillMode",
-        _one_of("process", "none"),
-        "when the Master dies its workers keep running alongside those of the next one",
-    ),
-    Rule(
-        "KillSignal",
-        _none_of("15", "2", "3"),
-        "a stop does not let running requests finish",
-    ),
-    Rule(
-        "WatchdogSignal",
-        _none_of("15"),
-        "a hung Master takes the requests of its workers with it",
-    ),
-    Rule(
-        "OOMPolicy",
-        _one_of("stop", "kill"),
-        "one worker killed for its memory stops the whole app",
-    ),
-    Rule(
-        "StartLimitIntervalSec",
-        _none_of("0"),
-        "a service that is started too often fails its socket for good: all clients are refused",
-    ),
-    Rule(
-        "RestartPreventExitStatus",
-        lambda value: "78" not in value.split(),
-        "a broken app is restarted without any client",
-    ),
-    Rule(
-        "LimitNOFILE",
-        lambda value: _below(value, 2048),
-        "a worker may have 1,000 connections, and the app its files",
-        grave=False,
-    ),
-)
-SOCKET = (
-    Rule(
-        "StartLimitIntervalSec",
-        _none_of("0"),
-        "a socket that is restarted too often fails for good: all clients are refused",
-    ),
-    Rule(
-        "Accept",
-        _one_of("yes"),
-        "systemd starts a service of another name for each connection, which cannot serve it",
-    ),
-    Rule(
-        "FlushPending",
-        _one_of("yes"),
-        "connections that arrive while the app exits are dropped",
-    ),
-    Rule(
-        "ReusePort",
-        _one_of("yes"),
-        "another program on the same port goes unnoticed, and gets part of the connections",
-    ),
-    Rule(
-        "Backlog",
-        lambda value: _below(value, FEWEST_WAITING),
-        "no more connections can wait while the app loads: others are refused or delayed",
-    ),
-)
-_SHOWN = {
-    "StartLimitIntervalSec": "StartLimitIntervalUSec",
-    "LimitNOFILE": "LimitNOFILESoft",
-}  # where systemd says it in another name
 _MUST_BE = re.compile(r"(Condition|Assert)\w+$|ExecCondition$|Requires$|Requisite$|BindsTo$")
 _SPANS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 

@@ -1,0 +1,242 @@
+"""What is wrong with what an app is made of: its settings file, its code's environment,
+its directories, the addresses that should listen.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from typing import TYPE_CHECKING
+
+from spyglass.config import settings as config
+from spyglass.errors import ConfigError
+from spyglass.ops import (
+    address_conflicts,
+    address_owners,
+    apps,
+    atomic_files,
+    orphaned_apps,
+    state_directory,
+    unit_directives,
+    user_access,
+)
+from spyglass.ops.app_interpreter import packaged_version, version_in
+from spyglass.ops.doctor_checks.finding import Finding, systemctl
+from spyglass.ops.doctor_checks.unit_rules import Properties
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from spyglass.ops.app_status import View
+    from spyglass.ops.apps import App
+
+_CACHE = "/var/cache"
+
+
+def of_the_app(view: View, others: Mapping[str, App]) -> list[Finding]:
+    """What is wrong with what an app is made of; `others` are all apps that have a file
+    of settings.
+    """
+    user = "" if view.service.get("DynamicUser") == "yes" else view.service.get("User", "")
+    findings = [*_deaf(view.name, view.socket, view.service), *_absent(view.name, view.socket)]
+    findings += [*state_directory.examine(view.name, user), *_cache(view)]
+    if view.name in others:
+        findings += [*_file(others[view.name], view, others), *_applied(others[view.name], view)]
+    return findings
+
+
+def _deaf(name: str, socket: Properties, service: Properties) -> list[Finding]:
+    deaf = address_owners.deaf(socket)
+    if not deaf and address_conflicts.is_deaf(address_conflicts.addresses_of(socket)):
+        deaf = address_owners.addresses(socket)  # but for its service, as long as that is awake
+    if not deaf or socket.get("ActiveState") != "active":
+        return []
+    why = "systemd has read that its addresses are others, and closed those that there were: until it is restarted all clients are refused"
+    if service.get("ActiveState") in ("active", "reloading"):
+        why += ", as soon as the app, which has them still, exits"
+    if missing := address_owners.missing(socket):
+        why = f"{missing[0]} was deleted, and no client finds the socket without its file: until it is restarted all connections fail"
+    return [
+        Finding(
+            name,
+            f"{socket['Id']} is active, but does not listen on {', '.join(deaf)}",
+            why,
+            [systemctl("restart", socket["Id"])],
+        )
+    ]
+
+
+def _absent(name: str, socket: Properties) -> list[Finding]:
+    """Addresses that this machine does not have now: no fault on the standby of another
+    machine, but it may be a mistake.
+    """
+    absent = [
+        address
+        for address in address_conflicts.addresses_of(socket)
+        if address_conflicts.is_absent(address)
+    ]
+    if not absent or socket.get("ActiveState") != "active":
+        return []
+    what = f"{socket['Id']} listens on {', '.join(map(str, absent))}, but this machine does not have that address now"
+    why = "nothing arrives there until it does, as after a boot or a switch from another machine; then it works at once"
+    return [Finding(name, what, why, ["ip address"], grave=False)]
+
+
+_REFUSED = "'spyglass apply' refuses it; an app that cannot be loaded with it answers 503 from its next wake or reload on"
+
+
+def _file(app: App, view: View, others: Mapping[str, App]) -> list[Finding]:
+    """What `spyglass apply` would not take."""
+    if any("Permission denied" in fault for fault in app.faults):
+        return []  # we are not root and cannot know
+    if os.geteuid() == 0 and not app.faults:
+        active = view.socket.get("ActiveState") == "active"
+        apps.examine(
+            app, others.values(), address_conflicts.addresses_of(view.socket) if active else ()
+        )
+    findings = []
+    for fault in app.faults:
+        cure = (
+            _let_in(app)
+            if f"{app.file} is closed to " in fault
+            else [f"${{EDITOR:-nano}} {shlex.quote(app.file)}"]
+        )
+        findings.append(Finding(app.name, fault, _REFUSED, cure))
+    for note in app.notes:
+        why = "what the line says is not in the app's environment, or not as it was meant"
+        findings.append(
+            Finding(
+                app.name,
+                note,
+                why,
+                [f"${{EDITOR:-nano}} {shlex.quote(note.partition(':')[0])}"],
+                grave=False,
+            )
+        )
+    return [*findings, *([] if app.faults else _venv(app))]
+
+
+def _let_in(app: App) -> list[str]:
+    """Return the commands that let the app, and no other user, read its settings file:
+    it was closed for a reason.
+    """
+    group = user_access.account(app.config.user, app.config.group).group
+    made = (
+        []
+        if group
+        else [
+            f"addgroup --quiet --system {app.name}",
+            f"sed -i '1i group = \"{app.name}\"' {app.file}",
+        ]
+    )
+    return [
+        *made,
+        f"chgrp {group or app.name} {app.file}",
+        f"chmod g+r {app.file}",
+        *([f"spyglass apply {app.name}"] if made else []),
+    ]
+
+
+def _venv(app: App) -> list[Finding]:
+    """After an upgrade of the system an environment is one of the Python that was there
+    before, though its links lead to the new one.
+    """
+    venv = os.path.normpath(os.path.join(app.base, app.config.venv))
+    if not app.config.venv or os.access(os.path.join(venv, "bin", "spyglass"), os.X_OK):
+        return []
+    try:
+        theirs = version_in(venv)
+    except ConfigError:
+        return []
+    if theirs == packaged_version():
+        return []
+    requirements = shlex.quote(os.path.join(os.path.dirname(venv), "requirements.txt"))
+    cure = [
+        f"/usr/bin/python3 -m venv --clear {shlex.quote(venv)}",
+        f"{shlex.quote(venv)}/bin/pip install -r {requirements}",
+    ]
+    what = f"{venv} is for Python {theirs}, and Spyglass runs on {packaged_version()}"
+    return [
+        Finding(
+            app.name,
+            what,
+            "the app cannot be loaded: it answers 503, if it is awake from its next wake or reload on",
+            cure,
+        )
+    ]
+
+
+def _applied(app: App, view: View) -> list[Finding]:
+    """Whether its units are what the file says."""
+    if app.faults or not (
+        view.socket.get("ActiveState") == "active" or view.socket.get("UnitFileState") == "enabled"
+    ):
+        return []
+    findings = []
+    for path, text in unit_directives.drop_ins(app.name, app.config, app.program.command).items():
+        there = atomic_files.read(path)
+        if there and not unit_directives.is_untouched(there):
+            why = "'spyglass apply' does not touch what others have written, so the file of settings does not count here"
+            cure = [f"${{EDITOR:-nano}} {shlex.quote(path)}"]
+            findings.append(
+                Finding(
+                    app.name,
+                    f"{path} is not as 'spyglass apply' has made it",
+                    why,
+                    cure,
+                    grave=False,
+                )
+            )
+        elif there != text:
+            why = "the app listens, or runs, as the file said before"
+            findings.append(
+                Finding(
+                    app.name,
+                    f"{app.file} has changed since it was applied",
+                    why,
+                    [f"spyglass apply {app.name}"],
+                )
+            )
+            break
+    return findings
+
+
+def left_over(views: Iterable[View], wanted: Sequence[str] = ()) -> list[Finding]:
+    """Apps, only those in `wanted` if there are any, whose file of settings was renamed
+    or deleted. `views` are of all with units.
+    """
+    findings = []
+    for name, left in orphaned_apps.find(
+        {view.name: (view.socket, view.service) for view in views}
+    ).items():
+        if wanted and name not in wanted:
+            continue
+        why = "an app of that name, made anew, would begin with them"
+        if not left.startswith("/"):
+            why = "its clients get a 503 at the next wake, and an app that was renamed does not get its addresses"
+        what = f"{left} is left over: there is no {config.DIRECTORY}/{name}.toml"
+        findings.append(Finding(name, what, why, [shlex.join(["spyglass", "remove", name])]))
+    return findings
+
+
+def _cache(view: View) -> list[Finding]:
+    """Nothing is kept of an app that has been awake: another user owns the place, as a
+    rule, after a change of its user.
+    """
+    directory = view.service.get("CacheDirectory", "").split()
+    path = os.path.join(_CACHE, *directory[:1])
+    if not directory or not view.counted("requests") or not os.path.isdir(path):
+        return []
+    if atomic_files.holds_files(os.path.join(path, "pycache")):
+        return []
+    why = "it is compiled anew at each wake; without the directory systemd makes another, for the right user"
+    cure = [f"rm -rf {shlex.quote(os.path.realpath(path))}"]
+    return [
+        Finding(
+            view.name,
+            f"{path} holds no byte code, though the app has been awake",
+            why,
+            cure,
+            grave=False,
+        )
+    ]
