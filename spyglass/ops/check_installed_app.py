@@ -20,6 +20,7 @@ from spyglass.config.settings import Config, file_for, load
 from spyglass.errors import EX_CONFIG, ConfigError, StartError
 from spyglass.ops import (
     address_owners,
+    apply_plan,
     apps,
     atomic_files,
     effective_settings,
@@ -28,7 +29,6 @@ from spyglass.ops import (
     unit_directives,
     unit_files,
 )
-from spyglass.ops.commands import apply
 from spyglass.ops.untrusted_text import filtered
 from spyglass.zygote.sandbox_hints import sandboxed
 
@@ -168,7 +168,7 @@ def _check(name: str, options: Mapping[str, str]) -> int:
         # Another user could put anything there, or no unit can be made of it: that is
         # not tried.
         raise ConfigError(app.faults[0], also=app.faults[1:])
-    steps, faults = apply.plan([name])
+    steps, faults = apply_plan.plan([name])
     if not steps:
         faults = []  # the file itself is wrong: the rehearsal will say so
     for line in faults:
