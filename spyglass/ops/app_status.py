@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from spyglass.config import settings as config
+from spyglass.config import settings
 from spyglass.errors import ConfigError
 from spyglass.master import counters
 from spyglass.master.worker_memory import share
@@ -175,7 +175,7 @@ def names() -> list[str]:
 
 def is_name(text: str) -> bool:
     try:
-        config.file_for(text)
+        settings.file_for(text)
     except ConfigError:
         return False
     return True

@@ -11,7 +11,7 @@ import glob
 import os
 from typing import TYPE_CHECKING
 
-from spyglass.config import settings as config
+from spyglass.config import settings
 from spyglass.ops import apps, atomic_files, systemctl, unit_directives
 from spyglass.ops.systemctl import service_of, socket_of
 
@@ -98,4 +98,4 @@ def says(name: str, left: str = "") -> str:
 
 
 def _file(name: str) -> str:
-    return os.path.join(config.DIRECTORY, f"{name}.toml")
+    return os.path.join(settings.DIRECTORY, f"{name}.toml")

@@ -9,11 +9,10 @@ import pytest
 
 from spyglass import __version__
 from spyglass.errors import ConfigError
-from spyglass.ops import app_interpreter as program
-from spyglass.ops import apps
+from spyglass.ops import app_interpreter, apps
 from spyglass.ops.app_interpreter import PACKAGED_PYTHON, Program, program_for
 
-OURS = program.packaged_version()
+OURS = app_interpreter.packaged_version()
 
 
 @pytest.fixture
@@ -100,10 +99,12 @@ def test_no_environment(tmp_path):
 def test_the_package_s_python_is_asked_by_its_name_unless_it_is_ours(monkeypatch, tmp_path):
     (tmp_path / "python3.97").touch()
     (tmp_path / "python3").symlink_to("python3.97")
-    monkeypatch.setattr(program, "PACKAGED_PYTHON", str(tmp_path / "python3"))
-    assert program.packaged_version() == "3.97"
-    monkeypatch.setattr(program, "PACKAGED_PYTHON", os.path.realpath(sys.executable))
-    assert program.packaged_version() == f"{sys.version_info.major}.{sys.version_info.minor}"
+    monkeypatch.setattr(app_interpreter, "PACKAGED_PYTHON", str(tmp_path / "python3"))
+    assert app_interpreter.packaged_version() == "3.97"
+    monkeypatch.setattr(app_interpreter, "PACKAGED_PYTHON", os.path.realpath(sys.executable))
+    assert (
+        app_interpreter.packaged_version() == f"{sys.version_info.major}.{sys.version_info.minor}"
+    )
 
 
 def test_where_a_link_leads_makes_no_line(tmp_path, monkeypatch):
@@ -140,4 +141,4 @@ def test_what_an_environment_says_of_itself_makes_no_line(venv, another):
 )
 def test_only_a_number_is_a_version(tmp_path, says, version):
     (tmp_path / "pyvenv.cfg").write_text(f"version = {says}\n")
-    assert program.version_in(str(tmp_path)) == version
+    assert app_interpreter.version_in(str(tmp_path)) == version

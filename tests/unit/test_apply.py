@@ -10,9 +10,8 @@ import subprocess
 import pytest
 
 from spyglass.config import settings
-from spyglass.ops import address_conflicts, apps, command_table, systemctl
+from spyglass.ops import address_conflicts, apps, command_table, systemctl, user_access
 from spyglass.ops import unit_directives as units
-from spyglass.ops import user_access as reach
 
 
 class FakeSystemd:
@@ -79,7 +78,7 @@ def systemd(tmp_path, monkeypatch):
     monkeypatch.setattr(units, "DIRECTORY", str(tmp_path / "systemd"))
     monkeypatch.setattr(systemctl, "run", fake.run)
     monkeypatch.setattr(systemctl, "verify", lambda units: fake.complaints)
-    monkeypatch.setattr(reach, "out_of_reach", lambda who, wanted: {})
+    monkeypatch.setattr(user_access, "out_of_reach", lambda who, wanted: {})
     monkeypatch.setattr(address_conflicts, "in_the_way", lambda address: "")
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     return fake

@@ -10,10 +10,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from spyglass.config import settings as config
+from spyglass.config import settings
 from spyglass.master import counters
-from spyglass.ops import address_owners, command_table, effective_settings, systemctl
-from spyglass.ops import app_status as views
+from spyglass.ops import address_owners, app_status, command_table, effective_settings, systemctl
 from spyglass.ops import terminal as table
 from spyglass.ops.app_status import ASLEEP, AWAKE, FAILING, LEAVING, OFF, WAKING
 from spyglass.ops.commands import list as listing
@@ -56,7 +55,7 @@ STATES = [
     ("leaving", LISTENING, ACTIVE | {"StatusText": "leaving: 1 connection to finish"}, LEAVING, ""),
     ("stopping", LISTENING, ACTIVE | {"ActiveState": "deactivating"}, LEAVING, ""),
     ("failing", LISTENING, ACTIVE | {"StatusText": "failing: KeyError: 'a: b'"}, FAILING, "KeyError: 'a: b'"),
-    ("has failed, broken", LISTENING, FAILED | {"ExecMainStatus": "78", "StatusText": "leaving"}, FAILING, views.BROKEN),
+    ("has failed, broken", LISTENING, FAILED | {"ExecMainStatus": "78", "StatusText": "leaving"}, FAILING, app_status.BROKEN),
     ("was not started", LISTENING, FAILED | {"ExecMainStatus": "217"}, FAILING, "it ended: status 217"),
     ("was killed", LISTENING, FAILED | {"Result": "signal", "ExecMainCode": "2", "ExecMainStatus": "9"}, FAILING, "it ended: killed by SIGKILL"),
     ("hung", LISTENING, FAILED | {"Result": "watchdog"}, FAILING, "it ended: watchdog"),
@@ -80,7 +79,7 @@ STATES = [
     ids=[case[0] for case in STATES],
 )
 def test_the_state_of_an_app(socket, service, state, trouble):
-    assert views.state(socket, service) == (state, trouble)
+    assert app_status.state(socket, service) == (state, trouble)
 
 
 @pytest.fixture
@@ -88,8 +87,8 @@ def machine(monkeypatch, tmp_path):
     """machine(NAME=(socket, service)): systemd has these; its state directories are in
     `.states`.
     """
-    monkeypatch.setattr(views, "_STATE", str(tmp_path))
-    monkeypatch.setattr(views.config, "DIRECTORY", str(tmp_path / "etc"))
+    monkeypatch.setattr(app_status, "_STATE", str(tmp_path))
+    monkeypatch.setattr(app_status.config, "DIRECTORY", str(tmp_path / "etc"))
     monkeypatch.setattr(address_owners, "is_missing", lambda path: False)
     asked = []
 
@@ -121,7 +120,7 @@ def test_a_socket_whose_file_was_deleted(machine, monkeypatch):
     monkeypatch.setattr(
         address_owners, "is_missing", lambda path: path == "/run/spyglass/blog.sock"
     )
-    [view] = views.look(["blog"])
+    [view] = app_status.look(["blog"])
     assert (view.state, view.trouble) == (
         FAILING,
         "/run/spyglass/blog.sock was deleted, so no client can connect: spyglass apply blog",
@@ -132,14 +131,14 @@ def test_a_socket_whose_file_was_deleted(machine, monkeypatch):
 def test_units_whose_settings_were_renamed_or_deleted(machine, service, state):
     serves = {"ExecStart": "{ argv[]=/usr/bin/spyglass serve --name blog ; }"}
     seen = machine(blog=(LISTENING, service | serves))
-    [view] = views.look(["blog"])
+    [view] = app_status.look(["blog"])
     assert (view.state, view.trouble) == (
         state,
         f"there is no {seen.etc}/blog.toml: spyglass remove blog",
     )
     seen.etc.mkdir()
     (seen.etc / "blog.toml").touch()
-    [view] = views.look(["blog"])
+    [view] = app_status.look(["blog"])
     assert view.trouble == ""
 
 
@@ -156,9 +155,9 @@ def test_systemd_is_asked_once_for_all(machine):
     (here.etc).mkdir()
     for name in ("app1", "only-a-file", "Not_A-Name"):
         (here.etc / f"{name}.toml").write_text("")
-    names = views.names()
+    names = app_status.names()
     assert names == sorted({f"app{number}" for number in range(100)} | {"only-a-file"})
-    assert len(views.look(names)) == 101
+    assert len(app_status.look(names)) == 101
     assert len(here.asked) == 1
 
 
@@ -174,7 +173,7 @@ def test_what_is_known_of_an_app_that_sleeps(machine):
         left=1_700_000_100.0,
         why="idle",
     )
-    [view] = views.look(["blog"])
+    [view] = app_status.look(["blog"])
     assert (view.state, view.woke, view.wake_ms, view.left, view.why) == (
         ASLEEP,
         1_700_000_000,
@@ -210,7 +209,7 @@ def test_systemd_knows_of_a_wake_from_the_connection_on(machine):
         why="idle",
         left=1_700_000_000.0,
     )
-    [view] = views.look(["blog"])
+    [view] = app_status.look(["blog"])
     assert view.wake_ms == pytest.approx(100)
     assert view.woke == pytest.approx(time.time() - time.monotonic() + 5.1, abs=1)
     assert (view.left, view.why, view.workers) == (1_700_000_000, "idle", 2)
@@ -227,17 +226,17 @@ def test_one_that_was_killed_has_not_said_why(machine):
     keep(here.states, "blog", awake=1, why="idle", left=1.0)
     keep(here.states, "other", awake=1, why="idle", left=1.0)
     (here.states / "other").chmod(0o755)
-    killed, other = views.look(["blog", "other"])
+    killed, other = app_status.look(["blog", "other"])
     assert (killed.why, killed.left) == (counters.KILLED, None)
     assert other.trouble == "it ended: killed by SIGKILL"
 
 
 def test_why_a_broken_one_could_not_be_loaded(machine):
     here = machine(blog=(LISTENING, FAILED | {"ExecMainStatus": "78"}))
-    [view] = views.look(["blog"])
-    assert view.trouble == views.BROKEN
+    [view] = app_status.look(["blog"])
+    assert view.trouble == app_status.BROKEN
     keep(here.states, "blog", why="failing: KeyError: 'a: b'", left=1.0)
-    [view] = views.look(["blog"])
+    [view] = app_status.look(["blog"])
     assert view.trouble == "KeyError: 'a: b'"
 
 
@@ -245,7 +244,7 @@ def test_what_is_damaged_is_told_and_what_never_was_is_nothing(machine):
     here = machine(blog=(LISTENING, DEAD), new=(LISTENING, DEAD))
     keep(here.states, "blog")
     (here.states / "blog" / counters.NAME).write_text("spyglass 1\nwak")
-    damaged, new = views.look(["blog", "new"])
+    damaged, new = app_status.look(["blog", "new"])
     assert (damaged.counted("requests"), new.counted("requests")) == (None, 0)
     assert "is damaged" in damaged.unread
     assert listing.unread([damaged, new]) == f"blog: {damaged.unread}"
@@ -256,14 +255,14 @@ def test_what_is_damaged_is_told_and_what_never_was_is_nothing(machine):
     [("1048576", 1 << 20), ("[not set]", None), ("18446744073709551615", None), ("", None)],
 )
 def test_memory_as_the_kernel_counts_it(current, bytes):
-    assert views.memory({"MemoryCurrent": current, "ControlGroup": "/nowhere"}) == bytes
+    assert app_status.memory({"MemoryCurrent": current, "ControlGroup": "/nowhere"}) == bytes
 
 
 # Tables
 
 
 def seen(name, state=ASLEEP, addresses=(), **facts):
-    view = views.View(
+    view = app_status.View(
         name, {}, {}, state=state, addresses=list(addresses) or [f"/run/spyglass/{name}.sock"]
     )
     view.record = counters.Record()
@@ -512,7 +511,7 @@ def test_its_processes(monkeypatch):
     parents = {10: 1, 11: 10, 12: 11, 13: 11, 14: 13}
     from spyglass.ops.commands import status
 
-    monkeypatch.setattr(views, "members", lambda _service: sorted(parents))
+    monkeypatch.setattr(app_status, "members", lambda _service: sorted(parents))
     monkeypatch.setattr(status, "_parent", parents.__getitem__)
     monkeypatch.setattr(status, "share", lambda pid: pid << 20)
     found = {each.pid: (each.what, each.requests, each.memory) for each in status.processes(view)}
@@ -526,9 +525,9 @@ def test_pids_of_a_control_group(monkeypatch, tmp_path):
     (tmp_path / "a.service" / "inner").mkdir(parents=True)
     (tmp_path / "a.service" / "cgroup.procs").write_text("7\n3\n")
     (tmp_path / "a.service" / "inner" / "cgroup.procs").write_text("5\n")
-    monkeypatch.setattr(views, "_CGROUPS", ("/nowhere", str(tmp_path)))
-    assert views.members({"ControlGroup": "/a.service"}) == [3, 5, 7]
-    assert views.members({"ControlGroup": ""}) == []
+    monkeypatch.setattr(app_status, "_CGROUPS", ("/nowhere", str(tmp_path)))
+    assert app_status.members({"ControlGroup": "/a.service"}) == [3, 5, 7]
+    assert app_status.members({"ControlGroup": ""}) == []
     assert os.path.exists(tmp_path)
 
 
@@ -546,7 +545,7 @@ def test_a_file_of_settings_that_root_must_not_open(tmp_path, monkeypatch, kind)
         file.symlink_to(tmp_path / "theirs" / "app.toml")
         says = f"{tmp_path / 'theirs'} is writable by other users"
     opened = []
-    monkeypatch.setattr(config, "_read_toml", lambda path: (opened.append(path), ("", {}))[1])
+    monkeypatch.setattr(settings, "_read_toml", lambda path: (opened.append(path), ("", {}))[1])
     found = effective_settings.settings(unit(f"/usr/bin/spyglass serve --config {file}"))
     assert (opened, found.differing) == ([], [])
     [fault] = found.faults

@@ -9,8 +9,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from spyglass.ops import app_status as views
-from spyglass.ops import terminal as table
+from spyglass.ops import app_status, terminal
 from spyglass.ops.terminal import Column
 
 if TYPE_CHECKING:
@@ -37,7 +36,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    table.prepare()
+    terminal.prepare()
     found = all_apps()
     if options.json:
         print(json.dumps([view.facts() for view in found], indent=2))
@@ -45,8 +44,8 @@ def run(options: argparse.Namespace) -> int:
     if not found:
         print("there is no app on this machine; 'spyglass new' makes one")
         return 0
-    coloured = table.is_coloured(sys.stdout, os.environ)
-    for line in render(found, table.room(sys.stdout, os.environ), coloured=coloured):
+    coloured = terminal.is_coloured(sys.stdout, os.environ)
+    for line in render(found, terminal.room(sys.stdout, os.environ), coloured=coloured):
         print(line)
     if hidden := unread(found):
         sys.stdout.flush()
@@ -56,25 +55,32 @@ def run(options: argparse.Namespace) -> int:
 
 def all_apps() -> list[View]:
     """Return all apps, and the default one if it was ever used."""
-    found = views.look([*views.names(), views.DEFAULT])
+    found = app_status.look([*app_status.names(), app_status.DEFAULT])
     *apps, default = found
-    return found if default.state != views.OFF or default.facts()["enabled"] else apps
+    return found if default.state != app_status.OFF or default.facts()["enabled"] else apps
 
 
 def render(
     found: Sequence[View], most: int | None, *, coloured: bool = False, now: float | None = None
 ) -> list[str]:
     """The table, in lines of `most` letters."""
-    return table.lines(
+    return terminal.lines(
         _COLUMNS, [_row(view, now) for view in found], most, coloured=coloured, kind=1
     )
 
 
 def _row(view: View, now: float | None) -> list[str]:
     return [
-        view.name, view.state, where(view), table.number(view.workers), table.number(view.counted("requests")), table.size(view.memory),
-        table.ago(view.woke, now), table.took(view.wake_ms), view.trouble or view.why or table.UNKNOWN,
-    ]  # fmt: skip
+        view.name,
+        view.state,
+        where(view),
+        terminal.number(view.workers),
+        terminal.number(view.counted("requests")),
+        terminal.size(view.memory),
+        terminal.ago(view.woke, now),
+        terminal.took(view.wake_ms),
+        view.trouble or view.why or terminal.UNKNOWN,
+    ]
 
 
 def where(view: View) -> str:
@@ -87,7 +93,7 @@ def where(view: View) -> str:
         for each in view.addresses
     ]
     more = f" +{len(short) - 2}" if len(short) > 2 else ""
-    return " ".join(short[:2]) + more if short else table.UNKNOWN
+    return " ".join(short[:2]) + more if short else terminal.UNKNOWN
 
 
 def unread(found: Sequence[View]) -> str:

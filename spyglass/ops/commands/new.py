@@ -8,7 +8,7 @@ import os
 import textwrap
 from typing import TYPE_CHECKING
 
-from spyglass.config import settings as config
+from spyglass.config import settings
 from spyglass.config.setting_errors import default_text
 from spyglass.config.settings import SETTINGS
 from spyglass.config.unit_settings import address, unfit
@@ -107,7 +107,7 @@ def _refuse_unfit(values: dict[str, object]) -> None:
 
 def _file(name: str) -> str:
     try:
-        file = config.file_for(name)
+        file = settings.file_for(name)
     except ConfigError as error:
         raise UsageError(
             f"{name!r} cannot be an app's name: {str(error).partition(': ')[2]}"

@@ -11,9 +11,7 @@ from typing import TYPE_CHECKING
 
 from spyglass.master.counters import one_line
 from spyglass.master.worker_memory import share
-from spyglass.ops import app_status as views
-from spyglass.ops import journal, untrusted_text
-from spyglass.ops import terminal as table
+from spyglass.ops import app_status, journal, terminal, untrusted_text
 from spyglass.ops.effective_settings import settings
 from spyglass.ops.terminal import Column, ago, local, paint
 
@@ -26,7 +24,7 @@ if TYPE_CHECKING:
 
 HELP = "show one app in depth: units, workers, settings, the last lines of the journal and the last traceback; wakes nobody"
 
-_STATUS = {views.FAILING: 1, views.OFF: 3}
+_STATUS = {app_status.FAILING: 1, app_status.OFF: 3}
 _MORE = (
     *(
         "FragmentPath",
@@ -60,18 +58,26 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    table.prepare()
+    terminal.prepare()
     name = options.name.removeprefix("spyglass@").removesuffix(".service").removesuffix(".socket")
-    if name != views.DEFAULT and not views.is_name(name) and name not in views.names():
-        raise views.NoSuchAppError(name)
-    [view] = views.look([name], (*views.PROPERTIES, *_MORE))
-    if name != views.DEFAULT and view.state == views.OFF and name not in views.names():
-        raise views.NoSuchAppError(name)
+    if (
+        name != app_status.DEFAULT
+        and not app_status.is_name(name)
+        and name not in app_status.names()
+    ):
+        raise app_status.NoSuchAppError(name)
+    [view] = app_status.look([name], (*app_status.PROPERTIES, *_MORE))
+    if (
+        name != app_status.DEFAULT
+        and view.state == app_status.OFF
+        and name not in app_status.names()
+    ):
+        raise app_status.NoSuchAppError(name)
     report = Report(view, max(0, options.lines))
     if options.json:
         print(json.dumps(report.facts(), indent=2))
     else:
-        for line in report.lines(table.is_coloured(sys.stdout, os.environ)):
+        for line in report.lines(terminal.is_coloured(sys.stdout, os.environ)):
             print(line)
     return _STATUS.get(view.state, 0)
 
@@ -102,7 +108,7 @@ class Report:
         self.silence = ""  # why the journal says nothing
         self.entries: list[Entry] = []
         self.traceback: Traceback | None = None
-        unit = views.units_of(view.name)[1]
+        unit = app_status.units_of(view.name)[1]
         try:
             searched = journal.entries(unit, max(_SEARCHED, count))
             self.entries = searched[len(searched) - count :]
@@ -126,8 +132,8 @@ class Report:
             "processes": [vars(process) for process in self.processes],
             "settings": [vars(setting) for setting in self.settings.differing],
             "settings_faults": self.settings.faults,
-            "traceback": last and vars(last) | {"when": views.iso(last.when)},
-            "journal": [vars(each) | {"when": views.iso(each.when)} for each in self.entries],
+            "traceback": last and vars(last) | {"when": app_status.iso(last.when)},
+            "journal": [vars(each) | {"when": app_status.iso(each.when)} for each in self.entries],
             "unread": [text for text in (view.unread, *self.settings.hidden, self.silence) if text],
         }
 
@@ -166,7 +172,7 @@ class Report:
         ]
         found += [("socket", _state(view.socket)), ("service", _state(view.service))]
         if view.memory is not None:
-            found.append(("memory", table.size(view.memory) + _limits(view.service)))
+            found.append(("memory", terminal.size(view.memory) + _limits(view.service)))
         if view.woke:
             found.append(("last wake", _wake(view)))
         if view.why:
@@ -197,12 +203,12 @@ class Report:
             [
                 str(each.pid),
                 each.what,
-                *(table.number(count) for count in (each.requests, each.errors, each.open)),
-                table.size(each.memory),
+                *(terminal.number(count) for count in (each.requests, each.errors, each.open)),
+                terminal.size(each.memory),
             ]
             for each in self.processes
         ]
-        made = table.lines(_PROCESSES, rows, coloured=coloured)
+        made = terminal.lines(_PROCESSES, rows, coloured=coloured)
         return ["", paint(f"Processes{noted}", "title", coloured), *(f"  {line}" for line in made)]
 
     def _settings(self, coloured: bool) -> list[str]:
@@ -240,7 +246,7 @@ def processes(view: View) -> list[Process]:
     )
     master = untrusted_text.number(view.service.get("MainPID"))
     found: list[Process] = []
-    for pid in views.members(view.service):
+    for pid in app_status.members(view.service):
         try:
             parent = _parent(pid)
             memory: int | None = share(pid)
@@ -292,17 +298,17 @@ def _since(view: View) -> str:
     return f" since {local(when)} ({ago(when)})" if when else ""
 
 
-def _changed(unit: views.Properties) -> float | None:
+def _changed(unit: app_status.Properties) -> float | None:
     monotonic = untrusted_text.number(unit.get("StateChangeTimestampMonotonic")) / 1e6
     return time.time() - time.monotonic() + monotonic if monotonic else None
 
 
-def _state(unit: views.Properties) -> str:
+def _state(unit: app_status.Properties) -> str:
     parts = [f"{unit.get('ActiveState')} ({unit.get('SubState')})", unit.get("UnitFileState", "")]
     if unit.get("Result", "success") != "success":
         parts.append(
             f"result {unit['Result']}"
-            + (f", {views.ending(unit)}" if unit.get("ExecMainStatus", "0") != "0" else "")
+            + (f", {app_status.ending(unit)}" if unit.get("ExecMainStatus", "0") != "0" else "")
         )
     if unit.get("NRestarts", "0") != "0":
         parts.append(f"restarted by systemd {unit['NRestarts']} times")
@@ -322,9 +328,9 @@ def _listens(view: View) -> str:
     )
 
 
-def _limits(service: views.Properties) -> str:
+def _limits(service: app_status.Properties) -> str:
     limits = [
-        f"{title} {table.size(value)}"
+        f"{title} {terminal.size(value)}"
         for title, name in (("high", "MemoryHigh"), ("max", "MemoryMax"))
         if 0 < (value := untrusted_text.number(service.get(name))) < 1 << 62
     ]
@@ -334,12 +340,12 @@ def _limits(service: views.Properties) -> str:
 def _wake(view: View) -> str:
     record = view.record
     loading = (
-        f", of which the app {table.took(record.load_ms)} to load"
+        f", of which the app {terminal.took(record.load_ms)} to load"
         if record is not None and record.load_ms
         else ""
     )
     by = f", woken at {record.by}" if record is not None and record.by else ""
-    return f"{local(view.woke)} ({ago(view.woke)}){f', took {table.took(view.wake_ms)}' if view.wake_ms else ''}{loading}{by}"
+    return f"{local(view.woke)} ({ago(view.woke)}){f', took {terminal.took(view.wake_ms)}' if view.wake_ms else ''}{loading}{by}"
 
 
 def _counted(view: View) -> str:
@@ -358,8 +364,8 @@ def _one(name: str) -> str:
     return name.removesuffix("es") if name == "crashes" else name.removesuffix("s")
 
 
-def _unit(unit: views.Properties) -> dict[str, object]:
+def _unit(unit: app_status.Properties) -> dict[str, object]:
     return {
         "id": unit.get("Id"), "active": unit.get("ActiveState"), "sub": unit.get("SubState"), "result": unit.get("Result"),
-        "enabled": unit.get("UnitFileState"), "since": views.iso(_changed(unit)), "drop_ins": unit.get("DropInPaths", "").split(),
+        "enabled": unit.get("UnitFileState"), "since": app_status.iso(_changed(unit)), "drop_ins": unit.get("DropInPaths", "").split(),
     }  # fmt: skip

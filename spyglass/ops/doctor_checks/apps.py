@@ -8,7 +8,7 @@ import os
 import shlex
 from typing import TYPE_CHECKING
 
-from spyglass.config import settings as config
+from spyglass.config import settings
 from spyglass.errors import ConfigError
 from spyglass.ops import (
     address_conflicts,
@@ -214,7 +214,7 @@ def left_over(views: Iterable[View], wanted: Sequence[str] = ()) -> list[Finding
         why = "an app of that name, made anew, would begin with them"
         if not left.startswith("/"):
             why = "its clients get a 503 at the next wake, and an app that was renamed does not get its addresses"
-        what = f"{left} is left over: there is no {config.DIRECTORY}/{name}.toml"
+        what = f"{left} is left over: there is no {settings.DIRECTORY}/{name}.toml"
         findings.append(Finding(name, what, why, [shlex.join(["spyglass", "remove", name])]))
     return findings
 

@@ -12,7 +12,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import spyglass
-from spyglass.config import settings as config
+from spyglass.config import settings
 from spyglass.ops import (
     app_status,
     apps,
@@ -195,14 +195,14 @@ def _journal() -> list[Finding]:
 
 
 def _names() -> list[Finding]:
-    paths = {name: os.path.join(config.DIRECTORY, f"{name}.toml") for name in apps.names()}
+    paths = {name: os.path.join(settings.DIRECTORY, f"{name}.toml") for name in apps.names()}
     why = "a name has 1 to 22 of a-z, 0-9, - and _, the first a letter or digit, for it must fit a user's"
     return [
         Finding(
             MACHINE,
             f"{path} is of no app: that is no name for one",
             why,
-            [f"mv {shlex.quote(path)} {config.DIRECTORY}/NAME.toml"],
+            [f"mv {shlex.quote(path)} {settings.DIRECTORY}/NAME.toml"],
         )
         for name, path in paths.items()
         if not app_status.is_name(name)
