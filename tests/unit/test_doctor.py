@@ -353,7 +353,7 @@ def places(monkeypatch, tmp_path):
     (tmp_path / "libnss_systemd.so.2").touch()
     monkeypatch.setattr(machine_checks, "_LIBRARIES", (str(tmp_path / "libnss*"),))
     monkeypatch.setattr(machine_checks, "_JOURNAL", str(tmp_path))
-    monkeypatch.setattr(app_checks.config, "DIRECTORY", str(tmp_path / "etc"))
+    monkeypatch.setattr(app_checks.settings, "DIRECTORY", str(tmp_path / "etc"))
     monkeypatch.setattr(machine_checks, "_byte_code", list)
     for checks in (machine_checks, app_checks):
         monkeypatch.setattr(checks, "_CACHE", str(tmp_path / "cache"))

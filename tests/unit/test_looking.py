@@ -88,7 +88,7 @@ def machine(monkeypatch, tmp_path):
     `.states`.
     """
     monkeypatch.setattr(app_status, "_STATE", str(tmp_path))
-    monkeypatch.setattr(app_status.config, "DIRECTORY", str(tmp_path / "etc"))
+    monkeypatch.setattr(app_status.settings, "DIRECTORY", str(tmp_path / "etc"))
     monkeypatch.setattr(address_owners, "is_missing", lambda path: False)
     asked = []
 
