@@ -15,7 +15,7 @@ from contextvars import copy_context
 from io import BytesIO
 
 from spyglass.http11.error_response import REASONS
-from spyglass.http11.request_reader import PROXY_FIELDS
+from spyglass.http11.request import PROXY_FIELDS
 from spyglass.http11.response_head import (
     CHUNKED,
     LENGTH,
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any, Protocol
 
-    from spyglass.http11.request_reader import Request
+    from spyglass.http11.request import Request
     from spyglass.log import Log
     from spyglass.worker.leader_followers import Hand, Piece
     from spyglass.zygote.app_loader import App

@@ -26,7 +26,7 @@ differ is the one that the proxy wrote.
 from __future__ import annotations
 
 from spyglass.http11.chunked import is_token
-from spyglass.http11.request_reader import FORWARDED_NAMES, PROXY_FIELDS
+from spyglass.http11.request import FORWARDED_NAMES, PROXY_FIELDS
 from spyglass.http11.request_target import valid_host
 from spyglass.policy.trusted_proxies import trusted
 from spyglass.runtime.addresses import ip_text, packed_ip

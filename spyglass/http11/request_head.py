@@ -9,7 +9,7 @@ from spyglass.http11.chunked import CONTROLS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from spyglass.http11.request_reader import Request
+    from spyglass.http11.request import Request
 
 # What llhttp gets for a request line: the real one is judged here, and llhttp knows
 # fewer methods and no later minor version.

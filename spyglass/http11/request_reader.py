@@ -13,17 +13,17 @@ cannot make it stop in front of a body.
 
 from __future__ import annotations
 
-from spyglass.config.settings import X_FORWARDED
 from spyglass.errors import RequestError
 from spyglass.http11.chunked import ChunkedDecoder, is_token
-from spyglass.http11.request_body import Bodies, Body
+from spyglass.http11.request import Request
+from spyglass.http11.request_body import Body
 from spyglass.http11.request_head import HeadParser, check_coding, check_controls, check_folds
 from spyglass.http11.request_target import parse_target, valid_host
 from spyglass.runtime.fast_imports import lru_cache
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from spyglass.config.settings import Config
+    from spyglass.http11.request import Limits
 
 # The registered ones (RFC 9110 16.1.1), less CONNECT (we are no proxy) and PRI (it is
 # HTTP/2's), and those that UPnP and caches use.
@@ -36,62 +36,8 @@ METHODS = frozenset(
 # of those has 17
 _LONGEST_METHOD = 32
 _HTTP = b"HTTP/"
-# By these a proxy before us speaks for others; whether it may, see
-# forwarded_headers.py. Their names are those in the setting `forwarded_headers`.
-FORWARDED_NAMES = {name: f"HTTP_X_FORWARDED_{name.upper()}" for name in X_FORWARDED} | {
-    "forwarded": "HTTP_FORWARDED"
-}
-PROXY_FIELDS = frozenset(FORWARDED_NAMES.values())
 # What is longer is not kept for next time: idle connections must not cost much memory.
 _REMEMBERED = 4096  # bytes of a head
-
-
-class Limits:
-    """What a request may cost, bytes and counts from the configuration, and the
-    worker's `bodies`, which share what there is.
-    """
-
-    __slots__ = ("bodies", "body_memory", "max_body", "max_fields", "max_head")
-
-    def __init__(self, config: Config, bodies: Bodies | None = None) -> None:
-        self.max_head = config.max_head
-        self.max_fields = config.max_fields
-        self.body_memory = min(config.body_memory, config.bodies_memory)
-        # One that is larger than what there is for all could never be taken: that is
-        # for its client to know at once.
-        self.max_body = min(config.max_body, max(config.bodies_disk, self.body_memory))
-        self.bodies = bodies or Bodies(config.bodies_memory, config.bodies_disk)
-
-
-class Request:
-    """One request. `fields` (dict of str) is keyed as PEP 3333 wants it, e.g.
-    HTTP_HOST; `version` is (1, 0) or (1, 1).
-    """
-
-    __slots__ = (
-        "body",
-        "expects_continue",
-        "fields",
-        "keep_alive",
-        "method",
-        "path",
-        "query",
-        "target",
-        "version",
-    )
-
-    def __init__(
-        self, method: str, target: str, version: tuple[int, int], fields: dict[str, str]
-    ) -> None:
-        self.method = method
-        self.target = target
-        self.version = version
-        self.fields = fields
-        self.path = target
-        self.query = ""
-        self.keep_alive = False
-        self.expects_continue = False
-        self.body: Body | None = None
 
 
 class RequestReader:

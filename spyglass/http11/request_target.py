@@ -9,7 +9,7 @@ from spyglass.runtime.fast_imports import lru_cache
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from spyglass.http11.request_reader import Request
+    from spyglass.http11.request import Request
 
 # reg-name = *( unreserved / pct-encoded / sub-delims )
 _REG_NAME = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~!$&'()*+,;=%"

@@ -11,7 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from spyglass.http11.request_reader import Request
+    from spyglass.http11.request import Request
 
     Fields = list[tuple[str, str]]
 

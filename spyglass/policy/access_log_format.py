@@ -21,7 +21,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from spyglass.http11.request_reader import Request
+    from spyglass.http11.request import Request
 
     Value = str | int | float | bool | None
     Getter = Callable[["Entry"], Value]

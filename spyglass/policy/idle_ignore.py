@@ -19,7 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from spyglass.http11.request_reader import Request
+    from spyglass.http11.request import Request
 
     Pattern = tuple[str, ...]  # what has to come in this order, with anything in between
 

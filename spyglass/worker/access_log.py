@@ -29,7 +29,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from spyglass.http11.request_reader import Request
+    from spyglass.http11.request import Request
     from spyglass.log import Log
     from spyglass.runtime.sd_daemon import Listener
     from spyglass.worker.loop import Loop

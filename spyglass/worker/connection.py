@@ -45,8 +45,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from spyglass.http11.proxy_protocol import Endpoints
+    from spyglass.http11.request import Request
     from spyglass.http11.request_body import Body
-    from spyglass.http11.request_reader import Request
     from spyglass.runtime.sd_daemon import Listener
     from spyglass.worker.leader_followers import Piece
     from spyglass.worker.loop import Loop

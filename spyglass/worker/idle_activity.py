@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from spyglass.config.settings import Config
-    from spyglass.http11.request_reader import Request
+    from spyglass.http11.request import Request
     from spyglass.log import Log
     from spyglass.runtime.fast_imports import socket
     from spyglass.runtime.sd_daemon import Listener

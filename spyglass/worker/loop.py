@@ -23,9 +23,9 @@ from time import monotonic
 
 from spyglass.gateway.wsgi import Contexts, base_environ
 from spyglass.http11.error_response import http_date
+from spyglass.http11.request import Limits
 from spyglass.http11.request_body import Bodies
 from spyglass.http11.request_head import HeadParser
-from spyglass.http11.request_reader import Limits
 from spyglass.runtime import scoreboard
 from spyglass.runtime.fast_imports import deque
 from spyglass.runtime.poller import LONGEST_WAIT
@@ -76,8 +76,13 @@ class Loop(Reception):
         self._bases: dict[int, dict[str, Any]] = {}
         spool = Spool(cache_directory(), log)
         self.limits = Limits(
-            config,
-            Bodies(config.bodies_memory, config.bodies_disk, spool.open, self._make_room_for),
+            max_head=config.max_head,
+            max_fields=config.max_fields,
+            max_body=config.max_body,
+            body_memory=config.body_memory,
+            bodies=Bodies(
+                config.bodies_memory, config.bodies_disk, spool.open, self._make_room_for
+            ),
         )
         self.body_timeout = config.body_timeout
         self.body_min_rate = config.body_min_rate

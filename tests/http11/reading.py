@@ -6,15 +6,29 @@ import itertools
 
 from spyglass.config.settings import Config
 from spyglass.errors import RequestError
-from spyglass.http11.request_reader import Limits, RequestReader
+from spyglass.http11.request import Limits
+from spyglass.http11.request_body import Bodies
+from spyglass.http11.request_reader import RequestReader
 
 # What a client may get from the reader; 408 and 5xx of the server's own come from
 # elsewhere.
 STATUSES = {400, 413, 414, 417, 431, 501, 505}
 
 
+def limits_of(**settings):
+    """The Limits that a worker with these settings has."""
+    config = Config(settings)
+    return Limits(
+        max_head=config.max_head,
+        max_fields=config.max_fields,
+        max_body=config.max_body,
+        body_memory=config.body_memory,
+        bodies=Bodies(config.bodies_memory, config.bodies_disk),
+    )
+
+
 def reader(**limits):
-    return RequestReader(Limits(Config(limits)))
+    return RequestReader(limits_of(**limits))
 
 
 def facts(request):

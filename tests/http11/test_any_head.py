@@ -12,11 +12,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from spyglass.config.settings import Config
 from spyglass.http11.request_head import HeadParser
-from spyglass.http11.request_reader import Limits, RequestReader
+from spyglass.http11.request_reader import RequestReader
 
-from .reading import converse, cut
+from .reading import converse, cut, limits_of
 
 # Small, so that what is too large is among the heads that are made up.
 LIMITS = {"max_head": 512, "max_fields": 8, "max_body": 4096}
@@ -234,7 +233,7 @@ def in_shared_company(pieces):
     """As converse() says, but by the parser that all heads of this file are read
     with.
     """
-    return converse(pieces, RequestReader(Limits(Config(LIMITS)), SHARED))
+    return converse(pieces, RequestReader(limits_of(**LIMITS), SHARED))
 
 
 def others_are_served(number):

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spyglass.config.settings import Config
+from spyglass.config.settings import X_FORWARDED, Config
 from spyglass.gateway.wsgi import EnvironMaker, base_environ
 from spyglass.http11.forwarded_headers import believe, forwarded
-from spyglass.http11.request_reader import FORWARDED_NAMES, PROXY_FIELDS, Request
+from spyglass.http11.request import FORWARDED_NAMES, PROXY_FIELDS, Request
 from spyglass.policy.trusted_proxies import Trusted
 from spyglass.runtime.addresses import packed_ip
 
@@ -34,6 +34,10 @@ LOOKED_AT = (
     "SERVER_NAME",
     "SERVER_PORT",
 )
+
+
+def test_the_setting_takes_the_names_of_all_headers_that_a_proxy_may_set():
+    assert {*FORWARDED_NAMES} == {*X_FORWARDED, "forwarded"}
 
 
 def environ(peer, trusted=DEFAULT, /, named=EVERY, **fields):

@@ -10,13 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spyglass.config.settings import Config
 from spyglass.http11 import request_head as head_module
 from spyglass.http11.request_head import ENVIRON_KEYS, HeadParser
-from spyglass.http11.request_reader import Limits, RequestReader
+from spyglass.http11.request_reader import RequestReader
 
 from .cases import ALL
-from .reading import converse, cut, facts, reader, refused, single
+from .reading import converse, cut, facts, limits_of, reader, refused, single
 
 HEAD = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 
@@ -582,7 +581,7 @@ def test_every_wire_case_reads_alike_whole_and_byte_by_byte(topic):
 
 def test_a_head_that_says_nothing_personal_is_known_to_other_connections():
     head = b"HEAD /health HTTP/1.1\r\nHost: a\r\nUser-Agent: monitor\r\nConnection: close\r\n\r\n"
-    limits, heads = Limits(Config()), HeadParser()
+    limits, heads = limits_of(), HeadParser()
     readers = [RequestReader(limits, heads) for _ in range(3)]
     first, second, third = (each.next(head) for each in readers)
     assert first is second is third
@@ -606,14 +605,14 @@ def test_a_head_that_says_nothing_personal_is_known_to_other_connections():
     ],
 )
 def test_others_are_not(head):
-    limits, heads = Limits(Config()), HeadParser()
+    limits, heads = limits_of(), HeadParser()
     first, second = (RequestReader(limits, heads).next(head) for _ in range(2))
     assert first is not second
     assert heads.known == {}
 
 
 def test_nor_is_what_follows_it_on_the_connection_or_comes_together_with_more():
-    limits, heads = Limits(Config()), HeadParser()
+    limits, heads = limits_of(), HeadParser()
     each = RequestReader(limits, heads)
     assert each.next(HEAD + HEAD)
     assert each.next()
@@ -622,7 +621,7 @@ def test_nor_is_what_follows_it_on_the_connection_or_comes_together_with_more():
 
 
 def test_heads_that_are_always_others_do_not_make_it_grow():
-    limits, heads = Limits(Config()), HeadParser()
+    limits, heads = limits_of(), HeadParser()
     for number in range(1000):
         assert (
             RequestReader(limits, heads)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spyglass.http11.error_response import REASONS, http_date, refusal
-from spyglass.http11.request_reader import Request
+from spyglass.http11.request import Request
 from spyglass.http11.response_head import (
     CHUNKED,
     HOP_BY_HOP,

@@ -6,7 +6,7 @@ import os
 from contextvars import copy_context
 
 from spyglass.gateway.wsgi import CutOff, EnvironMaker, Exchange, FileSpan, base_environ
-from spyglass.http11.request_reader import Request
+from spyglass.http11.request import Request
 
 DATE = "Sun, 06 Nov 1994 08:49:37 GMT"
 

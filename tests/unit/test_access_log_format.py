@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spyglass.http11.request_reader import Request
+from spyglass.http11.request import Request
 from spyglass.policy.access_log_format import COMBINED, DIRECTIVES, LONGEST, Entry, formatter
 
 WHEN = 1_795_538_435.678  # 2026-11-24 16:40:35 UTC

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spyglass.http11.request_reader import Request
+from spyglass.http11.request import Request
 from spyglass.policy.idle_ignore import Ignored, check_entry, unknown_listeners
 
 

@@ -106,7 +106,7 @@ def test_who_has_no_proxy_does_not_pay_for_one():
     code = """
 import sys
 from spyglass.config.settings import Config, load
-from spyglass.http11.request_reader import Request
+from spyglass.http11.request import Request
 from spyglass.runtime.httptools_import import import_worker
 from spyglass.gateway.wsgi import EnvironMaker
 import_worker()

@@ -9,8 +9,8 @@ from wsgiref.validate import validator
 import pytest
 
 from spyglass.gateway.wsgi import CutOff, EnvironMaker, FileWrapper, base_environ
+from spyglass.http11.request import Request
 from spyglass.http11.request_body import Body
-from spyglass.http11.request_reader import Request
 
 from .playing import Played, Result, answering, coded, length, play
 
