@@ -1,21 +1,19 @@
-"""PEP 3333: one request's way through the app.
+"""One request and its response, between the server and the app (PEP 3333).
 
-An Exchange is driven by its connection: `advance()` gives the next piece that is to be
-sent, and is called again only when that has left. So a generator that would give a
-gigabyte is never further than one chunk ahead of its reader. All of the app's code runs
-in there, in `abandon()` and nowhere else: whoever calls the one or the other may have
-to wait.
+An Exchange is driven by its connection: `advance()` returns the next piece to send, and
+is called again only when that piece has left. So a generator that could produce a
+gigabyte is never more than one chunk ahead of its client. All of the app's code runs in
+`advance()` and `abandon()` and nowhere else, so only these two can block.
+
+An Exchange knows nothing of threads. The server may call it in any thread, but only in
+one at a time.
 """
 
 from __future__ import annotations
 
-import os
-import sys
-from contextvars import copy_context
-from io import BytesIO
-
+from spyglass.gateway.app_errors import Breach, cannot_be_called, is_from_within, iterate, no_bytes
+from spyglass.gateway.file_wrapper import FileSpan, FileWrapper, rest_of
 from spyglass.http11.error_response import REASONS
-from spyglass.http11.request import PROXY_FIELDS
 from spyglass.http11.response_head import (
     CHUNKED,
     LENGTH,
@@ -33,21 +31,19 @@ from spyglass.runtime.printable import name_of
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from contextvars import Context, ContextVar
+    from contextvars import Context
     from types import TracebackType
     from typing import Any, Protocol
 
     from spyglass.http11.request import Request
     from spyglass.log import Log
-    from spyglass.worker.leader_followers import Hand, Piece
-    from spyglass.zygote.app_loader import App
 
     class Server(Protocol):
-        """What an exchange asks of the worker it runs in; `date` (str) is now, as a
-        Date field has it.
+        """What an exchange needs of the worker in which it runs; `date` (str) is the
+        value of the Date header now.
         """
 
-        app: App
+        app: Callable[..., Iterable[bytes]]
         log: Log
         debug: bool
         date: str
@@ -57,211 +53,48 @@ if TYPE_CHECKING:
         def count_error(self) -> None: ...
 
     class Client(Protocol):
-        """Its connection. `push()` sends at once and blocks if it must (CutOff);
-        `resume()` takes what `advance()` gave elsewhere.
+        """What an exchange needs of its connection.
 
+        `push()` sends at once, and blocks if it must (CutOff).
         `reset_unless_whole()` is called when a response begins whose end its client can
         tell by the end of the connection alone.
         """
 
-        fd: int
-
         def push(self, data: bytes) -> None: ...
         def reset_unless_whole(self) -> None: ...
-        def resume(self, piece: Piece) -> None: ...
 
     ExcInfo = tuple[type[BaseException], BaseException, TracebackType]
 
-_TO_BE_CHANGED = PROXY_FIELDS | {
-    "HTTP_UPGRADE"
-}  # fields that an app does not get as the client has sent them
-_JOINED = (
-    16 << 10
-    # Bytes of a body that are sent in one piece with the head: to copy them costs less
-    # than to send two
-)
+# Bytes. A body up to this size is sent in one piece with the head: to copy it costs
+# less than to send two pieces.
+_JOINED = 16 << 10
+_PLAIN = (list, tuple)  # not a class derived from them, which may have a close()
 
 
 class CutOff(Exception):
-    """The response cannot be completed: the connection must end here so that its client
-    can tell (RFC 9112 8).
+    """The response cannot be completed. The connection must end here, so that its
+    client notices (RFC 9112 8).
     """
-
-
-class Breach(Exception):
-    """The app has not kept to PEP 3333, and what it did is told in words that say how
-    to put it right.
-    """
-
-
-class FileWrapper:
-    """`wsgi.file_wrapper`: iterates over a file in blocks, or is sent by sendfile(2)
-    where it is a real one.
-    """
-
-    def __init__(self, file: Any, block_size: int = 64 << 10) -> None:
-        self.file = file
-        self.block_size = block_size
-        if hasattr(file, "close"):
-            self.close = file.close
-
-    def __iter__(self) -> Iterator[bytes]:
-        return iter(lambda: self.file.read(self.block_size), b"")
-
-
-class FileSpan:
-    """`count` bytes of the file behind descriptor `fd` from `offset` on."""
-
-    __slots__ = ("count", "fd", "offset")
-
-    def __init__(self, fd: int, offset: int, count: int) -> None:
-        self.fd = fd
-        self.offset = offset
-        self.count = count
-
-
-def base_environ(threads: int = 1) -> dict[str, Any]:
-    """What is the same for every request of a worker that runs the app in so many
-    threads.
-    """
-    return {
-        "SCRIPT_NAME": "",
-        "SERVER_SOFTWARE": "spyglass",
-        "wsgi.version": (1, 0),
-        "wsgi.url_scheme": "http",
-        "wsgi.errors": sys.stderr,
-        "wsgi.multithread": threads > 1,
-        "wsgi.multiprocess": True,
-        "wsgi.run_once": False,
-        "wsgi.file_wrapper": FileWrapper,
-        "wsgi.input_terminated": True,
-        "wsgi.input": None,  # its place, for each request's own
-    }
-
-
-class EnvironMaker:
-    """Makes the environ of each request of a connection whose constant part is `base`;
-    the other two are the settings of that name.
-    """
-
-    __slots__ = ("_base", "_fields", "_forwarded_headers", "_last", "_prepared", "_trusted_proxies")
-
-    def __init__(
-        self, base: dict[str, Any], trusted_proxies: str = "", forwarded_headers: str = ""
-    ) -> None:
-        self._base = base
-        self._forwarded_headers = forwarded_headers
-        self._trusted_proxies = trusted_proxies
-        self._last: Request | None = None
-        self._fields: dict[str, str] | None = None
-        self._prepared: dict[str, Any] = {}
-
-    def client(self, request: Request) -> str:
-        """REMOTE_ADDR in the environ of `request`."""
-        if request is not self._last:
-            self._prepare(request)
-        address: str = self._prepared["REMOTE_ADDR"]
-        return address
-
-    def make(self, request: Request) -> dict[str, Any]:
-        """The environ of `request`, and nobody else's."""
-        # The reader gives the same Request for the same bytes, and the same dict for
-        # the same fields: what is the same is kept.
-        if request is not self._last:
-            self._prepare(request)
-        environ = self._prepared.copy()
-        environ["wsgi.input"] = BytesIO() if request.body is None else request.body.open()
-        return environ
-
-    def _prepare(self, request: Request) -> None:
-        if request.fields is not self._fields:
-            self._fields = request.fields
-            self._prepared = {**self._base, **request.fields}
-            if not _TO_BE_CHANGED.isdisjoint(request.fields):
-                if "HTTP_UPGRADE" in request.fields:
-                    _hide_offer(self._prepared)
-                if not PROXY_FIELDS.isdisjoint(request.fields):
-                    from spyglass.http11.forwarded_headers import (
-                        believe,
-                    )  # only who is told something pays for it
-
-                    believe(self._prepared, self._trusted_proxies, self._forwarded_headers)
-        path = request.path
-        if "%" in path:
-            from urllib.parse import (
-                unquote_to_bytes,
-            )  # only who sends an escape pays for the import
-
-            path = unquote_to_bytes(path).decode("latin-1")
-        prepared = self._prepared
-        prepared["REQUEST_METHOD"] = request.method
-        prepared["PATH_INFO"] = path
-        prepared["QUERY_STRING"] = request.query
-        prepared["REQUEST_URI"] = request.target
-        prepared["SERVER_PROTOCOL"] = "HTTP/1.1" if request.version >= (1, 1) else "HTTP/1.0"
-        self._last = request
-
-
-def _hide_offer(environ: dict[str, Any]) -> None:
-    """Remove the offer of an upgrade (RFC 9110 7.8): it was made to us, and is not
-    taken up.
-
-    Libraries that find it in the environ look for the server's socket next to it, and
-    have an error when there is none: engineio and simple-websocket, that is
-    Flask-SocketIO and flask-sock, for each client.
-    """
-    del environ["HTTP_UPGRADE"]
-    environ.pop("HTTP_HTTP2_SETTINGS", None)
-    options = [option.strip() for option in environ.pop("HTTP_CONNECTION", "").split(",")]
-    others = [
-        option for option in options if option.lower() not in ("", "upgrade", "http2-settings")
-    ]
-    if others:
-        environ["HTTP_CONNECTION"] = ", ".join(others)
-
-
-class Contexts:
-    """Makes the context (PEP 567) of each request: a copy of that in which the app was
-    imported and post_fork() was called.
-
-    Made in the thread where that was done. The threads that serve have contexts of
-    their own, in which nothing is set: what the app has set at import (a precision of
-    decimal, a language, a tracer) would hold in some of its requests only.
-    """
-
-    __slots__ = ("_base", "_decimal", "fresh")
-
-    def __init__(self) -> None:
-        self._base = copy_context()
-        # decimal changes its context in place: what one request sets would be set for
-        # all of them.
-        self._decimal: ContextVar[Any] | None = next(
-            (each for each in self._base if each.name == "decimal_context"), None
-        )
-        # Called for each request, so it is the copying itself where nothing else is to
-        # be done.
-        self.fresh: Callable[[], Context] = (
-            self._base.copy if self._decimal is None else self._with_its_own_decimal
-        )
-
-    def _with_its_own_decimal(self) -> Context:
-        assert self._decimal is not None
-        context = self._base.copy()
-        context.run(self._decimal.set, self._base[self._decimal].copy())
-        return context
 
 
 class Exchange:
     """One request and its response.
 
-    `complete` (bool) becomes true when nothing is to be sent after the piece just
-    given, `done` (bool) when the app has no part in it any more, either; then
+    `complete` (bool) becomes true when nothing is to be sent after the piece that was
+    just returned; `done` (bool) when the app has nothing left to do, either. Then
     `keep_alive` (bool) tells whether the connection can take another request, and
-    `status` (str) what was answered. `home` and `bound` are the crew's.
+    `status` (str) what was answered.
 
-    All of the app's code runs in a context of its own (Contexts): what a generator has
-    left in it when it waits for its reader, a request for instance that is the current
-    one, is none of the business of whoever is served meanwhile in the same thread.
+    `home` and `bound` belong to what runs the exchange (worker/leader_followers.py).
+    They are its slots, so that it needs no table of its own, and nothing here reads
+    them. So is the type of `connection` beyond Client.
+
+    All of the app's code runs in a context of its own (environ.py, Contexts): context
+    variables set by a suspended generator, for instance the current request, must not
+    leak into other requests on this thread.
+
+    There are more attributes than a class should have: each request makes one object,
+    and parts of it would be further objects that each request pays for.
     """
 
     __slots__ = (
@@ -273,8 +106,8 @@ class Exchange:
     def __init__(
         self, server: Server, request: Request, environ: dict[str, Any], connection: Client
     ) -> None:
-        self.connection = connection
-        self.home: Hand | None = None
+        self.connection: Any = connection
+        self.home: Any = None
         self.bound = False
         self.complete = False
         self.done = False
@@ -292,30 +125,31 @@ class Exchange:
         self._result: object = None
         self._iterator: Iterator[bytes] | None = None
         self._span: FileSpan | None = None
-        self._broken = (
-            False  # a write() was cut; whatever the app makes of that, nothing more is sent
-        )
-        self._overrun = False  # the app has given more than it promised
-        self._written = False
+        # A write() was cut: nothing more is sent, whatever the app makes of the error.
+        self._broken = False
+        self._overrun = False  # the app has given more than its Content-Length
+        self._written = False  # write() was called
 
     @property
     def called(self) -> bool:
-        """Whether the app has been called."""
+        """True when the app has been called."""
         return self._called
 
     @property
     def given(self) -> int:
-        """Bytes of the body that have been given to be sent, less what frames them."""
+        """Return how many bytes of the body were returned so far, without the chunked
+        coding.
+        """
         head = self._head
         if head is None or head.framing == NONE:
             return 0
         if self.done and head.framing == LENGTH:
-            return head.length or 0  # a response that was whole at once is not counted otherwise
+            return head.length or 0  # _whole() does not count in `_sent`
         return self._sent - (self._span.count if self._span is not None else 0)
 
     def advance(self) -> bytes | tuple[bytes, bytes] | FileSpan | None:
-        """The next piece, which may be empty, or may be two; None when there is no
-        more. Raises CutOff.
+        """Return the next piece to send, which may be empty, or may be two; None when
+        there is no more. Raises CutOff.
         """
         try:
             if not self._called:
@@ -343,25 +177,25 @@ class Exchange:
         return None
 
     def abandon(self) -> None:
-        """The response will not be completed: the client has gone."""
+        """End the exchange: the client has gone, and will not get the rest."""
         self._called = True
         self._close()
 
     def _whole(
         self, chunks: list[bytes] | tuple[bytes, ...], plain: bool
     ) -> bytes | tuple[bytes, bytes]:
-        """All of a response that is there at once. `plain`: the list has no close()
-        that would have to be called.
+        """Return all of a response whose pieces are there at once, so that its length
+        is known (PEP 3333, "Handling the Content-Length Header"). `plain` (bool): the
+        list has no close() that must be called.
         """
-        # So its length is known (PEP 3333, "Handling the Content-Length Header").
         if len(chunks) == 1:
             body = chunks[0]
             if not isinstance(body, bytes):
-                raise _no_bytes(body)
+                raise no_bytes(body)
         else:
             for chunk in chunks:
                 if not isinstance(chunk, bytes):
-                    raise _no_bytes(chunk)
+                    raise no_bytes(chunk)
             body = b"".join(chunks)
         size = len(body)
         head = self._begin(size)
@@ -377,11 +211,11 @@ class Exchange:
         return head.data
 
     def _open(self, result: Iterable[bytes]) -> bytes | tuple[bytes, bytes]:
-        """The first piece of a body that is not simply there."""
+        """Return the first piece of a body that is not simply there."""
         if self._broken:
             raise CutOff("the client has gone")
         if not self._written:
-            if isinstance(result, list | tuple):  # of a class of the app's, with perhaps a close()
+            if isinstance(result, list | tuple):  # of a derived class, see _PLAIN
                 piece = self._whole(result, False)
                 if self._iterator is None and self._head is not None:
                     self._sent = self._head.length or 0
@@ -390,16 +224,16 @@ class Exchange:
                 head = self._open_file(result)
                 if head is not None:
                     return head
-        self._iterator = _iterate(result)
+        self._iterator = iterate(result)
         return self._next(self._iterator)
 
     def _next(self, iterator: Iterator[bytes]) -> bytes:
         for chunk in iterator:
             if not isinstance(chunk, bytes):
-                raise _no_bytes(chunk)
+                raise no_bytes(chunk)
             piece = b""
-            # PEP 3333: the head may change until the first byte of the body that is not
-            # empty.
+            # PEP 3333: the app may change the head until the first piece of the body
+            # that is not empty.
             if chunk:
                 piece = (
                     self._frame(chunk)
@@ -411,12 +245,13 @@ class Exchange:
                     head is not None and head.framing == LENGTH and self._sent == head.length
                 )
             if self._head is not None and (self._head.framing == NONE or self._overrun):
-                self._iterator = None  # nothing of the rest could be sent, and it need not end
+                # Nothing of the rest can be sent, and the rest may be endless.
+                self._iterator = None
             if piece or self._iterator is None:
                 return piece
         if self._head is None:
-            # By itself, for the app may have promised more than nothing: then that much
-            # can still be said.
+            # The head alone first: the app may have promised a body by Content-Length.
+            # Then the client gets the head before the connection is cut.
             self._iterator = iter(())
             return self._begin(0).data
         self._iterator = None
@@ -430,8 +265,7 @@ class Exchange:
         try:
             self._context.run(close)
         except BaseException as error:
-            # The response is out, or its client is gone: nobody is left to be told but
-            # the journal.
+            # The response is out, or its client has gone: only the journal can be told.
             self._server.log.exception(
                 f"{self._request.method} {self._request.target}: close() raised {name_of(error)}",
                 error,
@@ -446,7 +280,7 @@ class Exchange:
                 if self._head is not None:
                     raise exc_info[1].with_traceback(exc_info[2])
             finally:
-                exc_info = None  # no circle through this frame
+                exc_info = None  # no reference cycle through this frame
         elif self._fields is not None:
             raise AssertionError("start_response() was called twice without exc_info")
         check_status(status)
@@ -493,8 +327,8 @@ class Exchange:
         return head
 
     def _frame(self, chunk: bytes) -> bytes:
-        """`chunk` as the head promised it; more than Content-Length never leaves, it
-        would be read as the next response.
+        """Return `chunk` framed as the head says. What exceeds the Content-Length is
+        never sent: the client would read it as the next response.
         """
         head = self._head
         assert head is not None
@@ -525,48 +359,29 @@ class Exchange:
         return b""
 
     def _open_file(self, wrapper: FileWrapper) -> bytes | None:
-        """The head of a response made of a regular file, or None when its bytes must be
-        read by us after all.
-
-        That is so where no block of a disk holds them and the last one is not there:
-        the size of a file in /proc is 0, of one in /sys 4096, whatever they give.
+        """Return the head of a response that the kernel sends from a file, or None when
+        the file must be read as any other iterable.
         """
-        import io
-        import stat
-
-        # Only what is nothing but its descriptor: a gzip.GzipFile has a fileno(), too,
-        # and other bytes behind it than it reads.
-        if type(wrapper.file) not in (io.FileIO, io.BufferedReader, io.BufferedRandom):
+        span = rest_of(wrapper.file)
+        if span is None:
             return None
-        try:
-            fd = wrapper.file.fileno()
-            status = os.fstat(fd)
-            offset = wrapper.file.tell()
-            holds_what_it_says = status.st_blocks > 0 or (
-                status.st_size > 0 and os.pread(fd, 1, status.st_size - 1) != b""
-            )
-        except (AttributeError, OSError, ValueError):
-            return None
-        if not stat.S_ISREG(status.st_mode) or not holds_what_it_says:
-            return None
-        size = max(0, status.st_size - offset)
-        head = self._begin(size)
+        head = self._begin(span.count)
         if head.framing != NONE:
-            self._sent = count = min(size, size if head.length is None else head.length)
-            if count:
-                self._span = FileSpan(fd, offset, count)
-            self._iterator = iter(())  # at whose end it shows whether that was all of it
+            if head.length is not None and head.length < span.count:
+                span.count = head.length
+            self._sent = span.count
+            if span.count:
+                self._span = span
+            self._iterator = iter(())  # its end shows whether the length was kept
         return head.data
 
     def _failed(self, error: BaseException) -> bytes:
         request, server = self._request, self._server
         line = f"{request.method} {request.target}: "
-        if isinstance(error, TypeError) and not self._began(error):
-            error = Breach(
-                f"the app cannot be called with (environ, start_response), as WSGI has it: {error}{_ASGI}"
-            )
+        if isinstance(error, TypeError) and self._result is None and not is_from_within(error):
+            error = cannot_be_called(error)
         if isinstance(error, Breach):
-            server.log.error(f"{line}{error}")  # a traceback would tell of our own lines only
+            server.log.error(f"{line}{error}")  # its traceback has only the server's lines
         else:
             server.log.exception(f"{line}the app raised {name_of(error)}", error)
         self._close()
@@ -583,51 +398,3 @@ class Exchange:
         head = self._begin(len(body))
         self.complete = self.done = True
         return head.data if head.framing == NONE else head.data + body
-
-    def _began(self, error: BaseException) -> bool:
-        """Whether `error` was raised by the app's code, not by calling it with what it
-        does not take.
-        """
-        trace = error.__traceback__
-        return self._result is not None or trace is None or trace.tb_next is not None
-
-
-_PLAIN = (list, tuple)  # and without a close()
-_ASGI = ". If it is an ASGI app (Starlette, FastAPI, Quart, `async def`), it needs an ASGI server"
-_NO_BODIES = (str, bytes, bytearray, memoryview, dict)  # though one can iterate over them
-
-
-def _iterate(result: Iterable[bytes]) -> Iterator[bytes]:
-    """The pieces of what the app has returned, or Breach if it cannot have any: text
-    and dicts can be iterated over, but not as bytes.
-    """
-    kind = type(result).__name__
-    if isinstance(result, _NO_BODIES):
-        remedy = "return [body]"
-        if isinstance(result, str | dict):
-            remedy = (
-                "return [text.encode()]"
-                if isinstance(result, str)
-                else "return [json.dumps(...).encode()]"
-            )
-        raise Breach(
-            f"the app returned {kind}, where PEP 3333 wants an iterable of bytes: {remedy}"
-        )
-    try:
-        return iter(result)
-    except TypeError:
-        if result is None:
-            raise Breach(
-                "the app returned None, where PEP 3333 wants an iterable of bytes: is a `return` missing?"
-            ) from None
-        hint = _ASGI if hasattr(result, "__await__") or hasattr(result, "__aiter__") else ""
-        raise Breach(
-            f"the app returned {kind}, where PEP 3333 wants an iterable of bytes{hint}"
-        ) from None
-
-
-def _no_bytes(chunk: object) -> Breach:
-    hint = ": text.encode() makes bytes of a text" if isinstance(chunk, str) else ""
-    return Breach(
-        f"the app gave {type(chunk).__name__} as a piece of its body, where PEP 3333 wants bytes{hint}"
-    )

@@ -20,7 +20,8 @@ import sys
 from time import monotonic
 
 from spyglass.errors import RequestError, blame, told_shortly
-from spyglass.gateway.wsgi import EnvironMaker, Exchange
+from spyglass.gateway.environ import EnvironMaker
+from spyglass.gateway.wsgi import Exchange
 from spyglass.http11.error_response import refusal
 from spyglass.http11.request_reader import RequestReader
 from spyglass.runtime.fast_imports import socket

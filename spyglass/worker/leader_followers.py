@@ -63,7 +63,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import NoReturn, Protocol
 
-    from spyglass.gateway.wsgi import Exchange, FileSpan
+    from spyglass.gateway.file_wrapper import FileSpan
+    from spyglass.gateway.wsgi import Exchange
     from spyglass.log import Log
 
     Piece = bytes | tuple[bytes, bytes] | FileSpan | CutOff | Elsewhere | None

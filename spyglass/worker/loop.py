@@ -21,7 +21,7 @@ import select
 import time
 from time import monotonic
 
-from spyglass.gateway.wsgi import Contexts, base_environ
+from spyglass.gateway.environ import Contexts, base_environ
 from spyglass.http11.error_response import http_date
 from spyglass.http11.request import Limits
 from spyglass.http11.request_body import Bodies

@@ -20,7 +20,8 @@ import os
 import select
 from time import monotonic
 
-from spyglass.gateway.wsgi import CutOff, FileSpan
+from spyglass.gateway.file_wrapper import FileSpan
+from spyglass.gateway.wsgi import CutOff
 from spyglass.runtime.fast_imports import deque
 from spyglass.runtime.poller import LONGEST_WAIT
 from spyglass.runtime.timers import WRITE, Timed

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spyglass.config.settings import X_FORWARDED, Config
-from spyglass.gateway.wsgi import EnvironMaker, base_environ
+from spyglass.gateway.environ import EnvironMaker, base_environ
 from spyglass.http11.forwarded_headers import believe, forwarded
 from spyglass.http11.request import FORWARDED_NAMES, PROXY_FIELDS, Request
 from spyglass.policy.trusted_proxies import Trusted

@@ -5,7 +5,9 @@ closes, when the test says so.
 import os
 from contextvars import copy_context
 
-from spyglass.gateway.wsgi import CutOff, EnvironMaker, Exchange, FileSpan, base_environ
+from spyglass.gateway.environ import EnvironMaker, base_environ
+from spyglass.gateway.file_wrapper import FileSpan
+from spyglass.gateway.wsgi import CutOff, Exchange
 from spyglass.http11.request import Request
 
 DATE = "Sun, 06 Nov 1994 08:49:37 GMT"

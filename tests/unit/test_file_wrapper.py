@@ -8,7 +8,7 @@ import tempfile
 
 import pytest
 
-from spyglass.gateway.wsgi import FileWrapper
+from spyglass.gateway.file_wrapper import FileWrapper
 
 from .playing import Played, answering, coded, length, play
 

@@ -32,7 +32,7 @@ def lines(worker):
         "spyglass.http11.request_reader._persistence",
         "spyglass.http11.request_reader.RequestReader._expect_body",
         "spyglass.http11.request_head._cut",
-        "spyglass.gateway.wsgi.EnvironMaker._prepare",
+        "spyglass.gateway.environ.EnvironMaker._prepare",
     ],
 )
 def test_a_bug_in_reading_a_request_is_a_400_for_its_client_alone(

@@ -108,7 +108,7 @@ import sys
 from spyglass.config.settings import Config, load
 from spyglass.http11.request import Request
 from spyglass.runtime.httptools_import import import_worker
-from spyglass.gateway.wsgi import EnvironMaker
+from spyglass.gateway.environ import EnvironMaker
 import_worker()
 load(None, {"SPYGLASS_TRUSTED_PROXIES": "127.0.0.1,::1,unix"}, {})
 maker = EnvironMaker({"REMOTE_ADDR": ""}, "unix", "for, proto")

@@ -8,7 +8,9 @@ from wsgiref.validate import validator
 
 import pytest
 
-from spyglass.gateway.wsgi import CutOff, EnvironMaker, FileWrapper, base_environ
+from spyglass.gateway.environ import EnvironMaker, base_environ
+from spyglass.gateway.file_wrapper import FileWrapper
+from spyglass.gateway.wsgi import CutOff
 from spyglass.http11.request import Request
 from spyglass.http11.request_body import Body
 
