@@ -25,12 +25,12 @@ differ is the one that the proxy wrote.
 
 from __future__ import annotations
 
+from spyglass.http11.caches import FORWARDED, FORWARDED_UNNAMED
 from spyglass.http11.chunked import is_token
 from spyglass.http11.request import FORWARDED_NAMES, PROXY_FIELDS
-from spyglass.http11.request_target import valid_host
+from spyglass.http11.request_line import valid_host
 from spyglass.policy.trusted_proxies import trusted
 from spyglass.runtime.addresses import ip_text, packed_ip
-from spyglass.runtime.fast_imports import lru_cache
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,9 +45,12 @@ _FOR, _PROTO, _HOST, _PORT = (
     "HTTP_X_FORWARDED_HOST",
     "HTTP_X_FORWARDED_PORT",
 )
-_KEPT = 256  # characters of all of them together; kept, made up longer ones would fill the memory
 _FARTHEST = 4096  # characters from the right; more hops than that is nobody away
 _PORTS = {"http": "80", "https": "443"}
+_KNOWN: dict[tuple[str | None, str | None, str | None, str | None, Trusted], Told] = (
+    FORWARDED.entries
+)
+_OTHERS: dict[str, frozenset[str]] = FORWARDED_UNNAMED.entries
 
 
 class Told:
@@ -82,10 +85,13 @@ def believe(environ: dict[str, Any], trusted_proxies: str, forwarded_headers: st
     )
     if addresses is proto is host is port is None:
         told = forwarded(environ.get("HTTP_FORWARDED", ""), trust)
-    elif len(addresses or "") + len(proto or "") + len(host or "") + len(port or "") <= _KEPT:
-        told = _known(addresses, proto, host, port, trust)
     else:
-        told = x_forwarded(addresses, proto, host, port, trust)
+        told_by = addresses, proto, host, port, trust
+        if told_by in _KNOWN:
+            told = _KNOWN[told_by]
+        else:
+            told = x_forwarded(*told_by)
+            FORWARDED.keep(told_by, told, sum(len(each or "") for each in told_by[:4]))
     _apply(environ, told)
 
 
@@ -122,17 +128,15 @@ def x_forwarded(
     return told
 
 
-@lru_cache(maxsize=4)
-def _others(forwarded_headers: str) -> list[str]:
-    """The keys of the fields that this setting does not name."""
-    return sorted(
-        PROXY_FIELDS - {FORWARDED_NAMES[name] for name in forwarded_headers.split(", ") if name}
-    )
-
-
-# A client that comes back, and all of its requests on one connection, are told of in
-# the same words.
-_known = lru_cache(maxsize=256)(x_forwarded)
+def _others(forwarded_headers: str) -> frozenset[str]:
+    """Return the keys of the headers that this setting does not name."""
+    if forwarded_headers in _OTHERS:
+        return _OTHERS[forwarded_headers]
+    others = PROXY_FIELDS - {
+        FORWARDED_NAMES[name] for name in forwarded_headers.split(", ") if name
+    }
+    FORWARDED_UNNAMED.keep(forwarded_headers, others, len(forwarded_headers))
+    return others
 
 
 def forwarded(value: str, trust: Trusted) -> Told:

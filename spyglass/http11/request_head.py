@@ -5,6 +5,7 @@ from __future__ import annotations
 import httptools
 
 from spyglass.errors import RequestError
+from spyglass.http11.caches import ENVIRON_KEYS, HARMLESS, HEADS, LINES
 from spyglass.http11.chunked import CONTROLS
 
 TYPE_CHECKING = False
@@ -14,32 +15,6 @@ if TYPE_CHECKING:
 # What llhttp gets for a request line: the real one is judged here, and llhttp knows
 # fewer methods and no later minor version.
 _ANY_LINE = b"GET / HTTP/1.1\r\n"
-# What is longer is not kept for others: names made up by clients must not cost much
-# memory.
-_REMEMBERED_BY_ALL = 1024  # bytes of a head
-_USUAL_NAME = 64
-_USUAL_LINE = 256
-# What is kept for others than who said it: only this, which tells no secret.
-_HARMLESS = {
-    *(
-        "HTTP_ACCEPT",
-        "HTTP_ACCEPT_ENCODING",
-        "HTTP_ACCEPT_LANGUAGE",
-        "HTTP_CACHE_CONTROL",
-        "HTTP_CONNECTION",
-        "HTTP_DNT",
-        "HTTP_HOST",
-    ),
-    *(
-        "HTTP_KEEP_ALIVE",
-        "HTTP_PRAGMA",
-        "HTTP_PRIORITY",
-        "HTTP_SEC_FETCH_DEST",
-        "HTTP_SEC_FETCH_MODE",
-        "HTTP_SEC_FETCH_SITE",
-    ),
-    *("HTTP_SEC_FETCH_USER", "HTTP_UPGRADE_INSECURE_REQUESTS", "HTTP_USER_AGENT"),
-}
 # The transfer codings there are beside chunked (RFC 9112 7.2, 12.3) or were once. A
 # request that ends in one of them has no length, which must be 400 (6.3), though none
 # of them is spoken here; what a name means that nobody knows is 501 (6.1).
@@ -56,6 +31,8 @@ _SINGLE = {
     "HTTP_PROXY_AUTHORIZATION",
 }
 _PRINTABLE = bytes(range(0x20, 0x7F))
+_KEYS: dict[str, str] = ENVIRON_KEYS.entries
+_KNOWN: dict[str, tuple[str, str]] = LINES.entries
 
 
 class HeadParser:
@@ -71,13 +48,9 @@ class HeadParser:
         """Keep what `head` means for other connections: monitors, and proxies that open
         one for each request, begin them all alike.
         """
-        if (
-            len(head) <= _REMEMBERED_BY_ALL
-            and not request.query
-            and request.fields.keys() <= _HARMLESS
-        ):
-            if len(self.known) >= 64:
-                self.known.clear()  # heads that are never the same must not make it grow
+        if len(head) <= HEADS.longest and not request.query and request.fields.keys() <= HARMLESS:
+            if len(self.known) >= HEADS.most:
+                self.known.clear()
             self.known[head] = request
 
     def parse(self, section: bytes, version: bytes, max_fields: int) -> dict[str, str]:
@@ -154,57 +127,42 @@ def _refusal(
     )
 
 
-class _Keys(dict[str, str]):
-    """The environ key of each field name (RFC 3875 4.1.18), or "" for a name that is
-    dropped.
+def environ_key(name: str) -> str:
+    """Return the key of a header in the environ (RFC 3875 4.1.18), or "" for one that
+    is dropped.
 
-    A name with an underscore is dropped: it would become the same key as its dashed
-    twin, which a proxy before us may have vouched for.
+    A name with an underscore is dropped: it would get the same key as its twin with a
+    dash, which a proxy in front of us may have vouched for.
     """
-
-    def __missing__(self, name: str) -> str:
-        if len(self) >= 512:
-            self.clear()  # a client that invents names must not make it grow
-        key = name.upper().replace("-", "_")
-        if key not in ("CONTENT_TYPE", "CONTENT_LENGTH"):
-            key = f"HTTP_{key}"
-        key = "" if "_" in name else key
-        if len(name) <= _USUAL_NAME:
-            self[name] = key
-        return key
+    key = name.upper().replace("-", "_")
+    if key not in ("CONTENT_TYPE", "CONTENT_LENGTH"):
+        key = f"HTTP_{key}"
+    key = "" if "_" in name else key
+    ENVIRON_KEYS.keep(name, key, len(name))
+    return key
 
 
-ENVIRON_KEYS = _Keys()
-
-
-class _Lines(dict[str, tuple[str, str]]):
-    """Key and value of each field line. Of what all browsers say alike, and that is
-    harmless, it is known from the last time.
-    """
-
-    def __missing__(self, line: str) -> tuple[str, str]:
-        if not line.isprintable():
-            check_controls(
-                line.encode("latin-1"), 0
-            )  # llhttp must not be alone to decide where a line ends
-        name, _, value = line.partition(":")
-        cut = ENVIRON_KEYS[name], value.strip(" \t")
-        if cut[0] in _HARMLESS and len(line) <= _USUAL_LINE:
-            if len(self) >= 512:
-                self.clear()  # a client that says something else each time must not make it grow
-            self[line] = cut
-        return cut
-
-
-_LINES = _Lines()
+def _split(line: str) -> tuple[str, str]:
+    """Return the key and the value of the header on `line`."""
+    if not line.isprintable():
+        # llhttp must not be the only judge of where a line ends.
+        check_controls(line.encode("latin-1"), 0)
+    name, _, value = line.partition(":")
+    key = _KEYS.get(name)
+    if key is None:
+        key = environ_key(name)
+    split = key, value.strip(" \t")
+    if key in HARMLESS:
+        LINES.keep(line, split, len(line))
+    return split
 
 
 def _cut(lines: list[str]) -> dict[str, str]:
-    """The fields on `lines`."""
-    known = _LINES
+    """Return the headers on `lines`, keyed as the environ has them."""
+    known = _KNOWN
     fields: dict[str, str] = {}
     for line in lines:
-        key, value = known[line]
+        key, value = known[line] if line in known else _split(line)
         if key in fields:
             value = _combine(key, fields[key], value)
         fields[key] = value

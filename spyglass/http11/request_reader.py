@@ -14,30 +14,24 @@ cannot make it stop in front of a body.
 from __future__ import annotations
 
 from spyglass.errors import RequestError
-from spyglass.http11.chunked import ChunkedDecoder, is_token
+from spyglass.http11.caches import CONNECTION_OPTIONS, LAST_HEAD, LAST_SECTION
+from spyglass.http11.chunked import ChunkedDecoder
 from spyglass.http11.request import Request
 from spyglass.http11.request_body import Body
 from spyglass.http11.request_head import HeadParser, check_coding, check_controls, check_folds
-from spyglass.http11.request_target import parse_target, valid_host
-from spyglass.runtime.fast_imports import lru_cache
+from spyglass.http11.request_line import (
+    check_start,
+    parse_target,
+    split_request_line,
+    valid_host,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from spyglass.http11.request import Limits
 
-# The registered ones (RFC 9110 16.1.1), less CONNECT (we are no proxy) and PRI (it is
-# HTTP/2's), and those that UPnP and caches use.
-METHODS = frozenset(
-    b"GET HEAD POST PUT DELETE OPTIONS PATCH TRACE QUERY COPY LOCK MKCOL MOVE PROPFIND PROPPATCH SEARCH UNLOCK BIND REBIND UNBIND "
-    b"ACL REPORT MKACTIVITY CHECKOUT MERGE BASELINE-CONTROL CHECKIN LABEL MKWORKSPACE UNCHECKOUT UPDATE VERSION-CONTROL ORDERPATCH "
-    b"MKREDIRECTREF UPDATEREDIRECTREF MKCALENDAR LINK UNLINK M-SEARCH NOTIFY SUBSCRIBE UNSUBSCRIBE PURGE".split()
-)
-# Bytes; RFC 9112 3 wants 501 for a longer one than any that is known, and the longest
-# of those has 17
-_LONGEST_METHOD = 32
-_HTTP = b"HTTP/"
-# What is longer is not kept for next time: idle connections must not cost much memory.
-_REMEMBERED = 4096  # bytes of a head
+_LONGEST_LINE = 4096  # bytes of the first line of a bad request, for the access log
+_OPTIONS: dict[str, tuple[bool, bool]] = CONNECTION_OPTIONS.entries
 
 
 class RequestReader:
@@ -85,7 +79,7 @@ class RequestReader:
         """The first line of what could not become a request, so much of it as has
         come.
         """
-        return (self.refused or self.buffer)[:_REMEMBERED].partition(b"\r\n")[0]
+        return (self.refused or self.buffer)[:_LONGEST_LINE].partition(b"\r\n")[0]
 
     @property
     def left(self) -> int:
@@ -127,7 +121,7 @@ class RequestReader:
                 self.refused = head
                 raise
             if not expects_body:
-                if not self.buffer and len(buffer) <= _REMEMBERED:
+                if not self.buffer and len(buffer) <= LAST_HEAD.longest:
                     self._last_head, self._last = buffer, request
                     if self._is_first:
                         self._heads.remember(buffer, request)
@@ -187,12 +181,12 @@ class RequestReader:
         if buffer.find(b"\r\n", 0, searched) < 0:
             line, end, _ = buffer[:most].partition(b"\r\n")
             if end:
-                method, target, _ = _request_line(line)
+                method, target, _ = split_request_line(line)
                 parse_target(
                     Request(method.decode("latin-1"), target.decode("latin-1"), (1, 1), {})
                 )
             elif line.removesuffix(b"\r"):
-                _check_start(line)
+                check_start(line)
         start = max(0, searched - 3)
         if buffer[start : start + 1] == b"\n" and start:
             start -= 1
@@ -207,7 +201,7 @@ class RequestReader:
 
     def _parse(self, head: bytes) -> Request:
         line, _, section = head.partition(b"\r\n")
-        method, target, version = _request_line(line)
+        method, target, version = split_request_line(line)
         request = Request(
             method.decode("latin-1"),
             target.decode("latin-1"),
@@ -225,7 +219,7 @@ class RequestReader:
         _check_host(request, authority)
         _persistence(request)
         _expectation(request)
-        if not known and len(head) <= _REMEMBERED and _means_the_same_again(fields):
+        if not known and len(head) <= LAST_SECTION.longest and _means_the_same_again(fields):
             self._section, self._version, self._fields, self._keep_alive = (
                 section,
                 version,
@@ -334,52 +328,6 @@ def _check_host(request: Request, authority: str | None) -> None:
         request.fields = {**request.fields, "HTTP_HOST": authority}
 
 
-def _request_line(line: bytes) -> list[bytes]:
-    """method SP request-target SP HTTP-version, RFC 9112 3; one space each, and none of
-    the leniencies it permits.
-    """
-    parts = line.split(b" ")
-    if len(parts) == 3 and parts[0] in METHODS and parts[2] in (b"HTTP/1.1", b"HTTP/1.0"):
-        return parts
-    _check_start(line)
-    check_controls(line, 0)
-    if len(parts) != 3:
-        raise RequestError(400, "bad request line")
-    _check_version(parts[2])
-    if parts[0] not in METHODS:
-        raise RequestError(501, "unknown method")
-    return parts
-
-
-def _check_start(line: bytes) -> None:
-    """Raise RequestError if no request line begins with `line`: TLS, SSH, a line of
-    another protocol.
-    """
-    method = line[: _LONGEST_METHOD + 1].partition(b" ")[0]
-    if not is_token(method):
-        raise RequestError(400, "bad request line")
-    if len(method) > _LONGEST_METHOD:
-        raise RequestError(501, f"method longer than {_LONGEST_METHOD} bytes")
-    _, *parts = line.removesuffix(b"\r").split(b" ", 3)
-    if len(parts) > 2 or (
-        len(parts) == 2
-        and not (_HTTP.startswith(parts[1]) or (parts[1].startswith(_HTTP) and len(parts[1]) <= 8))
-    ):
-        raise RequestError(400, "bad request line")
-
-
-def _check_version(version: bytes) -> None:
-    if not (
-        len(version) == 8
-        and version.startswith(b"HTTP/")
-        and version[6:7] == b"."
-        and (version[5:6] + version[7:]).isdigit()
-    ):
-        raise RequestError(400, "bad HTTP version")
-    if version[5:6] != b"1":
-        raise RequestError(505, "only HTTP/1.0 and HTTP/1.1 are spoken here")
-
-
 def _persistence(request: Request) -> None:
     # RFC 9112 9.3
     connection = request.fields.get("HTTP_CONNECTION")
@@ -387,10 +335,13 @@ def _persistence(request: Request) -> None:
     request.keep_alive = not close and (keep_alive or request.version >= (1, 1))
 
 
-@lru_cache(maxsize=32)
 def _options(connection: str) -> tuple[bool, bool]:
+    if connection in _OPTIONS:
+        return _OPTIONS[connection]
     options = [option.strip(" \t").lower() for option in connection.split(",")]
-    return "close" in options, "keep-alive" in options
+    meant = "close" in options, "keep-alive" in options
+    CONNECTION_OPTIONS.keep(connection, meant, len(connection))
+    return meant
 
 
 def _expectation(request: Request) -> None:

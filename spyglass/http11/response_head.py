@@ -4,8 +4,8 @@
 
 from __future__ import annotations
 
+from spyglass.http11.caches import RESPONSE_FIELDS, RESPONSE_NAMES, STATUSES
 from spyglass.http11.chunked import is_token
-from spyglass.runtime.fast_imports import lru_cache
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,13 +36,19 @@ HOP_BY_HOP = frozenset(
 _NOT_IN_VALUE = str.maketrans("", "", "".join(map(chr, [*range(9), *range(10, 32), 127])))
 _ORDINARY, _LENGTH, _DATE, _SERVER, _DROPPED = 0, 1, 2, 4, 8
 _SPECIAL = {"content-length": _LENGTH, "date": _DATE, "server": _SERVER}
+_STATUSES: dict[object, int] = STATUSES.entries
+_NAMES: dict[str, int] = RESPONSE_NAMES.entries
+_CHECKED: dict[tuple[object, ...], CheckedFields] = RESPONSE_FIELDS.entries
 
 
-@lru_cache(maxsize=256)
 def check_status(status: object) -> int:
     """The code of a status like "200 OK". TypeError or ValueError unless it is a final
     one and cannot break the framing (PEP 3333).
     """
+    try:
+        return _STATUSES[status]
+    except KeyError:
+        pass
     if not isinstance(status, str):
         raise TypeError(f'the status must be a str like "200 OK", not {type(status).__name__}')
     code, text = status[:3], status[3:]
@@ -55,6 +61,7 @@ def check_status(status: object) -> int:
     if not 200 <= int(code) <= 999:
         raise ValueError(f"the status must be a final one, 200 or above: {status!r}")
     _check_value(status)
+    STATUSES.keep(status, int(code), len(status))
     return int(code)
 
 
@@ -95,27 +102,16 @@ def check_fields(fields: object) -> CheckedFields:
     """
     if type(fields) is not list:
         raise TypeError(f"the headers must be a list of (name, value), not {type(fields).__name__}")
+    key = tuple(fields)
     try:
-        return _CHECKED[tuple(fields)]
-    except TypeError:  # what cannot be looked up is no str, and will be found below
+        return _CHECKED[key]
+    except TypeError:  # it is no str that cannot be looked up
         return _check_fields(fields)
-
-
-class _Checked(dict[tuple[tuple[str, str], ...], CheckedFields]):
-    """What was checked before. Many responses of an app have the same fields, and of
-    some even all is the same.
-    """
-
-    def __missing__(self, fields: tuple[tuple[str, str], ...]) -> CheckedFields:
-        checked = _check_fields(fields)
-        if len(checked.text) <= 500:
-            if len(self) >= 256:
-                self.clear()  # what is always another (a cookie, a date) must not make it grow
-            self[fields] = checked
-        return checked
-
-
-_CHECKED = _Checked()
+    except KeyError:
+        pass
+    checked = _check_fields(fields)
+    RESPONSE_FIELDS.keep(key, checked, len(checked.text))
+    return checked
 
 
 def _check_fields(fields: Iterable[object]) -> CheckedFields:
@@ -138,7 +134,9 @@ def _check_fields(fields: Iterable[object]) -> CheckedFields:
             raise TypeError(
                 f"the value of the header {name} must be a str, not {type(value).__name__}: {value!r}"
             )
-        kind = _NAMES[name]
+        kind = _NAMES.get(name)
+        if kind is None:
+            kind = _kind_of(name)
         if not (value.isascii() and value.isprintable()):
             _check_value(value)
         if kind == _LENGTH:
@@ -163,22 +161,16 @@ def _check_fields(fields: Iterable[object]) -> CheckedFields:
     return CheckedFields(text, length, own, dropped, closing)
 
 
-class _Names(dict[str, int]):
-    """What is special about the fields of a name; ValueError for one that cannot be
-    sent.
+def _kind_of(name: str) -> int:
+    """Return what is special about the headers of this name; ValueError for a name that
+    cannot be sent.
     """
-
-    def __missing__(self, name: str) -> int:
-        if not name.isascii() or not is_token(name.encode("ascii")):
-            raise ValueError(f"bad header name: {name!r}")
-        lower = name.lower()
-        if len(self) >= 512:
-            self.clear()  # an app that makes names up must not make it grow
-        self[name] = kind = _DROPPED if lower in HOP_BY_HOP else _SPECIAL.get(lower, _ORDINARY)
-        return kind
-
-
-_NAMES = _Names()
+    if not name.isascii() or not is_token(name.encode("ascii")):
+        raise ValueError(f"bad header name: {name!r}")
+    lower = name.lower()
+    kind = _DROPPED if lower in HOP_BY_HOP else _SPECIAL.get(lower, _ORDINARY)
+    RESPONSE_NAMES.keep(name, kind, len(name))
+    return kind
 
 
 def _check_value(value: str) -> None:

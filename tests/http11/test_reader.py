@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spyglass.http11 import request_head as head_module
-from spyglass.http11.request_head import ENVIRON_KEYS, HeadParser
+from spyglass.http11.caches import LINES
+from spyglass.http11.request_head import HeadParser, environ_key
 from spyglass.http11.request_reader import RequestReader
 
 from .cases import ALL
@@ -98,7 +98,7 @@ def test_who_wants_to_go_on(version, connection, kept):
 )
 def test_names_as_the_environ_has_them(name, key):
     """RFC 3875 4.1.18; with an underscore they could forge what a proxy vouches for."""
-    assert ENVIRON_KEYS[name.decode()] == key
+    assert environ_key(name.decode()) == key
 
 
 @pytest.mark.parametrize(
@@ -698,8 +698,8 @@ def test_lines_that_all_browsers_say_are_known_and_nobodys_own():
             f"Authorization: Bearer {secret}",
         ]
         assert field_values(request(*fields))["HTTP_ACCEPT"] == f"text/{number}"
-        assert len(head_module._LINES) <= 512
-    assert not any(secret in line for line in head_module._LINES)
+        assert len(LINES.entries) <= 512
+    assert not any(secret in line for line in LINES.entries)
     # The same line twice is two values, whether it is known or not.
     for _ in range(2):
         assert field_values(request("Accept: a", "Accept: a"))["HTTP_ACCEPT"] == "a, a"

@@ -5,15 +5,75 @@
 from __future__ import annotations
 
 from spyglass.errors import RequestError
-from spyglass.runtime.fast_imports import lru_cache
+from spyglass.http11.caches import HOSTS
+from spyglass.http11.chunked import is_token
+from spyglass.http11.request_head import check_controls
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from spyglass.http11.request import Request
 
+# The registered ones (RFC 9110 16.1.1), less CONNECT (we are no proxy) and PRI (it is
+# HTTP/2's), and those that UPnP and caches use.
+METHODS = frozenset(
+    b"GET HEAD POST PUT DELETE OPTIONS PATCH TRACE QUERY COPY LOCK MKCOL MOVE PROPFIND PROPPATCH SEARCH UNLOCK BIND REBIND UNBIND "
+    b"ACL REPORT MKACTIVITY CHECKOUT MERGE BASELINE-CONTROL CHECKIN LABEL MKWORKSPACE UNCHECKOUT UPDATE VERSION-CONTROL ORDERPATCH "
+    b"MKREDIRECTREF UPDATEREDIRECTREF MKCALENDAR LINK UNLINK M-SEARCH NOTIFY SUBSCRIBE UNSUBSCRIBE PURGE".split()
+)
+# Bytes; RFC 9112 3 wants 501 for a longer one than any that is known, and the longest
+# of those has 17
+_LONGEST_METHOD = 32
+_HTTP = b"HTTP/"
 # reg-name = *( unreserved / pct-encoded / sub-delims )
 _REG_NAME = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~!$&'()*+,;=%"
+_HOSTS: dict[str, bool] = HOSTS.entries
 _NOT_REG_NAME = str.maketrans("", "", _REG_NAME)
+
+
+def split_request_line(line: bytes) -> list[bytes]:
+    """method SP request-target SP HTTP-version, RFC 9112 3; one space each, and none of
+    the leniencies it permits.
+    """
+    parts = line.split(b" ")
+    if len(parts) == 3 and parts[0] in METHODS and parts[2] in (b"HTTP/1.1", b"HTTP/1.0"):
+        return parts
+    check_start(line)
+    check_controls(line, 0)
+    if len(parts) != 3:
+        raise RequestError(400, "bad request line")
+    _check_version(parts[2])
+    if parts[0] not in METHODS:
+        raise RequestError(501, "unknown method")
+    return parts
+
+
+def check_start(line: bytes) -> None:
+    """Raise RequestError if no request line begins with `line`: TLS, SSH, a line of
+    another protocol.
+    """
+    method = line[: _LONGEST_METHOD + 1].partition(b" ")[0]
+    if not is_token(method):
+        raise RequestError(400, "bad request line")
+    if len(method) > _LONGEST_METHOD:
+        raise RequestError(501, f"method longer than {_LONGEST_METHOD} bytes")
+    _, *parts = line.removesuffix(b"\r").split(b" ", 3)
+    if len(parts) > 2 or (
+        len(parts) == 2
+        and not (_HTTP.startswith(parts[1]) or (parts[1].startswith(_HTTP) and len(parts[1]) <= 8))
+    ):
+        raise RequestError(400, "bad request line")
+
+
+def _check_version(version: bytes) -> None:
+    if not (
+        len(version) == 8
+        and version.startswith(b"HTTP/")
+        and version[6:7] == b"."
+        and (version[5:6] + version[7:]).isdigit()
+    ):
+        raise RequestError(400, "bad HTTP version")
+    if version[5:6] != b"1":
+        raise RequestError(505, "only HTTP/1.0 and HTTP/1.1 are spoken here")
 
 
 def parse_target(request: Request) -> str | None:
@@ -58,8 +118,11 @@ def valid_host(host: str) -> bool:
     """True for `uri-host [ ":" port ]` (RFC 9110 7.2); an empty host is one, for
     targets that have no authority.
     """
-    # No longer name is in the DNS; kept, a few made up ones would fill the memory.
-    return _known_host(host) if len(host) <= 255 else _judge(host)
+    if host in _HOSTS:
+        return _HOSTS[host]
+    verdict = _judge(host)
+    HOSTS.keep(host, verdict, len(host))
+    return verdict
 
 
 def _judge(host: str) -> bool:
@@ -73,9 +136,6 @@ def _judge(host: str) -> bool:
         if name.translate(_NOT_REG_NAME) or not _valid_percents(name):
             return False
     return not port or (port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= 65535)
-
-
-_known_host = lru_cache(maxsize=256)(_judge)
 
 
 def _valid_literal(literal: str) -> bool:

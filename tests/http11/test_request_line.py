@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from spyglass.errors import RequestError
 from spyglass.http11.request import Request
-from spyglass.http11.request_target import parse_target, valid_host
+from spyglass.http11.request_line import parse_target, valid_host
 
 from .cases.host import INVALID, VALID
 from .reading import refused, single

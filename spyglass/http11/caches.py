@@ -1,0 +1,143 @@
+"""What is kept of earlier requests and responses, so that what is said again is not
+judged again.
+
+To parse and to check is most of the work for a small request, and clients repeat
+themselves. A kept-alive client sends the same head again, all users of one browser send
+the same lines, a health check sends the same bytes on each new connection, and an app
+answers with the same headers. But the keys are chosen by clients, so a cache is a place
+to attack. These rules hold for all of them:
+
+1. The key is all of the input. An entry is what the code made of the same bytes before,
+   so a cache changes the cost of an answer, never the answer. A key that left out a
+   part of the input would let one client decide what another one's request means.
+2. The number of entries is bounded, and the length of a key. A full cache is emptied: a
+   client that invents keys makes us do the work that we would do without a cache, and
+   no more. Idle connections cost little memory, whatever was said on them.
+3. What several connections share holds nothing that belongs to one of them. Else an
+   answer that comes a little earlier would tell a stranger what others have sent, and
+   cookies and tokens would stay in memory long after their request.
+4. A value does not change once it is kept.
+
+Only one thread at a time reads requests (worker/leader_followers.py), but several start
+responses. So a cache of responses is looked up in one step, because the entry may have
+gone before a second one.
+
+    cache               keyed by                 entries  longest   kept in
+    ENVIRON_KEYS        name of a header             512       64   the process
+    LINES               line with a header           512      256   the process
+    HEADS               head of a request             64     1024   HeadParser
+    LAST_HEAD           head of a request              1     4096   the connection
+    LAST_SECTION        headers of a request           1     4096   the connection
+    HOSTS               Host, authority              256      255   the process
+    CONNECTION_OPTIONS  Connection                    32       64   the process
+    FORWARDED           X-Forwarded-...              256      256   the process
+    FORWARDED_UNNAMED   setting forwarded_headers      4     1000   the process
+    STATUSES            the app's status             256      256   the process
+    RESPONSE_NAMES      name of the app's header     512       64   the process
+    RESPONSE_FIELDS     the app's headers            256      500   the process
+
+Two more follow from these, as they are keyed by an object out of one of them:
+CheckedFields.made (response_head.py) and EnvironMaker (gateway/environ.py).
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+class Bound:
+    """How much a cache holds: `most` entries (int), with keys of at most `longest`
+    (int) characters or bytes.
+    """
+
+    __slots__ = ("_longest", "longest", "most")
+
+    def __init__(self, most: int, longest: int) -> None:
+        self.most = most
+        self.longest = self._longest = longest
+
+    def switch(self, on: bool) -> None:
+        """Keep nothing from now on, or keep as usual again."""
+        self.longest = self._longest if on else -1
+
+
+class Cache(Bound):
+    """A bounded cache of this process. Look keys up in `entries`, a plain dict: an
+    entry that is found costs no call.
+    """
+
+    __slots__ = ("entries",)
+
+    def __init__(self, most: int, longest: int) -> None:
+        super().__init__(most, longest)
+        self.entries: dict[Any, Any] = {}
+
+    def keep(self, key: object, value: object, length: int) -> None:
+        """Keep `value` for `key`, whose length is `length` (int), unless it is too
+        long.
+        """
+        if length <= self.longest:
+            if len(self.entries) >= self.most:
+                self.entries.clear()
+            self.entries[key] = value
+
+    def switch(self, on: bool) -> None:
+        super().switch(on)
+        self.entries.clear()
+
+
+# From the name of a header to its key in the environ. A name tells nothing.
+ENVIRON_KEYS = Cache(512, 64)
+# From a line to key and value. Only of HARMLESS headers: no cookie, no token, nothing
+# that an app has made up.
+LINES = Cache(512, 256)
+# From the first head on a connection to its Request, shared by all connections of a
+# worker: monitors, and proxies that open a connection for each request, begin all of
+# them alike. Only HARMLESS headers and no query, where apps have tokens. A path may be
+# a secret, too; but to find out whether it is kept, one has to send all of it.
+HEADS = Bound(64, 1024)
+# The last request without a body on this connection. It tells its client only what that
+# has said itself, and goes with the connection.
+LAST_HEAD = Bound(1, 4096)
+# The same for the headers alone, for when only the request line is another.
+LAST_SECTION = Bound(1, 4096)
+# From a host to whether it is a valid one. No name in the DNS is longer than 255. The
+# names of an app's sites are public.
+HOSTS = Cache(256, 255)
+# From the value of Connection to (close, keep-alive). Options are names.
+CONNECTION_OPTIONS = Cache(32, 64)
+# From the X-Forwarded headers of a trusted proxy to what they tell. Holds addresses of
+# clients, which only such a proxy can ask for, and it has them already.
+FORWARDED = Cache(256, 256)
+# From the setting to the headers that it does not name. Not a client's.
+FORWARDED_UNNAMED = Cache(4, 1000)
+# From a status line, the name of a header, all headers of a response, to what checking
+# them gave. The app chooses the keys, no client can ask for them.
+STATUSES = Cache(256, 256)
+RESPONSE_NAMES = Cache(512, 64)
+RESPONSE_FIELDS = Cache(256, 500)
+
+# What browsers and monitors say alike, and what belongs to nobody.
+HARMLESS = frozenset(
+    (
+        *("HTTP_ACCEPT", "HTTP_ACCEPT_ENCODING", "HTTP_ACCEPT_LANGUAGE", "HTTP_CACHE_CONTROL"),
+        *("HTTP_CONNECTION", "HTTP_DNT", "HTTP_HOST", "HTTP_KEEP_ALIVE", "HTTP_PRAGMA"),
+        *("HTTP_PRIORITY", "HTTP_SEC_FETCH_DEST", "HTTP_SEC_FETCH_MODE", "HTTP_SEC_FETCH_SITE"),
+        *("HTTP_SEC_FETCH_USER", "HTTP_UPGRADE_INSECURE_REQUESTS", "HTTP_USER_AGENT"),
+    )
+)
+
+ALL: tuple[Bound, ...] = (
+    *(ENVIRON_KEYS, LINES, HEADS, LAST_HEAD, LAST_SECTION, HOSTS, CONNECTION_OPTIONS),
+    *(FORWARDED, FORWARDED_UNNAMED, STATUSES, RESPONSE_NAMES, RESPONSE_FIELDS),
+)
+
+
+def switch(on: bool) -> None:
+    """Switch all caches off, or on again, for connections that begin afterwards. For
+    tests: nothing but time may depend on them.
+    """
+    for each in ALL:
+        each.switch(on)
