@@ -40,7 +40,7 @@ def refusal(
 
 
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
-MONTHS = ("", "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_MONTHS = ("", "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
 def http_date(utc: tuple[int, ...]) -> str:
@@ -48,4 +48,4 @@ def http_date(utc: tuple[int, ...]) -> str:
     a locale, as strftime() would be.
     """
     year, month, day, hour, minute, second, weekday = utc[:7]
-    return f"{_DAYS[weekday]}, {day:02d} {MONTHS[month]} {year} {hour:02d}:{minute:02d}:{second:02d} GMT"
+    return f"{_DAYS[weekday]}, {day:02d} {_MONTHS[month]} {year} {hour:02d}:{minute:02d}:{second:02d} GMT"

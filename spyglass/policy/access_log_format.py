@@ -1,53 +1,69 @@
-"""One line of the access log: a function of what is known of a request, made once from
+"""One line of the access log: a function of the facts about a request, made once from
 the setting `access_log`.
 
-Most of what stands in such a line was chosen by a client, who may want to end it and
-begin another, or to write to the terminal of whoever reads it. So there is one place
-where values become text, and everything passes through it: control characters, quotes,
-backslashes and what is not ASCII leave it escaped. No line is longer than what a pipe
-takes in one piece (PIPE_BUF, pipe(7)), for several workers write to one, and journald
-would go on with the rest of a very long one as if it were another (LineMax=,
-journald.conf(5)). What has to be cut for that are values, before they are escaped, and
-it shows.
+Most of such a line was chosen by a client, which may want to end the line and forge
+another one, or to write to the terminal on which it is read. So there is one place
+where values become text, and all of them pass through it: control characters, quotes,
+backslashes and what is not ASCII leave it escaped.
+
+No line is longer than what a pipe takes in one piece (PIPE_BUF, pipe(7)): several
+workers write to one pipe, and journald splits a very long line, of which the second
+half would look like a line of its own (LineMax=, journald.conf(5)). Long values are cut
+for that, before they are escaped, and end in "...".
 """
 
 from __future__ import annotations
 
-from time import gmtime, localtime
-
-from spyglass.http11.error_response import MONTHS
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from time import struct_time
+    from typing import Protocol
 
-    from spyglass.http11.request import Request
+    Fact = str | int | float | bool | None
 
-    Value = str | int | float | bool | None
-    Getter = Callable[["Entry"], Value]
+    class Request(Protocol):
+        """What a line can tell of a request, see http11/request.py."""
 
-# Bytes of a line, less what stands in front of it in the log and the end of the line:
+        method: str
+        target: str
+        path: str
+        query: str
+        version: tuple[int, int]
+        fields: dict[str, str]
+
+    class Calendar(Protocol):
+        """The module `time`, or a calendar of the tests."""
+
+        def gmtime(self, seconds: float, /) -> struct_time: ...
+        def localtime(self, seconds: float, /) -> struct_time: ...
+
+
+# Bytes of a line, without what the log puts in front of it and without its end:
 # together at most PIPE_BUF, 4096
 LONGEST = 4000
 _MOST_DIRECTIVES = 40
 _LONGEST_FORMAT = 1000
-_FIXED = 64  # bytes: no value is longer that is not a client's
+_SHORT_VALUE = 64  # bytes: no value of the server's own is longer
 COMBINED = '%h %l %u %t "%r" %s %b "%{Referer}i" "%{User-Agent}i"'
+# Not by strftime(), which has the names of the locale.
+_MONTHS = ("", "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
 class Entry:
-    """What is known of one request.
+    """The facts about one request.
 
-    `client` (str) is REMOTE_ADDR as the app got it, "" for a unix socket; `request` is
-    None for one that could not be understood, and `line` (str) is then its first line,
-    so much of it as had come. `status` (str) is of three digits, "" when the app gave
-    none; `sent` (int) are bytes of the response's body; `taken` (float, seconds) is
-    from the complete request to here, None for a refusal. `cut` (bool): the response
-    did not leave whole; `kept` (bool): the connection goes on. `when` (float) is
-    seconds since the epoch.
+    `client` (str) is REMOTE_ADDR as the app got it, "" for a unix socket. `request` is
+    None when the bytes could not be understood; `line` (str) is then the first line, as
+    far as it had come. `status` (str) has three digits, or is "" when the app gave
+    none. `sent` (int) counts bytes of the response's body. `taken` (float, seconds) is
+    the time from the complete request to now, None for a refusal. `cut` (bool): the
+    response was not sent completely. `kept` (bool): the connection goes on. `when`
+    (float) is seconds since the epoch, which `calendar` makes dates of.
     """
 
     __slots__ = (
+        "calendar",
         "client",
         "cut",
         "kept",
@@ -65,6 +81,7 @@ class Entry:
         self,
         *,
         when: float,
+        calendar: Calendar,
         pid: int,
         listener: str,
         client: str,
@@ -72,6 +89,7 @@ class Entry:
         line: str = "",
     ) -> None:
         self.when = when
+        self.calendar = calendar
         self.pid = pid
         self.listener = listener
         self.client = client
@@ -84,75 +102,199 @@ class Entry:
         self.kept = False
 
 
+class Value:
+    """One value of a line: `get(entry)` returns it. `is_long` (bool): a client chose
+    it, so it can be long, and may be cut.
+    """
+
+    __slots__ = ("get", "is_long")
+
+    def __init__(self, get: Callable[[Entry], Fact], is_long: bool) -> None:
+        self.get = get
+        self.is_long = is_long
+
+
+def _ours(get: Callable[[Entry], Fact]) -> Value:
+    return Value(get, False)
+
+
+def _theirs(get: Callable[[Entry], Fact]) -> Value:
+    return Value(get, True)
+
+
+def _asked(entry: Entry) -> str:
+    request = entry.request
+    return f"{request.method} {request.target}" if request else ""
+
+
+def _protocol(entry: Entry) -> str | None:
+    if entry.request is None:
+        return None
+    return "HTTP/1.1" if entry.request.version >= (1, 1) else "HTTP/1.0"
+
+
+def _apache_time(t: struct_time) -> str:
+    minutes = t.tm_gmtoff // 60
+    zone = f"{'-' if minutes < 0 else '+'}{abs(minutes) // 60:02d}{abs(minutes) % 60:02d}"
+    clock = f"{t.tm_hour:02d}:{t.tm_min:02d}:{t.tm_sec:02d}"
+    return f"[{t.tm_mday:02d}/{_MONTHS[t.tm_mon]}/{t.tm_year:04d}:{clock} {zone}]"
+
+
+def _iso_time(entry: Entry) -> str:
+    milliseconds = int(entry.when * 1000)
+    t = entry.calendar.gmtime(milliseconds // 1000)
+    clock = f"{t.tm_hour:02d}:{t.tm_min:02d}:{t.tm_sec:02d}.{milliseconds % 1000:03d}"
+    return f"{t.tm_year:04d}-{t.tm_mon:02d}-{t.tm_mday:02d}T{clock}Z"
+
+
+# The directives of a format, as Apache's mod_log_config has them. To add one, add a row
+# here and in packaging/manual/settings.md.
+DIRECTIVES: dict[str, Value] = {
+    # The client's address, with and without a lookup of its name; there is never one.
+    "%h": _theirs(lambda e: e.client or None),
+    "%a": _theirs(lambda e: e.client or None),
+    # The names that identd and authentication give; neither is done here.
+    "%l": _ours(lambda e: None),
+    "%u": _ours(lambda e: None),
+    "%t": _ours(lambda e: _apache_time(e.calendar.localtime(e.when))),
+    "%r": _theirs(lambda e: f"{_asked(e)} {_protocol(e)}" if e.request else e.line or None),
+    "%m": _theirs(lambda e: e.request.method if e.request else None),
+    "%U": _theirs(lambda e: e.request.path if e.request else None),
+    "%q": _theirs(lambda e: f"?{e.request.query}" if e.request and e.request.query else ""),
+    "%H": _ours(_protocol),
+    "%s": _ours(lambda e: e.status or None),
+    "%>s": _ours(lambda e: e.status or None),
+    # Bytes of the body, "-" and 0 for none; time in microseconds and in seconds.
+    "%b": _ours(lambda e: e.sent or None),
+    "%B": _ours(lambda e: e.sent),
+    "%D": _ours(lambda e: None if e.taken is None else int(e.taken * 1e6)),
+    "%T": _ours(lambda e: None if e.taken is None else int(e.taken)),
+    # The response was cut, the connection goes on, or it does not.
+    "%X": _ours(lambda e: "X" if e.cut else "+" if e.kept else "-"),
+    "%P": _ours(lambda e: e.pid),
+    # The path of a unix socket has at most 107 bytes: longer than our other values.
+    "%A": _theirs(lambda e: e.listener),
+}
+
+
+def _header(name: str) -> Value:
+    """Return the value for `%{name}i`."""
+    key = name.upper().replace("-", "_")
+    if key not in ("CONTENT_TYPE", "CONTENT_LENGTH"):
+        key = f"HTTP_{key}"
+    return _theirs(lambda e: e.request.fields.get(key) if e.request else None)
+
+
+# access_log = "json": the members of an object.
+_JSON: dict[str, Value] = {
+    "time": _ours(_iso_time),
+    "client": DIRECTIVES["%h"],
+    "method": DIRECTIVES["%m"],
+    "target": _theirs(lambda e: e.request.target if e.request else None),
+    "protocol": DIRECTIVES["%H"],
+    "status": _ours(lambda e: int(e.status) if e.status else None),
+    "bytes": DIRECTIVES["%B"],
+    "seconds": _ours(lambda e: None if e.taken is None else round(e.taken, 6)),
+    "cut": _ours(lambda e: e.cut),
+    "host": _header("Host"),
+    "referer": _header("Referer"),
+    "user_agent": _header("User-Agent"),
+    "line": _theirs(lambda e: e.line or None),
+    "listener": DIRECTIVES["%A"],
+    "pid": DIRECTIVES["%P"],
+}
+
+# access_log = true: for people. The journal shows time and pid already, and where there
+# is no journal, the log writes them in front of the line.
+_SHORT: list[str | Value] = [
+    DIRECTIVES["%h"],
+    ' "',
+    _theirs(lambda e: _asked(e) or e.line or None),
+    '" ',
+    DIRECTIVES["%s"],
+    " ",
+    DIRECTIVES["%B"],
+    " B",
+    _ours(lambda e: "" if e.taken is None else f" {e.taken * 1e3:.1f} ms"),
+    _ours(lambda e: ", cut" if e.cut else ""),
+]
+
+
+# From values to a line
+
+
 def formatter(setting: bool | str) -> Callable[[Entry], str]:
-    """What makes the line, without its end, for `access_log` = `setting`. Raises
+    """Return what makes the line, without its end, for `access_log` = `setting`. Raises
     ValueError: what was expected, and what stands there.
     """
     if setting is True:
         return _Line(_SHORT, _plain)
     if setting == "json":
-        return _Line(_json_parts(), _json())
+        parts: list[str | Value] = []
+        for name, value in _JSON.items():
+            parts += [f'{", " if parts else "{"}"{name}": ', value]
+        return _Line([*parts, "}"], _json())
     return _Line(_parse(COMBINED if setting == "combined" else str(setting)), _plain)
 
 
 class _Line:
-    """`parts` are literal text, and functions that give a value; `encode` makes a value
-    into text that nothing can come out of.
+    """`parts` are literal text and values; `encode` makes text of a value, out of which
+    nothing can break.
     """
 
-    def __init__(self, parts: list[str | Getter], encode: Callable[[Value], str]) -> None:
+    def __init__(self, parts: list[str | Value], encode: Callable[[Fact], str]) -> None:
         self._parts = parts
         self._encode = encode
-        literal = sum(len(part.encode()) for part in parts if isinstance(part, str))
+        literals = [part for part in parts if isinstance(part, str)]
         values = [part for part in parts if not isinstance(part, str)]
-        theirs = sum(1 for part in values if part not in _OURS)
-        self._share = (LONGEST - literal - _FIXED * (len(values) - theirs)) // max(1, theirs)
-        self._room = LONGEST - (literal - sum(len(part) for part in parts if isinstance(part, str)))
+        bytes_of_literals = sum(len(part.encode()) for part in literals)
+        long = sum(1 for part in values if part.is_long)
+        # Bytes that each long value may have when the line is too long
+        self._share = (LONGEST - bytes_of_literals - _SHORT_VALUE * (len(values) - long)) // max(
+            1, long
+        )
+        # Characters of a line; values are ASCII by then, literals need not be.
+        self._room = LONGEST - (bytes_of_literals - sum(len(part) for part in literals))
 
     def __call__(self, entry: Entry) -> str:
         encode = self._encode
         line = "".join(
-            [part if isinstance(part, str) else encode(part(entry)) for part in self._parts]
+            [part if isinstance(part, str) else encode(part.get(entry)) for part in self._parts]
         )
         if len(line) > self._room:
             line = "".join(
                 [
-                    part if isinstance(part, str) else self._fitting(part, part(entry))
+                    part if isinstance(part, str) else self._fitting(part, part.get(entry))
                     for part in self._parts
                 ]
             )
         return line
 
-    def _fitting(self, part: Getter, value: Value) -> str:
+    def _fitting(self, part: Value, value: Fact) -> str:
         text = self._encode(value)
-        most = keep = _FIXED if part in _OURS else self._share
+        most = keep = self._share if part.is_long else _SHORT_VALUE
         while len(text) > most and isinstance(value, str):
             keep = keep * 3 // 4
             text = self._encode(value[:keep] + "...")
         return text
 
 
-# From values to text
-
-
 class _Escapes(dict[int, str]):
     def __missing__(self, code: int) -> str:
         if 0x20 <= code < 0x7F:
             return chr(code)
-        return (
-            f"\\x{code:02x}"
-            if code < 0x100
-            else f"\\u{code:04x}"
-            if code < 0x10000
-            else f"\\U{code:08x}"
-        )
+        if code < 0x100:
+            return f"\\x{code:02x}"
+        return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 _ESCAPES = _Escapes({ord('"'): '\\"', ord("\\"): "\\\\"})
 
 
-def _plain(value: Value) -> str:
-    """As Apache has it: \\xhh, \\" and \\\\; "-" for what is not known."""
+def _plain(value: Fact) -> str:
+    """Return `value` as Apache writes it: \\xhh, \\" and \\\\; "-" for what is not
+    known.
+    """
     if value is None:
         return "-"
     text = str(value)
@@ -161,15 +303,15 @@ def _plain(value: Value) -> str:
     return text.translate(_ESCAPES)
 
 
-def _json() -> Callable[[Value], str]:
-    import json  # only who wants it pays for it
+def _json() -> Callable[[Fact], str]:
+    import json  # inside: only access_log = "json" needs it
 
     encode = json.JSONEncoder(ensure_ascii=True).encode  # which leaves DEL as it is
 
-    def encoded(value: Value) -> str:
+    def encoded(value: Fact) -> str:
         if isinstance(value, str):
-            # The wire has bytes, environ has them one by one (PEP 3333); whoever reads
-            # JSON wants the text that they were meant to be.
+            # PEP 3333 has the bytes of the wire one by one in a str. A reader of JSON
+            # wants the text that they encode.
             if not value.isascii():
                 value = value.encode("latin-1", "backslashreplace").decode(
                     "utf-8", "backslashreplace"
@@ -180,212 +322,21 @@ def _json() -> Callable[[Value], str]:
     return encoded
 
 
-# Values
+# From a format to its parts
 
-
-def _client(entry: Entry) -> Value:
-    return entry.client or None
-
-
-def _unknown(_: Entry) -> Value:
-    return None
-
-
-def _time(entry: Entry) -> Value:
-    # Never strftime(), whose months are those of a locale.
-    t = localtime(entry.when)
-    minutes = t.tm_gmtoff // 60
-    zone = f"{'-' if minutes < 0 else '+'}{abs(minutes) // 60:02d}{abs(minutes) % 60:02d}"
-    return f"[{t.tm_mday:02d}/{MONTHS[t.tm_mon]}/{t.tm_year:04d}:{t.tm_hour:02d}:{t.tm_min:02d}:{t.tm_sec:02d} {zone}]"
-
-
-def _utc(entry: Entry) -> Value:
-    milliseconds = int(entry.when * 1000)
-    t = gmtime(milliseconds // 1000)
-    return f"{t.tm_year:04d}-{t.tm_mon:02d}-{t.tm_mday:02d}T{t.tm_hour:02d}:{t.tm_min:02d}:{t.tm_sec:02d}.{milliseconds % 1000:03d}Z"
-
-
-def _protocol(entry: Entry) -> Value:
-    if entry.request is None:
-        return None
-    return "HTTP/1.1" if entry.request.version >= (1, 1) else "HTTP/1.0"
-
-
-def _request_line(entry: Entry) -> Value:
-    request = entry.request
-    return (
-        f"{request.method} {request.target} {_protocol(entry)}"
-        if request is not None
-        else entry.line or None
-    )
-
-
-def _asked(entry: Entry) -> Value:
-    request = entry.request
-    return f"{request.method} {request.target}" if request is not None else entry.line or None
-
-
-def _method(entry: Entry) -> Value:
-    return None if entry.request is None else entry.request.method
-
-
-def _target(entry: Entry) -> Value:
-    return None if entry.request is None else entry.request.target
-
-
-def _path(entry: Entry) -> Value:
-    return None if entry.request is None else entry.request.path
-
-
-def _query(entry: Entry) -> Value:
-    return "?" + entry.request.query if entry.request is not None and entry.request.query else ""
-
-
-def _status(entry: Entry) -> Value:
-    return entry.status or None
-
-
-def _status_number(entry: Entry) -> Value:
-    return int(entry.status) if entry.status else None
-
-
-def _sent(entry: Entry) -> Value:
-    return entry.sent
-
-
-def _sent_or_dash(entry: Entry) -> Value:
-    return entry.sent or None
-
-
-def _microseconds(entry: Entry) -> Value:
-    return None if entry.taken is None else int(entry.taken * 1e6)
-
-
-def _whole_seconds(entry: Entry) -> Value:
-    return None if entry.taken is None else int(entry.taken)
-
-
-def _seconds(entry: Entry) -> Value:
-    return None if entry.taken is None else round(entry.taken, 6)
-
-
-def _how_long(entry: Entry) -> Value:
-    return "" if entry.taken is None else f" {entry.taken * 1e3:.1f} ms"
-
-
-def _if_cut(entry: Entry) -> Value:
-    return ", cut" if entry.cut else ""
-
-
-def _cut(entry: Entry) -> Value:
-    return entry.cut
-
-
-def _end(entry: Entry) -> Value:
-    return "X" if entry.cut else "+" if entry.kept else "-"
-
-
-def _pid(entry: Entry) -> Value:
-    return entry.pid
-
-
-def _listener(entry: Entry) -> Value:
-    return entry.listener
-
-
-def _field(name: str) -> Getter:
-    key = name.upper().replace("-", "_")
-    if key not in ("CONTENT_TYPE", "CONTENT_LENGTH"):
-        key = f"HTTP_{key}"
-
-    def field(entry: Entry) -> Value:
-        return None if entry.request is None else entry.request.fields.get(key)
-
-    return field
-
-
-# A path of a unix socket has at most 107 bytes, but those are the administrator's; it
-# counts as a client's, which may be cut.
-_OURS = {
-    *(_client, _unknown, _time, _utc, _protocol, _status, _status_number, _sent, _sent_or_dash),
-    *(_microseconds, _whole_seconds, _seconds, _how_long, _if_cut, _cut, _end, _pid),
-}
-
-# Under systemd the journal knows time and pid, elsewhere the log writes them in front;
-# so here is what else one wants to see at a glance.
-_SHORT: list[str | Getter] = [
-    _client,
-    ' "',
-    _asked,
-    '" ',
-    _status,
-    " ",
-    _sent,
-    " B",
-    _how_long,
-    _if_cut,
-]
-
-
-def _json_parts() -> list[str | Getter]:
-    members: dict[str, Getter] = {
-        "time": _utc,
-        "client": _client,
-        "method": _method,
-        "target": _target,
-        "protocol": _protocol,
-        "status": _status_number,
-        "bytes": _sent,
-        "seconds": _seconds,
-        "cut": _cut,
-        "host": _field("Host"),
-        "referer": _field("Referer"),
-        "user_agent": _field("User-Agent"),
-        "line": lambda entry: entry.line or None,
-        "listener": _listener,
-        "pid": _pid,
-    }
-    parts: list[str | Getter] = []
-    for name, getter in members.items():
-        parts += [f'{", " if parts else "{"}"{name}": ', getter]
-    return [*parts, "}"]
-
-
-# Formats, with what Apache's mod_log_config knows of the same letters
-
-DIRECTIVES: dict[str, Getter] = {
-    "%h": _client,
-    "%a": _client,
-    "%l": _unknown,
-    "%u": _unknown,
-    "%t": _time,
-    "%r": _request_line,
-    "%m": _method,
-    "%U": _path,
-    "%q": _query,
-    "%H": _protocol,
-    "%s": _status,
-    "%>s": _status,
-    "%b": _sent_or_dash,
-    "%B": _sent,
-    "%D": _microseconds,
-    "%T": _whole_seconds,
-    "%X": _end,
-    "%P": _pid,
-    "%A": _listener,
-}
 _EXPECTED = f"expected {' '.join(DIRECTIVES)} %{{Field-Name}}i or %%"
+# RFC 9110 5.6.2, token, without _ and %
 _NAME_LETTERS = frozenset(
     "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789!#$&'*+-.^`|~"
-)  # RFC 9110 5.6.2, less _ and %
+)
 
 
-def _parse(text: str) -> list[str | Getter]:
+def _parse(text: str) -> list[str | Value]:
     if not all(letter.isprintable() or letter == "\t" for letter in text):
         raise ValueError("expected a format without control characters")
     if len(text.encode()) > _LONGEST_FORMAT:
         raise ValueError(f"expected a format of at most {_LONGEST_FORMAT} bytes")
-    parts: list[str | Getter] = []
+    parts: list[str | Value] = []
     while text:
         literal, _, _ = text.partition("%")
         if literal:
@@ -403,18 +354,18 @@ def _parse(text: str) -> list[str | Getter]:
     return parts
 
 
-def _directive(text: str) -> tuple[str, str | Getter]:
-    """The directive at the start of `text`, and what stands for it."""
+def _directive(text: str) -> tuple[str, str | Value]:
+    """Return the directive at the start of `text`, and its part of a line."""
     word = text[:3] if text.startswith("%>") else text[:2]
     if word == "%%":
         return word, "%"
     if word == "%{":
         name, closing, rest = text[2:].partition("}")
         word = text[: len(name) + 4] if closing else text
-        # A field whose name has an underscore never arrives.
+        # A header with an underscore in its name never arrives (request_head.py).
         if not (name and closing and rest.startswith("i") and _NAME_LETTERS.issuperset(name)):
             raise ValueError(_EXPECTED, word)
-        return word, _field(name)
+        return word, _header(name)
     if word not in DIRECTIVES:
         raise ValueError(_EXPECTED, word)
     return word, DIRECTIVES[word]

@@ -18,8 +18,13 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import Protocol
 
-    from spyglass.http11.request import Request
+    class Request(Protocol):
+        """What is looked at in a request, see http11/request.py."""
+
+        path: str
+        fields: dict[str, str]
 
     Pattern = tuple[str, ...]  # what has to come in this order, with anything in between
 

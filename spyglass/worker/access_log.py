@@ -76,6 +76,7 @@ class AccessLog:
             name = self._listeners[listener.fd] = str(listener)
         return Entry(
             when=time.time(),
+            calendar=time,
             pid=self._pid,
             listener=name,
             client=client,

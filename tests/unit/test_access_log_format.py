@@ -5,6 +5,7 @@ out of its place.
 import json
 import re
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -22,6 +23,7 @@ def entry(target="/a?b=c", *, version=(1, 1), fields=None, **facts):
         request.path, _, request.query = target.partition("?")
     made = Entry(
         when=WHEN,
+        calendar=time,
         pid=4711,
         listener="127.0.0.1:8001",
         client=facts.pop("client", "192.0.2.1"),
@@ -171,6 +173,11 @@ def test_json_has_the_text_that_the_bytes_were_meant_to_be():
 )  # fmt: skip
 def test_directives(directive, text):
     assert formatter(directive)(entry(fields=BROWSER)) == text
+
+
+def test_each_directive_is_in_the_documentation():
+    text = (Path(__file__).parents[2] / "packaging/manual/settings.md").read_text()
+    assert [each for each in DIRECTIVES if f"`{each}`" not in text] == []
 
 
 def test_each_directive_is_known_above_or_is_the_time():
