@@ -119,7 +119,7 @@ STATUSES = Cache(256, 256)
 RESPONSE_NAMES = Cache(512, 64)
 RESPONSE_FIELDS = Cache(256, 500)
 
-# What browsers and monitors say alike, and what belongs to nobody.
+# Headers that many clients send alike, and that identify none of them.
 HARMLESS = frozenset(
     (
         *("HTTP_ACCEPT", "HTTP_ACCEPT_ENCODING", "HTTP_ACCEPT_LANGUAGE", "HTTP_CACHE_CONTROL"),

@@ -4,10 +4,14 @@
     chunk        = chunk-size [ chunk-ext ] CRLF chunk-data CRLF
     chunk-size   = 1*HEXDIG
 
-Each leniency here has been a request smuggling attack on somebody: a bare LF as the end
-of a line, spaces or a sign around the size, "0x", a size too large for an integer,
-anything but CRLF behind the data, an extension that hides a line's end. None is
-granted.
+    chunk-ext    = *( BWS ";" BWS chunk-ext-name [ BWS "=" BWS chunk-ext-val ] )
+    last-chunk   = 1*"0" [ chunk-ext ] CRLF
+
+A size that two recipients read differently lets a client hide a request in what one of
+them takes for data. Each of these leniencies has been used for that, and none is
+granted: a bare LF as the end of a line, spaces or a sign around the size, "0x", a size
+too large for an integer, anything but CRLF behind the data, an extension that hides the
+end of its line.
 """
 
 from __future__ import annotations
@@ -19,9 +23,9 @@ if TYPE_CHECKING:
     from spyglass.http11.request_body import Body
 
 _HEXDIGITS = b"0123456789abcdefABCDEF"
-_PLAIN_SIZE = 10  # bytes of a size and its CRLF, as everybody writes them
+_PLAIN_SIZE = 10  # bytes of a size and its CRLF, as clients write them
 _BULKY = 512  # bytes of a chunk, on average
-_LINE = 4096  # longest line with a chunk's size and its extensions
+_LINE = 4096  # bytes of the longest line with a chunk's size and its extensions
 
 SIZE, DATA, DATA_END, TRAILERS, DONE = range(5)
 
@@ -39,8 +43,8 @@ class ChunkedDecoder:
         self._left = 0
         self._extensions = 0
         self._trailers = 0
-        # Whether the chunks that came last were so large that it is the bytes that
-        # cost, not the chunks
+        # The chunks that came last were so large that their bytes cost time, and not
+        # their number
         self.bulky = False
 
     @property
@@ -48,8 +52,8 @@ class ChunkedDecoder:
         return self._state == DONE
 
     def decode(self, buffer: bytes) -> int:
-        """Take what can be decoded from the start of `buffer`; returns how many bytes
-        that was. Raises RequestError.
+        """Decode what is complete at the start of `buffer`; return how many bytes that
+        was. Raises RequestError.
         """
         at = chunks = 0
         while self._state != DONE:
@@ -83,12 +87,12 @@ class ChunkedDecoder:
         return at
 
     def _whole_chunks(self, buffer: bytes, at: int) -> tuple[int, int]:
-        """Take the chunks that are there from end to end and of which there is nothing
-        to be said; returns where, and how many.
+        """Decode the chunks that are complete and plainly right; return where they end,
+        and how many they were.
 
-        A client that sends chunks of one byte makes us work six times for each. Done
-        one by one as all others are, it would cost as much as many requests. What is
-        not plainly right is left where it is, to be looked at closely.
+        A client that sends chunks of one byte sends six bytes for each. One by one, as
+        decode() takes the others, they would cost as much as many requests. What is not
+        plainly right is left to decode().
         """
         parts = []
         room = self._max_body - self._body.length
@@ -113,8 +117,8 @@ class ChunkedDecoder:
         whole = buffer[at:end] if end >= 0 else buffer[at:]
         line = whole.removesuffix(b"\r")
         limit = _LINE if self._state == SIZE else self._max_head
-        # In the order in which the bytes come: a body gets the same answer however it
-        # was cut.
+        # In the order in which the bytes come, so that a body gets the same answer
+        # however it was cut into packets
         if b"\r" in line[:limit] or b"\0" in line[:limit]:
             raise RequestError(400, "a line of a chunked body does not end in CRLF")
         if len(line) > limit:
@@ -130,20 +134,19 @@ class ChunkedDecoder:
     def _size(self, line: bytes) -> None:
         digits, semicolon, extensions = line.partition(b";")
         if semicolon:
-            # BWS is allowed before the semicolon and nowhere else.
+            # BWS may stand before the semicolon, and nowhere else.
             digits = digits.rstrip(b" \t")
             self._check_extensions(semicolon + extensions)
         if not digits or digits.translate(None, _HEXDIGITS):
             raise RequestError(400, "bad chunk size")
-        self._left = int(
-            digits, 16
-        )  # a line of digits at most, and linear in them: 16 is a power of two
+        # At most one line of digits, and linear in them, as 16 is a power of two
+        self._left = int(digits, 16)
         if self._body.length + self._left > self._max_body:
             raise RequestError(413, "request body too large")
         self._state = DATA if self._left else TRAILERS
 
     def _check_extensions(self, extensions: bytes) -> None:
-        import re  # hardly anybody sends these: they pay for it
+        import re  # inside: it is slow to import, and hardly a client sends extensions
 
         self._extensions += len(extensions)
         token = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
@@ -155,8 +158,8 @@ class ChunkedDecoder:
             raise RequestError(400, "bad chunk extension")
 
     def _trailer(self, line: bytes) -> None:
-        # Trailers are checked and dropped: merged into the head they could forge what a
-        # proxy before us has vouched for (RFC 9110 6.5.1).
+        # Trailers are checked and dropped. Among the headers they could forge one that
+        # a proxy in front of us has checked or set (RFC 9110 6.5.1).
         self._trailers += len(line) + 2
         if not line:
             self._state = DONE
@@ -171,13 +174,15 @@ CONTROLS = bytes(range(9)) + bytes(range(10, 32)) + b"\x7f"
 
 
 def is_token(text: bytes) -> bool:
-    """True for a token, RFC 9110 5.6.2."""
+    """Return True for a token (RFC 9110 5.6.2)."""
     return bool(text) and not text.translate(None, TOKEN)
 
 
 def is_field_line(line: bytes) -> bool:
-    """True for `field-name ":" OWS field-value OWS`, RFC 9112 5: no space before the
-    colon, no control character in the value.
+    """Return True for `field-name ":" OWS field-value OWS` (RFC 9112 5).
+
+    There is no space before the colon: some recipients remove it, and others take it
+    for a part of the name. There is no control character in the value.
     """
     name, colon, value = line.partition(b":")
     return bool(colon) and is_token(name) and len(value.translate(None, CONTROLS)) == len(value)

@@ -1,5 +1,6 @@
-"""Responses of the server's own that end a connection. Apart from response_head.py
-because the Master needs them and no more of HTTP.
+"""The server's own responses, after which the connection ends.
+
+They are apart from response_head.py because the Master needs nothing else of HTTP.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ def refusal(
     extra: str = "",
     kind: str = "text/plain; charset=utf-8",
 ) -> bytes:
-    """A whole response: `status` (int), a body of `text`, the Date `date`; `extra` is
-    further field lines, each with its CRLF.
+    """Return a complete response with `status` (int) and the body `text`. `date` is the
+    value of Date; `extra` holds further headers, each with its CRLF.
     """
     body = text.encode("utf-8", "backslashreplace")
     head = (
@@ -44,8 +45,8 @@ _MONTHS = ("", "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "O
 
 
 def http_date(utc: tuple[int, ...]) -> str:
-    """IMF-fixdate (RFC 9110 5.6.7) of a time.struct_time in UTC; never in the words of
-    a locale, as strftime() would be.
+    """Return the IMF-fixdate (RFC 9110 5.6.7) of a time.struct_time in UTC. Not by
+    strftime(), which has the names of the locale.
     """
     year, month, day, hour, minute, second, weekday = utc[:7]
     return f"{_DAYS[weekday]}, {day:02d} {_MONTHS[month]} {year} {hour:02d}:{minute:02d}:{second:02d} GMT"

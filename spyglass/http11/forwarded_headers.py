@@ -1,26 +1,30 @@
-"""What proxies tell of the client and of what it asked for: X-Forwarded-For, -Proto,
--Host, -Port, and Forwarded (RFC 7239).
+"""What proxies say about the client and its request: X-Forwarded-For, -Proto, -Host,
+-Port, and Forwarded (RFC 7239).
 
-Each proxy appends to what it was told. So both kinds are read from the right, where the
-nearest one wrote, and only as far as each address that is met is itself a trusted
-proxy's: the first that is not is the client, and what stands further left is that
-client's own invention. From the right also where quotes are looked for: one that a
-client leaves open must not swallow what was appended to it.
+Any client can send these headers, and apps decide by them: which address may log in,
+whether a cookie needs TLS, what host a link leads to. So only what a trusted proxy has
+written may count.
 
-What cannot be understood ends the walk there, and is no error: the client is the last
-hop that was. Most proxies pass on what they do not know, so a refusal would let a
-stranger's `Forwarded: x` turn away requests that the proxy vouches for; and "unknown"
-and names made up to hide an address are allowed (RFC 7239 6.2, 6.3).
+Each proxy appends to what it has received. So both kinds are read from the right, where
+the nearest proxy wrote, and only as long as the address just read is itself a trusted
+proxy's. The first one that is not is the client, and whatever stands left of it was
+invented by that client. Quotes, too, are looked for from the right: one that a client
+has left open must not swallow what was appended behind it.
 
-Only the fields that `forwarded_headers` names are looked at. A proxy sets some of them,
-and passes the others on as the client sent them: a proxy's word is worth nothing where
-it has not spoken. Debian's nginx writes For and Proto, so only they count by default.
-The others are removed, like all of them from a peer that is not trusted: frameworks
-look for them as well, and would believe anybody.
+What cannot be understood ends the reading, and is no error: the client is the last hop
+that was understood. Most proxies pass on headers that they do not know, so an error
+would refuse a request with `Forwarded: x` although the proxy vouches for it. And
+"unknown", or an invented name that hides an address, is allowed (RFC 7239 6.2, 6.3).
 
-If one of the X-Forwarded fields counts and is there, Forwarded is not looked at. Most
-proxies write only the former, and nobody can tell from a request which of two that
-differ is the one that the proxy wrote.
+Only the headers that the setting `forwarded_headers` names are looked at. A proxy sets
+some of them and passes the others on as its client sent them, so they prove nothing.
+Debian's nginx writes For and Proto, so only these two count by default. The others are
+removed, and from an untrusted peer all of them: frameworks look for them, too, and
+believe them from any peer.
+
+If one of the X-Forwarded headers counts and is there, Forwarded is not looked at. Most
+proxies write only X-Forwarded, and if the two differ, a request does not show which one
+the proxy wrote.
 """
 
 from __future__ import annotations
@@ -45,16 +49,16 @@ _FOR, _PROTO, _HOST, _PORT = (
     "HTTP_X_FORWARDED_HOST",
     "HTTP_X_FORWARDED_PORT",
 )
-_FARTHEST = 4096  # characters from the right; more hops than that is nobody away
+_FARTHEST = 4096  # characters from the right: enough for any chain of proxies
 _PORTS = {"http": "80", "https": "443"}
-_KNOWN: dict[tuple[str | None, str | None, str | None, str | None, Trusted], Told] = (
+_KNOWN: dict[tuple[str | None, str | None, str | None, str | None, Trusted], Claims] = (
     FORWARDED.entries
 )
 _OTHERS: dict[str, frozenset[str]] = FORWARDED_UNNAMED.entries
 
 
-class Told:
-    """What was told; "" for what was not."""
+class Claims:
+    """What the headers say; "" for what they do not."""
 
     __slots__ = ("client", "client_port", "host", "proto", "server_port")
 
@@ -66,10 +70,10 @@ class Told:
 
 
 def believe(environ: dict[str, Any], trusted_proxies: str, forwarded_headers: str) -> None:
-    """Change `environ`, in which REMOTE_ADDR is still the peer, to what it tells of the
-    client, and remove the fields that tell nothing.
+    """Change `environ`, in which REMOTE_ADDR is still the peer, to what its headers say
+    about the client, and remove the headers that do not count.
 
-    The two settings say which peers count, and which fields of theirs.
+    The two settings say which peers are trusted, and which of their headers count.
     """
     trust = trusted(trusted_proxies)
     is_trusted = trust.peer(environ["REMOTE_ADDR"])
@@ -84,48 +88,48 @@ def believe(environ: dict[str, Any], trusted_proxies: str, forwarded_headers: st
         environ.get(_PORT),
     )
     if addresses is proto is host is port is None:
-        told = forwarded(environ.get("HTTP_FORWARDED", ""), trust)
+        claims = forwarded(environ.get("HTTP_FORWARDED", ""), trust)
     else:
-        told_by = addresses, proto, host, port, trust
-        if told_by in _KNOWN:
-            told = _KNOWN[told_by]
+        said = addresses, proto, host, port, trust
+        if said in _KNOWN:
+            claims = _KNOWN[said]
         else:
-            told = x_forwarded(*told_by)
-            FORWARDED.keep(told_by, told, sum(len(each or "") for each in told_by[:4]))
-    _apply(environ, told)
+            claims = x_forwarded(*said)
+            FORWARDED.keep(said, claims, sum(len(each or "") for each in said[:4]))
+    _apply(environ, claims)
 
 
 def x_forwarded(
     addresses: str | None, proto: str | None, host: str | None, port: str | None, trust: Trusted
-) -> Told:
-    """What the values of X-Forwarded-For, -Proto, -Host and -Port tell; None for one
-    that is not there.
+) -> Claims:
+    """Return what the values of X-Forwarded-For, -Proto, -Host and -Port say; None is a
+    header that is not there.
     """
-    told = Told()
+    claims = Claims()
     hops = 0
     for text in reversed(_list(addresses)):
         address = _address(text)
         if address is None:
             break
         hops += 1
-        packed, told.client, told.client_port = address
+        packed, claims.client, claims.client_port = address
         if not trust.hop(packed):
             break
-    # Where these are lists as well, what is said of the client's hop stands as far from
-    # the right as the client does.
-    told.proto = _scheme(_nth(_list(proto), hops))
-    told.host = _host(_nth(_list(host), hops))
-    told.server_port = _port(_nth(_list(port), hops))
+    # These may be lists, too. The element about the client's hop is as far from the
+    # right as the client is.
+    claims.proto = _scheme(_nth(_list(proto), hops))
+    claims.host = _host(_nth(_list(host), hops))
+    claims.server_port = _port(_nth(_list(port), hops))
     if (
-        told.server_port
-        and told.host
-        and told.server_port not in ("80", "443")
-        and not _split_host(told.host)[1]
+        claims.server_port
+        and claims.host
+        and claims.server_port not in ("80", "443")
+        and not _split_host(claims.host)[1]
     ):
-        # It completes a host without one. But 80 and 443 it never is: many proxies
-        # behind another one tell their own there.
-        told.host += f":{told.server_port}"
-    return told
+        # The port completes a host that has none. But not 80 and 443: many proxies
+        # behind another one send the port on which they listen.
+        claims.host += f":{claims.server_port}"
+    return claims
 
 
 def _others(forwarded_headers: str) -> frozenset[str]:
@@ -139,44 +143,43 @@ def _others(forwarded_headers: str) -> frozenset[str]:
     return others
 
 
-def forwarded(value: str, trust: Trusted) -> Told:
-    told = Told()
+def forwarded(value: str, trust: Trusted) -> Claims:
+    """Return what the value of Forwarded says."""
+    claims = Claims()
     for element in _elements(value):
         if not element.strip(" \t"):
             continue  # RFC 9110 5.6.1: empty elements of a list do not count
         pairs = _pairs(element)
         if pairs is None:
             break
-        told.proto = _scheme(pairs.get("proto", "")) or told.proto
-        told.host = _host(pairs.get("host", "")) or told.host
+        claims.proto = _scheme(pairs.get("proto", "")) or claims.proto
+        claims.host = _host(pairs.get("host", "")) or claims.host
         address = _address(pairs.get("for", ""))
         if address is None:
             break
-        packed, told.client, told.client_port = address
+        packed, claims.client, claims.client_port = address
         if not trust.hop(packed):
             break
-    return told
+    return claims
 
 
-def _apply(environ: dict[str, Any], told: Told) -> None:
-    if told.client:
-        environ["REMOTE_ADDR"] = told.client
-        environ["REMOTE_PORT"] = told.client_port
-        if not told.client_port:
-            del environ[
-                "REMOTE_PORT"
-            ]  # that of the proxy would be a lie beside the client's address
-    if told.proto:
-        environ["wsgi.url_scheme"] = told.proto
+def _apply(environ: dict[str, Any], claims: Claims) -> None:
+    if claims.client:
+        environ["REMOTE_ADDR"] = claims.client
+        environ["REMOTE_PORT"] = claims.client_port
+        if not claims.client_port:
+            del environ["REMOTE_PORT"]  # the proxy's, wrong for the client's address
+    if claims.proto:
+        environ["wsgi.url_scheme"] = claims.proto
         environ.pop("HTTPS", None)
-        if told.proto == "https":
+        if claims.proto == "https":
             environ["HTTPS"] = "on"  # PEP 3333, "environ Variables", as Apache has it
-    if told.host:
-        environ["HTTP_HOST"] = told.host
-        environ["SERVER_NAME"] = _split_host(told.host)[0]
-    if told.proto or told.host or told.server_port:
-        # Ours is the one the proxy connects to.
-        port = told.server_port or _split_host(environ.get("HTTP_HOST", ""))[1]
+    if claims.host:
+        environ["HTTP_HOST"] = claims.host
+        environ["SERVER_NAME"] = _split_host(claims.host)[0]
+    if claims.proto or claims.host or claims.server_port:
+        # So far it is the port to which the proxy connects.
+        port = claims.server_port or _split_host(environ.get("HTTP_HOST", ""))[1]
         environ["SERVER_PORT"] = port or _PORTS[environ["wsgi.url_scheme"]]
 
 
@@ -190,7 +193,7 @@ def _list(text: str | None) -> list[str]:
 
 
 def _nth(values: list[str], number: int) -> str:
-    """The so many-th from the right, or the first."""
+    """Return the element that is `number` from the right, or the first."""
     return values[-max(1, min(number, len(values)))] if values else ""
 
 
@@ -212,8 +215,8 @@ def _port(text: str) -> str:
 
 
 def _split_host(host: str) -> tuple[str, str]:
-    """Name and port of a valid one; the brackets of an IPv6 address belong to its name
-    (RFC 3875 4.1.14).
+    """Return name and port of a valid host. The brackets of an IPv6 address belong to
+    its name (RFC 3875 4.1.14).
     """
     name, bracket, port = host.rpartition("]")
     if bracket:
@@ -223,10 +226,10 @@ def _split_host(host: str) -> tuple[str, str]:
 
 
 def _address(text: str) -> tuple[bytes, str, str] | None:
-    """An address packed (addresses.packed_ip()) and as text, and a port or "".
+    """Return an address packed (addresses.packed_ip()) and as text, and its port or "".
 
-    RFC 7239 6: IPv4 or IPv6 in brackets, with or without a port; or IPv6 without
-    either, as X-Forwarded-For has it.
+    RFC 7239 6: IPv4, or IPv6 in brackets, with or without a port; or IPv6 without both,
+    as in X-Forwarded-For.
     """
     if text.startswith("["):
         address, bracket, port = text[1:].partition("]")
@@ -248,8 +251,8 @@ def _address(text: str) -> tuple[bytes, str, str] | None:
 
 
 def _elements(text: str) -> Iterator[str]:
-    """The elements of a list, the last one first, cut at the commas that are not
-    quoted.
+    """Yield the elements of a list, the last one first, split at the commas that are
+    not quoted.
     """
     if len(text) > _FARTHEST:
         text = text[-_FARTHEST:].partition(",")[2]
@@ -263,11 +266,11 @@ def _elements(text: str) -> Iterator[str]:
             yield text[comma + 1 : end]
             end = at = comma
     if end >= 0:
-        yield text[:end]  # a quote that was never opened; _pairs() will not have it
+        yield text[:end]  # with a quote that was never opened: refused by _pairs()
 
 
 def _opening(text: str, closing: int) -> int:
-    """Where the quoted-string begins whose end is known, or -1."""
+    """Return where the quoted-string begins that ends at `closing`, or -1."""
     at = closing
     while (at := text.rfind('"', 0, at)) >= 0:
         if not (at - len(text[:at].rstrip("\\"))) % 2:
@@ -276,11 +279,11 @@ def _opening(text: str, closing: int) -> int:
 
 
 def _pairs(element: str) -> dict[str, str] | None:
-    """The parameters of one element, their names in small letters; None when it is
-    none.
+    """Return the parameters of one element, with names in small letters; None when it
+    is not one.
 
-    A little laxer than the grammar, with what proxies do send and nobody can misread:
-    blanks behind a semicolon, and [, ] and : without the quotes they need.
+    A little more lenient than the grammar, where proxies deviate from it and cannot be
+    misunderstood: blanks behind a semicolon, and [, ] and : without quotes.
     """
     pairs: dict[str, str] = {}
     rest = element.strip("; \t")
@@ -306,8 +309,8 @@ _DROP_COLONS = str.maketrans("", "", "[]:")
 
 
 def _unquote(text: str) -> tuple[str, str]:
-    """The quoted-string (RFC 9110 5.6.4) with which `text` begins, and from a semicolon
-    on what follows; ("", "") when there is none.
+    """Return the quoted-string (RFC 9110 5.6.4) at the start of `text`, and what
+    follows, from a semicolon on; ("", "") when there is none.
     """
     value = ""
     at = 1

@@ -1,9 +1,10 @@
-"""The header with which HAProxy and its like begin a connection that they relay, where
-they know nothing of HTTP.
+"""The PROXY header, with which HAProxy and others begin a connection that they relay
+without looking at its HTTP. It says where the client connected from.
 
 Both versions of https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt: a line of
-text, or a binary block. The header is there or the connection is refused; guessing
-would let a client bring one of its own.
+text, or a binary block. With the setting `proxy_protocol` each connection must begin
+with one, and is closed otherwise. If the header were optional, a client of a proxy that
+sends none could send its own and choose its address.
 
     PROXY TCP4 192.0.2.1 198.51.100.1 56324 443 CRLF
     CR LF CR LF NUL CR LF "QUIT" LF, version and command, family and transport, length
@@ -30,8 +31,8 @@ _TYPE_SSL, _CLIENT_SSL = 0x20, 0x01
 
 
 class Endpoints:
-    """Of the connection that is relayed: `source` and `destination` are packed, and
-    None where they are unix sockets.
+    """The ends of the relayed connection. `source` and `destination` are packed
+    addresses, or None for unix sockets.
     """
 
     __slots__ = ("destination", "destination_port", "is_tls", "source", "source_port")
@@ -54,16 +55,16 @@ class Endpoints:
         return f"[{ip_text(self.source)}]:{self.source_port}" if self.source else "a unix socket"
 
     def environ(self) -> dict[str, Any]:
-        """What an app is told of them."""
-        told: dict[str, Any] = {"wsgi.url_scheme": "https", "HTTPS": "on"} if self.is_tls else {}
+        """Return the part of the environ that describes them."""
+        environ: dict[str, Any] = {"wsgi.url_scheme": "https", "HTTPS": "on"} if self.is_tls else {}
         if self.source is None or self.destination is None:
-            return told | {
+            return environ | {
                 "REMOTE_ADDR": "",
                 "SERVER_NAME": "localhost",
                 "SERVER_PORT": "443" if self.is_tls else "80",
             }
         name = ip_text(self.destination)
-        return told | {
+        return environ | {
             "REMOTE_ADDR": ip_text(self.source),
             "REMOTE_PORT": str(self.source_port),
             "SERVER_NAME": f"[{name}]" if ":" in name else name,
@@ -72,8 +73,9 @@ class Endpoints:
 
 
 def read_header(data: bytes) -> tuple[int, Endpoints | None] | None:
-    """Its length, and what it tells: None when it speaks of no other connection than
-    this one. None instead when more bytes are needed.
+    """Return the length of the header at the start of `data`, and its Endpoints, or
+    None for those when it describes this very connection. Return None when more bytes
+    are needed.
 
     Raises PrefaceError as soon as `data` cannot become a header any more.
     """
@@ -123,7 +125,7 @@ def _number(word: bytes) -> int:
 
 
 def _block(data: bytes) -> tuple[int, Endpoints | None] | None:
-    # Each byte is judged as soon as it is there.
+    # Each byte is judged as soon as it is there: the peer may send nothing more.
     command, family = data[12:13], data[13:14]
     if command and command[0] not in (_LOCAL, _PROXY):
         raise PrefaceError("an unknown version or command in its PROXY header")
@@ -133,8 +135,8 @@ def _block(data: bytes) -> tuple[int, Endpoints | None] | None:
     if len(data) < _FIXED or len(data) < size:
         return None
     if command[0] == _LOCAL or not family[0] >> 4 or not family[0] & 15:
-        # A health check of the proxy's own, or what it has no words for: the connection
-        # is what it seems to be.
+        # A health check by the proxy itself, or a protocol without addresses here: the
+        # connection is what it seems to be.
         return size, None
     addresses = data[_FIXED:size]
     length = (0, 4, 16, 0)[family[0] >> 4]
@@ -151,8 +153,8 @@ def _block(data: bytes) -> tuple[int, Endpoints | None] | None:
 
 
 def _is_tls(tlvs: bytes) -> bool:
-    """True when the client has spoken TLS with the proxy: PP2_TYPE_SSL, section 2.2.6.
-    The other extensions are skipped.
+    """Return True when the client has spoken TLS with the proxy (PP2_TYPE_SSL, section
+    2.2.6). The other extensions are skipped.
     """
     while len(tlvs) > 3:
         size = 3 + int.from_bytes(tlvs[1:3], "big")

@@ -1,9 +1,9 @@
 """A request's body on its way to the app: in memory while it is small, in a temporary
 file when it is not.
 
-The app is called only when the body is complete, so a slow upload costs an open
-connection and nothing else. What all bodies of a worker hold together is bounded, in
-memory and on disk, see Bodies.
+The app is called only when the body is complete. So a slow upload costs an open
+connection, and no thread. What all bodies of a worker hold together is bounded, in
+memory and on disk (Bodies).
 """
 
 from __future__ import annotations
@@ -17,33 +17,32 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import BinaryIO
 
-# A body mostly comes in few parts, and joined at the end they are copied once; many
-# small ones would cost more memory than they hold.
+# Most bodies come in few parts, which are copied once when they are joined at the end.
+# Many small parts would take more memory than they hold.
 _PARTS = 8
 
 
 def temporary_file(directory: str | None = None) -> BinaryIO:
-    """A file without a name in `directory`, by default the one that tempfile chooses:
-    it is gone with us, however we end.
+    """Return a file without a name in `directory`, by default the one that tempfile
+    chooses. It is gone with the process, however that ends. Raises OSError.
 
-    By O_TMPFILE; where the file system has no notion of that, its name is removed at
-    once (both in tempfile). OSError.
+    tempfile uses O_TMPFILE, and removes the name at once where the file system does not
+    know that.
     """
-    import tempfile  # only large bodies pay for this import
+    import tempfile  # inside: only large bodies need it
 
-    # What is written mostly comes in large pieces, and passes the buffer by; each body
-    # has one, so it is a small one.
+    # A small buffer, as each body has one. Most pieces are larger than it, and are
+    # written without being buffered.
     return tempfile.TemporaryFile(buffering=1 << 14, dir=directory)  # type: ignore[return-value]
 
 
 class Bodies:
-    """What all bodies of a worker hold: `memory` and `disk` (int, bytes), and how much
-    that may be.
+    """What all bodies of a worker hold, `memory` and `disk` (int, bytes), and how much
+    they may hold, `most_memory` and `most_disk`.
 
-    A body that would take too much memory goes to disk. Where there is no room on the
-    disk either, `make_room(body)` may take it from another, slower one, and says
-    whether it has; if not, `body` is refused. `open_file()` gives a temporary file
-    without a name.
+    A body that would take too much memory goes to disk. When there is no room on the
+    disk, either, `make_room(body)` may refuse another, slower body and return True;
+    else `body` is refused. `open_file()` returns a temporary file without a name.
     """
 
     __slots__ = ("_make_room", "disk", "memory", "most_disk", "most_memory", "open_file")
@@ -63,10 +62,10 @@ class Bodies:
         self._make_room = make_room
 
     def take_disk(self, body: Body, size: int) -> None:
-        """Count `size` bytes for `body`, or raise RequestError.
+        """Count `size` bytes on disk for `body`, or raise RequestError.
 
-        503 (RFC 9110 15.6.4) and not 413 or 507: the same request can succeed in a
-        moment, and a proxy may try another server.
+        503 (RFC 9110 15.6.4) and not 413 or 507: the same request may succeed soon, and
+        a proxy may try another server.
         """
         while self.disk + size > self.most_disk:
             if not self._make_room(body):
@@ -75,12 +74,14 @@ class Bodies:
 
 
 class Body:
-    """Collects a body of which up to `memory` (int, bytes) may stay in memory. `length`
-    (int) is what has come so far, `on_disk` how much of the worker's disk it has taken.
+    """Collects a body, of which up to `memory` (int, bytes) may stay in memory.
 
-    The caller closes what it has written to, whatever happened. write() and close() are
-    the one pair that counts for `bodies`: a body takes when something has come, and
-    gives all of it back when it is closed. What is not spooled is in memory, all of it.
+    `length` (int) is how much has come so far, `on_disk` (int) how much of the worker's
+    disk it has taken.
+
+    A caller that has written must close, whatever happens. write() and close() are the
+    one pair that counts for `bodies`: write() takes, and close() gives everything back.
+    A body is in memory as a whole, or spooled to disk as a whole.
     """
 
     __slots__ = ("_bodies", "_file", "_memory", "_pace", "_parts", "_spooled", "length", "on_disk")
@@ -91,15 +92,15 @@ class Body:
         self._bodies = Bodies(memory, 0) if bodies is None else bodies
         self.on_disk = 0
         self._parts: list[bytes] = []
-        self._file: BinaryIO | None = None  # behind what is in the parts, there is nothing else yet
+        self._file: BinaryIO | None = None  # holds what came before the parts
         self._spooled = False
-        # The period in which its client shows how fast it is: since when (monotonic
-        # seconds), and how many bytes had come by then.
+        # The period over which the speed of the client is measured: since when
+        # (monotonic seconds), and how many bytes had come by then
         self._pace: tuple[float, int] | None = None
 
     def write(self, data: bytes | memoryview) -> None:
-        """Append. OSError when the temporary file cannot be made or is full
-        (tempfile(3), ENOSPC), RequestError when all are too much.
+        """Append. Raises OSError when the temporary file cannot be made or is full
+        (ENOSPC), RequestError when all bodies together are too large.
         """
         size = len(data)
         length = self.length + size
@@ -115,9 +116,9 @@ class Body:
             self._file.write(data)
         else:
             parts = self._parts
-            parts.append(
-                bytes(data)
-            )  # what is bytes is not copied; a view would keep all that it is a part of
+            # bytes() does not copy bytes. A view would keep all of its buffer in
+            # memory.
+            parts.append(bytes(data))
             if len(parts) == _PARTS:
                 self._file = BytesIO()
                 self._gather(self._file)
@@ -134,18 +135,18 @@ class Body:
         self._take_disk(self.length)
         file = self._bodies.open_file()
         small, self._file, self._spooled = self._file, file, True
-        self._memory = -1  # nothing more of it
-        self._bodies.memory -= self.length  # at once: what follows may fail
+        self._memory = -1  # all that follows goes to the file
+        self._bodies.memory -= self.length  # before the writing, which may fail
         if small is not None:
             file.write(small.getbuffer())  # type: ignore[attr-defined]
         self._gather(file)
 
     def lags(self, now: float, period: float, rate: int) -> bool:
-        """True when less than `rate` bytes a second have come in `period` seconds or
-        longer. To be asked when some have come, at `now`.
+        """Return True if fewer than `rate` bytes a second (int) have come in the last
+        `period` (float, seconds). Call it when bytes have come, at `now` (monotonic).
 
-        Each period is judged by itself, the first one from the first piece on: a fast
-        beginning is no credit for later.
+        Each period is judged alone, and the first one begins with the first piece: a
+        client that begins fast may not be slow later.
         """
         if self._pace is not None:
             since, seen = self._pace
@@ -157,24 +158,24 @@ class Body:
         return False
 
     def forgive(self, now: float) -> None:
-        """Begin another period, whatever came in this one."""
+        """Begin a new period, whatever has come in this one."""
         self._pace = now, self.length
 
     def finish(self) -> None:
-        """The body is complete. OSError when what is still buffered cannot be
+        """Complete the body. Raises OSError when what is still buffered cannot be
         written.
         """
         if self._spooled and self._file is not None:
             self._file.flush()
 
     def open(self) -> BinaryIO:
-        """The body from its first byte, as `wsgi.input` reads it (PEP 3333): at the end
-        it gives b"", it never blocks.
+        """Return the body from its first byte on, as `wsgi.input` (PEP 3333). Reading
+        never blocks; at the end it gives b"".
         """
         file = self._file
         if file is None:
-            # It keeps the very bytes, and an app that reads all of them gets them
-            # without a copy.
+            # BytesIO keeps the very bytes, and an app that reads all of them at once
+            # gets them without a copy.
             self._file = file = BytesIO(b"".join(self._parts))
             self._parts.clear()
         else:
@@ -182,7 +183,7 @@ class Body:
         return file
 
     def close(self) -> None:
-        """Let go of it, also of what could not be written."""
+        """Release the body, and with it what could not be written."""
         if not self._spooled:
             self._spooled = True  # so that a second close gives nothing back
             self._bodies.memory -= self.length
@@ -195,6 +196,6 @@ class Body:
         try:
             self._file.close()
         except (OSError, BufferError):
-            # A full disk; or the app still looks at it (BytesIO.getbuffer()), and its
-            # memory goes with that
+            # A full disk; or the app holds a view (BytesIO.getbuffer()), and the memory
+            # is released with that.
             pass

@@ -1,4 +1,17 @@
-"""From the head of a request to its fields, judged by llhttp."""
+"""From the head of a request to its headers, judged by llhttp.
+
+    field-line  = field-name ":" OWS field-value OWS         (RFC 9112 5)
+    field-name  = token                                      (RFC 9110 5.1)
+    field-value = *( VCHAR / obs-text / SP / HTAB )          (RFC 9110 5.5, shortened)
+
+llhttp decides whether a head is one; then its lines are cut here, with a few calls for
+all of them. Callbacks from llhttp for each header would cost more than its parsing.
+Some rules are checked here as well, and not left to llhttp alone:
+
+- where a line ends, for a head that is still on its way cannot be given to llhttp
+- headers that may occur only once, which a parser of single lines does not know
+- underscores in names, which are the environ's problem and not HTTP's
+"""
 
 from __future__ import annotations
 
@@ -12,16 +25,16 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from spyglass.http11.request import Request
 
-# What llhttp gets for a request line: the real one is judged here, and llhttp knows
-# fewer methods and no later minor version.
+# What llhttp gets for a request line. The real one is judged in request_line.py, as
+# llhttp knows fewer methods, and no minor version after 1.
 _ANY_LINE = b"GET / HTTP/1.1\r\n"
-# The transfer codings there are beside chunked (RFC 9112 7.2, 12.3) or were once. A
-# request that ends in one of them has no length, which must be 400 (6.3), though none
-# of them is spoken here; what a name means that nobody knows is 501 (6.1).
+# The transfer codings beside chunked, of now (RFC 9112 7.2) and of earlier RFCs. None
+# is supported. A request that ends in one of them has no known length: 400 (RFC 9112
+# 6.3). An unknown name is 501 (6.1).
 _CODINGS = {"compress", "deflate", "gzip", "identity", "x-compress", "x-gzip"}
-# No lists (RFC 9110 5.3). What stands before us, and routes, lets in or filters by one
-# of them, may look at the first or the last of two, and the app would see another
-# request than it has judged.
+# Headers whose value is no list (RFC 9110 5.3), so that two are an error. A proxy that
+# routes, authenticates or filters by one of them may look at the first of two, and the
+# app at the last: it would get another request than the proxy has judged.
 _SINGLE = {
     "HTTP_HOST",
     "CONTENT_LENGTH",
@@ -36,17 +49,16 @@ _KNOWN: dict[str, tuple[str, str]] = LINES.entries
 
 
 class HeadParser:
-    """Turns heads into fields. llhttp judges them; what stands in a head that it
-    accepts is then cut out with a few calls, for calling back into Python once a field
-    would cost more than all of its parsing. One for a whole process will do.
+    """Makes headers of heads, and keeps heads that many connections begin with in
+    `known` (HEADS in caches.py). A worker has one.
     """
 
     def __init__(self) -> None:
         self.known: dict[bytes, Request] = {}
 
     def remember(self, head: bytes, request: Request) -> None:
-        """Keep what `head` means for other connections: monitors, and proxies that open
-        one for each request, begin them all alike.
+        """Keep the Request of `head` for other connections, if both hold nothing that
+        belongs to this client.
         """
         if len(head) <= HEADS.longest and not request.query and request.fields.keys() <= HARMLESS:
             if len(self.known) >= HEADS.most:
@@ -54,30 +66,30 @@ class HeadParser:
             self.known[head] = request
 
     def parse(self, section: bytes, version: bytes, max_fields: int) -> dict[str, str]:
-        """The fields of `section`, what stands between the request line and the empty
-        line, as PEP 3333 wants them. Raises RequestError.
+        """Return the headers of `section`, the lines between the request line and the
+        empty line, keyed as PEP 3333 wants them. Raises RequestError.
         """
         lines = section.decode("latin-1").split("\r\n") if section else []
         if b"\t" in section or len(lines) > max_fields:
-            _check_lines(
-                section
-            )  # before they lose their blanks: one that has nothing else would end the head
+            # Before they lose their blanks: a line of blanks would become an empty one,
+            # which ends a head.
+            _check_lines(section)
             if len(lines) > max_fields:
-                raise RequestError(431, f"more than {max_fields} header fields")
-            # OWS, RFC 9110 5.6.3; llhttp knows the space alone where it looks into a
-            # value. What it judges is what is cut below.
+                raise RequestError(431, f"more than {max_fields} headers")
+            # OWS is spaces and tabs (RFC 9110 5.6.3), but llhttp knows only spaces
+            # where it looks into a value. It must judge the very values that are cut
+            # below.
             lines = [line.rstrip(" \t") for line in lines]
             section = "\r\n".join(lines).encode("latin-1")
         head = b"%b%b\r\n\r\n" % (_ANY_LINE, section) if section else _ANY_LINE + b"\r\n"
         try:
-            # A parser of its own: after some heads one stands elsewhere than where the
-            # next may begin (in a body, in another protocol, behind the last message of
-            # a connection), and only llhttp knows which they are. A new one costs half
-            # a microsecond.
+            # A new parser for each head: after some heads it expects a body, another
+            # protocol, or the end of the connection, and only llhttp knows after which.
+            # A new one costs half a microsecond.
             httptools.HttpRequestParser(None).feed_data(head)
         except httptools.HttpParserUpgrade as offer:
-            # We do not take it up (RFC 9110 7.8). But llhttp looks at nothing behind
-            # the head that makes it.
+            # The offer is not accepted (RFC 9110 7.8). But llhttp has stopped at the
+            # end of the head that makes it, and that must be the end of ours.
             if offer.args != (len(head),):
                 raise RequestError(400, "a head ends within the head") from None
         except httptools.HttpParserError as error:
@@ -95,20 +107,23 @@ def check_controls(text: bytes, ends: int) -> None:
     """Raise RequestError unless `text` holds `ends` CRLF, and no other control
     character but tabs.
 
-    RFC 9112 2.2: a bare CR or LF is where two readers of one message part ways. RFC
-    9110 5.5 has NUL and the others. llhttp refuses them as well, but a head that is
-    still on its way cannot be given to it.
+    A bare CR or LF ends a line for one recipient and not for another (RFC 9112 2.2),
+    which hides a header or a whole request from one of them. RFC 9110 5.5 forbids NUL
+    and the others. llhttp refuses all of them, too, but cannot be given a head that is
+    still on its way.
     """
     if len(text) - len(text.translate(None, CONTROLS)) != 2 * ends:
         raise RequestError(400, "a bare CR or LF, or another control character, in the head")
 
 
 def check_folds(text: bytes) -> None:
-    """Raise RequestError if a line in `text` is folded into the next: two readers part
-    ways there, too (RFC 9112 2.2 and 5.2).
+    """Raise RequestError if a line in `text` begins with white space.
+
+    Once it continued the line before it (obs-fold). One recipient joins the two,
+    another one skips the second or reads it as a header of its own (RFC 9112 2.2, 5.2).
     """
     if b"\r\n " in text or b"\r\n\t" in text:
-        raise RequestError(400, "folded header field")
+        raise RequestError(400, "folded header")
 
 
 def _refusal(
@@ -173,14 +188,22 @@ def _cut(lines: list[str]) -> dict[str, str]:
 def _combine(key: str, first: str, second: str) -> str:
     if key in _SINGLE:
         raise RequestError(
-            400, f"more than one {key.removeprefix('HTTP_').replace('_', '-').title()} field"
+            400, f"more than one {key.removeprefix('HTTP_').replace('_', '-').title()} header"
         )
-    # RFC 9110 5.3: a list; RFC 6265 5.4 has its own separator.
+    # RFC 9110 5.3: repeated headers are one list. Cookies have a separator of their own
+    # (RFC 6265 5.4).
     return f"{first}; {second}" if key == "HTTP_COOKIE" else f"{first}, {second}"
 
 
 def check_coding(coding: str, length: str | None, version: tuple[int, int]) -> None:
-    # RFC 9112 6.1 and 6.3: each of these has smuggled requests past somebody's proxy.
+    """Raise RequestError unless Transfer-Encoding says that the body is chunked, and
+    nothing else says how long it is.
+
+    RFC 9112 6.1 and 6.3. Each of these has been used to smuggle requests past a proxy:
+    Content-Length beside Transfer-Encoding (CL.TE and TE.CL), Transfer-Encoding for a
+    recipient that speaks HTTP/1.0 and ignores it, and a coding that one recipient takes
+    for chunked and another one does not ("x-chunked", "chunked, identity").
+    """
     if length is not None:
         raise RequestError(400, "Transfer-Encoding and Content-Length in one request")
     if version < (1, 1):

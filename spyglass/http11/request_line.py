@@ -1,5 +1,18 @@
-"""The request target and the authority it is asked of (RFC 9112 3.2, RFC 9110 4.2 and
-7.2, RFC 3986 3.2).
+"""The first line of a request: method, target, version; and what a valid host is.
+
+    request-line   = method SP request-target SP HTTP-version           (RFC 9112 3)
+    request-target = origin-form / absolute-form / authority-form / asterisk-form
+    origin-form    = absolute-path [ "?" query ]                        (RFC 9112 3.2.1)
+    absolute-form  = absolute-URI                                       (RFC 9112 3.2.2)
+    asterisk-form  = "*"                                                (RFC 9112 3.2.4)
+    Host           = uri-host [ ":" port ]                              (RFC 9110 7.2)
+    uri-host       = IP-literal / IPv4address / reg-name                (RFC 3986 3.2.2)
+
+RFC 9112 3 permits a recipient to split this line at any white space, and many do. None
+of that is done here: a proxy in front of us that splits at a tab, or at the last space
+and not at the first, sees another target than we do. It would then apply its rules
+("/admin" only from inside) to a target that is never served, and pass on one that it
+has not judged.
 """
 
 from __future__ import annotations
@@ -13,15 +26,16 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from spyglass.http11.request import Request
 
-# The registered ones (RFC 9110 16.1.1), less CONNECT (we are no proxy) and PRI (it is
-# HTTP/2's), and those that UPnP and caches use.
+# The registered methods (RFC 9110 16.1.1) without CONNECT (we are no proxy) and PRI
+# (it belongs to HTTP/2), and the methods of UPnP and of caches. A method is known or
+# refused: some apps treat an unknown one as GET, and filters in front of them do not.
 METHODS = frozenset(
     b"GET HEAD POST PUT DELETE OPTIONS PATCH TRACE QUERY COPY LOCK MKCOL MOVE PROPFIND PROPPATCH SEARCH UNLOCK BIND REBIND UNBIND "
     b"ACL REPORT MKACTIVITY CHECKOUT MERGE BASELINE-CONTROL CHECKIN LABEL MKWORKSPACE UNCHECKOUT UPDATE VERSION-CONTROL ORDERPATCH "
     b"MKREDIRECTREF UPDATEREDIRECTREF MKCALENDAR LINK UNLINK M-SEARCH NOTIFY SUBSCRIBE UNSUBSCRIBE PURGE".split()
 )
-# Bytes; RFC 9112 3 wants 501 for a longer one than any that is known, and the longest
-# of those has 17
+# Bytes. RFC 9112 3 wants 501 for a method longer than any that is known; the longest of
+# those has 17.
 _LONGEST_METHOD = 32
 _HTTP = b"HTTP/"
 # reg-name = *( unreserved / pct-encoded / sub-delims )
@@ -31,8 +45,8 @@ _NOT_REG_NAME = str.maketrans("", "", _REG_NAME)
 
 
 def split_request_line(line: bytes) -> list[bytes]:
-    """method SP request-target SP HTTP-version, RFC 9112 3; one space each, and none of
-    the leniencies it permits.
+    """Return [method, request-target, HTTP-version] of a line without its CRLF. Raises
+    RequestError.
     """
     parts = line.split(b" ")
     if len(parts) == 3 and parts[0] in METHODS and parts[2] in (b"HTTP/1.1", b"HTTP/1.0"):
@@ -48,8 +62,8 @@ def split_request_line(line: bytes) -> list[bytes]:
 
 
 def check_start(line: bytes) -> None:
-    """Raise RequestError if no request line begins with `line`: TLS, SSH, a line of
-    another protocol.
+    """Raise RequestError if no request line can begin with `line`, because it is TLS,
+    SSH or a line of another protocol.
     """
     method = line[: _LONGEST_METHOD + 1].partition(b" ")[0]
     if not is_token(method):
@@ -73,27 +87,28 @@ def _check_version(version: bytes) -> None:
     ):
         raise RequestError(400, "bad HTTP version")
     if version[5:6] != b"1":
-        raise RequestError(505, "only HTTP/1.0 and HTTP/1.1 are spoken here")
+        raise RequestError(505, "only HTTP/1.0 and HTTP/1.1 are supported")
 
 
 def parse_target(request: Request) -> str | None:
-    """Set `path` and `query` of the request from its target; returns the authority of
-    an absolute-form target, else None.
+    """Set `path` and `query` of the request from its target. Return the authority of a
+    target in absolute-form, else None.
 
     Raises RequestError 400 for anything that is not origin-form, absolute-form of http
     or https, or `*` with OPTIONS.
     """
     target = request.target
-    # RFC 3986 has fewer, but browsers send `|`, `{`, `"` and their like in queries as
-    # they are, and no reader takes them for anything else. What parts readers: spaces,
-    # controls, bytes above 127, and `#`, behind which some see a fragment.
+    # RFC 3986 allows fewer characters. But browsers send `|`, `{`, `"` and the like in
+    # queries as they are, and no recipient misreads them. Recipients do disagree about
+    # spaces, control characters, bytes above 127, and `#`, which starts a fragment for
+    # some of them.
     if not (target.isascii() and target.isprintable()) or "#" in target or " " in target:
         raise RequestError(400, "bad character in the request target")
     authority = None
     if target[:1] != "/":
         if target == "*" and request.method == "OPTIONS":
-            # It is asked of the server as a whole; PEP 3333 has no path for that,
-            # REQUEST_URI tells who wants to know.
+            # A question to the server as a whole (RFC 9110 9.3.7). PEP 3333 has no path
+            # for it; an app can look at REQUEST_URI.
             request.path = "/"
             return None
         authority, target = _split_absolute(target)
@@ -107,16 +122,19 @@ def _split_absolute(target: str) -> tuple[str, str]:
         raise RequestError(400, "the request target is neither a path nor an http URI")
     end = min(at for at in (rest.find("/"), rest.find("?"), len(rest)) if at >= 0)
     authority, path = rest[:end], rest[end:]
-    # RFC 9110 4.2.1 and 4.2.4: no empty host, no userinfo; it would not be a valid host
-    # either.
+    # RFC 9110 4.2.1 and 4.2.4: no empty host, and no userinfo ("user@"), which is no
+    # valid host either: it makes one host look like another.
     if not authority or authority.startswith(":") or not valid_host(authority):
         raise RequestError(400, "bad authority in the request target")
     return authority, path if path.startswith("/") else "/" + path
 
 
 def valid_host(host: str) -> bool:
-    """True for `uri-host [ ":" port ]` (RFC 9110 7.2); an empty host is one, for
-    targets that have no authority.
+    """Return True for `uri-host [ ":" port ]`. An empty host is valid, for targets
+    without an authority (RFC 9112 3.2).
+
+    A recipient that routes by the host, and an app that makes links of it, must not
+    read two hosts in one value: `a,b`, `a/b`, `a@b` and `a b` are refused.
     """
     if host in _HOSTS:
         return _HOSTS[host]
@@ -139,17 +157,15 @@ def _judge(host: str) -> bool:
 
 
 def _valid_literal(literal: str) -> bool:
-    if literal[:1] in (
-        "v",
-        "V",
-    ):  # IPvFuture = "v" 1*HEXDIG "." 1*( unreserved / sub-delims / ":" )
+    # IPvFuture = "v" 1*HEXDIG "." 1*( unreserved / sub-delims / ":" )
+    if literal[:1] in ("v", "V"):
         version, dot, rest = literal[1:].partition(".")
         return (
             bool(dot and rest and _is_hex(version))
             and not rest.replace(":", "").translate(_NOT_REG_NAME)
             and "%" not in rest
         )
-    import ipaddress  # only who is asked by an IPv6 literal pays for it
+    import ipaddress  # inside: it is slow to import, and IPv6 literals are rare
 
     try:
         return "%" not in literal and bool(ipaddress.IPv6Address(literal))

@@ -1,14 +1,27 @@
-"""From the bytes of a connection to requests.
-
-The framing is ours: where a head ends, how long a body is, where the next request
-begins. What stands in a head is judged by llhttp through httptools, which has seen more
-hostile heads than anybody, and by the rules here that llhttp leaves to its user. llhttp
-gets exactly one head at a time, so it never sees a body, never runs ahead into a
-pipelined request whose predecessor is still to be answered, and an offered Upgrade
-cannot make it stop in front of a body.
+"""From the bytes of a connection to requests: where each one begins and ends.
 
     HTTP-message = start-line CRLF *( field-line CRLF ) CRLF [ message-body ]
     (RFC 9112 2.1)
+
+The bytes of a connection are one stream, and nothing but the messages themselves says
+where a request ends. To find that out is called framing. Two recipients of one stream,
+a proxy and the server behind it, must find the same ends. If they do not, a client can
+hide a second request in what the proxy takes for the body of the first one. The proxy
+never judges the hidden request, and may even send the answer to another client. That
+is request smuggling, and every leniency in framing has been used for it: a line that
+ends in a bare LF, Content-Length and Transfer-Encoding together, two lengths, a space
+before a colon. RFC 9112 permits a recipient to repair some of these. We refuse all of
+them: a request that two recipients could read in two ways gets 400, and the connection
+ends, because the start of the next request is not known (RFC 9112 9.6, 11.2).
+
+The body's length (RFC 9112 6.3) comes from Transfer-Encoding: chunked, or else from
+Content-Length, or else there is no body.
+
+Framing is done here. The lines of a head are judged by llhttp (through httptools),
+which has been tested with more hostile heads than our own code could be, and by the
+rules that llhttp leaves to its user (request_head.py). llhttp gets exactly one head at
+a time. So it never sees a body, it does not run ahead into a pipelined request while
+the one before it waits for its answer, and an offered Upgrade cannot stop it.
 """
 
 from __future__ import annotations
@@ -37,32 +50,35 @@ _OPTIONS: dict[str, tuple[bool, bool]] = CONNECTION_OPTIONS.entries
 class RequestReader:
     """Bytes in, requests out, for one connection.
 
-    Give `next()` what was received, then ask it until it says None. `buffer` (bytes) is
-    what it has not looked at yet. While a body is on its way `pending` is its request.
-    Raises RequestError for a request that must be refused; nothing can be read after
-    that (RFC 9112 9.6).
+    Give `next()` what was received, then call it until it returns None. `buffer`
+    (bytes) is what it has not read yet. While a body is on its way, `pending` is its
+    request. Raises RequestError for a request that must be refused; nothing can be read
+    after that (RFC 9112 9.6).
+
+    There are more attributes than a class should have: they are the state of a buffer,
+    of a body on its way, and of the last request. Parts of it would be further objects
+    on each connection, and further steps for each request.
     """
 
-    refused = b""  # the head that was refused, when it had come to its end
+    refused = b""  # the head that was refused, if it was complete
 
     def __init__(self, limits: Limits, heads: HeadParser | None = None) -> None:
         self.pending: Request | None = None
-        self.is_head = (
-            False  # whether the request being read is a HEAD, so that a refusal has no body either
-        )
+        # The request being read is a HEAD: its refusal has no body, either.
+        self.is_head = False
         self._limits = limits
         self.buffer = b""
-        self._searched = (
-            0  # so much of the buffer holds no end of a head, and nothing that could not be in one
-        )
+        # Bytes of the buffer in which there is no end of a head, and nothing that a
+        # head may not have
+        self._searched = 0
         self._left = 0  # bytes of the pending body, when its length is known
         self._chunks: ChunkedDecoder | None = None
         self._heads = heads or HeadParser()
-        # A kept-alive client mostly says what it said before. The last request without
-        # a body, as bytes and as what they mean: the same bytes mean the same.
+        # The last request without a body, and its bytes; see caches.py. A kept-alive
+        # client mostly sends what it sent before.
         self._last_head = b""
         self._last: Request | None = None
-        # And its fields apart, for when only the target is another.
+        # The last headers, and their bytes, for when only the request line is another
         self._section = b""
         self._version = b""
         self._keep_alive = False
@@ -71,33 +87,31 @@ class RequestReader:
 
     @property
     def quiet(self) -> bool:
-        """True between two requests, when not a byte of the next one has come."""
+        """True between two requests, before the first byte of the next one."""
         return self.pending is None and not self.buffer
 
     @property
     def line(self) -> bytes:
-        """The first line of what could not become a request, so much of it as has
-        come.
-        """
+        """The first line of what could not become a request, as far as it has come."""
         return (self.refused or self.buffer)[:_LONGEST_LINE].partition(b"\r\n")[0]
 
     @property
     def left(self) -> int:
-        """How many bytes of the pending body are still to come, if that is known; else
-        0.
+        """How many bytes of the pending body are still to come; 0 if that is not known
+        (chunked).
         """
         return self._left
 
     @property
     def bulky(self) -> bool:
-        """Whether much of the pending body may be read at a time: not chunk by tiny
-        chunk, each of which costs.
+        """True if much of the pending body may be read at a time. Tiny chunks are read
+        in smaller portions, as each of them costs time.
         """
         return self._chunks is None or self._chunks.bulky
 
     def next(self, data: bytes = b"") -> Request | None:
-        """With `data`, which has come now, the next complete request, its body
-        included; None when more bytes are needed.
+        """Return the next complete request, with its body, from what has come so far
+        and `data`; None when more bytes are needed.
         """
         if data:
             self.buffer = buffer = self.buffer + data if self.buffer else data
@@ -149,8 +163,8 @@ class RequestReader:
         return request
 
     def _cut_head(self) -> bytes | None:
-        # partition() and slices rather than find() and startswith(): the same in
-        # CPython, but several times as fast to call.
+        # partition() and slices instead of find() and startswith(): the same result,
+        # and CPython calls them several times as fast.
         buffer = self.buffer
         if buffer[:2] == b"\r\n":
             buffer = self.buffer = _skip_empty_lines(buffer)
@@ -170,12 +184,12 @@ class RequestReader:
         return head
 
     def _check_partial(self, buffer: bytes) -> None:
-        """Raise RequestError for the beginning of a head if no head that begins so
-        could be a good one; its sender may be waiting.
+        """Raise RequestError for the beginning of a head if it cannot become a good
+        one. Its client may be waiting for the answer and send nothing more.
 
-        In the order in which the bytes come: a head gets the same answer however it was
-        cut. Only what is new is looked at, or a head that comes byte by byte would cost
-        the square of its length.
+        The bytes are judged in their order, so a head gets the same answer however it
+        was cut into packets. Only new bytes are looked at: else a head that comes byte
+        by byte would cost the square of its length.
         """
         searched, most = self._searched, self._limits.max_head
         if buffer.find(b"\r\n", 0, searched) < 0:
@@ -229,7 +243,9 @@ class RequestReader:
         return request
 
     def _expect_body(self, request: Request) -> bool:
-        """Set up what RFC 9112 6.3 says about the body; False when there is none."""
+        """Prepare for the body as RFC 9112 6.3 has it. Return False when there is
+        none.
+        """
         coding = request.fields.pop("HTTP_TRANSFER_ENCODING", None)
         length = request.fields.get("CONTENT_LENGTH")
         if coding is not None:
@@ -242,12 +258,12 @@ class RequestReader:
             return _no_body(request)
         else:
             if not (length.isascii() and length.isdigit()):
-                raise RequestError(
-                    400, "bad Content-Length"
-                )  # RFC 9110 8.6; llhttp says so, too, but here is where it is used
+                # RFC 9110 8.6: Content-Length = 1*DIGIT. llhttp refuses others, too,
+                # but int() below would take "+5", "5_0" and digits of other scripts.
+                raise RequestError(400, "bad Content-Length")
             if len(length) > 15:
-                # More digits than any body has bytes, unless they are zeros; int(),
-                # ours or the app's, would refuse some thousands of them.
+                # More digits than the length of any body, unless they are zeros. int()
+                # raises ValueError for thousands of them, here and in the app.
                 length = request.fields["CONTENT_LENGTH"] = length.lstrip("0") or "0"
             self._left = int(length) if len(length) <= 15 else self._limits.max_body + 1
             if self._left > self._limits.max_body:
@@ -264,8 +280,8 @@ class RequestReader:
         if self._chunks is not None:
             self.buffer = buffer[self._chunks.decode(buffer) :]
             if self._chunks.done:
-                # The coding is gone, so the length is known (RFC 9112 7.1.3); many apps
-                # read nothing without it.
+                # The coding is removed, so the length is known (RFC 9112 7.1.3). Many
+                # apps read nothing without a length.
                 request.fields["CONTENT_LENGTH"] = str(body.length)
             return self._chunks.done
         if len(buffer) > self._left:
@@ -279,7 +295,7 @@ class RequestReader:
         return not self._left
 
     def close(self) -> None:
-        """Let go of a body that will not be completed."""
+        """Release a body that will not be completed."""
         if self.pending is not None and self.pending.body is not None:
             self.pending.body.close()
         self.pending = None
@@ -287,8 +303,8 @@ class RequestReader:
 
 
 def _means_the_same_again(fields: dict[str, str]) -> bool:
-    """Whether there is nothing in them that reading the request changes: a chunked body
-    becomes a length, as may one of many digits.
+    """Return True if reading a request does not change these headers. A chunked body
+    gets a length, and a length may lose leading zeros.
     """
     return (
         "HTTP_TRANSFER_ENCODING" not in fields
@@ -303,33 +319,35 @@ def _no_body(request: Request) -> bool:
 
 
 def _skip_empty_lines(buffer: bytes) -> bytes:
-    """RFC 9112 2.2: empty lines before a request line are ignored. All at once, for one
-    by one each would move all that follow it: a client that sends nothing else would
-    keep the worker busy.
+    """Return `buffer` without empty lines before the request line (RFC 9112 2.2).
+
+    All at once: to remove them one by one would copy the rest each time, and a client
+    that sends nothing but empty lines would keep the worker busy.
     """
     end = len(buffer) - len(buffer.lstrip(b"\r\n"))
     if buffer[end - 1 : end] == b"\r":
         end -= 1  # its LF may be on its way
-    # Where a bare CR or LF is among them nothing is skipped, and a request line that is
-    # empty is a bad one.
+    # With a bare CR or LF among them nothing is skipped. Then the request line is
+    # empty, and refused.
     return buffer[end:] if 2 * buffer.count(b"\r\n", 0, end) == end else buffer
 
 
 def _check_host(request: Request, authority: str | None) -> None:
-    # RFC 9112 3.2: exactly one Host in HTTP/1.1, a valid one, and an absolute-form
-    # target's authority stands above it.
+    # RFC 9112 3.2: HTTP/1.1 needs exactly one Host, and a valid one. The authority of a
+    # target in absolute-form replaces it (3.2.2): a proxy routes by the authority, so
+    # an app that looked at Host would serve another site than the proxy has judged.
     host = request.fields.get("HTTP_HOST")
     if host is None:
         if request.version >= (1, 1):
-            raise RequestError(400, "no Host field")
+            raise RequestError(400, "no Host header")
     elif not valid_host(host):
-        raise RequestError(400, "invalid Host field")
+        raise RequestError(400, "invalid Host header")
     if authority is not None:
         request.fields = {**request.fields, "HTTP_HOST": authority}
 
 
 def _persistence(request: Request) -> None:
-    # RFC 9112 9.3
+    # RFC 9112 9.3: close, keep-alive, or what the version says.
     connection = request.fields.get("HTTP_CONNECTION")
     close, keep_alive = (False, False) if connection is None else _options(connection)
     request.keep_alive = not close and (keep_alive or request.version >= (1, 1))
@@ -345,12 +363,12 @@ def _options(connection: str) -> tuple[bool, bool]:
 
 
 def _expectation(request: Request) -> None:
-    # RFC 9110 10.1.1
+    # RFC 9110 10.1.1. Ignored in HTTP/1.0, which does not know it.
     expectation = request.fields.get("HTTP_EXPECT")
     if expectation is None or request.version < (1, 1):
         return
-    # A list, in which empty elements do not count (RFC 9110 5.6.1); only a member that
-    # is something else may be answered with 417.
+    # A list, in which empty elements do not count (RFC 9110 5.6.1). Anything but
+    # 100-continue is answered with 417.
     expectations = {each.strip(" \t").lower() for each in expectation.split(",")} - {""}
     if expectations - {"100-continue"}:
         raise RequestError(417, f"unknown expectation {expectation!r}")

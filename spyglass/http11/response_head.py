@@ -1,5 +1,17 @@
-"""From an app's status and fields to the head of a response, and how its body is framed
-(RFC 9112 6, RFC 9110 6.4 and 8.6).
+"""From an app's status and headers to the head of a response, and the framing of its
+body (RFC 9112 6, RFC 9110 6.4 and 8.6).
+
+The framing tells the client where the response ends. It is one of four:
+
+    NONE         there is no body: HEAD, 204, 205, 304
+    LENGTH       Content-Length, given by the app or known because all of the body is
+    CHUNKED      Transfer-Encoding: chunked, if the client speaks HTTP/1.1
+    UNTIL_CLOSE  the body ends with the connection
+
+An app that could frame its response itself could end it early, and what follows would
+be the answer to the next request. So only the server sets the framing, and a value with
+a line end in it is refused: it would let whatever has chosen the value write the rest
+of the response (response splitting).
 """
 
 from __future__ import annotations
@@ -17,10 +29,9 @@ if TYPE_CHECKING:
 
 NONE, LENGTH, CHUNKED, UNTIL_CLOSE = range(4)
 
-# RFC 9110 7.6.1, RFC 9112 9: these speak of one connection, so they are the server's
-# alone (PEP 3333, "Other HTTP Features"). An app that sets one most often has it from a
-# tutorial (`Connection: keep-alive` for events): it is dropped, and we frame the
-# response as ever.
+# RFC 9110 7.6.1, RFC 9112 9: these are about one connection, so only the server can set
+# them (PEP 3333, "Other HTTP Features"). Most apps that set one have it from a tutorial
+# (`Connection: keep-alive` for events). It is dropped, which changes nothing.
 HOP_BY_HOP = frozenset(
     (
         *(
@@ -42,8 +53,8 @@ _CHECKED: dict[tuple[object, ...], CheckedFields] = RESPONSE_FIELDS.entries
 
 
 def check_status(status: object) -> int:
-    """The code of a status like "200 OK". TypeError or ValueError unless it is a final
-    one and cannot break the framing (PEP 3333).
+    """Return the code of a status like "200 OK". Raises TypeError or ValueError unless
+    it is a final one and cannot break the framing (PEP 3333).
     """
     try:
         return _STATUSES[status]
@@ -66,16 +77,16 @@ def check_status(status: object) -> int:
 
 
 class CheckedFields:
-    """Fields that may be sent: `text` (str) as lines, without Content-Length; `length`
-    (int or None) is what that said.
+    """Headers that may be sent. `text` (str) has them as lines, without Content-Length;
+    `length` (int or None) is the value of that one.
 
-    `dropped` (tuple of str) are the names of those that are not sent (HOP_BY_HOP),
-    `closing` (bool) whether one of them asks for the end of the connection. `own` tells
-    which of the fields that the server would add are among them.
+    `dropped` (tuple of str) are the names of headers that are not sent (HOP_BY_HOP),
+    `closing` (bool): one of them asks for the end of the connection. `own` has a bit
+    for each header that the server adds, unless it is among them.
 
-    `made` is make_head()'s: the head that it last made of these fields, behind what
-    else it was made of. One tuple, for threads share these objects and must not see
-    half of a change.
+    `made` belongs to make_head(): the head that it last made of these headers, and what
+    else it was made of. It is one tuple, because threads share these objects and must
+    not see half of a change.
     """
 
     __slots__ = ("closing", "dropped", "length", "made", "own", "text")
@@ -97,15 +108,15 @@ class CheckedFields:
 
 
 def check_fields(fields: object) -> CheckedFields:
-    """Raises TypeError or ValueError unless `fields` is a list of (name, value) that
-    may be sent (PEP 3333, RFC 9110 5).
+    """Return the headers of an app, checked. Raises TypeError or ValueError unless
+    `fields` is a list of (name, value) that may be sent (PEP 3333, RFC 9110 5).
     """
     if type(fields) is not list:
         raise TypeError(f"the headers must be a list of (name, value), not {type(fields).__name__}")
     key = tuple(fields)
     try:
         return _CHECKED[key]
-    except TypeError:  # it is no str that cannot be looked up
+    except TypeError:  # what cannot be a key is no str, and is refused there
         return _check_fields(fields)
     except KeyError:
         pass
@@ -124,8 +135,8 @@ def _check_fields(fields: Iterable[object]) -> CheckedFields:
         if type(field) is not tuple or len(field) != 2:
             raise TypeError(f"a header must be a tuple of two str: {field!r}")
         name, value = field
-        # PEP 3333 says str; what a template engine has marked as safe is of a class of
-        # its own, and good enough.
+        # PEP 3333 says str. A derived class is good enough: template engines have one
+        # for text that they have escaped.
         if not isinstance(name, str):
             raise TypeError(
                 f"the name of a header must be a str, not {type(name).__name__}: {field!r}"
@@ -155,9 +166,9 @@ def _check_fields(fields: Iterable[object]) -> CheckedFields:
             )
         else:
             own |= kind
-            text += "".join(
-                (name, ": ", value, "\r\n")
-            )  # what is in it, whatever its class would make of it
+            # join() takes the characters of a derived class, not what its methods
+            # return.
+            text += "".join((name, ": ", value, "\r\n"))
     return CheckedFields(text, length, own, dropped, closing)
 
 
@@ -174,18 +185,17 @@ def _kind_of(name: str) -> int:
 
 
 def _check_value(value: str) -> None:
-    # CR and LF would let whoever can choose the value write the rest of the response.
+    # CR and LF would split the response, see above.
     if value.translate(_NOT_IN_VALUE) != value:
         raise ValueError(f"control character in a header: {value!r}")
     value.encode("latin-1")  # UnicodeEncodeError is a ValueError
 
 
 class Head:
-    """The head of a response as bytes, and what its body must be like.
+    """The head of a response as bytes, and the framing of its body.
 
-    `framing` is one of the names above, NONE for a response that has no body whatever
-    the app gives; `length` (int or None) is the Content-Length; `keep_alive` says
-    whether the connection can take another request afterwards.
+    `framing` is one of the four above, `length` (int or None) is the Content-Length,
+    and `keep_alive` (bool): the connection can take another request afterwards.
     """
 
     __slots__ = ("data", "framing", "keep_alive", "length")
@@ -205,10 +215,10 @@ def make_head(
     keep_alive: bool,
     length: int | None,
 ) -> Head:
-    """Compose a head for a checked `status` and checked `fields`.
+    """Return a head for a checked `status` and checked `fields`.
 
-    `date` (str) is the Date to send unless the app gives one, `keep_alive` whether we
-    are willing, `length` (int or None) that of the whole body if it is known already.
+    `date` (str) is the value of Date unless the app gives one, `keep_alive` (bool): the
+    server is willing, `length` (int or None) is that of the whole body if it is known.
     """
     made_of = (status, request.method, request.version, date, keep_alive, length)
     made = fields.made
@@ -259,15 +269,15 @@ def _what_is_missing(own: int, date: str) -> str:
 
 
 def _length_of_nothing(code: str, given: int | None, length: int | None) -> int | None:
-    """What the Content-Length of a response without a body says."""
+    """Return the Content-Length of a response without a body."""
     if code == "205":
-        # Framed as any other, with nothing in it: without a length its reader would
-        # wait for the end (RFC 9110 15.3.6)
+        # To a client it is framed as any other (RFC 9110 15.3.6): without a length, it
+        # would wait for the end of the connection.
         return 0
     if code == "204":
         return None  # RFC 9110 8.6
     if given is not None or code == "304":
         return given
-    # What GET would say of its length may be said here (RFC 9110 9.3.2). An empty body
-    # says nothing: many apps leave it out for HEAD.
+    # HEAD may have the length that GET would have (RFC 9110 9.3.2). An empty body says
+    # nothing about that: many apps leave the body out for HEAD.
     return length or None
