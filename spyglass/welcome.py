@@ -1,11 +1,11 @@
-"""The app that is served when none is named: it says that Spyglass works, how it was
-woken, when it will sleep, and what to do next.
+"""The app that is served when no other is configured. It says that Spyglass works, how
+it was woken, when it will sleep, and what to do next.
 
-One page without a script, and with nothing that would be fetched: a page that asked the
-server how it is would keep it awake. It counts in CSS from when it was loaded. When
-nobody else comes the server is asleep by then: a browser keeps its connection until
-keepalive_timeout, or one that it has opened in vain until header_timeout, and then
-idle_timeout begins.
+It is one page, without a script and with nothing to fetch: a page that asked the server
+for its state would keep it awake. So the page counts down in CSS, from the moment when
+it was loaded. If there is no other request, the server is asleep when the count ends: a
+browser keeps its connection until keepalive_timeout, and one that it has opened in
+advance until header_timeout. Then idle_timeout begins.
 """
 
 from __future__ import annotations
@@ -29,17 +29,15 @@ _FIELDS = [
     ("Referrer-Policy", "no-referrer"),
     ("X-Content-Type-Options", "nosniff"),
 ]
-# What a browser may do with it, should anything of somebody else's ever get into it:
-# nothing.
+# What a browser may do with this page if foreign content ever gets into it: nothing.
 _POLICY = "default-src 'none'; style-src 'nonce-%s'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 
 def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
     """A WSGI app: one page, at the root."""
     path = environ["PATH_INFO"]
-    if (
-        path == "/favicon.ico"
-    ):  # the page has one in itself; who asks nevertheless need not find an error
+    # The page contains its icon; a browser that asks for it anyway should see no error.
+    if path == "/favicon.ico":
         start_response("204 No Content", [("Cache-Control", "max-age=86400")])
         return []
     if path != "/":
@@ -79,8 +77,8 @@ def _text(
 
 
 def page(nonce: str) -> str:
-    """The page as of now; `nonce` (str) is what its style sheet is known by (Content
-    Security Policy Level 3, 2.3).
+    """Return the page as of now. `nonce` (str) allows its style sheet (Content Security
+    Policy Level 3, 2.3).
     """
     wake = spyglass.last_wake()
     stay = _stay()
@@ -106,7 +104,7 @@ def page(nonce: str) -> str:
 
 
 def _stay() -> float:
-    """Seconds until it is asleep when nobody else comes; 0: for ever."""
+    """Return the seconds until the app is asleep without another request; 0: never."""
     if spyglass._serving is None:
         return 0.0
     config = spyglass._serving[1]
@@ -144,7 +142,7 @@ def _tiles(wake: Wake | None, stay: float) -> list[tuple[str, str]]:
 
 
 def _either(now: str, then: str) -> str:
-    """What is shown while it is awake, and what once it is not."""
+    """Return what is shown while the app is awake, and `then` once it is asleep."""
     return f'<span class="either"><span class="now">{now}</span><span class="then" aria-hidden="true">{then}</span></span>'
 
 

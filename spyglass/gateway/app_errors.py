@@ -32,33 +32,33 @@ def iterate(result: Iterable[bytes]) -> Iterator[bytes]:
         elif isinstance(result, dict):
             remedy = "return [json.dumps(...).encode()]"
         raise Breach(
-            f"the app returned {kind}, where PEP 3333 wants an iterable of bytes: {remedy}"
+            f"the app returned {kind}, but PEP 3333 requires an iterable of bytes: {remedy}"
         )
     try:
         return iter(result)
     except TypeError:
         if result is None:
             raise Breach(
-                "the app returned None, where PEP 3333 wants an iterable of bytes: is a `return` missing?"
+                "the app returned None, but PEP 3333 requires an iterable of bytes: is a `return` missing?"
             ) from None
         hint = _ASGI if hasattr(result, "__await__") or hasattr(result, "__aiter__") else ""
         raise Breach(
-            f"the app returned {kind}, where PEP 3333 wants an iterable of bytes{hint}"
+            f"the app returned {kind}, but PEP 3333 requires an iterable of bytes{hint}"
         ) from None
 
 
 def no_bytes(chunk: object) -> Breach:
     """Return the Breach for a piece of a body that is not bytes."""
-    hint = ": text.encode() makes bytes of a text" if isinstance(chunk, str) else ""
+    hint = ": use text.encode()" if isinstance(chunk, str) else ""
     return Breach(
-        f"the app gave {type(chunk).__name__} as a piece of its body, where PEP 3333 wants bytes{hint}"
+        f"the app yielded {type(chunk).__name__} as part of its body, but PEP 3333 requires bytes{hint}"
     )
 
 
 def cannot_be_called(error: TypeError) -> Breach:
     """Return the Breach for an app that does not take (environ, start_response)."""
     return Breach(
-        f"the app cannot be called with (environ, start_response), as WSGI has it: {error}{_ASGI}"
+        f"the app cannot be called with (environ, start_response), as WSGI requires: {error}{_ASGI}"
     )
 
 

@@ -288,7 +288,7 @@ class Exchange:
         if checked.dropped:
             request, names = self._request, ", ".join(checked.dropped)
             self._server.log.debug(
-                f"{request.method} {request.target}: dropped of the app's headers, as only the server can know: {names}"
+                f"{request.method} {request.target}: dropped headers that only the server can set: {names}"
             )
         self.status = status if type(status) is str else str.__str__(status)
         return self._write
@@ -311,7 +311,7 @@ class Exchange:
     def _begin(self, length: int | None) -> Head:
         if self._fields is None:
             raise Breach(
-                "the app gave its response without having called start_response(status, headers)"
+                "the app returned its response without calling start_response(status, headers) first"
             )
         request, server = self._request, self._server
         if self.status[0] == "5":
@@ -340,7 +340,7 @@ class Exchange:
         if head.length is not None and self._sent + len(chunk) > head.length:
             if not self._overrun:
                 self._overrun = True
-                text = f"the app gave more than its Content-Length, {head.length}"
+                text = f"the app sent more than its Content-Length of {head.length} bytes"
                 self._server.log.error(f"{self._request.method} {self._request.target}: {text}")
             chunk = chunk[: head.length - self._sent]
         self._sent += len(chunk)
@@ -353,7 +353,7 @@ class Exchange:
             self.complete = True
             return b"0\r\n\r\n"
         if head.framing == LENGTH and self._sent < (head.length or 0):
-            text = f"the app gave {self._sent} bytes, its Content-Length says {head.length}"
+            text = f"the app sent {self._sent} bytes, but its Content-Length is {head.length}"
             self._server.log.error(f"{self._request.method} {self._request.target}: {text}")
             raise CutOff(text)
         return b""

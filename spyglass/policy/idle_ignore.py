@@ -1,16 +1,16 @@
-"""`idle_ignore`: whose requests do not put off the leaving. Pure: from the entries of
-the setting and a request to yes or no.
+"""`idle_ignore`: requests that do not count as activity for idle_timeout. Pure: a
+function of the entries of the setting and a request.
 
-    /health              this path, and no other
-    /api/probe/*         * stands for anything, also for nothing, also for several parts
-    agent:kube-probe     a User-Agent of this name, whatever its version:
+    /health              this path only
+    /api/probe/*         * stands for any text, also none, also with slashes
+    agent:kube-probe     User-Agent with this name, in any version:
                          "kube-probe", "kube-probe/1.29", "kube-probe (...)"
-    agent:*UptimeRobot*  a User-Agent as a whole, where there is a * in it
-    listener:metrics     every request that comes by the socket of this name
+    agent:*UptimeRobot*  with a *: the whole User-Agent
+    listener:metrics     every request on the socket of this name
                          (FileDescriptorName=, systemd.socket(5))
 
-A path is compared as it is meant: without its query, and with its escapes (%20) read;
-capitals matter. In names of agents they do not.
+A path is compared without its query, and with its escapes (%20) decoded; its case
+matters. The case of a User-Agent does not.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
         path: str
         fields: dict[str, str]
 
-    Pattern = tuple[str, ...]  # what has to come in this order, with anything in between
+    Pattern = tuple[str, ...]  # texts in this order, with any text in between
 
 _EXPECTED = "expected a path (/health, /api/*), agent:NAME or listener:NAME"
 _NOT_IN_A_PATH = frozenset(' "<>[]\\^`{|}')  # RFC 3986 appendix A has these in no path
@@ -34,26 +34,26 @@ _KINDS = ("agent", "listener")
 
 
 def check_entry(entry: str) -> None:
-    """Raises ValueError (what was expected, the entry) for one that could never mean
-    anything, or would mean everybody.
+    """Raise ValueError (what was expected, the entry) for an entry that could never
+    match, or would match all requests.
     """
     kind, value = _split(entry)
     if kind == "" or not value or not value.isprintable():
         raise ValueError(_EXPECTED, entry)
     if not value.strip("*" if kind != "path" else "*/") and "*" in value:
-        raise ValueError("expected something that not everybody asks for or is", entry)
+        raise ValueError("expected an entry that does not match every request", entry)
     if kind == "path" and ("?" in value or "#" in value):
-        raise ValueError("expected a path without a query, for that is not looked at", entry)
+        raise ValueError("expected a path without a query: queries are not compared", entry)
     if kind == "path" and not _NOT_IN_A_PATH.isdisjoint(value):
-        raise ValueError(
-            "expected a path as it stands in a request; only * stands for others", entry
-        )
+        raise ValueError("expected a path as in a request; the only wildcard is *", entry)
     if kind == "listener" and (":" in value or not value.isascii() or len(value) > 255):
-        raise ValueError("expected a name as FileDescriptorName= has it", entry)
+        raise ValueError("expected a name that FileDescriptorName= could have", entry)
 
 
 def unknown_listeners(entries: Iterable[str], names: Iterable[str]) -> list[str]:
-    """The entries that name a listener which is none of `names`: mistakes, probably."""
+    """Return the entries for listeners that are not among `names`, which are probably
+    mistakes.
+    """
     there = list(names)
     return [
         entry
@@ -64,10 +64,12 @@ def unknown_listeners(entries: Iterable[str], names: Iterable[str]) -> list[str]
 
 
 class Ignored:
-    """Whom the entries mean; each has passed check_entry()."""
+    """Decides whether a request matches one of `entries`, which have passed
+    check_entry().
+    """
 
     def __init__(self, entries: Iterable[str]) -> None:
-        # By kind: what is meant literally, and what has a * in it.
+        # By kind: the literal entries, and those with a *
         self._exact: dict[str, set[str]] = {kind: set() for kind in ("path", *_KINDS)}
         self._patterns: dict[str, list[Pattern]] = {kind: [] for kind in ("path", *_KINDS)}
         for entry in entries:
@@ -75,7 +77,7 @@ class Ignored:
         self._agents = bool(self._exact["agent"] or self._patterns["agent"])
 
     def _add(self, kind: str, value: str) -> None:
-        # What PEP 3333 makes of bytes, for that is what it is compared with.
+        # As PEP 3333 has bytes in a str, because a request has them so
         literals = [part.encode("utf-8").decode("latin-1") for part in value.split("*")]
         if kind == "path":
             literals = [_unescaped(part) for part in literals]
@@ -86,15 +88,15 @@ class Ignored:
             return
         self._exact[kind].add(literals[0])
         if kind == "agent":
-            # A product and its version, or its comment: RFC 9110 10.1.5.
+            # Followed by a version or a comment (RFC 9110 10.1.5)
             self._patterns[kind] += [(literals[0] + "/", ""), (literals[0] + " ", "")]
 
     def listener(self, name: str) -> bool:
-        """Whether whoever comes by a listener of this name is ignored."""
+        """Return True if all requests on the listener of this name are ignored."""
         return self._means("listener", name)
 
     def request(self, request: Request) -> bool:
-        """Whether this request is ignored, whoever sent it."""
+        """Return True if the path or the User-Agent of this request is ignored."""
         if self._means("path", _unescaped(request.path)):
             return True
         agent = request.fields.get("HTTP_USER_AGENT") if self._agents else None
@@ -107,7 +109,7 @@ class Ignored:
 
 
 def _split(entry: str) -> tuple[str, str]:
-    """The kind of an entry, "" for none, and its value."""
+    """Return the kind of an entry, "" if it has none, and its value."""
     if entry.startswith("/"):
         return "path", entry
     kind, _, value = entry.partition(":")
@@ -117,7 +119,8 @@ def _split(entry: str) -> tuple[str, str]:
 def _unescaped(path: str) -> str:
     if "%" not in path:
         return path
-    from urllib.parse import unquote_to_bytes  # only who sends an escape pays for the import
+    # Inside: urllib.parse is large, and few paths have an escape.
+    from urllib.parse import unquote_to_bytes
 
     return unquote_to_bytes(path.encode("latin-1")).decode("latin-1")
 

@@ -1,5 +1,5 @@
-"""How listening sockets are named and numbered, for those who open them and those who
-are given them.
+"""Addresses of sockets as text, numbers of passed descriptors, and what the errors of
+accept(2) mean; for processes that open listening sockets and for those that get them.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from spyglass.runtime.fast_imports import socket
 FIRST_FD = 3  # SD_LISTEN_FDS_START, sd_listen_fds(3)
 
 EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
-"""What accept(2) says when descriptors or memory have run out."""
+"""Errors of accept(2) when descriptors or memory have run out."""
 GONE = frozenset((errno.EBADF, errno.ENOTSOCK, errno.EINVAL))
-"""What it says when the listener has been closed, when something else has its
-descriptor, when it does not listen any more.
+"""Errors of accept(2) when the listener was closed, its descriptor reused for something
+else, or when it does not listen any more.
 """
 ACCEPT_PAUSE = 0.5
-"""Seconds without accepting after that."""
+"""Seconds without accepting after one of these errors."""
 
 
 def address_text(sock: socket.socket) -> str:
-    """The address a socket is bound to, as `--bind` takes it."""
+    """Return the address to which a socket is bound, as `--bind` takes it."""
     address = sock.getsockname()
     if sock.family == socket.AF_UNIX:
         return f"unix:{os.fsdecode(address)}"
@@ -31,11 +31,11 @@ def address_text(sock: socket.socket) -> str:
 
 
 def packed_ip(text: str) -> bytes | None:
-    """An IP address in network order, 4 or 16 bytes; None for what is none. An IPv4
-    address that IPv6 carries is IPv4 (RFC 4291 2.5.5.2).
+    """Return an IP address in network order, 4 or 16 bytes; None if `text` is not one.
+    An IPv4 address mapped to IPv6 is IPv4 (RFC 4291 2.5.5.2).
 
-    By inet_pton(3), which takes no leading zeros, no short forms and no zone;
-    `ipaddress` does no more, and takes longer to import.
+    inet_pton(3) accepts no leading zeros, no short forms and no zone. `ipaddress` gives
+    the same, and is slow to import.
     """
     if len(text) > _LONGEST:
         return None
@@ -52,9 +52,10 @@ _MAPPED = bytes(10) + b"\xff\xff"
 
 
 def plain_ip(packed: bytes) -> bytes:
+    """Return a packed address, as IPv4 if it is an IPv4 address mapped to IPv6."""
     return packed[12:] if len(packed) == 16 and packed.startswith(_MAPPED) else packed
 
 
 def ip_text(packed: bytes) -> str:
-    """An address as people write it, the one way for each (RFC 5952)."""
+    """Return a packed address as text, in the one recommended form (RFC 5952)."""
     return socket.inet_ntop(socket.AF_INET if len(packed) == 4 else socket.AF_INET6, packed)

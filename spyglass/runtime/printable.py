@@ -1,11 +1,10 @@
-"""Text that an app, a client or a file has given, as text that can be shown and passed
-on.
+"""Make text from an app, a client or a file safe to show and to pass on.
 
-Such text may hold anything: line ends and U+2028 forge lines for a program that reads
-it line by line, escape sequences and bidi controls change what a terminal shows, NUL
-ends a line for journald, a lone surrogate cannot be encoded, and a message may be
-megabytes long. It is made harmless where it enters (LoadError, Log, notify()), so that
-nothing behind those has to think of it.
+Such text may hold anything. Line ends and U+2028 forge lines for a program that reads
+line by line. Escape sequences and bidi controls change what a terminal shows. NUL ends
+a line for journald, a lone surrogate cannot be encoded, and a message may be megabytes
+long. It is made safe where it enters (LoadError, Log, notify()), so that the code
+behind those can rely on it.
 """
 
 from __future__ import annotations
@@ -25,8 +24,8 @@ def one_line(text: str, limit: int = LONGEST) -> str:
     """Return `text` as one line of at most `limit` characters (int, at least 3), all of
     them printable and encodable in UTF-8.
 
-    White space of any kind becomes a blank, what else cannot be printed an escape
-    sequence such as `\\x1b`; what is too long ends in "...".
+    White space of any kind becomes a blank, and other characters that cannot be printed
+    an escape sequence such as `\\x1b`. A line that was cut ends in "...".
     """
     if len(text) <= limit and text.isprintable():
         return text
@@ -37,8 +36,8 @@ def one_line(text: str, limit: int = LONGEST) -> str:
 def lines(text: str, most: int = 200, size: int = 16 << 10) -> str:
     """Return `text` with each of its lines as one_line(); only "\\n" ends one.
 
-    Of more than `most` lines (int), and of more than about `size` characters (int), the
-    first and the last are left.
+    Of more than `most` lines (int), or more than about `size` characters (int), only
+    the first and the last remain.
     """
     rows = text.split("\n")
     if len(rows) > most:
@@ -48,8 +47,8 @@ def lines(text: str, most: int = 200, size: int = 16 << 10) -> str:
 
 
 def paths(names: Iterable[str], most: int = 256, size: int = 8 << 10) -> list[str]:
-    """Return those of `names` that can be the name of a file: at most `most` (int), of
-    `size` characters (int) together.
+    """Return those of `names` that can be names of files: at most `most` (int), of at
+    most `size` characters (int) together.
     """
     found: list[str] = []
     for name in names:
@@ -64,18 +63,18 @@ def paths(names: Iterable[str], most: int = 256, size: int = 8 << 10) -> list[st
 
 
 def words_of(error: BaseException) -> str:
-    """Return what `error` says of itself, "" when asking raises another error: it is
-    the app's code that answers.
+    """Return str(error), or "" if that raises another error: the class may be the
+    app's.
     """
     try:
-        return str.__str__(str(error))  # without what a subclass of str might do later
+        return str.__str__(str(error))  # a real str, and not one of the app's classes
     except BaseException:
         return ""
 
 
 def name_of(error: BaseException) -> str:
-    """Return the name of the class of `error`, in one line; a metaclass may refuse
-    it.
+    """Return the name of the class of `error` as one line. A metaclass of the app's may
+    raise instead.
     """
     try:
         return one_line(type(error).__name__, 100)

@@ -45,7 +45,7 @@ def test_a_file_is_sent_by_the_kernel(file, seek, fields, how, span, body):
 def test_a_file_shorter_than_its_content_length_cuts(file):
     played = play(answering(FileWrapper(file), length(11)))
     assert (played.body, file.closed) == (b"0123456789", True)
-    assert "its Content-Length says 11" in played.cut
+    assert "its Content-Length is 11" in played.cut
 
 
 @pytest.mark.parametrize(

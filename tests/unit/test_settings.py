@@ -23,7 +23,7 @@ PROXIES = "expected addresses, networks (10.0.0.0/8), unix or *"
 FORWARDED = "expected for, proto, host, port, by, prefix, scheme, server, ssl, forwarded; a list, or separated by commas"
 IGNORED = "expected a path (/health, /api/*), agent:NAME or listener:NAME"
 IGNORE = "expected paths, agent:NAME, listener:NAME; a list, or separated by commas"
-EVERYBODY = "expected something that not everybody asks for or is"
+EVERYBODY = "expected an entry that does not match every request"
 DIGITS = "Exceeds the limit (4300 digits) for integer string conversion: value has 5000 digits; use sys.set_int_max_str_digits() to increase the limit"
 SIZE = 'expected a number of bytes, or "64K", "1M", "2G"'
 
@@ -282,7 +282,7 @@ def test_the_shown_default_means_the_default(name):
         (
             'trusted_proxies = "10.0.0.1/8"',
             1,
-            "trusted_proxies: expected no bits behind the network's 8, not '10.0.0.1/8'",
+            "trusted_proxies: expected a network, with only zeros after its first 8 bits, not '10.0.0.1/8'",
         ),
         ("forwarded_headers = true", 1, f"forwarded_headers: {FORWARDED}, not true"),
         ("forwarded_headers = [1]", 1, f"forwarded_headers: {FORWARDED}, not 1"),
@@ -349,17 +349,17 @@ def test_a_mistake_in_the_file_is_named_with_its_line(toml, text, line, says):
         (
             "idle_ignore",
             "/health?probe=1",
-            "expected a path without a query, for that is not looked at, not '/health?probe=1'",
+            "expected a path without a query: queries are not compared, not '/health?probe=1'",
         ),
         (
             "idle_ignore",
             "/health/[0-9]",
-            "expected a path as it stands in a request; only * stands for others, not '/health/[0-9]'",
+            "expected a path as in a request; the only wildcard is *, not '/health/[0-9]'",
         ),
         (
             "idle_ignore",
             "listener:[::]:80",
-            "expected a name as FileDescriptorName= has it, not 'listener:[::]:80'",
+            "expected a name that FileDescriptorName= could have, not 'listener:[::]:80'",
         ),
         ("access_log", "short", f"{FORMAT}, not 'short'"),
         ("access_log", "%%", f"{FORMAT}, not '%%'"),

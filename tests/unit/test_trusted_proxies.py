@@ -108,7 +108,7 @@ def test_an_address_with_a_prefix_is_no_network(text):
     with pytest.raises(ValueError, match="expected") as caught:
         Trusted(text)
     assert caught.value.args == (
-        f"expected no bits behind the network's {text.partition('/')[2]}",
+        f"expected a network, with only zeros after its first {text.partition('/')[2]} bits",
         text,
     )
 

@@ -345,20 +345,20 @@ class Starlette:
         (answering({"a": 1}), ["returned dict", "json.dumps"]),
         (answering(None), ["returned None", "`return` missing"]),
         (answering(7), ["returned int", "iterable of bytes"]),
-        (answering(["hello"]), ["gave str as a piece", "text.encode()"]),
-        (answering([b"x", 7]), ["gave int as a piece", "wants bytes"]),
-        (answering(generator("hello")), ["gave str as a piece", "text.encode()"]),
+        (answering(["hello"]), ["yielded str as part", "text.encode()"]),
+        (answering([b"x", 7]), ["yielded int as part", "requires bytes"]),
+        (answering(generator("hello")), ["yielded str as part", "text.encode()"]),
         (
             lambda environ, start_response: [b"x"],
-            ["without having called start_response(status, headers)"],
+            ["without calling start_response(status, headers) first"],
         ),
         (
             lambda environ, start_response: generator(b"x"),
-            ["without having called start_response(status, headers)"],
+            ["without calling start_response(status, headers) first"],
         ),
         (
             lambda environ, start_response: generator(),
-            ["without having called start_response(status, headers)"],
+            ["without calling start_response(status, headers) first"],
         ),
         (
             lambda environ: [b"x"],
@@ -532,7 +532,7 @@ def test_less_than_content_length_cuts_the_connection(what, result, promised, bo
     played = play(answering(result, length(promised)))
     assert (played.body, played.cut) == (
         body,
-        f"the app gave {len(body)} bytes, its Content-Length says 5",
+        f"the app sent {len(body)} bytes, but its Content-Length is 5",
     )
     assert len(played.journal.lines) == 1
 
@@ -545,7 +545,7 @@ def test_more_than_content_length_never_leaves(result):
     """It would be read as the next response."""
     played = play(answering(result, length(3)))
     assert (played.body, played.cut) == (b"abc", None)
-    assert played.journal.lines == ["GET /x: the app gave more than its Content-Length, 3"]
+    assert played.journal.lines == ["GET /x: the app sent more than its Content-Length of 3 bytes"]
 
 
 def test_nobody_is_asked_for_more_of_what_is_too_much():
