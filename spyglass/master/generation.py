@@ -17,7 +17,7 @@ from spyglass.master.hung_processes import Overdue
 from spyglass.master.worker_records import Orphans, Worker, read_slot
 from spyglass.policy import worker_pool as fleet
 from spyglass.policy.worker_pool import Slot, Streak
-from spyglass.runtime import scoreboard
+from spyglass.runtime import channel, scoreboard
 from spyglass.runtime.fast_imports import signal, signal_name, socket
 from spyglass.zygote import main as zygote
 
@@ -168,7 +168,7 @@ class Generation(Overdue):
         worker.cells[scoreboard.LIMIT] = fleet.request_limit(self.config.max_requests, self._born)
         self._born += 1
         worker.order(order)
-        zygote.send(self._channel, zygote.SPAWN, number)
+        channel.send(self._channel, channel.SPAWN, number)
         return worker
 
     def _see_off(self, now: float) -> None:
@@ -313,7 +313,7 @@ class Generation(Overdue):
             if self._fd < 0:
                 return
             try:
-                message = zygote.receive(self._channel)
+                message = channel.receive(self._channel)
                 if message is None:
                     self._hang_up()
                     return
@@ -333,17 +333,17 @@ class Generation(Overdue):
         """Act on one report. Raises ValueError for what a zygote of ours does not
         say.
         """
-        if kind == zygote.SPAWNED:
+        if kind == channel.SPAWNED:
             self._worker_born(*facts)
-        elif kind == zygote.FAILED:
+        elif kind == channel.FAILED:
             self.last_words = (facts[0], facts[1], facts[2])
         elif facts[0] not in self.workers:
             raise ValueError(f"{kind!r} of a worker that is not there")
-        elif kind == zygote.UNFIT:
+        elif kind == channel.UNFIT:
             self._worker_unfit(*facts)
-        elif kind == zygote.DIED:
+        elif kind == channel.DIED:
             self._worker_died(*facts)
-        elif kind == zygote.CANNOT:
+        elif kind == channel.CANNOT:
             self._worker_not_born(*facts)
         else:
             raise ValueError(f"{kind!r} is not for the Master")

@@ -22,7 +22,7 @@ from time import monotonic
 import spyglass
 from spyglass.errors import LoadError
 from spyglass.log import flush
-from spyglass.runtime import scoreboard
+from spyglass.runtime import channel, scoreboard
 from spyglass.runtime.fast_imports import signal
 from spyglass.runtime.sd_daemon import hide_from_the_app
 from spyglass.runtime.signals import Signals
@@ -40,42 +40,10 @@ if TYPE_CHECKING:
     from spyglass.zygote.app_loader import App
     from spyglass.zygote.fork_safety import Found
 
-# Both ways a message is its kind and its facts, numbers and texts, in UTF-8 with a NUL
-# between them. The app can write to the channel as well, for it runs where the channel
-# is: so nothing is taken from it that makes more of bytes than that, as marshal and
-# pickle would.
-SPAWN = "spawn"  # slot
-FAILED = "failed"  # summary, details, files
-SPAWNED = "spawned"  # slot, pid; by the zygote, and by the worker itself
-# Slot, whether it was loading, summary, details, files: why a worker, which says so
-# itself, cannot begin to work
-UNFIT = "unfit"
-DIED = "died"  # slot, pid, wait status
-CANNOT = "cannot"  # slot, why: the fork failed
-# In a rehearsal (check.py) as well:
-LOADED = "loaded"  # milliseconds, bytes
-FOUND = "found"  # whether it is grave, and settled; what, why, locked
-READY = "ready"  # milliseconds, whether there was a post_fork()
-# How many numbers and how many texts each has; what follows those is the list of files.
-_SHAPES = {
-    SPAWN: (1, 0),
-    FAILED: (0, 2),
-    SPAWNED: (2, 0),
-    UNFIT: (2, 2),
-    DIED: (3, 0),
-    CANNOT: (1, 1),
-    LOADED: (2, 0),
-    FOUND: (2, 3),
-    READY: (2, 0),
-}
-_WITH_FILES = (FAILED, UNFIT)
-_DIGITS = 18  # of the largest number
-
 _LOOK = 50  # milliseconds between two looks at whether the app still holds off the end
 
 _THREAD_STARTS = 2.0  # seconds
 
-LARGEST = 128 << 10  # of a message; a packet is sent whole or not at all (unix(7), SOCK_SEQPACKET)
 # Recorded and not acted on: they come to the whole group (systemd, a terminal) and the
 # Master decides what they mean.
 _TOLD_TO_END = (signal.SIGTERM, signal.SIGQUIT)
@@ -88,66 +56,6 @@ _SIGNALS_OF_A_WORKER = (
     signal.SIGTSTP,
 )
 _SIGNALS = (*_SIGNALS_OF_A_WORKER, signal.SIGCHLD)
-
-
-def send(channel: socket.socket, *message: Any) -> bool:
-    """Send one message; False when the other end has gone."""
-    fields: list[str] = []
-    for fact in message:
-        fields += (
-            fact if isinstance(fact, list) else [str(int(fact)) if isinstance(fact, int) else fact]
-        )
-    try:
-        channel.send(
-            "\0".join([field.replace("\0", " ") for field in fields]).encode(
-                "utf-8", "surrogatepass"
-            )
-        )
-    except OSError:
-        return False
-    return True
-
-
-def receive(channel: socket.socket) -> tuple[Any, ...] | None:
-    """The next message, None at the end of the channel.
-
-    Raises BlockingIOError when there is none on a non-blocking one, ValueError when it
-    is none that could have been sent.
-    """
-    try:
-        packet = channel.recv(LARGEST)
-    except ConnectionResetError:
-        # The other end was closed with commands of ours unread. The kernel says so
-        # first, and only once; what the other end had to say is still in the queue.
-        packet = channel.recv(LARGEST)
-    if packet:
-        return parse(packet)
-    poll = select.poll()
-    poll.register(channel, select.POLLRDHUP)
-    if poll.poll(0):
-        return None
-    raise ValueError("an empty message")
-
-
-def parse(packet: bytes) -> tuple[Any, ...]:
-    """The message in `packet`. Raises ValueError."""
-    kind, *fields = packet.decode("utf-8", "surrogatepass").split("\0")
-    if kind not in _SHAPES:
-        raise ValueError("a message of no kind")
-    numbers, texts = _SHAPES[kind]
-    due, rest = fields[: numbers + texts], fields[numbers + texts :]
-    if len(due) < numbers + texts or (rest and kind not in _WITH_FILES):
-        raise ValueError(f"not what is told as {kind!r}")
-    if not all(
-        field.isascii() and field.isdigit() and len(field) <= _DIGITS for field in due[:numbers]
-    ):
-        raise ValueError(f"not a number in what is told as {kind!r}")
-    return (
-        kind,
-        *map(int, due[:numbers]),
-        *due[numbers:],
-        *([rest] if kind in _WITH_FILES else []),
-    )
 
 
 class Watch:
@@ -284,7 +192,7 @@ class Zygote:
                 self._load_app()
         except LoadError as error:
             self._end_strays(error)
-            report_failure(self._channel, error, FAILED)
+            channel.send_failure(self._channel, error, channel.FAILED)
             return False
         return True
 
@@ -359,7 +267,7 @@ class Zygote:
 
     def _obey(self) -> int | None:
         """Do what the Master says; in a worker that has come to its end, a number."""
-        message = receive(self._channel)
+        message = channel.receive(self._channel)
         if message is None:
             self._open = False
             self._leave_by = monotonic() + self._config.graceful_timeout
@@ -370,7 +278,7 @@ class Zygote:
         try:
             pid = os.fork()
         except OSError as error:
-            send(self._channel, CANNOT, slot, error.strerror)
+            channel.send(self._channel, channel.CANNOT, slot, error.strerror)
             return None
         finally:
             self._forking = False
@@ -378,7 +286,7 @@ class Zygote:
             self._become_worker(slot)
             return slot
         self._workers[pid] = slot
-        send(self._channel, SPAWNED, slot, pid)
+        channel.send(self._channel, channel.SPAWNED, slot, pid)
         if "threading" not in sys.modules:
             self._learn_threads()
         return None
@@ -397,7 +305,7 @@ class Zygote:
     def _become_worker(self, slot: int) -> None:
         # The zygote says so, too, and may have been killed before it could. A worker of
         # which nobody has heard could not be told to leave.
-        if not send(self._channel, SPAWNED, slot, os.getpid()):
+        if not channel.send(self._channel, channel.SPAWNED, slot, os.getpid()):
             os._exit(0)
         scoreboard.claim(self._shared.board.slot(slot), self._shared.ring)
         _disown_children()
@@ -429,7 +337,7 @@ class Zygote:
 
     def _leave_unfit(self, slot: int, error: LoadError) -> NoReturn:
         self._end_strays(error)
-        report_failure(self._channel, error, UNFIT, slot, self._app is None)
+        channel.send_failure(self._channel, error, channel.UNFIT, slot, self._app is None)
         if not count_threads():
             raise SystemExit(1) from None
         # It would wait for them to end; the app has not got far enough to have anything
@@ -478,7 +386,7 @@ class Zygote:
                 reaped, status = pid, 0  # the app waits for any child
             if reaped:
                 del self._workers[pid]
-                send(self._channel, DIED, slot, pid, status)
+                channel.send(self._channel, channel.DIED, slot, pid, status)
 
 
 def _print_by_lines() -> None:
@@ -544,7 +452,3 @@ def _disown_children() -> None:
     children = getattr(sys.modules.get("multiprocessing.process"), "_children", None)
     if isinstance(children, set):
         children.clear()
-
-
-def report_failure(channel: socket.socket, error: LoadError, *about: Any) -> None:
-    send(channel, *about, error.summary, error.details, error.files)

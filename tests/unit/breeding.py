@@ -6,10 +6,10 @@ import os
 
 from spyglass.config.settings import Config
 from spyglass.master.generation import Generation
+from spyglass.runtime import channel
 from spyglass.runtime.poller import Doors
 from spyglass.runtime.scoreboard import ACCEPTING, LIMIT, ORDER, SERVE, SERVED, STATE
 from spyglass.runtime.shared_memory import Shared
-from spyglass.zygote import main as zygote
 
 from .working import Journal
 
@@ -55,12 +55,12 @@ class Played:
         numbers = []
         while True:
             try:
-                numbers.append(zygote.receive(self.channel)[1])
+                numbers.append(channel.receive(self.channel)[1])
             except BlockingIOError:
                 return numbers
 
     def forked(self, number):
-        zygote.send(self.channel, zygote.SPAWNED, number, 1000 + number)
+        channel.send(self.channel, channel.SPAWNED, number, 1000 + number)
         self.generation.hear()
 
     def born(self, number):
@@ -68,12 +68,12 @@ class Played:
         self.cells(number)[STATE] = ACCEPTING
 
     def ended(self, number, status=0):
-        zygote.send(self.channel, zygote.DIED, number, 1000 + number, status)
+        channel.send(self.channel, channel.DIED, number, 1000 + number, status)
         self.generation.hear()
 
     def refused(self, *numbers):
         for number in numbers:
-            zygote.send(self.channel, zygote.CANNOT, number, "no room")
+            channel.send(self.channel, channel.CANNOT, number, "no room")
         self.generation.hear()
 
     def cells(self, number):

@@ -9,18 +9,18 @@ import socket
 
 import pytest
 
+from spyglass.runtime import channel
 from spyglass.runtime.scoreboard import ACCEPTING, STATE
-from spyglass.zygote import main as zygote
 
 GOOD = [
-    (zygote.SPAWN, 3),
-    (zygote.FAILED, "RuntimeError: größer", "Traceback\n  line", ["/srv/a\udcff.py", ""]),
-    (zygote.FAILED, "", "", []),
-    (zygote.SPAWNED, 3, 4194304),
-    (zygote.UNFIT, 0, 1, "why", "", ["/srv/app.py"]),
-    (zygote.DIED, 3, 1234, 0xFF00),
-    (zygote.CANNOT, 0, "Resource temporarily unavailable"),
-    (zygote.FOUND, 1, 0, "a socket", "why", ""),
+    (channel.SPAWN, 3),
+    (channel.FAILED, "RuntimeError: größer", "Traceback\n  line", ["/srv/a\udcff.py", ""]),
+    (channel.FAILED, "", "", []),
+    (channel.SPAWNED, 3, 4194304),
+    (channel.UNFIT, 0, 1, "why", "", ["/srv/app.py"]),
+    (channel.DIED, 3, 1234, 0xFF00),
+    (channel.CANNOT, 0, "Resource temporarily unavailable"),
+    (channel.FOUND, 1, 0, "a socket", "why", ""),
 ]
 
 
@@ -34,13 +34,13 @@ def pair():
 @pytest.mark.parametrize("message", GOOD, ids=lambda message: message[0])
 def test_what_is_sent_is_received(pair, message):
     near, far = pair
-    assert zygote.send(far, *message)
-    assert zygote.receive(near) == message
+    assert channel.send(far, *message)
+    assert channel.receive(near) == message
 
 
 BAD = {
     "nothing": b"",
-    "marshal": marshal.dumps((zygote.DIED, 0, 1000, 0)),
+    "marshal": marshal.dumps((channel.DIED, 0, 1000, 0)),
     "no kind": b"nonsense\x000",
     "no facts": b"died",
     "too few": b"died\x000\x001000",
@@ -82,7 +82,7 @@ def test_what_no_zygote_says_changes_nothing(breed, packet):
 def test_whatever_is_said_is_survived_and_told_once(breed):
     it = breed(workers=2)
     chance = random.Random(9)
-    kinds = [kind.encode() for kind in zygote._SHAPES]
+    kinds = [kind.encode() for kind in channel._SHAPES]
     for _ in range(3000):
         fields = [chance.choice(kinds)] + [
             chance.choice(

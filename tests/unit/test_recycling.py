@@ -9,6 +9,7 @@ import pytest
 
 from spyglass.master.generation import Worker
 from spyglass.policy import worker_pool
+from spyglass.runtime import channel
 from spyglass.runtime.scoreboard import (
     ACCEPTING,
     ACTIVITY,
@@ -22,7 +23,6 @@ from spyglass.runtime.scoreboard import (
     SERVED,
     STATE,
 )
-from spyglass.zygote import main as zygote
 
 from .breeding import NOW
 
@@ -92,7 +92,7 @@ def test_a_replacement_that_does_not_live_costs_nothing_but_a_pause(breed, how):
             it.forked(fresh)
             it.ended(fresh, 256)
         else:
-            zygote.send(it.channel, zygote.CANNOT, fresh, "no memory")
+            channel.send(it.channel, channel.CANNOT, fresh, "no memory")
             it.generation.hear()
         assert it.generation._recycle_at > 0
         it.maintain(now=it.generation._recycle_at - 0.1)

@@ -8,8 +8,8 @@ import signal
 import pytest
 
 from spyglass.master.generation import Worker
+from spyglass.runtime import channel
 from spyglass.runtime.scoreboard import EMPTY, STATE
-from spyglass.zygote import main as zygote
 
 WHY = (
     "post_fork: OSError: no database",
@@ -29,7 +29,7 @@ def told(monkeypatch):
 
 
 def unfit(it, number, *, loading=False, why=WHY):
-    zygote.send(it.channel, zygote.UNFIT, number, loading, *why)
+    channel.send(it.channel, channel.UNFIT, number, loading, *why)
     it.ended(number, 1 << 8)
 
 

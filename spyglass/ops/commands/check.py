@@ -19,11 +19,11 @@ from spyglass.config.setting_errors import shown
 from spyglass.config.settings import SETTINGS
 from spyglass.errors import EX_CONFIG, LoadError
 from spyglass.master.generation import how_it_ended, is_end, is_pid
+from spyglass.runtime import channel
 from spyglass.runtime.fast_imports import signal, socket
 from spyglass.runtime.poller import LONGEST_WAIT
 from spyglass.runtime.printable import one_line
 from spyglass.runtime.shared_memory import Shared
-from spyglass.zygote import main as zygote
 from spyglass.zygote.app_loader import module_of
 from spyglass.zygote.fork_safety import Found, refuse, remedy
 from spyglass.zygote.main import Watch, Zygote
@@ -106,14 +106,14 @@ class _Rehearsal:
         os.write(to_guard, str(self._zygote).encode())
         os.close(to_guard)
         self._far_end.close()
-        zygote.send(self._channel, zygote.SPAWN, 0)
+        channel.send(self._channel, channel.SPAWN, 0)
         until = time.monotonic() + self._config.start_timeout
         poll = select.poll()
         poll.register(self._channel, select.POLLIN)
         # Messages that were heard when the time was over: we may have been stopped, and
         # the app may write without end
         late = 0
-        while zygote.READY not in self._facts:
+        while channel.READY not in self._facts:
             left = max(0.0, until - time.monotonic())
             heard = poll.poll(min(left, LONGEST_WAIT) * 1000)
             late += not left
@@ -124,7 +124,7 @@ class _Rehearsal:
 
     def _listen(self) -> None:
         try:
-            message = zygote.receive(self._channel)
+            message = channel.receive(self._channel)
             if message is not None:
                 self._hear(*message)
                 return
@@ -171,21 +171,21 @@ class _Rehearsal:
                 _signal_process(parent, signal.SIGCONT)
 
     def _hear(self, kind: str, *facts: Any) -> None:
-        if kind == zygote.FAILED:
+        if kind == channel.FAILED:
             raise LoadError(*facts)
-        if kind == zygote.UNFIT:
+        if kind == channel.UNFIT:
             raise LoadError(*facts[2:])
-        if kind == zygote.SPAWNED:
+        if kind == channel.SPAWNED:
             if not is_pid(facts[1]):
                 raise ValueError(f"{facts[1]} is no worker's pid")
             self._worker = facts[1]
-        elif kind == zygote.DIED:
+        elif kind == channel.DIED:
             if not is_end(facts[2]):
                 raise ValueError(f"no worker ends with status {facts[2]}")
             raise self._ended(facts[2])
-        elif kind == zygote.CANNOT:
+        elif kind == channel.CANNOT:
             raise LoadError(f"cannot fork a worker: {facts[1]}")
-        elif kind == zygote.FOUND:
+        elif kind == channel.FOUND:
             grave, settled, *texts = facts
             what, why, locked = map(one_line, texts)
             self._found.append(
@@ -195,7 +195,7 @@ class _Rehearsal:
             self._facts[kind] = facts
 
     def _ended(self, status: int) -> LoadError:
-        if zygote.LOADED in self._facts:
+        if channel.LOADED in self._facts:
             return LoadError(f"a worker {how_it_ended(status)} before it was ready")
         return LoadError(f"the app's process {how_it_ended(status)} while it was being loaded")
 
@@ -205,7 +205,7 @@ class _Rehearsal:
         )  # by faulthandler, whoever hangs says where
         select.select([self._channel], [], [], _LAST_WORDS)
         within = f"within {self._config.start_timeout:g} s (start_timeout)"
-        if zygote.LOADED in self._facts:
+        if channel.LOADED in self._facts:
             return LoadError(
                 f"no worker was ready {within}: a function that the app has called after the fork does not return"
             )
@@ -236,12 +236,12 @@ class _Rehearsal:
     # Telling
 
     def report(self) -> list[str]:
-        milliseconds, size = self._facts[zygote.LOADED]
+        milliseconds, size = self._facts[channel.LOADED]
         app, mebibytes = self._config.app or "the welcome page", size / (1 << 20)
         lines = [
             f"app: {app}, loaded in {milliseconds / 1000:.2f} s, {mebibytes:.0f} MiB; not called: what a request does was not tried"
         ]
-        milliseconds, has_post_fork = self._facts[zygote.READY]
+        milliseconds, has_post_fork = self._facts[channel.READY]
         if has_post_fork:
             lines.append(f"post_fork: called, {milliseconds / 1000:.2f} s")
         for each in self._found:
@@ -287,7 +287,7 @@ class _RehearsingZygote(Zygote):
         super()._load_app()
 
     def _look(self, watch: Watch) -> None:
-        zygote.send(self._channel, zygote.LOADED, _milliseconds_since(self._began), _resident())
+        channel.send(self._channel, channel.LOADED, _milliseconds_since(self._began), _resident())
         if watch.tids:
             time.sleep(_LATER)
             watch.look()
@@ -296,9 +296,9 @@ class _RehearsingZygote(Zygote):
             refuse(found, module_of(self._config))
             found += _random_numbers(self._post_fork is not None)
         for each in found:
-            zygote.send(
+            channel.send(
                 self._channel,
-                zygote.FOUND,
+                channel.FOUND,
                 each.grave,
                 each.settled,
                 each.what,
@@ -315,7 +315,7 @@ class _RehearsingZygote(Zygote):
         # would be served.
         took, has_post_fork = _milliseconds_since(self._began), self._post_fork is not None
         self._make_loop(slot, log)
-        zygote.send(self._channel, zygote.READY, took if has_post_fork else 0, has_post_fork)
+        channel.send(self._channel, channel.READY, took if has_post_fork else 0, has_post_fork)
 
 
 def _read_pid(told: int) -> int:
