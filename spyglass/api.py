@@ -1,5 +1,4 @@
-"""`spyglass.stay_awake()`: an app that works without a request, in a thread of its own,
-says so, and nobody leaves meanwhile.
+"""What an app may ask of the server it runs in: `stay_awake()` and `last_wake()`.
 
     with spyglass.stay_awake("nightly import"):
         ...
@@ -7,16 +6,16 @@ says so, and nobody leaves meanwhile.
     @spyglass.stay_awake()
     def rebuild_index(): ...
 
-A hold is a number in the slot of the process that the app runs in (scoreboard.py): a
-worker, or the zygote, where the threads live that a preloaded app has started when it
-was imported. Taking one and ending it is a few stores to memory; the Master reads them
-when it considers leaving. Where no server has given the process a slot a hold means
-nothing and does no harm: under another server, in tests, at a prompt. So it is in what
-the app forks itself, for whoever is killed while it holds could never let go: let its
-parent hold, then.
+    wake = spyglass.last_wake()
+    if wake is not None:
+        log.info("woken at %s, ready after %.0f ms", wake.listener, wake.seconds * 1000)
 
-There is no lock. What holds may be ended anywhere, also where a generator that holds is
-collected in the middle of taking another.
+Both are answered from one object, `process`. The zygote and each worker tell it right
+after their fork which slot of the scoreboard is theirs. Under another server, in tests
+and at a prompt it is told nothing: then a hold has no effect and there is no wake.
+
+Each wake imports this file, so it has only what the zygote and the workers themselves
+need. hold.py and wake_record.py come when an app asks.
 """
 
 from __future__ import annotations
@@ -24,165 +23,129 @@ from __future__ import annotations
 import os
 import time
 
-import spyglass
 from spyglass.runtime.scoreboard import ACTIVITY, DRAINING, HOLDS, STATE, write_reason
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, TypeVar
 
-    Function = TypeVar("Function", bound=Callable[..., Any])
-
-# inspect has functions for these, and an import that an app would pay for (co_flags:
-# the data model, "Code objects").
-_GENERATOR, _COROUTINE, _ASYNC_GENERATOR = 0x20, 0x80, 0x200
+    from spyglass.config.settings import Config
+    from spyglass.hold import Hold
+    from spyglass.runtime.shared_memory import Shared
+    from spyglass.wake_record import Wake
 
 
 def stay_awake(reason: str = "") -> Hold:
-    """Hold off the leaving, as context manager or decorator; `reason` (str) is shown in
-    the status line (so much of it as has 64 bytes).
+    """Return a hold on the idle exit, a context manager and decorator.
 
-    May be nested, used again and again, and shared by threads. A decorated generator
-    holds from its first `next()` to its end, a decorated coroutine while it runs. Of a
-    stop or a reload it holds off the end of this process, for `graceful_timeout` at
-    most. Raises TypeError where it is used as a decorator without its parentheses, or
-    for an asynchronous generator.
+    `reason` (str) is shown in the status line, at most 64 bytes of it. A hold may be
+    nested, used again, and shared by threads. A decorated generator holds from its
+    first `next()` to its end, a decorated coroutine while it runs. A stop or a reload
+    waits for holds, too, for `graceful_timeout` at most. Raise TypeError if it is used
+    as a decorator without its parentheses, or for an asynchronous generator.
     """
     if not isinstance(reason, str):
         raise TypeError(
             "the reason must be text; as a decorator it is @stay_awake(), with parentheses"
         )
-    return Hold(reason)
+    from spyglass.hold import Hold  # only apps that hold pay for it
+
+    return Hold(process, reason)
 
 
-class Hold:
-    """What stay_awake() gives."""
+def last_wake() -> Wake | None:
+    """Return the wake that this process belongs to.
 
-    __slots__ = ("_reason", "_taken")
+    None where no Spyglass serves the app, while an app is imported for the first time
+    (no worker has accepted yet), and in processes that the app forks itself. A worker
+    that replaced another, and a generation that was reloaded, belong to the wake of
+    their Master.
+    """
+    if process.serves is None or not process.has_slot:
+        return None
+    from spyglass.wake_record import wake_of  # only apps that ask pay for it
 
-    def __init__(self, reason: str) -> None:
-        self._reason = reason
-        self._taken: list[
-            tuple[_Holds, object]
-        ] = []  # in which process, and what is to be given back there
-
-    def __enter__(self) -> None:
-        here, token = _here, object()
-        here.take(token, self._reason)
-        self._taken.append((here, token))
-
-    def __exit__(self, *_error: object) -> None:
-        # Of those that other threads have taken any will do. One that was taken before
-        # a fork is another process's: it means nothing here.
-        here, token = self._taken.pop()
-        here.end(token)
-
-    def __call__(self, function: Function) -> Function:
-        from functools import update_wrapper
-
-        flags = getattr(getattr(function, "__code__", None), "co_flags", 0)
-        if flags & _ASYNC_GENERATOR:
-            raise TypeError(
-                f"stay_awake() cannot decorate an asynchronous generator: use 'with stay_awake():' in {function.__name__}()"
-            )
-        wrap = (
-            self._coroutine
-            if flags & _COROUTINE
-            else self._generator
-            if flags & _GENERATOR
-            else self._plain
-        )
-        return update_wrapper(wrap(function), function)  # type: ignore[return-value]
-
-    def _plain(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        def held(*args: Any, **keywords: Any) -> Any:
-            with self:
-                return function(*args, **keywords)
-
-        return held
-
-    def _generator(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        def held(*args: Any, **keywords: Any) -> Any:
-            with self:
-                return (yield from function(*args, **keywords))
-
-        return held
-
-    def _coroutine(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        async def held(*args: Any, **keywords: Any) -> Any:
-            with self:
-                return await function(*args, **keywords)
-
-        return held
+    return wake_of(*process.serves)
 
 
-class _Holds:
-    """All holds of one process. `cells` is its slot, None where it has none; `ring`
-    rings the bell that its loop hears.
+class Process:
+    """What this process knows of its server, and the holds that the app has taken here.
+
+    A hold is a number in this process's slot of the scoreboard: a worker's, or the
+    zygote's, where the threads live that a preloaded app started at import. Taking and
+    ending one are a few stores to shared memory. The Master reads them when it
+    considers the idle exit.
+
+    There is no lock, for a hold may be ended anywhere, even by the garbage collector in
+    the middle of taking another: a lock would deadlock there.
     """
 
+    __slots__ = ("_cells", "_has_reasons", "_reasons", "_ring", "serves")
+
     def __init__(self) -> None:
-        self.cells: memoryview[int] | None = None
-        self.ring: Callable[[], None] | None = None
-        self._reasons: dict[object, str] = {}
-        self._explained = False  # there was a reason
+        self.serves: tuple[Shared, Config] | None = None
+        self.forget()
+
+    def forget(self) -> None:
+        """Start with no slot and no holds, as each forked child must.
+
+        The slot is its parent's, and the threads that held did not come along
+        (fork(2)). A child of the app's own stays without one: if it was killed while it
+        held, nothing could end the hold. A zygote or worker claims a slot next.
+        """
+        self._cells: memoryview[int] | None = None
+        self._ring: Callable[[], None] | None = None
+        self._reasons: dict[object, str] = {}  # of each hold, by its token
+        self._has_reasons = False  # at least one hold had a reason
+
+    def claim(self, cells: memoryview[int], ring: Callable[[], None]) -> None:
+        """Take the slot `cells` as this process's own. `ring` wakes its loop."""
+        self._cells, self._ring = cells, ring
+        self._write()
+
+    @property
+    def has_slot(self) -> bool:
+        return self._cells is not None
 
     def take(self, token: object, reason: str) -> None:
+        """Add the hold `token`."""
         self._reasons[token] = reason
-        self._explained = self._explained or bool(reason)
-        self.tell()
+        self._has_reasons = self._has_reasons or bool(reason)
+        self._write()
 
     def end(self, token: object) -> None:
-        cells = self.cells
+        """Remove the hold `token`; one from before a fork means nothing here."""
+        if token not in self._reasons:
+            return
+        cells = self._cells
         if cells is not None:
-            # Before the number falls, or the Master could see neither the hold nor that
-            # there was one.
+            # Before the number falls: else the Master could see neither the hold nor
+            # that there was one a moment ago.
             cells[ACTIVITY] = time.monotonic_ns()
         del self._reasons[token]
-        self.tell()
+        self._write()
 
-    def tell(self) -> None:
-        """Write down how many there are, and why."""
-        cells = self.cells
+    def _write(self) -> None:
+        """Write the number of holds and the latest reason into the slot."""
+        cells = self._cells
         if cells is None:
             return
-        # Several threads may be in here. Each looks again after it has written: whoever
-        # writes last has written what is.
+        # Several threads may be in here. Each checks after its store, so the last
+        # store is always of the current number.
         count = -1
         while count != len(self._reasons):
             count = cells[HOLDS] = len(self._reasons)
-        if self._explained:
-            self._explain(cells)
-        if not count and cells[STATE] == DRAINING and self.ring is not None:
-            self.ring()  # the worker waits for this, and for nothing else perhaps
+        if self._has_reasons:
+            self._write_reason(cells)
+        if not count and cells[STATE] == DRAINING and self._ring is not None:
+            self._ring()  # a draining worker may be waiting for this alone
 
-    def _explain(self, cells: memoryview[int]) -> None:
-        told = None
-        while (reasons := list(self._reasons.values())) != told:
+    def _write_reason(self, cells: memoryview[int]) -> None:
+        written = None
+        while (reasons := list(self._reasons.values())) != written:
             write_reason(cells, next((reason for reason in reversed(reasons) if reason), ""))
-            told = reasons
+            written = reasons
 
 
-# Of this process; the app's code has no other way to say which one that is.
-_here = _Holds()
-
-
-def adopt() -> None:
-    """This process has a slot: what is held is told there from now on."""
-    if spyglass._slot is not None and spyglass._slot[0] == os.getpid():
-        _, _here.cells, _here.ring = spyglass._slot
-        _here.tell()
-
-
-def _forget() -> None:
-    """In a forked child, which has none of the threads that hold: the slot is its
-    parent's.
-    """
-    global _here
-    _here.cells = None
-    _here = _Holds()
-
-
-os.register_at_fork(after_in_child=_forget)
-adopt()
+process = Process()
+os.register_at_fork(after_in_child=process.forget)

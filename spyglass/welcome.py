@@ -15,13 +15,14 @@ import sys
 import time
 
 import spyglass
+from spyglass import api
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any
 
-    from spyglass.woken import Wake
+    from spyglass.wake_record import Wake
 
 _FIELDS = [
     ("Content-Type", "text/html; charset=utf-8"),
@@ -105,9 +106,9 @@ def page(nonce: str) -> str:
 
 def _stay() -> float:
     """Return the seconds until the app is asleep without another request; 0: never."""
-    if spyglass._serving is None:
+    if api.process.serves is None:
         return 0.0
-    config = spyglass._serving[1]
+    config = api.process.serves[1]
     return config.idle_timeout and config.idle_timeout + max(
         config.keepalive_timeout, config.header_timeout
     )

@@ -20,7 +20,7 @@ import os
 import time
 
 from spyglass.runtime import printable, scoreboard, untrusted_files
-from spyglass.woken import began
+from spyglass.wake_record import began
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

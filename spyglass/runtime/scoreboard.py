@@ -14,16 +14,9 @@ then copies the number into ANSWER. From then on OPEN can only fall.
 from __future__ import annotations
 
 import mmap
-import os
-import sys
 import time
 
-import spyglass
 from spyglass.runtime.printable import one_line
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 # What a worker writes.
 STATE = 0  # one of the states below
@@ -119,16 +112,6 @@ class Scoreboard:
         self.served += self.slot(number)[SERVED]
         self.errors += self.slot(number)[ERRORS]
         self._free.insert(0, number)
-
-
-def claim(cells: memoryview[int], ring: Callable[[], None]) -> None:
-    """In a zygote or worker: this slot is this process's own. That is all that
-    stay_awake() needs to know of the server it runs in.
-    """
-    spyglass._slot = os.getpid(), cells, ring
-    awake = sys.modules.get("spyglass.api")
-    if awake is not None:
-        awake.adopt()
 
 
 def write_reason(cells: memoryview[int], reason: str) -> None:

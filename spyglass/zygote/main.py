@@ -19,7 +19,7 @@ from _thread import _count as count_threads
 from _thread import allocate_lock, start_new_thread
 from time import monotonic
 
-import spyglass
+from spyglass import api
 from spyglass.errors import LoadError
 from spyglass.log import flush
 from spyglass.runtime import channel, scoreboard
@@ -85,7 +85,7 @@ class Watch:
 
     def _registered(self, **functions: Any) -> None:
         module = str(sys._getframe(1).f_globals.get("__name__"))
-        if "after_in_child" in functions and module != "spyglass.api":
+        if "after_in_child" in functions:
             self.carers.add(module)
         self._register(**functions)
 
@@ -140,8 +140,8 @@ class Zygote:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGUSR2,))
         self._signals.ignore_unheard()
         hide_from_the_app()
-        scoreboard.claim(self._cells, self._shared.ring)
-        spyglass._serving = self._shared, self._config
+        api.process.claim(self._cells, self._shared.ring)
+        api.process.serves = self._shared, self._config
         self._signals.forget_in_children(lambda: _SIGNALS_OF_A_WORKER if self._forking else ())
         os.register_at_fork(after_in_child=self._forked)
         # Nothing made while loading is garbage worth looking for, and what survives is
@@ -307,7 +307,7 @@ class Zygote:
         # which nobody has heard could not be told to leave.
         if not channel.send(self._channel, channel.SPAWNED, slot, os.getpid()):
             os._exit(0)
-        scoreboard.claim(self._shared.board.slot(slot), self._shared.ring)
+        api.process.claim(self._shared.board.slot(slot), self._shared.ring)
         _disown_children()
         log = self._log.child("worker")
         if self._app is None:

@@ -10,7 +10,7 @@ import pytest
 
 import spyglass
 from spyglass import welcome
-from spyglass.woken import Wake
+from spyglass.wake_record import Wake
 
 from .chromium import Chromium
 from .fake_systemd import FakeSystemd

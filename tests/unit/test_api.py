@@ -14,8 +14,7 @@ import time
 import pytest
 
 import spyglass
-from spyglass import api as awake
-from spyglass.runtime import scoreboard
+from spyglass import api
 from spyglass.runtime.scoreboard import ACTIVITY, DRAINING, HOLDS, STATE, Scoreboard, read_reason
 
 
@@ -25,7 +24,7 @@ class Served:
     def __init__(self):
         self.rings = 0
         self.cells = Scoreboard(1).slot(0)
-        scoreboard.claim(self.cells, self.ring)
+        api.process.claim(self.cells, self.ring)
 
     def ring(self):
         self.rings += 1
@@ -42,8 +41,7 @@ class Served:
 @pytest.fixture
 def served():
     yield Served()
-    spyglass._slot = None
-    awake._here = awake._Holds()
+    api.process.forget()
 
 
 def test_a_hold_is_seen_while_it_lasts(served):
@@ -181,8 +179,7 @@ def test_what_is_held_before_there_is_a_slot_is_told_when_there_is_one():
         it = Served()
         assert (it.holds, it.reason) == (1, "early")
     assert it.holds == 0
-    spyglass._slot = None
-    awake._here = awake._Holds()
+    api.process.forget()
 
 
 def in_a_child(check):
@@ -228,7 +225,7 @@ def test_a_child_with_a_slot_of_its_own_begins_with_none(served):
     board = Scoreboard(1)
 
     def become_a_worker():
-        scoreboard.claim(board.slot(0), served.ring)
+        api.process.claim(board.slot(0), served.ring)
         before = board.slot(0)[HOLDS]
         with spyglass.stay_awake():
             return (before, board.slot(0)[HOLDS]) == (0, 1)
@@ -241,10 +238,11 @@ def test_a_child_with_a_slot_of_its_own_begins_with_none(served):
 def test_a_child_that_is_the_first_to_use_it_does_not_take_its_parents_slot():
     code = """
 import os, sys
+from spyglass import api
 from spyglass.runtime import scoreboard
 cells = scoreboard.Scoreboard(1).slot(0)
-scoreboard.claim(cells, None)
-assert "spyglass.api" not in sys.modules
+api.process.claim(cells, None)
+assert "spyglass.hold" not in sys.modules
 pid = os.fork()
 import spyglass
 if pid:

@@ -8,9 +8,8 @@ import time
 import pytest
 
 import spyglass
-from spyglass import woken
+from spyglass import api, wake_record
 from spyglass.config.settings import Config
-from spyglass.runtime import scoreboard
 from spyglass.runtime.sd_daemon import Listener
 from spyglass.runtime.shared_memory import Shared
 
@@ -35,12 +34,13 @@ def served(listeners):
     def serve(file=None):
         shared = Shared(listeners, 1)
         made.append(shared)
-        scoreboard.claim(shared.board.slot(0), shared.ring)
-        spyglass._serving = shared, Config({}, file)
+        api.process.claim(shared.board.slot(0), shared.ring)
+        api.process.serves = shared, Config({}, file)
         return shared
 
     yield serve
-    spyglass._slot = spyglass._serving = None
+    api.process.forget()
+    api.process.serves = None
     for shared in made:
         for fd in (shared.bell, shared.poke, shared.lifeline, shared._held):
             os.close(fd)
@@ -105,7 +105,7 @@ def test_where_the_kernel_tells_nothing_it_began_with_our_first_line(served):
     assert spyglass.last_wake().seconds == pytest.approx(
         shared.board.accepting_since / 1e9 - shared.began
     )
-    assert woken.began(shared) == shared.began
+    assert wake_record.began(shared) == shared.began
 
 
 def test_a_look_at_two_clocks_that_was_interrupted_counts_for_nothing(monkeypatch):
@@ -118,9 +118,11 @@ def test_a_look_at_two_clocks_that_was_interrupted_counts_for_nothing(monkeypatc
 
         return clock
 
-    monkeypatch.setattr(woken.time, "monotonic", lambda: now[0])
-    assert woken._ahead(interrupted([3.0, 0.5])) == 7
-    assert 7 <= woken._ahead(interrupted([0.25] * 50)) <= 7.25  # again and again: somewhere between
+    monkeypatch.setattr(wake_record.time, "monotonic", lambda: now[0])
+    assert wake_record._ahead(interrupted([3.0, 0.5])) == 7
+    assert (
+        7 <= wake_record._ahead(interrupted([0.25] * 50)) <= 7.25
+    )  # again and again: somewhere between
 
 
 def test_in_a_fork_there_is_none(served):
