@@ -152,8 +152,9 @@ def _serve(arguments: Arguments, refused: StartError | None = None) -> int:
         print(f"spyglass: {error}", file=sys.stderr)
         return error.exit_status
     from spyglass.master.main import Master
+    from spyglass.runtime import fork
 
-    return Master(listeners, read_config, log).run()
+    return fork.run(Master(listeners, read_config, log).run)
 
 
 def _lookout(arguments: Arguments) -> int:

@@ -17,14 +17,14 @@ from spyglass.master.hung_processes import Overdue
 from spyglass.master.worker_records import Orphans, Worker, read_slot
 from spyglass.policy import worker_pool as fleet
 from spyglass.policy.worker_pool import Slot, Streak
-from spyglass.runtime import channel, scoreboard
+from spyglass.runtime import channel, fork, scoreboard
 from spyglass.runtime.fast_imports import signal, signal_name, socket
 from spyglass.zygote import main as zygote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
+    from typing import Any, NoReturn
 
     from spyglass.config.settings import Config
     from spyglass.log import Log
@@ -85,8 +85,8 @@ class Generation(Overdue):
         self._fd = self._channel.fileno()
 
     def start(self, become_child: Callable[[], None]) -> None:
-        """Fork the zygote. In the child `become_child` lets go of what is the Master's;
-        the child, and its workers, end in here.
+        """Fork the zygote. `become_child` closes, in the child, what is the
+        Master's.
         """
         self._far_end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
         self._number = number = self._shared.board.take()
@@ -103,27 +103,26 @@ class Generation(Overdue):
             if pid:
                 signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         if not pid:
-            log = self._log.child("child")
-            try:
-                become_child()
-                self._channel.close()
-                self._shared.leave_the_line()
-                log.set_level(LEVELS[self.config.log_level])
-                zygote.Zygote(
-                    self.config, self._shared, number, self._far_end, log.child("zygote")
-                ).run(self._first)
-            except Exception as error:
-                # Further up are the Master's own: taken there for an error of its fork,
-                # it made a worker into a second Master.
-                log.exception(blame(error), error)
-                raise SystemExit(1) from None
-            # The zygote's end and that of each of its workers: the app's atexit
-            # functions run on the way out.
-            raise SystemExit(0)
+            self._become_zygote(number, become_child)
         self.pid = pid
         self._far_end.close()
         self._channel.setblocking(False)
         self._doors.open(self._fd, self.hear)
+
+    def _become_zygote(self, number: int, become_child: Callable[[], None]) -> NoReturn:
+        config, shared, channel, first = self.config, self._shared, self._far_end, self._first
+        log = self._log.child("child")
+        try:
+            become_child()
+            self._channel.close()
+            shared.leave_the_line()
+            log.set_level(LEVELS[config.log_level])
+        except Exception as error:
+            # Further up are the Master's handlers: one of them would take this for a
+            # failed fork, and continue as a second Master.
+            log.exception(blame(error), error)
+            raise SystemExit(1) from None
+        fork.enter(lambda: zygote.main(config, shared, number, channel, log, first=first))
 
     def disown(self) -> None:
         """In the zygote of another generation."""

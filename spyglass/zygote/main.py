@@ -1,11 +1,16 @@
-"""The zygote: forked from the Master, loads the app once, and forks the workers from
+"""The zygote: forked from the Master, it loads the app once and forks the workers from
 itself.
 
-It owns everything the app did while it was imported; when it goes, all of that goes
-back to the kernel. It is told what to do over a channel, one message a packet, and
-tells its Master over the same: FAILED, SPAWNED, UNFIT, DIED. It reaps its workers, for
-it is their parent. The end of the channel means: leave, when the last of the workers
-has.
+Why a process of its own? The workers must be forked from a process that has loaded the
+app: so they share its memory (copy-on-write), and a new one is ready in a millisecond
+however long the import takes. The Master cannot be that process. An app's code may
+crash, hang or exit at import, and what an import did to a process cannot be undone: a
+reload needs a process that has not loaded the app yet.
+
+The zygote owns all that the app did at import. When it exits, all of that goes back to
+the kernel. It takes orders and reports over a channel (runtime/channel.py). It reaps
+its workers, because it is their parent. At the end of the channel it waits for the last
+worker and exits.
 """
 
 from __future__ import annotations
@@ -16,21 +21,21 @@ import os
 import select
 import sys
 from _thread import _count as count_threads
-from _thread import allocate_lock, start_new_thread
 from time import monotonic
 
 from spyglass import api
-from spyglass.errors import LoadError
+from spyglass.errors import LoadError, blame
 from spyglass.log import flush
-from spyglass.runtime import channel, scoreboard
+from spyglass.runtime import channel, fork, scoreboard
 from spyglass.runtime.fast_imports import signal
 from spyglass.runtime.sd_daemon import hide_from_the_app
 from spyglass.runtime.signals import Signals
+from spyglass.zygote.import_effects import Watch, check_threads, keep_modules
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, NoReturn
+    from typing import NoReturn
 
     from spyglass.config.settings import Config
     from spyglass.log import Log
@@ -38,11 +43,9 @@ if TYPE_CHECKING:
     from spyglass.runtime.shared_memory import Shared
     from spyglass.worker.loop import Loop
     from spyglass.zygote.app_loader import App
-    from spyglass.zygote.fork_safety import Found
+    from spyglass.zygote.rehearsal import Rehearsal
 
 _LOOK = 50  # milliseconds between two looks at whether the app still holds off the end
-
-_THREAD_STARTS = 2.0  # seconds
 
 # Recorded and not acted on: they come to the whole group (systemd, a terminal) and the
 # Master decides what they mean.
@@ -58,81 +61,91 @@ _SIGNALS_OF_A_WORKER = (
 _SIGNALS = (*_SIGNALS_OF_A_WORKER, signal.SIGCHLD)
 
 
-class Watch:
-    """What is new in this process after the code beneath its `with`: descriptors `fds`
-    and threads `tids` (set of int).
+def main(
+    config: Config,
+    shared: Shared,
+    slot: int,
+    channel: socket.socket,
+    log: Log,
+    *,
+    first: bool,
+    rehearsal: Rehearsal | None = None,
+) -> int:
+    """Run the zygote that has `slot` until its generation ends; return its exit status.
 
-    `carers` are the names of the modules whose code has registered functions for a fork
-    there. To know that costs a wake some 100 us.
+    `first` (bool): this is the first try at loading, so a crash leaves its traceback in
+    the journal. Must be called below fork.run(): each worker starts there.
     """
 
-    def __enter__(self) -> Watch:
-        self.carers: set[str] = set()
-        self._os = vars(sys.modules["os"])  # the app's: see _keep_modules()
-        self._register = self._os["register_at_fork"]
-        self._os["register_at_fork"] = self._registered
-        self._before = _descriptors_and_threads()
-        return self
+    def live() -> None:
+        Zygote(config, shared, slot, channel, log.child("zygote"), rehearsal).run(first)
 
-    def __exit__(self, *_error: object) -> None:
-        self._os["register_at_fork"] = self._register
-        self.look()
-
-    def look(self) -> None:
-        fds, tids = _descriptors_and_threads()
-        self.fds = fds - self._before[0]
-        self.tids = tids - self._before[1]
-
-    def _registered(self, **functions: Any) -> None:
-        module = str(sys._getframe(1).f_globals.get("__name__"))
-        if "after_in_child" in functions:
-            self.carers.add(module)
-        self._register(**functions)
+    return _exit_status(log, live)
 
 
-def _descriptors_and_threads() -> tuple[set[int], set[int]]:
+def _exit_status(log: Log, live: Callable[[], None]) -> int:
     try:
-        fds = {fd for name in os.listdir("/proc/self/fd") if _is_open(fd := int(name))}
-        return fds, {int(name) for name in os.listdir("/proc/self/task")}
-    except OSError:  # no /proc, or no descriptor left: nothing is known
-        return set(), set()
-
-
-def _is_open(fd: int) -> bool:
-    """False for the descriptor by which they were listed."""
-    try:
-        os.fstat(fd)
-    except OSError:
-        return False
-    return True
+        live()
+    except Exception as error:
+        log.exception(blame(error), error)
+        return 1
+    return 0
 
 
 class Zygote:
-    """One generation's parent. `first` (bool): this is the first try at loading, so a
-    crash leaves its traceback in the journal.
-    """
+    """One generation's parent."""
 
     def __init__(
-        self, config: Config, shared: Shared, number: int, channel: socket.socket, log: Log
+        self,
+        config: Config,
+        shared: Shared,
+        slot: int,
+        channel: socket.socket,
+        log: Log,
+        rehearsal: Rehearsal | None,
     ) -> None:
         self._config = config
         self._shared = shared
-        self._cells = shared.board.slot(number)
+        self._cells = shared.board.slot(slot)
         self._channel = channel
         self._log = log
+        self._rehearsal = rehearsal
         self._app: App | None = None
         self._post_fork: Callable[[], object] | None = None
         self._workers: dict[int, int] = {}  # pid to slot
         self._signals = Signals(_SIGNALS)
         self._open = True  # the channel
-        self._leave_by = 0.0  # monotonic seconds, when it has ended
+        self._leave_by = 0.0  # monotonic seconds, when the channel has ended
         self._forking = False  # a worker, at this moment
-        self._stray = False  # this is a process that the app has forked
+        self._stray = False  # this is a process that the app forked
 
     def run(self, first: bool) -> None:
-        """Load, then fork and reap until the channel ends and the last worker has gone.
-        Returns in the workers, too.
-        """
+        """Load, then fork and reap until the channel ends and the last worker exits."""
+        self._settle(first)
+        if not self._load():
+            return
+        self._freeze()
+        self._signals.install()  # the app may have set its own
+        poll = select.poll()
+        poll.register(self._signals.fd, select.POLLIN)
+        poll.register(self._channel, select.POLLIN)
+        while self._open or self._workers or self._is_held:
+            for fd, _ in poll.poll(None if self._open or self._workers else _LOOK):
+                if fd == self._signals.fd:
+                    self._signals.take()
+                else:
+                    self._obey()
+                    if not self._open:
+                        poll.unregister(fd)
+            self._reap()
+        self._cells[scoreboard.STATE] = scoreboard.LEAVING
+        if self._cells[scoreboard.HOLDS]:
+            self._log.warning(
+                f"leaving after {self._config.graceful_timeout:g} s (graceful_timeout) though the app wants to stay awake"
+            )
+
+    def _settle(self, first: bool) -> None:
+        """Make the child that the Master forked a zygote."""
         _print_by_lines()
         if first:
             faulthandler.enable(2, all_threads=True)
@@ -144,50 +157,36 @@ class Zygote:
         api.process.serves = self._shared, self._config
         self._signals.forget_in_children(lambda: _SIGNALS_OF_A_WORKER if self._forking else ())
         os.register_at_fork(after_in_child=self._forked)
-        # Nothing made while loading is garbage worth looking for, and what survives is
-        # never to be looked at again: the collector's marks would copy every shared
-        # page.
-        gc.disable()
-        # Until there is an app nothing is lost with us. One that hangs when it is
-        # imported would not notice the Master's death, and keep systemd, and who comes
-        # meanwhile, waiting for as long as a stop may take.
+        # Until there is an app, nothing is lost with this process. An app that hangs at
+        # import would not notice the Master's death. It would keep systemd, and with it
+        # new clients, waiting for as long as a stop may take.
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        if not self._load():
-            return
+        # Nothing made while loading is garbage worth looking for.
+        gc.disable()
+
+    def _freeze(self) -> None:
+        """Take what has been loaded out of the collector's sight, for good.
+
+        The collector writes its marks into the head of each object that it looks at.
+        After a fork each such write would copy a page that was shared.
+        """
         gc.freeze()
-        if (
-            self._app is not None
-        ):  # what is still to be loaded, in each worker, leaves its traceback the first time only
+        if self._app is not None:
+            # What is still to be loaded, in each worker, leaves its traceback the first
+            # time only.
             faulthandler.enable(2, all_threads=True)
-        self._signals.install()  # the app may have set its own
-        poll = select.poll()
-        poll.register(self._signals.fd, select.POLLIN)
-        poll.register(self._channel, select.POLLIN)
-        while self._open or self._workers or self._held:
-            for fd, _ in poll.poll(None if self._open or self._workers else _LOOK):
-                if fd == self._signals.fd:
-                    self._signals.take()
-                elif self._obey() is not None:
-                    return
-                elif not self._open:
-                    poll.unregister(fd)
-            self._reap()
-        self._cells[scoreboard.STATE] = scoreboard.LEAVING
-        if self._cells[scoreboard.HOLDS]:
-            self._log.warning(
-                f"leaving after {self._config.graceful_timeout:g} s (graceful_timeout) though the app wants to stay awake"
-            )
 
     def _load(self) -> bool:
         try:
+            # Not at the top of this file: the Master imports it, and nothing of these.
             from spyglass.runtime.httptools_import import import_worker
-            from spyglass.zygote import app_loader as loader
+            from spyglass.zygote import app_loader
 
             import_worker()
             if self._config.idle_ignore:
-                import spyglass.worker.idle_activity  # noqa: F401, who ignores nobody does not pay for it
-            loader.prepare(self._config)
-            _keep_modules()
+                import spyglass.worker.idle_activity  # noqa: F401, only apps that ignore pay for it
+            app_loader.prepare(self._config)
+            keep_modules()
             if self._config.preload:
                 self._load_app()
         except LoadError as error:
@@ -197,50 +196,24 @@ class Zygote:
         return True
 
     def _load_app(self) -> None:
-        from spyglass.zygote import app_loader as loader
+        from spyglass.zygote import app_loader
 
+        if self._rehearsal is not None:
+            self._rehearsal.loading()
         with Watch() as watch:
-            app = loader.load(self._config)
+            app = app_loader.load(self._config)
         self._end_strays()
         check_threads()
-        self._post_fork = loader.post_fork(self._config)
+        self._post_fork = app_loader.post_fork(self._config)
         self._app = app
-        self._look(watch)
-
-    def _look(self, watch: Watch) -> None:
-        """At what the app has made that was not there before. Raises LoadError if it
-        must not be there in a worker.
-        """
-        if not self._config.preload or not (watch.fds or watch.tids):
-            return
-        from spyglass.zygote import fork_safety as inherited
-        from spyglass.zygote.app_loader import module_of
-
-        try:
-            found = self._found(watch)
-            inherited.refuse(found, module_of(self._config))
-            inherited.warn(self._log, found, module_of(self._config))
-        except LoadError:
-            raise
-        except Exception as error:
-            self._log.exception("a bug of ours, while looking at what the app has made", error)
-
-    def _found(self, watch: Watch, trace: Callable[[object], str] | None = None) -> list[Found]:
-        """What workers had better not inherit. `trace` as in inherited.Look."""
-        from spyglass.zygote import fork_safety as inherited
-
-        def found() -> list[Found]:
-            return inherited.Look(
-                watch.fds, watch.tids, watch.carers, self._post_fork is not None, trace
-            ).found()
-
-        if not any(each.grave for each in found()):
-            return found()
-        # The collector is off while the app is loaded: what the app has let go of may
-        # still be there, such as a connection in a cycle.
-        gc.collect()
-        watch.look()
-        return found()
+        if self._rehearsal is not None:
+            self._rehearsal.loaded(watch, has_post_fork=self._post_fork is not None)
+        elif self._config.preload and (watch.fds or watch.tids):
+            watch.judge(
+                self._log,
+                app_loader.module_of(self._config),
+                has_post_fork=self._post_fork is not None,
+            )
 
     def _forked(self) -> None:
         """In every new process. Those that the app forks while it loads are its own
@@ -265,13 +238,13 @@ class Zygote:
             )
             os._exit(1)
 
-    def _obey(self) -> int | None:
-        """Do what the Master says; in a worker that has come to its end, a number."""
+    def _obey(self) -> None:
+        """Take one order of the Master's: fork a worker, or exit."""
         message = channel.receive(self._channel)
         if message is None:
             self._open = False
             self._leave_by = monotonic() + self._config.graceful_timeout
-            return None
+            return
         slot: int = message[1]
         flush()  # or the worker would print it again
         self._forking = True
@@ -279,17 +252,15 @@ class Zygote:
             pid = os.fork()
         except OSError as error:
             channel.send(self._channel, channel.CANNOT, slot, error.strerror)
-            return None
+            return
         finally:
             self._forking = False
         if not pid:
             self._become_worker(slot)
-            return slot
         self._workers[pid] = slot
         channel.send(self._channel, channel.SPAWNED, slot, pid)
         if "threading" not in sys.modules:
             self._learn_threads()
-        return None
 
     @staticmethod
     def _learn_threads() -> None:
@@ -302,24 +273,38 @@ class Zygote:
         except OSError:
             pass  # no descriptor is left
 
-    def _become_worker(self, slot: int) -> None:
-        # The zygote says so, too, and may have been killed before it could. A worker of
-        # which nobody has heard could not be told to leave.
+    def _become_worker(self, slot: int) -> NoReturn:
+        # The zygote reports it, too, but may be killed before it can. A worker that the
+        # Master does not know of could not be told to exit.
         if not channel.send(self._channel, channel.SPAWNED, slot, os.getpid()):
             os._exit(0)
+        log = self._log.child("worker")
+        fork.enter(lambda: _exit_status(log, lambda: self._work(slot, log)))
+
+    def _work(self, slot: int, log: Log) -> None:
+        """In a worker, on its own stack: prepare, then serve until told to exit."""
         api.process.claim(self._shared.board.slot(slot), self._shared.ring)
         _disown_children()
-        log = self._log.child("worker")
         if self._app is None:
             self._or_leave(slot, self._load_app)
-            gc.freeze()  # as what was loaded before the fork
+            gc.freeze()  # as the zygote does with what it has loaded
         gc.enable()
         post_fork = self._post_fork
         if post_fork is not None:
-            from spyglass.zygote import app_loader as loader
+            from spyglass.zygote import app_loader
 
-            self._or_leave(slot, lambda: loader.call(post_fork))
-        self._serve(slot, log)
+            self._or_leave(slot, lambda: app_loader.call(post_fork))
+        loop = self._make_loop(slot, log)
+        if self._rehearsal is not None:
+            self._rehearsal.ready(has_post_fork=post_fork is not None)
+            return
+        self._channel.close()
+        # As sandbox_hints.sandboxed(), whose import only failures pay for.
+        if "/spyglass/" in os.environ.get("STATE_DIRECTORY", ""):
+            log.expect_refusals()
+        from spyglass.worker.main import work
+
+        work(loop, self._shared, slot, log, self._signals)
 
     def _or_leave(self, slot: int, do: Callable[[], None]) -> None:
         """In a worker: let the app `do` what it has to, or tell the Master why that
@@ -327,6 +312,8 @@ class Zygote:
 
         SIGTERM ends it at once meanwhile, for the same reason as in the zygote.
         """
+        if self._rehearsal is not None:
+            self._rehearsal.preparing()
         self._signals.release(_TOLD_TO_END)
         try:
             do()
@@ -358,19 +345,8 @@ class Zygote:
         except LoadError as error:
             self._leave_unfit(slot, error)
 
-    def _serve(self, slot: int, log: Log) -> None:
-        from spyglass.worker.main import work
-
-        loop = self._make_loop(slot, log)
-        self._channel.close()
-        if "/spyglass/" in os.environ.get(
-            "STATE_DIRECTORY", ""
-        ):  # as refused.sandboxed(), which only failures pay for
-            log.expect_refusals()
-        work(loop, self._shared, slot, log, self._signals)
-
     @property
-    def _held(self) -> bool:
+    def _is_held(self) -> bool:
         """Whether a thread that the app has started in here wants to stay awake, and
         may.
         """
@@ -398,47 +374,6 @@ def _print_by_lines() -> None:
             stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
         except (AttributeError, ValueError, OSError):
             pass  # there is none, or another than Python's: a .pth file may have seen to that
-
-
-def _keep_modules() -> None:
-    """Have each module of ours go on with these of the standard library as they are
-    now.
-
-    An app may put others' functions into them, or take them out: gevent removes
-    select.epoll, and exchanges os.fork and time.sleep. What it does there is for the
-    app's code, and not for a loop that runs in threads of the operating system.
-    """
-    kept = {}
-    for name in ("gc", "os", "select", "time"):
-        kept[name] = type(sys)(name)
-        kept[name].__dict__.update(sys.modules[name].__dict__)
-    for each in [module for name, module in sys.modules.items() if name.startswith("spyglass.")]:
-        for name, module in kept.items():
-            if each.__dict__.get(name) is sys.modules[name]:
-                each.__dict__[name] = module
-
-
-def check_threads() -> None:
-    """Raise LoadError when a thread that the app starts would not run while others
-    wait.
-
-    gevent and eventlet put tasks of their own in the place of Python's threads. They
-    run only while the thread that has started them lets them, and a worker waits in
-    threads of the operating system. Such an app would be served until it starts one,
-    and then hang.
-    """
-    now = sys.modules["_thread"]
-    if now.start_new_thread is start_new_thread:
-        return
-    lock = allocate_lock()
-    lock.acquire()
-    now.start_new_thread(lock.release, ())
-    if not lock.acquire(timeout=_THREAD_STARTS):
-        who = getattr(now.start_new_thread, "__module__", None) or "something"
-        raise LoadError(
-            f"the app has replaced Python's threads ({who}), and such threads do not run in a worker: "
-            "leave out gevent.monkey.patch_all(), eventlet.monkey_patch() and their like"
-        )
 
 
 def _disown_children() -> None:

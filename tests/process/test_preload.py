@@ -55,6 +55,33 @@ def answers_of_all(life, count=2):
     return found
 
 
+# The stack
+
+
+STACKS = """
+import sys
+def stack():
+    frame, found = sys._getframe(1), []
+    while frame is not None:
+        path = frame.f_code.co_filename
+        found += [f"{path.partition('/spyglass/spyglass/')[2] or path}:{frame.f_code.co_name}"]
+        frame = frame.f_back
+    return found
+zygote = stack()
+def post_fork():
+    global worker
+    worker = stack()
+def answer():
+    return [(any("master" in each and "<lambda>" not in each for each in frames), any(each.endswith(":_obey") for each in frames)) for frames in (zygote, worker)]
+"""
+
+
+@PRELOAD
+def test_neither_zygote_nor_worker_runs_on_its_parents_stack(serve, preload):
+    life = serve(STACKS, preload=preload, workers=1)
+    assert visit(life.address).text.partition(" ")[2] == "[(False, False), (False, False)]"
+
+
 # post_fork()
 
 

@@ -16,7 +16,7 @@ import os, sys
 sys.path.insert(0, os.getcwd())
 import earlier
 from spyglass.zygote.fork_safety import Look
-from spyglass.zygote.main import Watch
+from spyglass.zygote.import_effects import Watch
 with Watch() as watch:
     import app
 for found in Look(watch.fds, watch.tids, watch.carers, hasattr(app, "post_fork")).found() if watch.fds or watch.tids else []:

@@ -19,22 +19,22 @@ from spyglass.config.setting_errors import shown
 from spyglass.config.settings import SETTINGS
 from spyglass.errors import EX_CONFIG, LoadError
 from spyglass.master.generation import how_it_ended, is_end, is_pid
-from spyglass.runtime import channel
+from spyglass.runtime import channel, fork
 from spyglass.runtime.fast_imports import signal, socket
 from spyglass.runtime.poller import LONGEST_WAIT
 from spyglass.runtime.printable import one_line
 from spyglass.runtime.shared_memory import Shared
+from spyglass.zygote import main as zygote
 from spyglass.zygote.app_loader import module_of
 from spyglass.zygote.fork_safety import Found, refuse, remedy
-from spyglass.zygote.main import Watch, Zygote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any
+    from typing import Any, NoReturn
 
     from spyglass.config.settings import Config
     from spyglass.log import Log
+    from spyglass.zygote.import_effects import Watch
 
 _LAST_WORDS = 2.0  # seconds for the traceback of what hangs
 _MOST_LATE = 1000  # messages
@@ -49,7 +49,11 @@ _LATER = 0.3  # seconds in which a thread that was started at import opens what 
 def check(config: Config, log: Log) -> int:
     """Rehearse, and print what comes of it; returns the exit status, 0 or EX_CONFIG."""
     print(f"configuration: {config.file or 'no file'}; {_given(config)}", flush=True)
-    rehearsal = _Rehearsal(config, log)
+    return fork.run(lambda: _rehearse(config, log))
+
+
+def _rehearse(config: Config, log: Log) -> int:
+    rehearsal = _Supervisor(config, log)
     patience = _GOODBYE
     try:
         rehearsal.run()
@@ -79,7 +83,7 @@ def _given(config: Config) -> str:
     )
 
 
-class _Rehearsal:
+class _Supervisor:
     """The Master's part: it starts the zygote, hears it, and does not wait for ever."""
 
     def __init__(self, config: Config, log: Log) -> None:
@@ -99,10 +103,7 @@ class _Rehearsal:
         if not self._zygote:
             os.close(to_guard)
             self._channel.close()
-            _RehearsingZygote(
-                self._config, Shared([], 2), 1, self._far_end, self._log.child("zygote")
-            ).run(True)
-            sys.exit(0)
+            self._become_zygote()
         os.write(to_guard, str(self._zygote).encode())
         os.close(to_guard)
         self._far_end.close()
@@ -121,6 +122,18 @@ class _Rehearsal:
                 raise self._late()
             if heard:
                 self._listen()
+
+    def _become_zygote(self) -> NoReturn:
+        config, far_end, log = self._config, self._far_end, self._log
+
+        def live() -> int:
+            reporter = _Reporter(config, far_end)
+            status = zygote.main(
+                config, Shared([], 2), 1, far_end, log, first=True, rehearsal=reporter
+            )
+            raise SystemExit(status)  # what the command does after check() is not for this process
+
+        fork.enter(live)
 
     def _listen(self) -> None:
         try:
@@ -141,11 +154,14 @@ class _Rehearsal:
         parent = os.pidfd_open(os.getpid())
         told, to_guard = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         pid = os.fork()
-        if pid:
-            os.close(parent)
-            os.close(told)
-            os.waitpid(pid, 0)
-            return to_guard
+        if not pid:
+            self._become_guard(parent, told, to_guard)
+        os.close(parent)
+        os.close(told)
+        os.waitpid(pid, 0)
+        return to_guard
+
+    def _become_guard(self, parent: int, told: int, to_guard: int) -> NoReturn:
         # Forked twice, so that this process has no child but the zygote to wait for; in
         # a session of its own, so that it is in no group of the app's, and Ctrl-C is
         # not for it.
@@ -276,46 +292,39 @@ class _Rehearsal:
         )
 
 
-class _RehearsingZygote(Zygote):
-    """Tells what it sees, and its worker does not work."""
+class _Reporter:
+    """The zygote's and the worker's part (rehearsal.Rehearsal): report to check."""
 
-    def _load_app(self) -> None:
-        from spyglass.zygote.where_opened import Places
+    def __init__(self, config: Config, far_end: socket.socket) -> None:
+        self._config = config
+        self._channel = far_end
+        self._began = 0.0  # monotonic seconds: the stage that takes time
+
+    def loading(self) -> None:
+        from spyglass.zygote.where_opened import Places  # it changes the process: see there
 
         self._places = Places()
         self._began = time.monotonic()
-        super()._load_app()
 
-    def _look(self, watch: Watch) -> None:
+    def loaded(self, watch: Watch, *, has_post_fork: bool) -> None:
         channel.send(self._channel, channel.LOADED, _milliseconds_since(self._began), _resident())
         if watch.tids:
             time.sleep(_LATER)
             watch.look()
-        found = self._found(watch, self._places.of)
+        found = watch.inherited(has_post_fork=has_post_fork, trace=self._places.of)
         if self._config.preload:
             refuse(found, module_of(self._config))
-            found += _random_numbers(self._post_fork is not None)
+            found += _random_numbers(has_post_fork)
         for each in found:
-            channel.send(
-                self._channel,
-                channel.FOUND,
-                each.grave,
-                each.settled,
-                each.what,
-                each.why,
-                each.locked,
-            )
+            facts = each.grave, each.settled, each.what, each.why, each.locked
+            channel.send(self._channel, channel.FOUND, *facts)
 
-    def _or_leave(self, slot: int, do: Callable[[], None]) -> None:
+    def preparing(self) -> None:
         self._began = time.monotonic()
-        super()._or_leave(slot, do)
 
-    def _serve(self, slot: int, log: Log) -> None:
-        # Not later: an app that leaves a worker nothing to work with is not one that
-        # would be served.
-        took, has_post_fork = _milliseconds_since(self._began), self._post_fork is not None
-        self._make_loop(slot, log)
-        channel.send(self._channel, channel.READY, took if has_post_fork else 0, has_post_fork)
+    def ready(self, *, has_post_fork: bool) -> None:
+        took = _milliseconds_since(self._began) if has_post_fork else 0
+        channel.send(self._channel, channel.READY, took, has_post_fork)
 
 
 def _read_pid(told: int) -> int:

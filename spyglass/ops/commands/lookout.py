@@ -23,7 +23,7 @@ from spyglass.runtime.signals import Signals, hold_back_unheard
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, NoReturn
 
     from spyglass.config.settings import Config
     from spyglass.log import Log
@@ -236,7 +236,7 @@ class Lookout:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _PASSED_ON)
         self._log.info(f"a visitor: starting the Master, pid {pid}")
 
-    def _become_master(self) -> None:
+    def _become_master(self) -> NoReturn:
         # A group of its own: what a terminal sends (Ctrl-C) reaches it once, through
         # us, and not twice.
         os.setpgid(0, 0)
