@@ -20,15 +20,12 @@ one copy each of what it keeps in memory destroy its file.
 
 from __future__ import annotations
 
-import fcntl
 import os
-import stat
-import struct
 import sys
 from _thread import get_ident
 
 from spyglass.errors import LoadError
-from spyglass.runtime.fast_imports import socket
+from spyglass.zygote.inherited_descriptors import find_shared, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,12 +39,7 @@ if TYPE_CHECKING:
 
 _MISSING = "no worker has it"
 _MOST = 8  # lines in the journal
-_SQLITE = b"SQLite format 3\0"  # sqlite.org/fileformat.html, 1.3
-_SQLITE_NAMES = (".db", ".db3", ".sqlite", ".sqlite3")  # of one that is still empty
-_SQLITE_BESIDE = ("-wal", "-shm", "-journal")
-_LOCKS = ("POSIX", "FLOCK", "OFDLCK")
 _NAMED = 3  # locked files in one line
-_KERNEL = {"[eventfd]": "an eventfd", "[timerfd]": "a timer", "[signalfd]": "a signalfd"}
 
 
 class Found:
@@ -106,7 +98,7 @@ def remedy(module: str) -> str:
     return f"make it after the fork, in a function post_fork() of {module}, or set preload = false"
 
 
-class Look:
+class Inspection:
     """At the descriptors `fds` and the threads `tids` (int, as /proc names them) that
     are new since the app began to be loaded.
 
@@ -124,7 +116,7 @@ class Look:
         has_post_fork: bool,
         trace: Trace | None = None,
     ) -> None:
-        self._fds = sorted(fds)
+        self._fds = set(fds)
         self._tids = set(tids)
         modules = {name for name in carers if not _is_standard(name)}
         self._app_cares = has_post_fork or any(not _is_library(name) for name in modules)
@@ -182,185 +174,22 @@ class Look:
     # Descriptors
 
     def _descriptors(self) -> Iterable[Found]:
-        links = {fd: link for fd in self._fds if (link := _link(fd))}
-        locked = [fd for fd in links if is_locked(fd)]
-        for fd in locked:
-            path = shown(links[fd])
-            what = f"a file that is locked for writing, {path}{self._trace(fd)} (descriptor {fd})"
+        for each in find_shared(self._fds, self._trace):
             yield Found(
-                what,
-                "one process alone may use what the lock guards, a database most likely",
-                locked=path,
+                each.what,
+                each.why,
+                grave=each.grave,
+                # No post_fork() helps against a lock.
+                settled=self._app_cares and not each.locked,
+                locked=each.locked,
             )
-        loops = "anon_inode:[eventpoll]" in links.values()
-        groups: dict[tuple[str, str, bool], list[int]] = {}
-        for fd, link in links.items():
-            if fd in locked:
-                continue
-            described = _describe(fd, link, links, loops)
-            if described is not None:
-                what, why, grave = described
-                groups.setdefault((what + self._trace(fd), why, grave), []).append(fd)
-        for (what, why, grave), fds in groups.items():
-            numbers = f"descriptor{'s' if len(fds) > 1 else ''} {', '.join(map(str, fds))}"
-            yield Found(f"{what} ({numbers})", why, grave=grave, settled=self._app_cares)
-
-
-def _describe(
-    fd: int, link: str, links: dict[int, str], loops: bool
-) -> tuple[str, str, bool] | None:
-    """What it is, why that is no good in several processes, and whether it is grave;
-    None for what may be shared.
-    """
-    kind, _, name = link.partition(":")
-    if kind == "socket":
-        return _describe_socket(fd, loops)
-    if kind == "pipe":
-        return "a pipe", "all workers have both of its ends", False
-    if kind == "anon_inode":
-        if name == "[eventpoll]":
-            return (
-                "an epoll, as event loops have",
-                "all workers would wait in the one, for each other's descriptors",
-                True,
-            )
-        if name == "inotify":
-            return (
-                "an inotify",
-                "what happens is told to one of the workers, whichever reads first",
-                True,
-            )
-        return (
-            _KERNEL.get(name, f"an object of the kernel, {name}"),
-            "all workers would share its state",
-            False,
-        )
-    return _describe_file(fd, link, set(links.values()))
-
-
-def _describe_socket(fd: int, loops: bool) -> tuple[str, str, bool] | None:
-    sock = socket.socket(fileno=fd)
-    try:
-        if sock.family not in (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6):
-            return (
-                f"a socket of address family {sock.family}",
-                "all workers would send on it, and take each other's answers",
-                True,
-            )
-        if sock.type == socket.SOCK_DGRAM:
-            return None  # each message stands for itself: syslog's, the journal's, statistics
-        if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-            where = _address(sock.getsockname())
-            return (
-                f"a socket that listens on {where}",
-                "it is open in each worker, and none of them accepts from it",
-                True,
-            )
-        try:
-            peer = _address(sock.getpeername())
-        except OSError:
-            return "a socket that is not connected", "all workers would have the same", False
-        if not peer:
-            pid = struct.unpack(
-                "iII",
-                sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("iII")),
-            )[0]
-            if pid == os.getpid():  # how an event loop wakes itself up
-                return (
-                    None if loops else ("one of a pair of sockets", "all workers have both", False)
-                )
-            peer = f"process {pid}"
-        return (
-            f"a connection to {peer}",
-            "all workers would send on it, and take each other's answers",
-            True,
-        )
-    finally:
-        sock.detach()
-
-
-def _address(address: object) -> str:
-    if isinstance(address, tuple):
-        return f"[{address[0]}]:{address[1]}" if ":" in address[0] else f"{address[0]}:{address[1]}"
-    text = os.fsdecode(address) if isinstance(address, bytes) else str(address)
-    return (
-        "@" + text[1:] if text.startswith("\0") else text
-    )  # as everybody writes an abstract one (unix(7))
-
-
-def _describe_file(fd: int, path: str, open_paths: set[str]) -> tuple[str, str, bool] | None:
-    if path.startswith(("/memfd:", "/dev/shm/")) or not stat.S_ISREG(os.fstat(fd).st_mode):  # noqa: S108, meant to be shared
-        return None
-    flags = fcntl.fcntl(fd, fcntl.F_GETFL)
-    writes = flags & os.O_ACCMODE != os.O_RDONLY
-    stem = next((path.removesuffix(end) for end in _SQLITE_BESIDE if path.endswith(end)), None)
-    if stem in open_paths:
-        return None
-    # By pread(), which moves no position, and on this descriptor: closing another one
-    # of the file would take its locks away (sqlite.org/howtocorrupt.html, 2.2, which is
-    # also about connections carried across a fork, 2.6).
-    if _is_sqlite(fd, flags) or (writes and _may_become_sqlite(fd, path)):
-        return (
-            f"an SQLite database, {shown(path)}",
-            "its connection is good in one process only, and can destroy the file in several",
-            True,
-        )
-    if flags & os.O_APPEND:
-        return None  # a log
-    what = f"a file that is open for {'writing' if writes else 'reading'}, {shown(path)}"
-    return what, "all workers would share one position in it", False
-
-
-def _is_sqlite(fd: int, flags: int) -> bool:
-    return flags & os.O_ACCMODE != os.O_WRONLY and os.pread(fd, 16, 0) == _SQLITE
-
-
-def _may_become_sqlite(fd: int, path: str) -> bool:
-    """Whether it is as SQLite leaves a file in which nothing has been stored yet:
-    empty. Others have files of such names, too.
-    """
-    return path.endswith(_SQLITE_NAMES) and os.fstat(fd).st_size == 0 and "_sqlite3" in sys.modules
-
-
-def is_locked(fd: int) -> bool:
-    """Whether this process has locked the file of descriptor `fd` for writing, in
-    whichever of the three ways (fcntl(2), flock(2)).
-
-    /proc/PID/fdinfo lists the locks that were made by that very descriptor (proc(5)).
-    /proc/locks has those of all processes, but none in a pid namespace, and no pid with
-    those that belong to an open file.
-    """
-    try:
-        with open(f"/proc/self/fdinfo/{fd}", encoding="ascii", errors="replace") as stream:
-            lines = [line.split() for line in stream if line.startswith("lock:")]
-    except OSError:  # closed meanwhile
-        return False
-    # lock: 1: POSIX ADVISORY WRITE 4711 08:01:123 0 EOF
-    return any(len(words) > 4 and words[2] in _LOCKS and words[4] == "WRITE" for words in lines)
 
 
 # Names
 
 
-def shown(path: str) -> str:
-    """A path as short as it can be told from others."""
-    for part in ("/site-packages/", "/dist-packages/"):
-        if part in path:
-            return path.partition(part)[2]
-    here = os.getcwd() + os.sep
-    path = path.removeprefix(here)
-    return path if path.isprintable() else ascii(path)
-
-
 def _several(number: int, noun: str) -> str:
     return noun if number == 1 else f"{number} {noun.partition(' ')[2]}s"
-
-
-def _link(fd: int) -> str:
-    try:
-        return os.readlink(f"/proc/self/fd/{fd}")
-    except OSError:  # closed meanwhile
-        return ""
 
 
 def _thread_name(tid: int) -> str:

@@ -56,12 +56,12 @@ class Watch:
         self, *, has_post_fork: bool, trace: Callable[[object], str] | None = None
     ) -> list[Found]:
         """Return what workers had better not inherit of it. `trace` as in
-        fork_safety.Look.
+        fork_safety.Inspection.
         """
-        from spyglass.zygote.fork_safety import Look  # most apps leave nothing to look at
+        from spyglass.zygote.fork_safety import Inspection  # most apps leave nothing to look at
 
         def found() -> list[Found]:
-            return Look(self.fds, self.tids, self.carers, has_post_fork, trace).found()
+            return Inspection(self.fds, self.tids, self.carers, has_post_fork, trace).found()
 
         if not any(each.grave for each in found()):
             return found()

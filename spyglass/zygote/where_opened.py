@@ -11,7 +11,7 @@ import os
 import sys
 import threading
 
-from spyglass.zygote.fork_safety import shown
+from spyglass.zygote.inherited_descriptors import shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

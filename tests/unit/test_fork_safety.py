@@ -15,11 +15,11 @@ CHILD = """
 import os, sys
 sys.path.insert(0, os.getcwd())
 import earlier
-from spyglass.zygote.fork_safety import Look
+from spyglass.zygote.fork_safety import Inspection
 from spyglass.zygote.import_effects import Watch
 with Watch() as watch:
     import app
-for found in Look(watch.fds, watch.tids, watch.carers, hasattr(app, "post_fork")).found() if watch.fds or watch.tids else []:
+for found in Inspection(watch.fds, watch.tids, watch.carers, hasattr(app, "post_fork")).found() if watch.fds or watch.tids else []:
     print(("grave" if found.grave else "note") + (" settled" if found.settled else ""), found)
 os._exit(0)
 """
