@@ -164,7 +164,7 @@ def call(post_fork: Callable[[], object]) -> None:
         if hasattr(result, "close"):
             result.close()  # or Python would warn of it, too
         raise LoadError(
-            "post_fork: it is a coroutine function: nothing would ever run what it returns"
+            "post_fork is a coroutine function, which nothing would run: make it a plain function"
         )
 
 
@@ -267,7 +267,7 @@ def failure(error: BaseException, files: Iterable[str] = (), doing: str = "") ->
         line = f"{name_of(error)}: {words_of(error)}".removesuffix(": ")
         return LoadError(
             f"{doing}: {line}" if doing else line,
-            "(no traceback: looking at this error raises another)",
+            "(no traceback: formatting this error raised another one)",
             list(files),
         )
 
@@ -322,7 +322,7 @@ def _forget_byte_code() -> str:
     import shutil
 
     shutil.rmtree(sys.pycache_prefix, ignore_errors=True)
-    return f"{sys.pycache_prefix} has been removed, and the next try compiles it anew"
+    return f"{sys.pycache_prefix} was removed, and the next attempt compiles it again"
 
 
 def _advice(error: BaseException) -> str:

@@ -68,13 +68,13 @@ def warn(log: Log, found: list[Found], module: str) -> None:
     """
     for each in found:
         if each.settled:
-            log.debug(f"made by the app while it was loaded, which sees to it: {each}")
+            log.debug(f"created by the app's import, and handled by the app: {each}")
     grave = [each for each in found if each.grave and not each.settled]
     for each in grave[:_MOST]:
-        log.warning(f"made by the app while it was loaded: {each}")
+        log.warning(f"created by the app's import: {each}")
     if grave:
         more = f"and {len(grave) - _MOST} more; " if len(grave) > _MOST else ""
-        log.warning(f"{more}{remedy(module)}; `spyglass check` tells more")
+        log.warning(f"{more}{remedy(module)}; for more, run `spyglass check`")
 
 
 def refuse(found: list[Found], module: str) -> None:
@@ -90,12 +90,14 @@ def refuse(found: list[Found], module: str) -> None:
     raise LoadError(
         f"{named}: locked for writing by the app's import, and workers must not share what is locked for one process: "
         f"open it in a function post_fork() of {module}, or set preload = false and workers = 1",
-        "\n".join(each.what for each in found if each.locked and ", made at " in each.what),
+        "\n".join(each.what for each in found if each.locked and ", created at " in each.what),
     )
 
 
 def remedy(module: str) -> str:
-    return f"make it after the fork, in a function post_fork() of {module}, or set preload = false"
+    return (
+        f"create it after the fork, in a function post_fork() of {module}, or set preload = false"
+    )
 
 
 class Inspection:
@@ -155,7 +157,7 @@ class Inspection:
             which, why = (
                 (f", {name!r},", "")
                 if name != own
-                else ("", "; those of numerical libraries come again")
+                else ("", "; numerical libraries start theirs again when needed")
             )
             what = f"{_several(names.count(name), 'a thread')}{which} of a library"
             # No alarm: whether a library counts on them after a fork cannot be seen,

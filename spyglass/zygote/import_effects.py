@@ -84,7 +84,9 @@ class Watch:
         except LoadError:
             raise
         except Exception as error:
-            log.exception("a bug of ours, while looking at what the app has made", error)
+            log.exception(
+                "a bug of ours, while inspecting what the app's import left behind", error
+            )
 
     def _registered(self, **functions: Any) -> None:
         if "after_in_child" in functions:
@@ -143,6 +145,6 @@ def check_threads() -> None:
     if not lock.acquire(timeout=_THREAD_STARTS):
         who = getattr(now.start_new_thread, "__module__", None) or "something"
         raise LoadError(
-            f"the app has replaced Python's threads ({who}), and such threads do not run in a worker: "
-            "leave out gevent.monkey.patch_all(), eventlet.monkey_patch() and their like"
+            f"the app has replaced Python's threads ({who}), and such threads cannot run in a worker: "
+            "remove gevent.monkey.patch_all(), eventlet.monkey_patch() or similar calls"
         )

@@ -56,7 +56,7 @@ def find_shared(fds: Iterable[int], trace: Callable[[object], str]) -> list[Shar
         SharedDescriptors(
             [fd],
             f"a file that is locked for writing, {shown(links[fd])}{trace(fd)}",
-            "one process alone may use what the lock guards, a database most likely",
+            "only one process may use what the lock guards, most likely a database",
             locked=shown(links[fd]),
         )
         for fd in locked
@@ -90,14 +90,14 @@ def _describe(
     if kind == "anon_inode":
         if name == "[eventpoll]":
             return (
-                "an epoll, as event loops have",
+                "an epoll, which event loops use",
                 "all workers would wait in the one, for each other's descriptors",
                 True,
             )
         if name == "inotify":
             return (
                 "an inotify",
-                "what happens is told to one of the workers, whichever reads first",
+                "only the worker that reads first gets each event",
                 True,
             )
         return (
@@ -114,7 +114,7 @@ def _describe_socket(fd: int, loops: bool) -> tuple[str, str, bool] | None:
         if sock.family not in (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6):
             return (
                 f"a socket of address family {sock.family}",
-                "all workers would send on it, and take each other's answers",
+                "all workers would send on it, and get each other's answers",
                 True,
             )
         if sock.type == socket.SOCK_DGRAM:
@@ -123,7 +123,7 @@ def _describe_socket(fd: int, loops: bool) -> tuple[str, str, bool] | None:
             where = _address(sock.getsockname())
             return (
                 f"a socket that listens on {where}",
-                "it is open in each worker, and none of them accepts from it",
+                "each worker has it open, and none accepts from it",
                 True,
             )
         try:
@@ -142,7 +142,7 @@ def _describe_socket(fd: int, loops: bool) -> tuple[str, str, bool] | None:
             peer = f"process {pid}"
         return (
             f"a connection to {peer}",
-            "all workers would send on it, and take each other's answers",
+            "all workers would send on it, and get each other's answers",
             True,
         )
     finally:
@@ -172,7 +172,7 @@ def _describe_file(fd: int, path: str, open_paths: set[str]) -> tuple[str, str, 
     if _is_sqlite(fd, flags) or (writes and _may_become_sqlite(fd, path)):
         return (
             f"an SQLite database, {shown(path)}",
-            "its connection is good in one process only, and can destroy the file in several",
+            "its connection is for one process; used by several, it can destroy the file",
             True,
         )
     if flags & os.O_APPEND:

@@ -234,7 +234,7 @@ class Zygote:
         if self._stray:
             how = f": {error.summary}\n{error.details}".rstrip() if error else ""
             self._log.child("stray").warning(
-                f"a process that the app has forked came back from loading it, and is ended{how}"
+                f"a process that the app forked at import came back from the import, and is ended{how}"
             )
             os._exit(1)
 

@@ -23,7 +23,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_TABLE = "docs/sandbox.md has the table"
+_TABLE = "see the table in docs/sandbox.md"
 # What libraries say of memory that is written and then executed: numba, cffi, polars,
 # the dynamic linker.
 _JIT_WORDS = ("executable memory", "write+execute", "mprotect", "executable stack")
@@ -72,8 +72,8 @@ def _about(error: BaseException) -> str:
         isinstance(error, PermissionError) and _raised_by(error, "mmap")
     ):
         return (
-            "memory that is written and then executed is refused in the sandbox: allow_jit = true, for just-in-time compilers and "
-            "libraries that make code while they run"
+            "the sandbox refuses memory that is written and then executed: set allow_jit = true for just-in-time compilers and "
+            "libraries that generate code at run time"
         )
     if isinstance(error, OSError) and error.errno is not None:
         return _about_os(error, error.errno)
@@ -93,15 +93,15 @@ def _about_os(error: OSError, number: int) -> str:
     if number == errno.EACCES and path:
         return may_not(path)
     if number == errno.EAFNOSUPPORT:
-        return f"the sandbox has sockets of TCP, UDP and unix; for others: RestrictAddressFamilies= in a drop-in, {_TABLE}"
+        return f"the sandbox allows TCP, UDP and unix sockets only: for others set RestrictAddressFamilies= in a drop-in ({_TABLE})"
     if number in (errno.ENETUNREACH, errno.ECONNREFUSED) and not _has_network():
-        return "the app has no network in its sandbox: network = true gives it one"
+        return "the sandbox has no network: set network = true"
     if number == errno.ENOENT and path.startswith("/dev/"):
-        return f"the sandbox has no devices but /dev/null and its like: PrivateDevices= in a drop-in, {_TABLE}"
+        return f"the sandbox has no devices except /dev/null and the like: for others set PrivateDevices= in a drop-in ({_TABLE})"
     if number == errno.ENOENT and path.startswith(("/tmp/", "/var/tmp/")):  # noqa: S108, only named
-        return f"the service has a {path[: path.index('tmp') + 3]} of its own, empty at each wake: what others put there it does not see"
+        return f"the service has a {path[: path.index('tmp') + 3]} of its own, empty at each wake, without other programs' files"
     if number == errno.EPERM:
-        return f"the sandbox refuses what asks for privileges (another owner, priority or namespace, a device, tracing): {_TABLE}"
+        return f"the sandbox refuses calls that need privileges (change of owner, priority or namespace; devices; tracing): {_TABLE}"
     return ""
 
 
@@ -111,12 +111,8 @@ def read_only(path: str) -> str:
     """
     state = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
     folder = os.path.dirname(os.path.abspath(path)) if path else ""
-    what = (
-        f'writable = ["{folder}"] opens that directory'
-        if folder
-        else "writable = [...] opens a directory"
-    )
-    return f"the disk is read-only in the sandbox: what the app writes belongs to $STATE_DIRECTORY, {state}; {what}"
+    what = f'writable = ["{folder}"]' if folder else "writable = [...]"
+    return f"the file system is read-only in the sandbox: write to $STATE_DIRECTORY ({state}), or set {what}"
 
 
 def may_not(path: str) -> str:
@@ -140,11 +136,9 @@ def may_not(path: str) -> str:
 def _closed(path: str, what: str, bits: str) -> str:
     found = os.stat(path)
     mode = stat.filemode(found.st_mode)
-    said = (
-        f"{user()}, the service's user, may not {what} {path} ({mode}, of {_owner(found.st_uid)})"
-    )
+    said = f"the service's user {user()} cannot {what} {path} ({mode}, owned by {_owner(found.st_uid)})"
     if bits == "w":
-        return f"{said}: what the app writes belongs to $STATE_DIRECTORY; for files that others share: user = ..., a user who may"
+        return f"{said}: write to $STATE_DIRECTORY; for files shared with others set user = ... to a user that has access"
     group, name = "", user()
     try:
         group = grp.getgrgid(os.getegid()).gr_name
@@ -181,9 +175,9 @@ def _about_database(text: str) -> str:
     if any(words in text for words in _SQLITE_WORDS):
         return read_only("")
     if "eer authentication failed" in text or (f'"{user()}"' in text and "does not exist" in text):
-        return f"the app comes to the database as {user()}: make a role of that name, or set user = ... to whom the database knows"
+        return f"the app connects to the database as {user()}: create a role of that name, or set user = ... to a user that has one"
     if "ermission denied" in text:
-        return f"{user()}, the service's user, may not connect to that socket: SupplementaryGroups= in a drop-in, or user = ..."
+        return f"the service's user {user()} cannot connect to that socket: set SupplementaryGroups= in a drop-in, or user = ..."
     return ""
 
 
@@ -192,7 +186,7 @@ def _about_module() -> str:
         return ""
     found = [name for name in ("venv", ".venv") if os.path.isfile(os.path.join(name, "pyvenv.cfg"))]
     return (
-        f'there is a virtual environment in {os.getcwd()}: venv = "{found[0]}" has the app import from it'
+        f'there is a virtual environment in {os.getcwd()}: set venv = "{found[0]}" to use it'
         if found
         else ""
     )
@@ -201,11 +195,11 @@ def _about_module() -> str:
 def _about_key(error: KeyError) -> str:
     if _raised_by(error, "__getitem__", (os.__file__, "<frozen os>")):
         return (
-            f"{error.args[0]} is not in the service's environment: environment = {{...}} or environment_file, and for what is secret "
-            "credentials, files in $CREDENTIALS_DIRECTORY"
+            f"{error.args[0]} is not in the service's environment: set environment = {{...}} or environment_file, or for secrets "
+            "credentials (files in $CREDENTIALS_DIRECTORY)"
         )
     if "uid not found" in str(error.args[0]):
-        return "this machine has no names for the users that systemd makes up: apt install libnss-systemd"
+        return "this machine cannot look up systemd's dynamic users: apt install libnss-systemd"
     return ""
 
 

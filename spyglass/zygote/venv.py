@@ -73,7 +73,7 @@ def _entries(venv: str, advice: Callable[[BaseException], str]) -> dict[str, str
     if theirs != _VERSION:
         raise LoadError(
             f"venv {venv!r} is for Python {theirs}, this Spyglass runs on Python {_VERSION}: "
-            "make the environment anew with this Python, or install Spyglass into it",
+            "create the environment again with this Python, or install Spyglass into it",
             files=[settings],
         )
     return entries

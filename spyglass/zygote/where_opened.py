@@ -54,7 +54,7 @@ class Places:
             )
         else:
             place = self._threads.get(id(made), "")
-        return place and f", made at {place}"
+        return place and f", created at {place}"
 
     def _hear(self, event: str, arguments: tuple[Any, ...]) -> None:
         if event in _SOCKETS:

@@ -16,13 +16,15 @@ from .processes import members, until
 
 APP = "def app(environ, start_response):\n    start_response('200 OK', [])\n    return [b'']\n"
 POOL = "import threading, time\ndef run():\n    while True: time.sleep(1)\nthreading.Thread(target=run, name='pool', daemon=True).start()\n"
-THREAD = r"a thread, 'pool', which runs run\(\) of site\.py:5, made at site\.py:7: no worker has it"
-SUITS = "preload: true, which suits this app"
-REMEDY = "make it after the fork, in a function post_fork() of site, or set preload = false"
+THREAD = (
+    r"a thread, 'pool', which runs run\(\) of site\.py:5, created at site\.py:7: no worker has it"
+)
+SUITS = "preload: on (no problems found)"
+REMEDY = "create it after the fork, in a function post_fork() of site, or set preload = false"
 
 
 LOCKED = "data = open('data', 'w')\nimport fcntl; fcntl.flock(data, fcntl.LOCK_EX)\n"
-ALONE = "one process alone may use what the lock guards, a database most likely"
+ALONE = "only one process may use what the lock guards, most likely a database"
 
 
 @pytest.fixture
@@ -70,30 +72,30 @@ def check(tmp_path, pycache):
 
 # site.py is named as a file: `site` is a module of the library.
 SERVED = {
-    "an app": (APP, [], ["app: site.py, loaded in .* s, .* MiB; not called: what a request does was not tried", re.escape(SUITS)]),
+    "an app": (APP, [], ["app: site.py, loaded in .* s, .* MiB; no request was tried", re.escape(SUITS)]),
     "without preload": (
         APP, ["--no-preload"],
-        ["app: .*", "preload: false, so each worker loads the app; with true they would share its memory, and nothing speaks against that"],
+        ["app: .*", "preload: off; turning it on would save memory, and no problems were found"],
     ),
     "post_fork": (APP + "def post_fork(): pass\n", [], ["app: .*", r"post_fork: called, 0\.\d\d s", re.escape(SUITS)]),
-    "a thread": (APP + POOL, [], ["app: .*", f"warning: {THREAD}", re.escape(f"preload: true, which does not suit this app as it is: {REMEDY}".replace("of site", "of site.py"))]),
+    "a thread": (APP + POOL, [], ["app: .*", f"warning: {THREAD}", re.escape(f"preload: on, but this app is not ready for it: {REMEDY}".replace("of site", "of site.py"))]),
     "a thread without preload": (
         APP + POOL, ["--no-preload"],
-        ["app: .*", "note: .*", "preload: false, rightly: what is noted here would not be good in its workers with true"],
+        ["app: .*", "note: .*", "preload: off, as this app needs: with it on, workers would share what is noted above"],
     ),
     "a thread that is seen to": (
         APP + POOL + "def post_fork(): pass\n", [],
-        ["app: .*", "post_fork: .*", "note: .*", "preload: true, and the app sees to what is no good in its workers"],
+        ["app: .*", "post_fork: .*", "note: .*", "preload: on; the app handles what its workers must not share"],
     ),
     "what a thread opens a little later": (
         APP + "import threading, time, sqlite3\ndef run():\n    global db\n    time.sleep(0.1)\n    db = sqlite3.connect('a.db', check_same_thread=False)\n    time.sleep(9)\n"
         "threading.Thread(target=run, name='pool', daemon=True).start()\n", [],
-        ["app: .*", "warning: a thread, .*", r"warning: an SQLite database, a\.db, made at site\.py:\d+ .*", "preload: .*"],
+        ["app: .*", "warning: a thread, .*", r"warning: an SQLite database, a\.db, created at site\.py:\d+ .*", "preload: .*"],
     ),
     "a file": (
         APP + "import os\nf = open(__file__), os.pipe()\n", [],
         [
-            "app: .*", r"note: a file that is open for reading, site\.py, made at site\.py:5 \(descriptor \d+\): all workers would share one position in it",
+            "app: .*", r"note: a file that is open for reading, site\.py, created at site\.py:5 \(descriptor \d+\): all workers would share one position in it",
             "note: a pipe .*", re.escape(SUITS),
         ],
     ),
@@ -103,19 +105,19 @@ SERVED = {
     ),
     "a file that is called as databases are": (
         APP + "f = open('tiny.db', 'w+')\n", [],
-        ["app: .*", r"note: a file that is open for writing, tiny\.db, made at site\.py:4 .*", re.escape(SUITS)],
+        ["app: .*", r"note: a file that is open for writing, tiny\.db, created at site\.py:4 .*", re.escape(SUITS)],
     ),
     "a locked file without preload": (
         APP + LOCKED, ["--no-preload"],
         [
             "app: .*",
-            rf"warning: a file that is locked for writing, data, made at site\.py:4 \(descriptor \d+\): {ALONE}",
-            "preload: false, rightly: .*; but with workers = 2 only the first of them can lock it: workers = 1",
+            rf"warning: a file that is locked for writing, data, created at site\.py:4 \(descriptor \d+\): {ALONE}",
+            "preload: off, as this app needs: .*; but only the first of 2 workers can lock the file: set workers = 1",
         ],
     ),
     "a locked file and one process": (
         APP + LOCKED, ["--no-preload", "--workers", "1"],
-        ["app: .*", f"note: a file that is locked .*: {ALONE}", "preload: false, rightly: what is noted here would not be good in its workers with true"],
+        ["app: .*", f"note: a file that is locked .*: {ALONE}", "preload: off, as this app needs: with it on, workers would share what is noted above"],
     ),
     "numpy": (
         APP + "import sys, types\nsys.modules['numpy.random'] = types.ModuleType('numpy.random')\n", [],
@@ -194,7 +196,7 @@ def test_an_app_that_would_not(check, tmp_path, name, words):
 def test_the_line_that_has_locked_a_file_is_named(check):
     done = check(APP + LOCKED)
     assert re.search(
-        r"^a file that is locked for writing, data, made at site\.py:4 \(descriptor \d+\)$",
+        r"^a file that is locked for writing, data, created at site\.py:4 \(descriptor \d+\)$",
         done.err,
         re.MULTILINE,
     ), done.err
@@ -214,7 +216,9 @@ def test_the_line_is_never_one_of_the_command_s(check, tmp_path):
         environ={"PYTHONPATH": f"{ROOT}:{package}"},
     )
     assert re.search(
-        "^note: a file that is open for writing, .*/x, made at theirs.py:4 ", done.out, re.MULTILINE
+        "^note: a file that is open for writing, .*/x, created at theirs.py:4 ",
+        done.out,
+        re.MULTILINE,
     ), done.out + done.err
 
 

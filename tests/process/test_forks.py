@@ -145,7 +145,7 @@ def test_one_that_comes_back_from_the_import_is_ended(systemd, tmp_path, preload
     life.until_asleep(1)
     assert life.run.status == 0
     assert "failing" not in life.log
-    assert life.log.count("came back from loading it, and is ended") == (1 if preload else 2)
+    assert life.log.count("came back from the import, and is ended") == (1 if preload else 2)
 
 
 def test_a_pool_that_it_has_from_the_import_on_can_be_told_to_end(systemd, tmp_path):

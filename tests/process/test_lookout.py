@@ -103,7 +103,7 @@ def test_a_port_that_is_taken(lookout):
         assert look.until_ended() == 78
         assert len(look.log.splitlines()) == 1
         assert (
-            f"cannot listen on 127.0.0.1:{taken.getsockname()[1]}: another program has this port"
+            f"cannot listen on 127.0.0.1:{taken.getsockname()[1]}: another program uses this port"
             in look.log
         )
         assert "--bind" in look.log

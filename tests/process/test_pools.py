@@ -122,18 +122,18 @@ def test_who_has_fallen_into_the_trap_is_told(serve, postgres):
     assert len(threads) >= 4
     assert all(
         re.fullmatch(
-            r"made by the app while it was loaded: a thread, 'shop-.*', which runs .*\(\) of psycopg_pool/.*: no worker has it",
+            r"created by the app's import: a thread, 'shop-.*', which runs .*\(\) of psycopg_pool/.*: no worker has it",
             each,
         )
         for each in threads
     )
     assert re.fullmatch(
-        rf"made by the app while it was loaded: a connection to {postgres.directory}/\.s\.PGSQL\.5432 \(descriptors \d+, \d+\): "
-        "all workers would send on it, and take each other's answers", connections
+        rf"created by the app's import: a connection to {postgres.directory}/\.s\.PGSQL\.5432 \(descriptors \d+, \d+\): "
+        "all workers would send on it, and get each other's answers", connections
     )  # fmt: skip
     assert (
         remedy
-        == "make it after the fork, in a function post_fork() of pooled, or set preload = false; `spyglass check` tells more"
+        == "create it after the fork, in a function post_fork() of pooled, or set preload = false; for more, run `spyglass check`"
     )
 
 

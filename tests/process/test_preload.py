@@ -221,7 +221,7 @@ def answer():
 WARNINGS = [
     "a thread, 'ticker', which runs tick() of app.py:4: no worker has it",
     "an SQLite database, a.db (descriptor ",
-    "make it after the fork, in a function post_fork() of app, or set preload = false; `spyglass check` tells more",
+    "create it after the fork, in a function post_fork() of app, or set preload = false; for more, run `spyglass check`",
 ]
 
 

@@ -64,11 +64,11 @@ def test_an_example_works_and_is_warned_of_nothing(systemd, tmp_path, request, n
 
 def test_what_it_shows_of_the_journal_is_what_is_said():
     for text in (
-        "made by the app while it was loaded: ",
-        "all workers would send on it, and take each other's answers",
+        "created by the app's import: ",
+        "all workers would send on it, and get each other's answers",
         "no worker has it",
     ):
         assert text in PAGE
         assert any(
-            text in path.read_text("utf-8") for path in pathlib.Path(ROOT, "spyglass").glob("*.py")
+            text in path.read_text("utf-8") for path in pathlib.Path(ROOT, "spyglass").rglob("*.py")
         )

@@ -30,8 +30,8 @@ def app(environ, start_response):
     start_response("200 OK", [])
     return [b"fine"]
 """
-READ_ONLY = "(the disk is read-only in the sandbox: what the app writes belongs to $STATE_DIRECTORY"
-PRIVILEGED = "(the sandbox refuses what asks for privileges"
+READ_ONLY = "(the file system is read-only in the sandbox: write to $STATE_DIRECTORY"
+PRIVILEGED = "(the sandbox refuses calls that need privileges"
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_each_kind_has_its_line_once(serve, caught):
         assert visit(life.address, caught + path).status == 500
     life.until(lambda: life.log.count("Traceback") == 6, "not logged")
     assert life.log.count(READ_ONLY) == 1
-    assert 'writable = ["/srv/blog/read-only"] opens that directory' in life.log
+    assert 'or set writable = ["/srv/blog/read-only"]' in life.log
     assert life.log.count(PRIVILEGED) == 1
     assert life.log.count("error: (") == 2
 

@@ -466,7 +466,7 @@ def test_there_is_no_master(site):
     status, output = said(here.life.reload())
     assert (status, output) == (
         69,
-        f"error: failed: the Master, pid {here.life.run.pid}, cannot be asked: Connection refused\n",
+        f"error: failed: cannot reach the Master, pid {here.life.run.pid}: Connection refused\n",
     )
 
 

@@ -38,7 +38,7 @@ REPLACED = {
     "gc and builtins": "import gc, builtins\ngc.enable = gc.freeze = builtins.open = builtins.print = gone\n",
 }
 THREADS = "import _thread, threading\n_thread.start_new_thread = threading._start_new_thread = lambda *_: 7\n"
-TOLD = "the app has replaced Python's threads (app), and such threads do not run in a worker"
+TOLD = "the app has replaced Python's threads (app), and such threads cannot run in a worker"
 
 
 @pytest.mark.parametrize("preload", [True, False], ids=["preloaded", "in each worker"])

@@ -83,7 +83,7 @@ def test_as_the_services_user_in_its_sandbox_and_nobody_wakes(
     # Specifiers of the drop-in are those of the service.
     assert "who: spyglass-who /srv/apps/who who-spyglass@who" in lines
     assert lines[-2].startswith("app: app:app, loaded in ")
-    assert lines[-1] == "preload: true, which suits this app"
+    assert lines[-1] == "preload: on (no problems found)"
     assert who.asleep()
     after = who.state()
     assert [after[each] for each in ("InvocationID", "NRestarts", "Result")] == [
@@ -158,13 +158,13 @@ def test_what_the_check_says_comes_at_once_and_whoever_interrupts_it_is_obeyed(
 
 
 BROKEN = {
-    "a read-only disk": ("open('/srv/apps/broken/x', 'w')\n", {}, 'writable = ["/srv/apps/broken"] opens that directory'),
+    "a read-only disk": ("open('/srv/apps/broken/x', 'w')\n", {}, 'or set writable = ["/srv/apps/broken"]'),
     "code made at run time": ("import mmap\nmmap.mmap(-1, 4096, prot=7)\n", {}, "allow_jit = true"),
     "an address family": ("import socket\nsocket.if_nameindex()\n", {}, "RestrictAddressFamilies="),
-    "a privilege": ("import os\nos.nice(1)\n", {}, "docs/sandbox.md has the table"),
+    "a privilege": ("import os\nos.nice(1)\n", {}, "see the table in docs/sandbox.md"),
     "a variable": ("import os\nos.environ['SECRET_KEY']\n", {}, "SECRET_KEY is not in the service's environment"),
-    "a home directory": ("", {"directory": "/home/ada/blog"}, "may not enter /home/ada (drwx------, of another user): a group for the app (addgroup --system "),
-    "an environment": ("", {"venv": "/home/ada/venv"}, "may not enter /home/ada (drwx------"),
+    "a home directory": ("", {"directory": "/home/ada/blog"}, "cannot enter /home/ada (drwx------, owned by another user): a group for the app (addgroup --system "),
+    "an environment": ("", {"venv": "/home/ada/venv"}, "cannot enter /home/ada (drwx------"),
     "a setting": ("", {"workers": 0}, "workers: expected a whole number from 1 to 256, not 0"),
     "a crash": ("import os\nos.kill(os.getpid(), 11)\n", {}, "the app's process was killed by SIGSEGV while it was being loaded"),
 }  # fmt: skip

@@ -31,9 +31,9 @@ CASES = {
     "each": ("begin()\n", {"preload": False}),
 }
 WARNINGS = [
-    "zygote: made by the app while it was loaded: a thread, 'ticker': no worker has it",
-    "zygote: made by the app while it was loaded: an SQLite database, ",
-    "zygote: make it after the fork, in a function post_fork() of app, or set preload = false; `spyglass check` tells more",
+    "zygote: created by the app's import: a thread, 'ticker': no worker has it",
+    "zygote: created by the app's import: an SQLite database, ",
+    "zygote: create it after the fork, in a function post_fork() of app, or set preload = false; for more, run `spyglass check`",
 ]
 
 
@@ -60,11 +60,11 @@ def test_what_is_made_at_import(machine: Machine, name: str) -> None:
     )
     checked = machine.run("spyglass", "check", "--name", name).stdout
     verdict = (
-        "true, which does not suit"
+        "on, but this app is not ready for it"
         if name == "trap"
-        else "true, which suits this app"
+        else "on (no problems found)"
         if name == "after"
-        else "false, rightly: "
+        else "off, as this app needs: "
     )
     assert f"\npreload: {verdict}" in checked
-    assert ("made at app.py:" in checked) == (name != "after")
+    assert ("created at app.py:" in checked) == (name != "after")

@@ -317,9 +317,11 @@ def test_what_a_request_is_refused_is_explained_once_though_flask_has_caught_it(
 
     machine.wait_until(logged, what="it has been logged")
     [hint] = [
-        line for line in instance.said("err") if "(the disk is read-only in the sandbox" in line
+        line
+        for line in instance.said("err")
+        if "(the file system is read-only in the sandbox" in line
     ]
-    assert 'writable = ["/srv/apps/caught"] opens that directory' in hint
+    assert 'or set writable = ["/srv/apps/caught"]' in hint
     machine.run("spyglass", "remove", instance.name)
 
 

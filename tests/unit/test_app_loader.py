@@ -203,7 +203,7 @@ def test_no_post_fork_is_none(tree):
         ("hook.exits", "post_fork: the app called sys.exit(3)"),
         (
             "hook.awaits",
-            "post_fork: it is a coroutine function: nothing would ever run what it returns",
+            "post_fork is a coroutine function, which nothing would run: make it a plain function",
         ),
         ("hook.breaks", "post_fork: OSError: no database"),
     ],
@@ -437,7 +437,7 @@ def test_a_venv_of_another_python(venv, settings, theirs):
     got = attempt(root, app="dep_app", venv="env")
     assert got["summary"] == (
         f"venv 'env' is for Python {theirs}, this Spyglass runs on Python {VERSION}: "
-        "make the environment anew with this Python, or install Spyglass into it"
+        "create the environment again with this Python, or install Spyglass into it"
     )
     assert [os.path.join(root, path) for path in got["files"]] == [str(root / "env/pyvenv.cfg")]
 
@@ -487,7 +487,7 @@ def test_byte_code_that_is_damaged_is_made_anew(tree, tmp_path, damage, victim):
     file.write_bytes(damage(file.read_bytes()))
     summary = attempt(tree, environ=environ, app="uses")["summary"]
     assert summary.endswith(
-        f": byte code was damaged; {tmp_path}/pycache has been removed, and the next try compiles it anew"
+        f": byte code was damaged; {tmp_path}/pycache was removed, and the next attempt compiles it again"
     ), summary
     assert attempt(tree, environ=environ, app="uses")["app"] == "app"
 

@@ -279,9 +279,9 @@ def test_a_port_that_is_taken_is_named_with_the_way_out():
         done = spyglass("lookout", "--bind", f"127.0.0.1:{port}")
     assert done.returncode == 78
     assert done.stderr.startswith(
-        f"spyglass: cannot listen on 127.0.0.1:{port}: another program has this port; "
+        f"spyglass: cannot listen on 127.0.0.1:{port}: another program uses this port; "
     )
-    assert "choose another with --bind" in done.stderr
+    assert "choose another port with --bind" in done.stderr
 
 
 def test_sockets_meant_for_another_process_are_none():

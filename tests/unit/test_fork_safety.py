@@ -25,12 +25,12 @@ os._exit(0)
 """
 THREAD = "import threading, time\ndef run():\n    while True: time.sleep(1)\nthreading.Thread(target=run, name='ticker', daemon=True).start()\n"
 TICKER = "a thread, 'ticker', which runs run() of app.py:2: no worker has it"
-OTHERS = "all workers would send on it, and take each other's answers"
+OTHERS = "all workers would send on it, and get each other's answers"
 POSITION = "all workers would share one position in it"
 LISTEN = "import socket\ns = socket.create_server(('127.0.0.1', 0)); port = s.getsockname()[1]\n"
-DATABASE = "its connection is good in one process only, and can destroy the file in several"
+DATABASE = "its connection is for one process; used by several, it can destroy the file"
 
-ALONE = "one process alone may use what the lock guards, a database most likely"
+ALONE = "only one process may use what the lock guards, most likely a database"
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ FOUND = {
         "import socket\ns = socket.socket(socket.AF_UNIX); s.bind('db.sock'); s.listen()\n"
         "c = [socket.socket(socket.AF_UNIX) for _ in range(3)]; [each.connect('db.sock') for each in c]",
         [
-            r"grave a socket that listens on db.sock \(descriptor \d+\): it is open in each worker, and none of them accepts from it",
+            r"grave a socket that listens on db.sock \(descriptor \d+\): each worker has it open, and none accepts from it",
             rf"grave a connection to db.sock \(descriptors \d+, \d+, \d+\): {OTHERS}",
         ],
     ),
@@ -84,10 +84,10 @@ FOUND = {
         "c = socket.socket(socket.AF_UNIX); c.connect(s.getsockname()); a = s.accept()[0]; s.close()",
         [rf"grave a connection to @db\d+ \(descriptor \d+\): {OTHERS}", r"note one of a pair of sockets \(descriptor \d+\): all workers have both"],
     ),
-    "listening": (LISTEN, [r"grave a socket that listens on 127.0.0.1:\d+ \(descriptor \d+\): it is open in each worker, and none of them accepts from it"]),
+    "listening": (LISTEN, [r"grave a socket that listens on 127.0.0.1:\d+ \(descriptor \d+\): each worker has it open, and none accepts from it"]),
     "event loop": (
         "import asyncio\nloop = asyncio.new_event_loop()",
-        [r"grave an epoll, as event loops have \(descriptor \d+\): all workers would wait in the one, for each other's descriptors"],
+        [r"grave an epoll, which event loops use \(descriptor \d+\): all workers would wait in the one, for each other's descriptors"],
     ),
     "sqlite": (
         "import sqlite3\ndb = sqlite3.connect('a.data'); db.execute('pragma journal_mode = wal'); db.execute('create table if not exists t (a)'); db.commit()",
@@ -129,7 +129,7 @@ FOUND = {
         "for each in threads: libc.pthread_create(ctypes.byref(each), None, libc.pause, None)\nlibc.pthread_setname_np(threads[0], b'jemalloc_bg_thd')",
         [
             "note a thread, 'jemalloc_bg_thd', of a library: no worker has it",
-            "note a thread of a library: no worker has it; those of numerical libraries come again",
+            "note a thread of a library: no worker has it; numerical libraries start theirs again when needed",
         ],
     ),
     # Of which nobody speaks

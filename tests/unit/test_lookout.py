@@ -79,8 +79,8 @@ def test_an_address_that_is_taken():
     with bind("127.0.0.1:0") as sock:
         address = address_text(sock)
         assert refusal(address) == (
-            f"cannot listen on {address}: another program has this port; "
-            "end it, or choose another with --bind HOST:PORT (with make: BIND=HOST:PORT make run)"
+            f"cannot listen on {address}: another program uses this port; "
+            "stop it, or choose another port with --bind HOST:PORT (with make: BIND=HOST:PORT make run)"
         )
 
 

@@ -37,8 +37,8 @@ class PolarsError(Exception):
 
 
 SAID = {
-    "a read-only disk": (OSError(errno.EROFS, "", "/srv/blog/x"), '/var/lib/spyglass/blog; writable = ["/srv/blog"] opens that directory'),
-    "a read-only database": (sqlite3.OperationalError("attempt to write a readonly database"), "$STATE_DIRECTORY, /var/lib/spyglass/blog"),
+    "a read-only disk": (OSError(errno.EROFS, "", "/srv/blog/x"), '/var/lib/spyglass/blog), or set writable = ["/srv/blog"]'),
+    "a read-only database": (sqlite3.OperationalError("attempt to write a readonly database"), "$STATE_DIRECTORY (/var/lib/spyglass/blog)"),
     "a database that cannot be made": (sqlite3.OperationalError("unable to open database file"), "$STATE_DIRECTORY"),
     "numba": (PermissionError(1, "cannot allocate executable memory. This may be due to security"), "allow_jit = true"),
     "polars": (RuntimeError("could not execute mprotect for CPUID check"), "allow_jit = true"),
@@ -47,9 +47,9 @@ SAID = {
     "netlink": (OSError(errno.EAFNOSUPPORT, ""), "RestrictAddressFamilies="),
     "a device": (FileNotFoundError(errno.ENOENT, "", "/dev/ttyUSB0"), "PrivateDevices="),
     "a socket of another's in /tmp": (FileNotFoundError(errno.ENOENT, "", "/tmp/.s.PGSQL.5432"), "a /tmp of its own"),
-    "nice": (PermissionError(errno.EPERM, "Operation not permitted"), "asks for privileges"),
+    "nice": (PermissionError(errno.EPERM, "Operation not permitted"), "calls that need privileges"),
     "a role": (OperationalError('FATAL:  Peer authentication failed for user "blog"'), "user = ..."),
-    "a database's socket": (OperationalError('connection to server on socket "/run/x/.s.PGSQL.5432" failed: Permission denied'), "may not connect"),
+    "a database's socket": (OperationalError('connection to server on socket "/run/x/.s.PGSQL.5432" failed: Permission denied'), "cannot connect"),
     "no name": (KeyError("getpwuid(): uid not found: 61184"), "libnss-systemd"),
 }  # fmt: skip
 
@@ -149,22 +149,22 @@ except OSError as error:
             0o700,
             "home/ada/blog/app.py",
             "r",
-            "may not enter {}/home/ada (drwx------, of ",
+            "cannot enter {}/home/ada (drwx------, owned by ",
         ),
-        ("home", 0o700, "home/ada/blog/app.py", "r", "may not enter {}/home (drwx------, of "),
+        ("home", 0o700, "home/ada/blog/app.py", "r", "cannot enter {}/home (drwx------, owned by "),
         (
             "home/ada/blog/app.py",
             0o600,
             "home/ada/blog/app.py",
             "r",
-            "may not read {}/home/ada/blog/app.py (-rw-------, of ",
+            "cannot read {}/home/ada/blog/app.py (-rw-------, owned by ",
         ),
         (
             "home/ada/blog",
             0o755,
             "home/ada/blog/new",
             "w",
-            "may not write to {}/home/ada/blog (drwxr-xr-x, of ",
+            "cannot write to {}/home/ada/blog (drwxr-xr-x, owned by ",
         ),
     ],
 )

@@ -79,7 +79,7 @@ def _given(config: Config) -> str:
     given = [name for name, value in config.values.items() if value != SETTINGS[name].default]
     return (
         ", ".join(f"{name} = {shown(config.values[name], 1000)}" for name in given)
-        or "every setting has its default"
+        or "all settings have their defaults"
     )
 
 
@@ -255,7 +255,7 @@ class _Supervisor:
         milliseconds, size = self._facts[channel.LOADED]
         app, mebibytes = self._config.app or "the welcome page", size / (1 << 20)
         lines = [
-            f"app: {app}, loaded in {milliseconds / 1000:.2f} s, {mebibytes:.0f} MiB; not called: what a request does was not tried"
+            f"app: {app}, loaded in {milliseconds / 1000:.2f} s, {mebibytes:.0f} MiB; no request was tried"
         ]
         milliseconds, has_post_fork = self._facts[channel.READY]
         if has_post_fork:
@@ -277,18 +277,18 @@ class _Supervisor:
         grave = [each for each in self._found if each.grave]
         if not self._config.preload:
             if any(not each.settled for each in grave):
-                alone = f"; but with workers = {self._config.workers} only the first of them can lock it: workers = 1"
+                alone = f"; but only the first of {self._config.workers} workers can lock the file: set workers = 1"
                 return (
-                    "false, rightly: what is noted here would not be good in its workers with true"
+                    "off, as this app needs: with it on, workers would share what is noted above"
                     + (alone if self._warnings else "")
                 )
-            return "false, so each worker loads the app; with true they would share its memory, and nothing speaks against that"
+            return "off; turning it on would save memory, and no problems were found"
         if self._warnings:
-            return f"true, which does not suit this app as it is: {remedy(module_of(self._config))}"
+            return f"on, but this app is not ready for it: {remedy(module_of(self._config))}"
         return (
-            "true, and the app sees to what is no good in its workers"
+            "on; the app handles what its workers must not share"
             if grave
-            else "true, which suits this app"
+            else "on (no problems found)"
         )
 
 

@@ -60,7 +60,7 @@ def bind(address: str) -> Listening:
     try:
         return _bind_tcp(host.strip("[]"), int(port))
     except UnicodeError:
-        raise UsageError(f"--bind {address}: {host!r} cannot be the name of a host") from None
+        raise UsageError(f"--bind {address}: {host!r} is not a valid host name") from None
     except OSError as error:
         raise ListenerError(f"cannot listen on {address}: {_why(error)}") from None
 
@@ -105,11 +105,9 @@ def _why(error: OSError) -> str:
     import errno
 
     if error.errno == errno.EADDRINUSE:
-        return "another program has this port; end it, or choose another with --bind HOST:PORT (with make: BIND=HOST:PORT make run)"
+        return "another program uses this port; stop it, or choose another port with --bind HOST:PORT (with make: BIND=HOST:PORT make run)"
     if error.errno in (errno.EACCES, errno.EPERM):
-        return (
-            "permission denied; ports below 1024 are root's, choose another with --bind HOST:PORT"
-        )
+        return "permission denied; only root may use ports below 1024, choose another port with --bind HOST:PORT"
     return error.strerror or str(error)
 
 
@@ -133,7 +131,7 @@ def _is_stale(path: str) -> bool:
 
     try:
         if not stat.S_ISSOCK(os.stat(path).st_mode):
-            raise FileExistsError("what is there is not a socket")
+            raise FileExistsError("the file there is not a socket")
         with Listening(socket.AF_UNIX) as probe:
             probe.connect(path)
     except FileNotFoundError:

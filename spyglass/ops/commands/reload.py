@@ -46,7 +46,7 @@ def reload(environ: Mapping[str, str]) -> int:
     pid = environ.get("MAINPID", "")
     if not pid:
         raise UsageError(
-            "reload: MAINPID is not set, as it is for ExecReload=; give the app's NAME, or use 'systemctl reload UNIT'"
+            "reload: MAINPID is not set (systemd sets it for ExecReload=); give the app's NAME, or use 'systemctl reload UNIT'"
         )
     log = open_log("reload", environ=environ)
     # What systemd, or `systemctl kill`, sends to all processes of the unit is the
@@ -84,7 +84,7 @@ def _ask(addresses: list[str], pid: str) -> tuple[int, str]:
             try:
                 desk.connect(address)
             except OSError as error:
-                why = why or f"the Master, pid {pid}, cannot be asked: {error.strerror or error}"
+                why = why or f"cannot reach the Master, pid {pid}: {error.strerror or error}"
                 continue
             if impostor := _impostor(desk, pid):
                 why = impostor
@@ -99,11 +99,9 @@ def _impostor(desk: socket.socket, pid: str) -> str:
     """
     peer, uid, _ = struct.unpack("iII", desk.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
     if os.geteuid() not in (0, uid):
-        return "another user listens in the place of the Master"
+        return "another user's process listens on the Master's socket"
     return (
-        ""
-        if str(peer) == pid
-        else f"another process, pid {peer}, listens in the place of the Master"
+        "" if str(peer) == pid else f"another process, pid {peer}, listens on the Master's socket"
     )
 
 
@@ -124,7 +122,7 @@ def _hear(desk: socket.socket) -> str:
         while len(said) < _LONGEST and (piece := desk.recv(_LONGEST)):
             said += piece
     except TimeoutError:
-        return f"the Master has said nothing for {_ANSWERS:.0f} s"
+        return f"no answer from the Master for {_ANSWERS:.0f} s"
     except ConnectionError:
         pass  # it ended before it had taken us in
     return said.decode(errors="replace")
@@ -148,14 +146,14 @@ def reload_unit(name: str) -> int:
             if "failed: " in said or said.startswith("failing: "):
                 what = f"is {said}"
             else:  # the Master knows of no failure, for it was not reached
-                what = f"was not reloaded (journalctl -u {unit} tells why)" + (
+                what = f"was not reloaded (see journalctl -u {unit})" + (
                     f"; it is {said}" if said else ""
                 )
             print(f"spyglass: {name} {what}", file=sys.stderr)
         return done.returncode
     except FileNotFoundError:
         print(
-            "spyglass: there is no systemctl; where there is no systemd, send SIGHUP to the lookout",
+            "spyglass: systemctl was not found; without systemd, send SIGHUP to the lookout",
             file=sys.stderr,
         )
         return EX_UNAVAILABLE
