@@ -149,7 +149,7 @@ def test_bad_fields(fields, error):
         check_fields(fields)
 
 
-@pytest.mark.parametrize("name", ["Connection", "TRANSFER-ENCODING", *HOP_BY_HOP])
+@pytest.mark.parametrize("name", ["Connection", "TRANSFER-ENCODING", *sorted(HOP_BY_HOP)])
 def test_what_only_the_server_can_know_is_dropped(name):
     checked = check_fields([("X", "y"), (name, "x"), ("Z", "")])
     assert (checked.text, checked.dropped, checked.closing) == ("X: y\r\nZ: \r\n", (name,), False)

@@ -99,6 +99,7 @@ def test_so_is_one_that_appears(tmp_path):
         ("while it ran", 2001, True),
         ("by a clock that is wrong", time.time() + 3600, False),
     ],
+    ids=["before", "during", "wrong-clock"],
 )
 def test_a_file_that_was_mended_while_the_try_still_ran(app, what, mtime, at_once):
     """The app read the old one and its failure was noticed after the new one was
