@@ -43,16 +43,23 @@ ROOT_PACKAGES := mmdebstrap debian-archive-keyring
 TEST_PACKAGES := $(ROOT_PACKAGES) systemd-container postgresql bash-completion chromium-headless-shell man-db mandoc zsh
 BENCH_PACKAGES := libev-dev wrk
 
-# $(call install,PACKAGES): apt is asked for nothing when nothing is missing.
+# What pip and apt say matters only when they fail.
+QUIETLY := packaging/quietly
+
+# $(call install,PACKAGES): apt runs only if one of them is missing.
 define install
 @missing=$$(for package in $(1); do \
     [ "$$(dpkg-query --show --showformat='$${db:Status-Status}' $$package 2>/dev/null)" = installed ] || echo $$package; done); \
 if [ -n "$$missing" ]; then \
     echo "Installing Debian packages:" $$missing; \
-    $(SUDO) apt-get -qq update; \
-    $(SUDO) env DEBIAN_FRONTEND=noninteractive DEBCONF_NOWARNINGS=yes apt-get -qq install --yes --no-install-recommends $$missing >/dev/null; \
+    $(QUIETLY) $(SUDO) apt-get update && \
+    $(QUIETLY) $(SUDO) env DEBIAN_FRONTEND=noninteractive DEBCONF_NOWARNINGS=yes \
+        apt-get install --yes --no-install-recommends $$missing; \
 fi
 endef
+
+# $(call pip,ENVIRONMENT) is the pip of a virtual environment, silent unless it fails.
+pip = $(QUIETLY) $(1)/bin/pip --disable-pip-version-check
 
 help: ## this list
 	@echo "make TARGET [VARIABLE=value]"
@@ -127,18 +134,18 @@ bench-packages:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than 3.11: make PYTHON=..."; exit 1; }
 	@echo "Making .venv with the project"
 	@$(PYTHON) -m venv .venv
-	@.venv/bin/pip install --quiet --disable-pip-version-check --use-pep517 --editable .
+	@$(call pip,.venv) install --use-pep517 --editable .
 	@touch $@
 
 .venv/.dev: .venv/.run
 	@echo "Adding to .venv what the tests need"
-	@.venv/bin/pip install --quiet --disable-pip-version-check --use-pep517 --editable '.[dev,docs]'
+	@$(call pip,.venv) install --use-pep517 --editable '.[dev,docs]'
 	@touch $@
 
 $(BENCH)/.rivals: benchmarks/rivals.txt | run-packages bench-packages
 	@echo "Making $(BENCH) with the servers to compare with"
 	@$(PYTHON) -m venv --clear $(BENCH)
-	@$(BENCH)/bin/pip install --quiet --disable-pip-version-check --requirement benchmarks/rivals.txt
+	@$(call pip,$(BENCH)) install --requirement benchmarks/rivals.txt
 	@touch $@
 
 SOURCES := $(shell find spyglass packaging debian docs tests/http11 tests/process/wire -type f -not -path '*/__pycache__/*' -not -path '*/.*_cache/*') \
@@ -151,12 +158,12 @@ dist/%/.built: $(SOURCES) | .venv/.run root-packages
 	@touch $@
 
 $(BENCH)/.made: $(SOURCES) $(BENCH)/.rivals
-	@$(BENCH)/bin/pip install --quiet --disable-pip-version-check --force-reinstall --no-deps .
-	@$(BENCH)/bin/pip install --quiet --disable-pip-version-check .
+	@$(call pip,$(BENCH)) install --force-reinstall --no-deps .
+	@$(call pip,$(BENCH)) install .
 	@touch $@
 
 $(FUZZ)/.made: pyproject.toml | run-packages
 	@echo "Making $(FUZZ) with what fuzzes"
 	@$(PYTHON) -m venv --clear $(FUZZ)
-	@$(FUZZ)/bin/pip install --quiet --disable-pip-version-check --use-pep517 --editable '.[fuzz]'
+	@$(call pip,$(FUZZ)) install --use-pep517 --editable '.[fuzz]'
 	@touch $@
