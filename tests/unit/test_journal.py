@@ -168,12 +168,12 @@ def journalctl(tmp_path, monkeypatch):
 
 
 def test_only_what_is_wanted_is_held_however_much_there_is(journalctl):
-    """80 MB in one entry, then 2,000 of many lines each: the reader's peak stays near
-    what the last ones take.
+    """30 MB in one entry, then 500 of many lines each, 30 MB as lists: the reader's
+    peak stays near what the last ones take.
     """
     told = journalctl(
-        """{ printf '{"MESSAGE":"'; head -c 80000000 /dev/zero | tr '\\0' x; echo '"}'; }
-        yes '{"MESSAGE":"'$(printf 'a\\\\n%.0s' $(seq 1000))'"}' | head -n 2000; echo '{"MESSAGE":"last"}'"""
+        """{ printf '{"MESSAGE":"'; head -c 30000000 /dev/zero | tr '\\0' x; echo '"}'; }
+        yes '{"MESSAGE":"'$(printf 'a\\\\n%.0s' $(seq 1000))'"}' | head -n 500; echo '{"MESSAGE":"last"}'"""
     )
     tracemalloc.start()
     try:

@@ -12,7 +12,7 @@ import pytest
 
 from spyglass.runtime import scoreboard
 from spyglass.runtime.timers import IDLE
-from spyglass.worker import response_writer
+from spyglass.worker import acceptor, connection, loop, response_writer
 from spyglass.worker.leader_followers import ELSEWHERE
 
 from .working import GET, ONE, Closing, echo, receive
@@ -20,8 +20,29 @@ from .working import GET, ONE, Closing, echo, receive
 CLOSE = b"GET /%d HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 
 
+class Clock:
+    """The worker's time. It passes only when a test lets it."""
+
+    def __init__(self):
+        self.now = time.monotonic()
+
+    def __call__(self):
+        return self.now
+
+    def sleep(self, seconds):
+        self.now += seconds
+
+
 @pytest.fixture
-def two(start):
+def clock(monkeypatch):
+    clock = Clock()
+    for module in (acceptor, connection, loop, response_writer):
+        monkeypatch.setattr(module, "monotonic", clock)
+    return clock
+
+
+@pytest.fixture
+def two(start, clock):
     """two(app, **settings): a worker whose crew has somebody to take the lead, with two
     kept-alive clients who have been served once.
 
@@ -254,10 +275,10 @@ def test_a_client_that_has_taken_late_what_was_held_is_idle_like_any_other(two):
     assert [connection.deadline for connection in worker.loop._connections.values()] == [IDLE, IDLE]
 
 
-def test_time_for_which_an_answer_was_held_is_not_held_against_its_client(two):
+def test_time_for_which_an_answer_was_held_is_not_held_against_its_client(two, clock):
     def app(environ, start_response):
         if environ["PATH_INFO"] == "/4":
-            time.sleep(0.6)  # and nobody takes the lead
+            clock.sleep(0.6)  # and nobody takes the lead
         return echo(environ, start_response)
 
     worker, first, second = two(app, keepalive_timeout=0.5)
@@ -290,26 +311,27 @@ class Watched:
     and takes its time there if `slow`.
     """
 
-    def __init__(self):
+    def __init__(self, clock):
+        self.clock = clock
         self.got, self.slow, self.first = [], 0.0, None
 
     def __call__(self, environ, start_response):
         if environ["PATH_INFO"] == "/4":
             self.got.append(receive(self.first, 1 << 20))
-            time.sleep(self.slow)
+            self.clock.sleep(self.slow)
         return echo(environ, start_response)
 
 
 @pytest.fixture
-def watched(two, monkeypatch):
+def watched(two, clock, monkeypatch):
     """watched() -> whether the answer to another client was held when the app was
     called for /4.
     """
     monkeypatch.setattr(response_writer, "_TRIALS", 3)
     monkeypatch.setattr(response_writer, "_RELAPSE", 5)
-    monkeypatch.setattr(response_writer, "_QUICK", 0.3)  # for busy machines
+    monkeypatch.setattr(response_writer, "_QUICK", 0.3)
     monkeypatch.setattr(response_writer, "_HOLD", 1.0)
-    app = Watched()
+    app = Watched(clock)
     worker, app.first, second = two(app, harmless=False)
 
     def ask(slow=0.0):
@@ -387,7 +409,7 @@ def test_who_reads_slowly_but_steadily_is_not_cut(start, monkeypatch):
         start_response("200 OK", [])
         return [b"x" * (4 << 20)]
 
-    worker = start(app, write_timeout=0.5)
+    worker = start(app, write_timeout=60)
     client = slowly_reading(worker)
     worker.until(
         lambda: (
@@ -395,6 +417,15 @@ def test_who_reads_slowly_but_steadily_is_not_cut(start, monkeypatch):
             and any(each._out for each in worker.loop._connections.values())
         )
     )
+    [reader] = worker.loop._connections.values()
+
+    def takes_some():
+        receive(client, 2000)
+        return response_writer.untaken(reader.fd) < reader._untaken
+
+    def time_is_up():
+        worker.loop._expire(time.monotonic() + 61)
+
     asked = []
     progresses = response_writer.Sender.progresses
     monkeypatch.setattr(
@@ -402,13 +433,14 @@ def test_who_reads_slowly_but_steadily_is_not_cut(start, monkeypatch):
         "progresses",
         lambda self: asked.append(progresses(self)) or asked[-1],
     )
-    while len(asked) < 3:
-        receive(client, 2000)
+    for _ in range(3):
+        worker.until(takes_some)
+        time_is_up()
         worker.turns(1)
-        time.sleep(0.01)
         assert worker.slot[scoreboard.OPEN], "it was cut"
-    assert asked == [True] * len(asked)
-    worker.until(lambda: not worker.slot[scoreboard.OPEN])  # it takes nothing any more
+    assert asked == [True] * 3
+    time_is_up()  # and it has taken nothing meanwhile
+    worker.until(lambda: not worker.slot[scoreboard.OPEN])
     assert asked[-1] is False
 
 

@@ -22,6 +22,7 @@ LARGE = 8 << 20  # bytes, more than the kernel takes without a reader
 def soon(monkeypatch):
     monkeypatch.setattr(slow_clients, "GRACE", 0.05)
     monkeypatch.setattr("spyglass.worker.acceptor._LOOK_FOR_ROOM", 0.01)
+    monkeypatch.setattr("spyglass.worker.acceptor._LAST_CALL", 0.05)
 
 
 def large(environ, start_response):
@@ -132,7 +133,7 @@ def test_the_idle_go_first(start):
 
 def test_fast_ones_stay_however_full_it_is(start):
     """They have their places until they are done, and who comes waits for that."""
-    size, step = 3_000_000, 30_000
+    size, step = 900_000, 30_000
     worker = start(max_connections=PLACES)
     head = b"POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % size
     fast = [worker.client(head, tcp=True) for _ in range(PLACES)]
