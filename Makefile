@@ -1,8 +1,8 @@
-# What is typed here, by people who want to see Spyglass and by people who change it. `make help` lists it.
+# The commands for people who try Spyglass and for people who change it. `make help` lists them.
 #
-# Everything works from a fresh clone on Debian 12 or 13, as root or with sudo: what is missing is installed, said aloud, and
-# found there the next time. In the clone only .venv and dist are made. Debian roots for building and testing are kept outside
-# of it, in $(ROOTS_CACHE), because they outlive a clone.
+# Everything works from a fresh clone on Debian 12 or 13, as root or with sudo. What is missing is
+# installed and named, once. In the clone only .venv and dist are made. Debian roots for building
+# and testing are kept outside of it, in $(ROOTS_CACHE), because they outlive a clone.
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
@@ -14,6 +14,8 @@ BIND ?= 0.0.0.0:4222
 RELEASE ?= trixie
 RELEASES ?= bookworm trixie
 TESTS ?= tests
+# How many processes share out the tests. Each may boot a machine.
+PROCESSES ?= 2
 PYTHON ?= python3
 ROOTS_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/spyglass
 
@@ -35,12 +37,17 @@ KEEP ?=
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 AS_ROOT = $(SUDO) env ROOTS_CACHE='$(ROOTS_CACHE)' RELEASES='$(RELEASES)' PYTHON='$(CURDIR)/.venv/bin/python' PYTHONDONTWRITEBYTECODE=1
 
+PYTEST = .venv/bin/python -m pytest -p no:cacheprovider --numprocesses $(PROCESSES) --dist loadgroup
+
 # systemd-python comes as source, and is compiled. A python3 from elsewhere than Debian brings venv and headers along.
 RUN_PACKAGES := gcc libc6-dev libsystemd-dev pkg-config \
     $(if $(filter-out /usr/bin/%,$(shell command -v $(PYTHON))),,python3 python3-dev python3-venv)
 ROOT_PACKAGES := mmdebstrap debian-archive-keyring
-# Of postgresql the tests use the programs alone, and run a cluster of their own; Debian may make and start another, as it does.
-TEST_PACKAGES := $(ROOT_PACKAGES) systemd-container postgresql bash-completion chromium-headless-shell man-db mandoc zsh
+# Programs that tests run: those of tests/unit, and the database of tests/process. Of postgresql
+# only the programs are used, for a cluster of the tests' own; Debian may start another one.
+QUICK_PACKAGES := bash-completion chromium-headless-shell man-db mandoc zsh
+PROGRAM_PACKAGES := $(QUICK_PACKAGES) postgresql
+TEST_PACKAGES := $(ROOT_PACKAGES) systemd-container $(PROGRAM_PACKAGES)
 BENCH_PACKAGES := libev-dev wrk
 
 # What pip and apt say matters only when they fail.
@@ -64,18 +71,31 @@ pip = $(QUIETLY) $(1)/bin/pip --disable-pip-version-check
 help: ## this list
 	@echo "make TARGET [VARIABLE=value]"
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 16
-	@echo "APP, BIND='host:port [v6]:port unix:/path', RELEASE, RELEASES, TESTS, PYTHON, ROOTS_CACHE=$(ROOTS_CACHE)"
+	@echo "APP, BIND='host:port [v6]:port unix:/path', RELEASE, RELEASES, PYTHON, ROOTS_CACHE=$(ROOTS_CACHE)"
+	@echo "TESTS='tests/unit -k word' for make test: what the chosen tests do not need is not built"
+	@echo "      -m 'not slow': none of more than 5 s; -m 'not system': no booted machine"
+	@echo "PROCESSES=2 that share out the tests; 0: one after the other, in this process"
 
-run: .venv/.run ## serve APP=module:callable (or a welcome page) on BIND=0.0.0.0:4222, asleep until somebody comes
+run: .venv/.run ## serve APP=module:callable (or a welcome page) on BIND=0.0.0.0:4222, asleep until the first visitor
 	@.venv/bin/spyglass lookout $(APP) $(addprefix --bind ,$(BIND))
 
 venv: .venv/.run ## .venv with the project and its command
 
-test: .venv/.dev test-packages ## everything: check, build the packages, run all tests, the ones on real systemds included
+# Only tests/system boots machines. When its tests are chosen in another way, its conftest.py
+# builds what is missing.
+BOOTING := $(filter tests tests/ tests/system%,$(TESTS))
+
+quick: .venv/.dev quick-packages ## check, unit and HTTP tests in a minute: builds no package, boots nothing
 	@$(MAKE) check
+	@$(PYTEST) tests/unit tests/http11
+
+test: .venv/.dev $(if $(BOOTING),test-packages,program-packages) ## check, build the packages, run all tests, those on a real systemd too
+	@$(MAKE) check
+ifneq ($(BOOTING),)
 	@$(MAKE) --jobs=$(words $(RELEASES)) deb
 	@$(MAKE) roots
-	@$(AS_ROOT) .venv/bin/python -m pytest -p no:cacheprovider $(TESTS)
+endif
+	@$(AS_ROOT) $(PYTEST) $(TESTS)
 
 check: .venv/.dev ## ruff and mypy
 	@.venv/bin/ruff check .
@@ -119,12 +139,18 @@ clean: ## remove what was made in the clone
 distclean: clean ## and the Debian roots
 	$(SUDO) rm -rf '$(ROOTS_CACHE)'/{build,clean,tests,judges}-* '$(ROOTS_CACHE)'/httptools-* '$(BENCH)' '$(FUZZ)' '$(CRASHES)'
 
-.PHONY: help run venv test check docs deb shell roots fuzz soak bench-wake bench-memory bench-throughput bench-packages clean distclean run-packages root-packages test-packages
+.PHONY: help run venv quick test check docs deb shell roots fuzz soak bench-wake bench-memory \
+    bench-throughput clean distclean \
+    run-packages root-packages quick-packages program-packages test-packages bench-packages
 
 run-packages:
 	$(call install,$(RUN_PACKAGES))
 root-packages:
 	$(call install,$(ROOT_PACKAGES))
+quick-packages:
+	$(call install,$(QUICK_PACKAGES))
+program-packages:
+	$(call install,$(PROGRAM_PACKAGES))
 test-packages:
 	$(call install,$(TEST_PACKAGES))
 bench-packages:

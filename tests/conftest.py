@@ -1,7 +1,19 @@
-"""What all tests share: figures that are worth a line at the end of a run."""
+"""What all tests share: how several processes divide them, and figures that are worth a
+line at the end of a run.
+
+`make test` runs the tests in two processes (pytest-xdist). Without it (Debian's
+autopkgtest, `make test PROCESSES=0`) they run in one, in order, and nothing here
+matters but the figures.
+"""
+
+import fcntl
+import os
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
+TESTS = Path(__file__).parent
 _EDGES = pytest.StashKey()
 
 
@@ -14,10 +26,73 @@ def pytest_addoption(parser):
     )
 
 
+# Which process runs what
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks
+def pytest_collection_modifyitems(config, items):
+    """Keep the tests of a file together, for they share its fixtures (a booted machine,
+    the built site). A release is a machine of its own.
+    """
+    if not config.pluginmanager.hasplugin("xdist"):
+        return
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            release = item.callspec.params.get("release", "") if hasattr(item, "callspec") else ""
+            group = f"{item.path.relative_to(TESTS)} {release}".rstrip()
+            item.add_marker(pytest.mark.xdist_group(group))
+
+
+@pytest.hookimpl(hookwrapper=True, tryfirst=True)  # the time to wait is not the test's
+def pytest_runtest_protocol(item):
+    """Run a test that measures (marker `alone`) while the other processes wait."""
+    if hasattr(item.config, "workerinput"):
+        with _floor(fcntl.LOCK_EX if item.get_closest_marker("alone") else fcntl.LOCK_SH):
+            yield
+    else:
+        yield
+
+
+@contextmanager
+def _floor(how):
+    """Hold the lock that tests share, and that one which runs alone has for itself.
+
+    flock(2) is not fair: it lets new sharers in while another process waits for them
+    all to leave. So everyone takes the door first, and who wants to be alone keeps it
+    closed while waiting. What is locked are files that are there, to leave none behind.
+    """
+    door, floor = os.open(__file__, os.O_RDONLY), os.open(TESTS, os.O_RDONLY)
+    try:
+        fcntl.flock(door, fcntl.LOCK_EX)
+        fcntl.flock(floor, how)
+        fcntl.flock(door, fcntl.LOCK_UN)
+        yield
+    finally:
+        # Not only closed: what the test has forked may have them, too.
+        for fd in (floor, door):
+            fcntl.flock(fd, fcntl.LOCK_UN)
+            os.close(fd)
+
+
+# Figures
+
+
 @pytest.fixture(scope="session")
 def edges(request):
     """Lines to be told at the end of the run."""
     return request.config.stash.setdefault(_EDGES, [])
+
+
+def pytest_sessionfinish(session):
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["edges"] = session.config.stash.get(_EDGES, [])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    """Collect the lines of another process, unless it was killed."""
+    lines = getattr(node, "workeroutput", {}).get("edges", [])
+    node.config.stash.setdefault(_EDGES, []).extend(lines)
 
 
 def pytest_terminal_summary(terminalreporter, config):
