@@ -3,7 +3,7 @@ or of one target alone, `TARGETS=worker`.
 
     reader    the requests' reader, llhttp included: no cut of any bytes changes what is read, with usual limits and with tight ones
     proxies   what a proxy tells of its clients, in a PROXY header before all else or in fields: any cut, and any peer
-    worker    a whole worker in this process (tests/unit/talking.py): an answer or a close, and nothing is left behind
+    worker    a whole worker in this process (tests/unit/fake_clients.py): an answer or a close, and nothing is left behind
 
 libFuzzer (by way of atheris) makes the inputs, led by which lines of spyglass/ they
 reach. It starts from the corpus beside this file and from what the wire cases say. What
@@ -30,7 +30,7 @@ sys.path.insert(0, str(HERE.parent))  # tests/, as pytest has it
 
 with atheris.instrument_imports(include=["spyglass"]):
     from http11.reading import converse, cut
-    from unit.talking import ENDINGS, SETTINGS, TIGHT, Talking, hostile, wire_conversations
+    from unit.fake_clients import ENDINGS, SETTINGS, TIGHT, Talking, hostile, wire_conversations
 
     from spyglass.errors import PrefaceError
     from spyglass.http11.forwarded_headers import believe

@@ -7,8 +7,8 @@ import os
 import pytest
 from hypothesis import settings
 
-from .breeding import NOW, Played
-from .working import Worker, echo
+from .fake_zygote import NOW, Played
+from .stepped_worker import Worker, echo
 
 settings.register_profile("spyglass", deadline=None, database=None, print_blob=True)
 settings.load_profile("spyglass")

@@ -19,7 +19,7 @@ from process.wire.client import Client, Unstrict
 
 from spyglass.runtime.scoreboard import IGNORED, OPEN
 
-from .working import ONE, RESET, Worker
+from .stepped_worker import ONE, RESET, Worker
 
 # How a client leaves: it shuts down for writing and reads on, closes, resets, or says
 # nothing more and stays.

@@ -11,7 +11,7 @@ from spyglass.runtime.poller import Doors
 from spyglass.runtime.scoreboard import ACCEPTING, LIMIT, ORDER, SERVE, SERVED, STATE
 from spyglass.runtime.shared_memory import Shared
 
-from .working import Journal
+from .stepped_worker import Journal
 
 NOW = 1000.0
 

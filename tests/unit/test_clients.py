@@ -15,7 +15,7 @@ import pytest
 
 from spyglass.runtime.scoreboard import OPEN, SERVED
 
-from .working import GET, ONE, RESET, Closing, alive
+from .stepped_worker import GET, ONE, RESET, Closing, alive
 
 
 def test_a_slow_reader_is_never_given_more_than_the_socket_holds(start):

@@ -15,7 +15,7 @@ from spyglass.master.worker_records import Worker
 from spyglass.runtime import scoreboard
 from spyglass.runtime.scoreboard import ERRORS, OPEN, SERVED, Scoreboard
 
-from .working import Journal
+from .stepped_worker import Journal
 
 FULL = """\
 spyglass 1

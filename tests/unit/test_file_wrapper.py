@@ -10,7 +10,7 @@ import pytest
 
 from spyglass.gateway.file_wrapper import FileWrapper
 
-from .playing import Played, answering, coded, length, play
+from .fake_connection import Played, answering, coded, length, play
 
 
 @pytest.fixture

@@ -1,5 +1,5 @@
 """Any cut of any conversation gives the same answers, any bytes an answer or a close;
-and nothing is left behind. See talking.py.
+and nothing is left behind. See fake_clients.py.
 
 What the long runs have found worth keeping (tests/fuzz) is said here again, each time.
 """
@@ -12,7 +12,15 @@ from http11.reading import cut
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from .talking import ENDINGS, SETTINGS, Talking, hostile, responses, timeless, wire_conversations
+from .fake_clients import (
+    ENDINGS,
+    SETTINGS,
+    Talking,
+    hostile,
+    responses,
+    timeless,
+    wire_conversations,
+)
 
 CORPUS = sorted((Path(__file__).parents[1] / "fuzz" / "corpus").glob("*"))
 

@@ -10,7 +10,7 @@ import pytest
 from spyglass.policy import worker_pool
 from spyglass.runtime.scoreboard import CALL_SINCE, DRAIN, OPEN, SERVED
 
-from .breeding import NOW
+from .fake_zygote import NOW
 
 
 def test_who_is_told_to_abort_has_time_for_its_last_words(breed, killed):

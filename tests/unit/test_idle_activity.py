@@ -9,7 +9,7 @@ import pytest
 from spyglass.runtime import scoreboard
 from spyglass.runtime.scoreboard import ACTIVITY, IGNORED, OPEN, ORDER, PART
 
-from .working import GET, ONE
+from .stepped_worker import GET, ONE
 
 HEALTH = b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n"
 PROBE = b"GET / HTTP/1.1\r\nHost: a\r\nUser-Agent: probe/1\r\n\r\n"

@@ -21,7 +21,7 @@ from spyglass.runtime.scoreboard import CALL_SINCE, Scoreboard
 from spyglass.worker import leader_followers as crew_module
 from spyglass.worker.leader_followers import ELSEWHERE, Crew, Demoted, Solo
 
-from .working import Journal
+from .stepped_worker import Journal
 
 PATIENCE = 10  # seconds until a test has failed
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from .working import GET, alive
+from .stepped_worker import GET, alive
 
 BUG = b"GET /bug HTTP/1.1\r\nHost: a\r\nX-A: b\r\n\r\n"
 

@@ -11,7 +11,7 @@ import pytest
 from spyglass.runtime.scoreboard import OPEN
 from spyglass.runtime.sd_daemon import Listener
 
-from .working import ONE
+from .stepped_worker import ONE
 
 V1 = b"PROXY TCP4 192.0.2.1 198.51.100.2 56324 443\r\n"
 

@@ -24,7 +24,7 @@ from spyglass.runtime.scoreboard import (
     STATE,
 )
 
-from .breeding import NOW
+from .fake_zygote import NOW
 
 
 def test_the_old_one_serves_until_the_fresh_one_accepts(breed):

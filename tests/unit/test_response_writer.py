@@ -15,7 +15,7 @@ from spyglass.runtime.timers import IDLE
 from spyglass.worker import acceptor, connection, loop, response_writer
 from spyglass.worker.leader_followers import ELSEWHERE
 
-from .working import GET, ONE, Closing, echo, receive
+from .stepped_worker import GET, ONE, Closing, echo, receive
 
 CLOSE = b"GET /%d HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 

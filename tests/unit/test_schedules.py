@@ -12,7 +12,7 @@ from http11.reading import cut
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from .crewing import Crewed, Guest, Script, responses, serve
+from .threaded_worker import Crewed, Guest, Script, responses, serve
 
 KINDS = ["list", "list", "parts", "parts", "large", "post", "file", "written", "fail"]
 # Below, around and beyond what the sentinel takes for long: 5 to 10 ms.

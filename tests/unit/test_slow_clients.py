@@ -11,7 +11,7 @@ from spyglass.runtime.scoreboard import OPEN, SERVED
 from spyglass.runtime.timers import WRITE
 from spyglass.worker import slow_clients
 
-from .working import GET, ONE, alive, echo, receive
+from .stepped_worker import GET, ONE, alive, echo, receive
 
 PLACES = 4
 SLOW_POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n"

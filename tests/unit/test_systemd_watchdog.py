@@ -24,7 +24,7 @@ from spyglass.runtime.scoreboard import (
 )
 from spyglass.runtime.sd_daemon import Listener
 
-from .breeding import NOW, Played
+from .fake_zygote import NOW, Played
 
 NEVER = float("inf")
 

@@ -15,7 +15,7 @@ from spyglass.runtime.scoreboard import ACTIVITY, OPEN, SERVED
 from spyglass.worker import loop as loop_module
 from spyglass.worker.leader_followers import Demoted
 
-from .working import Closing, Worker, echo
+from .stepped_worker import Closing, Worker, echo
 
 REQUEST = b"GET /%s HTTP/1.1\r\nHost: a\r\n\r\n"
 

@@ -14,7 +14,7 @@ from spyglass.runtime import scoreboard
 from spyglass.runtime.scoreboard import ACTIVITY, CALL_SINCE, HOLDS, OPEN, ORDER, SERVED, STATE
 from spyglass.worker.loop import Loop
 
-from .working import GET, ONE, RESET, Closing, echo
+from .stepped_worker import GET, ONE, RESET, Closing, echo
 
 # Answers, and what the Master can see of them
 

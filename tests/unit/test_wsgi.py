@@ -14,7 +14,7 @@ from spyglass.gateway.wsgi import CutOff
 from spyglass.http11.request import Request
 from spyglass.http11.request_body import Body
 
-from .playing import Played, Result, answering, coded, length, play
+from .fake_connection import Played, Result, answering, coded, length, play
 
 
 def raised():

@@ -22,8 +22,8 @@ from process.wire.client import Unstrict
 from spyglass.runtime.scoreboard import CALL_SINCE, OPEN
 from spyglass.worker import leader_followers as crew_module
 
-from .talking import Transcript, descriptors
-from .working import Worker
+from .fake_clients import Transcript, descriptors
+from .stepped_worker import Worker
 
 PATIENCE = 20  # seconds for anything at all
 LARGE = 90_000  # bytes of a piece; several are more than a socket holds
