@@ -212,6 +212,7 @@ class Talking(Worker):
         assert descriptors() == self._descriptors
         assert [line for line in self.journal.lines if "proxy_protocol is on" not in line] == []
         self.app.seen.clear()
+        self.journal.debugged.clear()
         self.sound = True
 
     def _serve_next(self):

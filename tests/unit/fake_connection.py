@@ -10,22 +10,9 @@ from spyglass.gateway.file_wrapper import FileSpan
 from spyglass.gateway.wsgi import CutOff, Exchange
 from spyglass.http11.request import Request
 
+from .fake_log import FakeLog
+
 DATE = "Sun, 06 Nov 1994 08:49:37 GMT"
-
-
-class Journal:
-    def __init__(self):
-        self.lines, self.debugged, self.tracebacks = [], [], []
-
-    def error(self, text):
-        self.lines.append(text)
-
-    def debug(self, text):
-        self.debugged.append(text)
-
-    def exception(self, text, error):
-        self.lines.append(text)
-        self.tracebacks.append(error)
 
 
 class Result:
@@ -60,7 +47,7 @@ class Played:
     def __init__(self, app, method="GET", *, version=(1, 1), keep=True, willing=True, debug=False):
         self.request = Request(method, "/x", version, {})
         self.request.keep_alive = keep
-        self.pieces, self.spans, self.journal, self.cut = [], [], Journal(), None
+        self.pieces, self.spans, self.journal, self.cut = [], [], FakeLog(), None
         self.app, self.log, self.debug, self.date, self.willing = (
             app,
             self.journal,

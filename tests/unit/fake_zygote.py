@@ -11,7 +11,7 @@ from spyglass.runtime.poller import Doors
 from spyglass.runtime.scoreboard import ACCEPTING, LIMIT, ORDER, SERVE, SERVED, STATE
 from spyglass.runtime.shared_memory import Shared
 
-from .stepped_worker import Journal
+from .fake_log import FakeLog
 
 NOW = 1000.0
 
@@ -20,7 +20,7 @@ class Played:
     """It has its workers, and they accept."""
 
     def __init__(self, **settings):
-        self.journal = Journal()
+        self.journal = FakeLog()
         self.shared = Shared([], 8)
         self.doors = Doors()
         self.generation = Generation(

@@ -14,28 +14,11 @@ from spyglass.runtime.sd_daemon import Listener
 from spyglass.worker.idle_activity import IgnoringLoop
 from spyglass.worker.loop import Loop
 
+from .fake_log import FakeLog
+
 GET = b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n"
 ONE = GET % 1
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close() sends a reset
-
-
-class Journal:
-    debugging = journal = False
-    fd = 2
-
-    def __init__(self):
-        self.lines = []
-
-    def error(self, text):
-        self.lines.append(text)
-
-    warning = info = error
-
-    def debug(self, text):
-        pass
-
-    def exception(self, text, error):
-        self.lines.append(text)
 
 
 def echo(environ, start_response):
@@ -58,7 +41,7 @@ class Worker:
             sock.setblocking(False)
             listeners.append(Listener(sock, name))
         self.slot = Scoreboard(1).slot(0)
-        self.journal = Journal()
+        self.journal = FakeLog()
         self.told = 0  # how often the Master was to look
         config = Config({"threads": 1} | settings)
         if config.idle_ignore:

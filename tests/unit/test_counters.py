@@ -15,7 +15,7 @@ from spyglass.master.worker_records import Worker
 from spyglass.runtime import scoreboard
 from spyglass.runtime.scoreboard import ERRORS, OPEN, SERVED, Scoreboard
 
-from .stepped_worker import Journal
+from .fake_log import FakeLog
 
 FULL = """\
 spyglass 1
@@ -137,7 +137,7 @@ class Life:
     """A Master's: its scoreboard has the facts."""
 
     def __init__(self, directory):
-        self.journal = Journal()
+        self.journal = FakeLog()
         self.board = Scoreboard(8)
         self.workers = []
         shared = SimpleNamespace(

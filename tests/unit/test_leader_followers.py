@@ -21,7 +21,7 @@ from spyglass.runtime.scoreboard import CALL_SINCE, Scoreboard
 from spyglass.worker import leader_followers as crew_module
 from spyglass.worker.leader_followers import ELSEWHERE, Crew, Demoted, Solo
 
-from .stepped_worker import Journal
+from .fake_log import FakeLog
 
 PATIENCE = 10  # seconds until a test has failed
 
@@ -241,7 +241,7 @@ def stage(monkeypatch):
     def make(threads=2, kind=Crew):
         sentinel = Sentinels()
         monkeypatch.setattr(crew_module, "time", sentinel)
-        stages.append(Stage(kind(threads, Scoreboard(1).slot(0), Journal()), sentinel))
+        stages.append(Stage(kind(threads, Scoreboard(1).slot(0), FakeLog()), sentinel))
         return stages[-1]
 
     yield make
@@ -828,7 +828,7 @@ def test_what_a_cut_call_would_have_sent_is_not_kept(kind):
 
     kept = []
     crew = (
-        kind(Scoreboard(1).slot(0)) if kind is Solo else kind(2, Scoreboard(1).slot(0), Journal())
+        kind(Scoreboard(1).slot(0)) if kind is Solo else kind(2, Scoreboard(1).slot(0), FakeLog())
     )
     if kind is Crew:
         crew._dozing = False  # no sentinel
@@ -849,7 +849,7 @@ def test_nobody_is_counted_on_who_could_not_be_started(monkeypatch):
     cannot.
     """
     monkeypatch.setattr(threading, "active_count", lambda: 1)
-    crew = Crew(2, Scoreboard(1).slot(0), Journal())
+    crew = Crew(2, Scoreboard(1).slot(0), FakeLog())
     assert crew.ample
     with monkeypatch.context() as without:
         without.delitem(sys.modules, "threading")
