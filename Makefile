@@ -175,7 +175,7 @@ $(BENCH)/.rivals: benchmarks/rivals.txt | run-packages bench-packages
 	@touch $@
 
 SOURCES := $(shell find spyglass packaging debian docs tests/http11 tests/process/wire -type f -not -path '*/__pycache__/*' -not -path '*/.*_cache/*') \
-    $(wildcard tests/conftest.py tests/process/__init__.py pyproject.toml README.md CHANGELOG.md LICENSE)
+    $(wildcard tests/conftest.py tests/waiting.py tests/process/__init__.py pyproject.toml README.md CHANGELOG.md LICENSE)
 
 dist/%/.built: $(SOURCES) | .venv/.run root-packages
 	@echo "Building the package for $*"

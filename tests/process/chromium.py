@@ -8,7 +8,8 @@ import json
 import os
 import shutil
 import subprocess
-import time
+
+from waiting import wait_until
 
 PATIENCE = 60.0  # seconds; on a busy machine it takes its time to begin
 _FLAGS = [
@@ -126,9 +127,7 @@ class Chromium:
 
     def until(self, expression):
         """Wait until it is true in the page."""
-        by = time.monotonic() + PATIENCE
-        while not self.evaluate(expression):
-            assert time.monotonic() < by, f"it never became true: {expression}"
+        wait_until(lambda: self.evaluate(expression), PATIENCE, f"not true: {expression}")
 
     def screenshot(self, path, **how):
         with open(path, "wb") as stream:

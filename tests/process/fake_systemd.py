@@ -28,7 +28,9 @@ import threading
 import time
 import uuid
 
-from .processes import members, until
+from waiting import wait_until
+
+from .processes import members
 from .visitor import Visitor
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -266,7 +268,7 @@ class FakeSystemd:
         return self._commands[-1]
 
     def until(self, condition, what, timeout=10.0):
-        until(condition, lambda: f"{what}\n{self.story()}", timeout)
+        wait_until(condition, timeout, lambda: f"{what}\n{self.story()}")
 
     def until_asleep(self, starts=None, timeout=15.0):
         """Wait until everything has left; with `starts`, until that has happened so

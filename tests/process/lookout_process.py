@@ -8,8 +8,10 @@ import re
 import signal
 import socket
 
+from waiting import wait_until
+
 from .fake_systemd import APPS, options, server_environ, spyglass, start
-from .processes import members, until
+from .processes import members
 
 
 def free_port(host="127.0.0.1"):
@@ -50,7 +52,7 @@ class Lookout:
         return [int(pid) for pid in re.findall(r"starting the Master, pid (\d+)", self.log)]
 
     def until(self, condition, what, timeout=10.0):
-        until(condition, lambda: f"{what}\n{self.log[-4000:]}", timeout)
+        wait_until(condition, timeout, lambda: f"{what}\n{self.log[-4000:]}")
 
     def until_logged(self, text, times=1, timeout=10.0):
         self.until(

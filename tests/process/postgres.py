@@ -13,8 +13,7 @@ import subprocess
 import tempfile
 
 import psycopg
-
-from .processes import until
+from waiting import wait_until
 
 # No test needs what it has written to outlive the machine.
 OPTIONS = {
@@ -66,10 +65,10 @@ class Postgres:
                 start_new_session=True,
                 **self._as,
             )
-        until(
+        wait_until(
             self._answers,
-            lambda: f"PostgreSQL has not started: {(self.directory / 'log').read_text()}",
             30,
+            lambda: f"PostgreSQL has not started: {(self.directory / 'log').read_text()}",
         )
         return self
 

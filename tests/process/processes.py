@@ -1,4 +1,4 @@
-"""Processes as /proc(5) shows them, and the one way in which tests wait.
+"""Processes as /proc(5) shows them.
 
 A session is what a control group is to systemd: whatever a Master starts belongs to it,
 also after its parent has died.
@@ -6,7 +6,6 @@ also after its parent has died.
 
 import os
 import resource
-import time
 from contextlib import contextmanager
 
 
@@ -76,14 +75,3 @@ def no_descriptors(pid):
         yield
     finally:
         resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
-
-
-def until(condition, what, timeout=10.0):
-    """Wait for `condition()` to become true; `what` (str, or a function that makes one)
-    tells what did not happen.
-    """
-    deadline = time.monotonic() + timeout
-    while not condition():
-        if time.monotonic() > deadline:
-            raise AssertionError(f"after {timeout:g} s: {what() if callable(what) else what}")
-        time.sleep(0.005)

@@ -23,8 +23,9 @@ import threading
 import time
 
 import pytest
+from waiting import wait_until
 
-from .processes import cpu_seconds, until, workers
+from .processes import cpu_seconds, workers
 from .visitor import Regulars, Visitor, visit
 
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close() sends a reset
@@ -136,10 +137,10 @@ def unharmed(life, worker, before):
     one that it was.
     """
     assert workers(life.run.pid) == [worker], life.story()
-    until(
+    wait_until(
         lambda: Footprint(worker).no_more_than(before),
-        lambda: f"{before} before, {Footprint(worker)} now",
         20,
+        lambda: f"{before} before, {Footprint(worker)} now",
     )
     assert "Traceback" not in life.log, life.story()
 

@@ -10,9 +10,10 @@ import subprocess
 import sys
 
 import pytest
+from waiting import wait_until
 
 from .fake_systemd import NOT_ROOT, ROOT, as_user, server_environ, spyglass
-from .processes import members, until
+from .processes import members
 
 APP = "def app(environ, start_response):\n    start_response('200 OK', [])\n    return [b'']\n"
 POOL = "import threading, time\ndef run():\n    while True: time.sleep(1)\nthreading.Thread(target=run, name='pool', daemon=True).start()\n"
@@ -60,7 +61,9 @@ def check(tmp_path, pycache):
             if (
                 started.returncode == -signal.SIGKILL
             ):  # what it had started hears of that by the end of a pipe
-                until(lambda: not members(started.pid, but=started.pid), "somebody is left")
+                wait_until(
+                    lambda: not members(started.pid, but=started.pid), what="somebody is left"
+                )
             left = members(started.pid, but=started.pid)
             for process in left:
                 os.kill(process.pid, signal.SIGKILL)
@@ -273,7 +276,7 @@ def test_an_interrupt_ends_all_of_it(tmp_path, pycache):
         env=server_environ(pycache),
         start_new_session=True,
     )
-    until((tmp_path / "loading").exists, "it does not load")
+    wait_until((tmp_path / "loading").exists, what="it does not load")
     os.killpg(started.pid, signal.SIGINT)
     _, err = started.communicate(timeout=30)
     assert (started.returncode, err) == (130, "")

@@ -12,10 +12,11 @@ import subprocess
 import time
 
 import pytest
+from waiting import wait_until
 
 from .fake_systemd import APPS, server_environ, spyglass
 from .lookout_process import free_port
-from .processes import children, members, until, workers
+from .processes import children, members, workers
 from .visitor import Crowd, Visitor, visit
 
 
@@ -255,7 +256,7 @@ def test_a_killed_lookout_takes_everything_with_it_in_the_end(lookout):
     assert visit(look.address).status == 200
     look.signal(signal.SIGKILL)
     assert look.until_ended() == -signal.SIGKILL
-    until(lambda: members(look.pid) == [], "it has left something behind")
+    wait_until(lambda: members(look.pid) == [], what="it has left something behind")
 
 
 def test_ctrl_c_in_a_terminal_ends_it_all(tmp_path, pycache):
@@ -293,13 +294,13 @@ def test_ctrl_c_in_a_terminal_ends_it_all(tmp_path, pycache):
         return said
 
     try:
-        until(lambda: b"is asleep" in hear(), lambda: f"it does not listen: {said}")
+        wait_until(lambda: b"is asleep" in hear(), what=lambda: f"it does not listen: {said}")
         with Visitor(("127.0.0.1", port)) as kept:
             assert kept.ask(keep=True).status == 200
             os.write(master, b"\x03")
-            until(
+            wait_until(
                 lambda: hear() and process.poll() is not None,
-                lambda: f"Ctrl-C does not end it: {said}",
+                what=lambda: f"Ctrl-C does not end it: {said}",
             )
         assert process.returncode == 0
         assert members(process.pid) == []

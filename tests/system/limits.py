@@ -15,7 +15,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from instance import Instance
-from machine import PREFIX, wait_until
+from machine import PREFIX
+from waiting import wait_until
 
 OLD = Path("/sys/fs/cgroup")
 _FILES = {"memory": "memory.limit_in_bytes", "pids": "pids.max"}

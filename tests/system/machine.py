@@ -2,7 +2,7 @@
 without a trace.
 
 Who starts it: the fixtures in conftest.py, and `make shell` (`python3
-tests/system/machine.py trixie`). Standard library only.
+tests/system/machine.py trixie`). Standard library and tests/waiting.py only.
 
     def test_something(machine):                        # booted once per test module, on bookworm and again on trixie
         machine.write("/etc/spyglass/blog.toml", 'app = "flaskr:app"')
@@ -44,12 +44,15 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # also for `make shell`
+
+from waiting import wait_until
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 OVERLAY = str(REPOSITORY / "packaging/overlay")
@@ -62,23 +65,8 @@ PREFIX = "spyglass-test"  # names cgroups and directories: PREFIX-PID-N
 CLONE_NEWNET = 0x40000000  # setns(2); os.setns came with Python 3.12
 
 Address = int | tuple[str, int] | str
-T = TypeVar("T")
 
 _serial = itertools.count(1)
-
-
-def wait_until(predicate: Callable[[], T], timeout: float = 10, what: str = "") -> T:
-    """The first true result of `predicate`, asked fifty times a second; AssertionError
-    after `timeout` seconds.
-    """
-    deadline = time.monotonic() + timeout
-    while True:
-        result = predicate()
-        if result:
-            return result
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within {timeout} s: {what or predicate}")
-        time.sleep(0.02)
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,10 @@ import pytest
 from instance import TELL, Instance, life, worker
 from limits import limited
 from load import Load
-from machine import Machine, wait_until
+from machine import Machine
 from process.processes import children, workers
 from process.visitor import Crowd, Lost, Visitor, visit
+from waiting import wait_until
 
 # Beside what TELL does: /pool and /fork make processes, /wild matches an expression for
 # years, /eat takes all the memory there is, /daemon leaves a process behind, /deaf one

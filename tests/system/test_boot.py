@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from machine import PREFIX, Machine, boot, hierarchies, root, sweep, wait_until
+from machine import PREFIX, Machine, boot, hierarchies, root, sweep
+from waiting import wait_until
 
 ECHO_SOCKET = """
 [Socket]

@@ -17,9 +17,10 @@ from typing import Any
 
 import pytest
 from instance import TELL, Instance
-from machine import Machine, wait_until
+from machine import Machine
 from process.hammer import milliseconds
 from process.visitor import Answer, Crowd, visit
+from waiting import wait_until
 
 pytestmark = pytest.mark.timeout(240)
 

@@ -17,7 +17,8 @@ import fronts
 import pytest
 from fronts import CLIENT, STYLE, Customer, Customers, Front, Posters, RegularCustomers
 from instance import Instance, lives
-from machine import Machine, package, wait_until
+from machine import Machine, package
+from waiting import wait_until
 
 from spyglass.config.settings import SETTINGS
 

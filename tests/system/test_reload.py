@@ -21,10 +21,11 @@ from typing import Any
 import pytest
 from instance import TELL, Instance, life
 from load import Load
-from machine import Machine, wait_until
+from machine import Machine
 from process.hammer import milliseconds
 from process.visitor import Crowd, Visitor, visit
 from uploads import HALF, send_half_of_it
+from waiting import wait_until
 
 RELOADS = int(os.environ.get("RELOADS", "12"))
 LONGEST_WAIT = 2.0  # seconds; the longest request of the load takes 0.3

@@ -14,10 +14,11 @@ import time
 import pytest
 from instance import Instance, life
 from load import Load
-from machine import Machine, wait_until
+from machine import Machine
 from process.hammer import milliseconds
 from process.visitor import Crowd, Lost, Visitor, visit
 from uploads import HALF, send_half_of_it
+from waiting import wait_until
 
 TIMES = 3
 LONG = 1.0  # seconds

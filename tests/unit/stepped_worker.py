@@ -6,7 +6,8 @@ import os
 import select
 import socket
 import struct
-import time
+
+from waiting import wait_until
 
 from spyglass.config.settings import Config
 from spyglass.runtime.scoreboard import Scoreboard
@@ -72,12 +73,12 @@ class Worker:
 
     def until(self, done, patience=10):
         """Turn until `done()` gives something; gives it back."""
-        deadline = time.monotonic() + patience
-        while not (found := done()):
-            assert time.monotonic() < deadline, "it did not happen"
+
+        def turn():
             self.loop.turn()
             select.select([each for each in self.clients if each.fileno() >= 0], [], [], 0.001)
-        return found
+
+        return wait_until(done, patience, "it did not happen", between=turn)
 
     def turns(self, count=5):
         for _ in range(count):

@@ -15,6 +15,7 @@ import weakref
 from queue import SimpleQueue
 
 import pytest
+from waiting import wait_until
 
 from spyglass.gateway.wsgi import CutOff
 from spyglass.runtime.scoreboard import CALL_SINCE, Scoreboard
@@ -216,10 +217,7 @@ class Stage:
         return any(each is exchange for hand in self.crew._hands for each, _ in hand.todo)
 
     def until(self, condition):
-        deadline = time.monotonic() + PATIENCE
-        while not condition():
-            assert time.monotonic() < deadline, "it did not happen"
-            time.sleep(0.001)
+        wait_until(condition, PATIENCE, "it did not happen", between=lambda: time.sleep(0.001))
 
     def take_back(self):
         """In the place of the loop: what the next follower has returned."""

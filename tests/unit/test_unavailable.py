@@ -10,6 +10,7 @@ import sys
 import time
 
 import pytest
+from waiting import wait_until
 
 from spyglass.errors import LoadError
 from spyglass.master import unavailable as failing
@@ -133,10 +134,7 @@ class Office:
         return visitor
 
     def until(self, done):
-        deadline = time.monotonic() + 10
-        while not done():
-            assert time.monotonic() < deadline, "nothing happened"
-            self.doors.wait(0.05)
+        wait_until(done, what="nothing happened", between=lambda: self.doors.wait(0.05))
 
     def close(self):
         for each in (*self.visitors, self.sock):

@@ -18,6 +18,7 @@ from collections import deque
 from queue import SimpleQueue
 
 from process.wire.client import Unstrict
+from waiting import wait_until
 
 from spyglass.runtime.scoreboard import CALL_SINCE, OPEN
 from spyglass.worker import leader_followers as crew_module
@@ -27,6 +28,11 @@ from .stepped_worker import Worker
 
 PATIENCE = 20  # seconds for anything at all
 LARGE = 90_000  # bytes of a piece; several are more than a socket holds
+
+
+def breathe():
+    """What is waited for takes a millisecond, and is waited for thousands of times."""
+    time.sleep(0.001)
 
 
 class Body:
@@ -183,10 +189,14 @@ class Crewed(Worker):
         self.app.bodies.clear()
 
     def _until_nothing_is_left(self, but=None):
-        deadline = time.monotonic() + PATIENCE
-        while (found := self.ask(self.left)).keys() - {but}:
-            assert time.monotonic() < deadline, found
-            time.sleep(0.001)
+        found = {}
+
+        def nothing_is_left():
+            found.clear()
+            found.update(self.ask(self.left))
+            return not found.keys() - {but}
+
+        wait_until(nothing_is_left, PATIENCE, lambda: f"left: {found}", between=breathe)
 
     def leave(self, monkeypatch):
         """Drain, and see all its threads off; the sentinel of a worker lives as long as
@@ -194,16 +204,12 @@ class Crewed(Worker):
         """
         crew = self.loop.crew
         self.ask(self.loop.drain)
-        deadline = time.monotonic() + PATIENCE
-        while self.threads():
-            assert time.monotonic() < deadline, "it does not leave"
-            time.sleep(0.001)
+        wait_until(lambda: not self.threads(), PATIENCE, "it does not leave", between=breathe)
         assert self.exits == []
         if crew.bell >= 0 and crew._watching:
             monkeypatch.setattr(crew_module, "time", Over())
             crew._alarm.put(None)
-            while not self.exits:
-                time.sleep(0.001)
+            wait_until(lambda: self.exits, PATIENCE, "its sentinel does not end", between=breathe)
         if crew.bell >= 0:
             os.close(crew.bell)
         os.close(self._order)
@@ -282,13 +288,19 @@ class Guest:
 
 def serve(guests):
     """Until all have gone home."""
-    deadline = time.monotonic() + PATIENCE
-    while not all(guest.over for guest in guests):
-        assert time.monotonic() < deadline, "a client waits for ever"
+
+    def step():
         for guest in guests:
             if not guest.over:
                 guest.step()
         time.sleep(0.0005)
+
+    wait_until(
+        lambda: all(guest.over for guest in guests),
+        PATIENCE,
+        "a client waits for ever",
+        between=step,
+    )
 
 
 def responses(heard, count):

@@ -11,7 +11,8 @@ import socket
 import subprocess
 import sys
 import threading
-import time
+
+from waiting import wait_until
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[2]
@@ -97,11 +98,15 @@ class Server:
                 self.ready.set()
 
     def _await_ready(self):
-        deadline = time.monotonic() + READY_TIMEOUT
-        while not self.ready.wait(0.05):
-            if self.process.poll() is not None or time.monotonic() > deadline:
-                self.stop()
-                raise AssertionError(f"the server did not get ready:\n{self.log()}")
+        def ready():
+            assert self.process.poll() is None, f"the server has ended:\n{self.log()}"
+            return self.ready.is_set()
+
+        try:
+            wait_until(ready, READY_TIMEOUT, lambda: f"the server is not ready:\n{self.log()}")
+        except AssertionError:
+            self.stop()
+            raise
 
     @property
     def log_size(self):

@@ -31,6 +31,7 @@ from cases.case import (
     Trickle,
     get,
 )
+from waiting import wait_until
 
 from .client import DEADLINE, Client, Reset, Unstrict
 
@@ -88,11 +89,11 @@ def attempt(case, mode, server):
 
 
 def until(look, wanted):
-    deadline = time.monotonic() + DEADLINE
-    while (found := look()) != wanted:
-        if time.monotonic() > deadline:
-            raise Unstrict(f"{found!r}, not {wanted!r}")
-        time.sleep(0.01)
+    seen = []
+    try:
+        wait_until(lambda: seen.append(look()) or seen[-1] == wanted, DEADLINE)
+    except AssertionError:
+        raise Unstrict(f"{seen[-1]!r}, not {wanted!r}") from None
 
 
 def test_names_are_unique():
