@@ -37,7 +37,7 @@ KEEP ?=
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 AS_ROOT = $(SUDO) env ROOTS_CACHE='$(ROOTS_CACHE)' RELEASES='$(RELEASES)' PYTHON='$(CURDIR)/.venv/bin/python' PYTHONDONTWRITEBYTECODE=1
 
-PYTEST = .venv/bin/python -m pytest -p no:cacheprovider --numprocesses $(PROCESSES) --dist loadgroup
+PYTEST = .venv/bin/python -m pytest -p no:cacheprovider --numprocesses $(PROCESSES)
 
 # systemd-python comes as source, and is compiled. A python3 from elsewhere than Debian brings venv and headers along.
 RUN_PACKAGES := gcc libc6-dev libsystemd-dev pkg-config \

@@ -8,12 +8,14 @@ matters but the figures.
 
 import fcntl
 import os
+import re
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 TESTS = Path(__file__).parent
+WIRE = "tests/process/wire/test_wire.py"  # thousands, with nothing in common but servers
 _EDGES = pytest.StashKey()
 
 
@@ -29,18 +31,25 @@ def pytest_addoption(parser):
 # Which process runs what
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks
-def pytest_collection_modifyitems(config, items):
-    """Keep the tests of a file together, for they share its fixtures (a booted machine,
-    the built site). A release is a machine of its own.
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Hand out the tests of a file together, for they share its fixtures (a booted
+    machine, the built site); and those of tests/system by release, each a machine.
     """
-    if not config.pluginmanager.hasplugin("xdist"):
-        return
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            release = item.callspec.params.get("release", "") if hasattr(item, "callspec") else ""
-            group = f"{item.path.relative_to(TESTS)} {release}".rstrip()
-            item.add_marker(pytest.mark.xdist_group(group))
+    from xdist.scheduler import LoadScopeScheduling
+
+    releases = os.environ.get("RELEASES", "bookworm trixie").split()
+    release = re.compile(rf"[\[-]({'|'.join(releases)})[\]-]")
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            file, _, name = nodeid.partition("::")
+            if file == WIRE:
+                return nodeid
+            found = release.search(name) if file.startswith("tests/system/") else None
+            return f"{file} {found[1]}" if found else file
+
+    return ByFile(config, log)
 
 
 @pytest.hookimpl(hookwrapper=True, tryfirst=True)  # the time to wait is not the test's
