@@ -56,22 +56,25 @@ GRACE = 0.3
 
 
 @pytest.mark.parametrize("told", ["the Master", "the worker"])
-def test_calls_in_other_threads_are_finished_and_answered_as_the_last(systemd, told):
+def test_calls_in_other_threads_are_finished_and_answered_as_the_last(systemd, told, tmp_path):
     life = systemd(idle_timeout=60, keepalive_timeout=20, workers=1, threads=4)
+    gate = tmp_path / "gate"
     with (
-        life.visitor_under_way("/sleep/0.8", keep=True) as first,
-        life.visitor_under_way("/sleep/0.8", keep=True) as second,
+        life.visitor_under_way(f"/gate/{gate}", keep=True) as first,
+        life.visitor_under_way(f"/gate/{gate}", keep=True) as second,
         life.visitor_under_way("/stream/0.8", keep=True) as stream,
         Visitor(life.address) as idle,
     ):
         assert not idle.ask(keep=True).closing
         [worker] = workers(life.run.pid)
         os.kill(life.run.pid if told == "the Master" else worker, signal.SIGTERM)
+        assert idle.until_closed() == b""  # so it has been heard
+        gate.touch()
         for busy in (first, second):
             answer = busy.answer()
-            assert (answer.text, answer.closing) == ("slept", True)
+            assert (answer.text, answer.closing) == ("open", True)
         assert stream.answer().text.split() == [str(number) for number in range(10)]
-        for each in (first, second, stream, idle):
+        for each in (first, second, stream):
             assert each.until_closed() == b""
     life.until(lambda: worker not in workers(life.run.pid), "it has not left", 5)
     life.until_logged("stopping" if told == "the Master" else "another takes its place")

@@ -174,14 +174,15 @@ def test_a_call_past_request_timeout_is_ended_with_a_traceback_and_the_others_go
         life.visitor_under_way("/hang") as stuck,
         Crowd(life.address, count=2, pause=0.01) as crowd,
     ):
-        with pytest.raises(Lost, match="closed without an answer|reset"):
+        with pytest.raises(Lost, match="closed without an answer|reset") as lost:
             stuck.answer()
         life.until(lambda: len(workers(life.run.pid)) == 2, "it was not replaced")
         count = len(crowd.answers)
         life.until(lambda: len(crowd.answers) > count + 20, "nobody is served")
     assert crowd.lost == []
     assert crowd.statuses() == {200}
-    assert max(answer.seconds for answer in crowd.answers) < 1
+    # None of them waited for the stuck one's end.
+    assert max(answer.seconds for answer in crowd.answers) < lost.value.ended - lost.value.began
     assert re.search(
         r"worker \d+: killed, a call has been running for 1 s \(request_timeout\)$", life.log, re.M
     )
@@ -198,7 +199,7 @@ def test_every_worker_stuck_at_once_comes_back(systemd):
     with life.visitor_under_way("/hang"), life.visitor_under_way("/hang"):
         answer = visit(life.address)
         assert answer.status == 200
-        assert answer.seconds < 3
+        assert answer.seconds < 10
 
 
 def test_a_worker_with_a_bug_is_no_second_master(systemd, tmp_path):

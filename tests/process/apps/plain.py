@@ -30,6 +30,13 @@ def steps(seconds):
     return b"slept"
 
 
+def gate(path):
+    """Until there is such a file."""
+    while not os.path.exists(path):
+        time.sleep(0.005)
+    return b"open"
+
+
 def hang(_):
     time.sleep(3600)
 
@@ -80,6 +87,7 @@ def deafen(_):
 DOES = {
     "sleep": sleep,
     "steps": steps,
+    "gate": gate,
     "hang": hang,
     "pid": pid,
     "environment": environment,

@@ -2,7 +2,7 @@
 TAKES says. What it does is a file in WORKED.
 
 TAKES is one number for all processes, or two: for the one that the app is loaded in,
-and for the workers.
+and for the workers. With GATE (a path) it also waits until there is such a file.
 """
 
 import atexit
@@ -19,6 +19,8 @@ def clear_up():
     takes = os.environ["TAKES"].split()
     (WORKED / f"began-{os.getpid()}").touch()
     time.sleep(float(takes[0] if os.getpid() == LOADED_IN else takes[-1]))
+    while not os.path.exists(os.environ.get("GATE", "/")):
+        time.sleep(0.01)
     (WORKED / f"ended-{os.getpid()}").touch()
 
 
