@@ -163,7 +163,7 @@ def test_other_variables_are_nobodys_business():
 
 
 def test_defaults():
-    """What DESIGN and the manual promise, so that a change of one of these is a
+    """What docs/settings.md and the man page promise, so that a change of one of these is a
     decision.
     """
     assert load(None, {}, {}).values == {

@@ -1,4 +1,4 @@
-"""Apps that fail: 500 while that can still be said, else a response that the client can see is cut (DESIGN 8).
+"""Apps that fail: 500 while that can still be said, else a response that the client can see is cut (ARCHITECTURE 10.3).
 
 The worker lives on, the traceback is in the log, and the next request on the connection gets its own answer.
 """
@@ -79,7 +79,7 @@ CASES = [
     Case("an error with a body unread", PEP, post(b"GET / HTTP/1.1", target=play(RAISE)), FAILED),
     Case("an error with a chunked body unread", PEP, chunked(chunks(b"hello"), target=play(RAISE)), FAILED),
     *(
-        Case(f"{name} in the call", "DESIGN 5", failing(["raise", name]), FAILED, logged=name)
+        Case(f"{name} in the call", "ARCHITECTURE 10.3", failing(["raise", name]), FAILED, logged=name)
         for name in (
             "Exception",
             "KeyError",
@@ -94,20 +94,20 @@ CASES = [
         )
     ),
     *(
-        Case(f"{name} in the call", "DESIGN 5", failing(["raise", name], valid=False), FAILED)
+        Case(f"{name} in the call", "ARCHITECTURE 10.3", failing(["raise", name], valid=False), FAILED)
         for name in ("SystemExit", "KeyboardInterrupt", "GeneratorExit", "BaseException", "BlockingIOError", "InterruptedError")
     ),
-    Case("sys.exit() in the call", "DESIGN 5", failing(["exit", 0], valid=False), FAILED),
-    Case("sys.exit() in a generator", "DESIGN 5", failing(start(), body=[["exit", 3]], kind="generator", valid=False), FAILED),
+    Case("sys.exit() in the call", "ARCHITECTURE 10.3", failing(["exit", 0], valid=False), FAILED),
+    Case("sys.exit() in a generator", "ARCHITECTURE 10.3", failing(start(), body=[["exit", 3]], kind="generator", valid=False), FAILED),
     Case(
         "sys.exit() behind a piece",
-        "DESIGN 5",
+        "ARCHITECTURE 10.3",
         failing(start(), body=["hello", ["exit", 3]], kind="generator", valid=False),
         ok(body=b"hello", then=CUT),
     ),
     Case(
         "BrokenPipeError behind a piece",
-        "DESIGN 5",
+        "ARCHITECTURE 10.3",
         failing(start(), body=["hello", ["raise", "BrokenPipeError"]], kind="generator"),
         ok(body=b"hello", then=CUT),
         logged="BrokenPipeError",

@@ -1,6 +1,6 @@
 """The vocabulary of the wire cases: what a client sends, what must come back, and what becomes of the connection.
 
-A case is one row of a table: a name, the rule it holds the server to (RFC or PEP section, or DESIGN for a choice of ours), the bytes
+A case is one row of a table: a name, the rule it holds the server to (RFC or PEP section, or of ARCHITECTURE.md for a choice of ours), the bytes
 to send and the outcome. Nothing here opens a socket; tests/process/wire drives every row against a real server in several ways
 (whole, byte by byte, cut at random, behind another request, in front of another one). A new case is a new row.
 

@@ -130,7 +130,7 @@ CASES = [
     Case("an empty line between chunks", "RFC 9112 7.1", chunked(b"5\r\nhello\r\n\r\n" + LAST), BAD),
     Case("no chunks but the body itself", "RFC 9112 7.1", chunked(b"hello\r\n"), BAD),
     Case("no last line, then a request", "RFC 9112 7.1", chunked(b"5\r\nhello\r\n0\r\n") + b"GET /smuggled HTTP/1.1\r\n\r\n", BAD),
-    # Trailers are checked and dropped (DESIGN 7; RFC 9110 6.5.1)
+    # Trailers are checked and dropped (ARCHITECTURE 9.5; RFC 9110 6.5.1)
     Case("a trailer", "RFC 9112 7.1.2", trailed(b"X-Trailer: y"), ok(b"hello", HTTP_X_TRAILER=None)),
     Case("two trailers", "RFC 9112 7.1.2", trailed(b"X-A: y", b"X-B: z"), ok(b"hello", HTTP_X_A=None, HTTP_X_B=None)),
     Case("an empty trailer", "RFC 9112 7.1.2", trailed(b"X-A:"), ok(b"hello")),

@@ -1,4 +1,4 @@
-"""Calls that take so long that another thread of the worker takes the lead meanwhile (DESIGN 6): the client must not notice.
+"""Calls that take so long that another thread of the worker takes the lead meanwhile (ARCHITECTURE 5): the client must not notice.
 
 What makes a call a long one is that somebody else is served while it waits.
 """
@@ -27,7 +27,7 @@ ONCE = (b"/count?" + TOKEN, b"1")
 PASS = ["pass", GATE]
 FAIL = ["raise", "ValueError"]
 LONG = (Step.SERVED_MEANWHILE, Step.OPEN_GATE)
-DESIGN = "DESIGN 6"
+OURS = "ARCHITECTURE 5"
 
 
 def stepwise(*parts: str) -> tuple[bytes | Step | Received, ...]:
@@ -38,43 +38,43 @@ def stepwise(*parts: str) -> tuple[bytes | Step | Received, ...]:
 
 
 CASES = [
-    Case("a list", DESIGN, (get(play(start(), PASS, body=["hello"])), *LONG), ok(body=b"hello")),
-    Case("an empty list", DESIGN, (get(play(start(), PASS, valid=False)), *LONG), ok(body=b"")),
-    Case("a generator", DESIGN, (get(play(start(), PASS, body=["he", "llo"], kind="counted")), *LONG), ok(body=b"hello"), probe=ONCE),
-    Case("the first step of a generator", DESIGN, stepwise("one"), ok(body=b"one"), probe=ONCE),
-    Case("each step of a generator", DESIGN, stepwise("one", "two", "three"), ok(body=b"onetwothree"), probe=ONCE),
+    Case("a list", OURS, (get(play(start(), PASS, body=["hello"])), *LONG), ok(body=b"hello")),
+    Case("an empty list", OURS, (get(play(start(), PASS, valid=False)), *LONG), ok(body=b"")),
+    Case("a generator", OURS, (get(play(start(), PASS, body=["he", "llo"], kind="counted")), *LONG), ok(body=b"hello"), probe=ONCE),
+    Case("the first step of a generator", OURS, stepwise("one"), ok(body=b"one"), probe=ONCE),
+    Case("each step of a generator", OURS, stepwise("one", "two", "three"), ok(body=b"onetwothree"), probe=ONCE),
     Case(
         "each step of a generator, and close()",
-        DESIGN,
+        OURS,
         (get(play(start(), body=[PASS, "one", PASS, "two"], kind="counted", close=PASS)), *LONG, *LONG, *LONG),
         ok(body=b"onetwo"),
         probe=ONCE,
     ),
-    Case("close()", DESIGN, (get(play(start(), body=["one"], kind="counted", close=PASS)), *LONG), ok(body=b"one"), probe=ONCE),
+    Case("close()", OURS, (get(play(start(), body=["one"], kind="counted", close=PASS)), *LONG), ok(body=b"one"), probe=ONCE),
     Case(
         "each step, to HTTP/1.0",
-        DESIGN,
+        OURS,
         (get(play(start(), body=[PASS, "one", PASS, "two"], kind="generator"), version="HTTP/1.0"), *LONG, *LONG),
         ok(body=b"onetwo", then=EOF),
     ),
-    Case("each write", DESIGN, (get(play(start(), PASS, ["write", "one"], PASS, ["write", "two"])), *LONG, *LONG), ok(body=b"onetwo")),
+    Case("each write", OURS, (get(play(start(), PASS, ["write", "one"], PASS, ["write", "two"])), *LONG, *LONG), ok(body=b"onetwo")),
     Case(
         "a large write, then another long call",
-        DESIGN,
+        OURS,
         (get(play(start(), PASS, ["write", {"of": ["x", 500_000]}], body=[PASS, "y"], kind="generator")), *LONG, *LONG),
         ok(body=b"x" * 500_000 + b"y"),
     ),
     Case(
         "large pieces",
-        DESIGN,
+        OURS,
         (get(play(start(), body=[PASS, {"of": ["x", 3_000_000]}, PASS, {"of": ["y", 3_000_000]}], kind="generator")), *LONG, *LONG),
         ok(body=b"x" * 3_000_000 + b"y" * 3_000_000),
     ),
-    Case("a file", DESIGN, (get(play(start(), PASS, kind="file", file={"size": 90_000}, valid=False)), *LONG), ok(), probe=ONCE),
-    Case("HEAD", DESIGN, (get(play(start(), body=[PASS, "one"], kind="counted"), method="HEAD"), *LONG), ok(body=b""), probe=ONCE),
-    Case("204", DESIGN, (get(play(start("204 No", ctype=None), PASS)), *LONG), ok(status=204)),
-    Case("a body unread", DESIGN, (post(b"GET / HTTP/1.1", target=play(start(), PASS, body=["hello"])), *LONG), ok(body=b"hello")),
-    Case("a chunked body unread", DESIGN, (chunked(chunks(b"x"), target=play(start(), PASS, body=["hello"])), *LONG), ok(body=b"hello")),
+    Case("a file", OURS, (get(play(start(), PASS, kind="file", file={"size": 90_000}, valid=False)), *LONG), ok(), probe=ONCE),
+    Case("HEAD", OURS, (get(play(start(), body=[PASS, "one"], kind="counted"), method="HEAD"), *LONG), ok(body=b""), probe=ONCE),
+    Case("204", OURS, (get(play(start("204 No", ctype=None), PASS)), *LONG), ok(status=204)),
+    Case("a body unread", OURS, (post(b"GET / HTTP/1.1", target=play(start(), PASS, body=["hello"])), *LONG), ok(body=b"hello")),
+    Case("a chunked body unread", OURS, (chunked(chunks(b"x"), target=play(start(), PASS, body=["hello"])), *LONG), ok(body=b"hello")),
     Case(
         "requests behind it",
         "RFC 9112 9.3.2",
@@ -105,7 +105,7 @@ CASES = [
     Case("close", "RFC 9112 9.6", (get(play(start(), PASS, body=["one"]), "Connection: close"), *LONG), ok(body=b"one").closing),
     # Errors
     Case("an error", "PEP 3333", (get(play(start(), PASS, FAIL)), *LONG), ok(status=500), logged="ValueError"),
-    Case("sys.exit()", "DESIGN 5", (get(play(start(), PASS, ["exit", 3], valid=False)), *LONG), ok(status=500)),
+    Case("sys.exit()", "ARCHITECTURE 10.3", (get(play(start(), PASS, ["exit", 3], valid=False)), *LONG), ok(status=500)),
     Case("exc_info", "PEP 3333", (get(play(start(), PASS, restart("500 Oops"), body=["sorry"])), *LONG), ok(status=500, body=b"sorry")),
     Case(
         "an error in a later step",

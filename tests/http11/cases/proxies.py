@@ -8,7 +8,7 @@ import struct
 from .case import BAD, CLOSED, EMPTY, EOF, SOME, Case, Step, chunked, chunks, dropped, get, ok, post
 
 RFC = "RFC 7239"
-OURS = "DESIGN 7"
+OURS = "ARCHITECTURE 9.6"
 HAPROXY = "proxy-protocol.txt"
 CLIENT = "192.0.2.1"
 HTTPS = {"wsgi.url_scheme": "https", "HTTPS": "on", "SERVER_PORT": "443"}

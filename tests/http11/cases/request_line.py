@@ -53,10 +53,10 @@ CASES = [
     Case("RTSP", "RFC 9112 2.3", b"DESCRIBE rtsp://a/ RTSP/1.0\r\nHost: a\r\n\r\n", BAD),
     Case("HTTP/2 preface", "RFC 9113 3.4", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", refused(400, 501, 505)),
     Case("TLS ClientHello", "RFC 9112 2.2", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(range(32)) + b"\r\n\r\n", BAD),
-    Case("PROXY protocol, not asked for", "DESIGN 7", b"PROXY TCP4 1.2.3.4 5.6.7.8 9 80\r\n" + get(), BAD),
+    Case("PROXY protocol, not asked for", "ARCHITECTURE 9.6", b"PROXY TCP4 1.2.3.4 5.6.7.8 9 80\r\n" + get(), BAD),
     Case(
         "PROXY protocol version 2, not asked for",
-        "DESIGN 7",
+        "ARCHITECTURE 9.6",
         b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\1\2\3\4\5\6\7\x08\0\x09\0\x50" + get(),
         BAD,
     ),

@@ -1,4 +1,4 @@
-"""Clients that are slow, silent or gone (DESIGN 4 and 7), in a server that waits 0.4 s for anything.
+"""Clients that are slow, silent or gone (ARCHITECTURE 9.7), in a server that waits 0.4 s for anything.
 
 What was begun and not finished is answered with 408 (RFC 9110 15.5.9); where nothing was begun there is nobody to answer.
 """
@@ -28,10 +28,10 @@ ONCE = (b"/count?" + TOKEN, b"1")
 ENDLESS = get(play(start(), kind="endless"))
 
 CASES = [
-    Case("a client that says nothing", "DESIGN 4", b"", CLOSED, modes=("whole",)),
+    Case("a client that says nothing", "ARCHITECTURE 9.7", b"", CLOSED, modes=("whole",)),
     Case("a client that says nothing more", "RFC 9112 9.5", (get("/1"), Step.ANSWER), ok(PATH_INFO="/1") + CLOSED, modes=("whole",)),
     Case("a client that says nothing more after a body", "RFC 9112 9.5", (post(), Step.ANSWER), ok(b"hello") + CLOSED, modes=("whole",)),
-    Case("nothing but an empty line", "DESIGN 7", b"\r\n", dropped(400, 408), modes=("whole",)),
+    Case("nothing but an empty line", "ARCHITECTURE 9.7", b"\r\n", dropped(400, 408), modes=("whole",)),
     Case("half a request line", "RFC 9110 15.5.9", b"GET / HT", LATE, modes=("whole", "bytes", "behind")),
     Case("one byte", "RFC 9110 15.5.9", b"G", LATE, modes=("whole", "behind")),
     Case("half a head", "RFC 9110 15.5.9", get()[:-9], LATE, modes=("whole", "bytes", "behind")),
@@ -44,9 +44,9 @@ CASES = [
     Case("no last chunk", "RFC 9110 15.5.9", chunked(b"5\r\nhello\r\n"), LATE, modes=("whole", "behind")),
     Case("no end of the trailers", "RFC 9110 15.5.9", chunked(b"0\r\nX: y\r\n"), LATE, modes=("whole",)),
     # The time is for the whole head: a byte now and then does not buy more.
-    Case("a request line that trickles in", "DESIGN 7", (b"GET /", Trickle(b"a")), LATE, modes=("whole", "behind")),
-    Case("a head that trickles in", "DESIGN 7", (get()[:-2], Trickle(b"X: y\r\n")), LATE, modes=("whole", "behind")),
-    Case("empty lines that trickle in", "DESIGN 7", (Trickle(b"\r\n"),), dropped(408, 400), modes=("whole",)),
+    Case("a request line that trickles in", "ARCHITECTURE 9.7", (b"GET /", Trickle(b"a")), LATE, modes=("whole", "behind")),
+    Case("a head that trickles in", "ARCHITECTURE 9.7", (get()[:-2], Trickle(b"X: y\r\n")), LATE, modes=("whole", "behind")),
+    Case("empty lines that trickle in", "ARCHITECTURE 9.7", (Trickle(b"\r\n"),), dropped(408, 400), modes=("whole",)),
     Case(
         "empty lines that trickle in behind an answer",
         "RFC 9112 9.5",
@@ -65,9 +65,9 @@ CASES = [
     # Gone: whatever the app returned is closed, once.
     Case("gone during the answer", "PEP 3333", (ENDLESS, Received(b"xxx"), Step.ABORT), LEFT, probe=ONCE),
     Case("gone before the answer", "PEP 3333", (ENDLESS, Step.ABORT), LEFT, modes=("whole",)),
-    Case("gone in the head", "DESIGN 7", (get()[:-3], Step.ABORT), LEFT, modes=("whole",)),
-    Case("gone in the body", "DESIGN 7", (post()[:-3], Step.ABORT), LEFT, modes=("whole",)),
-    Case("gone at once", "DESIGN 4", (Step.ABORT,), LEFT, modes=("whole",)),
-    Case("a client that does not read", "DESIGN 7", (ENDLESS, Received(b"xxx")), LEFT, probe=ONCE, modes=("whole", "bytes")),
+    Case("gone in the head", "ARCHITECTURE 9.7", (get()[:-3], Step.ABORT), LEFT, modes=("whole",)),
+    Case("gone in the body", "ARCHITECTURE 9.7", (post()[:-3], Step.ABORT), LEFT, modes=("whole",)),
+    Case("gone at once", "ARCHITECTURE 9.7", (Step.ABORT,), LEFT, modes=("whole",)),
+    Case("a client that does not read", "ARCHITECTURE 9.7", (ENDLESS, Received(b"xxx")), LEFT, probe=ONCE, modes=("whole", "bytes")),
 ]
 CASES = [replace(case, server="hasty") for case in CASES]

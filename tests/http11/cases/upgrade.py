@@ -1,4 +1,4 @@
-"""Upgrade is an offer, and Spyglass takes none: the request is answered as if the field were not there (RFC 9110 7.8, DESIGN 7).
+"""Upgrade is an offer, and Spyglass takes none: the request is answered as if the field were not there (RFC 9110 7.8, ARCHITECTURE 9.4).
 
 Nor does the app see it: what libraries do about an offer needs the server's socket.
 """
