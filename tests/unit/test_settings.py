@@ -163,8 +163,8 @@ def test_other_variables_are_nobodys_business():
 
 
 def test_defaults():
-    """What docs/settings.md and the man page promise, so that a change of one of these is a
-    decision.
+    """What docs/settings.md and the man page promise, so that a change of one of these
+    is a decision.
     """
     assert load(None, {}, {}).values == {
         **dict(app="", directory=".", venv="", workers=2, threads=4, preload=True),
