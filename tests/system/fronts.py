@@ -177,7 +177,7 @@ def nginx(machine: Machine, kept: bool = False) -> None:
 
 def nginx_relay(machine: Machine) -> None:
     """A `stream` server, beside the rest."""
-    for path, text in NGINX.files("Without looking into it: `stream`").items():
+    for path, text in NGINX.files("As a relay: `stream`").items():
         machine.write(path, text)
     reload(machine, "nginx", "systemctl reload nginx")
 
@@ -223,7 +223,7 @@ def haproxy(
         )
         frontend = with_lines(frontend, "option forwardfor", "", instead=True)
         backend = with_lines(backend, "option http-server-close", HAPROXY.found("option forwarded"))
-    relay = HAPROXY.files("Without looking into it: `mode tcp`")[path]
+    relay = HAPROXY.files("As a relay: `mode tcp`")[path]
     machine.write(
         path,
         "\n".join([machine.read(f"{path}.debian"), frontend + "\nbackend shop\n" + backend, relay]),
