@@ -99,6 +99,26 @@ def test_a_browser_asks_nobody_else(site, tmp_path):
         chromium.end()
 
 
+def test_search_works_from_a_disk(site, tmp_path):
+    chromium = Chromium(tmp_path)
+    try:
+        chromium.open(f"file://{site}/guides/nginx.html")
+        chromium.evaluate("document.querySelector('[data-md-toggle=search]').click()")
+        chromium.evaluate(
+            "(field => { field.focus(); field.value = 'keepalive_timeout';"
+            " field.dispatchEvent(new Event('input', { bubbles: true }));"
+            " field.dispatchEvent(new KeyboardEvent('keyup', { bubbles: true })); })"
+            "(document.querySelector('[data-md-component=search-query]'))"
+        )
+        chromium.until("document.querySelectorAll('.md-search-result__link').length > 2")
+        assert "file:///" in chromium.evaluate(
+            "document.querySelector('.md-search-result__link').href"
+        )
+        assert [url for url in chromium.requests if not url.startswith(f"file://{site}/")] == []
+    finally:
+        chromium.end()
+
+
 def test_every_picture_says_what_is_to_be_seen(site):
     for page in site.rglob("*.html"):
         for picture in re.findall(r"<img[^>]*>", page.read_text()):
