@@ -97,10 +97,11 @@ ifneq ($(BOOTING),)
 endif
 	@$(AS_ROOT) $(PYTEST) $(TESTS)
 
-check: .venv/.dev ## ruff and mypy
+check: .venv/.dev ## ruff, mypy and the prose
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --quiet --check .
 	@.venv/bin/mypy
+	@.venv/bin/python -m pytest -qq -p no:cacheprovider tests/unit/test_prose.py
 
 docs: .venv/.dev ## the documentation as a site, in dist/site (its settings.md and commands.md are made anew first)
 	@.venv/bin/python packaging/manual --reference docs
