@@ -39,7 +39,8 @@ def of_markdown(path):
 
 def pages():
     names = ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "tests/README.md")
-    return [*(ROOT / name for name in names), *ROOT.glob("docs/**/*.md")]
+    manual = ROOT.glob("packaging/manual/*.[158]")
+    return [*(ROOT / name for name in names), *ROOT.glob("docs/**/*.md"), *manual]
 
 
 PROSE = {
