@@ -14,7 +14,10 @@ from process.chromium import Chromium
 
 ROOT = pathlib.Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-PAGES = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "README.md", *DOCS.rglob("*.md")))
+PAGES = sorted(
+    str(path.relative_to(ROOT))
+    for path in (*ROOT.glob("*.md"), ROOT / "tests" / "README.md", *DOCS.rglob("*.md"))
+)
 
 
 @pytest.fixture(scope="module")
@@ -44,14 +47,23 @@ def test_what_is_made_of_the_code_is_up_to_date(tmp_path, name):
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_link_leads_somewhere(page):
-    """Also where the pages are read as they lie, and in the README, which is no part of
-    the site.
+    """Also where the pages are read in the repository, and in those that are not part
+    of the site.
     """
     path = ROOT / page
     text = re.sub(r"^    .*$", "", path.read_text(), flags=re.MULTILINE)
     for target in re.findall(r"\]\(([^)\s]+)\)", text):
-        if not re.match(r"https?://|#", target):
-            assert (path.parent / target.partition("#")[0]).is_file(), target
+        if not re.match(r"https?://", target):
+            name, _, anchor = target.partition("#")
+            page = path.parent / name if name else path
+            assert page.is_file(), target
+            assert not anchor or anchor in anchors(page), target
+
+
+def anchors(page):
+    """The anchors of a page's headings, as GitHub and mkdocs make them of plain ones."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\s-]", "", each.lower()).strip().replace(" ", "-") for each in headings}
 
 
 class Fetched(html.parser.HTMLParser):
