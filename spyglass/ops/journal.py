@@ -96,6 +96,17 @@ def read(words: Sequence[str], most: int) -> list[Entry]:
     return found
 
 
+def sync() -> None:
+    """Wait until journald has written everything that it has received so far.
+
+    Raise JournalError if there is no journalctl.
+    """
+    try:
+        subprocess.run(["journalctl", "--sync"], check=False, capture_output=True)  # noqa: S607
+    except FileNotFoundError:
+        raise JournalError("there is no journalctl here") from None
+
+
 def _lines(stream: IO[bytes]) -> Iterator[bytes]:
     """Lines of at most _LONGEST bytes; what is longer is passed over, and never as a
     whole in memory.

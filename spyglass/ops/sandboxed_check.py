@@ -21,7 +21,6 @@ import re
 import select
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 from contextlib import contextmanager
@@ -32,6 +31,7 @@ from spyglass.ops import journal, locks, systemctl, unit_files
 from spyglass.ops.untrusted_text import lines_of, number
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Iterable, Iterator, Sequence
     from types import FrameType
 
@@ -186,13 +186,8 @@ def told_to_end() -> Iterator[None]:
 
 
 def _run(unit: str, pipes: dict[str, int]) -> Ended:
-    argv = [systemctl.SYSTEMCTL, "--no-ask-password", "--quiet", "start", unit]
-    # A session of its own: ^C is for us, and we stop the unit, which systemctl would
-    # leave running.
     with tempfile.TemporaryFile("w+") as words:
-        job = subprocess.Popen(  # noqa: S603, of our own words
-            argv, stdin=subprocess.DEVNULL, stdout=words, stderr=words, start_new_session=True
-        )
+        job = systemctl.start_in_background(unit, words)
         try:
             _pump(job, pipes)
         finally:
@@ -220,9 +215,9 @@ def _journal(invocation: str) -> list[str]:
         return []
     match = [f"INVOCATION_ID={invocation}", "+", f"_SYSTEMD_INVOCATION_ID={invocation}"]
     try:
-        subprocess.run(["journalctl", "--sync"], check=False, capture_output=True)  # noqa: S607
+        journal.sync()
         told = [entry.text for entry in journal.read(["--priority=warning", *match], _SAID)]
-    except (FileNotFoundError, journal.JournalError):
+    except journal.JournalError:
         return []
     return list(
         dict.fromkeys(

@@ -15,6 +15,7 @@ from spyglass.ops.untrusted_text import lines_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from typing import IO
 
 SYSTEMCTL = "systemctl"
 
@@ -48,6 +49,19 @@ def _run(argv: Sequence[str]) -> subprocess.CompletedProcess[str]:
     # Not text=True, which makes line ends of "\r".
     said = [stream.decode(errors="replace") for stream in (done.stdout, done.stderr)]
     return subprocess.CompletedProcess(argv, done.returncode, *said)
+
+
+def start_in_background(unit: str, output: IO[str]) -> subprocess.Popen[bytes]:
+    """Run `systemctl start` for `unit` and return the process without waiting for it.
+
+    What it prints goes to the file `output`. It has a session of its own: Ctrl-C in
+    the terminal must reach the caller alone, which then stops the unit. systemctl
+    would exit and leave the unit running.
+    """
+    argv = [SYSTEMCTL, "--no-ask-password", "--quiet", "start", unit]
+    return subprocess.Popen(  # noqa: S603, of our own words
+        argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+    )
 
 
 def ask(*words: str) -> str:
