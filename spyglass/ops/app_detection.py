@@ -50,7 +50,9 @@ def apps_in(directory: str) -> list[str]:
 
 def _django(directory: str) -> str:
     """The project that manage.py names."""
-    found = _SETTINGS.search(atomic_files.glance(os.path.join(directory, "manage.py")))
+    found = _SETTINGS.search(
+        atomic_files.read_untrusted_or_empty(os.path.join(directory, "manage.py"))
+    )
     if found and os.path.isfile(os.path.join(directory, *found[1].split("."), "wsgi.py")):
         return f"{found[1]}.wsgi:application"
     return ""
@@ -65,7 +67,7 @@ def _app_in(directory: str, file: str) -> str:
             warnings.simplefilter(
                 "ignore"
             )  # of its author's mistakes, which are not what was asked for
-            tree = ast.parse(atomic_files.glance(os.path.join(directory, file)))
+            tree = ast.parse(atomic_files.read_untrusted_or_empty(os.path.join(directory, file)))
     except (
         SyntaxError,
         ValueError,

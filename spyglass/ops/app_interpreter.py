@@ -73,7 +73,8 @@ def version_in(venv: str) -> str:
         # Its owner's: not followed, for a line of another file would be shown as the
         # version.
         pairs = [
-            line.partition("=")[::2] for line in atomic_files.peruse(path, links=False).split("\n")
+            line.partition("=")[::2]
+            for line in atomic_files.read_untrusted(path, links=False).split("\n")
         ]
     except OSError as error:
         raise ConfigError(

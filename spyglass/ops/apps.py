@@ -73,7 +73,7 @@ class App:
         # have made.
         self.faults.append(
             one_line(
-                f"{place_in(self.file, atomic_files.glance(self.file), setting)}: {setting}: {text}",
+                f"{place_in(self.file, atomic_files.read_untrusted_or_empty(self.file), setting)}: {setting}: {text}",
                 _LONGEST,
             )
         )
@@ -309,10 +309,10 @@ def _examine_variables(app: App, path: str) -> None:
     the file at all.
     """
     try:
-        data = untrusted_files.read(path, atomic_files.MOST + 1)
+        data = untrusted_files.read(path, atomic_files.UNTRUSTED_LIMIT + 1)
     except OSError:
         return  # it is not there, or not to be read by us
-    if len(data) > atomic_files.MOST:
+    if len(data) > atomic_files.UNTRUSTED_LIMIT:
         return  # a part of it may end in the middle of anything
     variables = env_files.parse(data.decode(errors="surrogateescape"))
     lines = [f"{path}:{line}: {what}" for line, what in variables.faults]

@@ -32,53 +32,55 @@ def read(path: str) -> str:
         return ""
 
 
-MOST = 1 << 20
+UNTRUSTED_LIMIT = 1 << 20
 """Bytes of a file that is another user's, of which more would be no settings, no unit
 and no app's main module.
 """
 
 
-def glance(path: str, most: int = MOST) -> str:
-    """Return the first `most` bytes of a regular file as text; "" when it cannot be
+def read_untrusted_or_empty(path: str, limit: int = UNTRUSTED_LIMIT) -> str:
+    """Return the first `limit` bytes of a regular file as text; "" when it cannot be
     read, or is none.
     """
     try:
-        return peruse(path, most)
+        return read_untrusted(path, limit)
     except OSError:
         return ""
 
 
-def peruse(path: str, most: int = MOST, *, links: bool = True) -> str:
+def read_untrusted(path: str, limit: int = UNTRUSTED_LIMIT, *, links: bool = True) -> str:
     """The same, but raise OSError. With `links` false a symbolic link in place of the
     file is refused, too.
     """
-    return untrusted_files.read(path, most, links=links).decode(errors="replace")
+    return untrusted_files.read(path, limit, links=links).decode(errors="replace")
 
 
-def holds_files(directory: str, most: int = 10_000) -> bool:
+def contains_files(directory: str, limit: int = 10_000) -> bool:
     """Return False if there is no file anywhere below `directory`, which may be an
     app's to fill; True if that is too much to look at.
     """
-    return any(each is None or stat.S_ISREG(each[1].st_mode) for each in walk(directory, most))
+    return any(
+        each is None or stat.S_ISREG(each[1].st_mode) for each in walk_untrusted(directory, limit)
+    )
 
 
-def walk(
-    directory: str, most: int, deepest: int = 64
+def walk_untrusted(
+    directory: str, limit: int, max_depth: int = 64
 ) -> Iterator[tuple[str, os.stat_result] | None]:
     """Yield path and lstat(2) of all that is below `directory`, which may be an app's
     to fill and to change meanwhile.
 
     Links are not followed, nor what is exchanged for one. There is a None for what is
-    left out: all after `most` entries, and what is in a directory deeper than
-    `deepest`. What cannot be looked at is passed over.
+    left out: all after `limit` entries, and what is in a directory deeper than
+    `max_depth`. What cannot be looked at is passed over.
     """
-    left = [most]
+    budget = [limit]
     try:
         fd = os.open(directory, _DIRECTORY)
     except OSError:
         return
     try:
-        yield from _below(fd, directory, left, deepest)
+        yield from _below(fd, directory, budget, max_depth)
     finally:
         os.close(fd)
 
@@ -87,16 +89,16 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def _below(
-    fd: int, path: str, left: list[int], deepest: int
+    fd: int, path: str, budget: list[int], max_depth: int
 ) -> Iterator[tuple[str, os.stat_result] | None]:
     with os.scandir(fd) as entries:
         for entry in entries:
-            if left[0] <= 0:
-                if left[0] == 0:
+            if budget[0] <= 0:
+                if budget[0] == 0:
                     yield None
-                left[0] = -1
+                budget[0] = -1
                 return
-            left[0] -= 1
+            budget[0] -= 1
             where = os.path.join(path, entry.name)
             try:
                 status = entry.stat(follow_symlinks=False)
@@ -107,8 +109,8 @@ def _below(
             except OSError:
                 continue
             try:
-                if deepest:
-                    yield from _below(inner, where, left, deepest - 1)
+                if max_depth:
+                    yield from _below(inner, where, budget, max_depth - 1)
                 else:
                     yield None
             finally:
@@ -165,7 +167,7 @@ def _sync(directory: str) -> None:
         os.close(fd)
 
 
-def difference(wanted: Mapping[str, str]) -> list[str]:
+def unified_diff(wanted: Mapping[str, str]) -> list[str]:
     """What writing these texts, by path, would change: lines of a unified diff."""
     changes: list[str] = []
     for path, text in wanted.items():
@@ -176,7 +178,7 @@ def difference(wanted: Mapping[str, str]) -> list[str]:
     return [line.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for line in changes]
 
 
-def show(lines: Iterable[str], stream: TextIO | None = None) -> None:
+def print_diff(lines: Iterable[str], stream: TextIO | None = None) -> None:
     """Print a diff, in colours where they are wanted."""
     stream = stream or sys.stdout
     colours = is_coloured(stream, os.environ)

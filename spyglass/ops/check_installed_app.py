@@ -291,7 +291,7 @@ def _missing(texts: Sequence[str]) -> Iterator[str]:
     """Files that the unit names and that are not there."""
     for text in texts:
         for line in unit_files.parse(text):
-            key, value = line.key, line.written
+            key, value = line.key, line.raw_value
             if line.section != "Service" or "%" in value:
                 continue
             if key in ("LoadCredential", "LoadCredentialEncrypted"):

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from spyglass import cli
-from spyglass.config import settings as config
+from spyglass.config import settings
 from spyglass.config.setting_errors import place_in, shown
 from spyglass.errors import StartError
 from spyglass.ops import apps, atomic_files, env_files
@@ -32,7 +32,7 @@ class Setting:
 
 
 @dataclass
-class Settings:
+class EffectiveSettings:
     """`faults` are what is wrong with them, `hidden` the files that cannot be read."""
 
     differing: list[Setting] = field(default_factory=list)
@@ -40,11 +40,11 @@ class Settings:
     hidden: list[str] = field(default_factory=list)
 
 
-def settings(service: Mapping[str, str]) -> Settings:
+def of_service(service: Mapping[str, str]) -> EffectiveSettings:
     """Of the app whose service has these properties (ExecStart, Environment,
     EnvironmentFiles).
     """
-    found = Settings()
+    found = EffectiveSettings()
     environ, places = environment(service, found.hidden)
     try:
         arguments = cli.parse(command_line(service))
@@ -54,17 +54,19 @@ def settings(service: Mapping[str, str]) -> Settings:
         if arguments.file is not None and (why := apps.not_roots(arguments.file)):
             found.faults = [f"{arguments.file}: {why}"]
             return found
-        whole = config.load(arguments.file, environ, arguments.options, units=True)
+        whole = settings.load(arguments.file, environ, arguments.options, units=True)
     except StartError as error:
         found.faults = [str(error), *getattr(error, "also", ())]
         return found
-    text = atomic_files.glance(arguments.file) if arguments.file is not None else ""
+    text = (
+        atomic_files.read_untrusted_or_empty(arguments.file) if arguments.file is not None else ""
+    )
     for name, value in whole.values.items():
-        if value == config.SETTINGS[name].default:
+        if value == settings.SETTINGS[name].default:
             continue
-        variable = f"{config.PREFIX}{name.upper()}"
+        variable = f"{settings.PREFIX}{name.upper()}"
         if name in arguments.options:
-            place = f"{config.SETTINGS[name].option} (ExecStart=)"
+            place = f"{settings.SETTINGS[name].option} (ExecStart=)"
         elif variable in environ:
             place = f"{variable} ({places[variable]})"
         elif (
@@ -98,7 +100,7 @@ def environment(
     def take(words: list[str], place: str) -> None:
         for word in words:
             name, equals, value = word.partition("=")
-            if equals and name.startswith(config.PREFIX):
+            if equals and name.startswith(settings.PREFIX):
                 found[name], places[name] = value, place
 
     try:
@@ -112,7 +114,7 @@ def environment(
                 take(
                     [
                         f"{name}={value}"
-                        for name, value in env_files.parse(atomic_files.peruse(path)).found
+                        for name, value in env_files.parse(atomic_files.read_untrusted(path)).found
                     ],
                     path,
                 )

@@ -78,11 +78,11 @@ def copy(name: str, texts: Iterable[str], words: Sequence[str] = (), patience: f
     for text in texts:
         for line in unit_files.parse(text):
             if line.section == "Unit" and line.key in _KEPT_OF_UNIT:
-                unit.append(f"{line.key}={line.written}")
+                unit.append(f"{line.key}={line.raw_value}")
             elif line.section == "Service" and line.key == "ExecStart":
-                command = line.written
+                command = line.raw_value
             elif line.section == "Service" and not _DROPPED.match(line.key):
-                service.append(f"{line.key}={_as_the_service(line.written, name)}")
+                service.append(f"{line.key}={_as_the_service(line.raw_value, name)}")
     checks, found = re.subn(r"(?<=\s)serve(?=\s|$)", "check", command, count=1)
     if not found:
         raise SandboxError(

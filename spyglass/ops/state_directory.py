@@ -136,6 +136,6 @@ def _strangers(name: str, directory: str) -> list[Finding]:
 
 
 def _not_of(owner: int, directory: str) -> Iterator[str]:
-    for each in atomic_files.walk(directory, _MOST):
+    for each in atomic_files.walk_untrusted(directory, _MOST):
         if each is not None and each[1].st_uid != owner and not stat.S_ISLNK(each[1].st_mode):
             yield each[0]

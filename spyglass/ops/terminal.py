@@ -26,7 +26,7 @@ _COLOURS = {
 UNKNOWN = "-"
 
 
-def prepare(stream: TextIO | None = None) -> None:
+def escape_unencodable(stream: TextIO | None = None) -> None:
     """What cannot be said in the terminal's encoding is no reason to say nothing."""
     stream = stream or sys.stdout
     if hasattr(stream, "reconfigure"):
@@ -38,12 +38,12 @@ def is_coloured(stream: TextIO, environ: Mapping[str, str]) -> bool:
     return stream.isatty() and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
 
 
-def paint(text: str, kind: str, coloured: bool) -> str:
+def colourize(text: str, kind: str, coloured: bool) -> str:
     code = _COLOURS.get(kind)
     return f"\033[{code}m{text}\033[m" if coloured and code else text
 
 
-def room(stream: TextIO, environ: Mapping[str, str]) -> int | None:
+def width_limit(stream: TextIO, environ: Mapping[str, str]) -> int | None:
     """Columns that a line may have; None: a file or a pipe, and as many as it takes.
     COLUMNS counts for both.
     """
@@ -56,35 +56,39 @@ class Column:
     """`title`, which is `short` where there is little room; numbers are `right` (bool)
     aligned.
 
-    Where there is no room the column gives way, down to `least` letters (0: not at
+    Where there is no room the column gives way, down to `min_width` letters (0: not at
     all).
     """
 
-    def __init__(self, title: str, short: str = "", *, right: bool = False, least: int = 0) -> None:
+    def __init__(
+        self, title: str, short: str = "", *, right: bool = False, min_width: int = 0
+    ) -> None:
         self.title = title
         self.short = short or title
         self.right = right
-        self.least = least
+        self.min_width = min_width
 
 
-def widths(columns: Sequence[Column], rows: Sequence[Sequence[str]], most: int | None) -> list[int]:
-    """How wide each column is to be, so that a line has `most` letters if that can be:
-    the widest give way first.
+def column_widths(
+    columns: Sequence[Column], rows: Sequence[Sequence[str]], limit: int | None
+) -> list[int]:
+    """Return the widths of the columns (letters), so that a line has at most `limit`.
 
-    Where it would have more, a column that gives way has no room for its title either.
+    The widest column that may shrink does so first. In a table that is too wide, the
+    short titles are used. A line is longer than `limit` if no column can shrink.
     """
-    titles = [column.short if column.least else column.title for column in columns]
+    titles = [column.short if column.min_width else column.title for column in columns]
     found = [max(len(text) for text in texts) for texts in zip(titles, *rows, strict=True)]
-    if most is not None and _whole(found) > most:
+    if limit is not None and _total_width(found) > limit:
         found = [
             max(len(text) for text in texts)
             for texts in zip([column.short for column in columns], *rows, strict=True)
         ]
-    while most is not None and _whole(found) > most:
+    while limit is not None and _total_width(found) > limit:
         giving = [
             index
             for index, column in enumerate(columns)
-            if column.least and found[index] > column.least
+            if column.min_width and found[index] > column.min_width
         ]
         if not giving:
             break
@@ -92,21 +96,21 @@ def widths(columns: Sequence[Column], rows: Sequence[Sequence[str]], most: int |
     return found
 
 
-def _whole(wide: Sequence[int]) -> int:
-    return sum(wide) + 2 * (len(wide) - 1)
+def _total_width(widths: Sequence[int]) -> int:
+    return sum(widths) + 2 * (len(widths) - 1)
 
 
-def fit(text: str, width: int) -> str:
+def truncate(text: str, width: int) -> str:
     """`text` in `width` letters. Of a path the end says more than the beginning."""
     if len(text) <= width:
         return text
     return "…" + text[-(width - 1) :] if text.startswith("/") else text[: width - 1] + "…"
 
 
-def lines(
+def table_lines(
     columns: Sequence[Column],
     rows: Sequence[Sequence[str]],
-    most: int | None = None,
+    limit: int | None = None,
     *,
     coloured: bool = False,
     kind: int | None = None,
@@ -114,19 +118,19 @@ def lines(
     """The rows of a table below its titles; the column `kind` (int) says in which
     colour itself is written.
     """
-    wide = widths(columns, rows, most)
+    widths = column_widths(columns, rows, limit)
     titles = [
         column.title if len(column.title) <= width else column.short
-        for column, width in zip(columns, wide, strict=True)
+        for column, width in zip(columns, widths, strict=True)
     ]
     made = []
     for number, row in enumerate([titles, *rows]):
         cells = []
-        for index, (text, column, width) in enumerate(zip(row, columns, wide, strict=True)):
-            cell = fit(text, width)
+        for index, (text, column, width) in enumerate(zip(row, columns, widths, strict=True)):
+            cell = truncate(text, width)
             cell = cell.rjust(width) if column.right else cell.ljust(width)
             if number == 0 or index == kind:
-                cell = paint(cell, text if number else "title", coloured)
+                cell = colourize(cell, text if number else "title", coloured)
             cells.append(cell)
         made.append("  ".join(cells).rstrip())
     return made
@@ -148,7 +152,7 @@ def ago(when: float | None, now: float | None = None) -> str:
     return f"{seconds} s ago"
 
 
-def took(milliseconds: float | None) -> str:
+def duration(milliseconds: float | None) -> str:
     if milliseconds is None:
         return UNKNOWN
     return f"{milliseconds:.0f} ms" if milliseconds < 9999.5 else f"{milliseconds / 1000:.0f} s"
@@ -165,6 +169,6 @@ def number(count: int | None) -> str:
     return UNKNOWN if count is None else str(count)
 
 
-def local(when: float | None) -> str:
+def local_time(when: float | None) -> str:
     """A time of day, where the machine is."""
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(when)) if when else UNKNOWN

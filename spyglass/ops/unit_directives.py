@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from spyglass.config.unit_settings import CONTROL, unfit
 from spyglass.errors import ConfigError
-from spyglass.ops.atomic_files import glance
+from spyglass.ops.atomic_files import read_untrusted_or_empty
 from spyglass.ops.systemctl import service_of, socket_of
 
 if TYPE_CHECKING:
@@ -203,7 +203,7 @@ def has_user_namespaces() -> bool:
     """Return False if this machine allows none, so that systemd cannot start a service
     with PrivateUsers=yes.
     """
-    return os.path.exists(_KIND) and glance(_USER_NAMESPACES).strip() != "0"
+    return os.path.exists(_KIND) and read_untrusted_or_empty(_USER_NAMESPACES).strip() != "0"
 
 
 LIMITS = ("MemoryHigh", "MemoryMax", "CPUQuota")

@@ -13,7 +13,7 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO, cast
 
-from spyglass.ops.terminal import is_coloured, prepare
+from spyglass.ops.terminal import escape_unencodable, is_coloured
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -81,7 +81,9 @@ def filtered() -> Iterator[None]:
     terminal.
     """
     before = sys.stdout, sys.stderr
-    prepare(sys.stdout)  # what stands for a character may not be in the terminal's encoding
+    escape_unencodable(
+        sys.stdout
+    )  # what stands for a character may not be in the terminal's encoding
     sys.stdout, sys.stderr = (cast(TextIO, _Filter(stream)) for stream in before)
     try:
         yield

@@ -61,12 +61,12 @@ def test_the_difference(tmp_path):
     changed, made, gone = (str(tmp_path / name) for name in ("changed", "made", "gone"))
     atomic_files.write(changed, "a\nb\n")
     atomic_files.write(gone, "a\n")
-    assert atomic_files.difference({changed: "a\nc\n", made: "a\n", gone: ""}) == [
+    assert atomic_files.unified_diff({changed: "a\nc\n", made: "a\n", gone: ""}) == [
         *(f"--- {changed}", f"+++ {changed}", "@@ -1,2 +1,2 @@", " a", "-b", "+c"),
         *("--- /dev/null", f"+++ {made}", "@@ -0,0 +1 @@", "+a"),
         *(f"--- {gone}", "+++ /dev/null", "@@ -1 +0,0 @@", "-a"),
     ]
-    assert atomic_files.difference({changed: "a\nb\n"}) == []
+    assert atomic_files.unified_diff({changed: "a\nb\n"}) == []
 
 
 def test_what_is_not_utf8_is_kept_and_can_be_shown(tmp_path):
@@ -74,7 +74,7 @@ def test_what_is_not_utf8_is_kept_and_can_be_shown(tmp_path):
     path.write_bytes(b"caf\xe9\n")
     atomic_files.write(str(path), atomic_files.read(str(path)) + "b\n")
     assert path.read_bytes() == b"caf\xe9\nb\n"
-    assert "-caf�" in atomic_files.difference({str(path): ""})
+    assert "-caf�" in atomic_files.unified_diff({str(path): ""})
 
 
 class Terminal(io.StringIO):
@@ -97,7 +97,7 @@ def test_colours_are_for_terminals(monkeypatch, stream, environ, colours):
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
     shown = stream()
-    atomic_files.show(["--- a", "+++ b", "@@ -1 +1 @@", " same", "-a", "+b"], shown)
+    atomic_files.print_diff(["--- a", "+++ b", "@@ -1 +1 @@", " same", "-a", "+b"], shown)
     plain = "--- a\n+++ b\n@@ -1 +1 @@\n same\n-a\n+b\n"
     coloured = "\033[1m--- a\033[m\n\033[1m+++ b\033[m\n\033[36m@@ -1 +1 @@\033[m\n same\n\033[31m-a\033[m\n\033[32m+b\033[m\n"
     assert shown.getvalue() == (coloured if colours else plain)

@@ -10,8 +10,14 @@ import subprocess
 import pytest
 
 from spyglass.config import settings
-from spyglass.ops import address_conflicts, apps, command_table, systemctl, user_access
-from spyglass.ops import unit_directives as units
+from spyglass.ops import (
+    address_conflicts,
+    apps,
+    command_table,
+    systemctl,
+    unit_directives,
+    user_access,
+)
 
 
 class FakeSystemd:
@@ -75,7 +81,7 @@ def systemd(tmp_path, monkeypatch):
     for directory in ("etc", "systemd", "srv"):
         (tmp_path / directory).mkdir()
     monkeypatch.setattr(settings, "DIRECTORY", str(tmp_path / "etc"))
-    monkeypatch.setattr(units, "DIRECTORY", str(tmp_path / "systemd"))
+    monkeypatch.setattr(unit_directives, "DIRECTORY", str(tmp_path / "systemd"))
     monkeypatch.setattr(systemctl, "run", fake.run)
     monkeypatch.setattr(systemctl, "verify", lambda units: fake.complaints)
     monkeypatch.setattr(user_access, "out_of_reach", lambda who, wanted: {})
@@ -362,7 +368,7 @@ def test_without_the_package(systemd, files, capsys):
 def test_what_somebody_else_has_written_stays(systemd, files, tmp_path, capsys, how, what):
     files(a="listen = 8001\n")
     apply()
-    path = tmp_path / "systemd" / f"{A}.d" / units.FILE
+    path = tmp_path / "systemd" / f"{A}.d" / unit_directives.FILE
     text = path.read_text() + "Backlog=10\n" if how == "edited" else "[Socket]\nBacklog=10\n"
     path.write_text(text)
     files(a="listen = 8002\n")
@@ -408,10 +414,13 @@ def test_what_fails_is_taken_back(systemd, files, tmp_path, capsys, monkeypatch,
             really(source, target)
 
         monkeypatch.setattr(os, "replace", replace)
-        why = f"{units.path_of(B)}: cannot be written: No space left on device"
+        why = f"{unit_directives.path_of(B)}: cannot be written: No space left on device"
     elif at == "verify":
-        systemd.complaints = ["something of somebody else", f"{units.path_of(A)}:7: Unknown key"]
-        why = f"systemd does not understand what was made: {units.path_of(A)}:7: Unknown key"
+        systemd.complaints = [
+            "something of somebody else",
+            f"{unit_directives.path_of(A)}:7: Unknown key",
+        ]
+        why = f"systemd does not understand what was made: {unit_directives.path_of(A)}:7: Unknown key"
     systemd.fails = {at}
     systemd.told.clear()
     capsys.readouterr()

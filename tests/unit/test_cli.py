@@ -13,7 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from spyglass import __version__, cli
-from spyglass.config import settings as config
+from spyglass.config import settings
 from spyglass.config.setting_errors import default_text
 from spyglass.errors import ConfigError, StartError, UsageError
 
@@ -180,8 +180,8 @@ def test_any_command_line_is_understood_or_refused_in_one_line(command, rest):
 
 def test_every_setting_is_in_the_help_with_its_meaning_and_default():
     text = " ".join(cli.usage().split())
-    for setting in config.SETTINGS.values():
-        assert f" {setting.name if isinstance(setting, config.Unit) else setting.option}" in text
+    for setting in settings.SETTINGS.values():
+        assert f" {setting.name if isinstance(setting, settings.Unit) else setting.option}" in text
         assert f"{setting.meaning} ({setting.kind}; default {default_text(setting)})" in text
     for flag in ("--no-preload", "--no-debug"):
         assert flag in text

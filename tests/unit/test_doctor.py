@@ -15,12 +15,12 @@ from spyglass.ops import (
     address_owners,
     app_status,
     apps,
+    atomic_files,
     command_table,
     systemctl,
     unit_directives,
     unit_files,
 )
-from spyglass.ops import atomic_files as files
 from spyglass.ops.app_interpreter import packaged_version
 from spyglass.ops.commands import doctor
 from spyglass.ops.doctor_checks import apps as app_checks
@@ -92,7 +92,7 @@ CASES = [
 @pytest.fixture
 def etc(monkeypatch, tmp_path):
     """A directory of an administrator's."""
-    monkeypatch.setattr(unit_files, "ETC", (f"{tmp_path}/",))
+    monkeypatch.setattr(unit_files, "ADMIN_DIRECTORIES", (f"{tmp_path}/",))
     return tmp_path
 
 
@@ -335,7 +335,7 @@ def test_unit_files_are_read_as_systemd_reads_them():
     found = unit_files.parse(
         "[Unit]\n#A=1\n;B=2\nC = 3 \n[Service]\nD=4\\\n# between\n 5\nE=\nnonsense\n"
     )
-    assert [(line.section, line.key, line.value, line.plain) for line in found] == [
+    assert [(line.section, line.key, line.value, line.is_single_line) for line in found] == [
         ("Unit", "C", "3", True), ("Service", "D", "4 5", False), ("Service", "E", "", True),
     ]  # fmt: skip
 
@@ -452,7 +452,7 @@ def test_an_environment_of_another_python(settings, places):
 def test_settings_that_have_changed_since_they_were_applied(settings, places):
     assert [finding.cure for finding in settings("listen = 8001\n")] == [["spyglass apply blog"]]
     for path, text in unit_directives.drop_ins("blog", apps.read("blog").config).items():
-        files.write(path, text)
+        atomic_files.write(path, text)
     assert settings("listen = 8001\n") == []
     [finding] = settings("listen = 8002\n")
     assert finding.what == f"{places}/etc/blog.toml has changed since it was applied"
@@ -466,7 +466,7 @@ def test_settings_that_have_changed_since_they_were_applied(settings, places):
 def test_drop_ins_that_somebody_has_edited(settings):
     settings("listen = 8001\n")
     for path, text in unit_directives.drop_ins("blog", apps.read("blog").config).items():
-        files.write(path, text and text + "Backlog=3\n")
+        atomic_files.write(path, text and text + "Backlog=3\n")
     [finding] = settings("listen = 8001\n")
     assert (finding.grave, finding.what.endswith("is not as 'spyglass apply' has made it")) == (
         False,
@@ -477,13 +477,13 @@ def test_drop_ins_that_somebody_has_edited(settings):
 def test_drop_ins_of_apps_that_are_no_more(settings):
     settings("listen = 8001\n")
     for path, text in unit_directives.drop_ins("blog", apps.read("blog").config).items():
-        files.write(path, text)
+        atomic_files.write(path, text)
     assert app_checks.left_over([]) == []
     os.unlink(apps.read("blog").file)
     [finding] = app_checks.left_over([])
     assert finding.cure == ["spyglass remove blog"]
     assert [finding.where for finding in app_checks.left_over([], ["other"])] == []
-    files.write(unit_directives.path_of("spyglass@blog.socket"), "[Socket]\n")
+    atomic_files.write(unit_directives.path_of("spyglass@blog.socket"), "[Socket]\n")
     assert app_checks.left_over([]) == []
 
 

@@ -12,8 +12,14 @@ import pytest
 
 from spyglass.config import settings
 from spyglass.master import counters
-from spyglass.ops import address_owners, app_status, command_table, effective_settings, systemctl
-from spyglass.ops import terminal as table
+from spyglass.ops import (
+    address_owners,
+    app_status,
+    command_table,
+    effective_settings,
+    systemctl,
+    terminal,
+)
 from spyglass.ops.app_status import ASLEEP, AWAKE, FAILING, LEAVING, OFF, WAKING
 from spyglass.ops.commands import list as listing
 from spyglass.ops.terminal import Column
@@ -350,7 +356,7 @@ def test_colours_take_no_room():
 
 
 @pytest.mark.parametrize(
-    ("terminal", "environ", "coloured"),
+    ("is_terminal", "environ", "coloured"),
     [
         (True, {}, True),
         (False, {}, False),
@@ -359,17 +365,17 @@ def test_colours_take_no_room():
         (True, {"TERM": "dumb"}, False),
     ],
 )
-def test_colour_is_for_terminals_and_for_who_wants_it(terminal, environ, coloured):
-    assert table.is_coloured(SimpleNamespace(isatty=lambda: terminal), environ) == coloured
+def test_colour_is_for_terminals_and_for_who_wants_it(is_terminal, environ, coloured):
+    assert terminal.is_coloured(SimpleNamespace(isatty=lambda: is_terminal), environ) == coloured
 
 
 def test_a_file_has_all_the_room_there_is():
-    assert table.room(SimpleNamespace(isatty=lambda: False), {}) is None
+    assert terminal.width_limit(SimpleNamespace(isatty=lambda: False), {}) is None
 
 
 def test_a_table_that_cannot_fit_is_whole_in_what_counts():
-    columns = [Column("NAME", least=4), Column("COUNT", right=True)]
-    assert table.lines(columns, [["something long", "123456"]], 5) == [
+    columns = [Column("NAME", min_width=4), Column("COUNT", right=True)]
+    assert terminal.table_lines(columns, [["something long", "123456"]], 5) == [
         "NAME   COUNT",
         "som…  123456",
     ]
@@ -388,7 +394,7 @@ def test_a_table_that_cannot_fit_is_whole_in_what_counts():
     ],
 )
 def test_how_long_ago(seconds, text):
-    assert table.ago(NOW - seconds, NOW) == text
+    assert terminal.ago(NOW - seconds, NOW) == text
 
 
 # Settings
@@ -410,7 +416,7 @@ def test_each_setting_that_is_not_the_default_and_where_it_comes_from(tmp_path):
         "# a comment\nSPYGLASS_DEBUG=true\nSECRET=no\nSPYGLASS_ACCESS_LOG='combined'\n"
     )
     file, variables = tmp_path / "blog.toml", tmp_path / "blog.env"
-    found = effective_settings.settings(
+    found = effective_settings.of_service(
         unit(
             f"/usr/bin/spyglass serve --config {file} --threads=1",
             'HOME=/x "SPYGLASS_WORKERS=5"',
@@ -432,7 +438,7 @@ def test_each_setting_that_is_not_the_default_and_where_it_comes_from(tmp_path):
 
 def test_settings_that_are_wrong_are_told(tmp_path):
     (tmp_path / "blog.toml").write_text("wrokers = 2\nthreads = 0\n")
-    found = effective_settings.settings(
+    found = effective_settings.of_service(
         unit(f"/usr/bin/spyglass serve --config {tmp_path / 'blog.toml'}")
     )
     assert [fault.partition(": ")[2][:20] for fault in found.faults] == [
@@ -444,7 +450,7 @@ def test_settings_that_are_wrong_are_told(tmp_path):
 def test_a_file_in_the_directory_of_the_service_is_not_looked_for_here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "blog.toml").write_text("workers = 3\n")
-    found = effective_settings.settings(unit("/usr/bin/spyglass serve --config blog.toml"))
+    found = effective_settings.of_service(unit("/usr/bin/spyglass serve --config blog.toml"))
     assert (found.differing, found.faults, found.hidden) == ([], [], ["blog.toml"])
 
 
@@ -546,7 +552,7 @@ def test_a_file_of_settings_that_root_must_not_open(tmp_path, monkeypatch, kind)
         says = f"{tmp_path / 'theirs'} is writable by other users"
     opened = []
     monkeypatch.setattr(settings, "_read_toml", lambda path: (opened.append(path), ("", {}))[1])
-    found = effective_settings.settings(unit(f"/usr/bin/spyglass serve --config {file}"))
+    found = effective_settings.of_service(unit(f"/usr/bin/spyglass serve --config {file}"))
     assert (opened, found.differing) == ([], [])
     [fault] = found.faults
     assert fault.startswith(f"{file}: {says}")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spyglass.config import settings as config
+from spyglass.config import settings
 from spyglass.config.settings import load
 from spyglass.ops import app_detection, command_table
 from spyglass.ops.commands import new
@@ -75,7 +75,7 @@ def test_its_environment(tmp_path, files, venv):
 def here(tmp_path, monkeypatch):
     (tmp_path / "etc").mkdir()
     (tmp_path / "srv").mkdir()
-    monkeypatch.setattr(config, "DIRECTORY", str(tmp_path / "etc"))
+    monkeypatch.setattr(settings, "DIRECTORY", str(tmp_path / "etc"))
     monkeypatch.chdir(tmp_path / "srv")
     return tmp_path
 
@@ -130,7 +130,7 @@ def test_each_comment_is_a_setting_once_it_is_none(here, tmp_path):
     text = new.text("blog", {"app": "a", "directory": "/srv/blog"})
     lines = [
         line.removeprefix("# ")
-        if line.partition(" = ")[0].removeprefix("# ") in config.SETTINGS
+        if line.partition(" = ")[0].removeprefix("# ") in settings.SETTINGS
         else line
         for line in text.splitlines()
     ]

@@ -118,7 +118,7 @@ def test_only_regular_files_are_read(tmp_path, put, links):
     put(tmp_path / "file")
     with pytest.raises(OSError, match=r"regular|symbolic|No such device"):
         untrusted_files.read(str(tmp_path / "file"), 10, links=links)
-    assert atomic_files.glance(str(tmp_path / "file")) == ""
+    assert atomic_files.read_untrusted_or_empty(str(tmp_path / "file")) == ""
 
 
 def test_no_more_is_read_than_was_asked_for(tmp_path):
@@ -131,7 +131,7 @@ def test_no_more_is_read_than_was_asked_for(tmp_path):
         == untrusted_files.read(str(link), 3, links=True)
         == b"\0\0\0"
     )
-    assert len(atomic_files.glance(str(link))) == atomic_files.MOST
+    assert len(atomic_files.read_untrusted_or_empty(str(link))) == atomic_files.UNTRUSTED_LIMIT
     with pytest.raises(OSError, match="symbolic"):
         untrusted_files.read(str(link), 3)
 
@@ -173,21 +173,21 @@ def test_looking_for_byte_code_is_bounded(tmp_path):
     (tmp_path / "away").mkdir()
     (tmp_path / "away" / "file").touch()
     (tmp_path / "cache").symlink_to("away")
-    assert not atomic_files.holds_files(str(tmp_path / "cache"))
+    assert not atomic_files.contains_files(str(tmp_path / "cache"))
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / "link").symlink_to("/")
-    assert not atomic_files.holds_files(str(tmp_path / "deep"))
+    assert not atomic_files.contains_files(str(tmp_path / "deep"))
     (tmp_path / "deep" / "/".join("d" * 70)).mkdir(parents=True)
-    assert atomic_files.holds_files(str(tmp_path / "deep")), "too deep to look at is not empty"
+    assert atomic_files.contains_files(str(tmp_path / "deep")), "too deep to look at is not empty"
     for number in range(20):
         (tmp_path / "wide" / str(number)).mkdir(parents=True)
-    assert not atomic_files.holds_files(str(tmp_path / "wide"), most=20)
-    assert len(list(atomic_files.walk(str(tmp_path / "wide"), most=20))) == 20
-    assert len(list(atomic_files.walk(str(tmp_path / "deep"), most=1000))) == 67, (
+    assert not atomic_files.contains_files(str(tmp_path / "wide"), limit=20)
+    assert len(list(atomic_files.walk_untrusted(str(tmp_path / "wide"), limit=20))) == 20
+    assert len(list(atomic_files.walk_untrusted(str(tmp_path / "deep"), limit=1000))) == 67, (
         "a link, 65 directories, and None for the rest"
     )
-    assert list(atomic_files.walk(str(tmp_path / "cache"), most=20)) == []
-    assert atomic_files.holds_files(str(tmp_path / "wide"), most=19), (
+    assert list(atomic_files.walk_untrusted(str(tmp_path / "cache"), limit=20)) == []
+    assert atomic_files.contains_files(str(tmp_path / "wide"), limit=19), (
         "nor is what has too much in it"
     )
 

@@ -69,7 +69,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         steps, left = _apply(names, options.dry_run, changes)
     finally:
-        atomic_files.show(changes)  # when the lock is given back: a reader may be slow
+        atomic_files.print_diff(changes)  # when the lock is given back: a reader may be slow
     if any(step.work for step in steps):
         _tell(steps, "would be " if options.dry_run else "")
     else:
@@ -95,7 +95,7 @@ def _apply(names: list[str], dry: bool, changes: list[str]) -> tuple[list[Step],
         if faults:
             # The old name of an app may have what the new one asks for.
             raise ConfigError(faults[0], also=[*faults[1:], *_said_of(left), "nothing was changed"])
-        changes += [line for step in steps for line in atomic_files.difference(step.changes)]
+        changes += [line for step in steps for line in atomic_files.unified_diff(step.changes)]
         if not dry and any(step.work for step in steps):
             # A terminal that is closed half-way must not leave sockets stopped.
             with told_to_end():

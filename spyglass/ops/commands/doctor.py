@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from spyglass.ops import app_status, apps, terminal
 from spyglass.ops.doctor_checks import apps as app_checks
 from spyglass.ops.doctor_checks import machine, units
-from spyglass.ops.terminal import paint
+from spyglass.ops.terminal import colourize
 
 if TYPE_CHECKING:
     import argparse
@@ -34,7 +34,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    terminal.prepare()
+    terminal.escape_unencodable()
     findings = examine(options.names)
     if options.json:
         print(json.dumps([vars(finding) for finding in findings], indent=2))
@@ -74,7 +74,7 @@ def render(findings: Sequence[Finding], *, coloured: bool = False) -> list[str]:
     lines = []
     for finding in findings:
         lines.append(
-            paint(
+            colourize(
                 f"{finding.where}: {finding.what}", "fault" if finding.grave else "hint", coloured
             )
         )

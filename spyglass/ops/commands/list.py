@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 HELP = "show every app: asleep, awake, failing or off, where it listens, when it woke and why it left; wakes none"
 
 _COLUMNS = (
-    Column("NAME", least=10), Column("STATE"), Column("ADDRESS", least=7), Column("WORKERS", "WRK", right=True),
+    Column("NAME", min_width=10), Column("STATE"), Column("ADDRESS", min_width=7), Column("WORKERS", "WRK", right=True),
     Column("REQUESTS", "REQ", right=True), Column("MEMORY", "MEM", right=True), Column("LAST WAKE", "WOKE", right=True),
-    Column("TOOK", right=True), Column("LEFT", least=7),
+    Column("TOOK", right=True), Column("LEFT", min_width=7),
 )  # fmt: skip
 
 
@@ -36,7 +36,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    terminal.prepare()
+    terminal.escape_unencodable()
     found = all_apps()
     if options.json:
         print(json.dumps([view.facts() for view in found], indent=2))
@@ -45,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
         print("there is no app on this machine; 'spyglass new' makes one")
         return 0
     coloured = terminal.is_coloured(sys.stdout, os.environ)
-    for line in render(found, terminal.room(sys.stdout, os.environ), coloured=coloured):
+    for line in render(found, terminal.width_limit(sys.stdout, os.environ), coloured=coloured):
         print(line)
     if hidden := unread(found):
         sys.stdout.flush()
@@ -61,11 +61,11 @@ def all_apps() -> list[View]:
 
 
 def render(
-    found: Sequence[View], most: int | None, *, coloured: bool = False, now: float | None = None
+    found: Sequence[View], limit: int | None, *, coloured: bool = False, now: float | None = None
 ) -> list[str]:
-    """The table, in lines of `most` letters."""
-    return terminal.lines(
-        _COLUMNS, [_row(view, now) for view in found], most, coloured=coloured, kind=1
+    """The table, in lines of `limit` letters."""
+    return terminal.table_lines(
+        _COLUMNS, [_row(view, now) for view in found], limit, coloured=coloured, kind=1
     )
 
 
@@ -78,7 +78,7 @@ def _row(view: View, now: float | None) -> list[str]:
         terminal.number(view.counted("requests")),
         terminal.size(view.memory),
         terminal.ago(view.woke, now),
-        terminal.took(view.wake_ms),
+        terminal.duration(view.wake_ms),
         view.trouble or view.why or terminal.UNKNOWN,
     ]
 

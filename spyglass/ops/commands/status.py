@@ -11,15 +11,14 @@ from typing import TYPE_CHECKING
 
 from spyglass.master.counters import one_line
 from spyglass.master.worker_memory import share
-from spyglass.ops import app_status, journal, terminal, untrusted_text
-from spyglass.ops.effective_settings import settings
-from spyglass.ops.terminal import Column, ago, local, paint
+from spyglass.ops import app_status, effective_settings, journal, terminal, untrusted_text
+from spyglass.ops.terminal import Column, ago, colourize, local_time
 
 if TYPE_CHECKING:
     import argparse
 
     from spyglass.ops.app_status import View
-    from spyglass.ops.effective_settings import Settings
+    from spyglass.ops.effective_settings import EffectiveSettings
     from spyglass.ops.journal import Entry, Traceback
 
 HELP = "show one app in depth: units, workers, settings, the last lines of the journal and the last traceback; wakes nobody"
@@ -58,7 +57,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    terminal.prepare()
+    terminal.escape_unencodable()
     name = options.name.removeprefix("spyglass@").removesuffix(".service").removesuffix(".socket")
     if (
         name != app_status.DEFAULT
@@ -103,7 +102,7 @@ class Report:
 
     def __init__(self, view: View, count: int) -> None:
         self.view = view
-        self.settings: Settings = settings(view.service)
+        self.settings: EffectiveSettings = effective_settings.of_service(view.service)
         self.processes = processes(view)
         self.silence = ""  # why the journal says nothing
         self.entries: list[Entry] = []
@@ -141,7 +140,7 @@ class Report:
         """The same for people."""
         view = self.view
         made = [
-            f"{paint(view.name, 'title', coloured)}: {paint(view.state, view.state, coloured)}{_since(view)}"
+            f"{colourize(view.name, 'title', coloured)}: {colourize(view.state, view.state, coloured)}{_since(view)}"
         ]
         made += [f"  {title:<10}{text}" for title, text in self._head()]
         made += self._processes(coloured)
@@ -150,16 +149,16 @@ class Report:
             last = self.traceback
             made += [
                 "",
-                paint(
-                    f"The last traceback, of {local(last.when)} ({ago(last.when)}), pid {last.pid}",
+                colourize(
+                    f"The last traceback, of {local_time(last.when)} ({ago(last.when)}), pid {last.pid}",
                     "title",
                     coloured,
                 ),
             ]
             made += [f"  {line}" for line in (*([last.title] if last.title else []), *last.lines)]
         if self.entries or self.silence:
-            made += ["", paint("Journal", "title", coloured)]
-            made += [f"  {local(each.when)} [{each.pid}] {each.text}" for each in self.entries]
+            made += ["", colourize("Journal", "title", coloured)]
+            made += [f"  {local_time(each.when)} [{each.pid}] {each.text}" for each in self.entries]
             made += [f"  {self.silence}"] if self.silence else []
         return made
 
@@ -179,7 +178,7 @@ class Report:
             found.append(
                 (
                     "last left",
-                    f"{view.why}{f', {local(view.left)} ({ago(view.left)})' if view.left else ''}",
+                    f"{view.why}{f', {local_time(view.left)} ({ago(view.left)})' if view.left else ''}",
                 )
             )
         found.append(("counted", view.unread or _counted(view)))
@@ -208,8 +207,12 @@ class Report:
             ]
             for each in self.processes
         ]
-        made = terminal.lines(_PROCESSES, rows, coloured=coloured)
-        return ["", paint(f"Processes{noted}", "title", coloured), *(f"  {line}" for line in made)]
+        made = terminal.table_lines(_PROCESSES, rows, coloured=coloured)
+        return [
+            "",
+            colourize(f"Processes{noted}", "title", coloured),
+            *(f"  {line}" for line in made),
+        ]
 
     def _settings(self, coloured: bool) -> list[str]:
         found = self.settings
@@ -229,7 +232,7 @@ class Report:
                 for each in found.differing
             ]
         return (
-            ["", paint("Settings, where they are not the default", "title", coloured), *made]
+            ["", colourize("Settings, where they are not the default", "title", coloured), *made]
             if made
             else []
         )
@@ -295,7 +298,7 @@ def _since(view: View) -> str:
         view.service if view.service.get("ActiveState") not in ("inactive", None) else view.socket
     )
     when = _changed(unit)
-    return f" since {local(when)} ({ago(when)})" if when else ""
+    return f" since {local_time(when)} ({ago(when)})" if when else ""
 
 
 def _changed(unit: app_status.Properties) -> float | None:
@@ -314,7 +317,7 @@ def _state(unit: app_status.Properties) -> str:
         parts.append(f"restarted by systemd {unit['NRestarts']} times")
     when = _changed(unit)
     return f"{unit.get('Id')}: {', '.join(part for part in parts if part)}" + (
-        f", since {local(when)}" if when else ""
+        f", since {local_time(when)}" if when else ""
     )
 
 
@@ -340,12 +343,12 @@ def _limits(service: app_status.Properties) -> str:
 def _wake(view: View) -> str:
     record = view.record
     loading = (
-        f", of which the app {terminal.took(record.load_ms)} to load"
+        f", of which the app {terminal.duration(record.load_ms)} to load"
         if record is not None and record.load_ms
         else ""
     )
     by = f", woken at {record.by}" if record is not None and record.by else ""
-    return f"{local(view.woke)} ({ago(view.woke)}){f', took {terminal.took(view.wake_ms)}' if view.wake_ms else ''}{loading}{by}"
+    return f"{local_time(view.woke)} ({ago(view.woke)}){f', took {terminal.duration(view.wake_ms)}' if view.wake_ms else ''}{loading}{by}"
 
 
 def _counted(view: View) -> str:
@@ -357,7 +360,7 @@ def _counted(view: View) -> str:
         f"{getattr(record, name)} {name if getattr(record, name) != 1 else _one(name)}"
         for name in names
     )
-    return one_line(f"{counts}, since {local(record.since)}")
+    return one_line(f"{counts}, since {local_time(record.since)}")
 
 
 def _one(name: str) -> str:

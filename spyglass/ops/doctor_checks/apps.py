@@ -227,7 +227,7 @@ def _cache(view: View) -> list[Finding]:
     path = os.path.join(_CACHE, *directory[:1])
     if not directory or not view.counted("requests") or not os.path.isdir(path):
         return []
-    if atomic_files.holds_files(os.path.join(path, "pycache")):
+    if atomic_files.contains_files(os.path.join(path, "pycache")):
         return []
     why = "it is compiled anew at each wake; without the directory systemd makes another, for the right user"
     cure = [f"rm -rf {shlex.quote(os.path.realpath(path))}"]

@@ -126,7 +126,7 @@ class _Examination:
         """The cure is to take what says so away, and have systemd follow: a socket that
         listens only does when it is restarted.
         """
-        cure = unit_files.take_away(unit, *keys)
+        cure = unit_files.removal_commands(unit, *keys)
         self._add(
             f"{unit['Id']}: {what}",
             why,
@@ -160,8 +160,9 @@ class _Examination:
         """
         own = [
             line
-            for line in unit_files.lines(unit)
-            if line.file.startswith(unit_files.ETC) and line.file != unit.get("FragmentPath")
+            for line in unit_files.assignments(unit)
+            if line.file.startswith(unit_files.ADMIN_DIRECTORIES)
+            and line.file != unit.get("FragmentPath")
         ]
         for key in dict.fromkeys(line.key for line in own if _MUST_BE.match(line.key)):
             values = [
