@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
     from spyglass.config.unit_settings import Address
 
-_LONGEST_PATH = 107  # bytes of sockaddr_un.sun_path, unix(7)
+_MAX_PATH_BYTES = 107  # bytes of sockaddr_un.sun_path, unix(7)
 _PRIVILEGED = 1024
 
 
-def clash(one: Address, other: Address) -> bool:
+def conflicts(one: Address, other: Address) -> bool:
     """Whether two apps cannot both have these: the same, or one of them takes every
     address of the port.
     """
@@ -34,26 +34,26 @@ def clash(one: Address, other: Address) -> bool:
     return "0.0.0.0" in (one.host, other.host) and ":" not in one.host + other.host  # noqa: S104, nothing is bound
 
 
-def in_the_way(address: Address) -> str:
+def why_unavailable(address: Address) -> str:
     """Return why systemd could not listen there now (one line), or "". Of no use
     for an address that is one's own already.
     """
     if address.path:
-        return _impossible(address.path) or address_owners.path_taken(address.path)
+        return _invalid_path(address.path) or address_owners.path_conflict(address.path)
     if address.port < _PRIVILEGED and os.geteuid() != 0:
         return ""  # we may not try it; systemd may
     if address.host:
-        return address_owners.port_taken(
+        return address_owners.port_conflict(
             address.stream, {"FreeBind": "yes" if address.may_be_missing else "no"}
         )
     # A port alone is IPv6 and IPv4 in one, and IPv4 where there is no IPv6, as with
     # systemd.
     has_ipv6 = os.path.exists("/proc/net/if_inet6")
     every = "[::]" if has_ipv6 else "0.0.0.0"  # noqa: S104, as above
-    return address_owners.port_taken(f"{every}:{address.port}", {"BindIPv6Only": "both"})
+    return address_owners.port_conflict(f"{every}:{address.port}", {"BindIPv6Only": "both"})
 
 
-def is_absent(address: Address) -> bool:
+def is_unassigned(address: Address) -> bool:
     """Return True if this machine does not have the address now, so that nothing
     arrives there.
     """
@@ -68,16 +68,16 @@ def is_absent(address: Address) -> bool:
     return False
 
 
-def _impossible(path: str) -> str:
-    if len(os.fsencode(path)) > _LONGEST_PATH:
-        return f"its path is longer than the {_LONGEST_PATH} bytes that a unix socket's may have"
+def _invalid_path(path: str) -> str:
+    if len(os.fsencode(path)) > _MAX_PATH_BYTES:
+        return f"its path is longer than the {_MAX_PATH_BYTES} bytes that a unix socket's may have"
     parent = os.path.dirname(path)
     while not os.path.lexists(parent):
         parent = os.path.dirname(parent)  # what is missing, systemd makes
     return "" if os.path.isdir(parent) else f"{parent} is not a directory"
 
 
-def is_deaf(addresses: Iterable[Address], systemd: int = 1) -> bool:
+def is_not_listening(addresses: Iterable[Address], systemd: int = 1) -> bool:
     """Whether systemd does not listen on one of these, which a unit of its has: it
     closes all when it reads others there.
 

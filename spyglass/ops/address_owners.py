@@ -47,7 +47,7 @@ def addresses(state: Mapping[str, str]) -> list[str]:
     return [address for address, _, kind in entries if kind == "Stream)"]
 
 
-def deaf(state: Mapping[str, str]) -> list[str]:
+def not_listening(state: Mapping[str, str]) -> list[str]:
     """Return the addresses of an active socket unit that do not listen: systemd closes
     all of them when it reads that they are others.
 
@@ -102,24 +102,24 @@ def remove_stale(path: str) -> None:
             os.unlink(path)
 
 
-def taken(state: Mapping[str, str]) -> list[str]:
+def conflicts(state: Mapping[str, str]) -> list[str]:
     """What keeps a socket unit that is not active from listening, a line for each
     address.
     """
     found = []
     for address in addresses(state):
         if address.startswith("/"):
-            why = path_taken(address)
+            why = path_conflict(address)
         elif address.startswith(("@", "vsock:")):
             why = ""
         else:
-            why = port_taken(address, state)
+            why = port_conflict(address, state)
         if why:
             found.append(f"{address}: {why}")
     return found
 
 
-def port_taken(address: str, state: Mapping[str, str]) -> str:
+def port_conflict(address: str, state: Mapping[str, str]) -> str:
     """Why "host:port" or "[v6]:port" cannot be listened on, "" when it can; what
     `state` has of PROPERTIES matters.
     """
@@ -158,7 +158,7 @@ def port_taken(address: str, state: Mapping[str, str]) -> str:
     return ""
 
 
-def path_taken(path: str) -> str:
+def path_conflict(path: str) -> str:
     """Why a unix socket cannot be made at `path`, "" when it can."""
     inodes = unix_inodes(path)
     if inodes:

@@ -211,7 +211,7 @@ def _look_at_files(view: View) -> None:
             f"{missing[0]} was deleted, so no client can connect: spyglass apply {view.name}",
         )
     elif orphaned_apps.is_orphan(view.name, view.socket, view.service):
-        view.trouble = orphaned_apps.says(view.name)
+        view.trouble = orphaned_apps.describe(view.name)
         if view.state == ASLEEP:  # the next client gets a 503; while it is awake, it serves
             view.state = FAILING
 

@@ -92,9 +92,7 @@ def plan(names: list[str]) -> tuple[list[Step], list[str]]:
     """
     known = {name: apps.read(name) for name in dict.fromkeys([*names, *apps.names()])}
     valid = [name for name in names if not known[name].faults]
-    shown = systemctl.show(
-        [unit for name in valid for unit in (socket_of(name), service_of(name))], _PROPERTIES
-    )
+    shown = systemctl.show(systemctl.units_of(valid), _PROPERTIES)
     steps = [Step(known[name], shown[socket_of(name)], shown[service_of(name)]) for name in valid]
     # An app whose addresses change in this run gives up the old ones: others may take
     # them.
@@ -143,7 +141,7 @@ def _compare(step: Step) -> None:
     )
     step.moves = step.listens and (
         _lines(step.before.get(socket, "")) != _lines(step.changes.get(socket, ""))
-        or address_conflicts.is_deaf(address_conflicts.addresses_of(step.socket))
+        or address_conflicts.is_not_listening(address_conflicts.addresses_of(step.socket))
     )
 
 

@@ -98,7 +98,7 @@ def read(name: str) -> App:
         return App(
             name, file, faults=[f"{file}: no name for an app: {str(error).partition(': ')[2]}"]
         )
-    if why := not_roots(app.file):
+    if why := why_untrusted(app.file):
         app.faults = [f"{app.file}: {why}"]  # and it is not opened: it may be anything
         return app
     try:
@@ -115,7 +115,7 @@ def read(name: str) -> App:
     return app
 
 
-def not_roots(path: str) -> str:
+def why_untrusted(path: str) -> str:
     """What is wrong with a file of /etc/spyglass that root, or systemd as root, reads;
     "" when nothing is, or there is none.
     """
@@ -172,7 +172,7 @@ def _examine_user(app: App) -> user_access.Account:
 
 def _examine_addresses(app: App, others: Iterable[App], free: Iterable[Address]) -> None:
     for index, address in enumerate(app.addresses):
-        if any(_at_once(address, other) for other in app.addresses[:index]):
+        if any(_exclude_each_other(address, other) for other in app.addresses[:index]):
             app.fault("listen", f"{address} is taken by another entry of the list")
             continue
         rival = next(
@@ -180,7 +180,7 @@ def _examine_addresses(app: App, others: Iterable[App], free: Iterable[Address])
                 other
                 for other in others
                 if other is not app
-                and any(address_conflicts.clash(address, each) for each in other.addresses)
+                and any(address_conflicts.conflicts(address, each) for each in other.addresses)
             ),
             None,
         )
@@ -188,8 +188,8 @@ def _examine_addresses(app: App, others: Iterable[App], free: Iterable[Address])
             app.fault("listen", f"{address} is an address of {rival.name}, too ({rival.file})")
         elif address.path and (why := path_ownership.weakness(os.path.dirname(address.path))):
             app.fault("listen", f"{address}: {why}: take a path in /run/spyglass")
-        elif not any(address_conflicts.clash(address, each) for each in free) and (
-            why := address_conflicts.in_the_way(address)
+        elif not any(address_conflicts.conflicts(address, each) for each in free) and (
+            why := address_conflicts.why_unavailable(address)
         ):
             app.fault("listen", f"{address}: {why}")
         if address.group and not _is_group(address.group):
@@ -201,12 +201,12 @@ def _examine_addresses(app: App, others: Iterable[App], free: Iterable[Address])
         )
 
 
-def _at_once(one: Address, other: Address) -> bool:
+def _exclude_each_other(one: Address, other: Address) -> bool:
     """Whether one app cannot have both: [::] and an IPv4 address of the same port it
     can.
     """
     apart = {"::", one.host, other.host} == {one.host, other.host} and "." in one.host + other.host
-    return address_conflicts.clash(one, other) and not apart
+    return address_conflicts.conflicts(one, other) and not apart
 
 
 def _is_group(name: str) -> bool:
@@ -239,13 +239,13 @@ def _examine_code(app: App, account: user_access.Account) -> None:
                 (os.path.realpath(app.program.python), os.X_OK, "venv"),
                 (app.program.command, os.R_OK | os.X_OK, "venv"),
             ]
-    closed = user_access.out_of_reach(account, [(path, mode) for path, mode, _ in wanted])
+    closed = user_access.inaccessible(account, [(path, mode) for path, mode, _ in wanted])
     for path, _, setting in wanted:
         if path in closed:
-            app.fault(setting, _closed(app.name, path, closed[path], account))
+            app.fault(setting, _access_fault(app.name, path, closed[path], account))
 
 
-def _closed(name: str, path: str, where: str, account: user_access.Account) -> str:
+def _access_fault(name: str, path: str, where: str, account: user_access.Account) -> str:
     them = account.named or "the app's dynamic user"
     to_them = f"is closed to {them} (mode {os.stat(where).st_mode & 0o7777:04o})"
     if where == path:
@@ -267,7 +267,7 @@ def _examine_secrets(app: App) -> None:
     secrets = os.path.join(
         settings.DIRECTORY, f"{app.name}.env"
     )  # EnvironmentFile= of the template
-    if why := not_roots(secrets):
+    if why := why_untrusted(secrets):
         app.faults.append(f"{secrets}: {why}")
     else:
         _examine_variables(app, secrets)
@@ -336,7 +336,7 @@ def _examine_writable(app: App, account: user_access.Account) -> None:
             app.fault(
                 "writable", f"{path} is in {outer}, which is writable as a whole: take it out"
             )
-    for path in user_access.out_of_reach(account, [(path, os.W_OK) for path in there]):
+    for path in user_access.inaccessible(account, [(path, os.W_OK) for path in there]):
         nobody = "without a `user` the app has no account that files could belong to: set one that may write there"
         app.fault(
             "writable",

@@ -262,7 +262,7 @@ def _addresses(unit: str, state: Mapping[str, str], name: str) -> int:
     if state["ActiveState"] == "active":
         print(f"addresses: {where}; {unit} listens", flush=True)
         return 0
-    taken = address_owners.taken(state)
+    taken = address_owners.conflicts(state)
     for line in taken:
         print(f"spyglass: address {line}", file=sys.stderr, flush=True)
     if not taken:

@@ -51,7 +51,7 @@ def of_service(service: Mapping[str, str]) -> EffectiveSettings:
         if arguments.file is not None and not os.path.isabs(arguments.file):
             found.hidden.append(arguments.file)  # in the service's directory, which is not ours
             return found
-        if arguments.file is not None and (why := apps.not_roots(arguments.file)):
+        if arguments.file is not None and (why := apps.why_untrusted(arguments.file)):
             found.faults = [f"{arguments.file}: {why}"]
             return found
         whole = settings.load(arguments.file, environ, arguments.options, units=True)

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 DIRECTORY = "/run/spyglass-admin"
-_SAYS_SO = 1.0  # seconds, after which it says what it waits for
-_PATIENCE = 300.0  # seconds
-_PAUSE = 0.05  # seconds between two tries: flock(2) has no time limit
+_NOTICE_AFTER = 1.0  # seconds, after which it says what it waits for
+_TIMEOUT = 300.0  # seconds
+_RETRY_INTERVAL = 0.05  # seconds between two tries: flock(2) has no time limit
 
 
 class LockedError(StartError):
@@ -66,11 +66,11 @@ def _take(fd: int, path: str, doing: str) -> None:
             return
         except BlockingIOError:
             waited = time.monotonic() - began
-        if waited >= _PATIENCE:
+        if waited >= _TIMEOUT:
             raise LockedError(
                 f"another command has been {doing} for {waited:.0f} s: find out which process has {path} open (fuser -v), then try again"
             )
-        if waited >= _SAYS_SO and not told:
+        if waited >= _NOTICE_AFTER and not told:
             told = True
             print(f"waiting: another command is {doing}", file=sys.stderr, flush=True)
-        time.sleep(_PAUSE)
+        time.sleep(_RETRY_INTERVAL)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 PROPERTIES = ("ActiveState", "UnitFileState", "ExecStart")
 
 
-def ask() -> dict[str, str]:
+def query() -> dict[str, str]:
     """Ask systemd for the units of apps without a file, and return what `find` says of
     them.
     """
@@ -32,9 +32,7 @@ def ask() -> dict[str, str]:
     except systemctl.NoSystemdError:
         return find({})
     names = {unit.partition("@")[2].rpartition(".")[0] for unit in known} - set(apps.names())
-    shown = systemctl.show(
-        [unit for name in names for unit in (socket_of(name), service_of(name))], PROPERTIES
-    )
+    shown = systemctl.show(systemctl.units_of(names), PROPERTIES)
     return find({name: (shown[socket_of(name)], shown[service_of(name)]) for name in names})
 
 
@@ -91,7 +89,7 @@ def is_orphan(name: str, socket: Properties, service: Properties) -> bool:
     )
 
 
-def says(name: str, left: str = "") -> str:
+def describe(name: str, left: str = "") -> str:
     """Return one line about it, for people; `left` as from `find`."""
     there = f", but {left} is still there" if left else ""
     return f"there is no {_file(name)}{there}: spyglass remove {name}"

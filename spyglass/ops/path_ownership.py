@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _ROOT = 0
 _TOP = "/"  # components below it are looked at; tests, which are not root, have one of their own
-_MOST_LINKS = 40  # as the kernel (path_resolution(7))
+_MAX_LINKS = 40  # as the kernel (path_resolution(7))
 
 
 def weakness(path: str) -> str:
@@ -82,7 +82,7 @@ def _components(path: str) -> Iterator[tuple[str, os.stat_result | None]]:
             done = part
             continue
         links += 1
-        if links > _MOST_LINKS:
+        if links > _MAX_LINKS:
             yield part, None
             return
         done = "/" if target.startswith("/") else done

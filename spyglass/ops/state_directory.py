@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 STATE, CACHE = "/var/lib", "/var/cache"
 _NOBODY = 65534
-_MOST = 20_000  # entries that are looked at
+_LIMIT = 20_000  # entries that are looked at
 
 
 def examine(name: str, user: str) -> list[Finding]:
@@ -37,9 +37,9 @@ def examine(name: str, user: str) -> list[Finding]:
     """
     private = _private(STATE, name)
     if not user:
-        found = [*_twice(name, STATE), *_twice(name, CACHE), *_only_a_link(name)]
-        return found or _strangers(name, private)
-    return _of_nobody(name, user) or _strangers(name, _public(STATE, name))
+        found = [*_duplicated(name, STATE), *_duplicated(name, CACHE), *_dangling_link(name)]
+        return found or _foreign_files(name, private)
+    return _owned_by_nobody(name, user) or _foreign_files(name, _public(STATE, name))
 
 
 def _public(base: str, name: str) -> str:
@@ -50,7 +50,7 @@ def _private(base: str, name: str) -> str:
     return os.path.join(base, "private", "spyglass", name)
 
 
-def _twice(name: str, base: str) -> Iterator[Finding]:
+def _duplicated(name: str, base: str) -> Iterator[Finding]:
     """A directory was restored where systemd wants a link to another one that is there
     as well.
     """
@@ -66,7 +66,7 @@ def _twice(name: str, base: str) -> Iterator[Finding]:
     yield Finding(name, what, why, cure)
 
 
-def _only_a_link(name: str) -> Iterator[Finding]:
+def _dangling_link(name: str) -> Iterator[Finding]:
     public, private = _public(STATE, name), _private(STATE, name)
     if not os.path.islink(public) or not _is_missing(private):
         return
@@ -84,7 +84,7 @@ def _is_missing(path: str) -> bool:
     return False
 
 
-def _of_nobody(name: str, user: str) -> list[Finding]:
+def _owned_by_nobody(name: str, user: str) -> list[Finding]:
     """The app was one of a dynamic user on systemd 257: it goes on as before, but the
     files belong to another user for all other processes.
     """
@@ -115,7 +115,7 @@ def _uid(user: str) -> int:
     return int(user) if user.isdigit() else pwd.getpwnam(user).pw_uid
 
 
-def _strangers(name: str, directory: str) -> list[Finding]:
+def _foreign_files(name: str, directory: str) -> list[Finding]:
     """Files that do not belong to the user to whom the directory does. If it belongs to
     root, systemd has yet to give it to the app.
     """
@@ -125,7 +125,7 @@ def _strangers(name: str, directory: str) -> list[Finding]:
         owner = os.lstat(directory).st_uid
     except OSError:
         return []
-    found = next(_not_of(owner, directory), "") if owner else ""
+    found = next(_not_owned_by(owner, directory), "") if owner else ""
     if not found:
         return []
     what = f"{found} does not belong to the app's user, as {directory} does"
@@ -135,7 +135,7 @@ def _strangers(name: str, directory: str) -> list[Finding]:
     ]
 
 
-def _not_of(owner: int, directory: str) -> Iterator[str]:
-    for each in atomic_files.walk_untrusted(directory, _MOST):
+def _not_owned_by(owner: int, directory: str) -> Iterator[str]:
+    for each in atomic_files.walk_untrusted(directory, _LIMIT):
         if each is not None and each[1].st_uid != owner and not stat.S_ISLNK(each[1].st_mode):
             yield each[0]

@@ -40,9 +40,10 @@ _ROW = re.compile(
 _ACCEPTS = 0x10000  # __SO_ACCEPTCON
 
 
-def listening_at(path: str, systemds: Callable[[], set[str]]) -> set[str]:
-    """Return the inodes (in digits) of the sockets that listen at `path`. `systemds()`
-    are "socket:[INODE]" of those that PID 1 has.
+def listening_at(path: str, pid1_sockets: Callable[[], set[str]]) -> set[str]:
+    """Return the inodes (digits) of the sockets that listen at `path`.
+
+    `pid1_sockets()` returns "socket:[INODE]" for each socket that PID 1 holds.
     """
     try:
         status = os.lstat(path)
@@ -57,7 +58,7 @@ def listening_at(path: str, systemds: Callable[[], set[str]]) -> set[str]:
         str(inode)
         for inode, bound, file in _listeners()
         if bound == name
-        and ((there is not None and file in (there, None)) or f"socket:[{inode}]" in systemds())
+        and ((there is not None and file in (there, None)) or f"socket:[{inode}]" in pid1_sockets())
     }
 
 
@@ -66,12 +67,12 @@ def _listeners() -> Iterator[tuple[int, bytes, tuple[int, int] | None]]:
     which nothing is known.
     """
     try:
-        return iter(list(_asked()))
+        return iter(list(_query_kernel()))
     except OSError:  # a kernel without unix_diag, a container that forbids it
-        return _read()
+        return _read_proc()
 
 
-def _asked() -> Iterator[tuple[int, bytes, tuple[int, int] | None]]:
+def _query_kernel() -> Iterator[tuple[int, bytes, tuple[int, int] | None]]:
     question = struct.pack(
         "=BBHIIIII",
         socket.AF_UNIX,
@@ -94,11 +95,11 @@ def _asked() -> Iterator[tuple[int, bytes, tuple[int, int] | None]]:
                     return
                 if kind == _ERROR or length < _HEADER.size + _MESSAGE.size:
                     raise OSError(errno.EPROTO, os.strerror(errno.EPROTO))
-                yield _understood(answer[_HEADER.size : length])
+                yield _parse_message(answer[_HEADER.size : length])
                 answer = answer[_aligned(length) :]
 
 
-def _understood(message: bytes) -> tuple[int, bytes, tuple[int, int] | None]:
+def _parse_message(message: bytes) -> tuple[int, bytes, tuple[int, int] | None]:
     inode = _MESSAGE.unpack_from(message)[4]
     name, file, at = b"", None, _MESSAGE.size
     while at + _ATTRIBUTE.size <= len(message):
@@ -116,7 +117,7 @@ def _aligned(length: int) -> int:
     return (length + 3) & ~3
 
 
-def _read() -> Iterator[tuple[int, bytes, tuple[int, int] | None]]:
+def _read_proc() -> Iterator[tuple[int, bytes, tuple[int, int] | None]]:
     try:
         with open("/proc/net/unix", "rb") as stream:
             rows = [_ROW.fullmatch(line.removesuffix(b"\n")) for line in stream]

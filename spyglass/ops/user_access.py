@@ -53,7 +53,7 @@ def group_id(name: str) -> int:
     return (grp.getgrgid(int(name)) if name.isdigit() else grp.getgrnam(name)).gr_gid
 
 
-def out_of_reach(account: Account, wanted: Iterable[tuple[str, int]]) -> dict[str, str]:
+def inaccessible(account: Account, wanted: Iterable[tuple[str, int]]) -> dict[str, str]:
     """Return {path: first inaccessible part} of `wanted`, (path, mode) pairs that
     `account` may not, and the part of the path that is closed.
 
@@ -71,7 +71,9 @@ def out_of_reach(account: Account, wanted: Iterable[tuple[str, int]]) -> dict[st
             # Effectively alone: what is really root's that user cannot stop (kill(2)),
             # and we would wait for it for good.
             os.seteuid(account.uid)
-            closed = {path: _closed(path) for path, mode in wanted if not _is_open(path, mode)}
+            closed = {
+                path: _blocking_component(path) for path, mode in wanted if not _is_open(path, mode)
+            }
             with os.fdopen(far, "w") as stream:
                 json.dump(closed, stream)
             status = 0
@@ -89,7 +91,7 @@ def _is_open(path: str, mode: int) -> bool:
     return os.access(path, mode, effective_ids=True)
 
 
-def _closed(path: str) -> str:
+def _blocking_component(path: str) -> str:
     """The first directory on the way, links followed, that cannot be gone through; the
     path itself if all of them can.
     """

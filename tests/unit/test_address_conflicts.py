@@ -14,7 +14,7 @@ from spyglass.ops import address_conflicts, user_access
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "clash"),
+    ("one", "other", "conflicts"),
     [
         (8001, 8001, True),
         (8001, 8002, False),
@@ -30,11 +30,11 @@ from spyglass.ops import address_conflicts, user_access
         ("/run/a.sock", 8001, False),
     ],
 )
-def test_who_cannot_have_both(one, other, clash):
+def test_who_cannot_have_both(one, other, conflicts):
     assert (
-        address_conflicts.clash(address(one), address(other))
-        is address_conflicts.clash(address(other), address(one))
-        is clash
+        address_conflicts.conflicts(address(one), address(other))
+        is address_conflicts.conflicts(address(other), address(one))
+        is conflicts
     )
 
 
@@ -44,15 +44,15 @@ def test_a_port_that_somebody_has():
         with open(f"/proc/{os.getpid()}/comm", encoding="utf-8") as stream:
             name = stream.read().strip()
         for text in (f"127.0.0.1:{port}", f"0.0.0.0:{port}", port):
-            assert address_conflicts.in_the_way(address(text)).startswith(
+            assert address_conflicts.why_unavailable(address(text)).startswith(
                 f"in use by {name} (pid {os.getpid()}"
             )
-        assert not address_conflicts.is_deaf([address(port)], os.getpid())
-        assert address_conflicts.is_deaf(
+        assert not address_conflicts.is_not_listening([address(port)], os.getpid())
+        assert address_conflicts.is_not_listening(
             [address(port)], os.getppid()
         )  # it is held by somebody else
-    assert address_conflicts.in_the_way(address(port)) == ""
-    assert address_conflicts.is_deaf([address(port)], os.getpid())
+    assert address_conflicts.why_unavailable(address(port)) == ""
+    assert address_conflicts.is_not_listening([address(port)], os.getpid())
 
 
 def test_a_unix_socket_whose_file_was_deleted(tmp_path):
@@ -60,9 +60,9 @@ def test_a_unix_socket_whose_file_was_deleted(tmp_path):
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(path)
         listener.listen()
-        assert not address_conflicts.is_deaf([address(path)], os.getpid())
+        assert not address_conflicts.is_not_listening([address(path)], os.getpid())
         os.unlink(path)
-        assert address_conflicts.is_deaf([address(path)], os.getpid())
+        assert address_conflicts.is_not_listening([address(path)], os.getpid())
 
 
 def test_a_port_that_is_only_closing_can_be_had():
@@ -70,7 +70,7 @@ def test_a_port_that_is_only_closing_can_be_had():
         port = server.getsockname()[1]
         with socket.create_connection(("127.0.0.1", port)):
             server.accept()[0].close()
-    assert address_conflicts.in_the_way(address(f"127.0.0.1:{port}")) == ""
+    assert address_conflicts.why_unavailable(address(f"127.0.0.1:{port}")) == ""
 
 
 def test_an_address_of_another_machine():
@@ -78,20 +78,20 @@ def test_an_address_of_another_machine():
     machine for now.
     """
     for text in ("192.0.2.1:8001", "[2001:db8::1]:8001"):
-        assert address_conflicts.in_the_way(address(text)) == ""
-        assert address_conflicts.is_absent(address(text))
+        assert address_conflicts.why_unavailable(address(text)) == ""
+        assert address_conflicts.is_unassigned(address(text))
 
 
 @pytest.mark.parametrize(
     "text", ["127.0.0.1:8001", "127.1.2.3:8001", "0.0.0.0:8001", "[::]:8001", 8001, "/run/x.sock"]
 )
 def test_addresses_that_every_machine_has(text):
-    assert not address_conflicts.is_absent(address(text))
+    assert not address_conflicts.is_unassigned(address(text))
 
 
 def test_paths(tmp_path):
     def why(name):
-        return address_conflicts.in_the_way(address(str(tmp_path / name)))
+        return address_conflicts.why_unavailable(address(str(tmp_path / name)))
 
     (tmp_path / "file").touch()
     assert why("new.sock") == why("not/there/yet.sock") == ""
@@ -105,8 +105,10 @@ def test_paths(tmp_path):
         )  # left behind by somebody who has gone, or so it seems; systemd replaces it
         server.listen()
         assert why("a.sock").startswith("in use by ")
-        assert not address_conflicts.is_deaf([address(str(tmp_path / "a.sock"))], os.getpid())
-    assert address_conflicts.is_deaf([address(str(tmp_path / "a.sock"))], os.getpid())
+        assert not address_conflicts.is_not_listening(
+            [address(str(tmp_path / "a.sock"))], os.getpid()
+        )
+    assert address_conflicts.is_not_listening([address(str(tmp_path / "a.sock"))], os.getpid())
 
 
 def test_what_a_unit_listens_on():
@@ -152,15 +154,15 @@ def test_what_is_out_of_reach(tmp_path):
         )
     ]
     who = user_access.account("")
-    assert user_access.out_of_reach(who, [(path, os.R_OK) for path in paths]) == {
+    assert user_access.inaccessible(who, [(path, os.R_OK) for path in paths]) == {
         paths[0]: str(closed),
         paths[1]: paths[1],
         paths[3]: str(closed),
         paths[4]: paths[4],
     }
-    assert user_access.out_of_reach(who, [(paths[2], os.W_OK)]) == {paths[2]: paths[2]}
+    assert user_access.inaccessible(who, [(paths[2], os.W_OK)]) == {paths[2]: paths[2]}
     assert (
-        user_access.out_of_reach(
+        user_access.inaccessible(
             user_access.account("root"), [(path, os.R_OK) for path in paths[:4]]
         )
         == {}
@@ -189,4 +191,4 @@ def test_the_user_cannot_stop_what_looks_for_it():
         if os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7:
             yield "/nonexistent", os.R_OK
 
-    assert user_access.out_of_reach(who, wanted()) == {"/nonexistent": "/nonexistent"}
+    assert user_access.inaccessible(who, wanted()) == {"/nonexistent": "/nonexistent"}

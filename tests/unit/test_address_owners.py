@@ -33,42 +33,44 @@ def test_addresses_are_those_of_streams():
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "[::]"])
 def test_a_port_that_is_taken_and_by_whom(port, host):
-    assert address_owners.taken(state(f"{host}:{port}"))[0].startswith(f"{host}:{port}: in use by ")
-    assert f"(pid {os.getpid()}" in address_owners.taken(state(f"{host}:{port}"))[0]
+    assert address_owners.conflicts(state(f"{host}:{port}"))[0].startswith(
+        f"{host}:{port}: in use by "
+    )
+    assert f"(pid {os.getpid()}" in address_owners.conflicts(state(f"{host}:{port}"))[0]
 
 
 def test_a_port_that_is_not(port):
-    assert address_owners.taken(state(f"[::1]:{port}")) == []
-    assert address_owners.taken(state(f"[::]:{port}", BindIPv6Only="ipv6-only")) == []
+    assert address_owners.conflicts(state(f"[::1]:{port}")) == []
+    assert address_owners.conflicts(state(f"[::]:{port}", BindIPv6Only="ipv6-only")) == []
 
 
 def test_an_address_of_another_machine():
-    assert "no such address" in address_owners.taken(state("192.0.2.1:80"))[0]
-    assert address_owners.taken(state("192.0.2.1:80", "[2001:db8::1]:80", FreeBind="yes")) == []
+    assert "no such address" in address_owners.conflicts(state("192.0.2.1:80"))[0]
+    assert address_owners.conflicts(state("192.0.2.1:80", "[2001:db8::1]:80", FreeBind="yes")) == []
 
 
 def test_the_port_of_an_address_that_is_not_there_can_be_taken():
     with socket.create_server(("0.0.0.0", 0)) as server:
         address = f"192.0.2.1:{server.getsockname()[1]}"
-        assert address_owners.taken(state(address, FreeBind="yes"))[0].startswith(
+        assert address_owners.conflicts(state(address, FreeBind="yes"))[0].startswith(
             f"{address}: in use by "
         )
 
 
 def test_paths(tmp_path):
     path = tmp_path / "x.sock"
-    assert address_owners.taken(state(str(path))) == []
+    assert address_owners.conflicts(state(str(path))) == []
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
-        assert address_owners.taken(state(str(path))) == [], "nobody listens there"
+        assert address_owners.conflicts(state(str(path))) == [], "nobody listens there"
         listener.listen()
-        assert f"(pid {os.getpid()}" in address_owners.taken(state(str(path)))[0]
-    assert address_owners.taken(state(str(path))) == [], (
+        assert f"(pid {os.getpid()}" in address_owners.conflicts(state(str(path)))[0]
+    assert address_owners.conflicts(state(str(path))) == [], (
         "what somebody has left behind systemd removes"
     )
     path.unlink()
     path.touch()
-    assert "no socket" in address_owners.taken(state(str(path)))[0]
+    assert "no socket" in address_owners.conflicts(state(str(path)))[0]
 
 
 @pytest.fixture
@@ -82,7 +84,7 @@ def listener(tmp_path):
 def test_a_socket_whose_file_is_there(listener, tmp_path):
     (tmp_path / "link").symlink_to("x.sock")
     (tmp_path / "loop").symlink_to("loop")
-    assert address_owners.deaf(state(str(listener))) == []
+    assert address_owners.not_listening(state(str(listener))) == []
     assert not address_owners.is_missing(str(tmp_path / "link"))
     assert address_owners.is_missing(str(tmp_path / "loop"))
     assert address_owners.is_missing(str(listener / "x"))
@@ -101,7 +103,7 @@ def test_a_socket_whose_file_is_gone(listener, how):
     elif how == "replaced by a broken link":
         listener.symlink_to("nowhere")
     seen = state(str(listener), "127.0.0.1:1", ActiveState="active")
-    assert str(listener) in address_owners.deaf(seen)
+    assert str(listener) in address_owners.not_listening(seen)
     assert address_owners.missing(seen) == [str(listener)]
     assert address_owners.missing(seen | {"ActiveState": "inactive"}) == []
 
@@ -161,10 +163,10 @@ def bound():
 def test_a_name_may_be_anything(bound, tmp_path, name, monkeypatch):
     bound(os.fsencode(name) if "\ud800" not in name else b"\0\xff\xfe\n \n")
     path = str(tmp_path / "x.sock")
-    for asked in (unix_sockets._asked, unix_sockets._read):
+    for asked in (unix_sockets._query_kernel, unix_sockets._read_proc):
         monkeypatch.setattr(unix_sockets, "_listeners", asked)
         assert address_owners.unix_inodes(path) == set()
-        assert address_owners.taken(state(path)) == []
+        assert address_owners.conflicts(state(path)) == []
 
 
 @pytest.fixture
@@ -211,7 +213,7 @@ def test_the_table_is_read_where_the_kernel_cannot_be_asked(bound, tmp_path, mon
         raise OSError(93, "Protocol not supported")
         yield
 
-    monkeypatch.setattr(unix_sockets, "_asked", refused)
+    monkeypatch.setattr(unix_sockets, "_query_kernel", refused)
     path = str(tmp_path / "with blanks in it.sock")
     assert address_owners.unix_inodes(path) == set()
     mine = bound(path)

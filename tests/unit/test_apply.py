@@ -84,8 +84,8 @@ def systemd(tmp_path, monkeypatch):
     monkeypatch.setattr(unit_directives, "DIRECTORY", str(tmp_path / "systemd"))
     monkeypatch.setattr(systemctl, "run", fake.run)
     monkeypatch.setattr(systemctl, "verify", lambda units: fake.complaints)
-    monkeypatch.setattr(user_access, "out_of_reach", lambda who, wanted: {})
-    monkeypatch.setattr(address_conflicts, "in_the_way", lambda address: "")
+    monkeypatch.setattr(user_access, "inaccessible", lambda who, wanted: {})
+    monkeypatch.setattr(address_conflicts, "why_unavailable", lambda address: "")
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     return fake
 
@@ -202,8 +202,8 @@ def test_a_socket_that_has_lost_its_descriptors_is_restarted(systemd, files, mon
     files(a="listen = 8001\n")
     apply()
     systemd.told.clear()
-    deaf = iter([True, False])
-    monkeypatch.setattr(address_conflicts, "is_deaf", lambda addresses: next(deaf))
+    silent = iter([True, False])
+    monkeypatch.setattr(address_conflicts, "is_not_listening", lambda addresses: next(silent))
     assert apply() == 0
     assert systemd.told == MOVE
 

@@ -412,8 +412,8 @@ def view(**service):
 def settings(places, monkeypatch):
     """settings(text): what is found when blog.toml says that."""
     file = places / "etc" / "blog.toml"
-    monkeypatch.setattr(address_owners, "deaf", lambda _state: [])
-    monkeypatch.setattr(address_conflicts, "is_deaf", lambda _addresses: False)
+    monkeypatch.setattr(address_owners, "not_listening", lambda _state: [])
+    monkeypatch.setattr(address_conflicts, "is_not_listening", lambda _addresses: False)
     monkeypatch.setattr(
         apps, "examine", lambda app, others, free: None
     )  # is what test_apps.py is about
@@ -531,22 +531,25 @@ def test_an_active_socket_on_which_nobody_listens(monkeypatch):
     monkeypatch.setattr(address_owners, "unix_inodes", lambda path: listens.get(path, set()))
     monkeypatch.setattr(address_owners, "tcp_inodes", lambda port: {"2"} if port == 8001 else set())
     monkeypatch.setattr(address_owners, "is_missing", lambda path: False)
-    assert address_owners.deaf(SOCKET) == []
-    assert address_owners.deaf(SOCKET | {"Listen": "[::1]:8001 (Stream)\n@abstract (Stream)"}) == []
-    assert address_owners.deaf(
+    assert address_owners.not_listening(SOCKET) == []
+    assert (
+        address_owners.not_listening(SOCKET | {"Listen": "[::1]:8001 (Stream)\n@abstract (Stream)"})
+        == []
+    )
+    assert address_owners.not_listening(
         SOCKET | {"Listen": "127.0.0.1:8002 (Stream)\n/run/x.sock (Stream)"}
     ) == ["127.0.0.1:8002", "/run/x.sock"]
 
 
 def test_nor_by_systemd_while_the_service_still_does(monkeypatch):
-    monkeypatch.setattr(address_owners, "deaf", lambda _state: [])
-    monkeypatch.setattr(address_conflicts, "is_deaf", lambda _addresses: True)
+    monkeypatch.setattr(address_owners, "not_listening", lambda _state: [])
+    monkeypatch.setattr(address_conflicts, "is_not_listening", lambda _addresses: True)
     [finding] = app_checks.of_the_app(view(), {})
     assert (
         finding.what
         == "spyglass@blog.socket is active, but does not listen on /run/spyglass/blog.sock"
     )
-    monkeypatch.setattr(address_conflicts, "is_deaf", lambda _addresses: False)
+    monkeypatch.setattr(address_conflicts, "is_not_listening", lambda _addresses: False)
     assert app_checks.of_the_app(view(), {}) == []
 
 

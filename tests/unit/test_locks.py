@@ -13,7 +13,7 @@ from spyglass.ops import command_table, locks
 
 
 def test_one_at_a_time(capfd, monkeypatch):
-    monkeypatch.setattr(locks, "_SAYS_SO", 0.0)
+    monkeypatch.setattr(locks, "_NOTICE_AFTER", 0.0)
     order = []
     waits, told = threading.Event(), locks.time.sleep
 
@@ -38,7 +38,7 @@ def test_one_at_a_time(capfd, monkeypatch):
 
 
 def test_it_does_not_wait_for_ever(monkeypatch):
-    monkeypatch.setattr(locks, "_PATIENCE", 0.0)
+    monkeypatch.setattr(locks, "_TIMEOUT", 0.0)
     said = (
         r"another command has been changing units for 0 s: find out which process has .*/units open"
     )

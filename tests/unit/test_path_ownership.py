@@ -198,7 +198,7 @@ def test_looking_for_byte_code_is_bounded(tmp_path):
 @pytest.fixture
 def app(tmp_path, monkeypatch):
     monkeypatch.setattr("spyglass.config.settings.DIRECTORY", str(tmp_path / "etc"))
-    monkeypatch.setattr("spyglass.ops.user_access.out_of_reach", lambda who, wanted: {})
+    monkeypatch.setattr("spyglass.ops.user_access.inaccessible", lambda who, wanted: {})
     (tmp_path / "etc").mkdir()
     (tmp_path / "srv").mkdir()
 

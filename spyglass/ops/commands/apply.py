@@ -59,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
     names = list(dict.fromkeys(options.names)) or apps.names()
     if not names:
         print(f"nothing to do: there is no app in {settings.DIRECTORY}; 'spyglass new' makes one")
-        _tell_orphans(orphaned_apps.ask())
+        _tell_orphans(orphaned_apps.query())
         return 0
     if not options.dry_run and os.geteuid() != 0:
         raise ConfigError(
@@ -91,7 +91,7 @@ def _apply(names: list[str], dry: bool, changes: list[str]) -> tuple[list[Step],
     # run it.
     with nullcontext() if dry else locks.held("units", "changing units"):
         steps, faults = plan(names)
-        left = orphaned_apps.ask()
+        left = orphaned_apps.query()
         if faults:
             # The old name of an app may have what the new one asks for.
             raise ConfigError(faults[0], also=[*faults[1:], *_said_of(left), "nothing was changed"])
@@ -139,9 +139,7 @@ class _Doing:
         changed = [step.name for step in self._steps if step.changes]
         if not changed:
             return
-        said = systemctl.verify(
-            unit for name in changed for unit in (socket_of(name), service_of(name))
-        )
+        said = systemctl.verify(systemctl.units_of(changed))
         paths = [path for path, _ in self._written]
         complaints = [
             line for line in said if any(path in line for path in paths)
@@ -163,7 +161,7 @@ class _Doing:
         systemctl.ask("daemon-reload")
         if moving:
             systemctl.ask("start", *moving)
-        self._restart_the_deaf()
+        self._restart_silent_sockets()
         if starting:
             systemctl.ask("start", *starting)
         if enabling := [socket_of(step.name) for step in self._steps if step.enables]:
@@ -171,7 +169,7 @@ class _Doing:
         if restarting := [service_of(step.name) for step in self._steps if step.restarts]:
             systemctl.ask("try-restart", *restarting)
 
-    def _restart_the_deaf(self) -> None:
+    def _restart_silent_sockets(self) -> None:
         """A drop-in of the administrator's own may have changed addresses, too, and
         systemd reads everything.
         """
@@ -179,7 +177,7 @@ class _Doing:
             socket_of(step.name): step for step in self._steps if step.listens and not step.moves
         }
         for name, properties in systemctl.show(unmoved, ["Listen"]).items():
-            if address_conflicts.is_deaf(address_conflicts.addresses_of(properties)):
+            if address_conflicts.is_not_listening(address_conflicts.addresses_of(properties)):
                 self._touched.append(name)
                 systemctl.ask("restart", name)
                 for address in set(address_owners.addresses(unmoved[name].socket)) - set(
@@ -238,7 +236,7 @@ def _tell(steps: Iterable[Step], be: str) -> None:
         deeds = ", ".join(_deeds(step, be)) or f"{be}read anew"
         print(f"{step.name}: {deeds}; {'would listen' if be else 'listens'} on {where}")
         for address in step.app.addresses:
-            if address_conflicts.is_absent(address):
+            if address_conflicts.is_unassigned(address):
                 print(
                     f"{step.name}: this machine does not have {address.host} now; {address} works as soon as it does"
                 )
@@ -262,7 +260,7 @@ def _tell_orphans(left: Mapping[str, str]) -> None:
 
 
 def _said_of(left: Mapping[str, str]) -> list[str]:
-    return [f"{name}: {orphaned_apps.says(name, what)}" for name, what in left.items()]
+    return [f"{name}: {orphaned_apps.describe(name, what)}" for name, what in left.items()]
 
 
 def _deeds(step: Step, be: str) -> list[str]:

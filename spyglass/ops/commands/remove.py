@@ -48,10 +48,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _run(names: list[str], paths: dict[str, str], *, purge: bool) -> None:
-    properties = systemctl.show(
-        [unit for name in names for unit in (socket_of(name), service_of(name))],
-        ["ActiveState", "UnitFileState"],
-    )
+    properties = systemctl.show(systemctl.units_of(names), ["ActiveState", "UnitFileState"])
     for name in names:
         here = [*_drop_ins(name), *_left(name, paths[name])]
         socket, service = properties[socket_of(name)], properties[service_of(name)]
@@ -92,7 +89,7 @@ def _remove(name: str) -> None:
 
 
 def _drop_ins(name: str) -> list[str]:
-    paths = (unit_directives.path_of(unit) for unit in (socket_of(name), service_of(name)))
+    paths = (unit_directives.path_of(unit) for unit in systemctl.units_of([name]))
     return [path for path in paths if os.path.lexists(path)]
 
 
@@ -131,7 +128,7 @@ def _left(name: str, file: str) -> list[str]:
     what it has stored.
     """
     written = [path for path in (file, _secrets(name)) if os.path.lexists(path)]
-    for unit in (socket_of(name), service_of(name)):
+    for unit in systemctl.units_of([name]):
         written += sorted(glob.glob(os.path.join(unit_directives.DIRECTORY, f"{unit}.d", "*")))
     return written + _stored(name)
 

@@ -38,18 +38,21 @@ def of_the_app(view: View, others: Mapping[str, App]) -> list[Finding]:
     of settings.
     """
     user = "" if view.service.get("DynamicUser") == "yes" else view.service.get("User", "")
-    findings = [*_deaf(view.name, view.socket, view.service), *_absent(view.name, view.socket)]
+    findings = [
+        *_not_listening(view.name, view.socket, view.service),
+        *_unassigned(view.name, view.socket),
+    ]
     findings += [*state_directory.examine(view.name, user), *_cache(view)]
     if view.name in others:
         findings += [*_file(others[view.name], view, others), *_applied(others[view.name], view)]
     return findings
 
 
-def _deaf(name: str, socket: Properties, service: Properties) -> list[Finding]:
-    deaf = address_owners.deaf(socket)
-    if not deaf and address_conflicts.is_deaf(address_conflicts.addresses_of(socket)):
-        deaf = address_owners.addresses(socket)  # but for its service, as long as that is awake
-    if not deaf or socket.get("ActiveState") != "active":
+def _not_listening(name: str, socket: Properties, service: Properties) -> list[Finding]:
+    silent = address_owners.not_listening(socket)
+    if not silent and address_conflicts.is_not_listening(address_conflicts.addresses_of(socket)):
+        silent = address_owners.addresses(socket)  # but for its service, as long as that is awake
+    if not silent or socket.get("ActiveState") != "active":
         return []
     why = "systemd has read that its addresses are others, and closed those that there were: until it is restarted all clients are refused"
     if service.get("ActiveState") in ("active", "reloading"):
@@ -59,25 +62,25 @@ def _deaf(name: str, socket: Properties, service: Properties) -> list[Finding]:
     return [
         Finding(
             name,
-            f"{socket['Id']} is active, but does not listen on {', '.join(deaf)}",
+            f"{socket['Id']} is active, but does not listen on {', '.join(silent)}",
             why,
             [systemctl("restart", socket["Id"])],
         )
     ]
 
 
-def _absent(name: str, socket: Properties) -> list[Finding]:
+def _unassigned(name: str, socket: Properties) -> list[Finding]:
     """Addresses that this machine does not have now: no fault on the standby of another
     machine, but it may be a mistake.
     """
-    absent = [
+    unassigned = [
         address
         for address in address_conflicts.addresses_of(socket)
-        if address_conflicts.is_absent(address)
+        if address_conflicts.is_unassigned(address)
     ]
-    if not absent or socket.get("ActiveState") != "active":
+    if not unassigned or socket.get("ActiveState") != "active":
         return []
-    what = f"{socket['Id']} listens on {', '.join(map(str, absent))}, but this machine does not have that address now"
+    what = f"{socket['Id']} listens on {', '.join(map(str, unassigned))}, but this machine does not have that address now"
     why = "nothing arrives there until it does, as after a boot or a switch from another machine; then it works at once"
     return [Finding(name, what, why, ["ip address"], grave=False)]
 
