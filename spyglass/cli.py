@@ -182,13 +182,13 @@ def _check(arguments: Arguments) -> int:
     if check_installed_app.is_root():
         # Neither the app's code nor what lies in the directory of the moment is
         # imported by this process.
-        if why := check_installed_app.unable(name, arguments.word):
+        if why := check_installed_app.refusal(name, arguments.word):
             print(f"spyglass: {why}", file=sys.stderr)
             return EX_CONFIG
         return check_installed_app.run(name, arguments.options)
     if arguments.word and name == arguments.word:
         print(
-            f"check: as {check_installed_app.me()}, not as the service in its sandbox: that takes root",
+            f"check: as {check_installed_app.user_name()}, not as the service in its sandbox: that takes root",
             flush=True,
         )
     try:

@@ -72,7 +72,7 @@ PROPERTIES = (
 
 
 @dataclass
-class View:
+class AppStatus:
     """One app. `state` is one of those above, `trouble` what is wrong, if it is
     failing; times are the wall clock's seconds.
 
@@ -181,53 +181,53 @@ def is_name(text: str) -> bool:
     return True
 
 
-def look(wanted: Iterable[str], properties: Iterable[str] = PROPERTIES) -> list[View]:
+def query(wanted: Iterable[str], properties: Iterable[str] = PROPERTIES) -> list[AppStatus]:
     """What is known of these apps now: systemd is asked once for all of them."""
     wanted = list(wanted)
     shown = systemctl.show([unit for name in wanted for unit in units_of(name)], list(properties))
     now, monotonic = time.time(), time.monotonic()
-    views = []
+    found = []
     for name in wanted:
         socket, service = units_of(name)
-        view = View(name, shown[socket], shown[service])
-        view.addresses = address_owners.addresses(view.socket)
-        view.state, view.trouble = state(view.socket, view.service)
-        _read_record(view)
-        _remember(view, now - monotonic)
-        _look_at_files(view)
-        if view.service.get("ControlGroup"):
-            view.memory = memory(view.service)
-        views.append(view)
-    return views
+        app = AppStatus(name, shown[socket], shown[service])
+        app.addresses = address_owners.addresses(app.socket)
+        app.state, app.trouble = state(app.socket, app.service)
+        _read_record(app)
+        _fill_times(app, now - monotonic)
+        _check_files(app)
+        if app.service.get("ControlGroup"):
+            app.memory = memory(app.service)
+        found.append(app)
+    return found
 
 
-def _look_at_files(view: View) -> None:
+def _check_files(app: AppStatus) -> None:
     """Fill in what is wrong with files that systemd does not watch: a socket's, which
     clients need, and that of the settings.
     """
-    if missing := address_owners.missing(view.socket):
-        view.state, view.trouble = (
+    if missing := address_owners.missing(app.socket):
+        app.state, app.trouble = (
             FAILING,
-            f"{missing[0]} was deleted, so no client can connect: spyglass apply {view.name}",
+            f"{missing[0]} was deleted, so no client can connect: spyglass apply {app.name}",
         )
-    elif orphaned_apps.is_orphan(view.name, view.socket, view.service):
-        view.trouble = orphaned_apps.describe(view.name)
-        if view.state == ASLEEP:  # the next client gets a 503; while it is awake, it serves
-            view.state = FAILING
+    elif orphaned_apps.is_orphan(app.name, app.socket, app.service):
+        app.trouble = orphaned_apps.describe(app.name)
+        if app.state == ASLEEP:  # the next client gets a 503; while it is awake, it serves
+            app.state = FAILING
 
 
-def _read_record(view: View) -> None:
+def _read_record(app: AppStatus) -> None:
     directory = os.path.join(
-        _STATE, (view.service.get("StateDirectory") or f"spyglass/{view.name}").split()[0]
+        _STATE, (app.service.get("StateDirectory") or f"spyglass/{app.name}").split()[0]
     )
     try:
-        view.record = counters.read(directory)
+        app.record = counters.read(directory)
     except FileNotFoundError:
         pass
     except OSError as error:
-        view.unread = f"{directory}: {error.strerror}"
+        app.unread = f"{directory}: {error.strerror}"
     except ValueError:
-        view.unread = f"{os.path.join(directory, counters.NAME)} is damaged, or not Spyglass's; the next wake counts anew"
+        app.unread = f"{os.path.join(directory, counters.NAME)} is damaged, or not Spyglass's; the next wake counts anew"
 
 
 # Understanding what was said
@@ -248,7 +248,7 @@ def state(socket: Properties, service: Properties) -> tuple[str, str]:
         return FAILING, f"its socket has failed ({socket.get('Result')}): all clients are refused"
     if active == "activating":
         return (
-            (FAILING, f"it ended ({ending(service)}) and is started again")
+            (FAILING, f"it ended ({exit_reason(service)}) and is started again")
             if sub == "auto-restart"
             else (WAKING, "")
         )
@@ -260,11 +260,11 @@ def state(socket: Properties, service: Properties) -> tuple[str, str]:
         return OFF, ""
     if active == "failed":
         broken = service.get("ExecMainStatus") == "78" and service.get("Result") == "exit-code"
-        return FAILING, BROKEN if broken else f"it ended: {ending(service)}"
+        return FAILING, BROKEN if broken else f"it ended: {exit_reason(service)}"
     return ASLEEP, ""
 
 
-def ending(service: Properties) -> str:
+def exit_reason(service: Properties) -> str:
     """How the last process of a service ended that has not ended well: "signal
     SIGKILL", "status 217".
     """
@@ -281,35 +281,35 @@ def ending(service: Properties) -> str:
     return f"status {status}" if result == "exit-code" else result
 
 
-def _remember(view: View, boot: float) -> None:
+def _fill_times(app: AppStatus, boot: float) -> None:
     """Fills in when it woke and why it left last. `boot` is the wall clock's time at
     which the monotonic one was 0.
     """
-    record = view.record
-    there = view.service.get("ActiveState") in ("active", "reloading", "deactivating")
+    record = app.record
+    there = app.service.get("ActiveState") in ("active", "reloading", "deactivating")
     began, ready, dead = (
-        number(view.service.get(f"{name}TimestampMonotonic")) / 1e6
+        number(app.service.get(f"{name}TimestampMonotonic")) / 1e6
         for name in ("InactiveExit", "ActiveEnter", "InactiveEnter")
     )
     if ready:  # since the machine has been up
-        view.woke = boot + ready
+        app.woke = boot + ready
         # What it is started by itself later is another matter (Restart=).
-        view.wake_ms = (ready - began) * 1000 if 0 < began < ready else None
+        app.wake_ms = (ready - began) * 1000 if 0 < began < ready else None
     if record is not None:
-        view.woke = view.woke or record.woke
-        view.wake_ms = view.wake_ms or record.wake_ms or None
-        view.left, view.why = record.left or None, record.why or None
-        if view.trouble == BROKEN and record.why.startswith(f"{FAILING}: "):
-            view.trouble = record.why.partition(": ")[2]
+        app.woke = app.woke or record.woke
+        app.wake_ms = app.wake_ms or record.wake_ms or None
+        app.left, app.why = record.left or None, record.why or None
+        if app.trouble == BROKEN and record.why.startswith(f"{FAILING}: "):
+            app.trouble = record.why.partition(": ")[2]
         if record.awake and not there:
-            view.left, view.why = None, counters.KILLED
+            app.left, app.why = None, counters.KILLED
     if not there and dead:
-        view.left = boot + dead
-        if view.service.get("Result") not in ("success", "", None) and not (
+        app.left = boot + dead
+        if app.service.get("Result") not in ("success", "", None) and not (
             record is not None and record.why.startswith(FAILING)
         ):
-            view.why = (
-                FAILING if view.service.get("ExecMainStatus") == "78" else ending(view.service)
+            app.why = (
+                FAILING if app.service.get("ExecMainStatus") == "78" else exit_reason(app.service)
             )
 
 

@@ -36,24 +36,24 @@ class Step:
     service: dict[str, str]
     changes: dict[str, str] = field(default_factory=dict)
     before: dict[str, str] = field(default_factory=dict)
-    rest: bool = False  # of the service's drop-in more than the limits changes
-    lost: bool = False  # its socket listens, but the file of it was deleted
-    moves: bool = False  # its socket listens, and not where it should or not as it should
+    service_changed: bool = False  # of the service's drop-in more than the limits changes
+    file_missing: bool = False  # its socket listens, but the file of it was deleted
+    restarts_socket: bool = False  # its socket listens, and not where it should or not as it should
 
     @property
     def name(self) -> str:
         return self.app.name
 
     @property
-    def listens(self) -> bool:
+    def is_listening(self) -> bool:
         return self.socket["ActiveState"] == "active"
 
     @property
-    def starts(self) -> bool:
-        return not self.listens and not self.is_masked
+    def starts_socket(self) -> bool:
+        return not self.is_listening and not self.is_masked
 
     @property
-    def enables(self) -> bool:
+    def enables_socket(self) -> bool:
         return self.socket["UnitFileState"] != "enabled" and not self.is_masked
 
     @property
@@ -61,23 +61,23 @@ class Step:
         return self.socket["LoadState"] == "masked"
 
     @property
-    def restarts(self) -> bool:
+    def restarts_service(self) -> bool:
         """Its service is awake, and its unit says something else now. A socket that
         moves takes it along anyway.
         """
         return (
-            self.rest
-            and not self.moves
+            self.service_changed
+            and not self.restarts_socket
             and self.service["ActiveState"] in ("active", "activating", "reloading")
         )
 
     @property
-    def work(self) -> bool:
+    def has_work(self) -> bool:
         return (
             bool(self.changes)
-            or self.moves
-            or self.starts
-            or self.enables
+            or self.restarts_socket
+            or self.starts_socket
+            or self.enables_socket
             or "yes"
             in (
                 self.socket["NeedDaemonReload"],
@@ -99,7 +99,7 @@ def plan(names: list[str]) -> tuple[list[Step], list[str]]:
     free = [
         each
         for step in steps
-        if step.listens
+        if step.is_listening
         for each in address_conflicts.addresses_of(step.socket)
     ]
     for step in steps:
@@ -116,30 +116,30 @@ def _compare(step: Step) -> None:
             f"{app.file}: systemd knows no {socket_of(app.name)}: is the package installed?"
         )
         return
-    lost = address_owners.missing(step.socket)
-    step.lost = bool(lost)
+    missing = address_owners.missing(step.socket)
+    step.file_missing = bool(missing)
     # A restart of the socket would fail, and take its other addresses along.
     app.faults += [
         f"{app.file}: listen: {path}: there is a file of that name, which is no socket"
-        for path in lost
+        for path in missing
         if os.path.exists(path)
     ]
     for path, text in unit_directives.drop_ins(app.name, app.config, app.program.command).items():
-        there = atomic_files.read(path)
-        if there and not unit_directives.is_untouched(there):
-            app.faults.append(_edited(path, unit_directives.is_ours(there)))
-        elif there != text:
+        current = atomic_files.read(path)
+        if current and not unit_directives.is_untouched(current):
+            app.faults.append(_edited(path, unit_directives.is_ours(current)))
+        elif current != text:
             step.changes[path] = text
-            step.before[path] = there
+            step.before[path] = current
     socket, service = (
         unit_directives.path_of(socket_of(app.name)),
         unit_directives.path_of(service_of(app.name)),
     )
     # Limits are followed by a service that runs, as soon as systemd has read them.
-    step.rest = _lines(step.before.get(service, ""), unit_directives.LIMITS) != _lines(
+    step.service_changed = _lines(step.before.get(service, ""), unit_directives.LIMITS) != _lines(
         step.changes.get(service, ""), unit_directives.LIMITS
     )
-    step.moves = step.listens and (
+    step.restarts_socket = step.is_listening and (
         _lines(step.before.get(socket, "")) != _lines(step.changes.get(socket, ""))
         or address_conflicts.is_not_listening(address_conflicts.addresses_of(step.socket))
     )

@@ -54,7 +54,7 @@ _PROPERTIES = (
 
 # Statuses of a command that systemd could not begin (systemd.exec(5), "Process Exit
 # Codes"), and what to look at.
-_STEPS = {
+_SYSTEMD_STATUSES = {
     200: "cannot enter WorkingDirectory=",
     203: "cannot run its program",
     205: "cannot set its limits",
@@ -99,12 +99,12 @@ def is_root() -> bool:
     return os.geteuid() == 0 and not sandboxed()
 
 
-def unable(name: str, word: str) -> str:
-    """Why root cannot have systemd rehearse the app `name`, "" if it can. `name` (str)
-    is "" where the command line's `word` names none.
+def refusal(name: str, word: str) -> str:
+    """Return why root cannot check the app `name` in its sandbox (one line), or "".
 
-    What an app does when it is imported root must not do, nor import what lies in the
-    working directory, which may belong to any user.
+    `name` is "" if the command line's `word` is not an app's name. Outside of a sandbox
+    root checks nothing: importing an app runs its code, and the working directory may
+    belong to any user.
     """
     if not name:
         known = apps.names()
@@ -131,7 +131,7 @@ def shown_names(names: Sequence[str]) -> str:
     return ", ".join(names[:_NAMED]) + more
 
 
-def me() -> str:
+def user_name() -> str:
     import pwd
 
     try:
@@ -175,28 +175,28 @@ def _check(name: str, options: Mapping[str, str]) -> int:
         print(f"spyglass: {line}", file=sys.stderr, flush=True)
     for note in steps[0].app.notes if steps else ():
         print(f"warning: {note}", flush=True)
-    due = {} if faults or not steps else steps[0].changes
-    if due:
+    pending = {} if faults or not steps else steps[0].changes
+    if pending:
         print(
             f"units: as 'spyglass apply {name}' would make them; they do not follow {file_for(name)} yet",
             flush=True,
         )
     status = (
-        _due_addresses(unit, steps[0].app)
-        if unit_directives.path_of(unit) in due
+        _pending_addresses(unit, steps[0].app)
+        if unit_directives.path_of(unit) in pending
         else _addresses(unit, states[unit], name)
     )
-    texts = _texts(states[service], unit_directives.path_of(service), due)
+    texts = _texts(states[service], unit_directives.path_of(service), pending)
     user = (
         steps[0].app.config.user or f"spyglass-{name}"
-        if unit_directives.path_of(service) in due
+        if unit_directives.path_of(service) in pending
         else states[service]["User"] or "root"
     )
-    print(f"sandbox: {service}, as {user}{_beside(list(texts))}", flush=True)
-    ended = sandboxed_check.rehearse(
+    print(f"sandbox: {service}, as {user}{_drop_in_note(list(texts))}", flush=True)
+    ended = sandboxed_check.run_in_sandbox(
         name, texts.values(), words, _start_timeout(name, states[service], options)
     )
-    for line in _explained(service, list(texts.values()), ended):
+    for line in _explain(service, list(texts.values()), ended):
         print(f"spyglass: {line}", file=sys.stderr)
     if ended.status is None or ended.status >= 200 or faults:
         return EX_CONFIG
@@ -215,20 +215,21 @@ def _start_timeout(name: str, state: Mapping[str, str], options: Mapping[str, st
     return timeout
 
 
-def _texts(state: Mapping[str, str], ours: str, due: Mapping[str, str]) -> dict[str, str]:
+def _texts(state: Mapping[str, str], ours: str, pending: Mapping[str, str]) -> dict[str, str]:
     """The service's file and its drop-ins, in the order in which they count; `ours` is
     the path of the one that `spyglass apply` makes.
     """
     unit, *drop_ins = [state["FragmentPath"], *state["DropInPaths"].split()]
-    if ours in due:
+    if ours in pending:
         drop_ins = sorted({*drop_ins, ours}, key=os.path.basename)
     texts = {
-        path: due[path] if path in due else atomic_files.read(path) for path in (unit, *drop_ins)
+        path: pending[path] if path in pending else atomic_files.read(path)
+        for path in (unit, *drop_ins)
     }
     return {path: text for path, text in texts.items() if text}
 
 
-def _beside(paths: Sequence[str]) -> str:
+def _drop_in_note(paths: Sequence[str]) -> str:
     return f", with {', '.join(paths[1:])}" if paths[1:] else ""
 
 
@@ -249,7 +250,7 @@ def _refuse_unloaded(unit: str, state: Mapping[str, str]) -> None:
     )
 
 
-def _due_addresses(unit: str, app: App) -> int:
+def _pending_addresses(unit: str, app: App) -> int:
     print(
         f"addresses: {', '.join(map(str, app.addresses))}, free; {unit} does not listen there yet",
         flush=True,
@@ -271,7 +272,9 @@ def _addresses(unit: str, state: Mapping[str, str], name: str) -> int:
     return EX_CONFIG if taken else 0
 
 
-def _explained(service: str, texts: Sequence[str], ended: sandboxed_check.Ended) -> Iterator[str]:
+def _explain(
+    service: str, texts: Sequence[str], ended: sandboxed_check.CheckResult
+) -> Iterator[str]:
     """What to say of an end that the rehearsal itself has said nothing about."""
     if ended.result == "oom-kill":
         yield "the check was ended for want of memory: memory_max is too small for this app, or the machine is"
@@ -280,10 +283,10 @@ def _explained(service: str, texts: Sequence[str], ended: sandboxed_check.Ended)
     elif ended.status < 200:
         return
     else:
-        step = _STEPS.get(ended.status, f"cannot be started, status {ended.status}")
+        step = _SYSTEMD_STATUSES.get(ended.status, f"cannot be started, status {ended.status}")
         yield f"{service} {step}; visitors would wait, while systemd tries once a second"
     yield from _missing(texts)
-    for line in ended.said:
+    for line in ended.messages:
         yield f"systemd: {line}"
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from spyglass.errors import StartError
-from spyglass.ops.untrusted_text import harmless, number
+from spyglass.ops.untrusted_text import number, sanitize
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -29,10 +29,10 @@ _DUMP = ("Current thread 0x", "Thread 0x", "Extension modules:", "Python runtime
 _FIELDS = "--output-fields=MESSAGE,PRIORITY,_PID"
 _LONGEST = (
     256 << 10
-)  # bytes of an entry in JSON: three fields of 4 KiB, of which each byte takes 6 at the most
+)  # bytes of an entry in JSON: three fields of 4 KiB, of which each byte takes 6 at the limit
 # Seconds between two lines that were written as one: a message of an exception may have
 # several
-_TOGETHER = 0.05
+_SAME_WRITE = 0.05
 
 
 class JournalError(StartError):
@@ -59,34 +59,45 @@ class Traceback:
     lines: list[str]
 
 
-def entries(unit: str, most: int, *words: str) -> list[Entry]:
-    """The last `most` entries of `unit`, oldest first; `words` are further options.
+def entries(unit: str, limit: int, *options: str) -> list[Entry]:
+    """The last `limit` entries of `unit`, oldest first; `options` are further options.
     Raises JournalError.
     """
-    return read(["--unit", unit, *words], most)
+    return read(["--unit", unit, *options], limit)
 
 
-def read(words: Sequence[str], most: int) -> list[Entry]:
-    """The last `most` entries that match `words`, options and matches of journalctl(1).
-    Raises JournalError.
+def read(options: Sequence[str], limit: int) -> list[Entry]:
+    """Return the last `limit` entries that match `options`, oldest first.
 
-    Without --all journalctl leaves fields of more than 4 KiB out. An app can write
-    entries of any size, so they are read one by one.
+    `options` are options and matches of journalctl(1). Raise JournalError if the
+    journal cannot be read.
+
+    Without --all journalctl omits fields longer than 4 KiB. An app can write entries of
+    any size, so they are read one at a time.
     """
-    argv = ["journalctl", "--lines", str(most), "--output", "json", "--no-pager", _FIELDS, *words]
+    argv = [
+        "journalctl",
+        "--lines",
+        str(limit),
+        "--output",
+        "json",
+        "--no-pager",
+        _FIELDS,
+        *options,
+    ]
     # Its error messages go to a file: a pipe that is not read meanwhile would block it.
-    with tempfile.TemporaryFile() as complaints:
+    with tempfile.TemporaryFile() as errors:
         try:
-            reader = subprocess.Popen(  # noqa: S603, of our own words
-                argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=complaints
+            reader = subprocess.Popen(  # noqa: S603, of our own options
+                argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors
             )
         except FileNotFoundError:
             raise JournalError("there is no journalctl here") from None
         with reader:
             assert reader.stdout is not None
-            found = parse(_lines(reader.stdout), most)
-        complaints.seek(0)
-        said = complaints.read(_LONGEST).decode(errors="replace")
+            found = parse(_lines(reader.stdout), limit)
+        errors.seek(0)
+        said = errors.read(_LONGEST).decode(errors="replace")
     if not found and (
         "permission" in said.lower() or "not seeing messages" in said or reader.returncode
     ):
@@ -108,7 +119,7 @@ def sync() -> None:
 
 
 def _lines(stream: IO[bytes]) -> Iterator[bytes]:
-    """Lines of at most _LONGEST bytes; what is longer is passed over, and never as a
+    """Lines of at limit _LONGEST bytes; what is longer is passed over, and never as a
     whole in memory.
     """
     whole = True
@@ -119,11 +130,11 @@ def _lines(stream: IO[bytes]) -> Iterator[bytes]:
         whole = ends
 
 
-def parse(lines: Iterable[bytes | str], most: int = 1 << 20) -> list[Entry]:
-    """The last `most` entries in lines of `journalctl --output=json`. Whatever stands
+def parse(lines: Iterable[bytes | str], limit: int = 1 << 20) -> list[Entry]:
+    """The last `limit` entries in lines of `journalctl --output=json`. Whatever stands
     there, nothing is raised.
     """
-    found: deque[Entry] = deque(maxlen=most)
+    found: deque[Entry] = deque(maxlen=limit)
     for line in lines:
         try:
             fields = json.loads(line)
@@ -133,12 +144,12 @@ def parse(lines: Iterable[bytes | str], most: int = 1 << 20) -> list[Entry]:
             continue
         pid, priority = number(fields.get("_PID"), 0), number(fields.get("PRIORITY"), 6)
         when = number(fields.get("__REALTIME_TIMESTAMP"), 0) / 1e6
-        for text in harmless(_message(fields.get("MESSAGE", ""))).split("\n"):
+        for text in sanitize(_message_text(fields.get("MESSAGE", ""))).split("\n"):
             found.append(Entry(when, pid, priority, text))
     return list(found)
 
 
-def _message(value: object) -> str:
+def _message_text(value: object) -> str:
     """A field as text. It is null when it is too long, numbers of bytes when it is not
     text, and a list of these if it is there twice.
     """
@@ -148,7 +159,7 @@ def _message(value: object) -> str:
         if all(isinstance(byte, int) and 0 <= byte < 256 for byte in value):
             return bytes(value).decode(errors="replace")
         return "\n".join(
-            _message(each)
+            _message_text(each)
             for each in value
             if not isinstance(each, list) or all(isinstance(byte, int) for byte in each)
         )
@@ -169,7 +180,7 @@ def last_traceback(found: Sequence[Entry]) -> Traceback | None:
             end = _end(own, index, start[1])
             title = (
                 own[index - 1].text
-                if index and _belongs(own[index - 1], own[index], start[1])
+                if index and _is_title(own[index - 1], own[index], start[1])
                 else ""
             )
             if last is None or own[index].when >= last.when:
@@ -183,10 +194,10 @@ def last_traceback(found: Sequence[Entry]) -> Traceback | None:
     return last
 
 
-def _belongs(before: Entry, entry: Entry, prefix: str) -> bool:
+def _is_title(before: Entry, entry: Entry, prefix: str) -> bool:
     return (
         before.text.startswith(prefix)
-        and entry.when - before.when < _TOGETHER
+        and entry.when - before.when < _SAME_WRITE
         and before.text != prefix
     )
 
@@ -211,7 +222,7 @@ def _end(own: Sequence[Entry], index: int, prefix: str) -> int:
                 or text == ""
                 or text.startswith(" ")
             )
-            if entry.when - own[position - 1].when >= _TOGETHER or not (more or prefix):
+            if entry.when - own[position - 1].when >= _SAME_WRITE or not (more or prefix):
                 return position
             over = not text.startswith(" ") and not _START.match(text)
         else:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from _typeshed import ReadableBuffer
 
-_SHORT = 1  # exit status of a command that had only to print
+_NOT_PRINTED = 1  # exit status of a command that had only to print
 
 
 class _Sink(io.RawIOBase):
@@ -77,7 +77,7 @@ def run(command: Callable[[], int], *, only_prints: bool) -> int:
     open_missing()
     pid = os.getpid()
     out, err = _Sink(1), _Sink(2)
-    sys.stdout, sys.stderr = _text(out, sys.stdout), _text(err, sys.stderr)
+    sys.stdout, sys.stderr = _text_stream(out, sys.stdout), _text_stream(err, sys.stderr)
     status = _status_of(command)
     _flush(sys.stdout)
     told = os.getpid() != pid  # a process that `spyglass check` has forked: its parent says it
@@ -87,7 +87,7 @@ def run(command: Callable[[], int], *, only_prints: bool) -> int:
             file=sys.stderr,
         )
         if only_prints:
-            return status or _SHORT
+            return status or _NOT_PRINTED
     return status
 
 
@@ -98,7 +98,7 @@ def _status_of(command: Callable[[], int]) -> int:
         return end.code if isinstance(end.code, int) else 0 if end.code is None else 1
 
 
-def _text(sink: _Sink, like: TextIO | None) -> TextIO:
+def _text_stream(sink: _Sink, like: TextIO | None) -> TextIO:
     # What cannot be said in the terminal's encoding is no reason to fail either.
     encoding = like.encoding if like is not None else None
     lines = sink.isatty() or sink.fileno() == 2

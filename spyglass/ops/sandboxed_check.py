@@ -20,7 +20,6 @@ import os
 import re
 import select
 import shutil
-import signal
 import sys
 import tempfile
 from contextlib import contextmanager
@@ -28,18 +27,18 @@ from typing import TYPE_CHECKING, TextIO
 
 from spyglass.errors import StartError
 from spyglass.ops import journal, locks, systemctl, unit_files
+from spyglass.ops.termination_signals import exit_on_termination_signals
 from spyglass.ops.untrusted_text import lines_of, number
 
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Iterable, Iterator, Sequence
-    from types import FrameType
 
 UNITS = "/run/systemd/system"
 
 # What is left of a service when its command ends by itself and no command waits for it.
 # The last assignment wins.
-_LIFE = """\
+_OVERRIDES = """\
 Type=oneshot
 ExitType=main
 Restart=no
@@ -55,40 +54,42 @@ StandardInput=null
 _DROPPED = re.compile(
     r"Exec|Sockets$|RuntimeMaxSec$|RestartForceExitStatus$|FileDescriptorStore|OpenFile$|PIDFile$|BusName$"
 )
-_KEPT_OF_UNIT = ("JoinsNamespaceOf",)  # part of the sandbox though it is written elsewhere
+_KEPT_IN_UNIT_SECTION = ("JoinsNamespaceOf",)  # part of the sandbox though it is written elsewhere
 
 
-_SOON = 30.0  # seconds
-_SAID = 100  # lines of the journal at the most
+_GRACE = 30.0  # seconds
+_JOURNAL_LINES = 100  # lines of the journal at the most
 
 
 class SandboxError(StartError):
     """The sandbox cannot be tried; the text says why."""
 
 
-def copy(name: str, texts: Iterable[str], words: Sequence[str] = (), patience: float = 60.0) -> str:
+def check_unit(
+    name: str, texts: Iterable[str], words: Sequence[str] = (), timeout: float = 60.0
+) -> str:
     """The service of the app `name`, of which `texts` are the file and its drop-ins in
     order, as one that only checks.
 
-    `words` are added to the command, which is ended after `patience` seconds. Raises
+    `words` are added to the command, which is ended after `timeout` seconds. Raises
     SandboxError when the command is not one of ours.
     """
     unit = ["Description=Check of the app %i", "StartLimitIntervalSec=0"]
     service, command = [], ""
     for text in texts:
         for line in unit_files.parse(text):
-            if line.section == "Unit" and line.key in _KEPT_OF_UNIT:
+            if line.section == "Unit" and line.key in _KEPT_IN_UNIT_SECTION:
                 unit.append(f"{line.key}={line.raw_value}")
             elif line.section == "Service" and line.key == "ExecStart":
                 command = line.raw_value
             elif line.section == "Service" and not _DROPPED.match(line.key):
-                service.append(f"{line.key}={_as_the_service(line.raw_value, name)}")
+                service.append(f"{line.key}={_resolve_specifiers(line.raw_value, name)}")
     checks, found = re.subn(r"(?<=\s)serve(?=\s|$)", "check", command, count=1)
     if not found:
         raise SandboxError(
             f"{systemctl.service_of(name)} does not run Spyglass: ExecStart={command}"
         )
-    command = " ".join([_as_the_service(checks, name), *map(_quoted, words)])
+    command = " ".join([_resolve_specifiers(checks, name), *map(_quoted, words)])
     return "\n".join(
         [
             "[Unit]",
@@ -97,13 +98,13 @@ def copy(name: str, texts: Iterable[str], words: Sequence[str] = (), patience: f
             "[Service]",
             *service,
             f"ExecStart={command}",
-            f"TimeoutStartSec={patience:.0f}",
-            _LIFE,
+            f"TimeoutStartSec={timeout:.0f}",
+            _OVERRIDES,
         ]
     )
 
 
-def _as_the_service(value: str, name: str) -> str:
+def _resolve_specifiers(value: str, name: str) -> str:
     """Specifiers that would be others in a unit of another name (systemd.unit(5))."""
     theirs = {"%n": systemctl.service_of(name), "%N": f"spyglass@{name}"} | dict.fromkeys(
         ("%p", "%P", "%j", "%J"), "spyglass"
@@ -120,7 +121,7 @@ def _quoted(word: str) -> str:
     return '"' + escaped.replace("%", "%%").replace("$", "$$") + '"'
 
 
-class Ended:
+class CheckResult:
     """How a rehearsal ended: `status` is its exit status, or None when it never ran, or
     did not end by itself.
 
@@ -129,14 +130,16 @@ class Ended:
     """
 
     def __init__(
-        self, status: int | None, result: str = "success", said: Sequence[str] = ()
+        self, status: int | None, result: str = "success", messages: Sequence[str] = ()
     ) -> None:
         self.status = status
         self.result = result
-        self.said = list(said)
+        self.messages = list(messages)
 
 
-def rehearse(name: str, texts: Iterable[str], words: Sequence[str], start_timeout: float) -> Ended:
+def run_in_sandbox(
+    name: str, texts: Iterable[str], words: Sequence[str], start_timeout: float
+) -> CheckResult:
     """Run `spyglass check` where the app `name` would run, and pass on what it says.
     Leaves nothing behind, also when it is interrupted.
 
@@ -144,10 +147,14 @@ def rehearse(name: str, texts: Iterable[str], words: Sequence[str], start_timeou
     app may stop it, with all that would continue it, for it is the same user (kill(2)):
     then systemd ends it.
     """
-    text = copy(name, texts, words, start_timeout + _SOON)
+    text = check_unit(name, texts, words, start_timeout + _GRACE)
     unit = f"spyglass-check@{name}.service"
     path = os.path.join(UNITS, unit)
-    with locks.held(f"check-{name}", f"checking {name}"), told_to_end(), _pipes(name) as pipes:
+    with (
+        locks.held(f"check-{name}", f"checking {name}"),
+        exit_on_termination_signals(),
+        _pipes(name) as pipes,
+    ):
         out, err = pipes
         try:
             systemctl.run("stop", unit)  # left behind by a command that was killed
@@ -166,47 +173,28 @@ def rehearse(name: str, texts: Iterable[str], words: Sequence[str], start_timeou
             )  # a failed one would stay in systemd's memory, and be what the next is
 
 
-@contextmanager
-def told_to_end() -> Iterator[None]:
-    """SIGTERM, and SIGHUP from a terminal that is closed, end us as ^C does: after the
-    unit.
-    """
-
-    def end(number: int, _frame: FrameType | None) -> None:
-        for each in before:
-            signal.signal(each, signal.SIG_IGN)  # what is left to do is done once
-        sys.exit(128 + number)
-
-    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _run(unit: str, pipes: dict[str, int]) -> Ended:
+def _run(unit: str, pipes: dict[str, int]) -> CheckResult:
     with tempfile.TemporaryFile("w+") as words:
         job = systemctl.start_in_background(unit, words)
         try:
-            _pump(job, pipes)
+            _forward_output(job, pipes)
         finally:
             job.terminate()
             job.wait()
         if job.returncode == 0:
-            return Ended(0)
+            return CheckResult(0)
         words.seek(0)
         state = systemctl.show(
             [unit], ["Result", "ExecMainCode", "ExecMainStatus", "InvocationID"]
         )[unit]
         status = number(state["ExecMainStatus"], 1) if state["Result"] == "exit-code" else None
         if status is not None and status < 200:
-            return Ended(status, "exit-code")
+            return CheckResult(status, "exit-code")
         said = (
             _journal(state.get("InvocationID", ""))
             or [line for line in lines_of(words.read()) if line][:1]
         )
-        return Ended(status, state["Result"], said)
+        return CheckResult(status, state["Result"], said)
 
 
 def _journal(invocation: str) -> list[str]:
@@ -216,7 +204,9 @@ def _journal(invocation: str) -> list[str]:
     match = [f"INVOCATION_ID={invocation}", "+", f"_SYSTEMD_INVOCATION_ID={invocation}"]
     try:
         journal.sync()
-        told = [entry.text for entry in journal.read(["--priority=warning", *match], _SAID)]
+        told = [
+            entry.text for entry in journal.read(["--priority=warning", *match], _JOURNAL_LINES)
+        ]
     except journal.JournalError:
         return []
     return list(
@@ -251,7 +241,7 @@ def _pipes(name: str) -> Iterator[dict[str, int]]:
         shutil.rmtree(folder)
 
 
-def _pump(job: subprocess.Popen[bytes], pipes: dict[str, int]) -> None:
+def _forward_output(job: subprocess.Popen[bytes], pipes: dict[str, int]) -> None:
     """Pass on what comes until the job has ended."""
     out, err = pipes.values()
     # Text, so that it goes the way of all that is printed: the app prints, too
@@ -268,14 +258,14 @@ def _pump(job: subprocess.Popen[bytes], pipes: dict[str, int]) -> None:
         while True:
             ready = [fd for fd, _ in poll.poll()]
             for fd in targets:
-                _pass_on(fd, decoders[fd], targets[fd])
+                _forward(fd, decoders[fd], targets[fd])
             if ended in ready:
                 return
     finally:
         os.close(ended)
 
 
-def _pass_on(fd: int, decoder: codecs.IncrementalDecoder, target: TextIO) -> None:
+def _forward(fd: int, decoder: codecs.IncrementalDecoder, target: TextIO) -> None:
     try:
         while piece := os.read(fd, 65536):
             target.write(decoder.decode(piece))

@@ -40,7 +40,7 @@ def lines_of(text: str) -> list[str]:
     return found if found[-1] else found[:-1]
 
 
-def harmless(text: str) -> str:
+def sanitize(text: str) -> str:
     """`text`, with something visible in the place of each character that is not:
     control characters, marks that turn the direction.
     """
@@ -63,7 +63,7 @@ class _Filter:
 
     def write(self, text: str) -> int:
         pieces = _OURS.split(text) if self._coloured else [text]
-        pieces[::2] = map(harmless, pieces[::2])
+        pieces[::2] = map(sanitize, pieces[::2])
         self._stream.write("".join(pieces))
         return len(text)
 

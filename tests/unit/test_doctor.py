@@ -358,36 +358,36 @@ def places(monkeypatch, tmp_path):
     for checks in (machine_checks, app_checks):
         monkeypatch.setattr(checks, "_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(machine_checks, "_STATE", str(tmp_path))
-    monkeypatch.setattr(machine_checks, "_room", list)
+    monkeypatch.setattr(machine_checks, "_disk_space", list)
     (tmp_path / "etc").mkdir()
     return tmp_path
 
 
 def test_nothing_is_wrong_with_a_good_machine(places):
-    assert machine_checks.of_the_machine([SERVICE]) == []
+    assert machine_checks.examine([SERVICE]) == []
 
 
 def test_users_without_names(places):
     (places / "_NSSWITCH").write_text("passwd: files\n")
-    [finding] = machine_checks.of_the_machine([SERVICE])
+    [finding] = machine_checks.examine([SERVICE])
     assert (finding.grave, "does not name systemd" in finding.what) == (False, True)
     subprocess.run(finding.cure[0], shell=True, check=True)
-    assert machine_checks.of_the_machine([SERVICE]) == []
+    assert machine_checks.examine([SERVICE]) == []
     (places / "libnss_systemd.so.2").unlink()
-    [finding] = machine_checks.of_the_machine([SERVICE])
+    [finding] = machine_checks.examine([SERVICE])
     assert finding.cure == ["apt-get install -y libnss-systemd"]
-    assert machine_checks.of_the_machine([SERVICE | {"DynamicUser": "no"}]) == []
+    assert machine_checks.examine([SERVICE | {"DynamicUser": "no"}]) == []
 
 
 def test_a_queue_that_the_kernel_keeps_short(places):
     (places / "_SOMAXCONN").write_text("128\n")
-    [finding] = machine_checks.of_the_machine([SERVICE])
+    [finding] = machine_checks.examine([SERVICE])
     assert (finding.what, finding.grave) == ("net.core.somaxconn is 128", True)
 
 
 def test_a_file_that_is_of_no_app(places):
     (places / "etc" / "My App.toml").write_text("")
-    [finding] = machine_checks.of_the_machine([SERVICE])
+    [finding] = machine_checks.examine([SERVICE])
     assert "My App.toml is of no app" in finding.what
 
 
@@ -405,7 +405,7 @@ def test_our_own_byte_code(monkeypatch):
 
 
 def view(**service):
-    return app_status.View("blog", SOCKET, SERVICE | service)
+    return app_status.AppStatus("blog", SOCKET, SERVICE | service)
 
 
 @pytest.fixture
@@ -421,7 +421,7 @@ def settings(places, monkeypatch):
 
     def write(text):
         file.write_text(text)
-        return app_checks.of_the_app(view(), {"blog": apps.read("blog")})
+        return app_checks.examine(view(), {"blog": apps.read("blog")})
 
     return write
 
@@ -457,10 +457,10 @@ def test_settings_that_have_changed_since_they_were_applied(settings, places):
     [finding] = settings("listen = 8002\n")
     assert finding.what == f"{places}/etc/blog.toml has changed since it was applied"
     # What is off is not what somebody relies on.
-    off = app_status.View(
+    off = app_status.AppStatus(
         "blog", SOCKET | {"ActiveState": "inactive", "UnitFileState": "disabled"}, SERVICE
     )
-    assert app_checks.of_the_app(off, {"blog": apps.read("blog")}) == []
+    assert app_checks.examine(off, {"blog": apps.read("blog")}) == []
 
 
 def test_drop_ins_that_somebody_has_edited(settings):
@@ -478,13 +478,13 @@ def test_drop_ins_of_apps_that_are_no_more(settings):
     settings("listen = 8001\n")
     for path, text in unit_directives.drop_ins("blog", apps.read("blog").config).items():
         atomic_files.write(path, text)
-    assert app_checks.left_over([]) == []
+    assert app_checks.leftovers([]) == []
     os.unlink(apps.read("blog").file)
-    [finding] = app_checks.left_over([])
+    [finding] = app_checks.leftovers([])
     assert finding.cure == ["spyglass remove blog"]
-    assert [finding.where for finding in app_checks.left_over([], ["other"])] == []
+    assert [finding.where for finding in app_checks.leftovers([], ["other"])] == []
     atomic_files.write(unit_directives.path_of("spyglass@blog.socket"), "[Socket]\n")
-    assert app_checks.left_over([]) == []
+    assert app_checks.leftovers([]) == []
 
 
 SERVES = (
@@ -506,24 +506,24 @@ SERVES = (
     ],
 )
 def test_units_whose_settings_were_renamed_or_deleted(settings, socket, service, found):
-    seen = app_status.View("blog", SOCKET | socket, SERVICE | {"ExecStart": SERVES} | service)
-    findings = app_checks.left_over([seen])
+    seen = app_status.AppStatus("blog", SOCKET | socket, SERVICE | {"ExecStart": SERVES} | service)
+    findings = app_checks.leftovers([seen])
     assert [finding.cure for finding in findings] == ([["spyglass remove blog"]] if found else [])
     assert all(finding.grave for finding in findings)
     settings("workers = 3\n")
-    assert app_checks.left_over([seen]) == []
+    assert app_checks.leftovers([seen]) == []
 
 
 def test_a_cache_that_stays_empty(places, settings):
     (places / "cache" / "spyglass" / "blog" / "pycache").mkdir(parents=True)
     seen = view()
-    assert app_checks.of_the_app(seen, {}) == []
+    assert app_checks.examine(seen, {}) == []
     seen.record = counters.Record()
     seen.record.requests = 5
-    [finding] = app_checks.of_the_app(seen, {})
+    [finding] = app_checks.examine(seen, {})
     assert (finding.grave, finding.cure) == (False, [f"rm -rf {places}/cache/spyglass/blog"])
     (places / "cache" / "spyglass" / "blog" / "pycache" / "a.pyc").touch()
-    assert app_checks.of_the_app(seen, {}) == []
+    assert app_checks.examine(seen, {}) == []
 
 
 def test_an_active_socket_on_which_nobody_listens(monkeypatch):
@@ -544,13 +544,13 @@ def test_an_active_socket_on_which_nobody_listens(monkeypatch):
 def test_nor_by_systemd_while_the_service_still_does(monkeypatch):
     monkeypatch.setattr(address_owners, "not_listening", lambda _state: [])
     monkeypatch.setattr(address_conflicts, "is_not_listening", lambda _addresses: True)
-    [finding] = app_checks.of_the_app(view(), {})
+    [finding] = app_checks.examine(view(), {})
     assert (
         finding.what
         == "spyglass@blog.socket is active, but does not listen on /run/spyglass/blog.sock"
     )
     monkeypatch.setattr(address_conflicts, "is_not_listening", lambda _addresses: False)
-    assert app_checks.of_the_app(view(), {}) == []
+    assert app_checks.examine(view(), {}) == []
 
 
 # The command

@@ -6,7 +6,7 @@ import tracemalloc
 import pytest
 
 from spyglass.ops.journal import JournalError, entries, last_traceback, parse
-from spyglass.ops.untrusted_text import harmless
+from spyglass.ops.untrusted_text import sanitize
 
 SIMPLE = """\
 master: failing: KeyError: 'a'
@@ -195,4 +195,4 @@ def test_a_journal_that_may_not_be_read(journalctl):
 
 
 def test_nothing_does_anything_to_a_terminal():
-    assert harmless("a\x1b[2J\x07\tb") == "a�[2J�\tb"
+    assert sanitize("a\x1b[2J\x07\tb") == "a�[2J�\tb"

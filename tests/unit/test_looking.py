@@ -126,7 +126,7 @@ def test_a_socket_whose_file_was_deleted(machine, monkeypatch):
     monkeypatch.setattr(
         address_owners, "is_missing", lambda path: path == "/run/spyglass/blog.sock"
     )
-    [view] = app_status.look(["blog"])
+    [view] = app_status.query(["blog"])
     assert (view.state, view.trouble) == (
         FAILING,
         "/run/spyglass/blog.sock was deleted, so no client can connect: spyglass apply blog",
@@ -137,14 +137,14 @@ def test_a_socket_whose_file_was_deleted(machine, monkeypatch):
 def test_units_whose_settings_were_renamed_or_deleted(machine, service, state):
     serves = {"ExecStart": "{ argv[]=/usr/bin/spyglass serve --name blog ; }"}
     seen = machine(blog=(LISTENING, service | serves))
-    [view] = app_status.look(["blog"])
+    [view] = app_status.query(["blog"])
     assert (view.state, view.trouble) == (
         state,
         f"there is no {seen.etc}/blog.toml: spyglass remove blog",
     )
     seen.etc.mkdir()
     (seen.etc / "blog.toml").touch()
-    [view] = app_status.look(["blog"])
+    [view] = app_status.query(["blog"])
     assert view.trouble == ""
 
 
@@ -163,7 +163,7 @@ def test_systemd_is_asked_once_for_all(machine):
         (here.etc / f"{name}.toml").write_text("")
     names = app_status.names()
     assert names == sorted({f"app{number}" for number in range(100)} | {"only-a-file"})
-    assert len(app_status.look(names)) == 101
+    assert len(app_status.query(names)) == 101
     assert len(here.asked) == 1
 
 
@@ -179,7 +179,7 @@ def test_what_is_known_of_an_app_that_sleeps(machine):
         left=1_700_000_100.0,
         why="idle",
     )
-    [view] = app_status.look(["blog"])
+    [view] = app_status.query(["blog"])
     assert (view.state, view.woke, view.wake_ms, view.left, view.why) == (
         ASLEEP,
         1_700_000_000,
@@ -215,7 +215,7 @@ def test_systemd_knows_of_a_wake_from_the_connection_on(machine):
         why="idle",
         left=1_700_000_000.0,
     )
-    [view] = app_status.look(["blog"])
+    [view] = app_status.query(["blog"])
     assert view.wake_ms == pytest.approx(100)
     assert view.woke == pytest.approx(time.time() - time.monotonic() + 5.1, abs=1)
     assert (view.left, view.why, view.workers) == (1_700_000_000, "idle", 2)
@@ -232,17 +232,17 @@ def test_one_that_was_killed_has_not_said_why(machine):
     keep(here.states, "blog", awake=1, why="idle", left=1.0)
     keep(here.states, "other", awake=1, why="idle", left=1.0)
     (here.states / "other").chmod(0o755)
-    killed, other = app_status.look(["blog", "other"])
+    killed, other = app_status.query(["blog", "other"])
     assert (killed.why, killed.left) == (counters.KILLED, None)
     assert other.trouble == "it ended: killed by SIGKILL"
 
 
 def test_why_a_broken_one_could_not_be_loaded(machine):
     here = machine(blog=(LISTENING, FAILED | {"ExecMainStatus": "78"}))
-    [view] = app_status.look(["blog"])
+    [view] = app_status.query(["blog"])
     assert view.trouble == app_status.BROKEN
     keep(here.states, "blog", why="failing: KeyError: 'a: b'", left=1.0)
-    [view] = app_status.look(["blog"])
+    [view] = app_status.query(["blog"])
     assert view.trouble == "KeyError: 'a: b'"
 
 
@@ -250,7 +250,7 @@ def test_what_is_damaged_is_told_and_what_never_was_is_nothing(machine):
     here = machine(blog=(LISTENING, DEAD), new=(LISTENING, DEAD))
     keep(here.states, "blog")
     (here.states / "blog" / counters.NAME).write_text("spyglass 1\nwak")
-    damaged, new = app_status.look(["blog", "new"])
+    damaged, new = app_status.query(["blog", "new"])
     assert (damaged.counted("requests"), new.counted("requests")) == (None, 0)
     assert "is damaged" in damaged.unread
     assert listing.unread([damaged, new]) == f"blog: {damaged.unread}"
@@ -268,7 +268,7 @@ def test_memory_as_the_kernel_counts_it(current, bytes):
 
 
 def seen(name, state=ASLEEP, addresses=(), **facts):
-    view = app_status.View(
+    view = app_status.AppStatus(
         name, {}, {}, state=state, addresses=list(addresses) or [f"/run/spyglass/{name}.sock"]
     )
     view.record = counters.Record()

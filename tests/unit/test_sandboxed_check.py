@@ -40,7 +40,7 @@ def last(text, key):
 
 
 def test_what_stays_and_what_goes():
-    made = sandboxed_check.copy("blog", [UNIT])
+    made = sandboxed_check.check_unit("blog", [UNIT])
     unit, service = made.split("[Service]")
     assert lines(unit) == [
         "[Unit]",
@@ -62,15 +62,15 @@ def test_what_stays_and_what_goes():
 
 
 def test_it_is_ended_though_the_app_keeps_it_from_ending():
-    made = sandboxed_check.copy(
-        "blog", [UNIT, "[Service]\nTimeoutStartSec=infinity\n"], patience=90.0
+    made = sandboxed_check.check_unit(
+        "blog", [UNIT, "[Service]\nTimeoutStartSec=infinity\n"], timeout=90.0
     )
     assert last(made, "TimeoutStartSec") == "TimeoutStartSec=90"
 
 
 def test_a_drop_in_is_the_stronger():
     drop_in = "[Service]\nUser=\nUser=blog\nExecStartPre=/bin/migrate\nExecStart=\nExecStart=/srv/venv/bin/spyglass serve --name %i\nSockets=x.socket\n"
-    made = sandboxed_check.copy("blog", [UNIT, drop_in])
+    made = sandboxed_check.check_unit("blog", [UNIT, drop_in])
     assert last(made, "User") == "User=blog"
     assert [line for line in lines(made) if line.startswith("Exec")] == [
         "ExecStart=/srv/venv/bin/spyglass check --name %i"
@@ -79,7 +79,7 @@ def test_a_drop_in_is_the_stronger():
 
 
 def test_a_path_with_the_word_in_it_is_left_alone():
-    made = sandboxed_check.copy(
+    made = sandboxed_check.check_unit(
         "blog", ["[Service]\nExecStart=/srv/serve/bin/spyglass serve --name %i --app serve\n"]
     )
     assert (
@@ -91,12 +91,12 @@ def test_what_is_none_of_ours_is_not_run():
     with pytest.raises(
         sandboxed_check.SandboxError, match="does not run Spyglass: ExecStart=/usr/bin/gunicorn x"
     ):
-        sandboxed_check.copy("blog", ["[Service]\nExecStart=/usr/bin/gunicorn x\n"])
+        sandboxed_check.check_unit("blog", ["[Service]\nExecStart=/usr/bin/gunicorn x\n"])
 
 
 @given(st.text(st.characters(blacklist_characters="\0", blacklist_categories=["Cs"])))
 def test_words_come_through_as_they_are(word):
-    made = sandboxed_check.copy("blog", [UNIT], [word])
+    made = sandboxed_check.check_unit("blog", [UNIT], [word])
     said = last(made, "ExecStart").removeprefix("ExecStart=/usr/bin/spyglass check --name %i ")
     assert said.isascii()
     # systemd undoes quotes and escapes, then %% and $$.
@@ -128,5 +128,5 @@ def test_what_is_not_utf_8_in_a_drop_in_is_copied_as_it_is(tmp_path, monkeypatch
     monkeypatch.setattr(
         sandboxed_check, "_run", lambda unit, _: copied.append((tmp_path / unit).read_bytes())
     )
-    sandboxed_check.rehearse("blog", [UNIT, atomic_files.read(str(drop_in))], [], 60.0)
+    sandboxed_check.run_in_sandbox("blog", [UNIT, atomic_files.read(str(drop_in))], [], 60.0)
     assert b"\nEnvironment=NAME=caf\xe9\n" in copied[0]

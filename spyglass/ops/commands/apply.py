@@ -28,8 +28,8 @@ from spyglass.ops import (
     unit_directives,
 )
 from spyglass.ops.apply_plan import Step, plan
-from spyglass.ops.sandboxed_check import told_to_end
 from spyglass.ops.systemctl import RefusedError, service_of, socket_of
+from spyglass.ops.termination_signals import exit_on_termination_signals
 
 if TYPE_CHECKING:
     import argparse
@@ -59,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
     names = list(dict.fromkeys(options.names)) or apps.names()
     if not names:
         print(f"nothing to do: there is no app in {settings.DIRECTORY}; 'spyglass new' makes one")
-        _tell_orphans(orphaned_apps.query())
+        _print_orphans(orphaned_apps.query())
         return 0
     if not options.dry_run and os.geteuid() != 0:
         raise ConfigError(
@@ -67,11 +67,11 @@ def run(options: argparse.Namespace) -> int:
         )
     changes: list[str] = []
     try:
-        steps, left = _apply(names, options.dry_run, changes)
+        steps, orphans = _apply(names, options.dry_run, changes)
     finally:
         atomic_files.print_diff(changes)  # when the lock is given back: a reader may be slow
-    if any(step.work for step in steps):
-        _tell(steps, "would be " if options.dry_run else "")
+    if any(step.has_work for step in steps):
+        _print_steps(steps, "would be " if options.dry_run else "")
     else:
         print("nothing to do")
     for step in steps:
@@ -79,38 +79,42 @@ def run(options: argparse.Namespace) -> int:
             print(f"{step.name}: {note}")
         for finding in state_directory.examine(step.name, step.app.config.user):
             print(f"{finding.where}: {finding.what}: {'; '.join(finding.cure)}")
-    _tell_orphans(left)
+    _print_orphans(orphans)
     return 0
 
 
 def _apply(names: list[str], dry: bool, changes: list[str]) -> tuple[list[Step], dict[str, str]]:
-    """Do it, unless `dry`; return the steps, and what is left of apps without a file.
-    Lines of the difference are added to `changes`.
+    """Apply the settings of these apps; with `dry` (bool) only find out what to do.
+
+    Return the steps, and the orphans (orphaned_apps.query()). The lines of the diff are
+    added to `changes`, also if this raises ConfigError, ApplyError or LockedError.
     """
     # A dry run only reads, so that users other than root, which can take no lock, may
     # run it.
     with nullcontext() if dry else locks.held("units", "changing units"):
         steps, faults = plan(names)
-        left = orphaned_apps.query()
+        orphans = orphaned_apps.query()
         if faults:
             # The old name of an app may have what the new one asks for.
-            raise ConfigError(faults[0], also=[*faults[1:], *_said_of(left), "nothing was changed"])
+            raise ConfigError(
+                faults[0], also=[*faults[1:], *_orphan_lines(orphans), "nothing was changed"]
+            )
         changes += [line for step in steps for line in atomic_files.unified_diff(step.changes)]
-        if not dry and any(step.work for step in steps):
+        if not dry and any(step.has_work for step in steps):
             # A terminal that is closed half-way must not leave sockets stopped.
-            with told_to_end():
-                _Doing(steps).run()
-    return steps, left
+            with exit_on_termination_signals():
+                _Transaction(steps).run()
+    return steps, orphans
 
 
 # Doing it
 
 
-class _Doing:
+class _Transaction:
     """Writes, has systemd read and follow, and takes everything back if it cannot."""
 
     def __init__(self, steps: list[Step]) -> None:
-        self._steps = [step for step in steps if step.work]
+        self._steps = [step for step in steps if step.has_work]
         self._written: list[tuple[str, str]] = []  # path, and what was there
         self._touched: list[str] = []  # sockets that have been told something
 
@@ -120,7 +124,7 @@ class _Doing:
             self._verify()
             self._follow()
         except BaseException as error:
-            self._take_back(error)
+            self._roll_back(error)
             raise
 
     def _write(self) -> None:
@@ -153,8 +157,8 @@ class _Doing:
         It would close the old ones there and then, but leave the files of unix sockets
         behind: they are no longer its own.
         """
-        moving = [socket_of(step.name) for step in self._steps if step.moves]
-        starting = [socket_of(step.name) for step in self._steps if step.starts]
+        moving = [socket_of(step.name) for step in self._steps if step.restarts_socket]
+        starting = [socket_of(step.name) for step in self._steps if step.starts_socket]
         self._touched = [*moving, *starting]
         if moving:
             systemctl.ask("stop", *moving)
@@ -164,9 +168,9 @@ class _Doing:
         self._restart_silent_sockets()
         if starting:
             systemctl.ask("start", *starting)
-        if enabling := [socket_of(step.name) for step in self._steps if step.enables]:
+        if enabling := [socket_of(step.name) for step in self._steps if step.enables_socket]:
             systemctl.ask("enable", *enabling)
-        if restarting := [service_of(step.name) for step in self._steps if step.restarts]:
+        if restarting := [service_of(step.name) for step in self._steps if step.restarts_service]:
             systemctl.ask("try-restart", *restarting)
 
     def _restart_silent_sockets(self) -> None:
@@ -174,7 +178,9 @@ class _Doing:
         systemd reads everything.
         """
         unmoved = {
-            socket_of(step.name): step for step in self._steps if step.listens and not step.moves
+            socket_of(step.name): step
+            for step in self._steps
+            if step.is_listening and not step.restarts_socket
         }
         for name, properties in systemctl.show(unmoved, ["Listen"]).items():
             if address_conflicts.is_not_listening(address_conflicts.addresses_of(properties)):
@@ -186,7 +192,7 @@ class _Doing:
                     if address.startswith("/"):
                         address_owners.remove_stale(address)
 
-    def _take_back(self, error: BaseException) -> None:
+    def _roll_back(self, error: BaseException) -> None:
         """Raises ApplyError in place of what has gone wrong."""
         done: list[str] = []
         for path, text in reversed(self._written):
@@ -195,7 +201,7 @@ class _Doing:
             except OSError as second:
                 done.append(f"{path} could not be put back: {second.strerror}")
         if self._touched:
-            done += self._listen_as_before()
+            done += self._restore_sockets()
         why = str(error) or "interrupted"
         if not isinstance(error, Exception) and not isinstance(error, KeyboardInterrupt):
             return
@@ -203,17 +209,17 @@ class _Doing:
             f"{why}; {'; '.join(done) if done else 'everything is as it was'}"
         ) from error
 
-    def _listen_as_before(self) -> list[str]:
+    def _restore_sockets(self) -> list[str]:
         """Has the sockets that listened before listen again, and the others not; what
         could not be done.
         """
-        before = {socket_of(step.name): step.listens for step in self._steps}
+        before = {socket_of(step.name): step.is_listening for step in self._steps}
         lines = []
         for words in (
             ["stop", *self._touched],
             ["daemon-reload"],
             ["start", *(name for name in self._touched if before[name])],
-            ["disable", *(socket_of(step.name) for step in self._steps if step.enables)],
+            ["disable", *(socket_of(step.name) for step in self._steps if step.enables_socket)],
         ):
             if words == ["daemon-reload"] or len(words) > 1:
                 try:
@@ -226,15 +232,15 @@ class _Doing:
 # Telling
 
 
-def _tell(steps: Iterable[Step], be: str) -> None:
+def _print_steps(steps: Iterable[Step], be: str) -> None:
     for step in steps:
-        if not step.work:
+        if not step.has_work:
             continue
         where = ", ".join(
             str(each) if each.path or each.host else f"port {each}" for each in step.app.addresses
         )
-        deeds = ", ".join(_deeds(step, be)) or f"{be}read anew"
-        print(f"{step.name}: {deeds}; {'would listen' if be else 'listens'} on {where}")
+        actions = ", ".join(_actions(step, be)) or f"{be}read anew"
+        print(f"{step.name}: {actions}; {'would listen' if be else 'listens'} on {where}")
         for address in step.app.addresses:
             if address_conflicts.is_unassigned(address):
                 print(
@@ -254,29 +260,29 @@ def _tell(steps: Iterable[Step], be: str) -> None:
             )
 
 
-def _tell_orphans(left: Mapping[str, str]) -> None:
-    for line in _said_of(left):
+def _print_orphans(orphans: Mapping[str, str]) -> None:
+    for line in _orphan_lines(orphans):
         print(line)
 
 
-def _said_of(left: Mapping[str, str]) -> list[str]:
-    return [f"{name}: {orphaned_apps.describe(name, what)}" for name, what in left.items()]
+def _orphan_lines(orphans: Mapping[str, str]) -> list[str]:
+    return [f"{name}: {orphaned_apps.describe(name, what)}" for name, what in orphans.items()]
 
 
-def _deeds(step: Step, be: str) -> list[str]:
-    deeds = []
+def _actions(step: Step, be: str) -> list[str]:
+    actions = []
     if step.changes:
-        deeds.append(f"{be}written")
-    if step.enables:
-        deeds.append(f"{be}enabled")
-    if step.starts:
-        deeds.append(f"{be}started")
-    if step.moves:
-        deeds.append(
-            f"{be}restarted, for {'the file of its socket was deleted' if step.lost else 'its addresses have changed'}"
+        actions.append(f"{be}written")
+    if step.enables_socket:
+        actions.append(f"{be}enabled")
+    if step.starts_socket:
+        actions.append(f"{be}started")
+    if step.restarts_socket:
+        actions.append(
+            f"{be}restarted, for {'the file of its socket was deleted' if step.file_missing else 'its addresses have changed'}"
         )
-    if step.restarts:
-        deeds.append(
+    if step.restarts_service:
+        actions.append(
             f"{be}restarted, for its service has changed (requests under way are finished first)"
         )
-    return deeds
+    return actions

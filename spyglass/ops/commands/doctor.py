@@ -52,21 +52,21 @@ def examine(wanted: Sequence[str] = ()) -> list[Finding]:
     for name in wanted:
         if name not in names:
             raise app_status.NoSuchAppError(name)
-    found = app_status.look(
+    found = app_status.query(
         [*(wanted or names), app_status.DEFAULT],
         dict.fromkeys((*app_status.PROPERTIES, *units.PROPERTIES)),
     )
     if found[-1].socket.get("LoadState") != "loaded":
         found.pop()
     known = {name: apps.read(name) for name in apps.names()}
-    findings = machine.of_the_machine([view.service for view in found])
-    for view in found:
+    findings = machine.examine([app.service for app in found])
+    for app in found:
         own = [
-            *units.examine(view.name, view.socket, view.service),
-            *app_checks.of_the_app(view, known),
+            *units.examine(app.name, app.socket, app.service),
+            *app_checks.examine(app, known),
         ]
         findings += sorted(own, key=lambda finding: not finding.grave)
-    return [*findings, *app_checks.left_over(found, wanted)]
+    return [*findings, *app_checks.leftovers(found, wanted)]
 
 
 def render(findings: Sequence[Finding], *, coloured: bool = False) -> list[str]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-    from spyglass.ops.app_status import View
+    from spyglass.ops.app_status import AppStatus
 
 HELP = "show every app: asleep, awake, failing or off, where it listens, when it woke and why it left; wakes none"
 
@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
     terminal.escape_unencodable()
     found = all_apps()
     if options.json:
-        print(json.dumps([view.facts() for view in found], indent=2))
+        print(json.dumps([app.facts() for app in found], indent=2))
         return 0
     if not found:
         print("there is no app on this machine; 'spyglass new' makes one")
@@ -53,54 +53,58 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def all_apps() -> list[View]:
+def all_apps() -> list[AppStatus]:
     """Return all apps, and the default one if it was ever used."""
-    found = app_status.look([*app_status.names(), app_status.DEFAULT])
+    found = app_status.query([*app_status.names(), app_status.DEFAULT])
     *apps, default = found
     return found if default.state != app_status.OFF or default.facts()["enabled"] else apps
 
 
 def render(
-    found: Sequence[View], limit: int | None, *, coloured: bool = False, now: float | None = None
+    found: Sequence[AppStatus],
+    limit: int | None,
+    *,
+    coloured: bool = False,
+    now: float | None = None,
 ) -> list[str]:
     """The table, in lines of `limit` letters."""
     return terminal.table_lines(
-        _COLUMNS, [_row(view, now) for view in found], limit, coloured=coloured, kind=1
+        _COLUMNS, [_row(app, now) for app in found], limit, coloured=coloured, kind=1
     )
 
 
-def _row(view: View, now: float | None) -> list[str]:
+def _row(app: AppStatus, now: float | None) -> list[str]:
     return [
-        view.name,
-        view.state,
-        where(view),
-        terminal.number(view.workers),
-        terminal.number(view.counted("requests")),
-        terminal.size(view.memory),
-        terminal.ago(view.woke, now),
-        terminal.duration(view.wake_ms),
-        view.trouble or view.why or terminal.UNKNOWN,
+        app.name,
+        app.state,
+        where(app),
+        terminal.number(app.workers),
+        terminal.number(app.counted("requests")),
+        terminal.size(app.memory),
+        terminal.ago(app.woke, now),
+        terminal.duration(app.wake_ms),
+        app.trouble or app.why or terminal.UNKNOWN,
     ]
 
 
-def where(view: View) -> str:
+def where(app: AppStatus) -> str:
     """Its address in a word: "unix" is the socket that every app has by itself,
     /run/spyglass/NAME.sock.
     """
-    usual = f"/run/spyglass/{view.name}.sock"
+    usual = f"/run/spyglass/{app.name}.sock"
     short = [
         "unix" if each == usual else each.replace("[::]:", "*:").replace("0.0.0.0:", "*:")
-        for each in view.addresses
+        for each in app.addresses
     ]
     more = f" +{len(short) - 2}" if len(short) > 2 else ""
     return " ".join(short[:2]) + more if short else terminal.UNKNOWN
 
 
-def unread(found: Sequence[View]) -> str:
+def unread(found: Sequence[AppStatus]) -> str:
     """Why some of it is not known, or ""."""
-    hidden = [view for view in found if view.unread]
+    hidden = [app for app in found if app.unread]
     if not hidden:
         return ""
-    if os.geteuid() and all("Permission denied" in view.unread for view in hidden):
+    if os.geteuid() and all("Permission denied" in app.unread for app in hidden):
         return "-: only root may read what is counted"
-    return "\n".join(f"{view.name}: {view.unread}" for view in hidden)
+    return "\n".join(f"{app.name}: {app.unread}" for app in hidden)

@@ -17,7 +17,7 @@ from spyglass.ops.terminal import Column, ago, colourize, local_time
 if TYPE_CHECKING:
     import argparse
 
-    from spyglass.ops.app_status import View
+    from spyglass.ops.app_status import AppStatus
     from spyglass.ops.effective_settings import EffectiveSettings
     from spyglass.ops.journal import Entry, Traceback
 
@@ -65,20 +65,20 @@ def run(options: argparse.Namespace) -> int:
         and name not in app_status.names()
     ):
         raise app_status.NoSuchAppError(name)
-    [view] = app_status.look([name], (*app_status.PROPERTIES, *_MORE))
+    [app] = app_status.query([name], (*app_status.PROPERTIES, *_MORE))
     if (
         name != app_status.DEFAULT
-        and view.state == app_status.OFF
+        and app.state == app_status.OFF
         and name not in app_status.names()
     ):
         raise app_status.NoSuchAppError(name)
-    report = Report(view, max(0, options.lines))
+    report = Report(app, max(0, options.lines))
     if options.json:
         print(json.dumps(report.facts(), indent=2))
     else:
         for line in report.lines(terminal.is_coloured(sys.stdout, os.environ)):
             print(line)
-    return _STATUS.get(view.state, 0)
+    return _STATUS.get(app.state, 0)
 
 
 @dataclass
@@ -96,18 +96,18 @@ class Process:
 
 
 class Report:
-    """What there is to say of the app that is seen in `view`, and `count` (int) lines
+    """What there is to say of the app that is seen in `app`, and `count` (int) lines
     of its journal.
     """
 
-    def __init__(self, view: View, count: int) -> None:
-        self.view = view
-        self.settings: EffectiveSettings = effective_settings.of_service(view.service)
-        self.processes = processes(view)
+    def __init__(self, app: AppStatus, count: int) -> None:
+        self.app = app
+        self.settings: EffectiveSettings = effective_settings.of_service(app.service)
+        self.processes = processes(app)
         self.silence = ""  # why the journal says nothing
         self.entries: list[Entry] = []
         self.traceback: Traceback | None = None
-        unit = app_status.units_of(view.name)[1]
+        unit = app_status.units_of(app.name)[1]
         try:
             searched = journal.entries(unit, max(_SEARCHED, count))
             self.entries = searched[len(searched) - count :]
@@ -124,23 +124,23 @@ class Report:
 
     def facts(self) -> dict[str, object]:
         """The keys of `spyglass list --json`, and more."""
-        view, last = self.view, self.traceback
-        return view.facts() | {
-            "socket": _unit(view.socket),
-            "service": _unit(view.service),
+        app, last = self.app, self.traceback
+        return app.facts() | {
+            "socket": _unit(app.socket),
+            "service": _unit(app.service),
             "processes": [vars(process) for process in self.processes],
             "settings": [vars(setting) for setting in self.settings.differing],
             "settings_faults": self.settings.faults,
             "traceback": last and vars(last) | {"when": app_status.iso(last.when)},
             "journal": [vars(each) | {"when": app_status.iso(each.when)} for each in self.entries],
-            "unread": [text for text in (view.unread, *self.settings.hidden, self.silence) if text],
+            "unread": [text for text in (app.unread, *self.settings.hidden, self.silence) if text],
         }
 
     def lines(self, coloured: bool) -> list[str]:
         """The same for people."""
-        view = self.view
+        app = self.app
         made = [
-            f"{colourize(view.name, 'title', coloured)}: {colourize(view.state, view.state, coloured)}{_since(view)}"
+            f"{colourize(app.name, 'title', coloured)}: {colourize(app.state, app.state, coloured)}{_since(app)}"
         ]
         made += [f"  {title:<10}{text}" for title, text in self._head()]
         made += self._processes(coloured)
@@ -163,26 +163,26 @@ class Report:
         return made
 
     def _head(self) -> list[tuple[str, str]]:
-        view = self.view
+        app = self.app
         found = [
-            ("says", view.status),
-            ("wrong", "" if view.trouble in view.status else view.trouble),
-            ("listens", _listens(view)),
+            ("says", app.status),
+            ("wrong", "" if app.trouble in app.status else app.trouble),
+            ("listens", _listens(app)),
         ]
-        found += [("socket", _state(view.socket)), ("service", _state(view.service))]
-        if view.memory is not None:
-            found.append(("memory", terminal.size(view.memory) + _limits(view.service)))
-        if view.woke:
-            found.append(("last wake", _wake(view)))
-        if view.why:
+        found += [("socket", _state(app.socket)), ("service", _state(app.service))]
+        if app.memory is not None:
+            found.append(("memory", terminal.size(app.memory) + _limits(app.service)))
+        if app.woke:
+            found.append(("last wake", _wake(app)))
+        if app.why:
             found.append(
                 (
                     "last left",
-                    f"{view.why}{f', {local_time(view.left)} ({ago(view.left)})' if view.left else ''}",
+                    f"{app.why}{f', {local_time(app.left)} ({ago(app.left)})' if app.left else ''}",
                 )
             )
-        found.append(("counted", view.unread or _counted(view)))
-        for unit in (view.socket, view.service):
+        found.append(("counted", app.unread or _counted(app)))
+        for unit in (app.socket, app.service):
             found += [("drop-in", path) for path in unit.get("DropInPaths", "").split()]
             if unit.get("NeedDaemonReload") == "yes":
                 found.append(
@@ -196,7 +196,7 @@ class Report:
     def _processes(self, coloured: bool) -> list[str]:
         if not self.processes:
             return []
-        record = self.view.record
+        record = self.app.record
         noted = f", as of {ago(record.written)}" if record is not None and record.awake else ""
         rows = [
             [
@@ -238,18 +238,18 @@ class Report:
         )
 
 
-def processes(view: View) -> list[Process]:
+def processes(app: AppStatus) -> list[Process]:
     """Those of its service: of workers, what the Master has noted of them; of all, what
     they take (bytes), where that can be read.
     """
     noted = (
-        {each.pid: each for each in view.record.workers}
-        if view.record is not None and view.record.awake
+        {each.pid: each for each in app.record.workers}
+        if app.record is not None and app.record.awake
         else {}
     )
-    master = untrusted_text.number(view.service.get("MainPID"))
+    master = untrusted_text.number(app.service.get("MainPID"))
     found: list[Process] = []
-    for pid in app_status.members(view.service):
+    for pid in app_status.members(app.service):
         try:
             parent = _parent(pid)
             memory: int | None = share(pid)
@@ -261,7 +261,7 @@ def processes(view: View) -> list[Process]:
         found.append(
             Process(
                 pid,
-                "worker" if worker is not None else _what(pid, parent, master, found),
+                "worker" if worker is not None else _role(pid, parent, master, found),
                 memory=memory,
             )
         )
@@ -274,7 +274,7 @@ def processes(view: View) -> list[Process]:
     return found
 
 
-def _what(pid: int, parent: int, master: int, found: list[Process]) -> str:
+def _role(pid: int, parent: int, master: int, found: list[Process]) -> str:
     if master in (pid, parent):
         return "master" if pid == master else "zygote"
     # It was not recorded, or we may not read it.
@@ -293,10 +293,8 @@ def _parent(pid: int) -> int:
 # In words
 
 
-def _since(view: View) -> str:
-    unit = (
-        view.service if view.service.get("ActiveState") not in ("inactive", None) else view.socket
-    )
+def _since(app: AppStatus) -> str:
+    unit = app.service if app.service.get("ActiveState") not in ("inactive", None) else app.socket
     when = _changed(unit)
     return f" since {local_time(when)} ({ago(when)})" if when else ""
 
@@ -311,7 +309,11 @@ def _state(unit: app_status.Properties) -> str:
     if unit.get("Result", "success") != "success":
         parts.append(
             f"result {unit['Result']}"
-            + (f", {app_status.ending(unit)}" if unit.get("ExecMainStatus", "0") != "0" else "")
+            + (
+                f", {app_status.exit_reason(unit)}"
+                if unit.get("ExecMainStatus", "0") != "0"
+                else ""
+            )
         )
     if unit.get("NRestarts", "0") != "0":
         parts.append(f"restarted by systemd {unit['NRestarts']} times")
@@ -321,13 +323,13 @@ def _state(unit: app_status.Properties) -> str:
     )
 
 
-def _listens(view: View) -> str:
+def _listens(app: AppStatus) -> str:
     access = (
-        " ".join(view.socket.get(name) or "root" for name in ("SocketUser", "SocketGroup"))
-        + f" {view.socket.get('SocketMode', '')}"
+        " ".join(app.socket.get(name) or "root" for name in ("SocketUser", "SocketGroup"))
+        + f" {app.socket.get('SocketMode', '')}"
     )
     return ", ".join(
-        f"{each} ({access.rstrip()})" if each.startswith("/") else each for each in view.addresses
+        f"{each} ({access.rstrip()})" if each.startswith("/") else each for each in app.addresses
     )
 
 
@@ -340,30 +342,30 @@ def _limits(service: app_status.Properties) -> str:
     return f" ({', '.join(limits)})" if limits else ""
 
 
-def _wake(view: View) -> str:
-    record = view.record
+def _wake(app: AppStatus) -> str:
+    record = app.record
     loading = (
         f", of which the app {terminal.duration(record.load_ms)} to load"
         if record is not None and record.load_ms
         else ""
     )
     by = f", woken at {record.by}" if record is not None and record.by else ""
-    return f"{local_time(view.woke)} ({ago(view.woke)}){f', took {terminal.duration(view.wake_ms)}' if view.wake_ms else ''}{loading}{by}"
+    return f"{local_time(app.woke)} ({ago(app.woke)}){f', took {terminal.duration(app.wake_ms)}' if app.wake_ms else ''}{loading}{by}"
 
 
-def _counted(view: View) -> str:
-    record = view.record
+def _counted(app: AppStatus) -> str:
+    record = app.record
     if record is None:
         return "nothing yet"
     names = ("wakes", "requests", "errors", "failures", "crashes", "reloads")
     counts = ", ".join(
-        f"{getattr(record, name)} {name if getattr(record, name) != 1 else _one(name)}"
+        f"{getattr(record, name)} {name if getattr(record, name) != 1 else _singular(name)}"
         for name in names
     )
     return one_line(f"{counts}, since {local_time(record.since)}")
 
 
-def _one(name: str) -> str:
+def _singular(name: str) -> str:
     return name.removesuffix("es") if name == "crashes" else name.removesuffix("s")
 
 

@@ -27,24 +27,27 @@ from spyglass.ops.doctor_checks.unit_rules import Properties
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from spyglass.ops.app_status import View
+    from spyglass.ops.app_status import AppStatus
     from spyglass.ops.apps import App
 
 _CACHE = "/var/cache"
 
 
-def of_the_app(view: View, others: Mapping[str, App]) -> list[Finding]:
+def examine(status: AppStatus, others: Mapping[str, App]) -> list[Finding]:
     """What is wrong with what an app is made of; `others` are all apps that have a file
     of settings.
     """
-    user = "" if view.service.get("DynamicUser") == "yes" else view.service.get("User", "")
+    user = "" if status.service.get("DynamicUser") == "yes" else status.service.get("User", "")
     findings = [
-        *_not_listening(view.name, view.socket, view.service),
-        *_unassigned(view.name, view.socket),
+        *_not_listening(status.name, status.socket, status.service),
+        *_unassigned(status.name, status.socket),
     ]
-    findings += [*state_directory.examine(view.name, user), *_cache(view)]
-    if view.name in others:
-        findings += [*_file(others[view.name], view, others), *_applied(others[view.name], view)]
+    findings += [*state_directory.examine(status.name, user), *_cache(status)]
+    if status.name in others:
+        findings += [
+            *_settings_file(others[status.name], status, others),
+            *_drop_ins(others[status.name], status),
+        ]
     return findings
 
 
@@ -88,14 +91,14 @@ def _unassigned(name: str, socket: Properties) -> list[Finding]:
 _REFUSED = "'spyglass apply' refuses it; an app that cannot be loaded with it answers 503 from its next wake or reload on"
 
 
-def _file(app: App, view: View, others: Mapping[str, App]) -> list[Finding]:
+def _settings_file(app: App, status: AppStatus, others: Mapping[str, App]) -> list[Finding]:
     """What `spyglass apply` would not take."""
     if any("Permission denied" in fault for fault in app.faults):
         return []  # we are not root and cannot know
     if os.geteuid() == 0 and not app.faults:
-        active = view.socket.get("ActiveState") == "active"
+        active = status.socket.get("ActiveState") == "active"
         apps.examine(
-            app, others.values(), address_conflicts.addresses_of(view.socket) if active else ()
+            app, others.values(), address_conflicts.addresses_of(status.socket) if active else ()
         )
     findings = []
     for fault in app.faults:
@@ -169,10 +172,11 @@ def _venv(app: App) -> list[Finding]:
     ]
 
 
-def _applied(app: App, view: View) -> list[Finding]:
+def _drop_ins(app: App, status: AppStatus) -> list[Finding]:
     """Whether its units are what the file says."""
     if app.faults or not (
-        view.socket.get("ActiveState") == "active" or view.socket.get("UnitFileState") == "enabled"
+        status.socket.get("ActiveState") == "active"
+        or status.socket.get("UnitFileState") == "enabled"
     ):
         return []
     findings = []
@@ -204,13 +208,13 @@ def _applied(app: App, view: View) -> list[Finding]:
     return findings
 
 
-def left_over(views: Iterable[View], wanted: Sequence[str] = ()) -> list[Finding]:
+def leftovers(statuses: Iterable[AppStatus], wanted: Sequence[str] = ()) -> list[Finding]:
     """Apps, only those in `wanted` if there are any, whose file of settings was renamed
-    or deleted. `views` are of all with units.
+    or deleted. `statuses` are of all with units.
     """
     findings = []
     for name, left in orphaned_apps.find(
-        {view.name: (view.socket, view.service) for view in views}
+        {status.name: (status.socket, status.service) for status in statuses}
     ).items():
         if wanted and name not in wanted:
             continue
@@ -222,13 +226,13 @@ def left_over(views: Iterable[View], wanted: Sequence[str] = ()) -> list[Finding
     return findings
 
 
-def _cache(view: View) -> list[Finding]:
+def _cache(status: AppStatus) -> list[Finding]:
     """Nothing is kept of an app that has been awake: another user owns the place, as a
     rule, after a change of its user.
     """
-    directory = view.service.get("CacheDirectory", "").split()
+    directory = status.service.get("CacheDirectory", "").split()
     path = os.path.join(_CACHE, *directory[:1])
-    if not directory or not view.counted("requests") or not os.path.isdir(path):
+    if not directory or not status.counted("requests") or not os.path.isdir(path):
         return []
     if atomic_files.contains_files(os.path.join(path, "pycache")):
         return []
@@ -236,7 +240,7 @@ def _cache(view: View) -> list[Finding]:
     cure = [f"rm -rf {shlex.quote(os.path.realpath(path))}"]
     return [
         Finding(
-            view.name,
+            status.name,
             f"{path} holds no byte code, though the app has been awake",
             why,
             cure,

@@ -40,22 +40,22 @@ _CACHE, _STATE = "/var/cache", "/var/lib"
 # The machine
 
 
-def of_the_machine(services: Iterable[Properties]) -> list[Finding]:
+def examine(services: Iterable[Properties]) -> list[Finding]:
     """What concerns all apps; `services` are theirs, as systemd shows them."""
     services = list(services)
     dynamic = any(service.get("DynamicUser") == "yes" for service in services)
     return [
         *(_nss() if dynamic else []),
-        *_namespaces(services),
+        *_user_namespaces(services),
         *_somaxconn(),
         *_byte_code(),
-        *_room(),
+        *_disk_space(),
         *_journal(),
-        *_names(),
+        *_file_names(),
     ]
 
 
-def _namespaces(services: Iterable[Properties]) -> list[Finding]:
+def _user_namespaces(services: Iterable[Properties]) -> list[Finding]:
     """hardening-runtime forbids what PrivateUsers= is made of."""
     if unit_directives.has_user_namespaces():
         return []
@@ -160,7 +160,7 @@ def _byte_code() -> list[Finding]:
     ]
 
 
-def _room() -> list[Finding]:
+def _disk_space() -> list[Finding]:
     """Where services keep byte code and counters."""
     found = []
     for path in (_CACHE, _STATE):
@@ -194,7 +194,7 @@ def _journal() -> list[Finding]:
     return [Finding(MACHINE, "the journal is kept in memory only", why, cure, grave=False)]
 
 
-def _names() -> list[Finding]:
+def _file_names() -> list[Finding]:
     paths = {name: os.path.join(settings.DIRECTORY, f"{name}.toml") for name in apps.names()}
     why = "a name has 1 to 22 of a-z, 0-9, - and _, the first a letter or digit, for it must fit a user's"
     return [

@@ -46,7 +46,7 @@ def _below(value: str, least: int) -> bool:
     return number(value, least) < least
 
 
-_IN_VAIN = "and clients wait in vain"
+_HANG = "and clients wait in vain"
 SERVICE = (
     Rule(
         "Restart",
@@ -56,12 +56,12 @@ SERVICE = (
     Rule(
         "RemainAfterExit",
         _one_of("yes"),
-        f"an app that has exited still counts as active: systemd does not watch its socket, {_IN_VAIN}",
+        f"an app that has exited still counts as active: systemd does not watch its socket, {_HANG}",
     ),
     Rule(
         "ExitType",
         _one_of("cgroup"),
-        f"systemd does not watch the socket until the last leftover process has ended, {_IN_VAIN}",
+        f"systemd does not watch the socket until the last leftover process has ended, {_HANG}",
     ),
     Rule(
         "Type",

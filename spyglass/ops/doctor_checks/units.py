@@ -9,7 +9,7 @@ import shlex
 
 from spyglass.master.counters import one_line
 from spyglass.ops import address_owners, unit_files
-from spyglass.ops.app_status import BROKEN, FAILING, ending
+from spyglass.ops.app_status import BROKEN, FAILING, exit_reason
 from spyglass.ops.doctor_checks.finding import Finding, systemctl
 from spyglass.ops.doctor_checks.unit_rules import SERVICE, SOCKET, Properties
 from spyglass.ops.untrusted_text import number
@@ -97,7 +97,7 @@ class _Examination:
         self.findings: list[Finding] = []
         self._name, self._socket, self._service = name, socket, service
         self._state()
-        self._trouble()
+        self._failures()
         for unit, rules in ((service, SERVICE), (socket, SOCKET)):
             if unit.get("LoadState") == "loaded":
                 self._replaced(unit)
@@ -130,11 +130,11 @@ class _Examination:
         self._add(
             f"{unit['Id']}: {what}",
             why,
-            [*cure, *self._follow(unit is self._socket)] if cure else [],
+            [*cure, *self._reload_commands(unit is self._socket)] if cure else [],
             grave=grave,
         )
 
-    def _follow(self, again: bool) -> list[str]:
+    def _reload_commands(self, again: bool) -> list[str]:
         restart = (
             [systemctl("restart", self._socket["Id"])]
             if again and self._socket.get("ActiveState") == "active"
@@ -249,7 +249,7 @@ class _Examination:
             self._add(
                 f"the units of {self._name} have changed on disk",
                 why,
-                self._follow(socket.get("NeedDaemonReload") == "yes"),
+                self._reload_commands(socket.get("NeedDaemonReload") == "yes"),
             )
         enabled, active = socket.get("UnitFileState"), socket.get("ActiveState")
         if active in ("active", "failed") and enabled == "disabled":
@@ -266,7 +266,7 @@ class _Examination:
                 f"{socket['Id']} is enabled, but stopped", why, [systemctl("start", socket["Id"])]
             )
 
-    def _trouble(self) -> None:
+    def _failures(self) -> None:
         socket, service = self._socket, self._service
         failed = service.get("ActiveState") == "failed"
         if socket.get("ActiveState") == "failed":
@@ -285,7 +285,7 @@ class _Examination:
             why = "clients get a 503; loading is retried while requests arrive, or when a file of the traceback changes"
             self._add(f"{service['Id']} is failing: {reason}", why, [self._status()])
         elif _is_restarting(service):
-            what = f"{service['Id']} ended: {ending(service)}"
+            what = f"{service['Id']} ended: {exit_reason(service)}"
             if (
                 service.get("SubState") != "auto-restart"
             ):  # between two tries its last result is not shown
@@ -305,7 +305,9 @@ class _Examination:
         service, active = self._service, self._socket.get("ActiveState")
         broken = service.get("ExecMainStatus") == "78" and service.get("Result") == "exit-code"
         what = (
-            f"{service['Id']}: {BROKEN}" if broken else f"{service['Id']} ended: {ending(service)}"
+            f"{service['Id']}: {BROKEN}"
+            if broken
+            else f"{service['Id']} ended: {exit_reason(service)}"
         )
         if active == "failed":
             why = "its socket has failed as well: there is no retry, and clients are refused"
