@@ -1,5 +1,8 @@
-"""Whether an address that is asked for can be had: what systemd would say at the start
-of a socket, said before.
+"""Decide whether an app can have an address, before systemd tries.
+
+A socket that cannot bind fails as a whole: all of the app's addresses are then refused.
+So `apply` and `check` find out first what systemd would only find out when it starts
+the socket.
 """
 
 from __future__ import annotations
@@ -22,8 +25,8 @@ _PRIVILEGED = 1024
 
 
 def conflicts(one: Address, other: Address) -> bool:
-    """Whether two apps cannot both have these: the same, or one of them takes every
-    address of the port.
+    """Return True if two apps cannot have these addresses together: they are equal, or
+    one of them takes the whole port.
     """
     if one.path or other.path:
         return one.path == other.path
@@ -35,27 +38,29 @@ def conflicts(one: Address, other: Address) -> bool:
 
 
 def why_unavailable(address: Address) -> str:
-    """Return why systemd could not listen there now (one line), or "". Of no use
-    for an address that is one's own already.
+    """Return why systemd could not listen on `address` now (one line), or "".
+
+    Not for an address that the app holds already. An ordinary user cannot try ports
+    below 1024 and gets "".
     """
     if address.path:
         return _invalid_path(address.path) or address_owners.path_conflict(address.path)
     if address.port < _PRIVILEGED and os.geteuid() != 0:
-        return ""  # we may not try it; systemd may
+        return ""  # systemd may bind it, we may not
     if address.host:
         return address_owners.port_conflict(
             address.stream, {"FreeBind": "yes" if address.may_be_missing else "no"}
         )
-    # A port alone is IPv6 and IPv4 in one, and IPv4 where there is no IPv6, as with
-    # systemd.
+    # As systemd does: a port alone is an IPv6 socket that takes IPv4, too; IPv4 alone
+    # where the kernel has no IPv6.
     has_ipv6 = os.path.exists("/proc/net/if_inet6")
     every = "[::]" if has_ipv6 else "0.0.0.0"  # noqa: S104, as above
     return address_owners.port_conflict(f"{every}:{address.port}", {"BindIPv6Only": "both"})
 
 
 def is_unassigned(address: Address) -> bool:
-    """Return True if this machine does not have the address now, so that nothing
-    arrives there.
+    """Return True if no interface of this machine has the address now, so that no
+    connection arrives.
     """
     if not address.may_be_missing:
         return False
@@ -70,20 +75,21 @@ def is_unassigned(address: Address) -> bool:
 
 def _invalid_path(path: str) -> str:
     if len(os.fsencode(path)) > _MAX_PATH_BYTES:
-        return f"its path is longer than the {_MAX_PATH_BYTES} bytes that a unix socket's may have"
+        return f"the path is longer than {_MAX_PATH_BYTES} bytes, the limit for a unix socket"
     parent = os.path.dirname(path)
     while not os.path.lexists(parent):
-        parent = os.path.dirname(parent)  # what is missing, systemd makes
+        parent = os.path.dirname(parent)  # systemd creates missing directories
     return "" if os.path.isdir(parent) else f"{parent} is not a directory"
 
 
 def is_not_listening(addresses: Iterable[Address], systemd: int = 1) -> bool:
-    """Whether systemd does not listen on one of these, which a unit of its has: it
-    closes all when it reads others there.
+    """Return True if systemd (process id `systemd`) does not listen on one of
+    `addresses`, which an active socket unit has.
 
-    A service that is awake listens on them as long as it lives, so it matters who does.
-    Only root can see that; to other users no socket is deaf. A unix socket whose file
-    was deleted counts as well, for no client can find it.
+    It closes all of them when it reads other addresses at a daemon-reload. A service
+    that is awake still holds its copies, so it matters which process listens. Only root
+    can see that; for other users this returns False unless the file of a unix socket
+    was deleted.
     """
     held = address_owners.sockets_of(systemd)
     for address in addresses:
@@ -100,13 +106,14 @@ def is_not_listening(addresses: Iterable[Address], systemd: int = 1) -> bool:
 
 
 def addresses_of(state: Mapping[str, str]) -> list[Address]:
-    """What a socket unit listens on, as far as `listen` could say it; `state` is what
-    systemd shows of it, `Listen` at least.
+    """Return the addresses of a socket unit that the setting `listen` can express.
+
+    `state` are its properties, with `Listen` at least.
     """
     found = []
     for text in address_owners.addresses(state):
         try:
             found.append(unit_settings.address(text))
         except ValueError:
-            pass  # an abstract socket, one of a network interface
+            pass  # an abstract socket, or one bound to an interface
     return found

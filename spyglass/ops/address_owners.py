@@ -1,9 +1,9 @@
-"""Whether the addresses of an app's socket are free, and what holds those that are not.
+"""Find out whether the addresses of an app's socket are free, and what uses the others.
 
-A socket unit that is active holds them itself. Of one that is not, each address is
-bound to, as systemd would do it, and given back at once; nothing listens there, so no
-client can connect meanwhile. A path is looked up in the kernel's table: to connect to
-it would wake the app that it belongs to.
+An active socket unit holds its addresses itself. For an inactive one each address is
+bound, with systemd's socket options, and closed at once; there is no listen(2), so no
+client can connect meanwhile. Unix sockets are looked up in the kernel's table instead:
+connecting to one would wake the app that it belongs to.
 """
 
 from __future__ import annotations
@@ -33,26 +33,27 @@ PROPERTIES = (
     "UnitFileState",
 )
 
+NOT_A_SOCKET = "a file that is not a socket exists there: move it away"
+
 _LISTENS = "0A"  # TCP_LISTEN in /proc/net/tcp (proc(5))
-# IP_FREEBIND and IPV6_FREEBIND (ip(7), linux/in6.h), which Python's socket module does
-# not have.
+# IP_FREEBIND and IPV6_FREEBIND (ip(7), linux/in6.h), which Python's socket module
+# lacks.
 _FREEBIND = {socket.AF_INET: (socket.IPPROTO_IP, 15), socket.AF_INET6: (socket.IPPROTO_IPV6, 78)}
 
 
 def addresses(state: Mapping[str, str]) -> list[str]:
-    """Where a socket unit listens or would, "host:port", "[v6]:port" or a path; `state`
-    is what systemd shows of it (PROPERTIES).
+    """Return the stream addresses of a socket unit: "host:port", "[v6]:port" or a path.
+    `state` are its properties (PROPERTIES).
     """
     entries = [line.rpartition(" (") for line in lines_of(state.get("Listen", ""))]
     return [address for address, _, kind in entries if kind == "Stream)"]
 
 
 def not_listening(state: Mapping[str, str]) -> list[str]:
-    """Return the addresses of an active socket unit that do not listen: systemd closes
-    all of them when it reads that they are others.
+    """Return the addresses of an active socket unit on which no process listens.
 
-    A unix socket whose file was deleted listens still, but no client can find it any
-    more.
+    systemd closes all of them when a daemon-reload brings others. A unix socket whose
+    file was deleted counts, too: it listens, but no client can find it.
     """
     found = []
     for address in addresses(state):
@@ -67,9 +68,7 @@ def not_listening(state: Mapping[str, str]) -> list[str]:
 
 
 def is_missing(path: str) -> bool:
-    """Return True if no socket is found at `path`: its file was deleted, or replaced by
-    something else.
-    """
+    """Return True if there is no socket at `path`: its file was deleted or replaced."""
     try:
         return not stat.S_ISSOCK(os.stat(path).st_mode)
     except OSError as error:
@@ -77,7 +76,7 @@ def is_missing(path: str) -> bool:
             errno.ENOENT,
             errno.ENOTDIR,
             errno.ELOOP,
-        )  # otherwise we may not look
+        )  # any other error: we have no permission to look
 
 
 def missing(state: Mapping[str, str]) -> list[str]:
@@ -90,10 +89,11 @@ def missing(state: Mapping[str, str]) -> list[str]:
 
 
 def remove_stale(path: str) -> None:
-    """Delete the file of a unix socket on which nothing listens any more: a client
-    would get "refused" instead of "no such file".
+    """Delete the file of a unix socket on which nothing listens: clients should get "no
+    such file" rather than "refused".
 
-    But not where another user could lead us to another one's.
+    Not in a directory that another user could replace, where root might delete another
+    file.
     """
     if path_ownership.weakness(os.path.dirname(path)):
         return
@@ -103,8 +103,8 @@ def remove_stale(path: str) -> None:
 
 
 def conflicts(state: Mapping[str, str]) -> list[str]:
-    """What keeps a socket unit that is not active from listening, a line for each
-    address.
+    """Return a line for each address that keeps an inactive socket unit from listening:
+    the address and why.
     """
     found = []
     for address in addresses(state):
@@ -120,20 +120,18 @@ def conflicts(state: Mapping[str, str]) -> list[str]:
 
 
 def port_conflict(address: str, state: Mapping[str, str]) -> str:
-    """Why "host:port" or "[v6]:port" cannot be listened on, "" when it can; what
-    `state` has of PROPERTIES matters.
+    """Return why "host:port" or "[v6]:port" cannot be bound, or "". FreeBind and
+    BindIPv6Only of `state` matter.
     """
     host, _, port = address.rpartition(":")
     host, _, scope = host.strip("[]").partition("%")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         with socket.socket(family, socket.SOCK_STREAM) as sock:
-            sock.setsockopt(
-                socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
-            )  # as systemd does: closed connections hold nothing
-            if (
-                state.get("FreeBind") == "yes"
-            ):  # an address that is not there yet may be bound to as well, and its port be taken
+            # As systemd does: connections in TIME_WAIT must not block the port.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            # The port of an address that no interface has yet may be in use, too.
+            if state.get("FreeBind") == "yes":
                 sock.setsockopt(*_FREEBIND[family], 1)
             if family == socket.AF_INET6 and state.get("BindIPv6Only") in ("both", "ipv6-only"):
                 sock.setsockopt(
@@ -151,7 +149,7 @@ def port_conflict(address: str, state: Mapping[str, str]) -> str:
         if error.errno == errno.EADDRINUSE:
             return f"in use by {holder(tcp_inodes(int(port)))}"
         if error.errno == errno.EADDRNOTAVAIL:
-            return "this machine has no such address, and FreeBind= is not set"
+            return "no interface of this machine has this address, and FreeBind= is not set"
         if error.errno == errno.EAFNOSUPPORT:
             return "this kernel has no IPv6"
         return error.strerror or str(error)
@@ -159,13 +157,13 @@ def port_conflict(address: str, state: Mapping[str, str]) -> str:
 
 
 def path_conflict(path: str) -> str:
-    """Why a unix socket cannot be made at `path`, "" when it can."""
+    """Return why a unix socket cannot be created at `path`, or ""."""
     inodes = unix_inodes(path)
     if inodes:
-        # Systemd removes what is in its way
+        # systemd deletes an existing socket file without asking
         return f"in use by {holder(inodes)}; starting this socket would take it over"
     if os.path.lexists(path) and not _is_socket(path):
-        return "there is a file of that name, which is no socket"
+        return NOT_A_SOCKET
     return ""
 
 
@@ -174,7 +172,7 @@ def _is_socket(path: str) -> bool:
 
 
 def tcp_inodes(port: int) -> set[str]:
-    """Return the inodes of the sockets that listen on `port`."""
+    """Return the inodes (digits) of the TCP sockets that listen on `port`."""
     return {
         fields[9]
         for file in ("/proc/net/tcp", "/proc/net/tcp6")
@@ -184,7 +182,7 @@ def tcp_inodes(port: int) -> set[str]:
 
 
 def unix_inodes(path: str) -> set[str]:
-    """Return the inodes of the sockets that listen at `path`."""
+    """Return the inodes (digits) of the unix sockets that listen at `path`."""
     return unix_sockets.listening_at(path, lambda: sockets_of(1))
 
 
@@ -199,12 +197,12 @@ def _table(file: str) -> Iterator[list[str]]:
 
 
 def holder(inodes: set[str]) -> str:
-    """Return what holds one of these sockets: a socket unit, or a program and its
-    unit.
+    """Return what holds one of these sockets: a socket unit, or a program with its pid
+    and unit.
     """
     wanted = {f"socket:[{inode}]" for inode in inodes}
     pids = [int(pid) for pid in os.listdir("/proc") if pid.isdigit()]
-    # systemd has the sockets of its units, and so have their services: theirs is the
+    # systemd holds the sockets of its units, and so do their services, which are the
     # better name.
     for pid in sorted(pids, key=lambda pid: (pid == 1, pid)):
         if wanted & sockets_of(pid):
@@ -217,11 +215,10 @@ def holder(inodes: set[str]) -> str:
 
 
 def _socket_unit(wanted: set[str]) -> str:
-    # systemd tells the path or the port of each unit, not the inode; there are few, and
-    # one of them it is.
+    # systemctl lists the path or the port of each socket unit, not its inode.
     listeners: dict[str, set[str]] = {}
     for line in systemctl.ask("list-sockets", "--no-legend", "--full", "--plain").split("\n"):
-        # LISTEN UNIT ACTIVATES, and a path may have blanks in it.
+        # Columns: LISTEN UNIT ACTIVATES. A path may contain blanks.
         unit = next((word for word in reversed(line.split()) if word.endswith(".socket")), "")
         address = line.rpartition(f" {unit}")[0].strip()
         inodes = unix_inodes(address) if address.startswith("/") else tcp_inodes(_port(address))
@@ -234,16 +231,16 @@ def _port(address: str) -> int:
 
 
 def sockets_of(pid: int) -> set[str]:
-    """What /proc has the descriptors of a process point to: "socket:[INODE]" and
-    others; nothing if it is not ours to look at.
+    """Return the targets of the descriptors of a process, "socket:[INODE]" among them;
+    none if we may not look.
     """
     folder = f"/proc/{pid}/fd"
     found = set()
     try:
         for fd in os.listdir(folder):
-            with suppress(FileNotFoundError):  # closed meanwhile
+            with suppress(FileNotFoundError):  # closed since listdir
                 found.add(os.readlink(f"{folder}/{fd}"))
-    except OSError:  # it has ended, or is not ours to look at
+    except OSError:  # the process has exited, or is another user's
         pass
     return found
 
@@ -251,7 +248,7 @@ def sockets_of(pid: int) -> set[str]:
 def _name(pid: int) -> str:
     try:
         with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as stream:
-            return one_line(stream.read().strip())  # any user's words (PR_SET_NAME)
+            return one_line(stream.read().strip())  # chosen by the process (PR_SET_NAME)
     except OSError:
         return "a process"
 

@@ -1,5 +1,7 @@
-"""What lies in a directory: the app, and the virtual environment that it is at home in.
-Nothing is imported; sources are read.
+"""Guess the app and the virtual environment in a directory, for `spyglass new`.
+
+Sources are parsed, never imported: importing runs the code as the user who asks, often
+root.
 """
 
 from __future__ import annotations
@@ -12,15 +14,15 @@ import warnings
 
 from spyglass.ops import atomic_files
 
-_NAMES = ("application", "app")  # what a module that is named alone is asked for
+_NAMES = ("application", "app")  # as the loader tries them for a module without a callable
 _FACTORIES = ("create_app", "make_app")
-_PACKAGES = 100  # are looked at for an app
+_PACKAGES = 100  # packages to look at
 _FILES = ("wsgi.py", "app.py", "application.py", "main.py")
 _SETTINGS = re.compile(r"""DJANGO_SETTINGS_MODULE['"]\s*,\s*['"]([\w.]+)\.settings""")
 
 
 def venv_in(directory: str) -> str:
-    """The virtual environment in `directory`, relative to it; "" when there is none."""
+    """Return the virtual environment in `directory`, relative to it, or ""."""
     return next(
         (
             name
@@ -32,14 +34,15 @@ def venv_in(directory: str) -> str:
 
 
 def apps_in(directory: str) -> list[str]:
-    """What may be the app, as `app` has it: one if it is clear, several if it is not,
-    the likeliest first.
+    """Return candidates for the setting `app`, most likely first.
+
+    One if there is no doubt: a Django project, or a wsgi.py.
     """
     if django := _django(directory):
         return [django]
     found = [app for file in _FILES if (app := _app_in(directory, file))]
     if found and found[0].startswith("wsgi"):
-        return found[:1]  # that is what the file is there for
+        return found[:1]  # this is the purpose of a wsgi.py
     if not found:
         packages = sorted(glob.glob("*/wsgi.py", root_dir=directory)) + sorted(
             glob.glob("*/__init__.py", root_dir=directory)
@@ -49,7 +52,7 @@ def apps_in(directory: str) -> list[str]:
 
 
 def _django(directory: str) -> str:
-    """The project that manage.py names."""
+    """Return the WSGI application of the project that manage.py names, or ""."""
     found = _SETTINGS.search(
         atomic_files.read_untrusted_or_empty(os.path.join(directory, "manage.py"))
     )
@@ -59,21 +62,20 @@ def _django(directory: str) -> str:
 
 
 def _app_in(directory: str, file: str) -> str:
+    """Return "module:callable" of the app in `file`, relative to `directory`, or ""."""
     module = file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
     if not all(part.isidentifier() for part in module.split(".")):
-        return ""  # no module, and it would be part of a command that is suggested
+        return ""  # cannot be imported, and must not get into a suggested command
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # of its author's mistakes, which are not what was asked for
+            warnings.simplefilter("ignore")  # SyntaxWarnings of the app do not matter here
             tree = ast.parse(atomic_files.read_untrusted_or_empty(os.path.join(directory, file)))
     except (
         SyntaxError,
         ValueError,
         RecursionError,
         MemoryError,
-    ):  # the last two for nesting beyond what the parser takes
+    ):  # the last two: nested too deeply for the parser
         return ""
     made = _top_level(tree)
     for name in _NAMES:
@@ -83,6 +85,7 @@ def _app_in(directory: str, file: str) -> str:
 
 
 def _top_level(tree: ast.Module) -> set[str]:
+    """Return the names that a module defines at its top level."""
     names: set[str] = set()
     for node in tree.body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef):

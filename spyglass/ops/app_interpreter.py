@@ -1,12 +1,12 @@
-"""Which Spyglass runs an app: the package's, or the one in the app's own virtual
-environment.
+"""Choose which Spyglass runs an app: the package's, or the one in the app's virtualenv.
 
-An environment that is made by the Python the package runs on, or by another of the same
-version, only lends its packages. One for another version cannot: what is compiled in it
-fits no other interpreter. Then the Spyglass that is installed there is what the unit
-starts, at `apply` time and by name, so that no wake pays for finding out. Nothing of an
-environment is run here: it may belong to a user whose programs root had better not run
-of.
+An environment made by the package's Python, or by another of the same version, only
+contributes its packages. One for another Python version cannot: compiled extensions fit
+one version only. Then the unit starts the Spyglass installed in the environment.
+`apply` decides this and writes the path into the unit, so no wake pays for it.
+
+Nothing in an environment is executed here: it may belong to a user, and root must not
+run that user's programs.
 """
 
 from __future__ import annotations
@@ -29,8 +29,10 @@ _VERSION = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,3})?(?![0-9])")
 
 @dataclass(frozen=True)
 class Program:
-    """`command` is a path, "" for the one in the template; `python` what it runs on;
-    `version` is Spyglass's, if it is not ours.
+    """How to run an app. `command` is the path of spyglass, "" for the template's.
+
+    `python` is the interpreter it runs on. `version` is that Spyglass's version if it
+    differs from ours.
     """
 
     command: str = ""
@@ -39,15 +41,15 @@ class Program:
 
 
 def program_for(venv: str) -> Program:
-    """What runs an app whose virtual environment is at `venv` (an absolute path).
-    Raises ConfigError with what to install.
+    """Return the program that runs an app with the virtual environment `venv` (absolute
+    path). Raise ConfigError, which says what to install.
     """
     theirs = version_in(venv)
     python = os.path.join(venv, "bin", "python")
     if not os.path.exists(python):
         where = f", {os.readlink(python)}," if os.path.islink(python) else ""
         raise ConfigError(
-            f"the Python{where} of the virtual environment {venv} is not there (any more): make it anew"
+            f"the Python{where} of the virtual environment {venv} does not exist: create the environment again"
         )
     if os.path.realpath(python) == os.path.realpath(PACKAGED_PYTHON):
         return Program()
@@ -59,19 +61,19 @@ def program_for(venv: str) -> Program:
     ):
         return Program()
     raise ConfigError(
-        f"{venv} is for Python {theirs}, the package's Spyglass runs on {packaged_version()}, and there is none in it; "
-        f"install it there: {_install(venv)}"
+        f"{venv} is for Python {theirs}, but the package's Spyglass runs on {packaged_version()}: "
+        f"install Spyglass in the environment: {_install(venv)}"
     )
 
 
 def version_in(venv: str) -> str:
-    """ "3.11": of the Python that a virtual environment says it was made for, "?" if it
-    does not say. Raises ConfigError if it is none.
+    """Return the Python version that a virtual environment was made for, "3.11"; "?" if
+    it does not say. Raise ConfigError if it is not one.
     """
     path = os.path.join(venv, "pyvenv.cfg")
     try:
-        # Its owner's: not followed, for a line of another file would be shown as the
-        # version.
+        # The environment's owner could make this a link; a line of the target would
+        # then be shown as the version.
         pairs = [
             line.partition("=")[::2]
             for line in atomic_files.read_untrusted(path, links=False).split("\n")
@@ -81,13 +83,15 @@ def version_in(venv: str) -> str:
             f"{venv} is not a virtual environment: {path}: {error.strerror}"
         ) from None
     settings = {key.strip(): value.strip() for key, value in pairs}
-    # venv writes the one, virtualenv and uv the other.
+    # venv writes "version", virtualenv and uv write "version_info".
     found = _VERSION.match(settings.get("version") or settings.get("version_info") or "")
     return found[0] if found else "?"
 
 
 def packaged_version() -> str:
-    """ "3.11": of the Python that /usr/bin/spyglass runs on, which need not be ours."""
+    """Return the Python version that /usr/bin/spyglass runs on, "3.11". It need not be
+    the one that runs this.
+    """
     real = os.path.realpath(PACKAGED_PYTHON)
     named = os.path.basename(real).removeprefix("python")
     if real == os.path.realpath(sys.executable) or "." not in named:

@@ -120,7 +120,7 @@ def _compare(step: Step) -> None:
     step.file_missing = bool(missing)
     # A restart of the socket would fail, and take its other addresses along.
     app.faults += [
-        f"{app.file}: listen: {path}: there is a file of that name, which is no socket"
+        f"{app.file}: listen: {path}: {address_owners.NOT_A_SOCKET}"
         for path in missing
         if os.path.exists(path)
     ]

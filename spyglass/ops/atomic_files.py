@@ -1,4 +1,9 @@
-"""Files that are replaced as a whole or not at all, and what would change in them."""
+"""Read and write small text files: replaced atomically, diffed, untrusted ones bounded.
+
+Two kinds of files are read. Root's own are read whole (read). Files that another user
+may have made are opened without blocking, must be regular files and are read up to a
+limit (read_untrusted): a named pipe would block root, /dev/zero would fill memory.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +27,10 @@ _BOLD, _PLAIN = "\033[1m", "\033[m"
 
 
 def read(path: str) -> str:
-    """What stands in the file, "" when there is none. What is not UTF-8 in it is not
-    lost, and not equal to anything of ours.
+    """Return the text of a file of root's, "" if it does not exist. Raise OSError.
+
+    Bytes that are not UTF-8 survive as surrogates, so that such a file differs from
+    anything we would write.
     """
     try:
         with open(path, encoding="utf-8", errors="surrogateescape") as stream:
@@ -33,14 +40,12 @@ def read(path: str) -> str:
 
 
 UNTRUSTED_LIMIT = 1 << 20
-"""Bytes of a file that is another user's, of which more would be no settings, no unit
-and no app's main module.
-"""
+"""Bytes read of another user's file. Settings, units and main modules are smaller."""
 
 
 def read_untrusted_or_empty(path: str, limit: int = UNTRUSTED_LIMIT) -> str:
-    """Return the first `limit` bytes of a regular file as text; "" when it cannot be
-    read, or is none.
+    """Return the first `limit` bytes of a regular file as text; "" if it cannot be
+    read.
     """
     try:
         return read_untrusted(path, limit)
@@ -49,15 +54,18 @@ def read_untrusted_or_empty(path: str, limit: int = UNTRUSTED_LIMIT) -> str:
 
 
 def read_untrusted(path: str, limit: int = UNTRUSTED_LIMIT, *, links: bool = True) -> str:
-    """The same, but raise OSError. With `links` false a symbolic link in place of the
-    file is refused, too.
+    """Return the first `limit` bytes of a regular file as text. Raise OSError.
+
+    With `links` False a symbolic link as the last component is refused, too.
     """
     return untrusted_files.read(path, limit, links=links).decode(errors="replace")
 
 
 def contains_files(directory: str, limit: int = 10_000) -> bool:
-    """Return False if there is no file anywhere below `directory`, which may be an
-    app's to fill; True if that is too much to look at.
+    """Return whether there is a regular file anywhere below `directory`, which the app
+    may write to.
+
+    True as well if there are more than `limit` entries to look at.
     """
     return any(
         each is None or stat.S_ISREG(each[1].st_mode) for each in walk_untrusted(directory, limit)
@@ -67,12 +75,13 @@ def contains_files(directory: str, limit: int = 10_000) -> bool:
 def walk_untrusted(
     directory: str, limit: int, max_depth: int = 64
 ) -> Iterator[tuple[str, os.stat_result] | None]:
-    """Yield path and lstat(2) of all that is below `directory`, which may be an app's
-    to fill and to change meanwhile.
+    """Yield (path, lstat result) of everything below `directory`, which an app may
+    change meanwhile.
 
-    Links are not followed, nor what is exchanged for one. There is a None for what is
-    left out: all after `limit` entries, and what is in a directory deeper than
-    `max_depth`. What cannot be looked at is passed over.
+    Links are not followed, also if one replaces a directory meanwhile: each is opened
+    relative to its parent with O_NOFOLLOW. None is yielded for what is omitted:
+    everything after `limit` entries, and the contents of directories deeper than
+    `max_depth`. What cannot be read is skipped.
     """
     budget = [limit]
     try:
@@ -118,18 +127,20 @@ def _below(
 
 
 def write(path: str, text: str, new: bool = False) -> None:
-    """Put `text` at `path`, mode 0644, the directory made if need be: a power cut
-    leaves the old file or the new one (fsync(2), rename(2)).
+    """Write `text` to `path` (mode 0644) atomically, and make its directory if
+    necessary.
 
-    An empty text is no file, and no directory either if it would be empty then. `new`:
-    raises FileExistsError if there is one.
+    A power cut leaves the old file or the new one (fsync(2), rename(2)). An empty text
+    deletes the file, and its directory if that is empty then. With `new` (bool) raise
+    FileExistsError if the file exists. Raise OSError.
     """
     directory = os.path.dirname(path)
     if not text:
         _remove(path)
         return
     os.makedirs(directory, exist_ok=True)
-    # systemd reads what ends in .conf, and we what ends in .toml: not this.
+    # This name ends in neither .conf nor .toml, so neither systemd nor Spyglass reads
+    # it.
     fd, temporary = tempfile.mkstemp(prefix=".spyglass-", dir=directory)
     try:
         with os.fdopen(fd, "w", encoding="utf-8", errors="surrogateescape") as stream:
@@ -168,18 +179,20 @@ def _sync(directory: str) -> None:
 
 
 def unified_diff(wanted: Mapping[str, str]) -> list[str]:
-    """What writing these texts, by path, would change: lines of a unified diff."""
+    """Return the lines of a unified diff from the files to `wanted`, texts by path."""
     changes: list[str] = []
     for path, text in wanted.items():
         old = lines_of(read(path))
         source, target = (path if old else "/dev/null"), (path if text else "/dev/null")
         changes += difflib.unified_diff(old, lines_of(text), source, target, lineterm="")
-    # What is not UTF-8 cannot be printed either.
+    # Surrogates (see read) cannot be printed.
     return [line.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for line in changes]
 
 
 def print_diff(lines: Iterable[str], stream: TextIO | None = None) -> None:
-    """Print a diff, in colours where they are wanted."""
+    """Print a diff, in colours if `stream` (default: stdout) is a terminal that wants
+    them.
+    """
     stream = stream or sys.stdout
     colours = is_coloured(stream, os.environ)
     for line in lines:

@@ -1,5 +1,7 @@
-"""The settings of an app that are not as they are by default, and where each of them
-comes from: as its service has them.
+"""Find the settings of an app that differ from the defaults, and where each is set.
+
+They are taken from the service as systemd has it: command line, environment and
+settings file, in the order of precedence that the app itself applies.
 """
 
 from __future__ import annotations
@@ -24,16 +26,20 @@ _WORDS = re.compile(r"argv\[\]=(.*?) ; ")
 
 @dataclass
 class Setting:
+    """A setting that is not the default."""
+
     name: str
-    value: str  # as the file would have it
-    # "/etc/spyglass/blog.toml:4", "SPYGLASS_WORKERS (Environment=)", "--workers
+    value: str  # in the syntax of the settings file
+    # "/etc/spyglass/blog.toml:4", "SPYGLASS_WORKERS (Environment=)" or "--workers
     # (ExecStart=)"
     place: str
 
 
 @dataclass
 class EffectiveSettings:
-    """`faults` are what is wrong with them, `hidden` the files that cannot be read."""
+    """The settings in effect. `faults` are errors in them (lines), `hidden` files that
+    cannot be read.
+    """
 
     differing: list[Setting] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
@@ -41,15 +47,15 @@ class EffectiveSettings:
 
 
 def of_service(service: Mapping[str, str]) -> EffectiveSettings:
-    """Of the app whose service has these properties (ExecStart, Environment,
-    EnvironmentFiles).
+    """Return the settings of the app whose service has these properties (ExecStart,
+    Environment, EnvironmentFiles).
     """
     found = EffectiveSettings()
     environ, places = environment(service, found.hidden)
     try:
         arguments = cli.parse(command_line(service))
         if arguments.file is not None and not os.path.isabs(arguments.file):
-            found.hidden.append(arguments.file)  # in the service's directory, which is not ours
+            found.hidden.append(arguments.file)  # relative to the service's directory
             return found
         if arguments.file is not None and (why := apps.why_untrusted(arguments.file)):
             found.faults = [f"{arguments.file}: {why}"]
@@ -75,14 +81,14 @@ def of_service(service: Mapping[str, str]) -> EffectiveSettings:
         ):
             place = line
         else:
-            place = "follows from another"  # keepalive_timeout, of a short idle_timeout
+            place = "derived from another setting"  # keepalive_timeout from a short idle_timeout
         plain = int(value) if isinstance(value, float) and value.is_integer() else value
         found.differing.append(Setting(name, shown(plain), place))
     return found
 
 
 def command_line(service: Mapping[str, str]) -> list[str]:
-    """What `spyglass` is started with: "serve", "--name", "blog"."""
+    """Return the arguments of `spyglass` in ExecStart: ["serve", "--name", "blog"]."""
     match = _WORDS.search(service.get("ExecStart", ""))
     words = match[1].split() if match else []
     return words[words.index("serve") :] if "serve" in words else ["serve"]
@@ -91,8 +97,9 @@ def command_line(service: Mapping[str, str]) -> list[str]:
 def environment(
     service: Mapping[str, str], hidden: list[str]
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """The variables of the unit that are settings, and where each of them comes from;
-    files that cannot be read are added to `hidden`.
+    """Return the unit's variables that are settings, and where each comes from.
+
+    Files that cannot be read are added to `hidden`, with the reason.
     """
     found: dict[str, str] = {}
     places: dict[str, str] = {}

@@ -1,9 +1,9 @@
-"""What the journal says of a unit, by journalctl(1): the last lines, and the last
-traceback as a whole.
+"""Read the journal of a unit with journalctl(1): the last lines and the last traceback.
 
-Journald keeps each line of a traceback as an entry of its own, between those of other
-processes, so it is put together again by process: a line of ours begins with the
-role of the process, one of the app's own with nothing.
+journald stores each line of a traceback as an entry of its own, with those of other
+processes in between. So a traceback is put together again by process id: a line that
+Spyglass wrote begins with the role of the process ("worker: "), a line of the app's own
+does not.
 """
 
 from __future__ import annotations
@@ -27,22 +27,23 @@ _START = re.compile(r"((?:\w+: )?)(Traceback \(most recent call last\):|Fatal Py
 _CHAINED = ("During handling of the above exception", "The above exception was the direct cause")
 _DUMP = ("Current thread 0x", "Thread 0x", "Extension modules:", "Python runtime state:", "<")
 _FIELDS = "--output-fields=MESSAGE,PRIORITY,_PID"
-_LONGEST = (
-    256 << 10
-)  # bytes of an entry in JSON: three fields of 4 KiB, of which each byte takes 6 at the limit
-# Seconds between two lines that were written as one: a message of an exception may have
-# several
+# Bytes of an entry in JSON: three fields of 4 KiB, of which a byte takes 6 at the most.
+_LONGEST = 256 << 10
+# Seconds between two lines that were written at once: the message of an exception may
+# have several.
 _SAME_WRITE = 0.05
 
 
 class JournalError(StartError):
-    """It cannot be read; the text says why."""
+    """The journal cannot be read; the message says why."""
 
     exit_status = 1
 
 
 @dataclass
 class Entry:
+    """One line of the journal."""
+
     when: float  # wall clock, seconds
     pid: int
     priority: int
@@ -51,7 +52,9 @@ class Entry:
 
 @dataclass
 class Traceback:
-    """`title` is what came before it: "master: failing: ModuleNotFoundError..."."""
+    """A traceback. `title` is the line before it: "master: failing:
+    ModuleNotFoundError...".
+    """
 
     when: float
     pid: int
@@ -60,8 +63,8 @@ class Traceback:
 
 
 def entries(unit: str, limit: int, *options: str) -> list[Entry]:
-    """The last `limit` entries of `unit`, oldest first; `options` are further options.
-    Raises JournalError.
+    """Return the last `limit` entries of `unit`, oldest first; `options` are more
+    options of journalctl. Raise JournalError.
     """
     return read(["--unit", unit, *options], limit)
 
@@ -85,14 +88,14 @@ def read(options: Sequence[str], limit: int) -> list[Entry]:
         _FIELDS,
         *options,
     ]
-    # Its error messages go to a file: a pipe that is not read meanwhile would block it.
+    # stderr goes to a file: an unread pipe that is full would block journalctl.
     with tempfile.TemporaryFile() as errors:
         try:
-            reader = subprocess.Popen(  # noqa: S603, of our own options
+            reader = subprocess.Popen(  # noqa: S603, no shell
                 argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors
             )
         except FileNotFoundError:
-            raise JournalError("there is no journalctl here") from None
+            raise JournalError("journalctl not found") from None
         with reader:
             assert reader.stdout is not None
             found = parse(_lines(reader.stdout), limit)
@@ -102,7 +105,7 @@ def read(options: Sequence[str], limit: int) -> list[Entry]:
         "permission" in said.lower() or "not seeing messages" in said or reader.returncode
     ):
         raise JournalError(
-            "the journal cannot be read: only root may, and the groups systemd-journal and adm"
+            "cannot read the journal: use sudo, or join the group systemd-journal or adm"
         )
     return found
 
@@ -115,12 +118,12 @@ def sync() -> None:
     try:
         subprocess.run(["journalctl", "--sync"], check=False, capture_output=True)  # noqa: S607
     except FileNotFoundError:
-        raise JournalError("there is no journalctl here") from None
+        raise JournalError("journalctl not found") from None
 
 
 def _lines(stream: IO[bytes]) -> Iterator[bytes]:
-    """Lines of at limit _LONGEST bytes; what is longer is passed over, and never as a
-    whole in memory.
+    """Yield the lines of `stream` that have at most _LONGEST bytes. A longer one is
+    skipped without ever being in memory as a whole.
     """
     whole = True
     while line := stream.readline(_LONGEST):
@@ -131,8 +134,8 @@ def _lines(stream: IO[bytes]) -> Iterator[bytes]:
 
 
 def parse(lines: Iterable[bytes | str], limit: int = 1 << 20) -> list[Entry]:
-    """The last `limit` entries in lines of `journalctl --output=json`. Whatever stands
-    there, nothing is raised.
+    """Return the last `limit` entries of `journalctl --output=json` lines. Malformed
+    lines are skipped; nothing is raised.
     """
     found: deque[Entry] = deque(maxlen=limit)
     for line in lines:
@@ -150,8 +153,10 @@ def parse(lines: Iterable[bytes | str], limit: int = 1 << 20) -> list[Entry]:
 
 
 def _message_text(value: object) -> str:
-    """A field as text. It is null when it is too long, numbers of bytes when it is not
-    text, and a list of these if it is there twice.
+    """Return a MESSAGE field as text.
+
+    In JSON it is null if it is too long, a list of bytes if it is not UTF-8, and a list
+    of such values if the entry has the field twice.
     """
     if isinstance(value, str):
         return value
@@ -163,11 +168,13 @@ def _message_text(value: object) -> str:
             for each in value
             if not isinstance(each, list) or all(isinstance(byte, int) for byte in each)
         )
-    return "(a message of more than 4 KiB: journalctl shows it)"
+    return "(message longer than 4 KiB: see journalctl)"
 
 
 def last_traceback(found: Sequence[Entry]) -> Traceback | None:
-    """The one that began last, with those that it is said to come from."""
+    """Return the traceback that began last, together with the ones it was chained to,
+    or None.
+    """
     last = None
     for pid in {entry.pid for entry in found}:
         own = [entry for entry in found if entry.pid == pid]
@@ -195,6 +202,9 @@ def last_traceback(found: Sequence[Entry]) -> Traceback | None:
 
 
 def _is_title(before: Entry, entry: Entry, prefix: str) -> bool:
+    """Return True if the entry `before` was written together with the traceback that
+    begins at `entry`.
+    """
     return (
         before.text.startswith(prefix)
         and entry.when - before.when < _SAME_WRITE
@@ -203,9 +213,9 @@ def _is_title(before: Entry, entry: Entry, prefix: str) -> bool:
 
 
 def _end(own: Sequence[Entry], index: int, prefix: str) -> int:
-    """Behind the last line of the traceback that begins at `index`."""
+    """Return the index after the last line of the traceback that begins at `index`."""
     fatal = "Fatal Python error" in own[index].text
-    over = False  # its last line was there, which says what was raised
+    over = False  # the line with the exception, which ends a traceback, was seen
     for position in range(index + 1, len(own)):
         entry = own[position]
         text = entry.text.removeprefix(prefix)

@@ -1,8 +1,8 @@
-"""One administrator's command at a time, by locks that only root can take.
+"""Let one administrator's command run at a time, by locks that only root can take.
 
-flock(2) on a file that others can open is theirs to take as well, and to keep: every
-command would wait for them. So the locks are files of their own, in a directory of
-root's.
+flock(2) works on any file that a process can open. On a file that users can read, one
+of them could hold the lock, and every command would wait for it. So the locks are files
+of their own in a directory that only root can enter.
 """
 
 from __future__ import annotations
@@ -21,36 +21,36 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 DIRECTORY = "/run/spyglass-admin"
-_NOTICE_AFTER = 1.0  # seconds, after which it says what it waits for
+_NOTICE_AFTER = 1.0  # seconds, after which the command says what it waits for
 _TIMEOUT = 300.0  # seconds
-_RETRY_INTERVAL = 0.05  # seconds between two tries: flock(2) has no time limit
+_RETRY_INTERVAL = 0.05  # seconds; flock(2) cannot wait with a time limit
 
 
 class LockedError(StartError):
-    """Another command has been at it for too long."""
+    """Another command has held the lock for too long."""
 
     exit_status = EX_UNAVAILABLE
 
 
 @contextmanager
 def held(name: str, doing: str) -> Iterator[None]:
-    """Hold the lock `name` meanwhile; `doing` is what another command does that has it:
-    "changing units".
+    """Hold the lock `name` inside the `with` block. Only root can.
 
-    Raise LockedError when that takes more than five minutes, StartError where there can
-    be no lock. Only for root.
+    `doing` says what a command does while it holds this lock ("changing units"), for
+    the message of a command that waits. Raise LockedError after five minutes,
+    StartError if the lock's file cannot be made.
     """
     try:
         os.makedirs(DIRECTORY, 0o700, exist_ok=True)
         if why := path_ownership.weakness(DIRECTORY):
-            raise StartError(f"{why}: nothing is done without a lock that is root's alone")
+            raise StartError(f"{why}: refusing to use a lock that another user could take")
         fd = os.open(
             os.path.join(DIRECTORY, name),
             os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC,
             0o600,
         )
     except OSError as error:
-        raise StartError(f"{DIRECTORY}: no lock can be made there: {error.strerror}") from None
+        raise StartError(f"{DIRECTORY}: cannot create a lock there: {error.strerror}") from None
     try:
         _take(fd, os.path.join(DIRECTORY, name), doing)
         yield
@@ -59,7 +59,7 @@ def held(name: str, doing: str) -> Iterator[None]:
 
 
 def _take(fd: int, path: str, doing: str) -> None:
-    began, told = time.monotonic(), False
+    began, noticed = time.monotonic(), False
     while True:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -68,9 +68,9 @@ def _take(fd: int, path: str, doing: str) -> None:
             waited = time.monotonic() - began
         if waited >= _TIMEOUT:
             raise LockedError(
-                f"another command has been {doing} for {waited:.0f} s: find out which process has {path} open (fuser -v), then try again"
+                f"another command has been {doing} for {waited:.0f} s: find the process with fuser -v {path}, then retry"
             )
-        if waited >= _NOTICE_AFTER and not told:
-            told = True
+        if waited >= _NOTICE_AFTER and not noticed:
+            noticed = True
             print(f"waiting: another command is {doing}", file=sys.stderr, flush=True)
         time.sleep(_RETRY_INTERVAL)

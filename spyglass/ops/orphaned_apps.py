@@ -1,8 +1,8 @@
-"""Apps without a file of settings: it was renamed or deleted, but systemd still listens
-for the app, or its drop-ins are still there.
+"""Find apps whose settings file is gone, but whose units or drop-ins are still there.
 
-Such an app gets no settings at its next wake, so its clients get a 503. And its
-addresses stay in use, for which a renamed app waits.
+The file was renamed or deleted without `spyglass remove`. systemd still listens for the
+app. Its next wake fails, because there are no settings, and clients get a 503. Its
+addresses stay in use, so the renamed app cannot have them.
 """
 
 from __future__ import annotations
@@ -24,9 +24,7 @@ PROPERTIES = ("ActiveState", "UnitFileState", "ExecStart")
 
 
 def query() -> dict[str, str]:
-    """Ask systemd for the units of apps without a file, and return what `find` says of
-    them.
-    """
+    """Ask systemd for the units of all apps and return the orphans as `find` does."""
     try:
         known = systemctl.units("spyglass@*.s[oe]*")
     except systemctl.NoSystemdError:
@@ -37,11 +35,10 @@ def query() -> dict[str, str]:
 
 
 def find(shown: Mapping[str, tuple[Properties, Properties]]) -> dict[str, str]:
-    """Return what is left of each of these apps, by its name: the path of a drop-in
-    that `spyglass apply` made, or a unit.
+    """Return {name: unit or drop-in that is left} of each orphan.
 
-    `shown` are properties (PROPERTIES) of sockets and services by the app's name, as
-    systemd has them.
+    `shown` has the properties (PROPERTIES) of the socket and service of each app that
+    systemd knows, by name. Apps that have a settings file are not orphans.
     """
     left = _drop_ins()
     found = {}
@@ -54,9 +51,7 @@ def find(shown: Mapping[str, tuple[Properties, Properties]]) -> dict[str, str]:
 
 
 def _drop_ins() -> dict[str, str]:
-    """Return a drop-in that `spyglass apply` made, by the name of each app that has
-    one.
-    """
+    """Return {name: path} of the drop-ins that `spyglass apply` made."""
     paths = sorted(glob.glob(unit_directives.path_of("spyglass@*")))
     names = [
         os.path.basename(os.path.dirname(path))
@@ -73,15 +68,17 @@ def _drop_ins() -> dict[str, str]:
 
 
 def is_orphan(name: str, socket: Properties, service: Properties) -> bool:
-    """Return True if the units of the app `name` are in use (properties as in
-    PROPERTIES), and the file that they name is missing.
+    """Return True if the units of the app `name` are in use while its settings file is
+    missing.
+
+    `socket` and `service` have the properties of PROPERTIES.
     """
     in_use = (
         socket.get("ActiveState") in ("active", "failed")
         or socket.get("UnitFileState") == "enabled"
     )
     in_use = in_use or service.get("ActiveState") in ("active", "reloading", "failed")
-    # A drop-in with another ExecStart= may name another file.
+    # An administrator's drop-in with another ExecStart= may name another settings file.
     return (
         in_use
         and f"--name {name} " in service.get("ExecStart", "")
@@ -90,9 +87,9 @@ def is_orphan(name: str, socket: Properties, service: Properties) -> bool:
 
 
 def describe(name: str, left: str = "") -> str:
-    """Return one line about it, for people; `left` as from `find`."""
-    there = f", but {left} is still there" if left else ""
-    return f"there is no {_file(name)}{there}: spyglass remove {name}"
+    """Return a line about the orphan `name`, with what to do; `left` as from `find`."""
+    rest = f", but {left} still exists" if left else ""
+    return f"there is no {_file(name)}{rest}: spyglass remove {name}"
 
 
 def _file(name: str) -> str:

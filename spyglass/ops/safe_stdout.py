@@ -1,8 +1,9 @@
-"""What a command prints, made so that the command cannot fail on it.
+"""Print without failing in the middle of the work.
 
-A reader leaves (`spyglass apply | head -1`), a disk is full, a descriptor is closed
-(`>&-`): print() would raise in the middle of the work, and Python once more at its end.
-Here the first error is remembered, and all that is printed after it is dropped.
+The reader may close the pipe (`spyglass apply | head -1`), the disk may be full, the
+descriptor closed (`>&-`). print() would then raise anywhere, between two systemctl
+calls as well, and Python would raise once more at exit. Here the first error is stored
+and everything printed after it is dropped; run() reports the error at the end.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ if TYPE_CHECKING:
 
     from _typeshed import ReadableBuffer
 
-_NOT_PRINTED = 1  # exit status of a command that had only to print
+_NOT_PRINTED = 1  # exit status of a command that has no other effect than its output
 
 
 class _Sink(io.RawIOBase):
-    """The descriptor `fd`, to which writing never fails. `error` is what has happened
-    to it, None so far.
+    """A raw stream for the descriptor `fd`. Writing to it never fails; `error` is the
+    first OSError, or None.
     """
 
     def __init__(self, fd: int) -> None:
@@ -45,7 +46,7 @@ class _Sink(io.RawIOBase):
         while self.error is None:
             try:
                 return os.write(self._fd, data)
-            except BlockingIOError:  # another process on the terminal has made it so
+            except BlockingIOError:  # another process made the terminal non-blocking
                 poll = select.poll()
                 poll.register(self._fd, select.POLLOUT)
                 poll.poll()
@@ -55,24 +56,26 @@ class _Sink(io.RawIOBase):
 
 
 def open_missing() -> None:
-    """Open descriptors 0, 1 and 2 where they are closed, or a file or a socket of ours
-    would get what is printed.
+    """Open descriptors 0, 1 and 2 on /dev/null where they are closed.
+
+    Otherwise the next file or socket that we open would get such a number, and what is
+    printed would be written into it.
     """
     for fd, mode in ((0, os.O_WRONLY), (1, os.O_RDONLY), (2, os.O_RDONLY)):
         try:
             os.fstat(fd)
         except OSError:
-            # The wrong way round: it is an error to use it, as it is to use a closed
-            # one.
-            os.open(os.devnull, mode)  # the lowest that is free (open(2)), hence this one
+            # With the opposite access mode, so that using it fails as using a closed
+            # one does. open(2) returns the lowest free number, which is this one.
+            os.open(os.devnull, mode)
 
 
 def run(command: Callable[[], int], *, only_prints: bool) -> int:
-    """Run `command` with standard output and errors that cannot fail, and return its
-    exit status.
+    """Run `command` with stdout and stderr that cannot fail; return its exit status.
 
-    A command that `only_prints` (bool) has failed if that could not be written, unless
-    its reader has left.
+    If the output could not be written, say so on stderr. A command that `only_prints`
+    (bool) then fails with status 1, unless the reader has closed the pipe: that is its
+    choice.
     """
     open_missing()
     pid = os.getpid()
@@ -80,10 +83,10 @@ def run(command: Callable[[], int], *, only_prints: bool) -> int:
     sys.stdout, sys.stderr = _text_stream(out, sys.stdout), _text_stream(err, sys.stderr)
     status = _status_of(command)
     _flush(sys.stdout)
-    told = os.getpid() != pid  # a process that `spyglass check` has forked: its parent says it
-    if out.error is not None and out.error.errno != errno.EPIPE and not told:
+    is_child = os.getpid() != pid  # forked by `spyglass check`; its parent reports the error
+    if out.error is not None and out.error.errno != errno.EPIPE and not is_child:
         print(
-            f"spyglass: what was to be printed could not be written: {out.error.strerror}",
+            f"spyglass: cannot write the output: {out.error.strerror}",
             file=sys.stderr,
         )
         if only_prints:
@@ -94,12 +97,12 @@ def run(command: Callable[[], int], *, only_prints: bool) -> int:
 def _status_of(command: Callable[[], int]) -> int:
     try:
         return command()
-    except SystemExit as end:  # of argparse, when it has printed its help
+    except SystemExit as end:  # argparse raises it after printing the help
         return end.code if isinstance(end.code, int) else 0 if end.code is None else 1
 
 
 def _text_stream(sink: _Sink, like: TextIO | None) -> TextIO:
-    # What cannot be said in the terminal's encoding is no reason to fail either.
+    # A character that the encoding lacks must not fail either.
     encoding = like.encoding if like is not None else None
     lines = sink.isatty() or sink.fileno() == 2
     return io.TextIOWrapper(
@@ -113,5 +116,5 @@ def _flush(stream: TextIO) -> None:
     except (
         KeyboardInterrupt,
         ValueError,
-    ):  # an impatient user; an app that has closed it during `spyglass check`
+    ):  # Ctrl-C; or an app closed the stream during `spyglass check`
         pass

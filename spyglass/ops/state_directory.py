@@ -1,14 +1,14 @@
-"""What an app has stored, as it lies on the disk: in /var/lib/spyglass/NAME, and where
-the app can neither read nor write it any more.
+"""Check the directories in which an app stores data: /var/lib/spyglass/NAME.
 
-For a dynamic user systemd keeps it in /var/lib/private/spyglass/NAME, behind a link. At
-each start systemd gives the directory to the app's user, with all that is in it, but
-only if the directory itself belongs to another user: what root copies into it later
-stays root's. On systemd 257 it may belong to "nobody", which systemd maps to the app's
-user while the app runs.
+For a dynamic user systemd keeps the data in /var/lib/private/spyglass/NAME, behind a
+link. At each start it changes the owner of the directory and everything in it to the
+app's user, but only if the directory itself belongs to another user: files that root
+copies into it later stay root's, and the app cannot write them. On systemd 257 the
+directory may belong to "nobody", which systemd maps to the app's user while the app
+runs.
 
-Nothing is changed here, there are only commands: the app may write there, and root must
-not follow what it has put there.
+This only reports and suggests commands. The app may write there, so root must not
+follow what it has put there.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 
 STATE, CACHE = "/var/lib", "/var/cache"
 _NOBODY = 65534
-_LIMIT = 20_000  # entries that are looked at
+_LIMIT = 20_000  # entries to look at
 
 
 def examine(name: str, user: str) -> list[Finding]:
     """Return what is wrong with the directories of the app `name`, which runs as `user`
-    ("": a dynamic one). Only root sees all of it.
+    ("": a dynamic user). Only root can see all of it.
     """
     private = _private(STATE, name)
     if not user:
@@ -51,14 +51,16 @@ def _private(base: str, name: str) -> str:
 
 
 def _duplicated(name: str, base: str) -> Iterator[Finding]:
-    """A directory was restored where systemd wants a link to another one that is there
-    as well.
+    """Find a directory where systemd needs a link, while the link's target exists as
+    well: the usual result of restoring a backup.
     """
     public, private = _public(base, name), _private(base, name)
     if os.path.islink(public) or not os.path.isdir(public) or not os.path.isdir(private):
         return
-    what = f"{public} is a directory, and so is {private}, to which it should be a link"
-    why = f"systemd cannot start the app, and clients wait; {public} is used if the other is moved away"
+    what = f"{public} is a directory, but should be a link to {private}, which also exists"
+    why = (
+        f"systemd cannot start the app, and clients wait. After the commands below {public} is used"
+    )
     cure = [
         f"mv {private} {private}.old" if base == STATE else f"rm -r {private}",
         f"systemctl restart {units_of(name)[1]}",
@@ -67,6 +69,9 @@ def _duplicated(name: str, base: str) -> Iterator[Finding]:
 
 
 def _dangling_link(name: str) -> Iterator[Finding]:
+    """Find a link to private data that is missing: a backup without /var/lib/private
+    was restored.
+    """
     public, private = _public(STATE, name), _private(STATE, name)
     if not os.path.islink(public) or not _is_missing(private):
         return
@@ -80,13 +85,15 @@ def _is_missing(path: str) -> bool:
     try:
         os.lstat(path)
     except OSError as error:
-        return isinstance(error, FileNotFoundError)  # otherwise we may not look
+        return isinstance(error, FileNotFoundError)  # else we have no permission to look
     return False
 
 
 def _owned_by_nobody(name: str, user: str) -> list[Finding]:
-    """The app was one of a dynamic user on systemd 257: it goes on as before, but the
-    files belong to another user for all other processes.
+    """Find a directory that belongs to "nobody": the app had a dynamic user on systemd
+    257 before.
+
+    The app still runs, but for all other processes the files have the wrong owner.
     """
     directory = _public(STATE, name)
     try:
@@ -98,12 +105,12 @@ def _owned_by_nobody(name: str, user: str) -> list[Finding]:
             return []
     except (OSError, KeyError):
         return []
-    why = "systemd maps it to the app's user while the app runs, but other programs of that user cannot read it"
+    why = "systemd maps the owner while the app runs, but other programs of that user cannot read the files"
     cure = [f"systemctl stop {units_of(name)[1]}", f"chown -R {shlex.quote(user)}: {directory}"]
     return [
         Finding(
             name,
-            f"{directory} belongs to nobody on the disk, not to {user}",
+            f"{directory} belongs to nobody, not to {user}",
             why,
             cure,
             grave=False,
@@ -116,8 +123,9 @@ def _uid(user: str) -> int:
 
 
 def _foreign_files(name: str, directory: str) -> list[Finding]:
-    """Files that do not belong to the user to whom the directory does. If it belongs to
-    root, systemd has yet to give it to the app.
+    """Find files that do not belong to the owner of the app's directory.
+
+    A directory of root's is skipped: systemd will change its owner at the next start.
     """
     if os.path.islink(directory):
         return []
@@ -128,14 +136,17 @@ def _foreign_files(name: str, directory: str) -> list[Finding]:
     found = next(_not_owned_by(owner, directory), "") if owner else ""
     if not found:
         return []
-    what = f"{found} does not belong to the app's user, as {directory} does"
-    why = "the app cannot write there, or not even read: systemd sees to the owner of the directory only"
+    what = f"{found} does not belong to the app's user, unlike {directory}"
+    why = "the app may be unable to read or write it: systemd fixes owners only if the directory itself has the wrong one"
     return [
         Finding(name, what, why, [f"chown -R --no-dereference --reference={directory} {directory}"])
     ]
 
 
 def _not_owned_by(owner: int, directory: str) -> Iterator[str]:
+    """Yield the paths below `directory` that do not belong to `owner` (uid), links
+    excepted.
+    """
     for each in atomic_files.walk_untrusted(directory, _LIMIT):
         if each is not None and each[1].st_uid != owner and not stat.S_ISLNK(each[1].st_mode):
             yield each[0]

@@ -1,8 +1,8 @@
-"""The one place that asks systemd, by systemctl(1), and tells it what to do.
+"""Run systemctl(1) and systemd-analyze(1). No other module does.
 
-Everything that administrators' commands want to know of units goes through here, so
-that there is one answer to "what if there is no systemd", and one that a test can put
-in its place.
+So there is one answer to "what if there is no systemd", and one place where a test puts
+a fake. Answers contain text of apps (StatusText) and of administrators: they are parsed
+without trust, see untrusted_text.py.
 """
 
 from __future__ import annotations
@@ -21,32 +21,30 @@ SYSTEMCTL = "systemctl"
 
 
 class NoSystemdError(StartError):
-    """There is no systemd to ask."""
+    """There is no systemd, or it cannot be reached."""
 
     exit_status = EX_UNAVAILABLE
 
 
 class RefusedError(StartError):
-    """systemd was asked to do something and could not; the text has its words."""
+    """systemctl failed; the message quotes what it printed."""
 
     exit_status = 1
 
 
 def run(*words: str) -> subprocess.CompletedProcess[str]:
-    """Run systemctl with `words` to its end, whatever comes of it. Raises
-    NoSystemdError where it is missing.
+    """Run systemctl with `words` and return the completed process, whatever its status.
+    Raise NoSystemdError if there is no systemctl.
     """
     try:
         return _run([SYSTEMCTL, "--no-pager", "--no-ask-password", *words])
     except FileNotFoundError:
-        raise NoSystemdError(
-            "there is no systemctl here: what this command does needs systemd"
-        ) from None
+        raise NoSystemdError("systemctl not found: this command needs systemd") from None
 
 
 def _run(argv: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(argv, check=False, capture_output=True)  # noqa: S603, of our own words
-    # Not text=True, which makes line ends of "\r".
+    done = subprocess.run(argv, check=False, capture_output=True)  # noqa: S603, no shell
+    # Not text=True, which turns "\r" into line ends.
     said = [stream.decode(errors="replace") for stream in (done.stdout, done.stderr)]
     return subprocess.CompletedProcess(argv, done.returncode, *said)
 
@@ -59,31 +57,31 @@ def start_in_background(unit: str, output: IO[str]) -> subprocess.Popen[bytes]:
     would exit and leave the unit running.
     """
     argv = [SYSTEMCTL, "--no-ask-password", "--quiet", "start", unit]
-    return subprocess.Popen(  # noqa: S603, of our own words
+    return subprocess.Popen(  # noqa: S603, no shell
         argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
     )
 
 
 def ask(*words: str) -> str:
-    """What systemctl says. Raises RefusedError when it fails, NoSystemdError when there
-    is no systemd.
+    """Run systemctl and return its output. Raise RefusedError if it fails,
+    NoSystemdError if there is no systemd.
     """
     done = run(*words)
     if done.returncode == 0:
         return done.stdout
     said = " ".join(done.stderr.split()) or f"status {done.returncode}"
     if "not been booted with systemd" in said or "Failed to connect to bus" in said:
-        raise NoSystemdError("systemd does not run here, or cannot be asked: " + said)
+        raise NoSystemdError("systemd is not running or cannot be reached: " + said)
     raise RefusedError(f"systemctl {' '.join(words)}: {said}")
 
 
 def show(units: Iterable[str], properties: Sequence[str] = ()) -> dict[str, dict[str, str]]:
-    """Properties (all of them, if none are named) of `units` as systemd has them, by
-    the name that was asked for.
+    """Return {unit: {property: value}} for `units`; all properties if none are named.
 
-    A unit of which there is no file has LoadState=not-found. Units, not patterns: of
-    those only the loaded ones would be found. `Id` is the name that was asked for,
-    whatever the answer says, so that nothing that an answer claims gets into a command.
+    A unit without a file has LoadState=not-found. Pass names, not patterns: a pattern
+    matches loaded units only. `Id` is always the name passed in, whatever the answer
+    claims, so that no text from an answer ends up in a command. Raise RefusedError,
+    NoSystemdError.
     """
     names = list(units)
     if not names:
@@ -91,8 +89,8 @@ def show(units: Iterable[str], properties: Sequence[str] = ()) -> dict[str, dict
     wanted = [f"--property={','.join(properties)}"] if properties else []
     blocks = ask("show", "--all", *wanted, "--", *names).strip("\n").split("\n\n")
     if len(blocks) != len(names):
-        # Some value has an empty line in it. One unit at a time, it can only be wrong
-        # about itself.
+        # A value with an empty line in it looks like the end of a unit. Asked one at a
+        # time, a unit can only falsify its own properties.
         blocks = [ask("show", "--all", *wanted, "--", name) for name in names]
     return {
         name: _properties(block, name, frozenset(properties))
@@ -101,8 +99,10 @@ def show(units: Iterable[str], properties: Sequence[str] = ()) -> dict[str, dict
 
 
 def _properties(block: str, unit: str, wanted: frozenset[str]) -> dict[str, str]:
-    """What is in a block, a line each; a value with line breaks goes on in lines that
-    begin with the name of no property in `wanted`.
+    """Parse one unit's block of `systemctl show`.
+
+    A value with line breaks continues on the next lines: a line starts a new property
+    only if its name is in `wanted`.
     """
     found: dict[str, str] = {}
     name = ""
@@ -119,8 +119,8 @@ def _properties(block: str, unit: str, wanted: frozenset[str]) -> dict[str, str]
 
 
 def units(pattern: str) -> list[str]:
-    """The names of all units that match and that systemd has in its memory or finds
-    enabled, sorted: "spyglass@*.socket".
+    """Return the names of the units that match `pattern` ("spyglass@*.socket") and are
+    loaded or have a unit file, sorted, without templates.
     """
     loaded = ask("list-units", "--all", "--plain", "--no-legend", "--full", "--", pattern)
     files = ask("list-unit-files", "--no-legend", "--full", "--", pattern)
@@ -129,18 +129,22 @@ def units(pattern: str) -> list[str]:
 
 
 def verify(units: Iterable[str]) -> list[str]:
-    """What systemd would complain of if it read these units as their files are now, in
-    lines; not only about these (systemd-analyze(1)).
+    """Return the complaints of systemd-analyze about these units as their files are
+    now.
+
+    A line may concern another unit, which these depend on (systemd-analyze(1)).
     """
     argv = ["systemd-analyze", "verify", "--man=no", "--", *units]
     return lines_of(_run(argv).stderr)
 
 
 def socket_of(name: str) -> str:
+    """Return the name of the app's socket unit."""
     return f"spyglass@{name}.socket"
 
 
 def service_of(name: str) -> str:
+    """Return the name of the app's service unit."""
     return f"spyglass@{name}.service"
 
 

@@ -1,5 +1,7 @@
-"""What people read: tables that fit, times as they are said, and colour for those who
-look at a terminal.
+"""Format what a person reads in a terminal: tables that fit, times, sizes, colours.
+
+Everything here is a function from values to text; the commands print it. A width or a
+colour is used only for a terminal: files and pipes get whole, plain lines.
 """
 
 from __future__ import annotations
@@ -27,25 +29,34 @@ UNKNOWN = "-"
 
 
 def escape_unencodable(stream: TextIO | None = None) -> None:
-    """What cannot be said in the terminal's encoding is no reason to say nothing."""
+    """Make `stream` (default: stdout) escape characters that its encoding lacks,
+    instead of raising UnicodeEncodeError.
+    """
     stream = stream or sys.stdout
     if hasattr(stream, "reconfigure"):
         stream.reconfigure(errors="backslashreplace")
 
 
 def is_coloured(stream: TextIO, environ: Mapping[str, str]) -> bool:
-    """Return True for a terminal, unless NO_COLOR is set (no-color.org)."""
+    """Return True if `stream` is a terminal that wants colours: NO_COLOR is not set
+    (no-color.org), and TERM is not "dumb".
+    """
     return stream.isatty() and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
 
 
 def colourize(text: str, kind: str, coloured: bool) -> str:
+    """Return `text` in the colour of `kind` (a state, or "fault", "hint", "title"), or
+    unchanged if `coloured` is False or there is no such kind.
+    """
     code = _COLOURS.get(kind)
     return f"\033[{code}m{text}\033[m" if coloured and code else text
 
 
 def width_limit(stream: TextIO, environ: Mapping[str, str]) -> int | None:
-    """Columns that a line may have; None: a file or a pipe, and as many as it takes.
-    COLUMNS counts for both.
+    """Return how many columns a line may have, or None for a file or a pipe, which has
+    no limit.
+
+    COLUMNS, if it is set, counts for files and pipes, too.
     """
     if stream.isatty() or environ.get("COLUMNS", "").isdigit():
         return max(40, shutil.get_terminal_size().columns)
@@ -53,11 +64,10 @@ def width_limit(stream: TextIO, environ: Mapping[str, str]) -> int | None:
 
 
 class Column:
-    """`title`, which is `short` where there is little room; numbers are `right` (bool)
-    aligned.
+    """A column of a table: its title, and how it behaves if the line is too long.
 
-    Where there is no room the column gives way, down to `min_width` letters (0: not at
-    all).
+    `short` is the title to use if space is scarce. `right` (bool) aligns numbers. The
+    column shrinks to `min_width` letters at the least; 0 means that it never shrinks.
     """
 
     def __init__(
@@ -74,8 +84,8 @@ def column_widths(
 ) -> list[int]:
     """Return the widths of the columns (letters), so that a line has at most `limit`.
 
-    The widest column that may shrink does so first. In a table that is too wide, the
-    short titles are used. A line is longer than `limit` if no column can shrink.
+    The widest column that may shrink does so first. A table that is too wide uses the
+    short titles. A line stays longer than `limit` if no column can shrink any more.
     """
     titles = [column.short if column.min_width else column.title for column in columns]
     found = [max(len(text) for text in texts) for texts in zip(titles, *rows, strict=True)]
@@ -101,7 +111,9 @@ def _total_width(widths: Sequence[int]) -> int:
 
 
 def truncate(text: str, width: int) -> str:
-    """`text` in `width` letters. Of a path the end says more than the beginning."""
+    """Return `text` cut to `width` letters. The end of a path says more than its
+    beginning, so a path keeps its end.
+    """
     if len(text) <= width:
         return text
     return "…" + text[-(width - 1) :] if text.startswith("/") else text[: width - 1] + "…"
@@ -115,8 +127,9 @@ def table_lines(
     coloured: bool = False,
     kind: int | None = None,
 ) -> list[str]:
-    """The rows of a table below its titles; the column `kind` (int) says in which
-    colour itself is written.
+    """Return the lines of a table, titles first.
+
+    The column with index `kind` (int) is coloured according to its own text: a state.
     """
     widths = column_widths(columns, rows, limit)
     titles = [
@@ -140,8 +153,8 @@ def table_lines(
 
 
 def ago(when: float | None, now: float | None = None) -> str:
-    """How long `when` (wall clock) is past: "7 s ago", "3 min ago", "5 h ago", "12 d
-    ago".
+    """Return how long ago `when` was (wall clock, seconds): "7 s ago", "3 min ago", "5
+    h ago", "12 d ago".
     """
     if not when:
         return UNKNOWN
@@ -153,22 +166,24 @@ def ago(when: float | None, now: float | None = None) -> str:
 
 
 def duration(milliseconds: float | None) -> str:
+    """Return a duration: "81 ms", "12 s"."""
     if milliseconds is None:
         return UNKNOWN
     return f"{milliseconds:.0f} ms" if milliseconds < 9999.5 else f"{milliseconds / 1000:.0f} s"
 
 
 def size(count: int | None) -> str:
-    """Bytes: "35 MiB"."""
+    """Return a number of bytes as "35 MiB" or "12.0 GiB"."""
     if count is None:
         return UNKNOWN
     return f"{count / (1 << 30):.1f} GiB" if count >= 10 << 30 else f"{count / (1 << 20):.0f} MiB"
 
 
 def number(count: int | None) -> str:
+    """Return `count` in digits, or "-" if it is unknown."""
     return UNKNOWN if count is None else str(count)
 
 
 def local_time(when: float | None) -> str:
-    """A time of day, where the machine is."""
+    """Return a wall-clock time in the time zone of this machine."""
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(when)) if when else UNKNOWN

@@ -1,5 +1,7 @@
-"""What stands in the files of a unit, line by line: systemd says what counts in the
-end, and here is which line it comes from.
+"""Parse unit files line by line.
+
+`systemctl show` has the value that counts in the end, but not which file it comes from.
+doctor needs the line, to suggest the command that removes it.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from spyglass.ops import atomic_files
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-ADMIN_DIRECTORIES = ("/etc/", "/run/")  # what an administrator may change; the rest is a package's
+ADMIN_DIRECTORIES = ("/etc/", "/run/")  # the administrator's files; the others are a package's
 
 
 @dataclass
@@ -33,13 +35,15 @@ class Assignment:
 
 
 def parse(text: str, file: str = "") -> list[Assignment]:
-    """The assignments in a unit file, in order (systemd.syntax(7))."""
+    """Return the assignments in the text of a unit file, in order; see
+    systemd.syntax(7).
+    """
     found = []
     section = ""
     pieces: list[str] = []
     for line in text.split("\n"):
         if line.lstrip().startswith(("#", ";")):
-            continue  # also between continued lines
+            continue  # comments are allowed between continuation lines, too
         if line.rstrip().endswith("\\"):
             pieces.append(line.rstrip()[:-1])
             continue
@@ -69,8 +73,9 @@ def parse(text: str, file: str = "") -> list[Assignment]:
 
 
 def assignments(unit: Mapping[str, str]) -> list[Assignment]:
-    """Those of all files of a unit (FragmentPath, DropInPaths), in the order in which
-    they count; what cannot be read is left out.
+    """Return the assignments of all files of a unit (FragmentPath, DropInPaths).
+
+    They are in the order in which systemd applies them. Unreadable files are skipped.
     """
     paths = [unit.get("FragmentPath", ""), *unit.get("DropInPaths", "").split()]
     return [
@@ -79,16 +84,15 @@ def assignments(unit: Mapping[str, str]) -> list[Assignment]:
 
 
 def is_replaced(unit: Mapping[str, str]) -> bool:
-    """Whether an administrator's file stands in the place of the package's."""
+    """Return True if an administrator's file replaces the package's unit file."""
     return unit.get("FragmentPath", "").startswith(ADMIN_DIRECTORIES)
 
 
 def removal_commands(unit: Mapping[str, str], *keys: str) -> list[str]:
-    """The commands that take each assignment of these away that an administrator has
-    made; none, if there is none.
+    """Return the shell commands that remove the administrator's assignments of `keys`.
 
-    Where his file stands in the place of the package's there is nothing to fall back
-    on, so that goes as a whole.
+    [] if there are none. A file that replaces the package's unit is moved away as a
+    whole: deleting one line of it would not bring the package's value back.
     """
     commands: dict[str, None] = {}
     for line in assignments(unit):

@@ -1,11 +1,11 @@
-"""Which unix sockets listen at a path: asked of the kernel by sock_diag(7), for its
-table in /proc can be lied in.
+"""Find out which unix sockets listen at a path, from the kernel (sock_diag(7)).
 
-/proc/net/unix shows names as they are, line breaks included: any user can bind an
-abstract name that looks like the line of another socket. And a name is only what
-bind(2) was given: in a mount namespace of one's own, which any user may have,
-"/run/spyglass/blog.sock" is another file. So a socket is believed to listen at a path
-when it is bound to the very file that is there, or when PID 1 has it.
+/proc/net/unix is not trustworthy. It shows names unescaped, line breaks included: any
+user can bind an abstract name that looks like the line of another socket. And a name is
+only what was passed to bind(2): in a mount namespace of its own, which any user may
+make, "/run/spyglass/blog.sock" is another file. So a socket counts as listening at a
+path only if it is bound to the very file that is there (device and inode), or if PID 1
+holds it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _SOCK_DIAG = 4  # NETLINK_SOCK_DIAG, linux/netlink.h
 _BY_FAMILY = 20  # SOCK_DIAG_BY_FAMILY, linux/sock_diag.h
 _DUMP = 0x301  # NLM_F_REQUEST | NLM_F_DUMP
 _ERROR, _DONE = 2, 3
-_LISTENING = 1 << 10  # TCP_LISTEN as a bit, for unix sockets, too
+_LISTENING = 1 << 10  # TCP_LISTEN as a bit; unix sockets use the same states
 _SHOW_NAME, _SHOW_FILE = 1, 2  # UDIAG_SHOW_NAME, UDIAG_SHOW_VFS, linux/unix_diag.h
 _NAME, _FILE = 0, 1
 _HEADER, _MESSAGE, _ATTRIBUTE = (
@@ -32,7 +32,7 @@ _HEADER, _MESSAGE, _ATTRIBUTE = (
     struct.Struct("=BBBBIII"),
     struct.Struct("=HH"),
 )
-# proc(5): columns of fixed meaning, and the name is all that follows, blanks included.
+# proc(5): fixed columns, then the name, which is the rest of the line with all blanks.
 _ROW = re.compile(
     rb"[0-9a-f]+: [0-9A-F]{8} [0-9A-F]{8} ([0-9A-F]{8}) [0-9A-F]{4} [0-9A-F]{2} +([0-9]+)(?: (.*))?",
     re.S,
@@ -63,12 +63,13 @@ def listening_at(path: str, pid1_sockets: Callable[[], set[str]]) -> set[str]:
 
 
 def _listeners() -> Iterator[tuple[int, bytes, tuple[int, int] | None]]:
-    """Inode, name and file (inode, device) of each that listens; None for a file of
-    which nothing is known.
+    """Return an iterator over (inode, name, file) of the listening unix sockets.
+
+    `file` is (inode, device), None if the kernel does not say.
     """
     try:
         return iter(list(_query_kernel()))
-    except OSError:  # a kernel without unix_diag, a container that forbids it
+    except OSError:  # the kernel has no unix_diag, or a container forbids it
         return _read_proc()
 
 

@@ -1,8 +1,9 @@
-"""Text that others have written: apps, by their status and their log; the kernel and
-systemd, where these quote them; names of files.
+"""Handle text that an app or another user may have written.
 
-Whatever it holds, reading it raises nothing, and what is shown of it does nothing to
-the terminal of the administrator who looks.
+An app chooses its status line, its log lines and the names of its files; systemd and
+the kernel quote them. Two rules hold for all of it: parsing it raises nothing, and
+printing it does nothing to the administrator's terminal (no escape sequence, no line
+break where one line is expected).
 """
 
 from __future__ import annotations
@@ -19,30 +20,31 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 _DIGITS = re.compile(r"[0-9]{1,20}")
-# Colours are ours alone (terminal.py, atomic_files.py): no text with which others could
-# hide, move or ask for something is among them.
+# The only escape sequences that pass: the colours of terminal.py and atomic_files.py.
+# None of them hides text, moves the cursor or makes the terminal answer.
 _OURS = re.compile(r"(\033\[(?:0|1|2|31|32|33|36|1;31)?m)")
 
 
 def number(value: object, default: int = 0) -> int:
-    """The whole number that `value` is in decimal digits, `default` for all else: "[not
-    set]", "²", "", None.
+    """Return `value` as an int if it is decimal digits, else `default`: "[not set]",
+    "²", "", None.
     """
     text = str(value)
     return int(text) if _DIGITS.fullmatch(text) else default
 
 
 def lines_of(text: str) -> list[str]:
-    """The lines of a program's answer: they end in "\\n" and nothing else. To
-    str.splitlines() U+2028 is a line end, too.
+    """Return the lines of a program's output, split at "\\n" only.
+
+    str.splitlines() also splits at U+2028 and others, which may be part of a value.
     """
     found = text.split("\n")
     return found if found[-1] else found[:-1]
 
 
 def sanitize(text: str) -> str:
-    """`text`, with something visible in the place of each character that is not:
-    control characters, marks that turn the direction.
+    """Return `text` with U+FFFD for each unprintable character, line breaks and tabs
+    excepted: control characters, marks that change the direction of writing.
     """
     if text.isprintable():
         return text
@@ -53,8 +55,8 @@ def sanitize(text: str) -> str:
 
 
 class _Filter:
-    """A text stream through which only what is harmless passes, and colours where there
-    are any.
+    """A text stream that sanitizes what is written to it. Our own colours pass if the
+    stream wants colours.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -77,13 +79,9 @@ class _Filter:
 
 @contextmanager
 def filtered() -> Iterator[None]:
-    """All that is printed meanwhile, to stdout and stderr, does nothing to a
-    terminal.
-    """
+    """Sanitize everything printed to stdout and stderr inside the `with` block."""
     before = sys.stdout, sys.stderr
-    escape_unencodable(
-        sys.stdout
-    )  # what stands for a character may not be in the terminal's encoding
+    escape_unencodable(sys.stdout)  # U+FFFD itself may be missing from the encoding
     sys.stdout, sys.stderr = (cast(TextIO, _Filter(stream)) for stream in before)
     try:
         yield

@@ -1,5 +1,7 @@
-"""What the service's user can get at: asked of the kernel by a process that is that
-user, for modes alone do not tell (ACLs, groups).
+"""Find out which files the service's user can access.
+
+Mode bits do not tell it: there are ACLs, supplementary groups and, on the way, other
+directories. So a child process becomes that user and asks the kernel (access(2)).
 """
 
 from __future__ import annotations
@@ -11,13 +13,17 @@ import pwd
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-# The first of those that systemd gives to services (systemd.exec(5), DynamicUser=);
-# no file belongs to it.
+# The first uid that systemd gives to dynamic users (systemd.exec(5), DynamicUser=). It
+# owns no files.
 _DYNAMIC = 61184
 
 
 @dataclass(frozen=True)
 class Account:
+    """A user as the service has it: its ids, supplementary groups and name ("" for a
+    dynamic user).
+    """
+
     uid: int
     gid: int
     groups: tuple[int, ...]
@@ -25,7 +31,7 @@ class Account:
 
     @property
     def group(self) -> str:
-        """The name of its group, "" for one that exists only while an app is awake."""
+        """The name of the account's group, "" for a dynamic one."""
         try:
             return grp.getgrgid(self.gid).gr_name
         except KeyError:
@@ -33,31 +39,30 @@ class Account:
 
 
 def account(user: str, group: str = "") -> Account:
-    """Return the account that `user` names ("": the dynamic user), in
-    `group` if there is one.
+    """Return the account of `user` ("": a dynamic user), with `group` if one is given.
 
-    Raises KeyError when there is no such user, or no such group.
+    Raise KeyError if the user or the group does not exist.
     """
     gid = group_id(group) if group else None
     if not user:
         return Account(_DYNAMIC, _DYNAMIC if gid is None else gid, ())
     found = pwd.getpwuid(int(user)) if user.isdigit() else pwd.getpwnam(user)
     gid = found.pw_gid if gid is None else gid
-    # With Group=, that of the user in passwd(5) does not count, unless group(5) has it,
-    # too.
+    # With Group=, systemd ignores the primary group in passwd(5), unless group(5) lists
+    # the user in it, too.
     return Account(found.pw_uid, gid, tuple(os.getgrouplist(found.pw_name, gid)), found.pw_name)
 
 
 def group_id(name: str) -> int:
-    """The number of a group. Raises KeyError when there is no such group."""
+    """Return the number of a group. Raise KeyError if it does not exist."""
     return (grp.getgrgid(int(name)) if name.isdigit() else grp.getgrnam(name)).gr_gid
 
 
 def inaccessible(account: Account, wanted: Iterable[tuple[str, int]]) -> dict[str, str]:
-    """Return {path: first inaccessible part} of `wanted`, (path, mode) pairs that
-    `account` may not, and the part of the path that is closed.
+    """Return {path: first inaccessible component} for each (path, mode) in `wanted`
+    that `account` cannot access.
 
-    Only root can become another user: for all others nothing is reported.
+    `mode` is as for access(2). Only root can become another user: for others return {}.
     """
     if os.geteuid() != 0:
         return {}
@@ -68,8 +73,9 @@ def inaccessible(account: Account, wanted: Iterable[tuple[str, int]]) -> dict[st
         try:
             os.setgroups(list(account.groups))
             os.setegid(account.gid)
-            # Effectively alone: what is really root's that user cannot stop (kill(2)),
-            # and we would wait for it for good.
+            # Only the effective ids: the real uid stays root's, so that this user
+            # cannot send the child a SIGSTOP (kill(2)), for which we would wait for
+            # ever.
             os.seteuid(account.uid)
             closed = {
                 path: _blocking_component(path) for path, mode in wanted if not _is_open(path, mode)
@@ -92,8 +98,8 @@ def _is_open(path: str, mode: int) -> bool:
 
 
 def _blocking_component(path: str) -> str:
-    """The first directory on the way, links followed, that cannot be gone through; the
-    path itself if all of them can.
+    """Return the first directory on the way to `path`, links followed, that cannot be
+    searched; `path` itself if all can.
     """
     real = os.path.realpath(path)
     for way in (path, real):

@@ -68,7 +68,7 @@ def test_a_socket_file_that_was_deleted_is_noticed_and_made_again(
     # other address.
     machine.run("mkdir", "/run/spyglass/lost.sock")
     assert (
-        "/run/spyglass/lost.sock: there is a file of that name, which is no socket"
+        "/run/spyglass/lost.sock: a file that is not a socket exists there: move it away"
         in spyglass(machine, "apply", "lost", status=78).stderr
     )
     assert curl(machine, "localhost:8081")
@@ -94,7 +94,7 @@ def test_an_app_whose_settings_were_renamed_is_noticed_and_can_be_removed(machin
     assert f"{said}\n" in spyglass(machine, "doctor", "old", status=1).stdout
     refused = spyglass(machine, "apply", status=78).stderr
     assert "8082: in use by spyglass@old.socket" in refused
-    assert f"{said}, but spyglass@old.socket is still there: spyglass remove old\n" in refused
+    assert f"{said}, but spyglass@old.socket still exists: spyglass remove old\n" in refused
     spyglass(machine, "remove", "old")
     assert said not in spyglass(machine, "apply").stdout
     assert curl(machine, "localhost:8082")

@@ -189,7 +189,7 @@ def test_from_a_dynamic_user_to_a_named_one_and_back(shop: Machine) -> None:
             assert shop.run("cat", f"{STATE}/own", user="shop", check=False).returncode != 0
             said = spyglass(shop, "apply", "shop").stdout
             assert said.endswith(
-                f"{STATE} belongs to nobody on the disk, not to shop: systemctl stop spyglass@shop.service; chown -R shop: {STATE}\n"
+                f"{STATE} belongs to nobody, not to shop: systemctl stop spyglass@shop.service; chown -R shop: {STATE}\n"
             )
             shop.run("sh", "-euc", said.rpartition("not to shop: ")[2])
         assert spyglass(shop, "apply", "shop").stdout == "nothing to do\n"

@@ -95,9 +95,9 @@ def test_paths(tmp_path):
 
     (tmp_path / "file").touch()
     assert why("new.sock") == why("not/there/yet.sock") == ""
-    assert why("file") == "there is a file of that name, which is no socket"
+    assert why("file") == "a file that is not a socket exists there: move it away"
     assert why("file/a.sock") == f"{tmp_path}/file is not a directory"
-    assert why("x" * 100) == "its path is longer than the 107 bytes that a unix socket's may have"
+    assert why("x" * 100) == "the path is longer than 107 bytes, the limit for a unix socket"
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(tmp_path / "a.sock"))
         assert (

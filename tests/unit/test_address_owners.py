@@ -45,7 +45,10 @@ def test_a_port_that_is_not(port):
 
 
 def test_an_address_of_another_machine():
-    assert "no such address" in address_owners.conflicts(state("192.0.2.1:80"))[0]
+    assert (
+        "no interface of this machine has this address"
+        in address_owners.conflicts(state("192.0.2.1:80"))[0]
+    )
     assert address_owners.conflicts(state("192.0.2.1:80", "[2001:db8::1]:80", FreeBind="yes")) == []
 
 
@@ -70,7 +73,7 @@ def test_paths(tmp_path):
     )
     path.unlink()
     path.touch()
-    assert "no socket" in address_owners.conflicts(state(str(path)))[0]
+    assert "not a socket" in address_owners.conflicts(state(str(path)))[0]
 
 
 @pytest.fixture

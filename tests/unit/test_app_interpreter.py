@@ -75,7 +75,7 @@ def test_another_python_without_one(venv, another, pip, install):
     with pytest.raises(ConfigError) as caught:
         program_for(path)
     assert str(caught.value) == (
-        f"{path} is for Python 3.99, the package's Spyglass runs on {OURS}, and there is none in it; install it there: {install.format(path, __version__)}"
+        f"{path} is for Python 3.99, but the package's Spyglass runs on {OURS}: install Spyglass in the environment: {install.format(path, __version__)}"
     )
 
 
@@ -83,7 +83,7 @@ def test_a_python_that_is_gone(venv):
     path = venv("/proc/none")
     with pytest.raises(
         ConfigError,
-        match=f"^the Python, /proc/none, of the virtual environment {path} is not there",
+        match=f"^the Python, /proc/none, of the virtual environment {path} does not exist: create",
     ):
         program_for(path)
 

@@ -214,7 +214,7 @@ def test_app_whose_file_was_renamed_is_reported(systemd, files, tmp_path, capsys
     etc = tmp_path / "etc"
     (etc / "old.toml").rename(etc / "new.toml")
     capsys.readouterr()
-    line = f"old: there is no {etc}/old.toml, but spyglass@old.socket is still there: spyglass remove old"
+    line = f"old: there is no {etc}/old.toml, but spyglass@old.socket still exists: spyglass remove old"
     assert apply("other") == 0
     assert capsys.readouterr().out.splitlines() == ["nothing to do", line]
     (etc / "new.toml").write_text("listen = -1\n")

@@ -428,7 +428,7 @@ def test_each_setting_that_is_not_the_default_and_where_it_comes_from(tmp_path):
         "workers": ("5", "SPYGLASS_WORKERS (Environment=)"),
         "threads": ("1", "--threads (ExecStart=)"),
         "idle_timeout": ("4", f"{file}:4"),
-        "keepalive_timeout": ("2", "follows from another"),
+        "keepalive_timeout": ("2", "derived from another setting"),
         "access_log": ("'combined'", f"SPYGLASS_ACCESS_LOG ({variables})"),
         "debug": ("true", f"SPYGLASS_DEBUG ({variables})"),
         "listen": ("['8001']", f"{file}:5"),

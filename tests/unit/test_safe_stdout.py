@@ -35,9 +35,7 @@ def test_output_only_commands_fail_if_it_is_lost(words, redirection):
     done = run(words, redirection)
     assert done.returncode == (1 if redirection in LOST else 0)
     why = {">/dev/full": "No space left on device", ">&-": "Bad file descriptor"}.get(redirection)
-    assert done.stderr == (
-        f"spyglass: what was to be printed could not be written: {why}\n" if why else ""
-    )
+    assert done.stderr == (f"spyglass: cannot write the output: {why}\n" if why else "")
 
 
 @pytest.mark.parametrize(
