@@ -1,5 +1,6 @@
-"""What `spyglass apply` would do for each app: the difference between its settings file
-and what systemd has. Nothing is changed here.
+"""Plan what `spyglass apply` does for each app: settings file against systemd's state.
+
+Nothing is changed here, so `apply --dry-run`, `check` and `doctor` use the same plan.
 """
 
 from __future__ import annotations
@@ -27,18 +28,20 @@ _PROPERTIES = ("LoadState", "ActiveState", "UnitFileState", "NeedDaemonReload", 
 
 @dataclass
 class Step:
-    """What is to be done for one app. `changes` are texts by path, of the drop-ins that
-    differ, `before` what stands there now.
+    """What to do for one app.
+
+    `changes` are the new texts of the drop-ins that differ, by path; `before` their
+    current texts. `socket` and `service` are properties (_PROPERTIES).
     """
 
     app: App
-    socket: dict[str, str]  # properties
+    socket: dict[str, str]
     service: dict[str, str]
     changes: dict[str, str] = field(default_factory=dict)
     before: dict[str, str] = field(default_factory=dict)
-    service_changed: bool = False  # of the service's drop-in more than the limits changes
-    file_missing: bool = False  # its socket listens, but the file of it was deleted
-    restarts_socket: bool = False  # its socket listens, and not where it should or not as it should
+    service_changed: bool = False  # beyond the limits, which apply to running processes
+    file_missing: bool = False  # the file of a listening unix socket was deleted
+    restarts_socket: bool = False  # it listens, but with other addresses or options
 
     @property
     def name(self) -> str:
@@ -62,8 +65,8 @@ class Step:
 
     @property
     def restarts_service(self) -> bool:
-        """Its service is awake, and its unit says something else now. A socket that
-        moves takes it along anyway.
+        """True if the service is awake with an outdated unit. Restarting the socket
+        restarts it anyway.
         """
         return (
             self.service_changed
@@ -87,15 +90,17 @@ class Step:
 
 
 def plan(names: list[str]) -> tuple[list[Step], list[str]]:
-    """What is to be done for those of these apps whose files can be read, and all that
-    is wrong with any of them, in lines.
+    """Return a step for each of these apps whose file can be read, and the faults of
+    all of them (lines).
+
+    Raise NoSystemdError, RefusedError.
     """
     known = {name: apps.read(name) for name in dict.fromkeys([*names, *apps.names()])}
     valid = [name for name in names if not known[name].faults]
     shown = systemctl.show(systemctl.units_of(valid), _PROPERTIES)
     steps = [Step(known[name], shown[socket_of(name)], shown[service_of(name)]) for name in valid]
-    # An app whose addresses change in this run gives up the old ones: others may take
-    # them.
+    # An app whose addresses change in this run releases the old ones: other apps may
+    # take them.
     free = [
         each
         for step in steps
@@ -110,15 +115,16 @@ def plan(names: list[str]) -> tuple[list[Step], list[str]]:
 
 
 def _compare(step: Step) -> None:
+    """Compare the app with what systemd has; fill in the step and the app's faults."""
     app = step.app
     if step.socket["LoadState"] == "not-found":
         app.faults.append(
-            f"{app.file}: systemd knows no {socket_of(app.name)}: is the package installed?"
+            f"{app.file}: systemd has no {socket_of(app.name)}: is the package installed?"
         )
         return
     missing = address_owners.missing(step.socket)
     step.file_missing = bool(missing)
-    # A restart of the socket would fail, and take its other addresses along.
+    # Restarting the socket would fail, and its other addresses would be lost with it.
     app.faults += [
         f"{app.file}: listen: {path}: {address_owners.NOT_A_SOCKET}"
         for path in missing
@@ -135,7 +141,7 @@ def _compare(step: Step) -> None:
         unit_directives.path_of(socket_of(app.name)),
         unit_directives.path_of(service_of(app.name)),
     )
-    # Limits are followed by a service that runs, as soon as systemd has read them.
+    # systemd applies the limits to a running service at a daemon-reload: no restart.
     step.service_changed = _lines(step.before.get(service, ""), unit_directives.LIMITS) != _lines(
         step.changes.get(service, ""), unit_directives.LIMITS
     )
@@ -148,11 +154,11 @@ def _compare(step: Step) -> None:
 def _edited(path: str, ours: bool) -> str:
     what = "has been edited since it was made" if ours else "was not made by 'spyglass apply'"
     unit = os.path.basename(os.path.dirname(path)).removesuffix(".d")
-    return f"{path}: {what}: move its lines to a drop-in of your own (systemctl edit {unit}) or to the TOML file, then delete it"
+    return f"{path}: {what}: move its lines to your own drop-in (systemctl edit {unit}) or to the TOML file, then delete it"
 
 
 def _lines(text: str, less: tuple[str, ...] = ()) -> list[str]:
-    """What counts in a drop-in."""
+    """Return the directives of a drop-in, without those in `less`."""
     return [
         line
         for line in lines_of(text)

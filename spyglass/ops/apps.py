@@ -1,9 +1,9 @@
-"""The apps of this machine: a file each in /etc/spyglass, read and looked through
-before anything is made of it.
+"""Read and validate the apps of this machine: one file each in /etc/spyglass.
 
-What is wrong with an app is said in lines that begin with the place,
-"/etc/spyglass/blog.toml:4: listen: ...", all of them at once: an administrator mends a
-file once, not line by line.
+`read` parses a file; `examine` checks the rest of the machine against it: users,
+addresses, paths, secrets. All faults of an app are reported at once, so that an
+administrator fixes a file in one pass. Each line begins with its place:
+"/etc/spyglass/blog.toml:4: listen: ...".
 """
 
 from __future__ import annotations
@@ -36,17 +36,16 @@ if TYPE_CHECKING:
     from spyglass.config.unit_settings import Address
 
 
-_LONGEST = 8 << 10  # characters of a fault: two paths, and what is wrong with them
+_LONGEST = 8 << 10  # characters of a fault: two paths and a sentence
 
 
 @dataclass
 class App:
-    """One file: the app's `name`, its settings, the Spyglass that runs it. `faults` are
-    lines; with any, nothing is made of it.
+    """An app as its settings file describes it, and the Spyglass that runs it.
 
-    `notes` are lines, too, of what has no effect and was meant to have one.
-    `is_unreadable`: they are what is wrong with the settings, as every command that
-    reads the file will say.
+    `faults` are lines; an app with any is not applied. `notes` are lines about settings
+    without effect. `is_unreadable` means that the faults are about the file's contents:
+    every command that reads it reports the same.
     """
 
     name: str
@@ -63,14 +62,15 @@ class App:
 
     @property
     def addresses(self) -> tuple[Address, ...]:
-        """Where it listens, or would if it said nothing else."""
+        """The addresses in `listen`, or the default one."""
         from spyglass.config.unit_settings import Address
 
         return self.config.listen or (Address(path=f"/run/spyglass/{self.name}.sock"),)
 
     def fault(self, setting: str, text: str) -> None:
-        # A line, whatever the names of files in it, or where links lead, that others
-        # have made.
+        # One line, whatever other users put into the file names and links that it
+        # quotes.
+        """Add a fault of `setting` (its name): `text` after the place in the file."""
         self.faults.append(
             one_line(
                 f"{place_in(self.file, atomic_files.read_untrusted_or_empty(self.file), setting)}: {setting}: {text}",
@@ -80,26 +80,26 @@ class App:
 
 
 def names() -> list[str]:
-    """Of all files in /etc/spyglass, as they are called, whether or not that can be an
-    app's name.
+    """Return the names of all files in /etc/spyglass, valid or not as names of apps,
+    sorted.
     """
     found = glob.glob("*.toml", root_dir=settings.DIRECTORY)
     return sorted(name.removesuffix(".toml") for name in found)
 
 
 def read(name: str) -> App:
-    """The app called `name`. What is wrong with its file is in `faults`, and then its
-    settings are the defaults.
+    """Return the app `name`. If its file is wrong, `faults` says so and the settings
+    are the defaults.
     """
     try:
         app = App(name, settings.file_for(name))
     except ConfigError as error:
         file = os.path.join(settings.DIRECTORY, f"{name}.toml")
         return App(
-            name, file, faults=[f"{file}: no name for an app: {str(error).partition(': ')[2]}"]
+            name, file, faults=[f"{file}: not a valid app name: {str(error).partition(': ')[2]}"]
         )
     if why := why_untrusted(app.file):
-        app.faults = [f"{app.file}: {why}"]  # and it is not opened: it may be anything
+        app.faults = [f"{app.file}: {why}"]  # and do not open it: it may be anything
         return app
     try:
         app.config = settings.load(app.file, {}, {}, units=True)
@@ -107,8 +107,8 @@ def read(name: str) -> App:
         app.faults = [str(error), *error.also]
         app.is_unreadable = True
         return app
-    # The server's settings, and fit for any directory there is, but joined with others
-    # they get into units.
+    # Valid for the server, but these paths become part of unit files, which allow fewer
+    # characters.
     for setting, path in (("directory", app.config.directory), ("venv", app.config.venv)):
         if why := unfit(path):
             app.fault(setting, why)
@@ -116,11 +116,11 @@ def read(name: str) -> App:
 
 
 def why_untrusted(path: str) -> str:
-    """What is wrong with a file of /etc/spyglass that root, or systemd as root, reads;
-    "" when nothing is, or there is none.
+    """Return what is wrong with a file in /etc/spyglass that root, or systemd as root,
+    reads; "" if nothing is, or it is missing.
     """
     if why := path_ownership.weakness(path):
-        return f"{why}: chown root and chmod go-w what is named, or replace a link with the file itself"
+        return f"{why}: chown it to root and chmod go-w, or replace a link with the file itself"
     return "not a regular file" if os.path.exists(path) and not os.path.isfile(path) else ""
 
 
@@ -128,14 +128,17 @@ def why_untrusted(path: str) -> str:
 
 
 def examine(app: App, others: Iterable[App], free: Iterable[Address] = ()) -> None:
-    """Fills in `app.program` and `app.faults`. `free`: addresses that are the app's
-    already, or will be free when it wants them.
+    """Check the app against the machine; fill in `app.program`, `app.faults` and
+    `app.notes`.
+
+    `others` are the apps it must not conflict with. `free` are addresses that the app
+    has already, or that will be free when it needs them.
     """
     if app.faults:
         return
     _examine_addresses(app, others, free)
     account = _examine_user(app)
-    if account.uid == 0:  # by whatever name or spelling: passwd(5) may have several for it
+    if account.uid == 0:  # passwd(5) may have several names for uid 0
         app.fault(
             "user",
             f"{app.config.user!r} is root by another name (its uid is 0): an app must not run as root",
@@ -143,7 +146,7 @@ def examine(app: App, others: Iterable[App], free: Iterable[Address] = ()) -> No
     elif 0 in (account.gid, *account.groups):
         app.fault(
             "user",
-            f"{app.config.user!r} is in the group of root, to which much of the machine is open",
+            f"{app.config.user!r} is in root's group, which gives access to much of this machine",
         )
     _examine_code(app, account)
     _examine_secrets(app)
@@ -151,29 +154,32 @@ def examine(app: App, others: Iterable[App], free: Iterable[Address] = ()) -> No
     if 0 < app.config.memory_max < app.config.memory_high:
         app.fault(
             "memory_max",
-            "must not be below memory_high, or the app's processes are killed before they are slowed down",
+            "must not be below memory_high: processes would be killed before they are slowed down",
         )
 
 
 def _examine_user(app: App) -> user_access.Account:
+    """Return the account that the app will have, after checking `user` and `group`."""
     user, group = app.config.user, app.config.group
     if group and not _is_group(group):
-        app.fault("group", f"there is no group {group!r}; a new one: addgroup --system {group}")
+        app.fault("group", f"there is no group {group!r}; to create it: addgroup --system {group}")
         group = ""
     elif group and not user_access.group_id(group):
-        app.fault("group", "must not be root's, to which much of the machine is open")
+        app.fault("group", "must not be root's group, which gives access to much of this machine")
         group = ""
     try:
         return user_access.account(user, group)
     except KeyError:
-        app.fault("user", f"there is no user {user!r}; a new one: adduser --system --group {user}")
+        app.fault(
+            "user", f"there is no user {user!r}; to create it: adduser --system --group {user}"
+        )
         return user_access.account("", group)
 
 
 def _examine_addresses(app: App, others: Iterable[App], free: Iterable[Address]) -> None:
     for index, address in enumerate(app.addresses):
         if any(_exclude_each_other(address, other) for other in app.addresses[:index]):
-            app.fault("listen", f"{address} is taken by another entry of the list")
+            app.fault("listen", f"{address} conflicts with another entry of the list")
             continue
         rival = next(
             (
@@ -185,9 +191,9 @@ def _examine_addresses(app: App, others: Iterable[App], free: Iterable[Address])
             None,
         )
         if rival is not None:
-            app.fault("listen", f"{address} is an address of {rival.name}, too ({rival.file})")
+            app.fault("listen", f"{address} is in use by the app {rival.name} ({rival.file})")
         elif address.path and (why := path_ownership.weakness(os.path.dirname(address.path))):
-            app.fault("listen", f"{address}: {why}: take a path in /run/spyglass")
+            app.fault("listen", f"{address}: {why}: use a path in /run/spyglass")
         elif not any(address_conflicts.conflicts(address, each) for each in free) and (
             why := address_conflicts.why_unavailable(address)
         ):
@@ -197,13 +203,13 @@ def _examine_addresses(app: App, others: Iterable[App], free: Iterable[Address])
     if len({(address.group, address.mode) for address in app.addresses if address.path}) > 1:
         app.fault(
             "listen",
-            "all unix sockets of an app have one group and one mode: systemd keeps them for the unit as a whole",
+            "all unix sockets of an app must have the same group and mode: systemd sets them once per unit",
         )
 
 
 def _exclude_each_other(one: Address, other: Address) -> bool:
-    """Whether one app cannot have both: [::] and an IPv4 address of the same port it
-    can.
+    """Return True if one app cannot have both addresses. [::] and an IPv4 address with
+    the same port do not conflict.
     """
     apart = {"::", one.host, other.host} == {one.host, other.host} and "." in one.host + other.host
     return address_conflicts.conflicts(one, other) and not apart
@@ -247,17 +253,17 @@ def _examine_code(app: App, account: user_access.Account) -> None:
 
 def _access_fault(name: str, path: str, where: str, account: user_access.Account) -> str:
     them = account.named or "the app's dynamic user"
-    to_them = f"is closed to {them} (mode {os.stat(where).st_mode & 0o7777:04o})"
+    to_them = f"is not accessible to {them} (mode {os.stat(where).st_mode & 0o7777:04o})"
     if where == path:
         return f"{path} {to_them}: {let_in(name, account.group, path, 'rX')}"
-    # Do not advise opening root's own directory, in which uv and pyenv
-    # put the Pythons that root installs.
+    # Do not suggest opening root's home, where uv and pyenv put the Pythons that root
+    # installs.
     way = (
         ""
         if where == "/root"
         else f", or let the app through: {let_in(name, account.group, where, 'x')}"
     )
-    return f"{path} is out of reach, for {where} {to_them}: put it somewhere else{way}"
+    return f"{path} cannot be reached, {where} {to_them}: move it somewhere else{way}"
 
 
 def _examine_secrets(app: App) -> None:
@@ -273,11 +279,14 @@ def _examine_secrets(app: App) -> None:
         _examine_variables(app, secrets)
     for path in (os.path.join(app.base, path) for path in app.config.environment_file):
         if any(letter in path for letter in "*?["):
-            app.fault("environment_file", f"{path}: systemd would take *, ? and [ for a pattern")
+            app.fault(
+                "environment_file",
+                f"{path}: systemd would treat *, ? and [ as a pattern: rename the file",
+            )
         elif why := path_ownership.weakness(path):
             app.fault(
                 "environment_file",
-                f"{path}: {why}: move its lines to {secrets} (root's, 0600), which the service reads by itself",
+                f"{path}: {why}: move its lines to {secrets} (root's, mode 0600), which the service always reads",
             )
         elif not os.path.isfile(path):
             app.fault("environment_file", f"{path} is not a file")
@@ -300,20 +309,20 @@ def _examine_secrets(app: App) -> None:
         elif not found:
             app.fault(
                 "credentials",
-                f"{name}: not in {unit_directives.CREDENTIAL_STORES[0]}, nor where else systemd looks; give a path",
+                f"{name}: not in {unit_directives.CREDENTIAL_STORES[0]}, nor in systemd's other credential stores; give a path",
             )
 
 
 def _examine_variables(app: App, path: str) -> None:
-    """Lines of a file of variables that systemd ignores, and what keeps it from taking
-    the file at all.
+    """Report the lines of a file of variables that systemd ignores, and what makes it
+    reject the file.
     """
     try:
         data = untrusted_files.read(path, atomic_files.UNTRUSTED_LIMIT + 1)
     except OSError:
-        return  # it is not there, or not to be read by us
+        return  # missing, or unreadable for us
     if len(data) > atomic_files.UNTRUSTED_LIMIT:
-        return  # a part of it may end in the middle of anything
+        return  # truncated: the last line would be misread
     variables = env_files.parse(data.decode(errors="surrogateescape"))
     lines = [f"{path}:{line}: {what}" for line, what in variables.faults]
     (app.faults if variables.fatal else app.notes).extend(lines)
@@ -323,22 +332,22 @@ def _examine_writable(app: App, account: user_access.Account) -> None:
     paths = [os.path.join(app.base, path) for path in app.config.writable]
     there = [path for path in paths if os.path.exists(path)]
     for path in set(paths) - set(there):
-        app.fault("writable", f"{path} does not exist")  # and systemd would not start the service
+        app.fault("writable", f"{path} does not exist")  # systemd would not start the service
     for path in there:
         if link := path_ownership.foreign_link(path):
             app.fault(
                 "writable",
-                f"{path}: {link} is a symbolic link that another user can turn round: name the directory itself",
+                f"{path}: {link} is a symbolic link that another user can redirect: name the directory itself",
             )
         elif outer := next((other for other in there if path.startswith(f"{other}/")), ""):
-            # The app can put a link to anywhere in its place, which systemd would
+            # The app could replace it with a link to any directory, which systemd would
             # follow as root at the next start.
             app.fault(
-                "writable", f"{path} is in {outer}, which is writable as a whole: take it out"
+                "writable", f"{path} is in {outer}, which is writable already: remove this entry"
             )
     for path in user_access.inaccessible(account, [(path, os.W_OK) for path in there]):
-        nobody = "without a `user` the app has no account that files could belong to: set one that may write there"
+        dynamic = "without `user` the app has no permanent account: set a user that may write there"
         app.fault(
             "writable",
-            f"{path}: {f'{account.named} may not write there' if account.named else nobody}",
+            f"{path}: {f'{account.named} may not write there' if account.named else dynamic}",
         )

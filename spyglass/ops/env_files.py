@@ -1,10 +1,12 @@
-"""What systemd makes of a file of variables (EnvironmentFile=, systemd.exec(5)), and
-which of its lines it ignores without a word.
+"""Parse a file of variables as systemd does (EnvironmentFile=, systemd.exec(5)).
 
-Many such files are written for a shell or for dotenv. systemd knows neither `export`
-nor a byte order mark, nor comments behind a value. The rules here are those of its
-parser (env-file.c), tried on systemd 252 and 257. What is reported never has a value in
-it, nor a line that may be a piece of one: they are secrets, as a rule.
+systemd ignores malformed lines with a warning in its own log at most. Many such files
+are written for a shell or for dotenv: systemd knows neither `export` nor a byte order
+mark nor a comment after a value. The rules are those of its parser (env-file.c),
+verified on systemd 252 and 257.
+
+A report never contains a value, nor a line that may be part of one: values are usually
+secrets.
 """
 
 from __future__ import annotations
@@ -21,12 +23,11 @@ _BOM = "\ufeff"
 
 @dataclass
 class Variables:
-    """`found` are pairs of name and value, in order, `faults` pairs of a line's number
-    and what is wrong there.
+    """What systemd makes of a file: `found` are (name, value) in order, `faults` (line
+    number, problem).
 
-    With a fault in `fatal` (bool) systemd does not take the file at all: it does not
-    start the service, or, for a file that may be missing, starts it without any of
-    these variables.
+    With a fault in `fatal` (bool) systemd rejects the whole file. It does not start the
+    service then; if the file is optional, it starts it without any of these variables.
     """
 
     found: list[tuple[str, str]] = field(default_factory=list)
@@ -35,15 +36,15 @@ class Variables:
 
 
 def parse(text: str) -> Variables:
-    """Return what systemd takes of `text`, in which bytes that are not UTF-8 are lone
-    surrogates (surrogateescape).
+    """Parse `text`. Bytes that are not UTF-8 are lone surrogates in it
+    (surrogateescape).
     """
     made = Variables()
     if "\0" in text:
         made.faults.append(
             (
                 text.count("\n", 0, text.index("\0")) + 1,
-                "a zero byte: systemd refuses the whole file",
+                "a zero byte: systemd rejects the whole file",
             )
         )
         made.fatal = True
@@ -81,13 +82,13 @@ def _assignment(text: str, position: int, line: int, made: Variables) -> int:
                 line,
                 "a byte order mark"
                 if key == _BOM
-                else "no assignment, NAME=value: systemd ignores it",
+                else "not an assignment (NAME=value): systemd ignores it",
             )
         )
         return end
     value, end, remark = _value(text, end + 1)
     if not _is_utf8(key) or not _is_utf8(value):
-        made.faults.append((line, "not UTF-8: systemd refuses the whole file"))
+        made.faults.append((line, "not UTF-8: systemd rejects the whole file"))
         made.fatal = True
     elif why := _misnamed(key):
         made.faults.append((line, f"{why}: systemd ignores it"))
@@ -103,27 +104,27 @@ def _is_utf8(text: str) -> bool:
 
 
 def _misnamed(key: str) -> str:
-    """Why it is no name for a variable, "" if it is one."""
+    """Return why `key` is not a variable's name, or ""."""
     if _NAME.fullmatch(key):
         return ""
     if key.startswith(_BOM):
         return "a byte order mark before the name (save the file without one)"
     word, *rest = key.split()[:2] or [""]
     if word in ("export", "set", "setenv", "declare") and rest:
-        return f"{word!r} before the name, as in a shell (NAME=value is enough)"
-    return "what is before the = is no name for a variable (letters, digits, _)"
+        return f"{word!r} before the name is shell syntax (write NAME=value)"
+    return "the text before = is not a variable name (letters, digits, _)"
 
 
-_UNCLOSED = "{} begins with a quote that is not closed: all lines that follow are part of its value"
-_REMARK = "what looks like a comment is part of the value of {}: comments are lines of their own"
+_UNCLOSED = "{} has an unclosed quote: all following lines are part of its value"
+_REMARK = "the text after # is part of the value of {}: put comments on their own lines"
 
 
 def _value(text: str, position: int) -> tuple[str, int, str]:
-    """The value that begins at `position`, where its line ends, and a remark with {}
-    for the name, or "".
+    """Return the value that begins at `position`, the end of its line, and a remark
+    with {} for the name, or "".
     """
     value: list[str] = []
-    plain = False  # within text that is not quoted, which ends its leading blanks
+    plain = False  # inside unquoted text; blanks before it are skipped
     quoted = commented = False
     while position < len(text) and text[position] not in "\r\n":
         letter = text[position]
@@ -148,8 +149,8 @@ def _value(text: str, position: int) -> tuple[str, int, str]:
 
 
 def _quoted(text: str, position: int, quote: str) -> tuple[str, int, bool]:
-    """What is quoted from `position` on, the position behind it, and whether the quote
-    is closed.
+    """Return the quoted text that begins at `position`, the position after it, and
+    whether the quote is closed.
     """
     value: list[str] = []
     while position < len(text):

@@ -1,10 +1,12 @@
-"""The drop-ins' text: from an app's settings to what stands in spyglass@NAME.socket.d/
-and spyglass@NAME.service.d/.
+"""Translate an app's settings to the drop-ins of its socket and service units.
 
-Pure, but for reading what is there. One file of ours in each directory, whose head says
-from what it was made and holds a digest of the whole, so that it is known whether
-it was edited since: a file that is not as it was written is not ours to overwrite or
-delete. An app that asks for nothing beyond the template has no drop-in.
+Pure, but for reading what exists. There is one drop-in of ours per unit. Its header
+names the settings file and holds a digest of the whole, so an edited file is
+recognized: it is the administrator's then, and never overwritten or deleted. An app
+that needs nothing beyond the template has no drop-in.
+
+Changing the header's or a comment's wording here makes every drop-in differ from what
+`apply` would write: `doctor` would report each app as changed after an upgrade.
 """
 
 from __future__ import annotations
@@ -26,8 +28,8 @@ if TYPE_CHECKING:
     from spyglass.config.unit_settings import Address
 
 DIRECTORY = "/etc/systemd/system"
-# Before "override.conf", which `systemctl edit` makes: the administrator's own word is
-# the last one.
+# Sorts before "override.conf", which `systemctl edit` makes, so that the
+# administrator's drop-in takes precedence.
 FILE = "10-spyglass.conf"
 STATE = "/var/lib/spyglass"
 CREDENTIAL_STORES = (
@@ -37,8 +39,8 @@ CREDENTIAL_STORES = (
     "/usr/lib/credstore",
 )
 
-# user_namespaces(7): how many there may be, 0 with hardening-runtime; and what is
-# missing where the kernel has none.
+# user_namespaces(7): the limit, 0 with hardening-runtime; the second path is missing if
+# the kernel has none.
 _USER_NAMESPACES, _KIND = "/proc/sys/user/max_user_namespaces", "/proc/self/ns/user"
 
 _MADE = "# Made by `spyglass apply`"
@@ -46,20 +48,24 @@ _DIGEST = re.compile(r"^# digest: ([0-9a-f]{16})\n", re.M)
 
 
 def path_of(unit: str) -> str:
-    """Where our drop-in for `unit` is, or would be."""
+    """Return the path of our drop-in for `unit`, whether or not it exists."""
     return os.path.join(DIRECTORY, f"{unit}.d", FILE)
 
 
 def base_of(name: str, config: Config) -> str:
-    """What paths in the file are relative to: `directory`, which is itself relative to
-    where the service starts.
+    """Return the directory that paths in the settings file are relative to:
+    `directory`.
+
+    `directory` itself is relative to the service's working directory.
     """
     return os.path.normpath(os.path.join(STATE, name, config.directory))
 
 
 def drop_ins(name: str, config: Config, command: str = "") -> dict[str, str]:
-    """Texts by path, "" for a drop-in that is not needed. `command` is the Spyglass to
-    run, if it is not the one in the template.
+    """Return {path: text} of both drop-ins; "" for one that is not needed.
+
+    `command` is the Spyglass to run, "" for the template's. Raise ConfigError if a
+    value cannot stand in a unit file.
     """
     socket, service = socket_of(name), service_of(name)
     return {
@@ -86,11 +92,13 @@ def _text(name: str, unit: str, section: str, lines: list[str]) -> str:
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[
         :16
-    ]  # against accidents, not against attackers
+    ]  # protects against accidents, not attackers
 
 
 def is_untouched(text: str) -> bool:
-    """Whether a drop-in is as `spyglass apply` wrote it, whichever version of it."""
+    """Return True if a drop-in is exactly as some version of `spyglass apply` wrote
+    it.
+    """
     found = _DIGEST.search(text)
     return (
         found is not None
@@ -100,7 +108,7 @@ def is_untouched(text: str) -> bool:
 
 
 def is_ours(text: str) -> bool:
-    """Whether `spyglass apply` wrote it in the beginning."""
+    """Return True if `spyglass apply` created it; it may have been edited since."""
     return text.startswith(_MADE)
 
 
@@ -108,19 +116,17 @@ def is_ours(text: str) -> bool:
 
 
 def socket_lines(addresses: tuple[Address, ...]) -> list[str]:
-    """The [Socket] section; nothing for the address that an app has by itself."""
+    """Return the lines of the [Socket] section; [] for the default address."""
     if not addresses:
         return []
-    # The empty one takes the template's away.
+    # An empty assignment resets the list, which has the template's address.
     lines = ["ListenStream=", *(f"ListenStream={_plain(address.stream)}" for address in addresses)]
     if any(address.port and not address.host for address in addresses):
-        lines.append(
-            "BindIPv6Only=both"
-        )  # a port is IPv6 and IPv4, whatever the sysctl net.ipv6.bindv6only says
+        # A port alone is IPv6 and IPv4, whatever the sysctl net.ipv6.bindv6only is.
+        lines.append("BindIPv6Only=both")
     elif any(_also_ipv4(address, addresses) for address in addresses):
-        lines.append(
-            "BindIPv6Only=ipv6-only"
-        )  # or [::] would take the port of the IPv4 address, too
+        # Otherwise [::] would take the IPv4 address's port as well.
+        lines.append("BindIPv6Only=ipv6-only")
     if any(address.may_be_missing for address in addresses):
         lines += [
             "# An address may come late at a boot, or be on another machine for now. Without this the socket would fail then,",
@@ -144,9 +150,9 @@ def _also_ipv4(address: Address, addresses: Iterable[Address]) -> bool:
 
 # The service
 
-# What DynamicUser= implies, and a named user needs stated:
-# docs/sandbox.md. Not RemoveIPC=: it would delete the shared memory of all other
-# programs of that user whenever the app exits.
+# DynamicUser= implies these; for a named user they must be stated: docs/sandbox.md. Not
+# RemoveIPC=: whenever the app exits, it would delete the shared memory of all other
+# programs of that user.
 _NAMED = (
     "ProtectSystem=strict",
     "ProtectHome=read-only",
@@ -157,11 +163,13 @@ _NAMED = (
 
 
 def service_lines(config: Config, base: str, command: str = "") -> list[str]:
-    """The [Service] section. Relative paths are joined to `base`."""
+    """Return the lines of the [Service] section. Relative paths are joined to `base`.
+    Raise ConfigError.
+    """
     lines: list[str] = []
     if command:
         run = f'"{_plain(command)}"' if " " in command else _plain(command)
-        # The empty ones take the template's away.
+        # An empty assignment resets the list, which has the template's command.
         lines += [
             "ExecStart=",
             f"ExecStart={run} serve --name %i",
@@ -176,7 +184,7 @@ def service_lines(config: Config, base: str, command: str = "") -> list[str]:
         if value
     ]
     if config.group or config.umask:
-        # Byte code is code: a process that can write or replace it can become the app.
+        # Byte code is code: a process that can replace it can become the app.
         lines.append("CacheDirectoryMode=0700")
     lines += [
         f'Environment="{name}={_quoted(value)}"' for name, value in config.environment.items()
@@ -200,19 +208,20 @@ def service_lines(config: Config, base: str, command: str = "") -> list[str]:
 
 
 def has_user_namespaces() -> bool:
-    """Return False if this machine allows none, so that systemd cannot start a service
-    with PrivateUsers=yes.
+    """Return False if this machine allows no user namespaces: systemd cannot start a
+    service with PrivateUsers=yes then.
     """
     return os.path.exists(_KIND) and read_untrusted_or_empty(_USER_NAMESPACES).strip() != "0"
 
 
 LIMITS = ("MemoryHigh", "MemoryMax", "CPUQuota")
-"""What systemd has a running service follow when it reads the units again; all else
-counts from the next start.
+"""Directives that systemd applies to a running service at a daemon-reload. Others take
+effect at the next start.
 """
 
 
 def limits(config: Config) -> dict[str, object]:
+    """Return {directive: value} of the limits that are set."""
     given = dict(
         zip(LIMITS, (config.memory_high, config.memory_max, config.cpu_quota), strict=True)
     )
@@ -227,8 +236,8 @@ def _credential(name: str, path: str) -> str:
 
 
 def in_store(name: str, kind: str = "") -> str:
-    """Where systemd will find a credential that is given by its name alone, "" if
-    nowhere; `kind` may be ".encrypted".
+    """Return the path where systemd will find a credential given by name only, or "".
+    `kind` may be ".encrypted".
     """
     paths = (os.path.join(store + kind, name) for store in CREDENTIAL_STORES)
     return next((path for path in paths if os.path.exists(path)), "")
@@ -238,22 +247,26 @@ def in_store(name: str, kind: str = "") -> str:
 
 
 def _plain(text: str) -> str:
-    """`text` as the value of any directive. Everything that is not made up here goes
-    through this or _quoted(). Raises ConfigError.
+    """Return `text` as the value of any directive. Raise ConfigError if it cannot be
+    one.
+
+    Every value that comes from a settings file goes through this or _quoted(): a line
+    break would add directives, and "%" starts a specifier.
     """
     if why := unfit(text):
         raise ConfigError(f"{text!r}: {why}")
-    return text.replace("%", "%%")  # a specifier, to systemd
+    return text.replace("%", "%%")
 
 
 _ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\t": "\\t"}
 
 
 def _quoted(text: str) -> str:
-    """`text`, of which only these control characters are allowed, between double
-    quotes, where C escapes count.
+    """Return `text` for use between double quotes, where systemd undoes C escapes.
+
+    Raise ConfigError for a control character other than line break and tab.
     """
     escaped = "".join(_ESCAPES.get(character, character) for character in text)
     if CONTROL.search(escaped):
-        raise ConfigError(f"{text[:60]!r}: a unit file cannot hold such a control character")
+        raise ConfigError(f"{text[:60]!r}: a unit file cannot contain this control character")
     return escaped.replace("%", "%%")

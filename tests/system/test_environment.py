@@ -56,7 +56,7 @@ def test_lines_without_effect_are_told(machine: Machine) -> None:
     machine.write("/etc/spyglass/told.env", "\ufeffSECRET=sesame\n", 0o600)
     lines = [
         "/etc/spyglass/told.env:1: a byte order mark before the name (save the file without one): systemd ignores it",
-        "/etc/told.env:2: 'export' before the name, as in a shell (NAME=value is enough): systemd ignores it",
+        "/etc/told.env:2: 'export' before the name is shell syntax (write NAME=value): systemd ignores it",
     ]
     assert [
         line
@@ -77,7 +77,7 @@ def test_lines_without_effect_are_told(machine: Machine) -> None:
     machine.run("sh", "-c", "printf 'A=\\377\\n' >/etc/told.env")
     for command in ("apply", "check"):
         assert (
-            "/etc/told.env:1: not UTF-8: systemd refuses the whole file\n"
+            "/etc/told.env:1: not UTF-8: systemd rejects the whole file\n"
             in spyglass(machine, command, "told", status=78).stderr
         )
     assert "/etc/told.env:1: not UTF-8" in spyglass(machine, "doctor", "told", status=1).stdout

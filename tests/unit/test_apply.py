@@ -263,36 +263,39 @@ def test_with_one_wrong_file_nothing_is_changed_for_any(systemd, files, tmp_path
         ),
         (
             'user = "nobody-knows"',
-            "user: there is no user 'nobody-knows'; a new one: adduser --system --group nobody-knows",
+            "user: there is no user 'nobody-knows'; to create it: adduser --system --group nobody-knows",
         ),
         (
             'group = "nobody-knows"',
-            "group: there is no group 'nobody-knows'; a new one: addgroup --system nobody-knows",
+            "group: there is no group 'nobody-knows'; to create it: addgroup --system nobody-knows",
         ),
-        ('group = "00"', "group: must not be root's, to which much of the machine is open"),
+        (
+            'group = "00"',
+            "group: must not be root's group, which gives access to much of this machine",
+        ),
         (
             'listen = { path = "/run/x", group = "nobody-knows" }',
             "listen: there is no group 'nobody-knows'",
         ),
         (
             'listen = [{ path = "/run/x", mode = "0600" }, "/run/y"]',
-            "listen: all unix sockets of an app have one group and one mode: systemd keeps them for the unit as a whole",
+            "listen: all unix sockets of an app must have the same group and mode: systemd sets them once per unit",
         ),
         (
             'listen = [8001, "127.0.0.1:8001"]',
-            "listen: 127.0.0.1:8001 is taken by another entry of the list",
+            "listen: 127.0.0.1:8001 conflicts with another entry of the list",
         ),
-        ("listen = 7000", "listen: 7000 is an address of other, too ({}/other.toml)"),
+        ("listen = 7000", "listen: 7000 is in use by the app other ({}/other.toml)"),
         ('environment_file = "/proc/none"', "environment_file: /proc/none is not a file"),
         ('credentials = { db = "/proc/none" }', "credentials: db: /proc/none does not exist"),
         (
             'credentials = ["nobody-knows"]',
-            "credentials: nobody-knows: not in /etc/credstore, nor where else systemd looks; give a path",
+            "credentials: nobody-knows: not in /etc/credstore, nor in systemd's other credential stores; give a path",
         ),
         ('writable = "/proc/none"', "writable: /proc/none does not exist"),
         (
             'memory_max = "100M"\nmemory_high = "200M"',
-            "memory_max: must not be below memory_high, or the app's processes are killed before they are slowed down",
+            "memory_max: must not be below memory_high: processes would be killed before they are slowed down",
         ),
     ],
 )
@@ -332,7 +335,7 @@ def test_a_user_in_the_group_of_root(systemd, files, tmp_path, capsys, monkeypat
     )
     monkeypatch.setattr(os, "getgrouplist", lambda name, first: [first, 0])
     files(a='user = "ada"\n')
-    said = "user: 'ada' is in the group of root, to which much of the machine is open"
+    said = "user: 'ada' is in root's group, which gives access to much of this machine"
     assert refused(capsys, "a") == [
         f"spyglass: {tmp_path / 'etc' / 'a.toml'}:1: {said}",
         "spyglass: nothing was changed",
@@ -358,7 +361,7 @@ def test_an_address_that_is_in_use(systemd, files, tmp_path, capsys, monkeypatch
 def test_without_the_package(systemd, files, capsys):
     systemd.missing = True
     files(a="")
-    assert "systemd knows no spyglass@a.socket: is the package installed?" in refused(capsys)[0]
+    assert "systemd has no spyglass@a.socket: is the package installed?" in refused(capsys)[0]
 
 
 @pytest.mark.parametrize(
@@ -375,7 +378,7 @@ def test_what_somebody_else_has_written_stays(systemd, files, tmp_path, capsys, 
     capsys.readouterr()
     said = refused(capsys)
     assert said[0] == (
-        f"spyglass: {path}: {what}: move its lines to a drop-in of your own (systemctl edit {A}) or to the TOML file, then delete it"
+        f"spyglass: {path}: {what}: move its lines to your own drop-in (systemctl edit {A}) or to the TOML file, then delete it"
     )
     assert path.read_text() == text
     assert command_table.run(["remove", "a"]) == 0

@@ -39,22 +39,22 @@ IGNORED = [
     (
         "A=1\nexport B=2\nC=3\n",
         "AC",
-        [(2, "'export' before the name, as in a shell (NAME=value is enough): systemd ignores it")],
+        [(2, "'export' before the name is shell syntax (write NAME=value): systemd ignores it")],
     ),
     (
         "\ufeffA=1\nC=3\n",
         "C",
         [(1, "a byte order mark before the name (save the file without one): systemd ignores it")],
     ),
-    ("\ufeff# A file\nC=3\n", "C", [(1, "no assignment, NAME=value: systemd ignores it")]),
+    ("\ufeff# A file\nC=3\n", "C", [(1, "not an assignment (NAME=value): systemd ignores it")]),
     ("\ufeff\nC=3\n", "C", [(1, "a byte order mark")]),
     ("A\n\n1A=1\nA-=1\nA.=2\n=5\nA x=1\nC=3\n", "C", [(line, None) for line in (1, 3, 4, 5, 6, 7)]),
-    ("A: 1\nC=3\n", "C", [(1, "no assignment, NAME=value: systemd ignores it")]),
+    ("A: 1\nC=3\n", "C", [(1, "not an assignment (NAME=value): systemd ignores it")]),
     (
         "set A=1\nC='a\nb\nc'\nsetenv B 1\n",
         "C",
         [
-            (1, "'set' before the name, as in a shell (NAME=value is enough): systemd ignores it"),
+            (1, "'set' before the name is shell syntax (write NAME=value): systemd ignores it"),
             (5, None),
         ],
     ),
@@ -64,7 +64,7 @@ IGNORED = [
         [
             (
                 1,
-                "A begins with a quote that is not closed: all lines that follow are part of its value",
+                "A has an unclosed quote: all following lines are part of its value",
             )
         ],
     ),
@@ -79,7 +79,7 @@ IGNORED = [
         [
             (
                 1,
-                "what looks like a comment is part of the value of A: comments are lines of their own",
+                "the text after # is part of the value of A: put comments on their own lines",
             )
         ],
     ),

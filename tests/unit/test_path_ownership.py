@@ -234,7 +234,7 @@ def app(tmp_path, monkeypatch):
         (
             'writable = ["media", "media/x"]',
             "",
-            "writable: {srv}/media/x is in {srv}/media, which is writable as a whole",
+            "writable: {srv}/media/x is in {srv}/media, which is writable already",
         ),
         (
             'credentials = {{ db = "{srv}/media" }}',

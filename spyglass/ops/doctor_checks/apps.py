@@ -104,7 +104,7 @@ def _settings_file(app: App, status: AppStatus, others: Mapping[str, App]) -> li
     for fault in app.faults:
         cure = (
             _let_in(app)
-            if f"{app.file} is closed to " in fault
+            if f"{app.file} is not accessible to " in fault
             else [f"${{EDITOR:-nano}} {shlex.quote(app.file)}"]
         )
         findings.append(Finding(app.name, fault, _REFUSED, cure))
