@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sys
 
+from spyglass.config import setting_types as types
 from spyglass.config import settings as config
 from spyglass.errors import EX_CONFIG, ConfigError, ListenerError, StartError, UsageError
 from spyglass.log import LEVELS, open_log
@@ -259,11 +260,11 @@ def _option(arguments: Arguments, word: str, rest: list[str]) -> None:
         if name.startswith("--") and "_" not in name
         else None
     )
-    if isinstance(setting, config.Flag) and not equals:
+    if isinstance(setting, types.Flag) and not equals:
         value = "true"
     elif (
         name.startswith("--no-")
-        and isinstance(config.SETTINGS.get(name[5:].replace("-", "_")), config.Flag)
+        and isinstance(config.SETTINGS.get(name[5:].replace("-", "_")), types.Flag)
         and not equals
     ):
         setting, value = config.SETTINGS[name[5:].replace("-", "_")], "false"
@@ -280,7 +281,7 @@ def _option(arguments: Arguments, word: str, rest: list[str]) -> None:
         if not rest:
             raise UsageError(f"{name} needs a value")
         value = rest.pop(0)
-    if isinstance(setting, config.Unit):
+    if isinstance(setting, types.Unit):
         from spyglass.config.setting_errors import only_in_the_file
 
         raise UsageError(f"{name}: {only_in_the_file(setting.name)}")
@@ -300,10 +301,10 @@ def _option(arguments: Arguments, word: str, rest: list[str]) -> None:
         arguments.file = value
 
 
-def _head(setting: config.Setting) -> str:
-    if isinstance(setting, config.Unit):
+def _head(setting: types.Setting) -> str:
+    if isinstance(setting, types.Unit):
         return setting.name
-    if isinstance(setting, config.Flag):
+    if isinstance(setting, types.Flag):
         return f"{setting.option}, --no-{setting.option[2:]}"
     return f"{setting.option} {'TEXT' if setting.kind == 'text' else 'VALUE'}"
 
@@ -318,12 +319,14 @@ def usage() -> str:
     lines = [_USAGE.rstrip("\n").format(commands=" | ".join(COMMANDS), overview=overview())]
     units = False
     for setting in config.SETTINGS.values():
-        if isinstance(setting, config.Unit) and not units:
+        if isinstance(setting, types.Unit) and not units:
             units = True
             lines.append(_UNITS)
         lines.append(f"\n  {_head(setting)}")
         text = f"{setting.meaning} ({setting.kind}; default {default_text(setting)})"
-        lines += textwrap.wrap(text, 92, initial_indent=" " * 8, subsequent_indent=" " * 8)
+        lines += textwrap.wrap(
+            text, 92, initial_indent=" " * 8, subsequent_indent=" " * 8, break_on_hyphens=False
+        )
     lines.append(
         "\nExit status: 0 idle or asked to stop, 78 configuration or app broken, 2 wrong usage, 1 a bug;"
     )

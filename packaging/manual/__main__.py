@@ -35,7 +35,7 @@ import reference  # noqa: E402
 
 from spyglass import __version__  # noqa: E402
 from spyglass.config import setting_errors  # noqa: E402
-from spyglass.config import settings as config  # noqa: E402
+from spyglass.config.setting_types import Setting  # noqa: E402
 
 PAGES = ("spyglass.1", "spyglass.toml.5", "spyglass@.service.8")
 UNIT = HERE.parent / "systemd" / "spyglass@.service"
@@ -99,7 +99,7 @@ def _settings_in_short() -> str:
     )
 
 
-def _settings(settings: list[config.Setting]) -> str:
+def _settings(settings: list[Setting]) -> str:
     lines = []
     for setting in settings:
         lines += [

@@ -12,6 +12,7 @@ import re
 from dataclasses import dataclass, field
 
 from spyglass import cli
+from spyglass.config import setting_types as types
 from spyglass.config import settings as config
 from spyglass.ops import command_table
 
@@ -89,16 +90,16 @@ def settings() -> list[Option]:
     return [_option_of(setting) for setting in of_the_server()]
 
 
-def of_the_server() -> list[config.Setting]:
-    return [setting for setting in config.SETTINGS.values() if not isinstance(setting, config.Unit)]
+def of_the_server() -> list[types.Setting]:
+    return config.SERVER_SETTINGS
 
 
-def of_the_units() -> list[config.Setting]:
-    return [setting for setting in config.SETTINGS.values() if isinstance(setting, config.Unit)]
+def of_the_units() -> list[types.Setting]:
+    return config.UNIT_SETTINGS
 
 
-def _option_of(setting: config.Setting) -> Option:
-    if isinstance(setting, config.Flag):
+def _option_of(setting: types.Setting) -> Option:
+    if isinstance(setting, types.Flag):
         return Option(
             [setting.option, f"--no-{setting.option[2:]}"], "", setting.meaning, is_setting=True
         )
@@ -107,16 +108,16 @@ def _option_of(setting: config.Setting) -> Option:
     )
 
 
-def known_values(setting: config.Setting) -> list[str]:
+def known_values(setting: types.Setting) -> list[str]:
     """Those worth offering: all of a choice, the words of one that takes words and
     more.
     """
-    if isinstance(setting, config.Choice):
+    if isinstance(setting, types.Choice):
         return list(setting.choices)
-    if isinstance(setting, config.Flag):
+    if isinstance(setting, types.Flag):
         return ["true", "false"]
-    if isinstance(setting, config.AccessLog):
-        return ["true", "false", "combined", "json"]
+    if isinstance(setting, types.FlagOrText):
+        return ["true", "false", *setting.words]
     return []
 
 

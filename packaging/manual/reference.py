@@ -11,7 +11,7 @@ import facts
 from facts import Command, Option
 
 from spyglass.config import setting_errors
-from spyglass.config import settings as config
+from spyglass.config.setting_types import Setting
 
 _HERE = Path(__file__).parent
 
@@ -37,7 +37,7 @@ def _fill(name: str, **values: str) -> str:
     return f"{heading}\n\n<!-- Made by `make docs` from packaging/manual/{name} and what the code says of itself. -->\n{rest}"
 
 
-def _settings(settings: list[config.Setting]) -> str:
+def _settings(settings: list[Setting]) -> str:
     rows = [
         f"| `{each.name}` | {_cell(setting_errors.default_text(each))} | {_cell(each.meaning)} | {_cell(each.kind)} |"
         for each in settings

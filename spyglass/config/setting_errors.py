@@ -10,7 +10,8 @@ from __future__ import annotations
 import difflib
 import shlex
 
-from spyglass.config.settings import SETTINGS, UNITS, Setting, Size, Unit
+from spyglass.config.setting_types import UNITS, Setting, Size, Unit
+from spyglass.config.settings import SETTINGS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import socket
 from dataclasses import dataclass
 from typing import Any
 
-from spyglass.config.settings import Flag, Size
+from spyglass.config.setting_types import Flag, Size
 from spyglass.runtime.addresses import packed_ip
 
 LEAST_MEMORY = 16 << 20
@@ -95,13 +95,6 @@ def unfit(text: str) -> str:
     return "is too long for a unit file" if len(text.encode()) > _LONGEST else ""
 
 
-def check(name: str, value: object) -> object:
-    """The value of the setting `name` as `spyglass apply` uses it. Raises ValueError
-    with what was expected.
-    """
-    return _CHECKS[name](value)
-
-
 def address(value: object) -> Address:
     """Where to listen, as one entry of `listen` has it. Raises ValueError."""
     if isinstance(value, dict):
@@ -147,7 +140,7 @@ def _unix_socket(table: dict[str, Any]) -> Address:
     return Address(path=_path(path, _ADDRESS), group=group, mode=mode)
 
 
-def _listen(value: object) -> tuple[Address, ...]:
+def listen(value: object) -> tuple[Address, ...]:
     entries = value if isinstance(value, list) else [value]
     if not entries:
         raise ValueError(_ADDRESS)
@@ -162,11 +155,11 @@ def _path(value: object, expected: str = _PATHS) -> str:
     return value
 
 
-def _paths(value: object) -> tuple[str, ...]:
+def paths(value: object) -> tuple[str, ...]:
     return tuple(_path(entry) for entry in (value if isinstance(value, list) else [value]))
 
 
-def _user(value: object) -> str:
+def user(value: object) -> str:
     if not isinstance(value, str) or (value and not _ACCOUNT.fullmatch(value)):
         raise ValueError("expected the name of a user", value)
     if value in ("root", "0"):
@@ -176,7 +169,7 @@ def _user(value: object) -> str:
     return value
 
 
-def _group(value: object) -> str:
+def group(value: object) -> str:
     if not isinstance(value, str) or (value and not _ACCOUNT.fullmatch(value)):
         raise ValueError("expected the name of a group", value)
     if value in ("root", "0"):
@@ -184,7 +177,7 @@ def _group(value: object) -> str:
     return value
 
 
-def _umask(value: object) -> str:
+def umask(value: object) -> str:
     # Not a number: 27 would be 0o33, and TOML refuses 0027.
     if not isinstance(value, str) or (value and not re.fullmatch("0?[0-7]{3}", value)):
         raise ValueError('expected text of three or four octal digits, "0027"', value)
@@ -197,7 +190,7 @@ def _umask(value: object) -> str:
     return value
 
 
-def _environment(value: object) -> dict[str, str]:
+def environment(value: object) -> dict[str, str]:
     if not isinstance(value, dict):
         raise ValueError(_VARIABLES)
     for name, text in value.items():
@@ -221,7 +214,7 @@ def _environment(value: object) -> dict[str, str]:
     return {name: str(text) for name, text in value.items()}
 
 
-def _credentials(value: object) -> dict[str, str]:
+def credentials(value: object) -> dict[str, str]:
     """Paths by name; "" where systemd shall look for it (/etc/credstore,
     systemd.exec(5)).
     """
@@ -246,7 +239,7 @@ def _credentials(value: object) -> dict[str, str]:
     return {name.strip(): path for name, path in pairs}
 
 
-def _memory(value: object) -> object:
+def memory(value: object) -> object:
     return (
         value
         if value == 0 and not isinstance(value, bool)
@@ -254,25 +247,10 @@ def _memory(value: object) -> object:
     )
 
 
-def _quota(value: object) -> str:
+def quota(value: object) -> str:
     if not isinstance(value, str) or (value and not _QUOTA.fullmatch(value)):
         raise ValueError('expected a share of one processor, "50%", or of several, "200%"', value)
     return value
 
 
-_flag = Flag(True, "").check
-_CHECKS = {
-    "listen": _listen,
-    "user": _user,
-    "group": _group,
-    "umask": _umask,
-    "environment": _environment,
-    "environment_file": _paths,
-    "credentials": _credentials,
-    "memory_high": _memory,
-    "memory_max": _memory,
-    "cpu_quota": _quota,
-    "writable": _paths,
-    "network": _flag,
-    "allow_jit": _flag,
-}
+flag = Flag(True, "").check

@@ -2,13 +2,16 @@
 kind of mistake.
 """
 
+import importlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from spyglass.config import settings as config
 from spyglass.config.setting_errors import default_text
-from spyglass.config.settings import NEVER, SETTINGS, Config, load
+from spyglass.config.setting_types import NEVER, Unit
+from spyglass.config.settings import SERVER_SETTINGS, SETTINGS, UNIT_SETTINGS, Config, load
 from spyglass.errors import EX_CONFIG, ConfigError
 
 SECONDS = 'expected a number of seconds, or "never"'
@@ -20,6 +23,7 @@ DIRECTIVES = (
     "expected %h %a %l %u %t %r %m %U %q %H %s %>s %b %B %D %T %X %P %A %{Field-Name}i or %%"
 )
 PROXIES = "expected addresses, networks (10.0.0.0/8), unix or *"
+PROXY_LIST = f"{PROXIES}; a list, or separated by commas"
 FORWARDED = "expected for, proto, host, port, by, prefix, scheme, server, ssl, forwarded; a list, or separated by commas"
 IGNORED = "expected a path (/health, /api/*), agent:NAME or listener:NAME"
 IGNORE = "expected paths, agent:NAME, listener:NAME; a list, or separated by commas"
@@ -207,9 +211,7 @@ def test_defaults():
     }
 
 
-@pytest.mark.parametrize(
-    "name", [name for name, setting in SETTINGS.items() if not isinstance(setting, config.Unit)]
-)
+@pytest.mark.parametrize("name", [setting.name for setting in SERVER_SETTINGS])
 def test_the_shown_default_means_the_default(name):
     setting = SETTINGS[name]
     shown = default_text(setting)
@@ -272,13 +274,13 @@ def test_the_shown_default_means_the_default(name):
             1,
             f"log_level: expected one of error, warning, info, debug, not '{'x' * 56}...",
         ),
-        ("trusted_proxies = 1", 1, f"trusted_proxies: {PROXIES}, not 1"),
-        ("trusted_proxies = true", 1, f"trusted_proxies: {PROXIES}, not true"),
-        ("trusted_proxies = [1]", 1, f"trusted_proxies: {PROXIES}, not 1"),
-        ('trusted_proxies = ["::1,unix"]', 1, f"trusted_proxies: {PROXIES}, not '::1,unix'"),
+        ("trusted_proxies = 1", 1, f"trusted_proxies: {PROXY_LIST}, not 1"),
+        ("trusted_proxies = true", 1, f"trusted_proxies: {PROXY_LIST}, not true"),
+        ("trusted_proxies = [1]", 1, f"trusted_proxies: {PROXY_LIST}, not 1"),
+        ('trusted_proxies = ["::1,unix"]', 1, f"trusted_proxies: {PROXY_LIST}, not '::1,unix'"),
         ('trusted_proxies = ["::1", "nginx"]', 1, f"trusted_proxies: {PROXIES}, not 'nginx'"),
         ('trusted_proxies = "::1, nginx"', 1, f"trusted_proxies: {PROXIES}, not 'nginx'"),
-        ('trusted_proxies = [""]', 1, f"trusted_proxies: {PROXIES}, not ''"),
+        ('trusted_proxies = [""]', 1, f"trusted_proxies: {PROXY_LIST}, not ''"),
         (
             'trusted_proxies = "10.0.0.1/8"',
             1,
@@ -331,7 +333,7 @@ def test_a_mistake_in_the_file_is_named_with_its_line(toml, text, line, says):
         ("max_body", "1KB", f"{SIZE}, not '1KB'"),
         ("max_body", "-1", f"{SIZE}, not '-1'"),
         ("debug", "maybe", "expected true or false, not 'maybe'"),
-        ("trusted_proxies", "unix,", f"{PROXIES}, not ''"),
+        ("trusted_proxies", "unix,", f"{PROXY_LIST}, not ''"),
         ("trusted_proxies", "a\nb", f"{PROXIES}, not 'a\\nb'"),
         ("idle_ignore", "/health,", f"{IGNORED}, not ''"),
         (
@@ -472,6 +474,32 @@ def test_all_that_is_wrong_is_known(toml):
         "SPYGLASS_DEBUG: debug: expected true or false, not 'perhaps'",
         f"--max-body: max_body: {SIZE}, not 'much'",
     ]
+
+
+# Rows of the table
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_every_row_has_what_it_needs(name):
+    setting = SETTINGS[name]
+    assert setting.kind
+    assert setting.meaning.strip(" .") == setting.meaning != ""
+    assert default_text(setting)
+    assert setting.checker or not isinstance(setting, Unit)
+    if setting.checker:
+        module, _, function = setting.checker.partition(":")
+        assert callable(getattr(importlib.import_module(module), function))
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_every_row_checks_its_value(name):
+    with pytest.raises(ValueError, match="expected") as caught:
+        SETTINGS[name].check(object())
+    assert caught.value.args[0].startswith("expected ")
+
+
+def test_a_setting_is_one_of_the_server_or_of_the_units():
+    assert sorted(map(id, [*SERVER_SETTINGS, *UNIT_SETTINGS])) == sorted(map(id, SETTINGS.values()))
 
 
 # Frozen, named

@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spyglass.config import unit_settings
 from spyglass.config.settings import SETTINGS, Config, Unit
 from spyglass.errors import ConfigError
 from spyglass.ops import apps, unit_directives
@@ -20,7 +19,7 @@ def config(**given):
     names = ("app", "directory", "venv")
     return Config(
         {
-            name: value if name in names else unit_settings.check(name, value)
+            name: value if name in names else SETTINGS[name].check(value)
             for name, value in given.items()
         }
     )
@@ -287,7 +286,7 @@ PATHS = {
 @pytest.mark.parametrize("setting", PATHS)
 def test_no_path_gets_more_into_a_unit_than_itself(setting, hostile):
     with pytest.raises(ValueError, match=r".*"):
-        unit_settings.check(setting, PATHS[setting](f"/srv/a{hostile}"))
+        SETTINGS[setting].check(PATHS[setting](f"/srv/a{hostile}"))
 
 
 @pytest.mark.parametrize("hostile", HOSTILE)

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spyglass.config.settings import SETTINGS, Unit, load
-from spyglass.config.unit_settings import Address, address, check
+from spyglass.config.settings import SETTINGS, UNIT_SETTINGS, load
+from spyglass.config.unit_settings import Address, address
 from spyglass.errors import ConfigError
 
 ADDRESS = "expected a port (8001), address:port, [v6]:port, an absolute path, or { path = ..., group = ..., mode = ... }"
@@ -18,7 +18,7 @@ CREDENTIALS = 'expected a table, { NAME = "/path" }, or a list of names'
 MEMORY = f'expected a number of bytes, or "64K", "1M", "2G" from {16 << 20} to {1 << 50}'
 UMASK = 'expected text of three or four octal digits, "0027", not '
 QUOTA = 'expected a share of one processor, "50%", or of several, "200%"'
-UNITS = [name for name, setting in SETTINGS.items() if isinstance(setting, Unit)]
+UNITS = [setting.name for setting in UNIT_SETTINGS]
 
 
 @pytest.fixture
@@ -207,7 +207,7 @@ anything = st.recursive(
 @given(st.sampled_from(UNITS), anything)
 def test_any_value_is_one_or_is_refused_in_one_line(name, value):
     try:
-        check(name, value)
+        SETTINGS[name].check(value)
     except ValueError as error:
         assert "\n" not in error.args[0]
 

@@ -98,6 +98,7 @@ def test_settings_for_the_units_are_passed_by(tmp_path):
     assert ours == {
         "cli",
         "config",
+        "config.setting_types",
         "config.settings",
         "errors",
         "log",
