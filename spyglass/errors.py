@@ -1,8 +1,7 @@
 """Errors that know their cost.
 
-An error met at start carries the exit status to leave with, one met while reading a
-request the HTTP status to answer with. Whoever catches one needs no table: it says its
-line and pays its price.
+An error at start carries the exit status of the process, an error while reading a
+request the HTTP status of the response. The code that catches one needs no table.
 """
 
 from __future__ import annotations
@@ -12,24 +11,24 @@ import os
 
 from spyglass.runtime.printable import lines, one_line, paths
 
-_SUMMARY = 500  # characters; systemd takes no note that is longer than 4 KiB
+_SUMMARY = 500  # characters; systemd accepts no notification of more than 4 KiB
 _SHORT = 200
 
 EX_CONFIG = 78
-"""Exit status for configuration or an app that fails (sysexits.h; the units name it in
-RestartPreventExitStatus=).
+"""Exit status for a broken configuration or app (sysexits.h). The units list it in
+RestartPreventExitStatus=, because a restart would not help.
 """
 
 
 EX_UNAVAILABLE = 69
-"""Exit status of a command that has not been done because nobody is there to do it
+"""Exit status of a command that needs a Master, or systemd, and finds none
 (sysexits.h).
 """
 
 
 class StartError(Exception):
-    """Something the administrator can mend keeps the server from starting; the text is
-    one line that says what to do.
+    """The server cannot start, and the administrator can fix the cause. The text is one
+    line that says how.
     """
 
     exit_status = EX_CONFIG
@@ -39,8 +38,8 @@ class ConfigError(StartError):
     """A setting is unknown, of the wrong type, or contradicts another; the text names
     the place (file:line, variable, option).
 
-    `file` (str or None) is the file whose change would mend it, `also` (list of str)
-    what else is wrong, in as many lines.
+    `file` (str or None) is the file in which to fix it, `also` (list of str) has one
+    line for each further mistake.
     """
 
     def __init__(self, text: str, file: str | None = None, also: list[str] | None = None) -> None:
@@ -50,7 +49,7 @@ class ConfigError(StartError):
 
 
 class ListenerError(StartError):
-    """There is no socket to accept from, or what was passed is not one."""
+    """No listening socket was passed, or something that is not one."""
 
 
 class UsageError(StartError):
@@ -62,14 +61,14 @@ class UsageError(StartError):
 class LoadError(Exception):
     """The app could not be loaded.
 
-    `summary` (str) is one line such as "ModuleNotFoundError: No module named 'blgo'",
-    `details` (str) the traceback from the app's first frame on, and where the sandbox
-    has refused something a line about that, or "", and `files` (list of str) the paths
-    whose change makes another try worth while. `told` (bool) is set when the journal
-    has it all.
+    `summary` (str) is one line such as "ModuleNotFoundError: No module named 'blgo'".
+    `details` (str) is the traceback from the app's first frame on, with a line about
+    what the sandbox has refused, or "". `files` (list of str) are the paths to watch: a
+    change of one makes a retry worthwhile. `told` (bool) is set when all of it is in
+    the journal.
 
-    Any of it may be the app's words. They go to systemd, the journal, clients and
-    root's terminal, so they are made printable and bounded here.
+    Any of it may come from the app. It goes to systemd, the journal, clients and root's
+    terminal, so it is made printable and its length is limited here.
     """
 
     told = False
@@ -82,14 +81,14 @@ class LoadError(Exception):
 
 
 class PrefaceError(Exception):
-    """A connection does not begin with a PROXY header where one must be: it is closed
-    without a word, for nobody is known to hear it.
+    """A connection lacks the PROXY header that `proxy_protocol` requires. It is closed
+    without a response, because the peer need not speak HTTP.
     """
 
 
 class RequestError(Exception):
-    """A request that is refused: `status` (int) is the HTTP status of the answer, after
-    which the connection ends (RFC 9112 9.6).
+    """A request is refused: `status` (int) is the HTTP status of the response, after
+    which the connection is closed (RFC 9112 9.6).
     """
 
     def __init__(self, status: int, why: str) -> None:
@@ -98,23 +97,24 @@ class RequestError(Exception):
 
 
 class RobbedError(Exception):
-    """Somebody has closed a descriptor of ours. Which others are gone cannot be known:
-    nothing more can be sent and be sure to whom.
+    """A file descriptor of the worker was closed by other code in its process. Others
+    may be gone, too, and their numbers reused: whatever is sent now may reach the wrong
+    client.
     """
 
 
 def blame(error: BaseException) -> str:
-    """Whose fault it is when a worker cannot go on."""
+    """Return why a worker cannot continue, for the log."""
     if isinstance(error, RobbedError) or (
         isinstance(error, OSError) and error.errno in (errno.EBADF, errno.ENOTSOCK)
     ):
-        return "a descriptor of ours is gone, closed by the app as it seems"
-    return "a bug of ours"
+        return "a file descriptor of Spyglass was closed, probably by the app"
+    return "a bug in Spyglass"
 
 
 def told_shortly(error: BaseException) -> str:
-    """Return `error` and the line of code that raised it, as one printable line: its
-    text may hold what a client has sent.
+    """Return `error` and the line of code that raised it, as one printable line: the
+    text may contain what a client has sent.
     """
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:

@@ -1,8 +1,8 @@
-"""Settings as people read and write them: their defaults, and what is said of a
-mistake, and where that stands.
+"""Settings as people read and write them: defaults as text, and the error message for a
+mistake, with its place.
 
-Apart from the table of settings because that is on the wake path: who makes no mistake
-does not pay for this.
+Apart from the table of settings, which is on the wake path: a wake without a mistake
+does not import this.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 
 def place_in(file: str, text: str, name: str) -> str:
-    """The line of `file`, which holds `text`, in which something called `name` is set:
-    "blog.toml:3", or the file alone.
+    """Return where `file`, with the content `text`, sets `name`: "blog.toml:3", or the
+    file alone if no line does.
     """
-    # tomllib keeps no line numbers for values; the first line that begins with the name
-    # is where it stands.
+    # tomllib keeps no line numbers for values: take the first line that begins with the
+    # name.
     for number, line in enumerate(text.split("\n"), 1):
         key = line.strip().removeprefix("[").partition("=")[0].strip(" \t]").strip("\"'")
         if key == name or key.startswith(name + "."):
@@ -32,8 +32,8 @@ def place_in(file: str, text: str, name: str) -> str:
 
 
 def not_toml(file: str, text: str, error: str) -> str:
-    """One line for what tomllib says (TOMLDecodeError) of `file`, which holds
-    `text`.
+    """Return one line for an error of tomllib (TOMLDecodeError) in `file`, with the
+    content `text`.
     """
     message, _, position = error.partition(" (at line ")
     line = position.partition(",")[0]
@@ -42,8 +42,8 @@ def not_toml(file: str, text: str, error: str) -> str:
 
 
 def fault(name: str, value: object, error: Exception) -> str:
-    """What is wrong with `name` set to `value`: it cannot be set there (LookupError),
-    or not to that (ValueError).
+    """Return what is wrong with `name` set to `value`: it cannot be set in this place
+    (LookupError), or not to this value (ValueError).
     """
     if isinstance(error, LookupError):
         return (
@@ -51,24 +51,24 @@ def fault(name: str, value: object, error: Exception) -> str:
             if name in SETTINGS
             else f"unknown setting {name!r}{hint(name, SETTINGS)}"
         )
-    expected, *entry = error.args  # of a list, the entry that is wrong
+    expected, *entry = error.args  # for a list, with the entry that is wrong
     return f"{name}: {expected}, not {shown(entry[0] if entry else value)}"
 
 
 def only_in_the_file(name: str) -> str:
-    return f"{name} is for the units: set it in the TOML file, and 'spyglass apply' has them follow"
+    return f"{name} configures the units: set it in the TOML file, then run 'spyglass apply'"
 
 
 def hint(name: str, known: Mapping[str, object]) -> str:
-    """ ", did you mean 'workers'?", or "" when nothing is near."""
+    """Return ", did you mean 'workers'?", or "" if no known name is similar."""
     near = difflib.get_close_matches(
         name, known, 1, cutoff=0.65
-    )  # at the usual 0.6, "server" is near "user"
+    )  # at the usual 0.6, "server" is similar to "user"
     return f", did you mean {near[0]!r}?" if near else ""
 
 
 def shown(value: object, most: int = 60) -> str:
-    """A value as the file would have it, or nearly, in `most` characters at the
+    """Return a value nearly as it is written in the file, `most` characters long at
     most.
     """
     value = list(value) if isinstance(value, tuple) else value
@@ -83,7 +83,7 @@ def shown(value: object, most: int = 60) -> str:
 
 
 def default_text(setting: Setting) -> str:
-    """The default, as the file would have it."""
+    """Return the default as it is written in the file, or in words."""
     value = setting.default
     if isinstance(setting, Unit) and setting.instead:
         return setting.instead
@@ -98,13 +98,16 @@ def default_text(setting: Setting) -> str:
 
 
 def let_in(name: str, group: str, path: str, bits: str) -> str:
-    """How the app `name`, which runs in `group` ("": that of a dynamic user), gets at
-    `path`, and no other program does.
+    """Return how to give the app `name`, but no other program, access to `path`.
 
-    Never `chmod o+r`: what is closed may be a secret, or the directory of one.
+    The app runs in `group` ("": the group of a dynamic user).
+
+    Never `chmod o+r`: an inaccessible file may be a secret, or the directory of one.
     """
     way = f"chgrp {group or name} {shlex.quote(path)} && chmod g+{bits} {shlex.quote(path)}"
     first = (
-        "" if group else f'a group for the app (addgroup --system {name}; group = "{name}"), then '
+        ""
+        if group
+        else f'create a group for the app (addgroup --system {name}; group = "{name}"), then '
     )
-    return f"{first}{way}; a secret is better off in `credentials`"
+    return f"{first}{way}; pass a secret in `credentials` instead"

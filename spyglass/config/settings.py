@@ -49,154 +49,170 @@ class Config:
         "`module:callable`, `module` (its `application` or `app`), or the path of a .py or .wsgi "
         "file; empty: the welcome page",
     )
-    directory = Text(".", "working directory of the app and first place it imports from")
+    directory = Text(".", "working directory of the app, and the first place it imports from")
     venv = Text(
         "",
-        "virtual environment whose packages the app imports (same Python version); relative to "
+        "virtual environment with the packages of the app (same Python version); relative to "
         "`directory`",
     )
-    workers = Count(2, "worker processes", least=1, most=256)
+    workers = Count(2, "number of worker processes", least=1, most=256)
     threads = Count(
         4,
-        "calls of the app that one worker makes at a time; 1: one after the other, for an app that is not thread-safe",
+        "calls of the app that one worker runs at a time; 1 for an app that is not thread-safe",
         least=1,
         most=256,
     )
     preload = Flag(
-        True, "load the app once and fork the workers from it; false: each worker loads it"
+        True, "load the app once and fork the workers from it; false: each worker loads the app"
     )
     start_timeout = Seconds(
-        60, "loading the app, and its `post_fork()`, may take this long; then visitors get a 503"
+        60,
+        "time limit for loading the app and for its `post_fork()`; after that, clients get a 503",
     )
     idle_timeout = Seconds(
-        30, "leave after this long without an open connection; 0: never", zero=True
+        30, "exit after this long without an open connection; 0: never", zero=True
     )
     idle_ignore = Entries(
         (),
         "paths, agent:NAME, listener:NAME; a list, or separated by commas",
-        "whose requests do not put off the leaving: paths (/health, /api/*), User-Agents (agent:NAME), listener:NAME",
+        "requests that do not count as activity for `idle_timeout`: paths (/health, /api/*), "
+        "User-Agents (agent:NAME), sockets (listener:NAME)",
         check="spyglass.policy.idle_ignore:check_entry",
     )
     request_timeout = Seconds(
         60,
-        "one call of the app may take this long without giving any output; then its worker is replaced",
+        "longest time without output from one call of the app; after that, its worker is replaced",
     )
-    graceful_timeout = Seconds(30, "when stopping, requests under way may take this long to end")
-    header_timeout = Seconds(10, "a request's head must have arrived after this long; then 408")
-    body_timeout = Seconds(30, "a request's body may pause this long; then 408")
+    graceful_timeout = Seconds(30, "time limit for requests in progress when the server stops")
+    header_timeout = Seconds(10, "time limit for a complete request head; after that, 408")
+    body_timeout = Seconds(30, "longest pause within a request body; after that, 408")
     body_min_rate = Size(
         500,
-        "bytes a second that a request's body must bring, in each `body_timeout` anew; then 408; 0: none",
+        "bytes per second that a request body must average over each `body_timeout`; below that, "
+        "408; 0: no minimum",
     )
     write_timeout = Seconds(
         60,
-        "a client may take nothing of a response for this long, not a byte; then its connection is closed",
+        "longest time in which a client accepts no byte of a response; after that, its connection "
+        "is closed",
     )
     keepalive_timeout = Seconds(
         5,
-        "an idle connection is kept for another request this long; must be shorter than `idle_timeout`",
+        "how long an idle connection is kept open for the next request; must be shorter than "
+        "`idle_timeout`",
     )
     max_head = Size(
         64 << 10,
-        "largest request head; beyond: 431, or 414 if it is the request line",
+        "largest request head; above that, 431, or 414 if it is the request line",
         least=256,
     )
-    max_fields = Count(100, "most header fields of a request; beyond: 431", least=1, most=10_000)
-    max_body = Size(1 << 30, "largest request body; beyond: 413; 0: no request may have one")
+    max_fields = Count(100, "most headers in a request; above that, 431", least=1, most=10_000)
+    max_body = Size(1 << 30, "largest request body; above that, 413; 0: no request may have one")
     body_memory = Size(
         1 << 20,
-        "a request body up to this size stays in memory, a larger one goes to a file in the cache directory",
+        "largest request body that is kept in memory; a larger one is written to a file in the "
+        "cache directory",
     )
     bodies_memory = Size(
         64 << 20,
-        "memory for all request bodies of a worker; beyond, small ones go to files, too",
+        "memory for all request bodies of a worker; when it is full, small ones are written to "
+        "files, too",
     )
     bodies_disk = Size(
         4 << 30,
-        "disk for all request bodies of a worker; beyond, a slow one is closed or the next gets 503; 0: no files",
+        "disk space for all request bodies of a worker; when it is full, a slow upload is closed "
+        "or the next gets a 503; 0: no files",
     )
     max_connections = Count(
         1000,
-        "connections of one worker; more wait in the kernel's queue, until others are idle for a second",
+        "connections of one worker; more wait in the kernel's queue until others have been idle "
+        "for a second",
         least=1,
         most=1_000_000,
     )
     max_requests = Count(
-        0,
-        "a worker that has answered about this many requests is replaced by a fresh one, between requests; 0: never",
+        0, "replace a worker after about this many requests, between two requests; 0: never"
     )
     max_memory = Size(
         0,
-        "a worker whose share of the memory (PSS) has grown beyond this is replaced, between requests; 0: never",
+        "replace a worker, between two requests, when its share of the memory (PSS) exceeds this; "
+        "0: never",
     )
     trusted_proxies = CommaText(
         "127.0.0.1, ::1, unix",
         "addresses, networks (10.0.0.0/8), unix or *; a list, or separated by commas",
-        "whose `forwarded_headers` and PROXY header are believed; those of others never",
+        "proxies whose `forwarded_headers` and PROXY header are trusted; those of other clients "
+        "never are",
         check="spyglass.policy.trusted_proxies:trusted",
     )
     forwarded_headers = Choices(
         "for, proto",
         (*X_FORWARDED, "forwarded"),
         "x-forwarded-",
-        "which of their fields count; others may be a client's, and the app does not see them",
+        "X-Forwarded headers that the trusted proxies set, and `forwarded` for Forwarded; the app "
+        "does not see the others, which a client may have sent",
     )
     proxy_protocol = Flag(
         False,
-        "every connection begins with a PROXY header, version 1 or 2; one without is closed",
+        "expect a PROXY header, version 1 or 2, at the start of each connection; close one "
+        "without it",
     )
     access_log = FlagOrText(
         False,
         ("combined", "json"),
         "a format",
-        'a line for each request: true for a short one, combined for Apache\'s, json, or a format, such as %h %t "%r" %>s %b',
+        "log a line for each request: true for a short one, combined for Apache's, json, or a "
+        'format such as %h %t "%r" %>s %b',
         check="spyglass.policy.access_log_format:formatter",
     )
     log_level = Choice(
         "info",
         ("error", "warning", "info", "debug"),
-        "what is logged; debug tells the life of each connection",
+        "least severe messages that are logged; debug follows each connection",
     )
-    debug = Flag(False, "show tracebacks to visitors; never in public")
+    debug = Flag(False, "show tracebacks to clients; never use it in public")
 
     listen = Unit(
         (),
         'port, "address:port", "[v6]:port", path, { path, group, mode }; or a list',
-        "where visitors come",
+        "addresses on which the app listens",
         check="spyglass.config.unit_settings:listen",
         instead="/run/spyglass/NAME.sock",
     )
     user = Unit(
         "",
         "text",
-        "who the app is; without it, somebody who exists only while it is awake",
+        "system user to run as; without it, a dynamic user that exists only while the app runs",
         check="spyglass.config.unit_settings:user",
         instead="spyglass-NAME",
     )
     group = Unit(
         "",
         "text",
-        "group that the app runs as, and that the files it creates belong to",
+        "system group to run as, which also owns the files that the app creates",
         check="spyglass.config.unit_settings:group",
-        instead="that of the user",
+        instead="the group of the user",
     )
     umask = Unit(
         "",
         'text, "0027"',
-        "permissions that its files do not get; 0027: the group may read them, 0022: all users may",
+        "permissions that files of the app do not get; 0027: the group may read them, 0022: all "
+        "users may",
         check="spyglass.config.unit_settings:umask",
         instead="0077",
     )
     environment = Unit(
         {},
         "table of texts",
-        "variables for the app; no secrets, for every user of the machine can read them",
+        "environment variables for the app; no secrets, because every user of the machine can "
+        "read them",
         check="spyglass.config.unit_settings:environment",
     )
     environment_file = Unit(
         (),
         "path, or a list",
-        "files of variables, which systemd reads as root: only root may be able to replace them",
+        "files of environment variables, which systemd reads as root; only root may be able to "
+        "replace them",
         check="spyglass.config.unit_settings:paths",
     )
     credentials = Unit(
@@ -208,31 +224,33 @@ class Config:
     memory_high = Unit(
         0,
         Size.kind,
-        "beyond this all of the app's processes together are slowed down and their memory reclaimed; 0: never",
+        "above this, all of the app's processes together are slowed down and their memory is "
+        "reclaimed; 0: no limit",
         check="spyglass.config.unit_settings:memory",
     )
     memory_max = Unit(
         0,
         Size.kind,
-        "beyond this one of the app's processes is killed; 0: never",
+        "above this, one of the app's processes is killed; 0: no limit",
         check="spyglass.config.unit_settings:memory",
     )
     cpu_quota = Unit(
         "",
         'percentage of one processor, "50%"',
-        "most processor time that all of the app's processes get together; 200%: two",
+        "most processor time for all of the app's processes together; 200%: two processors",
         check="spyglass.config.unit_settings:quota",
     )
     writable = Unit(
         (),
         "path, or a list",
-        "where the app may write, beside its state and cache directories; relative to `directory`",
+        "paths that the app may write to, besides its state and cache directories; relative to "
+        "`directory`",
         check="spyglass.config.unit_settings:paths",
     )
     network = Unit(
         True,
         Flag.kind,
-        "false: the app can be visited, but reaches nothing itself, only unix sockets",
+        "false: the app serves requests, but can connect to nothing but unix sockets",
         check="spyglass.config.unit_settings:flag",
     )
     allow_jit = Unit(
@@ -321,7 +339,7 @@ def _load(
         raise ConfigError(
             f"{place('keepalive_timeout')}: keepalive_timeout: {kept} must be shorter than "
             f"idle_timeout, {config.idle_timeout:g} s, or a kept-alive connection would always "
-            "hold off the leaving"
+            "prevent the idle exit"
         )
     return config
 

@@ -1,8 +1,12 @@
-"""What the settings for the units may be. Checked by whoever makes units of them, or
-looks at them; a wake never comes here.
+"""Which values the settings of the units may have: the checks that the rows of the
+table (settings.py) name.
 
-Pure: whether a user, a group, a directory or a file is there is asked by `spyglass
-apply` (spyglass/ops/).
+Each takes the value from the file and returns it as `spyglass apply` uses it, or raises
+ValueError with what was expected and, for one entry of several, the entry. Only the
+administrator's commands import this module; a wake does not.
+
+Pure: whether a user, group, directory or file exists is checked by `spyglass apply`
+(spyglass/ops/).
 """
 
 from __future__ import annotations
@@ -16,8 +20,8 @@ from spyglass.config.setting_types import Flag, Size
 from spyglass.runtime.addresses import packed_ip
 
 LEAST_MEMORY = 16 << 20
-"""Bytes below which nothing of Python's lives: Master, zygote and one worker of the
-welcome page take some 20 MiB.
+"""Bytes below which no app starts: Master, zygote and one worker of the welcome page
+take about 20 MiB.
 """
 
 _ADDRESS = "expected a port (8001), address:port, [v6]:port, an absolute path, or { path = ..., group = ..., mode = ... }"
@@ -25,16 +29,16 @@ _PATHS = "expected a path, or a list of paths"
 _VARIABLES = 'expected a table of variables, { NAME = "text" }'
 _CREDENTIALS = 'expected a table, { NAME = "/path" }, or a list of names'
 
-# systemd.unit(5) knows users and groups by these names (strict mode), or by number;
-# what getpwnam(3) knows is another question.
+# The names of users and groups that systemd accepts (strict mode, systemd.exec(5)), or
+# their numbers. Whether getpwnam(3) finds one is checked later.
 _ACCOUNT = re.compile(r"[a-zA-Z_][a-zA-Z0-9_-]{0,30}|[0-9]{1,9}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _CREDENTIAL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,200}")
 _QUOTA = re.compile(r"[1-9][0-9]{0,4}%")
 CONTROL = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]"
-)  # systemd takes tabs and newlines in a variable, and no other of these
-# systemd sets these for each service, and Spyglass takes what is in them at its word.
+)  # of control characters, systemd accepts only tabs and newlines in a variable
+# systemd sets these for each service, and Spyglass trusts their values.
 _OF_SYSTEMD = re.compile(
     r"(LISTEN_|NOTIFY_|WATCHDOG_|SYSTEMD_).*|MAINPID|INVOCATION_ID|(STATE|CACHE|RUNTIME|LOGS|CREDENTIALS)_DIRECTORY"
 )
@@ -42,25 +46,25 @@ _OF_SYSTEMD = re.compile(
 
 @dataclass(frozen=True)
 class Address:
-    """Where an app listens: a port of every address (`host` is ""), a port of one, or a
+    """Where an app listens: a port on every address (`host` is ""), a port on one, or a
     unix socket (`path`, with its group and mode).
     """
 
     port: int = 0
-    host: str = ""  # as inet_ntop(3) has it, without brackets
+    host: str = ""  # as inet_ntop(3) writes it, without brackets
     path: str = ""
     group: str = ""
-    mode: str = ""  # octal, as chmod(1) takes it
+    mode: str = ""  # octal, as chmod(1) accepts it
 
     @property
     def stream(self) -> str:
-        """As ListenStream= has it (systemd.socket(5)), and as it stands in the file."""
+        """The value of ListenStream= (systemd.socket(5)), also valid in the file."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return self.path or (f"{host}:{self.port}" if host else str(self.port))
 
     @property
     def may_be_missing(self) -> bool:
-        """True if the machine may be without this address: at a boot, as the standby of
+        """True if the machine may lack this address: early in a boot, as the standby of
         another machine, or without IPv6 ([::1]).
         """
         return self.host not in ("", "::", "0.0.0.0") and not self.host.startswith("127.")  # noqa: S104, nothing is bound
@@ -74,36 +78,35 @@ class Address:
 
 _LONGEST = (
     128 << 10
-    # Bytes: of one variable (MAX_ARG_STRLEN, execve(2)); a line of a unit may have
+    # Bytes of one variable (MAX_ARG_STRLEN, execve(2)); a line of a unit may have
     # eight times as many
 )
 _UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\"'\\\\]")
 
 
 def unfit(text: str) -> str:
-    """Return why `text` cannot be a word or a path in a unit file; "" when it can.
+    """Return why `text` cannot be a word or a path in a unit file; "" if it can.
 
-    systemd has other rules for quotes, backslashes and blanks in nearly each directive
-    (systemd.syntax(7), systemd.service(5)), and a line break ends the value in all of
-    them: what follows would be a line of its own, ExecStartPre=+ for one. Nobody needs
-    these in a path.
+    Nearly every directive has its own rules for quotes, backslashes and spaces
+    (systemd.syntax(7), systemd.service(5)). A line break ends the value in all of them:
+    the rest would be a line of its own, such as ExecStartPre=+. No path needs these.
     """
     if found := _UNFIT.search(text):
-        return f"must not have {found[0]!r} in it, which a unit file cannot hold"
+        return f"must not contain {found[0]!r}, which a unit file cannot hold"
     if text != text.strip():
-        return "must not begin or end with a blank, which systemd would strip"
+        return "must not begin or end with a space, which systemd would strip"
     return "is too long for a unit file" if len(text.encode()) > _LONGEST else ""
 
 
 def address(value: object) -> Address:
-    """Where to listen, as one entry of `listen` has it. Raises ValueError."""
+    """Return the address that one entry of `listen` means. Raise ValueError."""
     if isinstance(value, dict):
         return _unix_socket(value)
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
     if not isinstance(value, str):
         raise ValueError(_ADDRESS, value)
-    path = value.removeprefix("unix:")  # as `--bind` has it
+    path = value.removeprefix("unix:")  # as in `--bind`
     if path.startswith("/"):
         return Address(path=_path(path, _ADDRESS))
     host, colon, port = value.rpartition(":")
@@ -164,7 +167,8 @@ def user(value: object) -> str:
         raise ValueError("expected the name of a user", value)
     if value in ("root", "0"):
         raise ValueError(
-            "expected anybody else: an app that anyone can reach must not be root", value
+            "expected a user other than root: an app that clients can reach must not be root",
+            value,
         )
     return value
 
@@ -173,7 +177,7 @@ def group(value: object) -> str:
     if not isinstance(value, str) or (value and not _ACCOUNT.fullmatch(value)):
         raise ValueError("expected the name of a group", value)
     if value in ("root", "0"):
-        raise ValueError("expected any other group: much of the machine is open to root's", value)
+        raise ValueError("expected a group other than root: it can read much of the machine", value)
     return value
 
 
@@ -182,10 +186,13 @@ def umask(value: object) -> str:
     if not isinstance(value, str) or (value and not re.fullmatch("0?[0-7]{3}", value)):
         raise ValueError('expected text of three or four octal digits, "0027"', value)
     if value and int(value, 8) & 0o700:
-        raise ValueError("expected one that leaves the app its own files, 0077 at most", value)
+        raise ValueError(
+            "expected a umask that leaves the app access to its files, 0077 at most", value
+        )
     if value and not int(value, 8) & 0o002:
         raise ValueError(
-            "expected one that does not let all users change the app's files, such as 0022", value
+            "expected a umask that does not let all users change the app's files, such as 0022",
+            value,
         )
     return value
 
@@ -202,12 +209,10 @@ def environment(value: object) -> dict[str, str]:
         ):
             raise ValueError(_VARIABLES, {name: text})
         if len(str(text).encode()) > _LONGEST:
-            raise ValueError(
-                f"expected at most {_LONGEST} bytes, which is what the kernel takes", name
-            )
+            raise ValueError(f"expected at most {_LONGEST} bytes, the limit of the kernel", name)
         if name.startswith("SPYGLASS_"):
             raise ValueError(
-                "expected no setting of Spyglass: in this file, it is one of its own", name
+                "expected no SPYGLASS_ variable: set it in this file, as a setting", name
             )
         if _OF_SYSTEMD.fullmatch(name):
             raise ValueError("expected no variable that systemd sets itself", name)
@@ -215,7 +220,7 @@ def environment(value: object) -> dict[str, str]:
 
 
 def credentials(value: object) -> dict[str, str]:
-    """Paths by name; "" where systemd shall look for it (/etc/credstore,
+    """Return paths by name; "" for one that systemd looks up itself (/etc/credstore,
     systemd.exec(5)).
     """
     if isinstance(value, list):
@@ -249,7 +254,9 @@ def memory(value: object) -> object:
 
 def quota(value: object) -> str:
     if not isinstance(value, str) or (value and not _QUOTA.fullmatch(value)):
-        raise ValueError('expected a share of one processor, "50%", or of several, "200%"', value)
+        raise ValueError(
+            'expected a percentage of one processor, "50%", or of several, "200%"', value
+        )
     return value
 
 

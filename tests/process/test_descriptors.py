@@ -15,7 +15,7 @@ from .processes import children, workers
 from .visitor import Crowd, Lost, Visitor, visit
 
 THREADS = pytest.mark.parametrize("threads", [1, 4])
-ROBBED = r"error: (spyglass-\w+: )?a descriptor of ours is gone, closed by the app as it seems$"
+ROBBED = r"error: (spyglass-\w+: )?a file descriptor of Spyglass was closed, probably by the app$"
 
 
 def ask(address, target):

@@ -82,7 +82,7 @@ def test_a_worker_that_breaks_ends_and_does_nothing_else(systemd):
         pass  # it may be broken before the answer is out
     life.until_logged("exited with status 1")
     assert visit(life.address).status == 200
-    assert "worker] error: a descriptor of ours is gone" in life.log
+    assert "worker] error: a file descriptor of Spyglass was closed" in life.log
     assert "failing" not in life.log
     assert "cannot start a process" not in life.log
 
@@ -213,7 +213,7 @@ def test_a_worker_with_a_bug_is_no_second_master(systemd, tmp_path):
     life.until_asleep(1)
     assert "failing: the workers die as soon as they are started" in life.run.told("STATUS")
     assert "cannot start a process" not in life.log
-    assert re.search(r"child\] error: a bug of ours\n(.*\n)*.*OSError: a bug$", life.log, re.M)
+    assert re.search(r"child\] error: a bug in Spyglass\n(.*\n)*.*OSError: a bug$", life.log, re.M)
 
 
 def test_who_is_stuck_does_not_hold_up_a_stop(systemd):

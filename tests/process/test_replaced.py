@@ -65,7 +65,7 @@ def test_what_an_app_has_replaced_is_replaced_for_the_app(systemd, tmp_path, nam
     assert visit(life.address, "/boom").status == 500
     life.until_logged("ZeroDivisionError")
     assert len(workers(life.run.pid)) == 1
-    assert "a bug of ours" not in life.log
+    assert "a bug in Spyglass" not in life.log
     life.signal(15)
     life.until(lambda: life.run.ended, "it does not leave")
     assert life.run.status == 0

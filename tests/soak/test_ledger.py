@@ -123,7 +123,7 @@ def unexpected(*records, done=()):
 def test_a_line_of_the_journal_that_nobody_expects_is_a_complaint():
     records = [
         line("master: awake after 0.30 s: app:app", priority=6),
-        line("worker: a bug of ours"),
+        line("worker: a bug in Spyglass"),
         line("worker: Traceback (most recent call last):"),
         line("worker: ValueError: why"),
         line("idle_ignore: no listener is called that", priority=4),

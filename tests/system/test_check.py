@@ -163,7 +163,7 @@ BROKEN = {
     "an address family": ("import socket\nsocket.if_nameindex()\n", {}, "RestrictAddressFamilies="),
     "a privilege": ("import os\nos.nice(1)\n", {}, "see the table in docs/sandbox.md"),
     "a variable": ("import os\nos.environ['SECRET_KEY']\n", {}, "SECRET_KEY is not in the service's environment"),
-    "a home directory": ("", {"directory": "/home/ada/blog"}, "cannot enter /home/ada (drwx------, owned by another user): a group for the app (addgroup --system "),
+    "a home directory": ("", {"directory": "/home/ada/blog"}, "cannot enter /home/ada (drwx------, owned by another user): create a group for the app (addgroup --system "),
     "an environment": ("", {"venv": "/home/ada/venv"}, "cannot enter /home/ada (drwx------"),
     "a setting": ("", {"workers": 0}, "workers: expected a whole number from 1 to 256, not 0"),
     "a crash": ("import os\nos.kill(os.getpid(), 11)\n", {}, "the app's process was killed by SIGSEGV while it was being loaded"),

@@ -207,7 +207,7 @@ def test_a_name_with_a_line_in_it_makes_no_line(machine: Machine) -> None:
     )
     for command in ("apply", "check"):
         assert (
-            f"{ETC}/lines.toml:1: directory: must not have '\\n' in it"
+            f"{ETC}/lines.toml:1: directory: must not contain '\\n'"
             in spyglass(machine, command, "lines", status=78).stderr
         )
     machine.run("rm", f"{ETC}/lines.toml")

@@ -282,7 +282,7 @@ TRAPS = {
     "closed": (
         "",
         "",
-        '/etc/spyglass/closed.toml:1: app: /etc/spyglass/closed.toml is not accessible to the app\'s dynamic user (mode 0600): a group for the app (addgroup --system closed; group = "closed"), then chgrp closed /etc/spyglass/closed.toml && chmod g+rX /etc/spyglass/closed.toml; a secret is better off in `credentials`',
+        '/etc/spyglass/closed.toml:1: app: /etc/spyglass/closed.toml is not accessible to the app\'s dynamic user (mode 0600): create a group for the app (addgroup --system closed; group = "closed"), then chgrp closed /etc/spyglass/closed.toml && chmod g+rX /etc/spyglass/closed.toml; pass a secret in `credentials` instead',
     ),
 }
 

@@ -114,11 +114,11 @@ ONE_FILE = "--name and --config each name the one file; give one of them once"
         ("serve --zzz=1", "unknown option '--zzz'"),
         (
             "serve --listen 8001",
-            "--listen: listen is for the units: set it in the TOML file, and 'spyglass apply' has them follow",
+            "--listen: listen configures the units: set it in the TOML file, then run 'spyglass apply'",
         ),
         (
             "lookout --memory-max=1G",
-            "--memory-max: memory_max is for the units: set it in the TOML file, and 'spyglass apply' has them follow",
+            "--memory-max: memory_max configures the units: set it in the TOML file, then run 'spyglass apply'",
         ),
         ("serve --no-workers", "unknown option '--no-workers', did you mean '--workers'?"),
         ("serve --no-preload=1", "unknown option '--no-preload', did you mean '--preload'?"),

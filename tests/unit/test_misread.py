@@ -18,7 +18,7 @@ def burst(*_, **__):
 def lines(worker):
     assert len(worker.journal.lines) == 1
     (line,) = worker.journal.lines
-    assert "a bug of ours" in line
+    assert "a bug in Spyglass" in line
     assert "ValueError" in line
     assert line.isprintable()
     return line

@@ -188,13 +188,13 @@ def test_each_comment_is_a_setting_once_it_is_none(here, tmp_path):
         (
             ["blog", "odd\udcff"],
             2,
-            "directory: must not have '\\udcff' in it, which a unit file cannot hold",
+            "directory: must not contain '\\udcff', which a unit file cannot hold",
         ),
         (["blog", "two", "--app", "a\udcff"], 2, "--app: expected text, not 'a\\udcff'"),
         (
             ["blog", "--app", "a", "--venv", "v\n"],
             2,
-            "--venv: must not have '\\n' in it, which a unit file cannot hold",
+            "--venv: must not contain '\\n', which a unit file cannot hold",
         ),
         (["blog", "two"], 2, "which one is it? --app app:app or --app main:app"),
         ([], 2, "the following arguments are required: NAME; 'spyglass new --help' says more"),

@@ -197,10 +197,10 @@ def test_which_part_of_a_path_is_closed(tmp_path, closed, mode, path, how, said)
     [
         (
             "",
-            'a group for the app (addgroup --system blog; group = "blog"), then chgrp blog /x && chmod g+r /x; ',
+            'create a group for the app (addgroup --system blog; group = "blog"), then chgrp blog /x && chmod g+r /x; ',
         ),
         ("www-data", "chgrp www-data /x && chmod g+r /x; "),
     ],
 )
 def test_how_the_app_gets_in_and_nobody_else(group, says):
-    assert let_in("blog", group, "/x", "r") == f"{says}a secret is better off in `credentials`"
+    assert let_in("blog", group, "/x", "r") == f"{says}pass a secret in `credentials` instead"

@@ -440,7 +440,7 @@ def test_whoever_only_shortens_idle_timeout_gets_a_keepalive_that_fits(options, 
     assert load(None, {}, options).keepalive_timeout == keepalive
 
 
-CONTRADICTION = "must be shorter than idle_timeout, 5 s, or a kept-alive connection would always hold off the leaving"
+CONTRADICTION = "must be shorter than idle_timeout, 5 s, or a kept-alive connection would always prevent the idle exit"
 
 
 def test_a_contradiction_is_named_where_keepalive_timeout_was_set(toml):

@@ -17,7 +17,7 @@ VARIABLES = 'expected a table of variables, { NAME = "text" }'
 CREDENTIALS = 'expected a table, { NAME = "/path" }, or a list of names'
 MEMORY = f'expected a number of bytes, or "64K", "1M", "2G" from {16 << 20} to {1 << 50}'
 UMASK = 'expected text of three or four octal digits, "0027", not '
-QUOTA = 'expected a share of one processor, "50%", or of several, "200%"'
+QUOTA = 'expected a percentage of one processor, "50%", or of several, "200%"'
 UNITS = [setting.name for setting in UNIT_SETTINGS]
 
 
@@ -119,7 +119,7 @@ def test_an_address_as_systemd_has_it(text, stream):
         ('group = "a:b"', "expected the name of a group, not 'a:b'"),
         (
             'group = "root"',
-            "expected any other group: much of the machine is open to root's, not 'root'",
+            "expected a group other than root: it can read much of the machine, not 'root'",
         ),
         # 27 is 0o33: who writes it means something else.
         ("umask = 27", UMASK + "27"),
@@ -130,24 +130,24 @@ def test_an_address_as_systemd_has_it(text, stream):
         ('umask = "00027"', UMASK + "'00027'"),
         (
             'umask = "0777"',
-            "expected one that leaves the app its own files, 0077 at most, not '0777'",
+            "expected a umask that leaves the app access to its files, 0077 at most, not '0777'",
         ),
         (
             'umask = "0000"',
-            "expected one that does not let all users change the app's files, such as 0022, not '0000'",
+            "expected a umask that does not let all users change the app's files, such as 0022, not '0000'",
         ),
         ("user = 0", "expected the name of a user, not 0"),
         ('user = "a b"', "expected the name of a user, not 'a b'"),
         (
             'user = "root"',
-            "expected anybody else: an app that anyone can reach must not be root, not 'root'",
+            "expected a user other than root: an app that clients can reach must not be root, not 'root'",
         ),
         ("environment = 1", f"{VARIABLES}, not 1"),
         ('environment = { "A B" = "c" }', f"{VARIABLES}, not {{'A B': 'c'}}"),
         ("environment = { DEBUG = true }", f"{VARIABLES}, not {{'DEBUG': True}}"),
         (
             "environment = { SPYGLASS_WORKERS = 3 }",
-            "expected no setting of Spyglass: in this file, it is one of its own, not 'SPYGLASS_WORKERS'",
+            "expected no SPYGLASS_ variable: set it in this file, as a setting, not 'SPYGLASS_WORKERS'",
         ),
         (
             'environment = { LISTEN_FDS = "1" }',
@@ -180,9 +180,7 @@ def test_a_mistake_is_named_with_its_line(toml, line, says):
 
 @pytest.mark.parametrize("name", UNITS)
 def test_they_are_nothing_for_the_environment_or_the_command_line(name):
-    place = (
-        f"{name} is for the units: set it in the TOML file, and 'spyglass apply' has them follow"
-    )
+    place = f"{name} configures the units: set it in the TOML file, then run 'spyglass apply'"
     for environ, options, where in (
         ({f"SPYGLASS_{name.upper()}": "x"}, {}, f"SPYGLASS_{name.upper()}"),
         ({}, {name: "x"}, SETTINGS[name].option),
