@@ -6,7 +6,7 @@ import pytest
 
 from spyglass.http11 import caches
 
-from .talking import SETTINGS, Talking, timeless, wire_conversations
+from .fake_clients import SETTINGS, Talking, timeless, wire_conversations
 
 
 @pytest.fixture
