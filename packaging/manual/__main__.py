@@ -1,19 +1,18 @@
 #!/usr/bin/python3
-"""Makes the man pages and what bash and zsh complete, from the one table of settings
-and what the commands say of themselves.
+"""Generate the man pages, the completions for bash and zsh, and the reference pages of
+the documentation from the table of settings and the declarations of the commands.
 
 usage: python3 packaging/manual OUTPUT
        python3 packaging/manual --reference DOCS
 
 OUTPUT then holds spyglass.1, spyglass.toml.5 and spyglass@.service.8, spyglass.bash
 (for bash-completion, which looks for it as completions/spyglass) and _spyglass (for
-zsh, in its $fpath). DOCS gets settings.md and commands.md of the documentation. Nothing
-but the standard library and the spyglass beside this directory is needed. What people
-wrote stands in the files beside this one; what is between two @ there is filled in. The
-man pages are mdoc(7).
+zsh, in its $fpath). DOCS gets settings.md and commands.md of the documentation. Only
+the standard library and the spyglass of this source tree are needed. The prose is in the
+files of this directory, with placeholders such as @SETTINGS@. The man pages are mdoc(7).
 
-The date of the pages is $SOURCE_DATE_EPOCH, that two builds of one source give the same
-bytes, or else today.
+The date of the pages is $SOURCE_DATE_EPOCH, so that two builds of one source give the
+same bytes, or else today.
 """
 
 from __future__ import annotations
@@ -29,40 +28,44 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(1, str(HERE.parents[1]))
 
 import completion  # noqa: E402
-import facts  # noqa: E402
 import mdoc  # noqa: E402
 import reference  # noqa: E402
 
 from spyglass import __version__  # noqa: E402
 from spyglass.config import setting_errors  # noqa: E402
 from spyglass.config.setting_types import Setting  # noqa: E402
+from spyglass.config.settings import SERVER_SETTINGS, UNIT_SETTINGS  # noqa: E402
+from spyglass.ops import server_commands  # noqa: E402
+from spyglass.ops.command_table import all_commands  # noqa: E402
+from spyglass.ops.server_commands import setting_options  # noqa: E402
 
 PAGES = ("spyglass.1", "spyglass.toml.5", "spyglass@.service.8")
 UNIT = HERE.parent / "systemd" / "spyglass@.service"
 
 
 def page(name: str) -> str:
-    """The man page `name`, from what stands beside this file."""
+    """Return the man page `name`, filled in from the file of that name."""
     source = (HERE / name).read_text("utf-8")
-    known = {command.name: command for command in facts.all_commands()}
+    known = {command.name: command for command in all_commands()}
     pieces = re.split(r"^@COMMAND ([a-z-]+)@\n((?:(?!@|\.El).*\n)*)", source, flags=re.MULTILINE)
     made = pieces[0]
     for command, prose, rest in zip(pieces[1::3], pieces[2::3], pieces[3::3], strict=True):
-        if command in known:  # the prose may be there before its command
+        if command in known:  # the prose may be written before its command
             made += (
-                mdoc.entry(known.pop(command), prose, options=command not in facts.SERVERS) + "\n"
+                mdoc.entry(
+                    known.pop(command), prose, options=command not in server_commands.COMMANDS
+                )
+                + "\n"
             )
         made += rest
     values = {
         "DATE": _date(),
         "VERSION": __version__,
-        "SYNOPSIS": "\n".join(mdoc.synopsis(command) for command in facts.all_commands()),
+        "SYNOPSIS": "\n".join(mdoc.synopsis(command) for command in all_commands()),
         "COMMANDS": "\n".join(mdoc.entry(command) for command in known.values()),
         "OPTIONS": _options(),
-        "SETTINGS": _settings(facts.of_the_server())
-        if name.endswith(".5")
-        else _settings_in_short(),
-        "UNITS": _settings(facts.of_the_units()),
+        "SETTINGS": _settings(SERVER_SETTINGS) if name.endswith(".5") else _settings_in_short(),
+        "UNITS": _settings(UNIT_SETTINGS),
         "SANDBOX": _sandbox(),
     }
     filled = re.sub(
@@ -79,12 +82,11 @@ def _date() -> str:
 
 
 def _options() -> str:
-    """Those of the server's commands that are no settings."""
+    """Return the options of the server's commands that are not settings."""
     options = {
         option.flags[0]: option
-        for command in facts.all_commands()[:3]
+        for command in server_commands.COMMANDS.values()
         for option in command.options
-        if not option.is_setting
     }
     return "\n".join(
         f".It {mdoc.invocation(option)}\n{mdoc.text(mdoc.sentence(option.help))}"
@@ -95,7 +97,7 @@ def _options() -> str:
 def _settings_in_short() -> str:
     return "\n".join(
         f".It {mdoc.invocation(option)}\n{mdoc.text(mdoc.sentence(option.help))}"
-        for option in facts.settings()
+        for option in setting_options()
     )
 
 
@@ -112,7 +114,7 @@ def _settings(settings: list[Setting]) -> str:
 
 
 def _sandbox() -> str:
-    """The lines of the unit from its user on, without their comments."""
+    """Return the lines of the unit from its user on, without comments."""
     lines = UNIT.read_text("utf-8").partition("\nDynamicUser=")
     return "\n".join(
         mdoc.escape(line)

@@ -1,5 +1,5 @@
-"""What a shell offers behind `spyglass`: commands, their options, the values of those
-that have few, the names of the apps.
+"""Shell completion for `spyglass`: commands, their options, the values of options that
+have few, and the names of the apps.
 """
 
 from __future__ import annotations
@@ -7,13 +7,13 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import facts
-from facts import Command, Option
-
 from spyglass.config import settings
+from spyglass.ops.command_declaration import Command, Operand, Option
+from spyglass.ops.command_table import all_commands
+from spyglass.ops.server_commands import setting_options
 
 _HERE = Path(__file__).parent
-# What stands for a value tells what it is.
+# The kind of a value, by the option or by the name of its value.
 _KINDS = {
     "NAME": "app",
     "APP": "source",
@@ -33,27 +33,33 @@ _ZSH = {
 }
 
 
-def _kind(command: Command, option: Option) -> str:
-    """What its value is: one of the above, "|" and all words that it may be, or ""."""
-    if option.values:
-        return "|" + " ".join(option.values)
+def _options(command: Command) -> list[Option]:
+    return [*command.options, *(setting_options() if command.settings else ())]
+
+
+def _kind(command: Command, option: Option | Operand) -> str:
+    """Return the kind of its value: one of the above, "|" and all words that it may be,
+    or "".
+    """
+    if option.choices:
+        return "|" + " ".join(option.choices)
     if " | " in option.value:
         return "app or source"
     kind = next((_KINDS[word] for word in (*option.flags, option.value) if word in _KINDS), "")
     return (
         "" if kind == "app" and command.name == "new" else kind
-    )  # what there is already is what a new one cannot be called
+    )  # a new app cannot have the name of an existing one
 
 
 def bash() -> str:
     options, values = [], []
-    for command in facts.all_commands():
-        names = " ".join(flag for option in command.options for flag in option.flags)
+    for command in all_commands():
+        names = " ".join(flag for option in _options(command) for flag in option.flags)
         valued = " ".join(
-            flag for option in command.options if option.value for flag in option.flags
+            flag for option in _options(command) if option.value for flag in option.flags
         )
-        kinds = [_kind(command, each) or "any" for each in command.arguments] + ["..."] * any(
-            each.many for each in command.arguments
+        kinds = [_kind(command, each) or "any" for each in command.operands] + ["..."] * any(
+            each.many for each in command.operands
         )
         options += [
             f"        {command.name})",
@@ -64,12 +70,12 @@ def bash() -> str:
             f"            kinds=({' '.join(repr(kind) for kind in kinds)})",
             "            ;;",
         ]
-        for option in command.options:
+        for option in _options(command):
             kind = _kind(command, option)
             if option.value and kind:
                 names = " | ".join(f"'{command.name} {flag}'" for flag in option.flags)
                 values.append(f"            {names}) _spyglass_offer '{kind}' ;;")
-    commands = " ".join(command.name for command in facts.all_commands())
+    commands = " ".join(command.name for command in all_commands())
     return _fill(
         "spyglass.bash", COMMANDS=commands, OPTIONS="\n".join(options), VALUES="\n".join(values)
     )
@@ -78,15 +84,15 @@ def bash() -> str:
 def zsh() -> str:
     commands = "\n".join(
         f"                {_quoted(command.name + ':' + command.help)}"
-        for command in facts.all_commands()
+        for command in all_commands()
     )
     arguments = []
-    for command in facts.all_commands():
+    for command in all_commands():
         specs = [
-            "'(- *)--help[say how it is used]'",
-            *(_spec(command, option) for option in command.options),
+            "'(- *)--help[show the help]'",
+            *(_spec(command, option) for option in _options(command)),
         ]
-        for index, each in enumerate(command.arguments, 1):
+        for index, each in enumerate(command.operands, 1):
             place = "*" if each.many else f"{index}{':' if each.optional else ''}"
             specs.append(_quoted(f"{place}:{each.value.lower()}:{_action(command, each)}"))
         lines = " \\\n".join(f"                        {spec}" for spec in specs)
@@ -97,8 +103,8 @@ def zsh() -> str:
 
 
 def _spec(command: Command, option: Option) -> str:
-    """As _arguments wants it: '--name=[what it is]:value:action', several names in
-    braces.
+    """Return an option for _arguments of zsh: '--name=[help]:value:action', several
+    names in braces.
     """
     help = re.sub(r"([][:])", r"\\\1", option.help.replace("`", ""))
     value = f":{option.value.lower()}:{_action(command, option)}" if option.value else ""
@@ -113,7 +119,7 @@ def _spec(command: Command, option: Option) -> str:
     return (f"'{exclusive}'" if exclusive else "") + shown + rest
 
 
-def _action(command: Command, option: Option) -> str:
+def _action(command: Command, option: Option | Operand) -> str:
     kind = _kind(command, option)
     return f"({kind[1:]})" if kind.startswith("|") else _ZSH.get(kind, "")
 

@@ -7,27 +7,27 @@ from __future__ import annotations
 import re
 import textwrap
 
-from facts import Command, Option
+from spyglass.ops.command_declaration import Command, Operand, Option
 
 _WIDTH = 80
-# What would be set as a typographer's sign, which no shell understands.
+# Characters that groff would print as typographic ones, which no shell understands.
 _ESCAPES = str.maketrans(
     {"\\": r"\e", "-": r"\-", '"': r"\(dq", "'": r"\(aq", "^": r"\(ha", "~": r"\(ti"}
 )
 
 
 def text(words: str) -> str:
-    """A paragraph, with `backticks` for what is typed, as lines of mdoc."""
+    """Return a paragraph, with `backticks` for what is typed, as lines of mdoc."""
     lines: list[str] = []
-    # A sentence begins a line: mandoc asks for it, and sets the space between two by
-    # it.
+    # Each sentence begins a line: mandoc requires it, and computes the space between
+    # two sentences from it.
     for sentence in re.split(r"(?<=[a-z0-9`)\"][.?!]) +(?=[A-Z])", " ".join(words.split())):
         lines += textwrap.wrap(sentence, _WIDTH, break_long_words=False, break_on_hyphens=False)
     return "\n".join(_line(line) for line in _whole(lines))
 
 
 def _whole(lines: list[str]) -> list[str]:
-    """Without a line that ends within backticks: each is marked up by itself."""
+    """Join lines where one ends within backticks: each line is marked up by itself."""
     whole: list[str] = []
     for line in lines:
         if whole and whole[-1].count("`") % 2:
@@ -47,18 +47,19 @@ def _line(line: str) -> str:
 
 
 def _prose(words: str) -> str:
-    # A hyphen is one between words, and a minus where it may be copied into a shell.
+    # A hyphen between words stays one; elsewhere it may be copied into a shell, so it
+    # becomes a minus.
     return re.sub(r"(?<!\w)-+", lambda dashes: r"\-" * len(dashes[0]), words.replace("\\", r"\e"))
 
 
 def escape(words: str) -> str:
-    """Words to be copied as they stand."""
+    """Return words that are printed exactly as they are."""
     return words.translate(_ESCAPES)
 
 
 def argument(word: str) -> str:
-    """A word for a macro's line, where a macro's name and punctuation would mean
-    something.
+    """Return a word for the line of a macro, where names of macros and punctuation
+    must be escaped.
     """
     escaped = escape(word)
     if not re.fullmatch(r"[A-Za-z0-9_@/.=\\-]+", escaped) or re.fullmatch(
@@ -69,36 +70,36 @@ def argument(word: str) -> str:
 
 
 def flag(word: str) -> str:
-    """`Fl` puts the first dash itself."""
+    """Return an option as a macro; `Fl` prints the first dash itself."""
     return f"Fl {escape(word[1:])}"
 
 
 def synopsis(command: Command) -> str:
-    """The line of SYNOPSIS; settings are told of together."""
+    """Return the lines of SYNOPSIS for a command; one word stands for all settings."""
     parts = [".Nm", f".Cm {command.name}"]
-    for each in command.arguments:
+    for each in command.operands:
         parts.append(f".Op {_named(each)}" if each.optional else f".{_named(each)}")
     for option in command.options:
-        if not option.is_setting:
-            parts.append(
-                f".{'Op ' if option.optional else ''}{invocation(option, short=True)}"
-                + (" ..." if option.many else "")
-            )
-    if any(option.is_setting for option in command.options):
+        shown = invocation(option, short=True) + (" ..." if option.many else "")
+        if option.excludes:
+            parts[-1] += f" | {shown}"
+        else:
+            parts.append(f".Op {shown}")
+    if command.settings:
         parts.append(r".Op Fl \-SETTING Ar VALUE ...")
     return "\n".join(parts)
 
 
-def _named(each: Option) -> str:
-    """An argument, which may be of one kind or another."""
+def _named(each: Operand) -> str:
+    """Return an operand as a macro; its name may be two, as in NAME | APP."""
     return " | ".join(f"Ar {argument(word)}" for word in each.value.split(" | ")) + (
         " ..." if each.many else ""
     )
 
 
 def invocation(option: Option, *, short: bool = False) -> str:
-    """How an option is given: `Fl n , Fl \\-name Ar VALUE`, or the first of its names
-    alone.
+    """Return an option with its value, `Fl n , Fl \\-name Ar VALUE`; if `short`, only
+    with the first of its names.
     """
     names = " , ".join(flag(name) for name in (option.flags[:1] if short else option.flags))
     shown = (
@@ -108,8 +109,8 @@ def invocation(option: Option, *, short: bool = False) -> str:
 
 
 def filled(page: str) -> str:
-    """The page with no line of text longer than mandoc wants it; macros' lines are
-    left, and what is literal.
+    """Return the page with its lines of text wrapped as mandoc requires. Lines of
+    macros and literal text are kept.
     """
     lines: list[str] = []
     literal = False
@@ -125,17 +126,17 @@ def filled(page: str) -> str:
 
 
 def entry(command: Command, prose: str = "", *, options: bool = True) -> str:
-    """The command in a list of them: what it is for, `prose` (mdoc), and what can be
-    said to it, with or without its options.
+    """Return an entry of the list of commands: help, `prose` (mdoc), operands, and,
+    if `options`, options.
     """
     names = " ".join(
-        f"Oo {_named(each)} Oc" if each.optional else _named(each) for each in command.arguments
+        f"Oo {_named(each)} Oc" if each.optional else _named(each) for each in command.operands
     )
     lines = [f".It Cm {command.name} {names}".rstrip(), text(sentence(command.help))]
     if prose.strip():
         lines += [prose.strip()]
-    told = [option for option in command.options if options and not option.is_setting]
-    explained = [each for each in command.arguments if each.help]
+    told = command.options if options else ()
+    explained = [each for each in command.operands if each.help]
     if told or explained:
         lines.append(".Bl -tag -width Ds")
         for each in explained:
@@ -144,20 +145,18 @@ def entry(command: Command, prose: str = "", *, options: bool = True) -> str:
             lines += [f".It {invocation(option)}", text(_described(option))]
         lines.append(".El")
     if command.more:
-        lines += [".Pp", text(command.more)]
+        lines += [".Pp", text(sentence(command.more))]
     return "\n".join(lines)
 
 
-def _described(option: Option) -> str:
-    values = (
-        f" One of {', '.join(f'`{value}`' for value in option.values)}." if option.values else ""
-    )
-    return sentence(option.help) + values
+def _described(each: Option | Operand) -> str:
+    choices = ", ".join(f"`{choice}`" for choice in each.choices)
+    return sentence(each.help) + (f" One of {choices}." if choices else "")
 
 
 def sentence(words: str) -> str:
-    """With a capital and a full stop, but for what begins with code, or a value that is
-    to be explained.
+    """Return words with a capital and a full stop; no capital if they begin with code
+    or with a value.
     """
     words = words.strip()
     if not words:

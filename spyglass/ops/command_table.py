@@ -1,7 +1,8 @@
-"""The administrator's commands: which there are, and a command line to one of them.
+"""The administrator's commands: the list of them, and from a command line to one.
 
-Each is a module of this package with HELP (one line), `arguments(parser)`, which says
-what it takes, and `run(options)`, which does it and returns the exit status.
+To add a command, add its name to COMMANDS and its file to spyglass/ops/commands/. The
+file declares it (`COMMAND`) and has `run(options)`, which does it and returns the exit
+status. `options` has one attribute for each declared operand and option.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import sys
 from typing import TYPE_CHECKING, NoReturn, Protocol, cast
 
 from spyglass.errors import StartError, UsageError
+from spyglass.ops import command_help, server_commands
+from spyglass.ops.command_declaration import Command
 from spyglass.ops.untrusted_text import filtered
 
 if TYPE_CHECKING:
@@ -20,48 +23,86 @@ if TYPE_CHECKING:
 COMMANDS: tuple[str, ...] = ("new", "apply", "remove", "list", "status", "doctor")
 
 
-class Command(Protocol):
-    HELP: str
-
-    def arguments(self, parser: argparse.ArgumentParser) -> None: ...
+class CommandModule(Protocol):
+    COMMAND: Command
 
     def run(self, options: argparse.Namespace) -> int: ...
 
 
-def command(name: str) -> Command:
-    return cast(Command, importlib.import_module(f"spyglass.ops.commands.{name}"))
+def _module(name: str) -> CommandModule:
+    return cast(CommandModule, importlib.import_module(f"spyglass.ops.commands.{name}"))
+
+
+def find(name: str) -> Command | None:
+    """Return the declaration of the administrator's command `name`, None if there is
+    none.
+    """
+    return _module(name).COMMAND if name in COMMANDS else None
+
+
+def all_commands() -> list[Command]:
+    """Return the declarations of all commands, the server's first."""
+    return [*server_commands.COMMANDS.values(), *(_module(name).COMMAND for name in COMMANDS)]
+
+
+def help_of(name: str) -> str:
+    """Return the help of the command `name`, or of `spyglass` itself for ""."""
+    commands = all_commands()
+    for command in commands:
+        if command.name == name:
+            return command_help.page(command)
+    return command_help.overview(commands)
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, as all commands do."""
+    """Reports a mistake in one line, as all commands do, and has our help."""
+
+    def __init__(self, command: Command) -> None:
+        super().__init__(prog=f"spyglass {command.name}", allow_abbrev=False)
+        self._command = command
 
     def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message}; '{self.prog} --help' says more")
+        raise UsageError(f"{message}; see '{self.prog} --help'")
+
+    def format_help(self) -> str:
+        return command_help.page(self._command) + "\n"
 
 
 def parser(name: str) -> argparse.ArgumentParser:
-    """What the command called `name` takes."""
-    module = command(name)
-    made = _Parser(prog=f"spyglass {name}", description=module.HELP, allow_abbrev=False)
-    module.arguments(made)
+    """Return a parser for the command `name`, made from its declaration."""
+    command = _module(name).COMMAND
+    made = _Parser(command)
+    for operand in command.operands:
+        how = {(True, False): "?", (True, True): "*", (False, True): "+"}
+        made.add_argument(
+            operand.dest,
+            nargs=how.get((operand.optional, operand.many)),
+            metavar=operand.value,
+            default=operand.default,
+        )
+    for option in command.options:
+        if not option.value:
+            made.add_argument(*option.flags, action="store_true")
+        else:
+            made.add_argument(
+                *option.flags,
+                action="append" if option.many else "store",
+                type=int if isinstance(option.default, int) else str,
+                metavar=option.value,
+                default=option.default,
+                choices=option.choices or None,
+            )
     return made
 
 
 @filtered()
 def run(argv: Sequence[str]) -> int:
-    """Run a command line whose first word is one of COMMANDS; returns the exit
-    status.
-    """
+    """Run a command line that begins with one of COMMANDS. Return the exit status."""
     try:
-        return command(argv[0]).run(parser(argv[0]).parse_args(argv[1:]))
+        return _module(argv[0]).run(parser(argv[0]).parse_args(argv[1:]))
     except StartError as error:
         for line in (str(error), *getattr(error, "also", ())):
             print(f"spyglass: {line}", file=sys.stderr)
         return error.exit_status
     except KeyboardInterrupt:
         return 130
-
-
-def overview() -> str:
-    """One line for each command, for `spyglass --help`."""
-    return "\n".join(f"{name:<9}{command(name).HELP}" for name in COMMANDS)

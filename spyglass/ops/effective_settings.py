@@ -12,8 +12,8 @@ import shlex
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from spyglass import cli
 from spyglass.config import settings
+from spyglass.config.command_line import parse
 from spyglass.config.setting_errors import place_in, shown
 from spyglass.errors import StartError
 from spyglass.ops import apps, atomic_files, env_files
@@ -53,7 +53,7 @@ def of_service(service: Mapping[str, str]) -> EffectiveSettings:
     found = EffectiveSettings()
     environ, places = environment(service, found.hidden)
     try:
-        arguments = cli.parse(command_line(service))
+        arguments = parse(command_line(service))
         if arguments.file is not None and not os.path.isabs(arguments.file):
             found.hidden.append(arguments.file)  # relative to the service's directory
             return found

@@ -341,7 +341,7 @@ ROOTS = {
     "list": "",
     "new --help": "usage: spyglass new",
     "new NO": "",
-    "--help": "usage: spyglass serve",
+    "--help": "usage: spyglass COMMAND",
     "--version": "spyglass ",
     "chekc": "unknown command",
 }

@@ -249,7 +249,7 @@ def test_whoever_may_not_is_told_what_is_checked_instead(
     done = check("who", user="www-data", env={"STATE_DIRECTORY": "/tmp"})
     assert (
         done.stdout.splitlines()[0]
-        == "check: as www-data, not as the service in its sandbox: that takes root"
+        == "check: runs as www-data, outside of the sandbox of the service; to check in it, run this as root"
     )
     assert "who: www-data /srv/apps/who None" in done.stdout
     assert done.returncode == 0

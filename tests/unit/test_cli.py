@@ -12,10 +12,14 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from spyglass import __version__, cli
+from spyglass import __version__
 from spyglass.config import settings
+from spyglass.config.command_line import OWN_OPTIONS, SERVER_COMMANDS, parse
 from spyglass.config.setting_errors import default_text
+from spyglass.config.setting_types import Unit
 from spyglass.errors import ConfigError, StartError, UsageError
+from spyglass.ops import server_commands
+from spyglass.ops.command_table import COMMANDS, all_commands, help_of
 
 
 @pytest.mark.parametrize(
@@ -41,7 +45,7 @@ from spyglass.errors import ConfigError, StartError, UsageError
 )
 @pytest.mark.parametrize("command", ["serve", "lookout"])
 def test_settings(command, words, options):
-    arguments = cli.parse([command, *words.split()])
+    arguments = parse([command, *words.split()])
     assert (arguments.command, arguments.options, arguments.file, arguments.binds) == (
         command,
         options,
@@ -64,7 +68,7 @@ def test_settings(command, words, options):
     ],
 )
 def test_file_and_addresses(words, file, binds):
-    arguments = cli.parse(words.split())
+    arguments = parse(words.split())
     assert (arguments.file, arguments.binds) == (file, binds)
 
 
@@ -87,7 +91,7 @@ def test_file_and_addresses(words, file, binds):
     ],
 )
 def test_questions(words, command):
-    assert cli.parse(words.split()).command == command
+    assert parse(words.split()).command == command
 
 
 BIND = (
@@ -133,13 +137,13 @@ ONE_FILE = "--name and --config each name the one file; give one of them once"
 )
 def test_mistakes(words, says):
     with pytest.raises(UsageError) as caught:
-        cli.parse(words.split())
+        parse(words.split())
     assert (str(caught.value), caught.value.exit_status) == (says, 2)
 
 
 def test_a_name_that_cannot_be_one_is_a_mistake_of_configuration():
     with pytest.raises(ConfigError, match="^--name .*A.*: expected 1 to 22"):
-        cli.parse(["serve", "--name", "A"])
+        parse(["serve", "--name", "A"])
 
 
 words = st.sampled_from(
@@ -165,31 +169,66 @@ words = st.sampled_from(
 @given(st.sampled_from(["serve", "lookout"]), st.lists(words | st.text(max_size=8), max_size=6))
 def test_any_command_line_is_understood_or_refused_in_one_line(command, rest):
     try:
-        arguments = cli.parse([command, *rest])
+        arguments = parse([command, *rest])
     except StartError as error:
         assert "\n" not in str(error)
     else:
         if arguments.command != "help":
             # What the lookout hands on is understood as what it was given.
-            again = cli.parse(["serve", *arguments.again()])
+            again = parse(["serve", *arguments.again()])
             assert (again.options, again.file) == (arguments.options, arguments.file)
+
+
+# Declarations
+
+
+def test_the_parser_knows_what_is_declared():
+    assert tuple(server_commands.COMMANDS) == SERVER_COMMANDS
+    declared = {
+        flag
+        for command in server_commands.COMMANDS.values()
+        for option in command.options
+        for flag in option.flags
+    }
+    assert declared == set(OWN_OPTIONS)
+
+
+def test_a_command_is_declared_once_and_under_its_name():
+    names = [command.name for command in all_commands()]
+    assert names == [*SERVER_COMMANDS, *COMMANDS]
+    assert len(set(names)) == len(names)
 
 
 # Help
 
 
 def test_every_setting_is_in_the_help_with_its_meaning_and_default():
-    text = " ".join(cli.usage().split())
+    text = " ".join(help_of("").split())
     for setting in settings.SETTINGS.values():
-        assert f" {setting.name if isinstance(setting, settings.Unit) else setting.option}" in text
+        assert f" {setting.name if isinstance(setting, Unit) else setting.option}" in text
         assert f"{setting.meaning} ({setting.kind}; default {default_text(setting)})" in text
     for flag in ("--no-preload", "--no-debug"):
         assert flag in text
 
 
-def test_the_help_fits_a_terminal():
-    usage = cli.usage()
-    assert max(map(len, usage[usage.index("\nSettings") :].splitlines()[2:])) <= 100
+@pytest.mark.parametrize("name", ["", *(command.name for command in all_commands())])
+def test_the_help_fits_a_terminal(name):
+    assert max(map(len, help_of(name).splitlines())) < 80
+
+
+@pytest.mark.parametrize("command", all_commands(), ids=lambda command: command.name)
+def test_the_help_of_a_command_has_all_that_is_declared(command):
+    text = help_of(command.name)
+    words = " ".join(text.split())
+    assert text.startswith(f"usage: spyglass {command.name}")
+    assert command.help[1:] in words
+    for each in (*command.operands, *command.options):
+        assert each.help in words
+        assert each.value in words
+        for flag in each.flags:
+            assert f" {flag}" in words
+    assert ("--keepalive-timeout" in words) == command.settings
+    assert f"  {command.name} " in help_of("")
 
 
 # The process
@@ -219,8 +258,8 @@ def spyglass(*words, **how):
     ("words", "status", "out", "err"),
     [
         ("--version", 0, f"spyglass {__version__}\n", ""),
-        ("--help", 0, cli.usage() + "\n", ""),
-        ("", 0, cli.usage() + "\n", ""),
+        ("--help", 0, help_of("") + "\n", ""),
+        ("", 0, help_of("") + "\n", ""),
         ("sevre", 2, "", "spyglass: unknown command 'sevre'; 'spyglass --help' lists them\n"),
         ("serve --nonsense", 2, "", "spyglass: unknown option '--nonsense'\n"),
         (

@@ -9,19 +9,18 @@ import threading
 
 import pytest
 
-from spyglass import cli
 from spyglass.config import settings
+from spyglass.config.command_line import SERVER_COMMANDS
+from spyglass.config.setting_types import Flag
 from spyglass.ops import command_table
 
 from .test_manual import ENVIRON, made
 
 __all__ = ["made"]
 
-COMMANDS = {*cli._SERVERS, *command_table.COMMANDS}
-FLAGS = [setting for setting in settings.SETTINGS.values() if isinstance(setting, settings.Flag)]
-SETTINGS = [
-    setting for setting in settings.SETTINGS.values() if not isinstance(setting, settings.Unit)
-]
+COMMANDS = {*SERVER_COMMANDS, *command_table.COMMANDS}
+FLAGS = [setting for setting in settings.SETTINGS.values() if isinstance(setting, Flag)]
+SETTINGS = settings.SERVER_SETTINGS
 OPTIONS = {
     "--name",
     "--config",

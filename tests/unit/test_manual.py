@@ -10,8 +10,10 @@ import sys
 
 import pytest
 
-from spyglass import __version__, cli
+from spyglass import __version__
 from spyglass.config import setting_errors, settings
+from spyglass.config.command_line import SERVER_COMMANDS
+from spyglass.config.setting_types import Unit
 from spyglass.ops import command_table
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -110,7 +112,7 @@ def test_every_setting_is_told_with_its_type_and_default(made):
         assert (
             f"{meaning}. ({setting.kind}; default {setting_errors.default_text(setting)})" in text
         )
-        if not isinstance(setting, settings.Unit):
+        if not isinstance(setting, Unit):
             assert meaning in options
             assert f" {setting.option} " in options.replace(",", " ")
 
@@ -118,7 +120,7 @@ def test_every_setting_is_told_with_its_type_and_default(made):
 def test_every_command_is_told_with_all_that_it_takes(made):
     text = shown(made / "spyglass.1").replace(",", " ")
     commands_told = text[text.index(" COMMANDS ") :]
-    for name in (*cli._SERVERS, *command_table.COMMANDS):
+    for name in (*SERVER_COMMANDS, *command_table.COMMANDS):
         assert f"spyglass {name}" in text
         assert f" {name} " in commands_told
     for name in command_table.COMMANDS:

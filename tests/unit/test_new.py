@@ -197,11 +197,11 @@ def test_each_comment_is_a_setting_once_it_is_none(here, tmp_path):
             "--venv: must not contain '\\n', which a unit file cannot hold",
         ),
         (["blog", "two"], 2, "which one is it? --app app:app or --app main:app"),
-        ([], 2, "the following arguments are required: NAME; 'spyglass new --help' says more"),
+        ([], 2, "the following arguments are required: NAME; see 'spyglass new --help'"),
         (
             ["blog", "--worker", "3"],
             2,
-            "unrecognized arguments: --worker 3; 'spyglass new --help' says more",
+            "unrecognized arguments: --worker 3; see 'spyglass new --help'",
         ),
     ],
 )

@@ -10,7 +10,7 @@ import threading
 
 import pytest
 
-from spyglass import cli
+from spyglass.config.command_line import parse
 from spyglass.errors import ConfigError, UsageError
 from spyglass.log import Log
 from spyglass.master import reload_socket as reloading
@@ -348,7 +348,7 @@ def test_without_a_main_pid_it_cannot_be_meant():
 
 @pytest.mark.parametrize(("words", "name"), [(["reload"], None), (["reload", "blog"], "blog")])
 def test_the_command_line(words, name):
-    arguments = cli.parse(words)
+    arguments = parse(words)
     assert (arguments.command, arguments.name) == ("reload", name)
 
 
@@ -358,7 +358,7 @@ def test_the_command_line(words, name):
 )
 def test_it_takes_one_name_and_no_options(words):
     with pytest.raises(UsageError, match="takes the NAME of one app and no options"):
-        cli.parse(words)
+        parse(words)
 
 
 def test_a_name_that_no_unit_could_have():

@@ -108,4 +108,4 @@ def test_a_terminal_that_does_not_block_gets_all_of_it():
         assert process.stderr.read() == b""
     os.close(near)
     assert process.returncode == 0
-    assert said.decode().rstrip().endswith("or it is leaving.")
+    assert said.decode().rstrip().endswith("need (true or false; default false)")

@@ -93,11 +93,15 @@ def test_settings_for_the_units_are_passed_by(tmp_path):
     file.write_text(
         'app = "blog"\nlisten = [8001, { path = "/run/blog.sock" }]\nmemory_max = "1G"\nuser = "blog"\n'
     )
-    new = imported(f"import spyglass.cli; spyglass.cli.config.load({str(file)!r}, {{}}, {{}})")
+    new = imported(
+        "from spyglass import cli; arguments = cli.command_line.parse(['serve', '--name', 'blog']); "
+        f"cli.config.load({str(file)!r}, {{}}, arguments.options)"
+    )
     ours = {name.removeprefix("spyglass.") for name in new if name.startswith("spyglass.")}
     assert ours == {
         "cli",
         "config",
+        "config.command_line",
         "config.setting_types",
         "config.settings",
         "errors",

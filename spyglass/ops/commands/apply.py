@@ -28,6 +28,7 @@ from spyglass.ops import (
     unit_directives,
 )
 from spyglass.ops.apply_plan import Step, plan
+from spyglass.ops.command_declaration import Command, Operand, Option
 from spyglass.ops.systemctl import RefusedError, service_of, socket_of
 from spyglass.ops.termination_signals import exit_on_termination_signals
 
@@ -36,23 +37,22 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 
-HELP = "have systemd follow what stands in /etc/spyglass: make the units' drop-ins, show what changes, and listen"
+COMMAND = Command(
+    "apply",
+    "make systemd follow the files in /etc/spyglass: write the units' drop-ins, show what "
+    "changes, and start listening",
+    operands=(
+        Operand("NAME", "an app, /etc/spyglass/NAME.toml (default: all)", optional=True, many=True),
+    ),
+    options=(Option("-n", "--dry-run", help="only show what would change"),),
+    changes=True,
+)
 
 
 class ApplyError(StartError):
     """It was begun and could not be done; the text says what is how now."""
 
     exit_status = 1
-
-
-def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "names",
-        nargs="*",
-        metavar="NAME",
-        help="an app, /etc/spyglass/NAME.toml; without any, all there are",
-    )
-    parser.add_argument("-n", "--dry-run", action="store_true", help="only show what would change")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -10,6 +10,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from spyglass.ops import app_status, apps, terminal
+from spyglass.ops.command_declaration import Command, Operand, Option
 from spyglass.ops.doctor_checks import apps as app_checks
 from spyglass.ops.doctor_checks import machine, units
 from spyglass.ops.terminal import colourize
@@ -20,17 +21,22 @@ if TYPE_CHECKING:
 
     from spyglass.ops.doctor_checks.finding import Finding
 
-HELP = "look for what breaks the promises: units, sockets that have failed, the machine; say why and how to mend it"
-
-
-def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "names", metavar="NAME", nargs="*", help="look at these apps only, and at the machine"
-    )
-    parser.add_argument(
-        "--json", action="store_true", help="for programs; docs/looking.md has the keys"
-    )
-    parser.epilog = "exit status: 0 nothing is wrong (what is only worth knowing does not count), 1 something is, 4 there is no such app"
+COMMAND = Command(
+    "doctor",
+    "look for what is wrong with units, sockets and the machine, say why it matters and how to "
+    "fix it",
+    operands=(
+        Operand(
+            "NAME",
+            "check only these apps, and the machine (default: all)",
+            optional=True,
+            many=True,
+        ),
+    ),
+    options=(Option("--json", help="print JSON; docs/looking.md has the keys"),),
+    more="exit status: 0 nothing is wrong, apart from hints; 1 something is; 4 there is no such "
+    "app",
+)
 
 
 def run(options: argparse.Namespace) -> int:

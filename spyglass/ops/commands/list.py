@@ -10,6 +10,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from spyglass.ops import app_status, terminal
+from spyglass.ops.command_declaration import Command, Option
 from spyglass.ops.terminal import Column
 
 if TYPE_CHECKING:
@@ -18,21 +19,20 @@ if TYPE_CHECKING:
 
     from spyglass.ops.app_status import AppStatus
 
-HELP = "show every app: asleep, awake, failing or off, where it listens, when it woke and why it left; wakes none"
+COMMAND = Command(
+    "list",
+    "show all apps: asleep, awake, failing or off, their addresses, and why they last exited; "
+    "wakes none of them",
+    options=(
+        Option("--json", help="print JSON, with all that is known; docs/looking.md has the keys"),
+    ),
+)
 
 _COLUMNS = (
     Column("NAME", min_width=10), Column("STATE"), Column("ADDRESS", min_width=7), Column("WORKERS", "WRK", right=True),
     Column("REQUESTS", "REQ", right=True), Column("MEMORY", "MEM", right=True), Column("LAST WAKE", "WOKE", right=True),
     Column("TOOK", right=True), Column("LEFT", min_width=7),
 )  # fmt: skip
-
-
-def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--json",
-        action="store_true",
-        help="for programs: all that is known; docs/looking.md has the keys",
-    )
 
 
 def run(options: argparse.Namespace) -> int:

@@ -14,11 +14,50 @@ from spyglass.config.settings import SETTINGS
 from spyglass.config.unit_settings import address, unfit
 from spyglass.errors import ConfigError, UsageError
 from spyglass.ops import app_detection, atomic_files
+from spyglass.ops.command_declaration import Command, Operand, Option
 
 if TYPE_CHECKING:
     import argparse
 
-HELP = "write the file of a new app, /etc/spyglass/NAME.toml, with comments that say what else can be set"
+COMMAND = Command(
+    "new",
+    "create the file of a new app, /etc/spyglass/NAME.toml, with comments on what else can be set",
+    operands=(
+        Operand("NAME", "name of the app: 1 to 22 of a-z, 0-9, - and _"),
+        Operand(
+            "DIRECTORY",
+            "directory of its code (default: the current one)",
+            optional=True,
+            default=".",
+        ),
+    ),
+    options=(
+        Option(
+            "--app",
+            value="APP",
+            help="module:callable, module, or the path of a .py or .wsgi file (default: what is "
+            "found in DIRECTORY)",
+        ),
+        Option(
+            "--venv",
+            value="VENV",
+            help="virtual environment of the app (default: venv or .venv in DIRECTORY)",
+        ),
+        Option(
+            "--listen",
+            value="ADDRESS",
+            help="port, address:port, [v6]:port or path (default: /run/spyglass/NAME.sock)",
+            many=True,
+        ),
+        Option(
+            "--user",
+            value="USER",
+            help="system user to run as (default: a dynamic user that exists only while the app "
+            "runs)",
+        ),
+    ),
+    changes=True,
+)
 
 # What one is likely to change next, with an example where the default says nothing.
 _LIKELY = {
@@ -35,35 +74,6 @@ _LIKELY = {
     "user": '"NAME"',
     "writable": '["media"]',
 }
-
-
-def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "name", metavar="NAME", help="what the app is called: 1 to 22 of a-z, 0-9, - and _"
-    )
-    parser.add_argument(
-        "directory",
-        nargs="?",
-        default=".",
-        metavar="DIRECTORY",
-        help="where its code is (default: here)",
-    )
-    parser.add_argument(
-        "--app",
-        help="module:callable, module, or the path of a .py or .wsgi file (default: what lies there)",
-    )
-    parser.add_argument(
-        "--venv", help="its virtual environment (default: venv or .venv in DIRECTORY)"
-    )
-    parser.add_argument(
-        "--listen",
-        action="append",
-        metavar="ADDRESS",
-        help="port, address:port, [v6]:port or path; any number of times",
-    )
-    parser.add_argument(
-        "--user", help="who it is, instead of somebody who exists only while it is awake"
-    )
 
 
 def run(options: argparse.Namespace) -> int:

@@ -11,12 +11,24 @@ from typing import TYPE_CHECKING
 from spyglass.config import settings
 from spyglass.errors import ConfigError
 from spyglass.ops import atomic_files, locks, systemctl, unit_directives
+from spyglass.ops.command_declaration import Command, Operand, Option
 from spyglass.ops.systemctl import RefusedError, service_of, socket_of
 
 if TYPE_CHECKING:
     import argparse
 
-HELP = "stop an app, and have systemd forget it; its file and what it has stored stay, unless --purge is given"
+COMMAND = Command(
+    "remove",
+    "stop an app and remove it from systemd; its file and its data are kept, unless --purge is "
+    "given",
+    operands=(Operand("NAME", "an app", many=True),),
+    options=(
+        Option(
+            "--purge", help="also delete its file, its secrets in NAME.env, and all of its data"
+        ),
+    ),
+    changes=True,
+)
 
 # Where systemd keeps what StateDirectory= and CacheDirectory= name, first for a user of
 # one's own, then behind a link for DynamicUser=.
@@ -26,15 +38,6 @@ _STORED = (
     "/var/cache/spyglass",
     "/var/cache/private/spyglass",
 )
-
-
-def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("names", nargs="+", metavar="NAME", help="an app")
-    parser.add_argument(
-        "--purge",
-        action="store_true",
-        help="delete its file, its secrets in NAME.env, and all that it has stored, too",
-    )
 
 
 def run(options: argparse.Namespace) -> int:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from spyglass.master.counters import one_line
 from spyglass.master.worker_memory import share
 from spyglass.ops import app_status, effective_settings, journal, terminal, untrusted_text
+from spyglass.ops.command_declaration import Command, Operand, Option
 from spyglass.ops.terminal import Column, ago, colourize, local_time
 
 if TYPE_CHECKING:
@@ -21,7 +22,19 @@ if TYPE_CHECKING:
     from spyglass.ops.effective_settings import EffectiveSettings
     from spyglass.ops.journal import Entry, Traceback
 
-HELP = "show one app in depth: units, workers, settings, the last lines of the journal and the last traceback; wakes nobody"
+COMMAND = Command(
+    "status",
+    "show one app in detail: units, workers, settings, the last lines of its journal and its last "
+    "traceback; does not wake it",
+    operands=(Operand("NAME", "an app, as in 'spyglass list'"),),
+    options=(
+        Option("--json", help="print JSON; docs/looking.md has the keys"),
+        Option(
+            "-n", "--lines", value="N", help="number of journal lines (default: 10)", default=10
+        ),
+    ),
+    more="exit status: 0 asleep or awake; 1 failing; 3 off; 4 there is no such app",
+)
 
 _STATUS = {app_status.FAILING: 1, app_status.OFF: 3}
 _MORE = (
@@ -43,17 +56,6 @@ _PROCESSES = (
     Column("PID", right=True), Column("IS"), Column("REQUESTS", right=True), Column("ERRORS", right=True), Column("OPEN", right=True),
     Column("MEMORY", right=True),
 )  # fmt: skip
-
-
-def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", metavar="NAME", help="an app, as in 'spyglass list'")
-    parser.add_argument(
-        "--json", action="store_true", help="for programs; docs/looking.md has the keys"
-    )
-    parser.add_argument(
-        "-n", "--lines", type=int, default=10, metavar="N", help="of the journal (default 10)"
-    )
-    parser.epilog = "exit status: 0 asleep or awake, 1 failing, 3 off, 4 there is no such app"
 
 
 def run(options: argparse.Namespace) -> int:

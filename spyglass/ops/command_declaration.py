@@ -1,0 +1,107 @@
+"""What a command takes, as data: its operands, its options, its help.
+
+`--help`, the man page, the shell completions and the documentation are generated from
+it, and so are the argparse parsers of the administrator's commands. The server's
+commands are declared in ops/server_commands.py, an administrator's command in its own
+file (ops/commands/).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from spyglass.config.setting_types import Setting
+
+
+class Operand:
+    """A word of the command line that is not an option: `value` (str) is its name in
+    the help. It may be `optional`, or given several times (`many`).
+    """
+
+    flags: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
+    setting: Setting | None = None
+
+    def __init__(
+        self,
+        value: str,
+        help: str = "",
+        *,
+        optional: bool = False,
+        many: bool = False,
+        default: object = None,
+    ) -> None:
+        self.value = value
+        self.help = help
+        self.optional = optional
+        self.many = many
+        self.default = default
+
+    @property
+    def dest(self) -> str:
+        """The attribute of the parsed options: `name`, or `names` for several."""
+        return self.value.lower() + ("s" if self.many else "")
+
+
+class Option:
+    """An option: its `flags`, the name of its `value` (str, "" for none) and its help.
+
+    It may be given several times (`many`). `excludes` (str) is the option declared
+    before it that must not be given with it, `setting` the setting that it sets.
+    """
+
+    optional = True
+
+    def __init__(
+        self,
+        *flags: str,
+        value: str = "",
+        help: str,
+        many: bool = False,
+        choices: tuple[str, ...] = (),
+        default: object = None,
+        excludes: str = "",
+        setting: Setting | None = None,
+    ) -> None:
+        self.flags = flags
+        self.value = value
+        self.help = help
+        self.many = many
+        self.choices = choices
+        self.default = default
+        self.excludes = excludes
+        self.setting = setting
+
+    @property
+    def dest(self) -> str:
+        """The attribute of the parsed options: `dry_run` for -n, --dry-run."""
+        return self.flags[-1].lstrip("-").replace("-", "_")
+
+
+class Command:
+    """One command: `help` is one sentence without a full stop, `more` (str) is shown at
+    the end of its help.
+
+    It may take all settings of the server as options (`settings`), and it may change
+    the machine rather than only print (`changes`).
+    """
+
+    def __init__(
+        self,
+        name: str,
+        help: str,
+        *,
+        operands: tuple[Operand, ...] = (),
+        options: tuple[Option, ...] = (),
+        settings: bool = False,
+        changes: bool = False,
+        more: str = "",
+    ) -> None:
+        self.name = name
+        self.help = help
+        self.operands = operands
+        self.options = options
+        self.settings = settings
+        self.changes = changes
+        self.more = more
