@@ -5,11 +5,9 @@ import sys
 
 if __name__ == "__main__":
     if not sys.flags.safe_path and sys.path[0] == os.getcwd():
-        del sys.path[
-            0
-            # As the command does: an app's directory is for the app's process, and each
-            # import of ours would look there
-        ]
+        # The current directory may be an app's: only the process of the app may import
+        # from it, and each import of ours would look there first.
+        del sys.path[0]
 
     from spyglass.cli import main
 

@@ -80,7 +80,9 @@ def _command(command: Command) -> str:
 
 
 def _name(each: Option | Operand) -> str:
-    return ", ".join(f"`{f'{name} {each.value}'.strip()}`" for name in each.flags or [""])
+    if isinstance(each, Operand):
+        return " or ".join(f"`{name}`" for name in each.value.split(" | "))
+    return ", ".join(f"`{f'{flag} {each.value}'.strip()}`" for flag in each.flags)
 
 
 def _choices(each: Option | Operand) -> str:
