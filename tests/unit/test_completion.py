@@ -1,4 +1,4 @@
-"""What bash and zsh offer behind `spyglass`, asked of a real bash and a real zsh."""
+"""What bash and zsh complete after `spyglass`, asked of a real bash and a real zsh."""
 
 import os
 import pty
@@ -61,7 +61,7 @@ QUESTIONS = {
 }
 
 
-# Files in /etc/spyglass that are no app's, for no app can be called that.
+# Files in /etc/spyglass with names that no app can have.
 HOSTILE = [
     "$(touch ran)",
     "`touch ran`",
@@ -86,8 +86,8 @@ HOSTILE = [
 
 @pytest.fixture(scope="module")
 def place(made, tmp_path_factory):
-    """A directory with the completion of both, for apps that are in etc there, and a
-    few files to offer.
+    """A directory with the completions of both shells, apps in etc, and a few files to
+    complete.
     """
     place = tmp_path_factory.mktemp("completion")
     for name in ("spyglass.bash", "_spyglass"):
@@ -111,7 +111,7 @@ def place(made, tmp_path_factory):
     return place
 
 
-def test_every_command_and_option_is_known(made):
+def test_completion_has_every_command_and_option(made):
     for name in ("spyglass.bash", "_spyglass"):
         text = (made / name).read_text()
         assert re.findall(r"@[A-Z]+@", text) == []
@@ -145,7 +145,7 @@ def as_bash_splits(line):
     return [*words, *last, *([""] if last[-1] in ("=", ":") else [])]
 
 
-def test_bash(place):
+def test_bash_completes(place):
     script = [ASK.format(place=shlex.quote(str(place)))]
     for question in QUESTIONS:
         line = f"spyglass {question}"
@@ -170,7 +170,7 @@ def test_bash(place):
         assert {word.strip() for word in answer.splitlines()} - {""} == directories, question
 
 
-def test_bash_runs_nothing_of_what_a_file_is_called(place, tmp_path):
+def test_bash_runs_no_code_in_file_names(place, tmp_path):
     for name in HOSTILE:
         if name and "/" not in name:
             (tmp_path / f"{name}.py").touch()
@@ -234,7 +234,7 @@ class Zsh:
             start_new_session=True,
         )
         os.close(end)
-        # What it draws is read, or it would wait for somebody to do so.
+        # Read what it draws, or it would block on a full terminal.
         threading.Thread(target=self._draw, daemon=True).start()
         (place / "prepare").write_text(PREPARE.format(place=place))
         self.type(f". {shlex.quote(str(place / 'prepare'))}\n")
@@ -277,7 +277,7 @@ def zsh(place):
 
 
 @pytest.mark.parametrize("question", QUESTIONS)
-def test_zsh(zsh, place, question):
+def test_zsh_completes(zsh, place, question):
     offered = zsh.ask(f"spyglass {question}")
     assert not (place / "work" / "ran").exists()
     if question == "serve hello.py ":

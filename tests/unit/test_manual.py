@@ -1,5 +1,5 @@
-"""The man pages that packaging/manual makes: they tell of everything there is, and
-whoever reads man pages finds no fault in them.
+"""The man pages from packaging/manual: they are complete, and the tools that check man
+pages find no fault.
 """
 
 import os
@@ -67,7 +67,7 @@ def shown(page):
     return " ".join(re.sub(".\x08", "", re.sub("\u2010\n *", "", text)).split())
 
 
-def test_there_are_all_pages(made):
+def test_all_pages_are_made(made):
     assert set(NAMES) <= set(os.listdir(made))
 
 
@@ -81,7 +81,7 @@ def test_mandoc_finds_no_fault(made, name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_groff_finds_no_fault(made, name):
-    """As lintian asks it."""
+    """With the options of lintian."""
     command = ["man", "--warnings", "-E", "UTF-8", "-l", "-Tutf8", "-Z", made / name]
     done = subprocess.run(
         command, capture_output=True, text=True, env={**ENVIRON, "MANWIDTH": "80"}, timeout=60
@@ -90,7 +90,7 @@ def test_groff_finds_no_fault(made, name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_nothing_is_left_to_fill_in(made, name):
+def test_all_placeholders_are_filled(made, name):
     text = (made / name).read_text()
     assert re.findall(r"@[A-Z]+.*@", text) == []
     assert text.startswith(".Dd November 14, 2023\n")
@@ -104,7 +104,7 @@ def test_two_builds_give_the_same_bytes(made, tmp_path):
     ]
 
 
-def test_every_setting_is_told_with_its_type_and_default(made):
+def test_every_setting_has_its_type_and_default(made):
     text = shown(made / "spyglass.toml.5")
     options = shown(made / "spyglass.1")
     for setting in settings.SETTINGS.values():
@@ -117,7 +117,7 @@ def test_every_setting_is_told_with_its_type_and_default(made):
             assert f" {setting.option} " in options.replace(",", " ")
 
 
-def test_every_command_is_told_with_all_that_it_takes(made):
+def test_every_command_has_all_its_options(made):
     text = shown(made / "spyglass.1").replace(",", " ")
     commands_told = text[text.index(" COMMANDS ") :]
     for name in (*SERVER_COMMANDS, *command_table.COMMANDS):

@@ -1,6 +1,4 @@
-"""Settings: from where, in which types, and which line an administrator gets for each
-kind of mistake.
-"""
+"""Settings: their sources, their types, and the error line for each kind of mistake."""
 
 import importlib
 
@@ -46,7 +44,7 @@ def complaint(file=None, environ=None, options=None):
     with pytest.raises(ConfigError) as caught:
         load(file, environ or {}, options or {})
     assert caught.value.exit_status == EX_CONFIG
-    assert caught.value.file == file  # whose change would mend it
+    assert caught.value.file == file  # the one to fix
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -100,7 +98,7 @@ def complaint(file=None, environ=None, options=None):
         ("access_log = '%h \"%r\" %>s'", '%h "%r" %>s'),
     ],
 )
-def test_from_the_file(toml, line, value):
+def test_file_sets_value(toml, line, value):
     got = getattr(load(toml(line), {}, {}), line.split()[0].strip('"'))
     assert (got, type(got)) == (value, type(value))
 
@@ -143,13 +141,13 @@ TEXTS = [
 
 
 @pytest.mark.parametrize(("name", "text", "value"), TEXTS)
-def test_from_the_environment_and_from_the_command_line(name, text, value):
+def test_environment_and_command_line_set_value(name, text, value):
     for got in (load(None, {f"SPYGLASS_{name.upper()}": text}, {}), load(None, {}, {name: text})):
         assert getattr(got, name) == value
         assert isinstance(getattr(got, name), type(value))
 
 
-def test_the_later_is_the_stronger(toml):
+def test_later_sources_take_precedence(toml):
     file = toml("workers = 3\nmax_fields = 3\nmax_connections = 3")
     got = load(
         file,
@@ -159,7 +157,7 @@ def test_the_later_is_the_stronger(toml):
     assert (got.workers, got.max_fields, got.max_connections) == (3, 4, 5)
 
 
-def test_other_variables_are_nobodys_business():
+def test_other_variables_are_ignored():
     assert (
         load(None, {"PATH": "/bin", "SPYGLAS_WORKERS": "x", "spyglass_workers": "x"}, {}).values
         == Config().values
@@ -212,7 +210,7 @@ def test_defaults():
 
 
 @pytest.mark.parametrize("name", [setting.name for setting in SERVER_SETTINGS])
-def test_the_shown_default_means_the_default(name):
+def test_shown_default_parses_to_the_default(name):
     setting = SETTINGS[name]
     shown = default_text(setting)
     assert setting.parse("" if shown == "none" else shown) == setting.default
@@ -310,7 +308,7 @@ def test_the_shown_default_means_the_default(name):
         ("a = " + "[" * 100_000, 1, "not TOML: it is nested too deeply"),
     ],
 )
-def test_a_mistake_in_the_file_is_named_with_its_line(toml, text, line, says):
+def test_mistake_in_the_file_is_named_with_its_line(toml, text, line, says):
     file = toml(text)
     assert complaint(file) == f"{file}:{line}: {says}" if line else f"{file}: {says}"
 
@@ -385,20 +383,20 @@ def test_a_mistake_in_the_file_is_named_with_its_line(toml, text, line, says):
         ("log_level", "a\nb", "expected one of error, warning, info, debug, not 'a\\nb'"),
     ],
 )
-def test_a_mistake_elsewhere_is_named_with_its_place(name, text, says):
+def test_mistake_elsewhere_is_named_with_its_place(name, text, says):
     variable = f"SPYGLASS_{name.upper()}"
     assert complaint(environ={variable: text}) == f"{variable}: {name}: {says}"
     assert complaint(options={name: text}) == f"--{name.replace('_', '-')}: {name}: {says}"
 
 
-def test_an_unknown_variable():
+def test_unknown_variable_is_refused():
     assert (
         complaint(environ={"SPYGLASS_WORKER": "2"})
         == "SPYGLASS_WORKER: unknown setting 'worker', did you mean 'workers'?"
     )
 
 
-def test_a_file_that_cannot_be_read(tmp_path, toml):
+def test_unreadable_file_is_named_with_the_reason(tmp_path, toml):
     missing = str(tmp_path / "missing.toml")
     assert complaint(missing) == f"{missing}: cannot be read: No such file or directory"
     assert complaint(str(tmp_path)) == f"{tmp_path}: cannot be read: Is a directory"
@@ -412,7 +410,7 @@ def test_a_file_that_cannot_be_read(tmp_path, toml):
         st.sampled_from([*SETTINGS, "=", '"', "[", "]", "\n", "1", "true", ".", "#", "'''"])
     ).map("".join)
 )
-def test_whatever_stands_in_a_file_is_a_configuration_or_one_line(tmp_path_factory, text):
+def test_any_file_is_a_configuration_or_refused_in_one_line(tmp_path_factory, text):
     file = tmp_path_factory.getbasetemp() / "any.toml"
     file.write_bytes(text.encode("utf-8", "replace"))
     try:
@@ -436,14 +434,14 @@ def test_whatever_stands_in_a_file_is_a_configuration_or_one_line(tmp_path_facto
         ({"keepalive_timeout": "29"}, 29),
     ],
 )
-def test_whoever_only_shortens_idle_timeout_gets_a_keepalive_that_fits(options, keepalive):
+def test_short_idle_timeout_alone_shortens_keepalive_timeout(options, keepalive):
     assert load(None, {}, options).keepalive_timeout == keepalive
 
 
 CONTRADICTION = "must be shorter than idle_timeout, 5 s, or a kept-alive connection would always prevent the idle exit"
 
 
-def test_a_contradiction_is_named_where_keepalive_timeout_was_set(toml):
+def test_contradiction_is_named_where_keepalive_timeout_is_set(toml):
     options = {"idle_timeout": "5", "keepalive_timeout": "5"}
     assert (
         complaint(options=options) == f"--keepalive-timeout: keepalive_timeout: 5 s {CONTRADICTION}"
@@ -454,17 +452,15 @@ def test_a_contradiction_is_named_where_keepalive_timeout_was_set(toml):
     assert complaint(file) == f"{file}:1: keepalive_timeout: never {CONTRADICTION}"
 
 
-def test_kept_for_ever_is_no_contradiction_to_staying_awake_for_ever():
+def test_endless_keepalive_is_allowed_without_idle_exit():
     assert (
         load(None, {}, {"idle_timeout": "never", "keepalive_timeout": "never"}).keepalive_timeout
         == NEVER
     )
 
 
-def test_all_that_is_wrong_is_known(toml):
-    """The first is what the server says; who asks for a check hears of the others,
-    too.
-    """
+def test_error_has_all_mistakes(toml):
+    """The server logs the first one; `spyglass check` prints all."""
     file = toml("wrokers = 2\nthreads = 0\nidle_timeout = 5")
     with pytest.raises(ConfigError) as caught:
         load(file, {"SPYGLASS_DEBUG": "perhaps"}, {"max_body": "much"})
@@ -498,7 +494,7 @@ def test_every_row_checks_its_value(name):
     assert caught.value.args[0].startswith("expected ")
 
 
-def test_a_setting_is_one_of_the_server_or_of_the_units():
+def test_setting_is_for_the_server_or_for_the_units():
     assert sorted(map(id, [*SERVER_SETTINGS, *UNIT_SETTINGS])) == sorted(map(id, SETTINGS.values()))
 
 
@@ -506,21 +502,21 @@ def test_a_setting_is_one_of_the_server_or_of_the_units():
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_a_configuration_never_changes(name):
+def test_configuration_is_frozen(name):
     got = Config()
     with pytest.raises(AttributeError):
         setattr(got, name, getattr(got, name))
 
 
 @pytest.mark.parametrize("name", ["a", "7", "my-blog", "my_blog", "a" * 22, "0--__"])
-def test_the_file_of_a_name(name):
+def test_name_has_a_file(name):
     assert config.file_for(name) == f"/etc/spyglass/{name}.toml"
 
 
 @pytest.mark.parametrize(
     "name", ["", "-a", "_a", "a" * 23, "A", "a.b", "a/b", "..", "a b", "é", "a\n", "²", "a@b"]
 )
-def test_what_could_not_be_a_unit_s_instance_is_no_name(name):
+def test_invalid_instance_name_is_refused(name):
     with pytest.raises(ConfigError) as caught:
         config.file_for(name)
     assert str(caught.value).endswith(

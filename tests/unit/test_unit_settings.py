@@ -1,5 +1,5 @@
-"""Settings for the units: what they may be, which line there is for each mistake, and
-that a server takes no notice of them.
+"""Settings of the units: their values, the error line for each mistake, and that the
+server ignores them.
 """
 
 import pytest
@@ -80,7 +80,7 @@ def toml(tmp_path):
         ("allow_jit = true", True),
     ],
 )
-def test_from_the_file(toml, line, value):
+def test_file_sets_value(toml, line, value):
     file = toml(line)
     name = line.split()[0].strip("[]")
     assert getattr(load(file, {}, {}, units=True), name) == value
@@ -91,7 +91,7 @@ def test_from_the_file(toml, line, value):
     ("text", "stream"),
     [(8001, "8001"), ("127.0.0.1:80", "127.0.0.1:80"), ("[::]:80", "[::]:80"), ("unix:/a", "/a")],
 )
-def test_an_address_as_systemd_has_it(text, stream):
+def test_address_is_shown_as_in_a_unit(text, stream):
     assert address(text).stream == stream
     assert address(address(text).stream) == address(text)
 
@@ -121,7 +121,7 @@ def test_an_address_as_systemd_has_it(text, stream):
             'group = "root"',
             "expected a group other than root: it can read much of the machine, not 'root'",
         ),
-        # 27 is 0o33: who writes it means something else.
+        # 27 is 0o33, which is not what was meant.
         ("umask = 27", UMASK + "27"),
         ("umask = 0o027", UMASK + "23"),
         ('umask = "27"', UMASK + "'27'"),
@@ -168,18 +168,18 @@ def test_an_address_as_systemd_has_it(text, stream):
         ("network = 0", "expected true or false, not 0"),
     ],
 )
-def test_a_mistake_is_named_with_its_line(toml, line, says):
+def test_mistake_is_named_with_its_line(toml, line, says):
     file = toml(f"workers = 2\n{line}\n")
     name = line.split()[0]
     with pytest.raises(ConfigError) as caught:
         load(file, {}, {}, units=True)
     assert str(caught.value) == f"{file}:2: {name}: {says}"
-    # It is no mistake of the server's, and takes nothing down that serves.
+    # The server does not read it, so it keeps serving.
     assert load(file, {}, {}).workers == 2
 
 
 @pytest.mark.parametrize("name", UNITS)
-def test_they_are_nothing_for_the_environment_or_the_command_line(name):
+def test_environment_and_command_line_cannot_set_them(name):
     place = f"{name} configures the units: set it in the TOML file, then run 'spyglass apply'"
     for environ, options, where in (
         ({f"SPYGLASS_{name.upper()}": "x"}, {}, f"SPYGLASS_{name.upper()}"),
@@ -203,7 +203,7 @@ anything = st.recursive(
 
 
 @given(st.sampled_from(UNITS), anything)
-def test_any_value_is_one_or_is_refused_in_one_line(name, value):
+def test_any_value_is_accepted_or_refused_in_one_line(name, value):
     try:
         SETTINGS[name].check(value)
     except ValueError as error:
@@ -211,7 +211,7 @@ def test_any_value_is_one_or_is_refused_in_one_line(name, value):
 
 
 @given(st.integers(1, 65535), st.ip_addresses())
-def test_any_ip_address_with_a_port(port, ip):
+def test_any_ip_address_with_a_port_is_accepted(port, ip):
     text = f"[{ip}]:{port}" if ip.version == 6 else f"{ip}:{port}"
     if "%" not in text:
         assert address(str(address(text))) == address(text)
