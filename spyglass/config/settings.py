@@ -293,23 +293,13 @@ def load(
     they have their defaults there. Raise ConfigError, one line that names the place and
     the setting, for anything unknown, mistyped or contradictory.
     """
-    try:
-        return _load(file, environ, options, units)
-    except ConfigError as error:
-        error.file = file
-        raise
-
-
-def _load(
-    file: str | None, environ: Mapping[str, str], options: Mapping[str, str], units: bool
-) -> Config:
     text, table = ("", {}) if file is None else _read_toml(file)
     values: dict[str, object] = {}
     places: dict[str, str] = {}
     faults: list[str] = []
 
     def place(name: str) -> str:
-        # Imported when there is a mistake: a wake has none to report
+        # Imported only for a mistake: a wake has none to report.
         from spyglass.config.setting_errors import place_in
 
         return places[name] or place_in(file or "", text, name)
@@ -322,8 +312,8 @@ def _load(
         try:
             if setting is None or (isinstance(setting, Unit) and origin):
                 raise LookupError
-            # As a plain str: pickle cannot find the class of a _Word by the name of an
-            # app.
+            # A plain str: the app's name becomes `__module__` of its classes, by which
+            # pickle looks them up, and a _Word would not do.
             values[name] = (
                 setting.parse(str(value)) if isinstance(value, _Word) else setting.check(value)
             )
@@ -332,14 +322,15 @@ def _load(
 
             faults.append(f"{place(name)}: {fault(name, value, error)}")
     if faults:
-        raise ConfigError(faults[0], also=faults[1:])
+        raise ConfigError(faults[0], file, faults[1:])
     config = Config(values, file)
     if config.idle_timeout and config.keepalive_timeout >= config.idle_timeout:
         kept = "never" if config.keepalive_timeout == NEVER else f"{config.keepalive_timeout:g} s"
         raise ConfigError(
             f"{place('keepalive_timeout')}: keepalive_timeout: {kept} must be shorter than "
             f"idle_timeout, {config.idle_timeout:g} s, or a kept-alive connection would always "
-            "prevent the idle exit"
+            "prevent the idle exit",
+            file,
         )
     return config
 
@@ -373,14 +364,14 @@ def _read_toml(file: str) -> tuple[str, dict[str, object]]:
             text = stream.read().decode()
         return text, tomllib.loads(text)
     except OSError as error:
-        raise ConfigError(f"{file}: cannot be read: {error.strerror}") from None
+        raise ConfigError(f"{file}: cannot be read: {error.strerror}", file) from None
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{file}: not UTF-8 at byte {error.start}") from None
+        raise ConfigError(f"{file}: not UTF-8 at byte {error.start}", file) from None
     except (ValueError, RecursionError) as error:  # tomllib makes no TOMLDecodeError of these two
         from spyglass.config.setting_errors import not_toml
 
         why = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise ConfigError(not_toml(file, text, why)) from None
+        raise ConfigError(not_toml(file, text, why), file) from None
 
 
 def file_for(name: str) -> str:
