@@ -21,7 +21,6 @@ class Operand:
 
     flags: tuple[str, ...] = ()
     choices: tuple[str, ...] = ()
-    setting: Setting | None = None
 
     def __init__(
         self,
@@ -50,8 +49,6 @@ class Option:
     It may be given several times (`many`). `excludes` (str) is the option declared
     before it that must not be given with it, `setting` the setting that it sets.
     """
-
-    optional = True
 
     def __init__(
         self,
