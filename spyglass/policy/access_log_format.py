@@ -17,8 +17,7 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from time import struct_time
-    from typing import Protocol
+    from typing import Any, Protocol
 
     Fact = str | int | float | bool | None
 
@@ -33,10 +32,10 @@ if TYPE_CHECKING:
         fields: dict[str, str]
 
     class Calendar(Protocol):
-        """The module `time`, or a calendar of the tests."""
+        """The module `time`, which is not for a pure module to import."""
 
-        def gmtime(self, seconds: float, /) -> struct_time: ...
-        def localtime(self, seconds: float, /) -> struct_time: ...
+        def gmtime(self, seconds: float, /) -> Any: ...
+        def localtime(self, seconds: float, /) -> Any: ...
 
 
 # Bytes of a line, without what the log puts in front of it and without its end:
@@ -133,7 +132,7 @@ def _protocol(entry: Entry) -> str | None:
     return "HTTP/1.1" if entry.request.version >= (1, 1) else "HTTP/1.0"
 
 
-def _apache_time(t: struct_time) -> str:
+def _apache_time(t: Any) -> str:
     minutes = t.tm_gmtoff // 60
     zone = f"{'-' if minutes < 0 else '+'}{abs(minutes) // 60:02d}{abs(minutes) % 60:02d}"
     clock = f"{t.tm_hour:02d}:{t.tm_min:02d}:{t.tm_sec:02d}"
