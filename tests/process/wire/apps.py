@@ -23,6 +23,10 @@ from io import BytesIO
 from urllib.parse import unquote
 from wsgiref.validate import validator
 
+if os.environ.get("WIRE_CACHES") == "off":
+    from spyglass.http11 import caches  # here, before the workers are forked
+
+    caches.switch(False)
 CLOSED = Counter()
 PATTERN = bytes(range(33, 127)) * 1000  # what files of the file_wrapper cases are filled with
 GATE_TIMEOUT = 10  # seconds

@@ -13,13 +13,14 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "http11"))
 
 @pytest.fixture(scope="session")
 def servers(tmp_path_factory):
-    """server(name) -> a running Server. When all is done it must have closed each iterable once at most, and leave in peace."""
+    """server(name, caches=True) -> a running Server. When all is done it must have closed each iterable once at most, and leave in peace."""
     running = {}
 
-    def server(name):
-        if name not in running:
-            running[name] = Server(name, tmp_path_factory.mktemp(name))
-        return running[name]
+    def server(name, caches=True):
+        key = name if caches else f"{name} without caches"
+        if key not in running:
+            running[key] = Server(name, tmp_path_factory.mktemp(name), caches)
+        return running[key]
 
     yield server
     complaints = [f"{name}: {complaint}" for name, each in running.items() for complaint in farewell(each)]

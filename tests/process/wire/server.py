@@ -59,7 +59,8 @@ def command(settings):
 class Server:
     """A running server. `tcp` and `unix` are the addresses of its listeners."""
 
-    def __init__(self, name, directory):
+    def __init__(self, name, directory, caches=True):
+        self.caches = caches
         self.gates = directory
         self.log_path = directory / "log"
         self.notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -83,6 +84,7 @@ class Server:
         environ = os.environ | {
             "NOTIFY_SOCKET": str(self.gates / "notify"),
             "LISTEN_FDNAMES": "http:http",
+            "WIRE_CACHES": "on" if self.caches else "off",
             "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep),
         }
         with tcp, unix, self.log_path.open("wb") as log:

@@ -51,12 +51,24 @@ def modes(case: Case):
     return [mode for mode in case.modes or MODES if fits[mode]]
 
 
-@pytest.mark.parametrize("case", [pytest.param(case, id=f"{case.topic}: {case.name}") for case in ALL])
+CASES = [pytest.param(case, id=f"{case.topic}: {case.name}") for case in ALL]
+
+
+@pytest.mark.parametrize("case", CASES)
 def test_wire(case, servers):
     """All ways of one case; what went wrong in each is told."""
-    server = servers(case.server)
+    play(case, modes(case), servers(case.server))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_wire_without_caches(case, servers):
+    """One way is enough: test_caches.py compares the reader's results for all rows."""
+    play(case, modes(case)[:1], servers(case.server, caches=False))
+
+
+def play(case, ways, server):
     complaints = []
-    for mode in modes(case):
+    for mode in ways:
         complaint = attempt(case, mode, server)
         if complaint and (trouble := server.trouble()):
             complaints.append(f"[{mode}] {complaint}\n  {trouble}")
