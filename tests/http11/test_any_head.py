@@ -285,7 +285,7 @@ def test_any_head_has_one_verdict_and_one_set_of_fields(data, places):
         "1e3",
     ],
 )
-def test_a_length_is_digits_and_nothing_else_whoever_has_judged_it(length, monkeypatch):
+def test_content_length_is_digits_only_even_if_llhttp_lets_others_pass(length, monkeypatch):
     """RFC 9110 8.6. Also when llhttp has let it pass: a worker must not end by
     int().
     """

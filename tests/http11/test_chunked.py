@@ -1,4 +1,4 @@
-"""The chunked coding: what it decodes to, and that nobody reads it otherwise than we do
+"""The chunked coding: what it decodes to, and that no other recipient reads it differently
 (RFC 9112 7.1).
 """
 

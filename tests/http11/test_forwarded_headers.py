@@ -159,7 +159,7 @@ def test_the_port_is_the_client_s_or_not_there(value, port):
         (CHAIN, f"{CLIENT}, 2001:db8:7::1", CLIENT),
         (CHAIN, f"{CLIENT}, 2001:db8:8::1", "2001:db8:8::1"),
         (CHAIN, f"{CLIENT}, 127.0.0.1", "127.0.0.1"),
-        ("*", f"6.6.6.6, {CLIENT}", CLIENT),  # * is whoever connects, not whoever is spoken of
+        ("*", f"6.6.6.6, {CLIENT}", CLIENT),  # * is about the peer, not about hops
         ("*, 10.0.0.0/8", f"{CLIENT}, 10.0.0.1", CLIENT),
         ("unix, 0.0.0.0/0", f"6.6.6.6, {CLIENT}", "6.6.6.6"),
     ],

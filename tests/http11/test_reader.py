@@ -77,7 +77,7 @@ def test_a_request():
         ("1.9", None, True),
     ],
 )
-def test_who_wants_to_go_on(version, connection, kept):
+def test_keep_alive_follows_the_version_and_the_connection_header(version, connection, kept):
     """RFC 9112 9.3"""
     lines = [] if connection is None else [f"Connection: {connection}"]
     assert single(request(*lines, start=f"GET / HTTP/{version}"))[6] is kept
@@ -141,8 +141,8 @@ def test_two_of_what_there_can_be_one_of(name, second):
     "line", ["X: " + "y" * 60_000, "X" * 60_000 + ": y", "Connection: close, " + "x" * 60_000]
 )
 def test_a_large_head_is_not_kept(line):
-    """An idle connection costs little, whatever was said on it; so do names that
-    somebody has made up.
+    """An idle connection costs little, whatever was said on it; so do names that a
+    client has made up.
     """
     each = reader()
     converse([request(line)])  # what this makes once and for all
@@ -208,8 +208,8 @@ def test_quiet_is_the_time_between_two_requests():
 
 
 def test_the_next_request_is_read_only_when_it_is_asked_for():
-    """Whoever pipelines bad bytes behind a good request gets the good one's answer
-    first.
+    """A client that pipelines bad bytes behind a good request gets the answer to the
+    good one first.
     """
     each = reader()
     assert each.next(HEAD + b"\0\0\0\0\r\n\r\n") is not None
@@ -688,7 +688,7 @@ def test_fields_that_were_good_in_an_older_version_are_looked_at_again(second):
     assert converse([first, second])[1] == 400
 
 
-def test_lines_that_all_browsers_say_are_known_and_nobodys_own():
+def test_lines_of_harmless_headers_are_cached_and_no_others():
     secret = "a6f1c0"
     for number in range(2000):
         fields = [

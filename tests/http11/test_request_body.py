@@ -1,4 +1,4 @@
-"""A request's body: in memory up to a limit, then in a file that nobody else can see;
+"""A request's body: in memory up to a limit, then in a file without a name;
 all of them together within their limits.
 """
 

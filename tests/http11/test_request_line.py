@@ -1,4 +1,4 @@
-"""What is asked for, and of whom (RFC 9112 3.2, RFC 9110 7.2, RFC 3986 3.2.2)."""
+"""The request target, and the host (RFC 9112 3.2, RFC 9110 7.2, RFC 3986 3.2.2)."""
 
 import ipaddress
 
@@ -81,8 +81,8 @@ def test_bad_targets(target):
 
 
 def test_the_asterisk_is_for_options():
-    """Asked of the server as a whole, for which PEP 3333 has no path; REQUEST_URI tells
-    who wants to know.
+    """It is about the server as a whole, for which PEP 3333 has no path; an app can
+    look at REQUEST_URI.
     """
     assert parse("*", "OPTIONS") == ("/", "", None)
     assert refused(b"GET * HTTP/1.1\r\nHost: a\r\n\r\n") == 400

@@ -1,4 +1,4 @@
-"""idle_ignore: whom its entries mean."""
+"""idle_ignore: which requests its entries match."""
 
 import pytest
 from hypothesis import given

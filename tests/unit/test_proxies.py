@@ -1,4 +1,4 @@
-"""Connections on which a PROXY header is asked for: who may send one, what the
+"""Connections on which a PROXY header is asked for: which peers may send one, what the
 administrator is told, and which way is not slowed down.
 """
 
@@ -36,7 +36,7 @@ def test_a_trusted_proxy_s_header_is_believed(start, tcp, trusted):
     [(True, "unix"), (True, ""), (False, "127.0.0.1"), (False, ""), (True, "127.0.0.2")],
 )
 @pytest.mark.parametrize("sent", [V1 + ONE, ONE, b""])
-def test_who_is_not_trusted_is_closed_whatever_comes(start, tcp, trusted, sent):
+def test_an_untrusted_peer_is_closed_whatever_it_sends(start, tcp, trusted, sent):
     worker = start(whoami, proxy_protocol=True, trusted_proxies=trusted)
     assert worker.to_the_end(worker.client(sent, tcp=tcp)) == b""
     assert worker.slot[OPEN] == 0
@@ -86,7 +86,7 @@ def test_a_worker_that_drains_does_not_wait_for_a_header(start):
     assert worker.to_the_end(client) == b""
 
 
-def test_the_address_in_the_header_is_who_must_be_trusted_for_its_fields(start):
+def test_the_address_in_the_proxy_header_must_be_trusted_for_its_forwarded_headers(start):
     worker = start(whoami, proxy_protocol=True, trusted_proxies="unix, 192.0.2.1")
     request = ONE[:-2] + b"X-Forwarded-For: 203.0.113.7\r\n\r\n"
     assert worker.answers(worker.client(V1 + request), 1) == [
@@ -97,12 +97,12 @@ def test_the_address_in_the_header_is_who_must_be_trusted_for_its_fields(start):
     ]
 
 
-def test_where_nobody_asked_for_it_it_is_a_bad_request(start):
+def test_a_proxy_header_without_proxy_protocol_is_a_bad_request(start):
     worker = start(whoami)
     assert worker.to_the_end(worker.client(V1 + ONE)).startswith(b"HTTP/1.1 400 ")
 
 
-def test_who_has_no_proxy_does_not_pay_for_one():
+def test_without_a_proxy_its_modules_are_not_imported():
     code = """
 import sys
 from spyglass.config.settings import Config, load

@@ -1,4 +1,4 @@
-"""Who is believed about others: addresses, networks, unix and *."""
+"""Which peers are trusted: addresses, networks, unix and *."""
 
 import ipaddress
 
@@ -41,14 +41,14 @@ UNIX = ""  # the address of a peer that has none
         ("  unix ,10.0.0.1  ", [UNIX, "10.0.0.1"], ["10.0.0.2"]),
     ],
 )
-def test_whose_word_counts(text, believed, not_believed):
+def test_which_peers_are_trusted(text, believed, not_believed):
     trusted = Trusted(text)
     assert [each for each in believed if not trusted.peer(each)] == []
     assert [each for each in not_believed if trusted.peer(each)] == []
 
 
 @pytest.mark.parametrize("text", ["*", "unix"])
-def test_who_may_connect_says_nothing_about_the_hops_that_are_told(text):
+def test_unix_and_star_do_not_make_a_hop_trusted(text):
     assert not Trusted(text).hop(packed_ip("10.0.0.1"))
 
 

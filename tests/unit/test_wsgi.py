@@ -130,7 +130,7 @@ def test_responses_that_have_no_body_send_none_whatever_the_app_gives(status, re
 
 
 @pytest.mark.parametrize("how", [{"method": "HEAD"}, {"status": "304 Not Modified"}])
-def test_a_generator_is_not_asked_for_what_nobody_will_get(how):
+def test_a_generator_is_not_advanced_when_no_body_is_sent(how):
     result = Result(b"abc" for _ in range(1000))
     played = play(answering(result, status=how.pop("status", "200 OK")), **how)
     assert (played.body, result.asked, result.closed) == (b"", 1, 1)
@@ -548,7 +548,7 @@ def test_more_than_content_length_never_leaves(result):
     assert played.journal.lines == ["GET /x: the app sent more than its Content-Length of 3 bytes"]
 
 
-def test_nobody_is_asked_for_more_of_what_is_too_much():
+def test_an_app_that_exceeds_its_content_length_is_not_asked_for_more():
     result = Result(b"ab" for _ in range(1000))
     played = play(answering(result, length(3)))
     assert (played.body, result.closed) == (b"aba", 1)
