@@ -121,9 +121,11 @@ def _theirs(get: Callable[[Entry], Fact]) -> Value:
     return Value(get, True)
 
 
-def _asked(entry: Entry) -> str:
+def _request_line(entry: Entry) -> str | None:
     request = entry.request
-    return f"{request.method} {request.target}" if request else ""
+    if request is None:
+        return entry.line or None
+    return f"{request.method} {request.target} {_protocol(entry)}"
 
 
 def _protocol(entry: Entry) -> str | None:
@@ -156,7 +158,7 @@ DIRECTIVES: dict[str, Value] = {
     "%l": _ours(lambda e: None),
     "%u": _ours(lambda e: None),
     "%t": _ours(lambda e: _apache_time(e.calendar.localtime(e.when))),
-    "%r": _theirs(lambda e: f"{_asked(e)} {_protocol(e)}" if e.request else e.line or None),
+    "%r": _theirs(_request_line),
     "%m": _theirs(lambda e: e.request.method if e.request else None),
     "%U": _theirs(lambda e: e.request.path if e.request else None),
     "%q": _theirs(lambda e: f"?{e.request.query}" if e.request and e.request.query else ""),
@@ -208,7 +210,7 @@ _JSON: dict[str, Value] = {
 _SHORT: list[str | Value] = [
     DIRECTIVES["%h"],
     ' "',
-    _theirs(lambda e: _asked(e) or e.line or None),
+    _theirs(lambda e: f"{e.request.method} {e.request.target}" if e.request else e.line or None),
     '" ',
     DIRECTIVES["%s"],
     " ",
@@ -243,6 +245,7 @@ class _Line:
 
     def __init__(self, parts: list[str | Value], encode: Callable[[Fact], str]) -> None:
         self._parts = parts
+        self._getters = [part if isinstance(part, str) else part.get for part in parts]
         self._encode = encode
         literals = [part for part in parts if isinstance(part, str)]
         values = [part for part in parts if not isinstance(part, str)]
@@ -258,7 +261,7 @@ class _Line:
     def __call__(self, entry: Entry) -> str:
         encode = self._encode
         line = "".join(
-            [part if isinstance(part, str) else encode(part.get(entry)) for part in self._parts]
+            [part if isinstance(part, str) else encode(part(entry)) for part in self._getters]
         )
         if len(line) > self._room:
             line = "".join(
