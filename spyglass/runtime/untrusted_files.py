@@ -3,9 +3,9 @@ its link, never read without bound.
 
 A named pipe blocks open(2) until a writer comes, a device acts when it is opened, a
 symbolic link leads root to a file that its owner may not read, and a file may be larger
-than memory. All that an administrator's command, run as root, reads of an app's or a
-developer's files comes through here. So does the Master's own file in a directory that
-the app can write.
+than memory. An administrator's command, run as root, reads the files of apps and
+developers only through here. So does the Master with its own file in a directory that
+the app can write to.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 
 
 class NotRegularError(OSError):
-    """There is something else than a regular file; `strerror` says so."""
+    """What is there is not a regular file; `strerror` says so."""
 
 
 def read(path: str, most: int, *, links: bool = False) -> bytes:
@@ -40,9 +40,9 @@ def read(path: str, most: int, *, links: bool = False) -> bytes:
 
 
 def _open_regular(path: str) -> int:
-    # A link may lead to a device, and opening a watchdog or a tape drive has effects.
-    # O_PATH opens the name only (open(2)); through /proc the very file that was looked
-    # at is opened, whatever the name leads to by then.
+    # A link may lead to a device, and to open a watchdog or a tape drive has effects.
+    # O_PATH opens the name only (open(2)). Through /proc exactly the file that was
+    # checked is opened, wherever the name leads by then.
     name = os.open(path, os.O_PATH | os.O_CLOEXEC)
     try:
         _refuse_others(name, path)

@@ -1,7 +1,7 @@
-"""From `module:callable` to an app, saying whose fault it is when there is none.
+"""Load the app that `module:callable` names, or say what is wrong with it.
 
-Runs in the zygote (or in each worker with `preload = false`), never in the Master: an
-import can crash, hang or exit.
+Runs in the zygote, or in each worker with `preload = false`. It never runs in the
+Master: an import can crash, hang or exit.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ _DEFAULT_NAMES = ("application", "app")
 
 
 def prepare(config: Config) -> None:
-    """Make this process the app's: working directory, import path, byte-code cache.
-    Raises LoadError.
+    """Set working directory, import path and byte-code cache for the app. Raise
+    LoadError.
     """
     try:
         os.chdir(config.directory)
@@ -37,9 +37,9 @@ def prepare(config: Config) -> None:
         raise LoadError(
             f"directory {config.directory!r}: {error.strerror}", _advice(error)
         ) from None
-    # The Master has looked into its path before there was an app to load, perhaps long
-    # ago; what was no directory then is remembered as such (sys.path_importer_cache),
-    # while for one the import system sees by itself that it has changed.
+    # The Master searched its path before there was an app to load, perhaps long ago.
+    # sys.path_importer_cache remembers for ever what was no directory then. (A change
+    # inside a directory is noticed by the import system itself.)
     for path, finder in list(sys.path_importer_cache.items()):
         if finder is None and os.path.isdir(path):
             del sys.path_importer_cache[path]
@@ -47,32 +47,31 @@ def prepare(config: Config) -> None:
     if here not in sys.path:
         sys.path.insert(0, here)
     if config.venv:
-        from spyglass.zygote import venv  # an app without one does not pay for it
+        from spyglass.zygote import venv  # only apps that have one pay for it
 
         venv.enter(config.venv, _advice)
     if sys.pycache_prefix is None and (cache := byte_code_cache()):
-        # In the unit's sandbox the app's own directory is read-only: without a cache
-        # each wake would compile it again.
+        # The app's own directory is read-only in the unit's sandbox: without a cache
+        # each wake would compile the app again.
         from spyglass.zygote import byte_code_cache as byte_code
 
         byte_code.use(cache)
 
 
 def byte_code_cache() -> str:
-    """Where byte code goes, "" where systemd gives us no directory for it."""
+    """Return where byte code goes, "" if systemd provides no directory for it."""
     directory = cache_directory()
     return os.path.join(directory, "pycache") if directory else ""
 
 
-_ASYNCHRONOUS = (
-    0x80 | 0x200
-)  # CO_COROUTINE, CO_ASYNC_GENERATOR; `inspect`, which has the names, is slow to import
+# CO_COROUTINE, CO_ASYNC_GENERATOR; `inspect`, which has the names, is slow to import.
+_ASYNCHRONOUS = 0x80 | 0x200
 CodeType = type((lambda: None).__code__)
 
 
 def load(config: Config) -> App:
-    """The app that `config.app` names. Raises LoadError whatever the app's code does,
-    short of crashing or hanging.
+    """Return the app that `config.app` names. Raise LoadError whatever the app's code
+    does, short of crashing or hanging.
     """
     where, name = _split(config)
     module = _load_file(where) if is_path(where) else _import(where, candidates(config))
@@ -105,20 +104,18 @@ def load(config: Config) -> App:
 
 
 def _is_asynchronous(app: object) -> bool:
-    """True for what `async def` has made, and for objects that are called by such:
+    """Return True for an `async def` function, and for an object whose __call__ is one:
     Starlette, FastAPI, Quart, Django.
     """
     try:
         code = getattr(app, "__code__", None) or getattr(type(app).__call__, "__code__", None)
         return isinstance(code, CodeType) and bool(code.co_flags & _ASYNCHRONOUS)
-    except Exception:  # what a proxy object makes of being looked at is its own affair
+    except Exception:  # a proxy object may raise anything when it is inspected
         return False
 
 
 def _split(config: Config) -> tuple[str, str]:
-    """The module or file that `config.app` names, and the name in it, which may be
-    "".
-    """
+    """Return the module or file that `config.app` names, and the name in it or ""."""
     if config.app and ":" not in config.app:
         return config.app, ""
     where, _, name = (config.app or WELCOME).rpartition(":")
@@ -126,19 +123,19 @@ def _split(config: Config) -> tuple[str, str]:
 
 
 def module_of(config: Config) -> str:
-    """The module or file that `config.app` names."""
+    """Return the module or file that `config.app` names."""
     return _split(config)[0]
 
 
 def post_fork(config: Config) -> Callable[[], object] | None:
-    """What each worker is to call before it accepts: the function post_fork() of the
-    app's module, which has been loaded, if it has one.
+    """Return the function post_fork() of the app's module, which has been loaded, or
+    None. Each worker calls it before it accepts.
 
-    Raises LoadError when there is something of that name that cannot be called.
+    Raise LoadError if the module has something of that name that cannot be called.
     """
     where = _split(config)[0]
     module = sys.modules.get(_stem(where) if is_path(where) else where)
-    if module is None:  # it has taken itself out
+    if module is None:  # it removed itself
         return None
     source = [path for path in [getattr(module, "__file__", None)] if path]
     found = _attribute(module, "post_fork", source)
@@ -153,8 +150,8 @@ def post_fork(config: Config) -> Callable[[], object] | None:
 
 
 def call(post_fork: Callable[[], object]) -> None:
-    """Raises LoadError whatever the app's function does, short of crashing or
-    hanging.
+    """Call the app's `post_fork`. Raise LoadError whatever it does, short of crashing
+    or hanging.
     """
     try:
         result = post_fork()
@@ -162,17 +159,18 @@ def call(post_fork: Callable[[], object]) -> None:
         raise failure(error, doing="post_fork") from error
     if hasattr(result, "__await__"):
         if hasattr(result, "close"):
-            result.close()  # or Python would warn of it, too
+            result.close()  # or Python would warn that it was never awaited
         raise LoadError(
             "post_fork is a coroutine function, which nothing would run: make it a plain function"
         )
 
 
 def is_path(where: str, base: str = ".") -> bool:
-    """True when `where` names a file (relative to the directory `base`), not a module.
+    """Return True if `where` names a file (relative to the directory `base`), not a
+    module.
 
-    "blog.wsgi" may be either, and is the module in every Django project: it is a file
-    where there is one of that name.
+    "blog.wsgi" may be either, and is a module in every Django project. It is taken for
+    a file if one of that name exists.
     """
     if "/" in where or where.endswith(".py"):
         return True
@@ -180,8 +178,8 @@ def is_path(where: str, base: str = ".") -> bool:
 
 
 def candidates(config: Config) -> list[str]:
-    """The files that would decide what `config.app` is, whether they exist or not: what
-    to watch when it cannot be loaded.
+    """Return the files that decide what `config.app` is, whether they exist or not: a
+    change of one makes another attempt worthwhile.
     """
     where = (config.app or WELCOME).rpartition(":")[0] or config.app
     base = os.path.abspath(config.directory)
@@ -192,7 +190,7 @@ def candidates(config: Config) -> list[str]:
 
 
 def _sources(base: str, module: str) -> list[str]:
-    """Where `module`, and the packages around it, would lie below `base`."""
+    """Return the paths of `module`, and of the packages around it, below `base`."""
     parts = module.split(".")
     stems = [os.path.join(base, *parts[:depth]) for depth in range(1, len(parts) + 1)]
     return [path for stem in stems for path in (stem + ".py", os.path.join(stem, "__init__.py"))]
@@ -216,7 +214,7 @@ def _load_file(path: str) -> ModuleType:
     if folder not in sys.path:
         sys.path.insert(1, folder)
     try:
-        # The loader is named because .wsgi says nothing to the import system.
+        # The import system has no loader for .wsgi, so name one.
         spec = spec_from_file_location(stem, path, loader=SourceFileLoader(stem, path))
         assert spec is not None
         assert spec.loader is not None
@@ -248,7 +246,7 @@ def _lookup(module: ModuleType, where: str, name: str, source: list[str]) -> obj
 
 
 def _attribute(owner: object, name: str, source: list[str]) -> object:
-    """The attribute, or _ABSENT; a module's __getattr__ (PEP 562) may raise
+    """Return the attribute, or _ABSENT. A module's __getattr__ (PEP 562) may raise
     anything.
     """
     try:
@@ -258,12 +256,14 @@ def _attribute(owner: object, name: str, source: list[str]) -> object:
 
 
 def failure(error: BaseException, files: Iterable[str] = (), doing: str = "") -> LoadError:
-    """What `error`, raised by the app's code while it was `doing` something else than
-    being loaded, means for those who have to mend it.
+    """Return the LoadError that explains `error`, which the app's code raised.
+
+    `files` are worth watching for a change. `doing` says what it did, if it was not
+    being loaded.
     """
     try:
         return _failure(error, files, doing)
-    except BaseException:  # the app's again: looking at an error runs its code
+    except BaseException:  # formatting an error runs the app's code again
         line = f"{name_of(error)}: {words_of(error)}".removesuffix(": ")
         return LoadError(
             f"{doing}: {line}" if doing else line,
@@ -278,8 +278,8 @@ def _failure(error: BaseException, files: Iterable[str], doing: str) -> LoadErro
     text = words_of(error).strip().partition("\n")[0]
     line = f"{name_of(error)}: {text}" if text else name_of(error)
     trace = _without_us(error.__traceback__)
-    # Without a frame of the app's (nothing of that name to import) the summary says it
-    # all, but for where a syntax error stands.
+    # Without a frame of the app's (no module of that name) the summary says it all. A
+    # syntax error has a place in the source, though.
     details = ""
     if trace is not None or isinstance(error, SyntaxError):
         lines = traceback.format_exception(type(error), error, trace)
@@ -305,8 +305,8 @@ def _failure(error: BaseException, files: Iterable[str], doing: str) -> LoadErro
 
 
 def _is_damaged(trace: TracebackType) -> bool:
-    """Whether the error is one of reading byte code. Python looks at the head of such a
-    file, and believes the rest.
+    """Return True if reading byte code raised the error. Python checks the head of such
+    a file and trusts the rest.
     """
     while trace.tb_next is not None:
         trace = trace.tb_next
@@ -315,8 +315,8 @@ def _is_damaged(trace: TracebackType) -> bool:
 
 
 def _forget_byte_code() -> str:
-    # A crash of the machine can leave such a file, and nobody would ever write it anew,
-    # for its head is right.
+    # A crash of the machine can leave such a file. Its head is valid, so Python would
+    # never write it again.
     if sys.pycache_prefix is None or sys.pycache_prefix != byte_code_cache():
         return "remove the __pycache__ of that module"
     import shutil
@@ -326,18 +326,18 @@ def _forget_byte_code() -> str:
 
 
 def _advice(error: BaseException) -> str:
-    from spyglass.zygote.sandbox_hints import advice  # only who has failed pays for it
+    from spyglass.zygote.sandbox_hints import advice  # only failures pay for it
 
     try:
         found = advice(error)
-    except Exception:  # an error of the app's may raise others when it is looked at
+    except Exception:  # inspecting an error of the app's may raise another
         return ""
     return f"({found})" if found else ""
 
 
 def _without_us(trace: TracebackType | None) -> TracebackType | None:
-    # The first frames are this file's and the import system's: they tell the app's
-    # author nothing.
+    # The first frames are of this file and of the import system: the app's author has
+    # no use for them.
     while trace is not None:
         filename = trace.tb_frame.f_code.co_filename
         if filename != __file__ and not filename.startswith("<frozen importlib"):

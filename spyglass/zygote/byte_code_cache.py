@@ -1,13 +1,12 @@
-"""Byte code that an app's wake reads, and where what it compiles goes.
+"""Where an app's byte code is read from and written to.
 
-The app's code is read-only in its unit, so what is compiled there goes to the cache
-directory (sys.pycache_prefix). Python then no longer looks at the __pycache__ beside a
-module, where pip and Debian have put byte code when they installed it. The loader here
-looks there first. What is not there, or is of another source, is read from the cache
-directory or compiled into it.
+The app's code is read-only in its unit, so byte code is written to the cache directory
+(sys.pycache_prefix). Python then ignores the __pycache__ next to a module, where pip
+and Debian put byte code at installation. The loader here looks there first. If that has
+no byte code, or outdated byte code, the cache directory is used.
 
-Code that is deployed into a new directory each time leaves byte code of the old ones in
-the cache. sweep() removes it.
+Deployments into a new directory each time leave byte code of the old ones in the cache.
+sweep() removes it.
 """
 
 from __future__ import annotations
@@ -26,27 +25,23 @@ else:
     SourceFileLoader = external.SourceFileLoader
 
 _TAG = sys.implementation.cache_tag + (f".opt-{sys.flags.optimize}" if sys.flags.optimize else "")
-_TIMESTAMP, _UNCHECKED_HASH = (
-    0,
-    1,
-)  # how byte code is told from that of another source (PEP 552); a checked hash is left to Python
+# How byte code says which source it is of (PEP 552). A checked hash is left to Python.
+_TIMESTAMP, _UNCHECKED_HASH = 0, 1
 
 _DAY = 86400.0
-_UNUSED = (
-    3 * _DAY
-)  # seconds after which byte code of code that lies elsewhere is not waited for any more
-_MOST = 100_000  # files that are looked at in one sweep
+_UNUSED = 3 * _DAY  # seconds until unread byte code of another directory is removed
+_MOST = 100_000  # files that one sweep looks at
 _STAMP = ".swept"
 
 
 class Loader(SourceFileLoader):
-    """Loads a module from the byte code beside it if that is valid."""
+    """Load a module from the byte code next to it if that is valid."""
 
     def get_code(self, fullname: str) -> CodeType | None:
         path = self.get_filename(fullname)
         try:
             code = _beside(path, fullname)
-        except Exception:  # there is none, or it is damaged: only the header tells of what it is
+        except Exception:  # missing or damaged; only its head is checked before it is read
             code = None
         return super().get_code(fullname) if code is None else code
 
@@ -75,8 +70,8 @@ def _word(number: int) -> bytes:
 
 
 def use(cache: str) -> None:
-    """From now on byte code is read from beside each module or from the directory
-    `cache`, and written to the latter.
+    """Have byte code read from next to each module or from the directory `cache`, and
+    written to `cache`.
     """
     sys.pycache_prefix = cache
     sys.dont_write_bytecode = False
@@ -84,7 +79,7 @@ def use(cache: str) -> None:
         (Loader if loader is external.SourceFileLoader else loader, suffixes)
         for loader, suffixes in external._get_supported_file_loaders()  # type: ignore[attr-defined]
     ]
-    # Before Python's own, which takes whatever is a directory.
+    # Before Python's own hook, which accepts any directory.
     names = [getattr(hook, "__name__", "") for hook in sys.path_hooks]
     own = "path_hook_for_FileFinder"
     sys.path_hooks.insert(
@@ -94,33 +89,32 @@ def use(cache: str) -> None:
 
 
 def sweep(cache: str, used: Iterable[str]) -> None:
-    """Remove unused byte code from the directory `cache`; not more often than once a
-    day, and never raising.
+    """Remove unused byte code from the directory `cache`, at most once a day. Never
+    raises.
 
-    That is what was compiled from a file that is gone or by another Python. Of files
-    that are neither below a directory of `used` nor have been read for three days it is
-    removed as well: earlier releases are often left where they are.
+    Byte code is unused if its source file is gone, or if another Python compiled it. It
+    is also unused if its source is below no directory of `used` and nothing has read it
+    for three days: earlier releases often stay on the disk.
     """
     stamp = os.path.join(cache, _STAMP)
     try:
         if os.lstat(stamp).st_mtime > time.time() - _DAY:
             return
-        os.unlink(
-            stamp
-        )  # not opened: the app may have put a named pipe there, or a link to another file
+        # Not opened: the app may have put a named pipe there, or a link to a file.
+        os.unlink(stamp)
     except OSError:
         pass
     try:
         os.close(os.open(stamp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         _sweep(cache, tuple(os.path.join(os.path.realpath(each), "") for each in used if each))
     except OSError:
-        pass  # no such directory, a full disk, no descriptor left: another time
+        pass  # no such directory, a full disk, no descriptor left: another day
 
 
 def _sweep(cache: str, used: tuple[str, ...]) -> None:
     oldest = time.time() - _UNUSED
     folders, looked = [cache], 0
-    for folder in folders:  # which grows; what is below another comes after it
+    for folder in folders:  # the list grows; a subdirectory comes after its parent
         with os.scandir(folder) as entries:
             for entry in entries:
                 looked += 1
@@ -134,7 +128,7 @@ def _sweep(cache: str, used: tuple[str, ...]) -> None:
         try:
             os.rmdir(folder)
         except OSError:
-            pass  # there is something in it
+            pass  # not empty
 
 
 def _is_unused(entry: os.DirEntry[str], cache: str, used: tuple[str, ...], oldest: float) -> bool:
@@ -143,7 +137,7 @@ def _is_unused(entry: os.DirEntry[str], cache: str, used: tuple[str, ...], oldes
     if tag and not tag.startswith(".opt-"):
         return True
     if module == entry.name.removesuffix(".pyc"):
-        return True  # another Python's
+        return True  # another implementation's
     source = os.path.join(folder, module)
     if not any(_exists(source + suffix) for suffix in (".py", ".wsgi")):
         return True
@@ -152,7 +146,7 @@ def _is_unused(entry: os.DirEntry[str], cache: str, used: tuple[str, ...], oldes
 
 
 def _exists(path: str) -> bool:
-    """False only where it is known that there is none."""
+    """Return False only if it is certain that there is none."""
     try:
         os.stat(path)
     except (FileNotFoundError, NotADirectoryError):

@@ -1,21 +1,20 @@
-"""What loading the app has left in the process that is about to be forked, and that its
-workers had better not inherit.
+"""What an app's import leaves in the zygote that its workers had better not inherit.
 
 A fork copies descriptors but not what they refer to: two workers with one connection
-send over each other and take each other's answers. It copies memory but, of all
-threads, only the one that forks: a pool's or a scheduler's are missing in each worker.
-Most of what an app makes while it is imported is fine to share, and that is the point
-of preloading. Here stands what is not, for people: the zygote and `spyglass check` ask,
-and only when there is something new.
+send over each other and get each other's answers. It copies memory, but only the thread
+that forks: those of a pool or a scheduler are missing in each worker. Most of what an
+import creates is fine to share, and that is the point of preloading. What is not is
+described here, in words for people. The zygote and `spyglass check` ask for it when the
+import has left something.
 
-Who has thought of the fork is not lectured: an app with a post_fork() or an
-os.register_at_fork() of its own sees to all of it, a library that registers itself
-(OpenTelemetry's, say) to its own threads.
+An app that is prepared for the fork gets no warning. One with a post_fork() or an
+os.register_at_fork() of its own handles all of it. A library that registers itself, as
+OpenTelemetry does, handles its own threads.
 
-One thing is refused, whatever the app says: a file that the import has locked for
-writing. The lock says that one process alone uses what it guards, and that is a
-database in most cases (DuckDB, ZODB's FileStorage, LMDB, HDF5). Several workers with
-one copy each of what it keeps in memory destroy its file.
+One thing is refused in any case: a file that the import locked for writing. The lock
+says that only one process uses what it guards, in most cases a database (DuckDB, ZODB's
+FileStorage, LMDB, HDF5). Each worker would have a copy of what the database keeps in
+memory, and together they would destroy its file.
 """
 
 from __future__ import annotations
@@ -43,9 +42,9 @@ _NAMED = 3  # locked files in one line
 
 
 class Found:
-    """`what` (str) there was, and `why` (str) that is no good in a worker.
+    """`what` (str) the import left behind, and `why` (str) workers must not share it.
 
-    `grave` (bool): it is worth a line in the journal; `settled` (bool): the app sees to
+    `grave` (bool): it is worth a line in the journal. `settled` (bool): the app handles
     it itself. `locked` (str): the file that this process has locked for writing, or "".
     """
 
@@ -63,7 +62,7 @@ class Found:
 
 
 def warn(log: Log, found: list[Found], module: str) -> None:
-    """Write into the journal what of it is grave, and what to do about it; `module`
+    """Write to the journal which of `found` are grave, and how to fix it; `module`
     (str) is where the app is.
     """
     for each in found:
@@ -78,8 +77,8 @@ def warn(log: Log, found: list[Found], module: str) -> None:
 
 
 def refuse(found: list[Found], module: str) -> None:
-    """Raise LoadError if a file of those `found` is locked for writing; `module` (str)
-    is where the app is.
+    """Raise LoadError if one of `found` is a file that is locked for writing; `module`
+    (str) is where the app is.
     """
     locked = list(dict.fromkeys(each.locked for each in found if each.locked))
     if not locked:
@@ -101,13 +100,12 @@ def remedy(module: str) -> str:
 
 
 class Inspection:
-    """At the descriptors `fds` and the threads `tids` (int, as /proc names them) that
-    are new since the app began to be loaded.
+    """Inspects the descriptors `fds` and the threads `tids` (int, as /proc names them)
+    that are new since the app began to load.
 
-    `carers` are the names of the modules that have registered a function for after a
-    fork, `has_post_fork` says whether the app has one. `trace(key)` says where the app
-    has made something, as " at shop.py:7", or "": of a Thread, or of a descriptor's
-    number.
+    `carers` are the names of the modules that registered a function for after a fork.
+    `has_post_fork` says if the app has one. `trace(key)` returns where the app created
+    a Thread or a descriptor (int), as ", created at shop.py:7", or "".
     """
 
     def __init__(
@@ -144,8 +142,7 @@ class Inspection:
         own = _thread_name(os.getpid())
         names = [name for tid in self._tids if (name := _thread_name(tid))]
         for frame in frames.values():
-            # Begun by _thread, below `threading`: Python knows nothing of it but where
-            # it is.
+            # Started by _thread, below `threading`: Python knows only what it runs.
             if own in names and (code := _runs(frame)) is not None:
                 names.remove(own)
                 yield Found(
@@ -160,13 +157,14 @@ class Inspection:
                 else ("", "; numerical libraries start theirs again when needed")
             )
             what = f"{_several(names.count(name), 'a thread')}{which} of a library"
-            # No alarm: whether a library counts on them after a fork cannot be seen,
-            # and those that are there once it is imported (pyarrow's allocator,
-            # OpenBLAS) do not matter.
+            # Not grave: it cannot be seen if the library needs them after a fork. Those
+            # that an import alone starts (pyarrow's allocator, OpenBLAS) do not matter.
             yield Found(what, _MISSING + why, grave=False, settled=self._app_cares)
 
     def _is_settled(self, module: str, code: CodeType | None) -> bool:
-        """`module` is that of the thread's class."""
+        """Return True for a thread that the app or a library handles. `module` is that
+        of its class.
+        """
         path = code.co_filename if code is not None else ""
         caring = module.partition(".")[0] in self._caring or any(
             f"{os.sep}{name}{os.sep}" in path for name in self._caring
@@ -198,7 +196,7 @@ def _thread_name(tid: int) -> str:
     try:
         with open(f"/proc/self/task/{tid}/comm", encoding="utf-8", errors="replace") as stream:
             return stream.read().rstrip("\n")
-    except OSError:  # ended meanwhile
+    except OSError:  # it has just ended
         return ""
 
 
@@ -211,7 +209,7 @@ def _pythons() -> list[Thread]:
 
 
 def _runs(frame: FrameType | None) -> CodeType | None:
-    """The outermost code of a thread that is not the means by which threads run."""
+    """Return the outermost code of a thread, below what runs threads in general."""
     found = None
     while frame is not None:
         if not _is_plumbing(frame.f_code.co_filename):

@@ -143,8 +143,8 @@ def check_threads() -> None:
     lock.acquire()
     now.start_new_thread(lock.release, ())
     if not lock.acquire(timeout=_THREAD_STARTS):
-        who = getattr(now.start_new_thread, "__module__", None) or "something"
+        by = getattr(now.start_new_thread, "__module__", None) or "something"
         raise LoadError(
-            f"the app has replaced Python's threads ({who}), and such threads cannot run in a worker: "
+            f"the app has replaced Python's threads ({by}), and such threads cannot run in a worker: "
             "remove gevent.monkey.patch_all(), eventlet.monkey_patch() or similar calls"
         )

@@ -1,10 +1,10 @@
 """Which of the descriptors that an app's import has left open workers had better not
 share, and why.
 
-A fork copies a descriptor, not what it refers to (fork.py). For a log that is right,
-for a connection it is a trap: two workers send over each other on it, and take each
-other's answers. What a descriptor is can be read from /proc, fstat(2), fcntl(2) and the
-options of a socket. None of that disturbs it.
+A fork copies a descriptor, not what it refers to (runtime/fork.py). That is right for a
+log and a trap for a connection: two workers send over each other on it, and get each
+other's answers. What a descriptor refers to is read from /proc, fstat(2), fcntl(2) and
+the options of a socket. None of that disturbs it.
 """
 
 from __future__ import annotations
@@ -79,8 +79,8 @@ def find_shared(fds: Iterable[int], trace: Callable[[object], str]) -> list[Shar
 def _describe(
     fd: int, link: str, links: dict[int, str], loops: bool
 ) -> tuple[str, str, bool] | None:
-    """What it is, why that is no good in several processes, and whether it is grave;
-    None for what may be shared.
+    """Return what it is, why processes must not share it, and if that is grave; None if
+    they may share it.
     """
     kind, _, name = link.partition(":")
     if kind == "socket":
@@ -118,7 +118,7 @@ def _describe_socket(fd: int, loops: bool) -> tuple[str, str, bool] | None:
                 True,
             )
         if sock.type == socket.SOCK_DGRAM:
-            return None  # each message stands for itself: syslog's, the journal's, statistics
+            return None  # each datagram is independent: syslog, the journal, statistics
         if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
             where = _address(sock.getsockname())
             return (
@@ -153,9 +153,7 @@ def _address(address: object) -> str:
     if isinstance(address, tuple):
         return f"[{address[0]}]:{address[1]}" if ":" in address[0] else f"{address[0]}:{address[1]}"
     text = os.fsdecode(address) if isinstance(address, bytes) else str(address)
-    return (
-        "@" + text[1:] if text.startswith("\0") else text
-    )  # as everybody writes an abstract one (unix(7))
+    return "@" + text[1:] if text.startswith("\0") else text  # an abstract one (unix(7))
 
 
 def _describe_file(fd: int, path: str, open_paths: set[str]) -> tuple[str, str, bool] | None:
@@ -166,9 +164,9 @@ def _describe_file(fd: int, path: str, open_paths: set[str]) -> tuple[str, str, 
     stem = next((path.removesuffix(end) for end in _SQLITE_BESIDE if path.endswith(end)), None)
     if stem in open_paths:
         return None
-    # By pread(), which moves no position, and on this descriptor: closing another one
-    # of the file would take its locks away (sqlite.org/howtocorrupt.html, 2.2, which is
-    # also about connections carried across a fork, 2.6).
+    # With pread(), which moves no position, and on this very descriptor: to close
+    # another one of the same file would release its locks (sqlite.org/howtocorrupt.html
+    # 2.2; 2.6 is about connections carried across a fork).
     if _is_sqlite(fd, flags) or (writes and _may_become_sqlite(fd, path)):
         return (
             f"an SQLite database, {shown(path)}",
@@ -186,24 +184,24 @@ def _is_sqlite(fd: int, flags: int) -> bool:
 
 
 def _may_become_sqlite(fd: int, path: str) -> bool:
-    """Whether it is as SQLite leaves a file in which nothing has been stored yet:
-    empty. Others have files of such names, too.
+    """Return True for an empty file: SQLite's is empty until something is stored. Files
+    of such names exist without SQLite, too.
     """
     return path.endswith(_SQLITE_NAMES) and os.fstat(fd).st_size == 0 and "_sqlite3" in sys.modules
 
 
 def is_locked(fd: int) -> bool:
-    """Whether this process has locked the file of descriptor `fd` for writing, in
-    whichever of the three ways (fcntl(2), flock(2)).
+    """Return True if this process has locked the file of descriptor `fd` for writing,
+    in one of the three ways (fcntl(2), flock(2)).
 
-    /proc/PID/fdinfo lists the locks that were made by that very descriptor (proc(5)).
-    /proc/locks has those of all processes, but none in a pid namespace, and no pid with
-    those that belong to an open file.
+    /proc/PID/fdinfo lists the locks that were taken through this descriptor (proc(5)).
+    /proc/locks has those of all processes, but none in a pid namespace, and no pid for
+    those that belong to an open file description.
     """
     try:
         with open(f"/proc/self/fdinfo/{fd}", encoding="ascii", errors="replace") as stream:
             lines = [line.split() for line in stream if line.startswith("lock:")]
-    except OSError:  # closed meanwhile
+    except OSError:  # it was just closed
         return False
     # lock: 1: POSIX ADVISORY WRITE 4711 08:01:123 0 EOF
     return any(len(words) > 4 and words[2] in _LOCKS and words[4] == "WRITE" for words in lines)
@@ -212,7 +210,7 @@ def is_locked(fd: int) -> bool:
 def _link(fd: int) -> str:
     try:
         return os.readlink(f"/proc/self/fd/{fd}")
-    except OSError:  # closed meanwhile
+    except OSError:  # it was just closed
         return ""
 
 

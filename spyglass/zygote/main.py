@@ -45,10 +45,10 @@ if TYPE_CHECKING:
     from spyglass.zygote.app_loader import App
     from spyglass.zygote.rehearsal import Rehearsal
 
-_LOOK = 50  # milliseconds between two looks at whether the app still holds off the end
+_LOOK = 50  # milliseconds between two checks of whether the app still holds off the exit
 
-# Recorded and not acted on: they come to the whole group (systemd, a terminal) and the
-# Master decides what they mean.
+# Recorded and not acted on: they are sent to the whole group (by systemd, a terminal),
+# and the Master decides what they mean.
 _TOLD_TO_END = (signal.SIGTERM, signal.SIGQUIT)
 _SIGNALS_OF_A_WORKER = (
     *_TOLD_TO_END,
@@ -216,11 +216,11 @@ class Zygote:
             )
 
     def _forked(self) -> None:
-        """In every new process. Those that the app forks while it loads are its own
-        affair, and have nothing of ours.
+        """Run in each new process. One that the app forks while it loads gets nothing
+        of ours.
 
-        With a listener they would keep the port after our end. With the channel and the
-        life line they would hide the end of one of us.
+        With a listener it would keep the port in use after we exit. With the channel or
+        the life line it would hide the exit of the zygote or the Master.
         """
         if not self._forking:
             self._stray = True
@@ -228,8 +228,8 @@ class Zygote:
             self._shared.abandon()
 
     def _end_strays(self, error: LoadError | None = None) -> None:
-        """The app has been loaded, or not; but for one that has come back from a fork
-        of the app's, this is the end.
+        """End this process if the app forked it and it came back here, after the app
+        was loaded, or failed with `error`.
         """
         if self._stray:
             how = f": {error.summary}\n{error.details}".rstrip() if error else ""
@@ -264,14 +264,16 @@ class Zygote:
 
     @staticmethod
     def _learn_threads() -> None:
-        """The first worker, for which somebody waits, goes without, and learns it after
-        its first answer. Of the others the first call may be a long one, from which
-        nobody could take the lead before that.
+        """Import `threading` for the workers to come.
+
+        A client waits for the first worker, which therefore imports it after its first
+        answer. The first call of another worker may be a long one, and another thread
+        could not take the lead without it (leader_followers.py).
         """
         try:
             import threading  # noqa: F401
         except OSError:
-            pass  # no descriptor is left
+            pass  # no descriptor is left to read it with
 
     def _become_worker(self, slot: int) -> NoReturn:
         # The zygote reports it, too, but may be killed before it can. A worker that the
@@ -307,10 +309,10 @@ class Zygote:
         work(loop, self._shared, slot, log, self._signals)
 
     def _or_leave(self, slot: int, do: Callable[[], None]) -> None:
-        """In a worker: let the app `do` what it has to, or tell the Master why that
-        cannot be, and be no more.
+        """In a worker: let the app `do` what it must; if that fails, tell the Master
+        why, and exit.
 
-        SIGTERM ends it at once meanwhile, for the same reason as in the zygote.
+        Meanwhile SIGTERM ends the worker at once, for the same reason as in _settle().
         """
         if self._rehearsal is not None:
             self._rehearsal.preparing()
@@ -327,15 +329,13 @@ class Zygote:
         channel.send_failure(self._channel, error, channel.UNFIT, slot, self._app is None)
         if not count_threads():
             raise SystemExit(1) from None
-        # It would wait for them to end; the app has not got far enough to have anything
-        # to finish.
+        # An interpreter waits at its end for the threads that the app has started. The
+        # app has not got far enough to have anything to finish.
         flush()
         os._exit(1)
 
     def _make_loop(self, slot: int, log: Log) -> Loop:
-        """In a worker: what it will serve with, or its end where the app does not leave
-        it what that takes.
-        """
+        """In a worker: return its loop, or exit if the app removed what it needs."""
         from spyglass.worker.main import make_loop
 
         assert self._app is not None
@@ -347,42 +347,39 @@ class Zygote:
 
     @property
     def _is_held(self) -> bool:
-        """Whether a thread that the app has started in here wants to stay awake, and
-        may.
-        """
+        """True while a thread of the app holds this process awake, and still may."""
         return self._cells[scoreboard.HOLDS] > 0 and monotonic() < self._leave_by
 
     def _reap(self) -> None:
-        # Only our own workers: a process that the app started while loading is the
-        # app's to wait for.
+        # Only our workers, by pid: what the app started at import is for it to reap.
         for pid, slot in list(self._workers.items()):
             try:
                 reaped, status = os.waitpid(pid, os.WNOHANG)
             except ChildProcessError:
-                reaped, status = pid, 0  # the app waits for any child
+                reaped, status = pid, 0  # the app has reaped it: it waits for any child
             if reaped:
                 del self._workers[pid]
                 channel.send(self._channel, channel.DIED, slot, pid, status)
 
 
 def _print_by_lines() -> None:
-    """Have what the app prints written when its line ends. The journal is no terminal,
-    so Python would keep it until 8 KiB are together.
+    """Have what the app prints written at the end of each line. The journal is no
+    terminal, so Python would buffer 8 KiB.
     """
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
         except (AttributeError, ValueError, OSError):
-            pass  # there is none, or another than Python's: a .pth file may have seen to that
+            pass  # there is none, or a .pth file has replaced it
 
 
 def _disown_children() -> None:
-    """In a worker: what the app has started by multiprocessing in the zygote, such as a
-    pool, is not the worker's.
+    """In a worker: forget what the app started by multiprocessing in the zygote, such
+    as a pool.
 
-    At its exit multiprocessing terminates all children that it knows of; one of a pool
-    dies with the lock of the pool's queue, and the zygote would wait for that lock for
-    ever. In processes of its own multiprocessing does the same as here.
+    At exit multiprocessing terminates all children that it knows of. A pool's process
+    would die holding the lock of the pool's queue, and the zygote would wait for that
+    lock for ever. multiprocessing does the same as here in processes that it forks.
     """
     children = getattr(sys.modules.get("multiprocessing.process"), "_children", None)
     if isinstance(children, set):

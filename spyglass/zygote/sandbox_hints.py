@@ -1,11 +1,10 @@
-"""What an app's error has to do with the sandbox it runs in, and which setting takes
-the refusal back.
+"""Which setting lifts a refusal of the sandbox that an app's error comes from.
 
-A refusal of the sandbox is an ordinary error, and its traceback says what the app
-wanted, not why it could not. Whoever has caught one asks here, in the very process that
-met it: only there "may I enter this directory" has the right answer. Never on the wake
-path, only when something has failed. docs/sandbox.md has the same as a table, and what
-is too rare for a line here.
+A refusal of the sandbox is an ordinary error: its traceback says what the app wanted,
+not why it was refused. advice() must be called in the process that met the error, for
+only there "may I enter this directory" has the right answer. It runs only after a
+failure, never on the wake path. docs/sandbox.md has the same as a table, and rarer
+cases.
 """
 
 from __future__ import annotations
@@ -24,15 +23,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _TABLE = "see the table in docs/sandbox.md"
-# What libraries say of memory that is written and then executed: numba, cffi, polars,
-# the dynamic linker.
+# How numba, cffi, polars and the dynamic linker say that memory that was written may
+# not be executed.
 _JIT_WORDS = ("executable memory", "write+execute", "mprotect", "executable stack")
 _SQLITE_WORDS = ("unable to open database file", "readonly database")
 
 
 def advice(error: BaseException) -> str:
-    """One or two lines that say what would help, "" when the sandbox has nothing to do
-    with it or this process is not in one.
+    """Return one or two lines on what would help, "" if `error` does not come from the
+    sandbox or this process is in none.
     """
     if not sandboxed():
         return ""
@@ -43,21 +42,19 @@ def advice(error: BaseException) -> str:
 
 
 def kind(found: str) -> str:
-    """What two advices have in common that differ in their paths only."""
+    """Return `found` without its paths: equal for two hints of the same kind."""
     return " ".join(word for word in found.split() if "/" not in word)
 
 
 def sandboxed() -> bool:
-    """Whether a unit of ours has started this process; only those have a directory of
-    that name (systemd.exec(5), StateDirectory=).
+    """Return True if a unit of ours started this process: only those have a state
+    directory of that name (systemd.exec(5), StateDirectory=).
     """
     return "/spyglass/" in os.environ.get("STATE_DIRECTORY", "")
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """The error and those it came from: libraries wrap what the kernel said in errors
-    of their own.
-    """
+    """Yield the error and its causes: libraries wrap the kernel's error in theirs."""
     seen: set[int] = set()
     each: BaseException | None = error
     while each is not None and id(each) not in seen:
@@ -106,8 +103,8 @@ def _about_os(error: OSError, number: int) -> str:
 
 
 def read_only(path: str) -> str:
-    """What helps whoever may not write to `path` because all of the disk is read-only
-    ("" when it is not known where).
+    """Return what helps a process that cannot write to `path` ("" if it is not known)
+    because the file system is read-only.
     """
     state = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
     folder = os.path.dirname(os.path.abspath(path)) if path else ""
@@ -116,8 +113,8 @@ def read_only(path: str) -> str:
 
 
 def may_not(path: str) -> str:
-    """What keeps this process from `path` (str), from the root down: the directory that
-    it may not enter, or the file it may not read.
+    """Return what keeps this process from `path` (str): the first directory from the
+    root down that it cannot enter, or the file that it cannot read.
     """
     path = os.path.abspath(path)
     parts = path.split(os.sep)
@@ -144,7 +141,7 @@ def _closed(path: str, what: str, bits: str) -> str:
         group = grp.getgrgid(os.getegid()).gr_name
     except KeyError:
         pass
-    if name.startswith(_DYNAMIC):  # such a user has a group of its own name, made up like itself
+    if name.startswith(_DYNAMIC):  # a dynamic user's group has its name and is as transient
         name = name.removeprefix(_DYNAMIC)
         group = "" if group in ("", user()) else group
     return f"{said}: {let_in(name, group, path, bits)}"
@@ -154,15 +151,15 @@ _DYNAMIC = "spyglass-"
 
 
 def user() -> str:
-    """The name of who this process is; the number where there is no libnss-systemd to
-    know a dynamic user.
+    """Return the name of this process's user; a number if it is a dynamic user and
+    libnss-systemd is not installed.
     """
     return _owner(os.geteuid())
 
 
 def _owner(uid: int) -> str:
-    # An owner who is nobody of the sandbox's user namespace looks like 65534, and so
-    # does root's file for a dynamic user (PrivateUsers=).
+    # With PrivateUsers= an owner outside of the sandbox's user namespace appears as
+    # 65534. For a dynamic user, root is one of those.
     if uid == 65534:
         return "another user"
     try:
@@ -204,8 +201,8 @@ def _about_key(error: KeyError) -> str:
 
 
 def _raised_by(error: BaseException, function: str, files: tuple[str, ...] = ()) -> bool:
-    """Whether the innermost frame of the traceback is of that name in one of `files`;
-    of a C function: whether the line calls it.
+    """Return True if the innermost frame of the traceback is of `function` in one of
+    `files`. Without `files`, for a C function: if the line of that frame calls it.
     """
     trace = error.__traceback__
     if trace is None:
@@ -219,7 +216,7 @@ def _raised_by(error: BaseException, function: str, files: tuple[str, ...] = ())
 
 
 def _has_network() -> bool:
-    """Whether there is more than loopback, which is all that PrivateNetwork= leaves."""
+    """Return False if there is only loopback, as with PrivateNetwork=."""
     try:
         with open("/proc/net/dev", encoding="ascii") as stream:
             names = [line.partition(":")[0].strip() for line in stream if ":" in line]

@@ -1,11 +1,11 @@
-"""The app's virtual environment (`venv`): this process becomes one that looks as if the
+"""The app's virtual environment (`venv`): make this process look as if the
 environment's own Python had started it.
 
-The interpreter that runs Spyglass has read its own pyvenv.cfg, or none, long before the
-app's settings were known. What its start makes of such a file (site.py) is done again
-here for another one: which packages are found, and in which order; where Python says
-that it lives; and which Python another process of the app's is run by. Runs in the
-zygote and its workers, never in the Master.
+The interpreter that runs Spyglass read its own pyvenv.cfg, or none, long before the
+app's settings were known. This file repeats for the app's pyvenv.cfg what site.py does
+at start. That is: which packages are found and in which order, what sys.prefix is, and
+which Python runs the app's subprocesses. Runs in the zygote and its workers, never in
+the Master.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ _VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
 def enter(venv: str, advice: Callable[[BaseException], str]) -> None:
-    """Use the environment at `venv` (path). Raises LoadError, with what `advice(error)`
-    says where it cannot be read.
+    """Use the environment at `venv` (path). Raise LoadError, with what `advice(error)`
+    says if it cannot be read.
     """
     root = os.path.abspath(venv)
     entries = _entries(venv, advice)
@@ -34,14 +34,13 @@ def enter(venv: str, advice: Callable[[BaseException], str]) -> None:
         [os.path.join(root, "bin"), os.environ.get("PATH") or os.defpath]
     )
     if os.path.realpath(root) == os.path.realpath(sys.prefix):
-        return  # it is its Python that runs us
+        return  # its own Python runs us
     shared = entries.get("include-system-site-packages", "true").lower() == "true"
     _settle(root, shared)
     kept = [path for path in sys.path if _is_kept(path)]
     others = [path for path in sys.path if path not in kept]
     sys.path[:] = kept
-    # After the standard library, as everywhere: a backport of one of its modules must
-    # not take that one's place.
+    # After the standard library, as always: a backport must not replace its modules.
     _add(venv, os.path.join(root, "lib", f"python{_VERSION}", "site-packages"))
     if shared:
         sys.path += [path for path in others if path not in sys.path]
@@ -50,14 +49,14 @@ def enter(venv: str, advice: Callable[[BaseException], str]) -> None:
 def _add(venv: str, packages: str) -> None:
     try:
         site.addsitedir(packages)
-    except BaseException as error:  # .pth files hold code, which may do anything
+    except BaseException as error:  # .pth files contain code, which may do anything
         from spyglass.zygote.app_loader import failure
 
         raise failure(error, doing=f"venv {venv!r}") from error
 
 
 def _entries(venv: str, advice: Callable[[BaseException], str]) -> dict[str, str]:
-    """What stands in its pyvenv.cfg."""
+    """Return the entries of its pyvenv.cfg."""
     settings = os.path.join(venv, "pyvenv.cfg")
     try:
         with open(settings, encoding="utf-8", errors="replace") as stream:
@@ -68,7 +67,7 @@ def _entries(venv: str, advice: Callable[[BaseException], str]) -> dict[str, str
             advice(error),
             [settings],
         ) from None
-    # venv and virtualenv write the one or the other.
+    # venv and virtualenv write one or the other.
     theirs = ".".join((entries.get("version") or entries.get("version_info") or "?").split(".")[:2])
     if theirs != _VERSION:
         raise LoadError(
@@ -85,15 +84,15 @@ def _entry(line: str) -> tuple[str, str]:
 
 
 def _settle(root: str, shared: bool) -> None:
-    """Where Python says that it lives. sys.base_prefix remains what it is, which is how
-    a virtual environment is told (PEP 405).
+    """Set where Python says it is installed. sys.base_prefix stays: that it differs is
+    how code recognizes a virtual environment (PEP 405).
     """
     sys.prefix = sys.exec_prefix = root
     site.PREFIXES[:] = [root, *site.PREFIXES] if shared else [root]
     if not shared:
         site.ENABLE_USER_SITE = False
-    # It has taken the prefix down when it was imported, which is before us only where a
-    # .pth file of the system's needs it.
+    # sysconfig stores the prefix when it is imported. It is imported already only if a
+    # .pth file of the system needed it.
     sys.modules.pop("sysconfig", None)
     for name in ("python3", "python"):
         path = os.path.join(root, "bin", name)
@@ -107,8 +106,8 @@ def _settle(root: str, shared: bool) -> None:
 
 
 def _is_kept(path: str) -> bool:
-    """Whether an entry of sys.path is not one of what is installed for the interpreter:
-    the app's directory, PYTHONPATH, the library.
+    """Return True for an entry of sys.path that is not a package directory of the
+    interpreter: the app's directory, PYTHONPATH, the standard library.
     """
     library = os.path.dirname(os.__file__)
     given = [

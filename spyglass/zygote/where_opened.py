@@ -1,8 +1,9 @@
-"""Where in its code an app has made what it has made.
+"""Which line of an app's code opened a file or connection, or started a thread.
 
-Python tells who listens of each connection and each file that is opened (PEP 578), and
-nobody can stop listening again: good for `spyglass check`, which leaves soon after, and
-too dear for a wake. Of threads it tells since Python 3.13 only, so those are asked.
+Python reports each open file and connection to an audit hook (PEP 578). A hook cannot
+be removed again and slows the process down. That suits `spyglass check`, which exits
+soon after, and not a wake. Threads are reported since Python 3.13 only, so
+Thread.start() is wrapped instead.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _LOADER = os.path.join(os.path.dirname(__file__), "app_loader.py")
 
 
 class Places:
-    """Listens from when it is made."""
+    """Records places from its construction on."""
 
     def __init__(self) -> None:
         self._threads: dict[int, str] = {}
@@ -42,12 +43,11 @@ class Places:
         threading.Thread.start = noted  # type: ignore[method-assign, assignment]
 
     def of(self, made: object) -> str:
-        """What comes after the name of a Thread, or of a descriptor (int): ", made at
-        shop.py:7", or "" where that is not known.
+        """Return what to append to the name of a Thread, or of a descriptor (int): ",
+        created at shop.py:7", or "" if the place is not known.
         """
         if isinstance(made, int):
-            # Numbers are used again: what has the number of a socket that was closed
-            # need not be one.
+            # Numbers are reused: the number of a closed socket may now be a file's.
             path = os.path.realpath(f"/proc/self/fd/{made}")
             place = (
                 self._sockets.get(made, "") if "/socket:[" in path else self._files.get(path, "")
@@ -68,14 +68,14 @@ class Places:
 
 
 def _place(frame: FrameType | None) -> str:
-    """The line of the app's own code that led there; of a library's where there is
-    none; "" where only Python's and ours are.
+    """Return the line of the app's own code that led to `frame`; a library's if there
+    is none; "" if there are only frames of Python and of Spyglass.
     """
     of_a_library = ""
     while frame is not None:
         path = frame.f_code.co_filename
         if path == _LOADER:
-            break  # what is further out, the script among it that has started all this, is ours
+            break  # all further out, up to the script of the command, is Spyglass's
         if "/site-packages/" in path or "/dist-packages/" in path:
             of_a_library = of_a_library or f"{shown(path)}:{frame.f_lineno}"
         elif not path.startswith(("<", _LIBRARY, _OURS)):

@@ -1,11 +1,13 @@
-"""`spyglass check`: would it be served? The service in all but its sockets: nothing is
-bound, nobody is answered.
+"""`spyglass check`: rehearse a wake without sockets; say if the app would be served.
 
-The configuration is read, a zygote loads the app and forks one worker, which calls
-post_fork() and, where others accept, says so and leaves. They are processes of their
-own, the very ones that the service has, so a crash, a hang or a sys.exit() at import is
-something to report, and takes nothing down. What one of them says besides is on the
-terminal.
+The configuration is read, a zygote loads the app and forks one worker. The worker calls
+post_fork(), and exits where others begin to accept. These are the processes that the
+service has (zygote/rehearsal.py), so a crash, a hang or a sys.exit() at import is
+reported and takes nothing down. What they print goes to the terminal.
+
+Three processes take part. The supervisor, which is the command itself, does the
+Master's part. The zygote and its worker report to it. A guard, in a session of its own,
+continues the supervisor if the app stops it.
 """
 
 from __future__ import annotations
@@ -39,15 +41,14 @@ if TYPE_CHECKING:
 _LAST_WORDS = 2.0  # seconds for the traceback of what hangs
 _MOST_LATE = 1000  # messages
 _AGAIN = 0.1  # seconds until a process that should have ended is continued again
-_KILL_AFTER = (
-    5.0  # seconds of that, until the app's process is killed: it stops us whenever we are continued
-)
+# Seconds of that, until the app's process, which stops us each time, is killed.
+_KILL_AFTER = 5.0
 _GOODBYE = 1.0  # seconds for the app's own atexit functions
-_LATER = 0.3  # seconds in which a thread that was started at import opens what it is there for
+_LATER = 0.3  # seconds for a thread that was started at import to open what it needs
 
 
 def check(config: Config, log: Log) -> int:
-    """Rehearse, and print what comes of it; returns the exit status, 0 or EX_CONFIG."""
+    """Rehearse and print the results; return the exit status, 0 or EX_CONFIG."""
     print(f"configuration: {config.file or 'no file'}; {_given(config)}", flush=True)
     return fork.run(lambda: _rehearse(config, log))
 
@@ -64,7 +65,7 @@ def _rehearse(config: Config, log: Log) -> int:
         return EX_CONFIG
     except KeyboardInterrupt:
         patience = 0.0
-        return 130  # as a shell has it
+        return 130  # as shells do: 128 + SIGINT
     finally:
         rehearsal.end(patience)
     for line in rehearsal.report():
@@ -73,9 +74,7 @@ def _rehearse(config: Config, log: Log) -> int:
 
 
 def _given(config: Config) -> str:
-    """The settings that are not what they are by themselves, as the file would have
-    them.
-    """
+    """Return the settings that differ from their defaults, as a file would set them."""
     given = [name for name, value in config.values.items() if value != SETTINGS[name].default]
     return (
         ", ".join(f"{name} = {shown(config.values[name], 1000)}" for name in given)
@@ -84,7 +83,7 @@ def _given(config: Config) -> str:
 
 
 class _Supervisor:
-    """The Master's part: it starts the zygote, hears it, and does not wait for ever."""
+    """Starts the zygote, hears its reports, and does not wait for ever."""
 
     def __init__(self, config: Config, log: Log) -> None:
         self._config = config
@@ -96,7 +95,7 @@ class _Supervisor:
         self._found: list[Found] = []
 
     def run(self) -> None:
-        """Raises LoadError when the service could not serve."""
+        """Raise LoadError if the service could not serve."""
         sys.stdout.flush()
         to_guard = self._guard()
         self._zygote = os.fork()
@@ -111,8 +110,8 @@ class _Supervisor:
         until = time.monotonic() + self._config.start_timeout
         poll = select.poll()
         poll.register(self._channel, select.POLLIN)
-        # Messages that were heard when the time was over: we may have been stopped, and
-        # the app may write without end
+        # Messages that were heard after the time was over: this process may have been
+        # stopped meanwhile, and the app may write without end.
         late = 0
         while channel.READY not in self._facts:
             left = max(0.0, until - time.monotonic())
@@ -142,14 +141,14 @@ class _Supervisor:
                 self._hear(*message)
                 return
         except ValueError:
-            return  # not from our own code: the app has found the channel (generation.py)
+            return  # from the app, which found the channel (runtime/channel.py)
         raise self._ended(self._wait())
 
     def _guard(self) -> int:
-        """Have another process continue this one when its time is over, and until it
-        ends: the app may stop its parent, or its group.
+        """Start the guard, which continues this process once its time is over, until it
+        ends: the app may stop its parent, or its process group.
 
-        Return the descriptor by which to tell that process the pid of the zygote.
+        Return the descriptor that tells the guard the pid of the zygote.
         """
         parent = os.pidfd_open(os.getpid())
         told, to_guard = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -162,9 +161,9 @@ class _Supervisor:
         return to_guard
 
     def _become_guard(self, parent: int, told: int, to_guard: int) -> NoReturn:
-        # Forked twice, so that this process has no child but the zygote to wait for; in
-        # a session of its own, so that it is in no group of the app's, and Ctrl-C is
-        # not for it.
+        # Forked twice, so that the supervisor has no child but the zygote to wait for.
+        # In a session of its own, so that neither the app's signals to its group nor
+        # Ctrl-C reach it.
         try:
             if not os.fork():
                 os.setsid()
@@ -216,9 +215,8 @@ class _Supervisor:
         return LoadError(f"the app's process {how_it_ended(status)} while it was being loaded")
 
     def _late(self) -> LoadError:
-        os.kill(
-            self._worker or self._zygote, signal.SIGABRT
-        )  # by faulthandler, whoever hangs says where
+        # faulthandler in the process that hangs prints where it does.
+        os.kill(self._worker or self._zygote, signal.SIGABRT)
         select.select([self._channel], [], [], _LAST_WORDS)
         within = f"within {self._config.start_timeout:g} s (start_timeout)"
         if channel.LOADED in self._facts:
@@ -232,7 +230,7 @@ class _Supervisor:
         return os.waitpid(pid, 0)[1]
 
     def end(self, patience: float) -> None:
-        """All of it has so many seconds to end by itself."""
+        """End all of it, after `patience` seconds to exit by itself."""
         self._channel.close()
         if self._zygote:
             fd = os.pidfd_open(self._zygote)
@@ -249,7 +247,7 @@ class _Supervisor:
         except ProcessLookupError:
             pass
 
-    # Telling
+    # Reporting
 
     def report(self) -> list[str]:
         milliseconds, size = self._facts[channel.LOADED]
@@ -266,8 +264,8 @@ class _Supervisor:
 
     @property
     def _warnings(self) -> list[Found]:
-        """What is no good with preloading, and nobody sees to; without, what only one
-        of the workers can have.
+        """The problems that the app does not handle. Without preloading, those that
+        several workers have with a lock that only one can hold.
         """
         if self._config.preload:
             return [each for each in self._found if each.grave and not each.settled]
@@ -328,8 +326,8 @@ class _Reporter:
 
 
 def _read_pid(told: int) -> int:
-    """The pid that was written to the pipe `told`; 0 if there is none, or it was read
-    before.
+    """Return the pid that was written to the pipe `told`, 0 if there is none, or none
+    any more.
     """
     try:
         return int(os.read(told, 20) or b"0")
@@ -349,7 +347,7 @@ def _milliseconds_since(began: float) -> int:
 
 
 def _random_numbers(has_post_fork: bool) -> list[Found]:
-    # The library's own are seeded anew at a fork, as those of OpenSSL are.
+    # `random` of the standard library, and OpenSSL, seed themselves again at a fork.
     if "numpy.random" not in sys.modules:
         return []
     why = "all workers draw the same numbers from it, unless post_fork() calls numpy.random.seed()"

@@ -1,11 +1,11 @@
-"""The lookout stands in for systemd where there is none: it holds the sockets and
-starts a Master when somebody comes.
+"""The lookout does systemd's part where there is no systemd: it holds the sockets and
+starts a Master at the first connection.
 
-It waits without having imported the app, httptools, or anything else a server needs.
-The first connection makes it start `spyglass serve` in a fresh process under the
-contract of sd_listen_fds(3); while that lives the lookout does not look at its sockets,
-and when it has left, it looks at them again. What nobody accepted is still in the
-kernel's queue and starts the next one.
+It waits without the app, httptools or anything else that a server imports. The first
+connection makes it start `spyglass serve` in a fresh process, under the contract of
+sd_listen_fds(3). While that process lives, the lookout does not watch its sockets; when
+it has exited, the lookout watches them again. A connection that was not accepted is
+still in the kernel's queue and starts the next Master.
 """
 
 from __future__ import annotations
@@ -30,21 +30,18 @@ if TYPE_CHECKING:
 
 _STOP = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
 _PASSED_ON = (*_STOP, signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGUSR2)
-_SYSTEMDS = (
-    "NOTIFY_SOCKET",
-    "LISTEN_PIDFDID",
-    "INVOCATION_ID",
-)  # meant for us, or for whoever has started the shell we run in
+# Variables of systemd's that are meant for the lookout, or for the unit of its shell.
+_SYSTEMDS = ("NOTIFY_SOCKET", "LISTEN_PIDFDID", "INVOCATION_ID")
 _FAST = 1.0  # a Master that fails within this many seconds is not started again at once
 _LONGEST_PAUSE = 10.0
 
 
 def bind(address: str) -> Listening:
-    """A listening socket for `host:port`, `[v6]:port`, `:port` (all addresses) or
-    `unix:/path`.
+    """Return a listening socket for `host:port`, `[v6]:port`, `:port` (all addresses)
+    or `unix:/path`.
 
-    Raises UsageError for what is none of these, ListenerError when the address cannot
-    be had; both say what to do.
+    Raise UsageError if `address` is none of these, ListenerError if it cannot be used;
+    both say what to do.
     """
     if address.startswith("unix:") and address != "unix:":
         return _bind_unix(address.removeprefix("unix:"))
@@ -68,9 +65,9 @@ def bind(address: str) -> Listening:
 def _bind_tcp(host: str, port: int) -> Listening:
     if not host and _has_dualstack():
         return _listen(socket.AF_INET6, ("::", port), dualstack=True)
-    # As bytes: text is taken for an international name, whose codec is a megabyte that
-    # a waiting process would keep. It also refuses what cannot be a name, so whatever
-    # looks odd is left to it.
+    # As bytes: for text, Python loads the codec for international names, a megabyte
+    # that a waiting process would keep. The codec also refuses what cannot be a name,
+    # so an unusual name is left to it.
     is_plain = host.isascii() and all(0 < len(label) < 64 for label in host.split("."))
     name = host.encode() if is_plain else host
     family, _, _, _, where = socket.getaddrinfo(
@@ -126,7 +123,7 @@ def _bind_unix(path: str) -> Listening:
 
 
 def _is_stale(path: str) -> bool:
-    """True when a socket file is there that nobody listens on any more."""
+    """Return True if there is a socket file on which no process listens any more."""
     import stat
 
     try:
@@ -160,15 +157,14 @@ class Lookout:
         self._stopping = False
         self._failures = 0
         self._not_before = 0.0
-        self._leftover: tuple[int, float] | None = (
-            None  # process group of a dead Master, and when to kill what is left of it
-        )
+        # The process group of a dead Master, and when to kill what is left of it.
+        self._leftover: tuple[int, float] | None = None
         self._poll = select.poll()
         self._poll.register(self._signals.fd, select.POLLIN)
         self._watching = False
 
     def run(self) -> int:
-        """Wait and start, until somebody says stop; returns the exit status."""
+        """Wait and start Masters until told to stop; return the exit status."""
         self._greet()
         while self._master or not self._stopping:
             self.turn()
@@ -193,7 +189,7 @@ class Lookout:
         self._end_leftover(now=False)
 
     def _patience(self, now: float) -> float | None:
-        """Milliseconds until something is due."""
+        """Return the milliseconds until something is due, None if nothing is."""
         due = [self._leftover[1]] if self._leftover else []
         if not self._master and now < self._not_before:
             due.append(self._not_before)
@@ -224,8 +220,8 @@ class Lookout:
     def _start(self) -> None:
         self._started = time.monotonic()
         sys.stdout.flush()
-        # Held back until the Master is ready to hear them (Signals.install): it must
-        # not die of a HUP it has no handler for yet.
+        # Blocked until the Master is ready for them (Signals.install): it must not die
+        # of a SIGHUP that it has no handler for yet.
         signal.pthread_sigmask(signal.SIG_BLOCK, _PASSED_ON)
         pid = os.fork()
         if not pid:
@@ -235,13 +231,12 @@ class Lookout:
         self._log.info(f"a visitor: starting the Master, pid {pid}")
 
     def _become_master(self) -> NoReturn:
-        # A group of its own: what a terminal sends (Ctrl-C) reaches it once, through
-        # us, and not twice.
+        # A process group of its own: what a terminal sends to a group (Ctrl-C) must
+        # reach it once, through the lookout, and not twice.
         os.setpgid(0, 0)
         self._signals.forget()
         count = len(self._sockets)
-        # Out of the way first: a socket may have one of the numbers that another is to
-        # get.
+        # Moved to high numbers first: a socket may have a number that another must get.
         spare = [os.dup(sock.fileno()) for sock in self._sockets]
         high = [_move_up(fd, FIRST_FD + count) for fd in spare]
         for index, fd in enumerate(high):
@@ -252,8 +247,8 @@ class Lookout:
             LISTEN_FDS=str(count),
             LISTEN_FDNAMES=":".join(["http"] * count),
         )
-        # -P: what lies in the working directory must not be taken for a module of ours
-        # or of the standard library.
+        # -P: a file in the working directory must not be taken for a module of ours or
+        # of the standard library.
         command = [sys.executable, "-P", "-m", "spyglass", "serve", *self._arguments]
         try:
             os.execve(sys.executable, command, environ)  # noqa: S606, of our own words
@@ -278,8 +273,8 @@ class Lookout:
         lived = time.monotonic() - self._started
         self._master = 0
         if code < 0 or code == 1:
-            # systemd would clear its cgroup; workers drain by themselves, but an app
-            # that hangs at import notices nothing.
+            # systemd would kill what is left in the cgroup. Workers drain on their own,
+            # but an app that hangs at import does not notice the Master's end.
             self._leftover = (pid, time.monotonic() + self._config.graceful_timeout)
             _signal_group(pid, signal.SIGTERM)
         self._failures = self._failures + 1 if code and lived < _FAST else 0

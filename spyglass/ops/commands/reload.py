@@ -1,9 +1,9 @@
-"""`spyglass reload`: has the Master load another generation, waits for what becomes of
-it, and says so.
+"""`spyglass reload`: have the Master load another generation, wait for the result, and
+report it.
 
-It is what the unit has as ExecReload=, and runs as another process of the unit, in the
-same sandbox. `spyglass reload NAME` is for people: it asks systemd for that, and says
-why it failed.
+The unit runs it as ExecReload=, as another process of the unit in the same sandbox.
+`spyglass reload NAME` is for people: it asks systemd for a reload, and says why one
+failed.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import FrameType
 
-# Seconds without a word. systemd, which the Master tells how long it needs, is less
-# patient; this is for where systemd does not ask.
+# Seconds without an answer. The Master tells systemd how long it needs, and systemd is
+# less patient. This limit is for a reload that systemd did not start.
 _ANSWERS = 3600.0
 _LONGEST = 64 << 10  # bytes of an answer
-_LATER = 1.0  # seconds after the Master that we may be told to stop
+_LATER = 1.0  # seconds by which our stop signal may come after the Master's
 _STOP = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 _MASTERS = (signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGUSR2)
 
 
 def reload(environ: Mapping[str, str]) -> int:
-    """Ask the Master that `environ` names (MAINPID, systemd.exec(5)); returns 0 when
-    the new generation serves.
+    """Ask the Master that `environ` names (MAINPID, systemd.exec(5)); return 0 if the
+    new generation serves.
 
-    Waits as long as the Master needs, which gives up after start_timeout and tells
-    systemd to wait as long for us. Raises UsageError.
+    Wait as long as the Master needs. It gives up after start_timeout, and tells systemd
+    to wait as long for us. Raise UsageError without MAINPID.
     """
     pid = environ.get("MAINPID", "")
     if not pid:
@@ -49,9 +49,9 @@ def reload(environ: Mapping[str, str]) -> int:
             "reload: MAINPID is not set (systemd sets it for ExecReload=); give the app's NAME, or use 'systemctl reload UNIT'"
         )
     log = open_log("reload", environ=environ)
-    # What systemd, or `systemctl kill`, sends to all processes of the unit is the
-    # Master's to act on, and it tells us at once. We must not die of it: the unit that
-    # is stopped would be shown as failed (Result=signal).
+    # A signal that systemd or `systemctl kill` sends to all processes of the unit is
+    # for the Master, which then answers at once. This process must not die of it:
+    # systemd would show the stopped unit as failed (Result=signal).
     stops: list[int] = []
 
     def note(number: int, _frame: FrameType | None) -> None:
@@ -65,8 +65,8 @@ def reload(environ: Mapping[str, str]) -> int:
     while status == EX_UNAVAILABLE and not stops and time.monotonic() < by:
         time.sleep(0.01)
     if status == EX_UNAVAILABLE and stops:
-        # Systemd has cancelled the reload when it was told to stop, and any other
-        # status would be a failure of the unit
+        # systemd cancelled the reload when it was told to stop the unit. Any other
+        # status would count as a failure of the unit.
         return 0
     if status:
         log.error(f"failed: {why}")
@@ -74,13 +74,12 @@ def reload(environ: Mapping[str, str]) -> int:
 
 
 def _ask(addresses: list[str], pid: str) -> tuple[int, str]:
-    """An exit status, and why it is not 0."""
+    """Return an exit status, and why it is not 0."""
     why = ""
     for address in addresses:
         with socket.socket(socket.AF_UNIX) as desk:
-            desk.setblocking(
-                False
-            )  # a unix socket lets us in at once, or its queue is full (connect(2), EAGAIN)
+            # A unix socket connects at once, or its queue is full (connect(2), EAGAIN).
+            desk.setblocking(False)
             try:
                 desk.connect(address)
             except OSError as error:
@@ -94,8 +93,8 @@ def _ask(addresses: list[str], pid: str) -> tuple[int, str]:
 
 
 def _impostor(desk: socket.socket, pid: str) -> str:
-    """Why it is not the Master that listens, "" if it is: SO_PEERCRED has the process
-    that called listen(2), as the kernel saw it.
+    """Return "" if the Master listens, else which process does. SO_PEERCRED has the
+    process that called listen(2), from the kernel (unix(7)).
     """
     peer, uid, _ = struct.unpack("iII", desk.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
     if os.geteuid() not in (0, uid):
@@ -113,8 +112,8 @@ def _understood(said: str) -> tuple[int, str]:
 
 
 def _hear(desk: socket.socket) -> str:
-    """The Master's line, "" if it ends without one. It comes when the app is loaded,
-    and the Master gives that up after start_timeout.
+    """Return the Master's answer, "" if it ends without one. It comes when the app is
+    loaded, or when the Master gives up after start_timeout.
     """
     said = b""
     desk.settimeout(_ANSWERS)
@@ -124,15 +123,15 @@ def _hear(desk: socket.socket) -> str:
     except TimeoutError:
         return f"no answer from the Master for {_ANSWERS:.0f} s"
     except ConnectionError:
-        pass  # it ended before it had taken us in
+        pass  # it ended before it accepted us
     return said.decode(errors="replace")
 
 
 def reload_unit(name: str) -> int:
-    """Have systemd reload the app `name` if it is awake; asleep, the next visitor wakes
-    it with what is there then. Returns an exit status.
+    """Have systemd reload the app `name` if it is awake; return an exit status. An
+    app that is asleep loads its current code at its next wake anyway.
 
-    Raises ConfigError for what cannot be a name.
+    Raise ConfigError for what cannot be a name.
     """
     file_for(name)
     unit = f"spyglass@{name}.service"
@@ -145,7 +144,7 @@ def reload_unit(name: str) -> int:
             said = one_line(said)  # the app's words
             if "failed: " in said or said.startswith("failing: "):
                 what = f"is {said}"
-            else:  # the Master knows of no failure, for it was not reached
+            else:  # the Master was not reached, so it knows of no failure
                 what = f"was not reloaded (see journalctl -u {unit})" + (
                     f"; it is {said}" if said else ""
                 )
