@@ -54,7 +54,7 @@ def run(main: Callable[[], int]) -> int:
 def enter(main: Callable[[], int]) -> NoReturn:
     """In a child right after its fork: leave the parent's stack and run `main`.
 
-    The caller must be below run() and must hold no descriptor that a `finally` on the
-    way would close for the parent, too (unlink a file, send a message).
+    The caller must be below run(). No `finally` and no `with` between the two may do
+    what is for the parent alone, such as to unlink a file or to send a message.
     """
     raise _Child(main)

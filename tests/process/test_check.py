@@ -84,7 +84,7 @@ SERVED = {
     "a thread": (APP + POOL, [], ["app: .*", f"warning: {THREAD}", re.escape(f"preload: on, but this app is not ready for it: {REMEDY}".replace("of site", "of site.py"))]),
     "a thread without preload": (
         APP + POOL, ["--no-preload"],
-        ["app: .*", "note: .*", "preload: off, as this app needs: with it on, workers would share what is noted above"],
+        ["app: .*", "note: .*", "preload: off, as this app needs: with it on, what is noted above would not work in workers"],
     ),
     "a thread that is seen to": (
         APP + POOL + "def post_fork(): pass\n", [],
@@ -120,7 +120,7 @@ SERVED = {
     ),
     "a locked file and one process": (
         APP + LOCKED, ["--no-preload", "--workers", "1"],
-        ["app: .*", f"note: a file that is locked .*: {ALONE}", "preload: off, as this app needs: with it on, workers would share what is noted above"],
+        ["app: .*", f"note: a file that is locked .*: {ALONE}", "preload: off, as this app needs: with it on, what is noted above would not work in workers"],
     ),
     "numpy": (
         APP + "import sys, types\nsys.modules['numpy.random'] = types.ModuleType('numpy.random')\n", [],

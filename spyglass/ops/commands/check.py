@@ -277,7 +277,7 @@ class _Supervisor:
             if any(not each.settled for each in grave):
                 alone = f"; but only the first of {self._config.workers} workers can lock the file: set workers = 1"
                 return (
-                    "off, as this app needs: with it on, workers would share what is noted above"
+                    "off, as this app needs: with it on, what is noted above would not work in workers"
                     + (alone if self._warnings else "")
                 )
             return "off; turning it on would save memory, and no problems were found"
