@@ -49,7 +49,7 @@ def prepare(config: Config) -> None:
     if config.venv:
         from spyglass.zygote import venv  # only apps that have one pay for it
 
-        venv.enter(config.venv, _advice)
+        venv.enter(config.venv, _advice, failure)
     if sys.pycache_prefix is None and (cache := byte_code_cache()):
         # The app's own directory is read-only in the unit's sandbox: without a cache
         # each wake would compile the app again.

@@ -23,9 +23,11 @@ if TYPE_CHECKING:
 _VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
-def enter(venv: str, advice: Callable[[BaseException], str]) -> None:
+def enter(
+    venv: str, advice: Callable[[BaseException], str], failure: Callable[..., LoadError]
+) -> None:
     """Use the environment at `venv` (path). Raise LoadError, with what `advice(error)`
-    says if it cannot be read.
+    says if it cannot be read, or as `failure(error)` explains it if its code fails.
     """
     root = os.path.abspath(venv)
     entries = _entries(venv, advice)
@@ -41,18 +43,12 @@ def enter(venv: str, advice: Callable[[BaseException], str]) -> None:
     others = [path for path in sys.path if path not in kept]
     sys.path[:] = kept
     # After the standard library, as always: a backport must not replace its modules.
-    _add(venv, os.path.join(root, "lib", f"python{_VERSION}", "site-packages"))
+    try:
+        site.addsitedir(os.path.join(root, "lib", f"python{_VERSION}", "site-packages"))
+    except BaseException as error:  # .pth files contain code, which may do anything
+        raise failure(error, doing=f"venv {venv!r}") from error
     if shared:
         sys.path += [path for path in others if path not in sys.path]
-
-
-def _add(venv: str, packages: str) -> None:
-    try:
-        site.addsitedir(packages)
-    except BaseException as error:  # .pth files contain code, which may do anything
-        from spyglass.zygote.app_loader import failure
-
-        raise failure(error, doing=f"venv {venv!r}") from error
 
 
 def _entries(venv: str, advice: Callable[[BaseException], str]) -> dict[str, str]:
