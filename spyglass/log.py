@@ -24,7 +24,7 @@ from spyglass.runtime.printable import lines, name_of, one_line, words_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import Any
 
 ERROR, WARNING, INFO, DEBUG = 3, 4, 6, 7  # the priorities of syslog(3)
@@ -139,9 +139,10 @@ class Log:
         self._file: tuple[int, int] | None = _file_of(fd) if like is None else like._file
         self.set_level(level)
         self._pid = os.getpid()
-        self._hinted: set[str] | None = (
-            None  # kinds of refusals that have been explained; None: none is expected
-        )
+        # Kinds of refusals that were explained, and what explains one; None: none is
+        # expected.
+        self._hinted: set[str] = set()
+        self._hint: Callable[[BaseException], tuple[str, str]] | None = None
 
     def set_level(self, level: int) -> None:
         self.level = level
@@ -170,13 +171,14 @@ class Log:
         self._write(ERROR, f"{text}\n{traceback_of(error)}")
         self.explain(error)
 
-    def expect_refusals(self) -> None:
+    def expect_refusals(self, hint: Callable[[BaseException], tuple[str, str]]) -> None:
         """From now on explain what the sandbox refuses to the app, each kind once.
+        `hint` returns for an error what helps, or "", and of which kind that is.
 
         Frameworks catch what an app raises, log it, and answer for it: what reaches us
         is a 500, and only `logging` sees the error.
         """
-        self._hinted = set()
+        self._hint = hint
         logging = sys.modules.get("logging")
         if logging is None:
             return
@@ -192,18 +194,16 @@ class Log:
 
     def explain(self, error: BaseException) -> None:
         """If the sandbox has caused `error`, write the line that says what helps."""
-        if self._hinted is None or len(self._hinted) >= _MOST_HINTS:
+        if self._hint is None or len(self._hinted) >= _MOST_HINTS:
             return
         try:
-            from spyglass.zygote.sandbox_hints import advice, kind
-
-            found = advice(error)
+            found, kind = self._hint(error)
         # No descriptor to import it with; an error of the app's that raises another
         # when it is looked at
         except Exception:
             return
-        if found and kind(found) not in self._hinted:
-            self._hinted.add(kind(found))
+        if found and kind not in self._hinted:
+            self._hinted.add(kind)
             self.error(f"({found})")
 
     def start(self, priority: int) -> str:

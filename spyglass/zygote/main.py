@@ -303,7 +303,7 @@ class Zygote:
         self._channel.close()
         # As sandbox_hints.sandboxed(), whose import only failures pay for.
         if "/spyglass/" in os.environ.get("STATE_DIRECTORY", ""):
-            log.expect_refusals()
+            log.expect_refusals(_hint)
         from spyglass.worker.main import work
 
         work(loop, self._shared, slot, log, self._signals)
@@ -360,6 +360,14 @@ class Zygote:
             if reaped:
                 del self._workers[pid]
                 channel.send(self._channel, channel.DIED, slot, pid, status)
+
+
+def _hint(error: BaseException) -> tuple[str, str]:
+    """Return what helps against a refusal of the sandbox, or "", and its kind."""
+    from spyglass.zygote.sandbox_hints import advice, kind  # only failures pay for it
+
+    found = advice(error)
+    return found, kind(found)
 
 
 def _print_by_lines() -> None:
