@@ -31,7 +31,7 @@ ALONE = "only one process may use what the lock guards, most likely a database"
 @pytest.fixture
 def check(tmp_path, pycache):
     """check(source, *words) -> the finished process of `spyglass check`, which has left
-    nobody behind.
+    no process behind.
     """
     (tmp_path / "app").mkdir()
 
@@ -62,7 +62,7 @@ def check(tmp_path, pycache):
                 started.returncode == -signal.SIGKILL
             ):  # what it had started hears of that by the end of a pipe
                 wait_until(
-                    lambda: not members(started.pid, but=started.pid), what="somebody is left"
+                    lambda: not members(started.pid, but=started.pid), what="a process is left"
                 )
             left = members(started.pid, but=started.pid)
             for process in left:
@@ -283,7 +283,7 @@ def test_an_interrupt_ends_all_of_it(tmp_path, pycache):
     assert members(started.pid) == []
 
 
-# Root imports nothing of what lies in somebody's directory
+# Root imports nothing from another user's directory
 
 
 TRAP = "import os\nos.close(os.open(os.path.join({place!r}, 'sprung-' + __name__), os.O_CREAT))\ndef app(environ, start_response): ...\n"

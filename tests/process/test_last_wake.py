@@ -1,4 +1,4 @@
-"""spyglass.last_wake(): when, by whom and in how long; the same for all that belongs to
+"""spyglass.last_wake(): when, by what and in how long; the same for all that belongs to
 one wake.
 """
 
@@ -27,7 +27,7 @@ def address_of(address):
 
 
 @pytest.mark.parametrize("which", [0, 1, 2])
-def test_it_tells_who_woke_it_when_and_how_long_that_took(systemd, which):
+def test_it_tells_what_woke_it_when_and_how_long_that_took(systemd, which):
     life = systemd("woken:app", listeners=["tcp", "unix", "tcp6"], idle_timeout=0, workers=1)
     came = time.monotonic()
     answer = ask(life.addresses[which])
@@ -39,7 +39,7 @@ def test_it_tells_who_woke_it_when_and_how_long_that_took(systemd, which):
     assert answer["at_import"] == "None"
 
 
-def test_who_is_started_by_hand_was_woken_by_nobody(systemd):
+def test_an_app_started_by_hand_was_woken_by_no_client(systemd):
     life = systemd("woken:app", idle_timeout=0)
     life.start()
     life.until_ready()

@@ -89,7 +89,7 @@ def test_hup_and_ttin_are_passed_on(lookout):
 def test_a_signal_that_comes_when_a_master_has_just_begun_does_not_hurt_it(lookout, number):
     look = lookout(idle_timeout=60)
     look.until_listening()
-    look.signal(number)  # asleep there is nobody to tell
+    look.signal(number)  # asleep there is no Master to tell
     with Visitor(look.address) as visitor:
         visitor.send()
         look.until_logged("starting the Master")
@@ -220,7 +220,7 @@ def test_a_killed_master_leaves_nothing_behind_and_the_next_visitor_is_served(lo
                 "no Master",
             )
             count = len(crowd.answers)
-            look.until(lambda count=count: len(crowd.answers) > count + 10, "nobody is served")
+            look.until(lambda count=count: len(crowd.answers) > count + 10, "no request is served")
             master = look.masters[-1]
             started = time.monotonic()
             os.kill(master, signal.SIGKILL)
@@ -229,7 +229,7 @@ def test_a_killed_master_leaves_nothing_behind_and_the_next_visitor_is_served(lo
                 "it lives",
             )
         look.until(lambda: len(look.masters) == 4, "no Master")
-        look.until(lambda: len(crowd.answers) > count + 20, "nobody is served")
+        look.until(lambda: len(crowd.answers) > count + 20, "no request is served")
     assert crowd.lost == []
     assert crowd.statuses() == {200}
     assert time.monotonic() - started < 10
@@ -288,7 +288,7 @@ def test_ctrl_c_in_a_terminal_ends_it_all(tmp_path, pycache):
         while select.select([master], [], [], 0)[0]:
             try:
                 data = os.read(master, 65536)
-            except OSError:  # EIO: nobody has the other side open any more (pty(7))
+            except OSError:  # EIO: the other side is closed (pty(7))
                 return said
             said.extend(data)
         return said

@@ -46,7 +46,7 @@ def answers_of_all(life, count=2):
 
     def complete():
         with Crowd(life.address, count=4) as crowd:
-            life.until(lambda: len(crowd.answers) > 20, "nobody is served")
+            life.until(lambda: len(crowd.answers) > 20, "no request is served")
         found.clear()
         found.update(answer.text.split(" ", 1) for answer in crowd.answers)
         return len(found) == count
@@ -116,7 +116,7 @@ def test_a_worker_that_cannot_begin_leaves_the_others_alone(serve, tmp_path):
         down.unlink()
         life.until(lambda: len(workers(life.run.pid)) == 2, "it has not come back")
         count = len(crowd.answers)
-        life.until(lambda: len(crowd.answers) > count + 50, "nobody is served")
+        life.until(lambda: len(crowd.answers) > count + 50, "no request is served")
     assert crowd.lost == []
     assert crowd.statuses() == {200}
     assert (
@@ -155,7 +155,7 @@ HANGS_AT = {
 
 @pytest.mark.parametrize("name", HANGS_AT)
 def test_a_worker_that_is_never_ready(serve, tmp_path, name):
-    """Where it hangs is in the log; the app is failing when nobody gets further, and
+    """Where it hangs is in the log; the app is failing when no worker gets further, and
     goes on when others do.
     """
     source, preload, why = HANGS_AT[name]

@@ -123,7 +123,7 @@ def test_who_is_killed_holds_no_longer(busy, tmp_path):
     pid = int(visit(life.address, "/work/60").text)
     life.until(lambda: marks(tmp_path, "began"), "it does not work")
     killed = time.monotonic()
-    life.until(lambda: "stays awake" in life.run.told("STATUS")[-1], "nobody is told")
+    life.until(lambda: "stays awake" in life.run.told("STATUS")[-1], "the status does not say so")
     os.kill(pid, signal.SIGKILL)
     life.until_asleep(1)
     assert life.run.told_at("STOPPING") - killed >= IDLE

@@ -221,7 +221,7 @@ def test_in_a_child_of_the_apps_it_means_nothing(served):
 
 
 def test_a_child_with_a_slot_of_its_own_begins_with_none(served):
-    """A worker: whoever held in the zygote is not in here."""
+    """A worker: the threads that held in the zygote are not in here."""
     board = Scoreboard(1)
 
     def become_a_worker():
@@ -260,7 +260,7 @@ import spyglass
 assert spyglass.__version__ and not hasattr(spyglass, "stay_asleep")
 assert "spyglass.api" not in sys.modules
 from spyglass import stay_awake
-with stay_awake("for nobody"):
+with stay_awake("for nothing"):
     stay_awake()(print)("served")
 assert "httptools" not in sys.modules and "systemd" not in sys.modules
 """
@@ -276,7 +276,7 @@ assert "httptools" not in sys.modules and "systemd" not in sys.modules
 def test_the_last_one_rings_when_the_worker_waits_for_it(served):
     with spyglass.stay_awake():
         pass
-    assert served.rings == 0, "nobody waits: that would be a system call for nothing"
+    assert served.rings == 0, "nothing waits: that would be a system call for nothing"
     with spyglass.stay_awake():
         served.cells[STATE] = DRAINING
         with spyglass.stay_awake():

@@ -1,4 +1,4 @@
-"""From what `app` says to an app, or to whose fault it is. Each load is a process of
+"""From what `app` says to an app, or to what is wrong with it. Each load is a process of
 its own: an import leaves traces everywhere.
 """
 
@@ -235,7 +235,7 @@ def in_tree(tree, names):
 @pytest.mark.parametrize(
     ("app", "summary", "files"),
     [
-        # Somebody mistyped
+        # Mistyped
         (
             "blgo:app",
             "ModuleNotFoundError: No module named 'blgo'",

@@ -56,7 +56,7 @@ BAD = {
     "another's death": b"died\x000\x001001\x000",
     "no end": b"died\x000\x001000\x004991",  # WIFSTOPPED
     "no status": b"died\x000\x001000\x00999999999999999999",
-    "nobody's pid": b"spawned\x002\x000",
+    "no process's pid": b"spawned\x002\x000",
     "init's pid": b"spawned\x002\x001",
     "the Master's pid": b"spawned\x002\0%d" % os.getpid(),
     "a huge pid": b"spawned\x002\x00999999999999",

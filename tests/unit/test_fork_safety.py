@@ -132,7 +132,7 @@ FOUND = {
             "note a thread of a library: no worker has it; numerical libraries start theirs again when needed",
         ],
     ),
-    # Of which nobody speaks
+    # Of which nothing is said
     "nothing": ("import json, random, logging, threading", []),
     "log": ("import logging\nlogging.basicConfig(filename='log')", []),
     "syslog, statistics": (

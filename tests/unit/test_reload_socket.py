@@ -1,5 +1,5 @@
-"""The desk at which `spyglass reload` asks: who may, who is told what, and whom the
-command believes.
+"""The socket on which `spyglass reload` asks the Master: which processes may, what each
+is told, and which answers the command trusts.
 """
 
 import contextlib
@@ -141,7 +141,7 @@ def test_where_no_file_can_be_made_there_is_a_name(state, tmp_path, capfd):
     assert capfd.readouterr().err == ""
 
 
-def test_everybody_who_waits_is_told_the_outcome_of_the_newest(desk, environ):
+def test_all_that_wait_are_told_the_outcome_of_the_newest(desk, environ):
     first = come(environ)
     desk.knock()
     second, third = come(environ), come(environ)
@@ -281,7 +281,7 @@ def test_a_listener_that_is_another_process_is_not_believed(state, tmp_path, cap
     assert f"another process, pid {pid}, listens on the Master's socket" in capfd.readouterr().err
 
 
-def test_a_listener_that_lets_nobody_in_is_not_waited_for(state, tmp_path, capfd):
+def test_a_listener_that_accepts_nothing_is_not_waited_for(state, tmp_path, capfd):
     with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as full:
         listener.bind(str(tmp_path / ".spyglass-reload"))
         listener.listen(0)
@@ -336,8 +336,8 @@ def test_a_master_that_says_nothing_is_not_waited_for_without_end(
     assert "no answer from the Master" in capfd.readouterr().err
 
 
-def test_where_nobody_listens_it_says_so(capfd):
-    assert reload.reload({"MAINPID": "1", "INVOCATION_ID": "nobody"}) == 69
+def test_it_says_so_if_nothing_listens(capfd):
+    assert reload.reload({"MAINPID": "1", "INVOCATION_ID": "nothing"}) == 69
     assert "cannot reach the Master, pid 1: Connection refused" in capfd.readouterr().err
 
 

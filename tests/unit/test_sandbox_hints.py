@@ -116,7 +116,7 @@ def test_without_a_network(number, monkeypatch):
     assert "network = true" in sandbox_hints.advice(error)
 
 
-def test_a_virtual_environment_that_nobody_has_named(tmp_path, monkeypatch):
+def test_a_virtual_environment_that_is_not_configured(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("VIRTUAL_ENV", raising=False)
     (tmp_path / ".venv").mkdir()
@@ -127,7 +127,7 @@ def test_a_virtual_environment_that_nobody_has_named(tmp_path, monkeypatch):
     assert sandbox_hints.advice(error) == ""
 
 
-# As somebody who may not: root may everything.
+# As a user without access: root has all.
 ASK = """
 import os, sys
 from spyglass.zygote import sandbox_hints
@@ -202,5 +202,5 @@ def test_which_part_of_a_path_is_closed(tmp_path, closed, mode, path, how, said)
         ("www-data", "chgrp www-data /x && chmod g+r /x; "),
     ],
 )
-def test_how_the_app_gets_in_and_nobody_else(group, says):
+def test_how_the_app_alone_gets_access(group, says):
     assert let_in("blog", group, "/x", "r") == f"{says}pass a secret in `credentials` instead"
