@@ -1,8 +1,9 @@
-"""What can be known of an app without waking it: what systemd says of its units, and
-what its last Master has left behind.
+"""Find out the state of an app without waking it.
 
-Nothing here connects to a socket, for that is what wakes. What an ordinary user may not
-read is None, and so is what was not reported yet.
+Two sources: what systemd says of its units, and the record that its last Master left in
+the state directory (master/counters.py). Nothing here connects to a socket: that is
+what wakes an app. A value that an ordinary user may not read, or that was never
+recorded, is None.
 """
 
 from __future__ import annotations
@@ -24,11 +25,12 @@ if TYPE_CHECKING:
 
     Properties = Mapping[str, str]
 
-DEFAULT = "_default"  # the app of spyglass.service, which has no name; no app can have this one
+DEFAULT = "_default"  # the nameless app of spyglass.service; not a valid app name
 _STATE = "/var/lib"
 _CGROUPS = ("/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/systemd")
 
-# For which a Master leaves with status 78, and the next visitor is the next try
+# A Master that cannot load its app exits with status 78; the next connection is the
+# next try.
 BROKEN = "it could not be loaded"
 ASLEEP, WAKING, AWAKE, LEAVING, FAILING, OFF = (
     "asleep",
@@ -73,12 +75,12 @@ PROPERTIES = (
 
 @dataclass
 class AppStatus:
-    """One app. `state` is one of those above, `trouble` what is wrong, if it is
-    failing; times are the wall clock's seconds.
+    """The state of one app at one moment. Times are wall-clock seconds.
 
-    `woke` and `wake_ms` are of the last wake: from the connection that caused it, where
-    systemd remembers that, to the first worker that accepted. Of the rest see
-    counters.Record; what is there None cannot be read, and `unread` says why.
+    `state` is one of the words above; `trouble` says what is wrong if it is failing.
+    `woke` and `wake_ms` are about the last wake: from the connection that caused it,
+    where systemd remembers it, to the first worker that accepted. `record` is None if
+    it cannot be read (`unread` says why) or does not exist.
     """
 
     name: str
@@ -97,26 +99,29 @@ class AppStatus:
 
     @property
     def status(self) -> str:
-        """What the Master says of itself; "" where there is none."""
+        """The Master's status line; "" if it does not run."""
         gone = self.service.get("ActiveState") in ("inactive", "failed")
         return "" if gone else counters.one_line(self.service.get("StatusText", ""))
 
     @property
     def workers(self) -> int | None:
-        """So many accept, if it is awake."""
+        """How many workers accept, if the app is awake."""
         first = self.status.partition("awake: ")[2].partition(" ")[0]
         return number(first, -1) if number(first, -1) >= 0 else None
 
     def counted(self, name: str) -> int | None:
-        """A count of counters.Record: 0 for an app that has never been awake."""
+        """Return a count of counters.Record; 0 for an app that was never awake, None if
+        it cannot be read.
+        """
         if self.record is None:
             return None if self.unread else 0
         count: int = getattr(self.record, name)
         return count
 
     def facts(self) -> dict[str, object]:
-        """For programs: docs/looking.md says what each of them means, and they mean it
-        in later versions, too.
+        """Return the keys of `--json`. docs/looking.md documents them.
+
+        They are an interface: later versions add keys, but do not change these.
         """
         record = self.record
         return {
@@ -142,30 +147,30 @@ class AppStatus:
 
 
 def iso(when: float | None) -> str | None:
-    """A time for programs, "2026-11-24T22:13:11Z" (RFC 3339)."""
+    """Return a time for programs: "2026-11-24T22:13:11Z" (RFC 3339)."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(when)) if when else None
 
 
 class NoSuchAppError(ConfigError):
-    exit_status = 4  # as that of `systemctl status` for a unit that there is not
+    exit_status = 4  # as of `systemctl status` for an unknown unit
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"there is no app {name!r}; 'spyglass list' shows those that there are")
+        super().__init__(f"there is no app {name!r}; 'spyglass list' shows all apps")
 
 
 # Asking
 
 
 def units_of(name: str) -> tuple[str, str]:
-    """Its socket and its service."""
+    """Return the names of the app's socket and service; `name` may be DEFAULT."""
     if name == DEFAULT:
         return "spyglass.socket", "spyglass.service"
     return systemctl.socket_of(name), systemctl.service_of(name)
 
 
 def names() -> list[str]:
-    """All apps there are: with a file of settings, or units that systemd knows, or
-    both.
+    """Return the names of all apps that have a settings file or units that systemd
+    knows, sorted.
     """
     found = {name for name in apps.names() if is_name(name)}
     for unit in systemctl.units("spyglass@*.s[oe]*"):
@@ -182,7 +187,9 @@ def is_name(text: str) -> bool:
 
 
 def query(wanted: Iterable[str], properties: Iterable[str] = PROPERTIES) -> list[AppStatus]:
-    """What is known of these apps now: systemd is asked once for all of them."""
+    """Return the state of each of these apps now. systemd is asked once for all of
+    them.
+    """
     wanted = list(wanted)
     shown = systemctl.show([unit for name in wanted for unit in units_of(name)], list(properties))
     now, monotonic = time.time(), time.monotonic()
@@ -202,8 +209,8 @@ def query(wanted: Iterable[str], properties: Iterable[str] = PROPERTIES) -> list
 
 
 def _check_files(app: AppStatus) -> None:
-    """Fill in what is wrong with files that systemd does not watch: a socket's, which
-    clients need, and that of the settings.
+    """Report missing files that systemd does not watch: a socket's, which clients need,
+    and the settings.
     """
     if missing := address_owners.missing(app.socket):
         app.state, app.trouble = (
@@ -212,7 +219,7 @@ def _check_files(app: AppStatus) -> None:
         )
     elif orphaned_apps.is_orphan(app.name, app.socket, app.service):
         app.trouble = orphaned_apps.describe(app.name)
-        if app.state == ASLEEP:  # the next client gets a 503; while it is awake, it serves
+        if app.state == ASLEEP:  # an app that is awake still serves; its next wake fails
             app.state = FAILING
 
 
@@ -227,14 +234,14 @@ def _read_record(app: AppStatus) -> None:
     except OSError as error:
         app.unread = f"{directory}: {error.strerror}"
     except ValueError:
-        app.unread = f"{os.path.join(directory, counters.NAME)} is damaged, or not Spyglass's; the next wake counts anew"
+        app.unread = f"{os.path.join(directory, counters.NAME)} is damaged or not Spyglass's; the next wake restarts the counts"
 
 
-# Understanding what was said
+# From systemd's properties to a state
 
 
 def state(socket: Properties, service: Properties) -> tuple[str, str]:
-    """The state of an app, and what is wrong if it is failing."""
+    """Return the state of an app and, if it is failing or off, why."""
     active, sub = service.get("ActiveState", ""), service.get("SubState", "")
     says = counters.one_line(service.get("StatusText", ""))
     if active in ("active", "reloading"):
@@ -245,10 +252,13 @@ def state(socket: Properties, service: Properties) -> tuple[str, str]:
             else (word if word in (WAKING, LEAVING) else AWAKE, "")
         )
     if socket.get("ActiveState") == "failed":
-        return FAILING, f"its socket has failed ({socket.get('Result')}): all clients are refused"
+        return (
+            FAILING,
+            f"its socket has failed ({socket.get('Result')}): all connections are refused",
+        )
     if active == "activating":
         return (
-            (FAILING, f"it ended ({exit_reason(service)}) and is started again")
+            (FAILING, f"it ended ({exit_reason(service)}) and is being restarted")
             if sub == "auto-restart"
             else (WAKING, "")
         )
@@ -265,8 +275,8 @@ def state(socket: Properties, service: Properties) -> tuple[str, str]:
 
 
 def exit_reason(service: Properties) -> str:
-    """How the last process of a service ended that has not ended well: "signal
-    SIGKILL", "status 217".
+    """Return how the last process of a failed service ended: "killed by SIGKILL",
+    "status 217".
     """
     result, code, status = (
         service.get(name, "") for name in ("Result", "ExecMainCode", "ExecMainStatus")
@@ -282,8 +292,10 @@ def exit_reason(service: Properties) -> str:
 
 
 def _fill_times(app: AppStatus, boot: float) -> None:
-    """Fills in when it woke and why it left last. `boot` is the wall clock's time at
-    which the monotonic one was 0.
+    """Fill in when the app woke, when it left last, and why.
+
+    systemd's timestamps are newer than the record's, but monotonic: `boot` is the wall
+    clock's time at which they were 0.
     """
     record = app.record
     there = app.service.get("ActiveState") in ("active", "reloading", "deactivating")
@@ -291,9 +303,9 @@ def _fill_times(app: AppStatus, boot: float) -> None:
         number(app.service.get(f"{name}TimestampMonotonic")) / 1e6
         for name in ("InactiveExit", "ActiveEnter", "InactiveEnter")
     )
-    if ready:  # since the machine has been up
+    if ready:  # the app was awake since the last boot
         app.woke = boot + ready
-        # What it is started by itself later is another matter (Restart=).
+        # A restart by systemd after a crash (Restart=) is not a wake.
         app.wake_ms = (ready - began) * 1000 if 0 < began < ready else None
     if record is not None:
         app.woke = app.woke or record.woke
@@ -314,8 +326,8 @@ def _fill_times(app: AppStatus, boot: float) -> None:
 
 
 def memory(service: Properties) -> int | None:
-    """Bytes that the app's processes take: as the kernel counts them for the unit, else
-    the sum of their shares (worker_memory.py).
+    """Return the bytes of memory that the app's processes use, None if unknown: the
+    unit's own count, else the sum of their shares.
     """
     current = number(service.get("MemoryCurrent"), -1)
     if 0 <= current < 1 << 62:
@@ -328,7 +340,7 @@ def memory(service: Properties) -> int | None:
 
 
 def members(service: Properties) -> list[int]:
-    """The pids of a service's processes."""
+    """Return the pids of a service's processes, sorted."""
     for base in _CGROUPS:
         path = base + service.get("ControlGroup", "")
         if service.get("ControlGroup") and os.path.exists(f"{path}/cgroup.procs"):
@@ -338,7 +350,7 @@ def members(service: Properties) -> list[int]:
                     with open(f"{directory}/cgroup.procs") as stream:
                         pids += [int(line) for line in stream]
                 except OSError:
-                    pass  # it ends just now
+                    pass  # the process exited meanwhile
             if pids:
                 return sorted(pids)
     return []

@@ -1,11 +1,10 @@
-"""`spyglass check NAME`, as root: would the app be served, by systemd, as the user and
-in the sandbox that its units say?
+"""`spyglass check NAME` as root: would systemd serve the app, in its sandbox?
 
-First what `spyglass apply` would refuse, what systemd has to say of the units and
-whether their addresses are free, then the rehearsal of spyglass/ops/commands/check.py
-inside of the sandbox, and where systemd cannot even begin it, why. The units are taken
-as they will be when they follow the app's file, whether or not they do already. The
-app's own service is neither woken nor stopped nor asked.
+Three steps, and the app's own service is neither started nor stopped. First what
+`apply` would reject, what systemd says of the units and whether the addresses are free.
+Then the check of spyglass/ops/commands/check.py, run inside the sandbox. If systemd
+could not even start it, why. The units are those that `apply` would make, whether or
+not it has run.
 """
 
 from __future__ import annotations
@@ -37,8 +36,8 @@ if TYPE_CHECKING:
 
     from spyglass.ops.apps import App
 
-_NAMED = 10  # apps in one line
-_BY_A_USER = "To try other code, be its user: runuser -u USER -- spyglass check APP"
+_NAMED = 10  # apps to name in one line
+_BY_A_USER = "To check other code, run as its user: runuser -u USER -- spyglass check APP"
 _PROPERTIES = (
     *(
         "LoadState",
@@ -52,8 +51,8 @@ _PROPERTIES = (
     *("Environment", "EnvironmentFiles"),
 )
 
-# Statuses of a command that systemd could not begin (systemd.exec(5), "Process Exit
-# Codes"), and what to look at.
+# Exit statuses of a command that systemd could not start (systemd.exec(5), "Process
+# Exit Codes"), and the step that failed.
 _SYSTEMD_STATUSES = {
     200: "cannot enter WorkingDirectory=",
     203: "cannot run its program",
@@ -63,12 +62,12 @@ _SYSTEMD_STATUSES = {
     216: "cannot become its group",
     217: "cannot become its user",
     219: "cannot be put into its control group",
-    226: "cannot be given its view of the disk: a path that a drop-in names does not exist, most likely",
-    228: "cannot be given its filter of system calls",
-    233: "cannot be given its directory in /run",
+    226: "cannot be given its view of the file system: most likely a path in a drop-in does not exist",
+    228: "cannot be given its system call filter",
+    233: "cannot be given its runtime directory",
     238: "cannot be given its state directory",
     239: "cannot be given its cache directory",
-    240: "cannot be given its directory for logs",
+    240: "cannot be given its log directory",
     243: "cannot be given its credentials",
 }
 _PATHS = (
@@ -83,8 +82,8 @@ _PATHS = (
 
 
 def is_app(word: str) -> bool:
-    """Whether `word` names an app of this machine: there is an
-    /etc/spyglass/NAME.toml.
+    """Return True if `word` names an app of this machine: /etc/spyglass/WORD.toml
+    exists.
     """
     try:
         return os.path.exists(file_for(word))
@@ -93,8 +92,8 @@ def is_app(word: str) -> bool:
 
 
 def is_root() -> bool:
-    """Whether root asks. Inside of a unit of ours, which may run its app as root,
-    that is the check itself.
+    """Return True if root runs this outside of a unit of ours. Inside one, as root or
+    not, it is the check itself.
     """
     return os.geteuid() == 0 and not sandboxed()
 
@@ -118,20 +117,22 @@ def refusal(name: str, word: str) -> str:
             if word
             else "which app?"
         )
-        return f"check: {what}; root checks an app in the sandbox of its unit only, by its NAME: {there}. {_BY_A_USER}"
+        return f"check: {what}; root checks an app only in its unit's sandbox, by its NAME: {there}. {_BY_A_USER}"
     if not os.path.exists(file_for(name)):
         return f"check: there is no {file_for(name)}{hint(name, dict.fromkeys(apps.names()))}"
     if not os.path.isdir("/run/systemd/system"):  # sd_booted(3)
-        return f"check: root checks an app in the sandbox of its unit only, and systemd does not run here. {_BY_A_USER}"
+        return f"check: root checks an app only in its unit's sandbox, and systemd is not running here. {_BY_A_USER}"
     return ""
 
 
 def shown_names(names: Sequence[str]) -> str:
+    """Return at most _NAMED of these names in a line, with how many more there are."""
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return ", ".join(names[:_NAMED]) + more
 
 
 def user_name() -> str:
+    """Return the name of the user who runs this."""
     import pwd
 
     try:
@@ -142,10 +143,10 @@ def user_name() -> str:
 
 @filtered()
 def run(name: str, options: Mapping[str, str]) -> int:
-    """Check the app `name` (str, of an existing file), with `options` (setting to text)
-    as the strongest; prints what comes of it.
+    """Check the app `name`, whose file exists, and print the result.
 
-    Returns the exit status: 0, EX_CONFIG, or what the rehearsal ended with.
+    `options` ({setting: text}) take precedence over all other settings. Return the exit
+    status: 0, EX_CONFIG, or that of the check in the sandbox.
     """
     try:
         return _check(name, options)
@@ -165,12 +166,11 @@ def _check(name: str, options: Mapping[str, str]) -> int:
         _refuse_unloaded(each, states[each])
     app = apps.read(name)
     if app.faults and not app.is_unreadable:
-        # Another user could put anything there, or no unit can be made of it: that is
-        # not tried.
+        # Another user could write this file, or no unit can be made of it: do not try.
         raise ConfigError(app.faults[0], also=app.faults[1:])
     steps, faults = apply_plan.plan([name])
     if not steps:
-        faults = []  # the file itself is wrong: the rehearsal will say so
+        faults = []  # the file itself is wrong: the check in the sandbox reports it
     for line in faults:
         print(f"spyglass: {line}", file=sys.stderr, flush=True)
     for note in steps[0].app.notes if steps else ():
@@ -178,7 +178,7 @@ def _check(name: str, options: Mapping[str, str]) -> int:
     pending = {} if faults or not steps else steps[0].changes
     if pending:
         print(
-            f"units: as 'spyglass apply {name}' would make them; they do not follow {file_for(name)} yet",
+            f"units: as 'spyglass apply {name}' would make them; {file_for(name)} is not applied yet",
             flush=True,
         )
     status = (
@@ -204,8 +204,8 @@ def _check(name: str, options: Mapping[str, str]) -> int:
 
 
 def _start_timeout(name: str, state: Mapping[str, str], options: Mapping[str, str]) -> float:
-    """Seconds that the rehearsal gives the app, which reads the same; of settings that
-    are wrong it says so at once.
+    """Return the app's start_timeout (seconds), or the default if its settings are
+    wrong: then it exits at once.
     """
     environ, _ = effective_settings.environment(state, [])
     try:
@@ -216,8 +216,10 @@ def _start_timeout(name: str, state: Mapping[str, str], options: Mapping[str, st
 
 
 def _texts(state: Mapping[str, str], ours: str, pending: Mapping[str, str]) -> dict[str, str]:
-    """The service's file and its drop-ins, in the order in which they count; `ours` is
-    the path of the one that `spyglass apply` makes.
+    """Return {path: text} of the service's unit file and drop-ins in order of
+    precedence.
+
+    `ours` is the path of the drop-in that `apply` makes; `pending` has its future text.
     """
     unit, *drop_ins = [state["FragmentPath"], *state["DropInPaths"].split()]
     if ours in pending:
@@ -230,14 +232,16 @@ def _texts(state: Mapping[str, str], ours: str, pending: Mapping[str, str]) -> d
 
 
 def _drop_in_note(paths: Sequence[str]) -> str:
+    """Return ", with ..." for the drop-ins among `paths`, or ""."""
     return f", with {', '.join(paths[1:])}" if paths[1:] else ""
 
 
 def _refuse_unloaded(unit: str, state: Mapping[str, str]) -> None:
+    """Raise StartError if a unit is not loaded; warn if it has changed on disk."""
     if state["LoadState"] == "loaded":
         if state["NeedDaemonReload"] == "yes":
             print(
-                f"warning: {unit} has been changed and systemd does not know yet: systemctl daemon-reload",
+                f"warning: {unit} has changed on disk and systemd has not read it: systemctl daemon-reload",
                 flush=True,
             )
         return
@@ -251,6 +255,9 @@ def _refuse_unloaded(unit: str, state: Mapping[str, str]) -> None:
 
 
 def _pending_addresses(unit: str, app: App) -> int:
+    """Report the addresses that the socket will have once the settings are applied.
+    Return 0.
+    """
     print(
         f"addresses: {', '.join(map(str, app.addresses))}, free; {unit} does not listen there yet",
         flush=True,
@@ -259,6 +266,9 @@ def _pending_addresses(unit: str, app: App) -> int:
 
 
 def _addresses(unit: str, state: Mapping[str, str], name: str) -> int:
+    """Report whether the socket listens or could. Return 0, or EX_CONFIG if an address
+    is in use.
+    """
     where = ", ".join(address_owners.addresses(state)) or "none"
     if state["ActiveState"] == "active":
         print(f"addresses: {where}; {unit} listens", flush=True)
@@ -275,23 +285,23 @@ def _addresses(unit: str, state: Mapping[str, str], name: str) -> int:
 def _explain(
     service: str, texts: Sequence[str], ended: sandboxed_check.CheckResult
 ) -> Iterator[str]:
-    """What to say of an end that the rehearsal itself has said nothing about."""
+    """Yield what to print about a check that ended without a message of its own."""
     if ended.result == "oom-kill":
-        yield "the check was ended for want of memory: memory_max is too small for this app, or the machine is"
+        yield "the check ran out of memory: memory_max, or this machine, is too small for the app"
     elif ended.status is None:
-        yield f"the check could not be started, or did not come to its end: {ended.result}"
+        yield f"the check could not be started or did not finish: {ended.result}"
     elif ended.status < 200:
         return
     else:
         step = _SYSTEMD_STATUSES.get(ended.status, f"cannot be started, status {ended.status}")
-        yield f"{service} {step}; visitors would wait, while systemd tries once a second"
+        yield f"{service} {step}; clients would wait while systemd retries once a second"
     yield from _missing(texts)
     for line in ended.messages:
         yield f"systemd: {line}"
 
 
 def _missing(texts: Sequence[str]) -> Iterator[str]:
-    """Files that the unit names and that are not there."""
+    """Yield a line for each file that the unit names and that does not exist."""
     for text in texts:
         for line in unit_files.parse(text):
             key, value = line.key, line.raw_value

@@ -1,15 +1,15 @@
-"""A rehearsal in the very sandbox of an app: as its user, with its directories,
+"""Run `spyglass check` in the very sandbox of an app: its user, directories,
 environment, credentials and limits.
 
-The sandbox is made by systemd alone: the unit of the service, with all its
-drop-ins, is copied under another name, spyglass-check@NAME.service, with a command that
-serves nothing. The copy lives in /run for as long as the command runs. What is left out
-is what would touch the app itself: the tie to its socket, whatever is done before and
-after, restarts, the watchdog. systemd-run would be shorter, but has no notion of a unit
-file: each line would have to be translated to a property, and some have none.
+Only systemd can make that sandbox. So the service's unit, with all drop-ins, is copied
+to another name, spyglass-check@NAME.service, with a command that serves nothing. The
+copy is in /run while the check runs. It omits what would affect the app itself: the
+socket, commands before and after, restarts, the watchdog. systemd-run would be shorter,
+but it does not read unit files: each line would have to become a property, and some
+directives have none.
 
-The service may be awake meanwhile. Both units have one dynamic user then, and the same
-directories, which systemd keeps for as long as either needs them (systemd.exec(5),
+The service may be awake meanwhile. Both units then have the same dynamic user and the
+same directories, which systemd keeps as long as either needs them (systemd.exec(5),
 DynamicUser=).
 """
 
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
 UNITS = "/run/systemd/system"
 
-# What is left of a service when its command ends by itself and no command waits for it.
-# The last assignment wins.
+# Appended to the copied [Service] section; the last assignment takes precedence. The
+# command exits by itself, and systemctl start waits for it.
 _OVERRIDES = """\
 Type=oneshot
 ExitType=main
@@ -47,32 +47,32 @@ SuccessExitStatus=
 WatchdogSec=0
 NotifyAccess=none
 TimeoutStopSec=5
-# The directory is the service's too, which may be awake.
+# The service may be awake and use the same directory.
 RuntimeDirectoryPreserve=yes
 StandardInput=null
 """
 _DROPPED = re.compile(
     r"Exec|Sockets$|RuntimeMaxSec$|RestartForceExitStatus$|FileDescriptorStore|OpenFile$|PIDFile$|BusName$"
 )
-_KEPT_IN_UNIT_SECTION = ("JoinsNamespaceOf",)  # part of the sandbox though it is written elsewhere
+_KEPT_IN_UNIT_SECTION = ("JoinsNamespaceOf",)  # part of the sandbox, but in another section
 
 
-_GRACE = 30.0  # seconds
-_JOURNAL_LINES = 100  # lines of the journal at the most
+_GRACE = 30.0  # seconds that the unit may run longer than the app's start_timeout
+_JOURNAL_LINES = 100
 
 
 class SandboxError(StartError):
-    """The sandbox cannot be tried; the text says why."""
+    """The sandbox cannot be made; the message says why."""
 
 
 def check_unit(
     name: str, texts: Iterable[str], words: Sequence[str] = (), timeout: float = 60.0
 ) -> str:
-    """The service of the app `name`, of which `texts` are the file and its drop-ins in
-    order, as one that only checks.
+    """Return the text of the unit that checks the app `name`.
 
-    `words` are added to the command, which is ended after `timeout` seconds. Raises
-    SandboxError when the command is not one of ours.
+    `texts` are its service's unit file and drop-ins in order. `words` are appended to
+    the command, which systemd ends after `timeout` seconds. Raise SandboxError if the
+    service does not run `spyglass serve`.
     """
     unit = ["Description=Check of the app %i", "StartLimitIntervalSec=0"]
     service, command = [], ""
@@ -105,7 +105,9 @@ def check_unit(
 
 
 def _resolve_specifiers(value: str, name: str) -> str:
-    """Specifiers that would be others in a unit of another name (systemd.unit(5))."""
+    """Replace the specifiers in `value` that contain the unit's name, which differs in
+    the copy (systemd.unit(5)).
+    """
     theirs = {"%n": systemctl.service_of(name), "%N": f"spyglass@{name}"} | dict.fromkeys(
         ("%p", "%P", "%j", "%J"), "spyglass"
     )
@@ -113,8 +115,10 @@ def _resolve_specifiers(value: str, name: str) -> str:
 
 
 def _quoted(word: str) -> str:
-    """As a unit file has it: quotes are undone first, then specifiers, and variables
-    when it is run (systemd.service(5)).
+    """Return `word` quoted for ExecStart=.
+
+    systemd first undoes quotes and escapes, then specifiers, and variables when it runs
+    the command (systemd.service(5)).
     """
     safe = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789%$-_=./:,@+*"
     escaped = "".join(chr(byte) if byte in safe else f"\\x{byte:02x}" for byte in os.fsencode(word))
@@ -122,11 +126,11 @@ def _quoted(word: str) -> str:
 
 
 class CheckResult:
-    """How a rehearsal ended: `status` is its exit status, or None when it never ran, or
-    did not end by itself.
+    """How a check ended.
 
-    `result` is systemd's word for that ("exit-code", "signal", "oom-kill"), `said` what
-    systemd says, a line each.
+    `status` is its exit status (int), or None if it never ran or did not exit by
+    itself. `result` is the unit's Result= ("exit-code", "signal", "oom-kill").
+    `messages` are lines of systemd's about it.
     """
 
     def __init__(
@@ -140,12 +144,14 @@ class CheckResult:
 def run_in_sandbox(
     name: str, texts: Iterable[str], words: Sequence[str], start_timeout: float
 ) -> CheckResult:
-    """Run `spyglass check` where the app `name` would run, and pass on what it says.
-    Leaves nothing behind, also when it is interrupted.
+    """Run `spyglass check` as the app `name` would run, forward its output, return its
+    result.
 
-    The command gives the app `start_timeout` seconds, and ends by itself soon after. An
-    app may stop it, with all that would continue it, for it is the same user (kill(2)):
-    then systemd ends it.
+    `texts` and `words` are as for check_unit(). The command gives the app
+    `start_timeout` seconds and exits soon after. The app has the same user, so it can
+    stop the command, and whatever would continue it (kill(2)): then systemd ends the
+    unit. Nothing is left behind, also after Ctrl-C or SIGTERM. Raise SandboxError,
+    LockedError.
     """
     text = check_unit(name, texts, words, start_timeout + _GRACE)
     unit = f"spyglass-check@{name}.service"
@@ -157,23 +163,22 @@ def run_in_sandbox(
     ):
         out, err = pipes
         try:
-            systemctl.run("stop", unit)  # left behind by a command that was killed
+            systemctl.run("stop", unit)  # from a check that was killed
             systemctl.run("reset-failed", unit)
-            with open(
-                path, "w", encoding="utf-8", errors="surrogateescape"
-            ) as stream:  # as files.read() has read it
+            # surrogateescape: as atomic_files.read() has read the unit files.
+            with open(path, "w", encoding="utf-8", errors="surrogateescape") as stream:
                 stream.write(f"{text}StandardOutput=file:{out}\nStandardError=file:{err}\n")
             return _run(unit, pipes)
         finally:
             systemctl.run("stop", unit)
             if os.path.exists(path):
                 os.unlink(path)
-            systemctl.run(
-                "reset-failed", unit
-            )  # a failed one would stay in systemd's memory, and be what the next is
+            # A failed unit stays in systemd's memory; the next check would inherit it.
+            systemctl.run("reset-failed", unit)
 
 
 def _run(unit: str, pipes: dict[str, int]) -> CheckResult:
+    """Start the unit, forward its output until it has ended, and return the result."""
     with tempfile.TemporaryFile("w+") as words:
         job = systemctl.start_in_background(unit, words)
         try:
@@ -198,7 +203,9 @@ def _run(unit: str, pipes: dict[str, int]) -> CheckResult:
 
 
 def _journal(invocation: str) -> list[str]:
-    """What systemd and its children have to complain of."""
+    """Return the warnings of systemd and of the unit's processes for one invocation of
+    it (lines).
+    """
     if not invocation:
         return []
     match = [f"INVOCATION_ID={invocation}", "+", f"_SYSTEMD_INVOCATION_ID={invocation}"]
@@ -220,19 +227,21 @@ def _journal(invocation: str) -> list[str]:
 
 @contextmanager
 def _pipes(name: str) -> Iterator[dict[str, int]]:
-    """Two named pipes for a unit's output and errors, path to descriptor, in this
-    order. systemd opens them as root, before all else.
+    """Make two named pipes for a unit's stdout and stderr; yield {path: descriptor} in
+    this order.
+
+    systemd opens them as root, before it enters the sandbox.
     """
     folder = f"/run/spyglass-check@{name}"
-    shutil.rmtree(folder, ignore_errors=True)  # left behind by a command that was killed
+    shutil.rmtree(folder, ignore_errors=True)  # from a check that was killed
     os.mkdir(folder, 0o700)
     pipes: dict[str, int] = {}
     try:
         for kind in ("out", "err"):
             path = os.path.join(folder, kind)
             os.mkfifo(path, 0o600)
-            # For writing too, or end of file would be seen before the first writer
-            # opens it (fifo(7)).
+            # O_RDWR: read-only, we would see end of file before the first writer opens
+            # it (fifo(7)).
             pipes[path] = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         yield pipes
     finally:
@@ -242,10 +251,9 @@ def _pipes(name: str) -> Iterator[dict[str, int]]:
 
 
 def _forward_output(job: subprocess.Popen[bytes], pipes: dict[str, int]) -> None:
-    """Pass on what comes until the job has ended."""
+    """Copy the pipes to our stdout and stderr until `job` has exited."""
     out, err = pipes.values()
-    # Text, so that it goes the way of all that is printed: the app prints, too
-    # (outside.filtered()).
+    # As text, so that it passes untrusted_text.filtered(): the app prints here, too.
     targets = {out: sys.stdout, err: sys.stderr}
     decoders = {fd: codecs.getincrementaldecoder("utf-8")("replace") for fd in targets}
     sys.stdout.flush()

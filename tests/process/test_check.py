@@ -316,7 +316,7 @@ def sprung(tmp_path):
 
 
 SCRIPT = (sys.executable, str(ROOT / "packaging/bin/spyglass"))
-BY_NAME = "root checks an app in the sandbox of its unit only"
+BY_NAME = "root checks an app only in its unit's sandbox"
 ROOTS = {
     "check blog": BY_NAME,
     "check blgo": BY_NAME,

@@ -83,7 +83,7 @@ def test_the_whole_way(machine: Machine) -> None:
     )
     said = spyglass(machine, "check", "blog").stdout
     assert said.startswith(
-        "units: as 'spyglass apply blog' would make them; they do not follow /etc/spyglass/blog.toml yet\n"
+        "units: as 'spyglass apply blog' would make them; /etc/spyglass/blog.toml is not applied yet\n"
         "addresses: 8001, free; spyglass@blog.socket does not listen there yet\n"
     )
     assert "\napp: blog.wsgi:application, loaded in" in said

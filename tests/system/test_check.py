@@ -192,13 +192,13 @@ def test_an_app_that_stops_all_that_would_end_it(machine: Machine, check: Check)
     ).write()
     done = check("broken", "--start-timeout", "1")
     assert done.returncode == 78
-    assert "the check could not be started, or did not come to its end: timeout" in done.stderr
+    assert "the check could not be started or did not finish: timeout" in done.stderr
 
 
 # What systemd stumbles over before there is a process to say anything.
 UNITS = {
     "a credential": ("LoadCredential=key:/etc/missing", ["cannot be given its credentials", "credential key: there is no /etc/missing"]),
-    "a path": ("ReadWritePaths=/srv/missing", ["cannot be given its view of the disk", "ReadWritePaths: there is no /srv/missing"]),
+    "a path": ("ReadWritePaths=/srv/missing", ["cannot be given its view of the file system", "ReadWritePaths: there is no /srv/missing"]),
     "a user": ("DynamicUser=no\nUser=missing", ["cannot become its user"]),
     "a program": ("ExecStart=\nExecStart=/usr/bin/missing serve --name %i", ["cannot run its program"]),
     "an environment file": ("EnvironmentFile=/etc/missing", ["environment_file: there is no /etc/missing"]),
@@ -268,8 +268,7 @@ def test_a_word_that_names_no_app_is_an_error_for_root(
         done = check(*words)
         assert done.returncode == 78
         assert (
-            "root checks an app in the sandbox of its unit only, by its NAME: there are "
-            in done.stderr
+            "root checks an app only in its unit's sandbox, by its NAME: there are " in done.stderr
         )
         assert "who: " not in done.stdout, "its code has been run"
     assert "check: 'whoo' is not the name of an app, did you mean 'who'?" in check("whoo").stderr

@@ -67,11 +67,11 @@ STATES = [
     ("hung", LISTENING, FAILED | {"Result": "watchdog"}, FAILING, "it ended: watchdog"),
     (
         "is started again and again", LISTENING, FAILED | {"ActiveState": "activating", "SubState": "auto-restart", "ExecMainStatus": "203"}, FAILING,
-        "it ended (status 203) and is started again",
+        "it ended (status 203) and is being restarted",
     ),
     (
         "refuses everybody", LISTENING | {"ActiveState": "failed", "Result": "trigger-limit-hit"}, DEAD, FAILING,
-        "its socket has failed (trigger-limit-hit): all clients are refused",
+        "its socket has failed (trigger-limit-hit): all connections are refused",
     ),
     ("off", STOPPED, DEAD, OFF, ""),
     ("off, and was broken", STOPPED, FAILED | {"ExecMainStatus": "78"}, OFF, ""),
