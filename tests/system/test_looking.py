@@ -466,7 +466,7 @@ def test_what_is_wrong_with_the_machine(apps: Apps) -> None:
         "net.core.somaxconn is 64",
         "/etc/nsswitch.conf does not name systemd",
         "Spyglass has no byte code",
-        "No Name.toml is of no app",
+        "No Name.toml is ignored",
     ):
         assert [text for text in told if what in text], told
     machine.run("rm", "/etc/spyglass/No Name.toml")

@@ -122,7 +122,7 @@ def test_an_address_that_comes_late_costs_nothing_but_itself(machine: Machine) -
     assert visit(machine.path("/run/spyglass/late.sock")).status == 200
     doctor = spyglass(machine, "doctor", "late").stdout  # worth knowing, and no fault
     assert (
-        "listens on 192.0.2.5:8085, [2001:db8::5]:8085, [::1]:8085, but this machine does not have that address now"
+        "listens on 192.0.2.5:8085, [2001:db8::5]:8085, [::1]:8085, but no interface of this machine has that address now"
         in doctor
     )
     machine.run("sysctl", "--quiet", "--write", "net.ipv6.conf.all.disable_ipv6=0")

@@ -77,7 +77,7 @@ def test_a_service_that_cannot_be_started_is_tried_again_while_clients_wait(
 
     finding = machine.wait_until(told, 20, "the doctor has seen it")
     assert finding is not None
-    assert finding["why"] == "systemd keeps restarting it, and clients wait until it stays up"
+    assert finding["why"] == "systemd keeps restarting it; clients wait until it stays up"
     assert waiting.poll() is None
     machine.run("rm", path)
     machine.systemctl("daemon-reload")
@@ -108,7 +108,7 @@ def test_an_app_that_cannot_be_loaded_answers_503_until_it_is_fixed(machine: Mac
         assert finding["what"] == "spyglass@unfit.service: it could not be loaded"
         assert (
             finding["why"]
-            == "clients get a 503 until it is fixed; the next connection is the next try"
+            == "clients get a 503 until it is fixed; the next connection triggers the next attempt"
         )
     furnish(machine, "unfit", HELLO, QUICK)
     assert visit(socket).text == "hello"
@@ -150,7 +150,7 @@ def test_a_socket_that_is_enabled_and_stopped_refuses_clients(machine: Machine) 
     machine.systemctl("stop", "spyglass@stopped.socket")
     assert machine.run("curl", "--silent", "localhost:8098", check=False).returncode == 7
     [finding] = trouble(machine, "stopped")
-    assert finding["why"] == "clients are refused until it is started, or until the next boot"
+    assert finding["why"] == "connections are refused until it is started, or until the next boot"
     machine.run("sh", "-c", finding["cure"][0])
     assert trouble(machine, "stopped") == []
     spyglass(machine, "remove", "--purge", "stopped")

@@ -261,7 +261,7 @@ DISABLED = {"ActiveState": "inactive", "UnitFileState": "disabled"}
             {},
             AUTO,
             " ended: status 203",
-            "systemd keeps restarting it, and clients wait",
+            "systemd keeps restarting it; clients wait",
             True,
         ),
         (
@@ -275,7 +275,7 @@ DISABLED = {"ActiveState": "inactive", "UnitFileState": "disabled"}
             {},
             BROKEN,
             ": it could not be loaded",
-            "clients get a 503 until it is fixed; the next connection is the next try",
+            "clients get a 503 until it is fixed; the next connection triggers the next attempt",
             True,
         ),
         (
@@ -388,7 +388,7 @@ def test_a_queue_that_the_kernel_keeps_short(places):
 def test_a_file_that_is_of_no_app(places):
     (places / "etc" / "My App.toml").write_text("")
     [finding] = machine_checks.examine([SERVICE])
-    assert "My App.toml is of no app" in finding.what
+    assert "My App.toml is ignored" in finding.what
 
 
 def test_our_own_byte_code(monkeypatch):
@@ -443,7 +443,7 @@ def test_an_environment_of_another_python(settings, places):
     (venv / "bin").mkdir(parents=True)
     (venv / "pyvenv.cfg").write_text("version = 3.2.1\n")
     [finding] = settings(f'venv = "{venv}"\n')
-    assert finding.what == f"{venv} is for Python 3.2, and Spyglass runs on {packaged_version()}"
+    assert finding.what == f"{venv} is for Python 3.2, but Spyglass runs on {packaged_version()}"
     assert finding.cure[0] == f"/usr/bin/python3 -m venv --clear {venv}"
     (venv / "bin" / "spyglass").touch(mode=0o755)  # then that is what serves it
     assert settings(f'venv = "{venv}"\n') == []
@@ -468,7 +468,7 @@ def test_drop_ins_that_somebody_has_edited(settings):
     for path, text in unit_directives.drop_ins("blog", apps.read("blog").config).items():
         atomic_files.write(path, text and text + "Backlog=3\n")
     [finding] = settings("listen = 8001\n")
-    assert (finding.grave, finding.what.endswith("is not as 'spyglass apply' has made it")) == (
+    assert (finding.grave, finding.what.endswith("was edited after 'spyglass apply' made it")) == (
         False,
         True,
     )

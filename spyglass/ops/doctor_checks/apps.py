@@ -1,5 +1,7 @@
-"""What is wrong with what an app is made of: its settings file, its code's environment,
-its directories, the addresses that should listen.
+"""Check what an app is made of: settings file, virtual environment, directories,
+addresses.
+
+What systemd does not show, or does not know to be wrong.
 """
 
 from __future__ import annotations
@@ -34,8 +36,8 @@ _CACHE = "/var/cache"
 
 
 def examine(status: AppStatus, others: Mapping[str, App]) -> list[Finding]:
-    """What is wrong with what an app is made of; `others` are all apps that have a file
-    of settings.
+    """Return the findings about one app. `others` are all apps with a settings file, by
+    name.
     """
     user = "" if status.service.get("DynamicUser") == "yes" else status.service.get("User", "")
     findings = [
@@ -54,14 +56,14 @@ def examine(status: AppStatus, others: Mapping[str, App]) -> list[Finding]:
 def _not_listening(name: str, socket: Properties, service: Properties) -> list[Finding]:
     silent = address_owners.not_listening(socket)
     if not silent and address_conflicts.is_not_listening(address_conflicts.addresses_of(socket)):
-        silent = address_owners.addresses(socket)  # but for its service, as long as that is awake
+        silent = address_owners.addresses(socket)  # only its service still listens, until it exits
     if not silent or socket.get("ActiveState") != "active":
         return []
-    why = "systemd has read that its addresses are others, and closed those that there were: until it is restarted all clients are refused"
+    why = "systemd has read other addresses from its unit and closed the old ones: all connections are refused until it is restarted"
     if service.get("ActiveState") in ("active", "reloading"):
-        why += ", as soon as the app, which has them still, exits"
+        why += ", as soon as the app exits, which still listens there"
     if missing := address_owners.missing(socket):
-        why = f"{missing[0]} was deleted, and no client finds the socket without its file: until it is restarted all connections fail"
+        why = f"{missing[0]} was deleted: clients cannot find the socket, and all connections fail until it is restarted"
     return [
         Finding(
             name,
@@ -73,8 +75,9 @@ def _not_listening(name: str, socket: Properties, service: Properties) -> list[F
 
 
 def _unassigned(name: str, socket: Properties) -> list[Finding]:
-    """Addresses that this machine does not have now: no fault on the standby of another
-    machine, but it may be a mistake.
+    """Find addresses that no interface of this machine has now.
+
+    Right on a standby of another machine, otherwise probably a mistake.
     """
     unassigned = [
         address
@@ -83,18 +86,18 @@ def _unassigned(name: str, socket: Properties) -> list[Finding]:
     ]
     if not unassigned or socket.get("ActiveState") != "active":
         return []
-    what = f"{socket['Id']} listens on {', '.join(map(str, unassigned))}, but this machine does not have that address now"
-    why = "nothing arrives there until it does, as after a boot or a switch from another machine; then it works at once"
+    what = f"{socket['Id']} listens on {', '.join(map(str, unassigned))}, but no interface of this machine has that address now"
+    why = "no connection arrives until one does, for example after a boot or a failover; then it works at once"
     return [Finding(name, what, why, ["ip address"], grave=False)]
 
 
-_REFUSED = "'spyglass apply' refuses it; an app that cannot be loaded with it answers 503 from its next wake or reload on"
+_REFUSED = "'spyglass apply' rejects it; if the app cannot be loaded with it, clients get a 503 from its next wake or reload on"
 
 
 def _settings_file(app: App, status: AppStatus, others: Mapping[str, App]) -> list[Finding]:
-    """What `spyglass apply` would not take."""
+    """Report what `spyglass apply` would reject, and notes."""
     if any("Permission denied" in fault for fault in app.faults):
-        return []  # we are not root and cannot know
+        return []  # only root can know
     if os.geteuid() == 0 and not app.faults:
         active = status.socket.get("ActiveState") == "active"
         apps.examine(
@@ -109,7 +112,9 @@ def _settings_file(app: App, status: AppStatus, others: Mapping[str, App]) -> li
         )
         findings.append(Finding(app.name, fault, _REFUSED, cure))
     for note in app.notes:
-        why = "what the line says is not in the app's environment, or not as it was meant"
+        why = (
+            "the variable is missing from the app's environment, or has another value than intended"
+        )
         findings.append(
             Finding(
                 app.name,
@@ -123,8 +128,9 @@ def _settings_file(app: App, status: AppStatus, others: Mapping[str, App]) -> li
 
 
 def _let_in(app: App) -> list[str]:
-    """Return the commands that let the app, and no other user, read its settings file:
-    it was closed for a reason.
+    """Return the commands that let the app read its settings file, and no other user.
+
+    The administrator closed it for a reason, so it is not made world-readable.
     """
     group = user_access.account(app.config.user, app.config.group).group
     made = (
@@ -144,8 +150,8 @@ def _let_in(app: App) -> list[str]:
 
 
 def _venv(app: App) -> list[Finding]:
-    """After an upgrade of the system an environment is one of the Python that was there
-    before, though its links lead to the new one.
+    """Find an environment for another Python. After an upgrade of the system its links
+    lead to the new Python, but its packages are for the old one.
     """
     venv = os.path.normpath(os.path.join(app.base, app.config.venv))
     if not app.config.venv or os.access(os.path.join(venv, "bin", "spyglass"), os.X_OK):
@@ -161,19 +167,19 @@ def _venv(app: App) -> list[Finding]:
         f"/usr/bin/python3 -m venv --clear {shlex.quote(venv)}",
         f"{shlex.quote(venv)}/bin/pip install -r {requirements}",
     ]
-    what = f"{venv} is for Python {theirs}, and Spyglass runs on {packaged_version()}"
+    what = f"{venv} is for Python {theirs}, but Spyglass runs on {packaged_version()}"
     return [
         Finding(
             app.name,
             what,
-            "the app cannot be loaded: it answers 503, if it is awake from its next wake or reload on",
+            "the app cannot be loaded: clients get a 503; if it is awake, from its next wake or reload on",
             cure,
         )
     ]
 
 
 def _drop_ins(app: App, status: AppStatus) -> list[Finding]:
-    """Whether its units are what the file says."""
+    """Compare the drop-ins with what `spyglass apply` would write."""
     if app.faults or not (
         status.socket.get("ActiveState") == "active"
         or status.socket.get("UnitFileState") == "enabled"
@@ -183,19 +189,19 @@ def _drop_ins(app: App, status: AppStatus) -> list[Finding]:
     for path, text in unit_directives.drop_ins(app.name, app.config, app.program.command).items():
         there = atomic_files.read(path)
         if there and not unit_directives.is_untouched(there):
-            why = "'spyglass apply' does not touch what others have written, so the file of settings does not count here"
+            why = "'spyglass apply' does not overwrite edited files, so the settings file has no effect here"
             cure = [f"${{EDITOR:-nano}} {shlex.quote(path)}"]
             findings.append(
                 Finding(
                     app.name,
-                    f"{path} is not as 'spyglass apply' has made it",
+                    f"{path} was edited after 'spyglass apply' made it",
                     why,
                     cure,
                     grave=False,
                 )
             )
         elif there != text:
-            why = "the app listens, or runs, as the file said before"
+            why = "the app still runs with the previous settings"
             findings.append(
                 Finding(
                     app.name,
@@ -209,8 +215,9 @@ def _drop_ins(app: App, status: AppStatus) -> list[Finding]:
 
 
 def leftovers(statuses: Iterable[AppStatus], wanted: Sequence[str] = ()) -> list[Finding]:
-    """Apps, only those in `wanted` if there are any, whose file of settings was renamed
-    or deleted. `statuses` are of all with units.
+    """Report apps whose settings file was renamed or deleted.
+
+    `statuses` are of all apps that have units. With `wanted` report these apps only.
     """
     findings = []
     for name, left in orphaned_apps.find(
@@ -218,17 +225,17 @@ def leftovers(statuses: Iterable[AppStatus], wanted: Sequence[str] = ()) -> list
     ).items():
         if wanted and name not in wanted:
             continue
-        why = "an app of that name, made anew, would begin with them"
+        why = "a new app of that name would start with them"
         if not left.startswith("/"):
-            why = "its clients get a 503 at the next wake, and an app that was renamed does not get its addresses"
+            why = "clients get a 503 at the next wake, and a renamed app cannot have its addresses"
         what = f"{left} is left over: there is no {settings.DIRECTORY}/{name}.toml"
         findings.append(Finding(name, what, why, [shlex.join(["spyglass", "remove", name])]))
     return findings
 
 
 def _cache(status: AppStatus) -> list[Finding]:
-    """Nothing is kept of an app that has been awake: another user owns the place, as a
-    rule, after a change of its user.
+    """Find an app that was awake but has no byte code. Usually its user has changed,
+    and the directory belongs to the old one.
     """
     directory = status.service.get("CacheDirectory", "").split()
     path = os.path.join(_CACHE, *directory[:1])
@@ -236,12 +243,12 @@ def _cache(status: AppStatus) -> list[Finding]:
         return []
     if atomic_files.contains_files(os.path.join(path, "pycache")):
         return []
-    why = "it is compiled anew at each wake; without the directory systemd makes another, for the right user"
+    why = "the app is compiled again at each wake; delete the directory, and systemd makes it for the right user"
     cure = [f"rm -rf {shlex.quote(os.path.realpath(path))}"]
     return [
         Finding(
             status.name,
-            f"{path} holds no byte code, though the app has been awake",
+            f"{path} has no byte code, although the app was awake",
             why,
             cure,
             grave=False,

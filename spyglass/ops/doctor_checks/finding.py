@@ -1,4 +1,6 @@
-"""What `spyglass doctor` tells of: one thing that is not as it should be."""
+"""A finding of `spyglass doctor`: one thing that is wrong, why it matters, how to fix
+it.
+"""
 
 from __future__ import annotations
 
@@ -7,24 +9,25 @@ from dataclasses import dataclass, field
 
 from spyglass.runtime import printable
 
-# Characters of a line: two paths, and what is wrong with them
+# Characters of a line: two paths and a sentence.
 _LONGEST = 8 << 10
 
 
 def systemctl(verb: str, unit: str) -> str:
-    """A command for a shell."""
+    """Return a systemctl command for a shell."""
     return shlex.join(["systemctl", verb, unit])
 
 
 @dataclass
 class Finding:
-    """Something that is not as it should be. `what` and `why` are for people, `cure`
-    (list of str) is for a shell: a line each.
+    """One thing that is wrong. `what` and `why` are sentences, `cure` are shell
+    commands (lines).
 
-    `grave`: something does not work, or will not; else it is worth knowing and no more.
+    With `grave` False everything works, and the finding is only worth knowing. `where`
+    is the app's name or "machine". The names of these attributes are keys of `--json`.
     """
 
-    where: str  # the app's name, or "machine"
+    where: str
     what: str
     why: str
     cure: list[str] = field(default_factory=list)
@@ -32,7 +35,7 @@ class Finding:
 
     def __post_init__(self) -> None:
         # Apps choose the names of some files in these texts. A line break in one would
-        # look like another command, and an administrator might run it.
+        # look like another command, which an administrator might run.
         self.where, self.what, self.why = (
             printable.one_line(text, _LONGEST) for text in (self.where, self.what, self.why)
         )

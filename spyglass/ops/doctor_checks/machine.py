@@ -1,5 +1,5 @@
-"""What is wrong with the machine, or with what an app is made of, rather than with its
-units: what systemd does not show.
+"""Check the machine as a whole: what affects every app and does not show in its
+units.
 """
 
 from __future__ import annotations
@@ -37,11 +37,10 @@ _JOURNAL = "/var/log/journal"
 _CACHE, _STATE = "/var/cache", "/var/lib"
 
 
-# The machine
-
-
 def examine(services: Iterable[Properties]) -> list[Finding]:
-    """What concerns all apps; `services` are theirs, as systemd shows them."""
+    """Return the findings about the machine. `services` are the properties of all apps'
+    services.
+    """
     services = list(services)
     dynamic = any(service.get("DynamicUser") == "yes" for service in services)
     return [
@@ -56,7 +55,9 @@ def examine(services: Iterable[Properties]) -> list[Finding]:
 
 
 def _user_namespaces(services: Iterable[Properties]) -> list[Finding]:
-    """hardening-runtime forbids what PrivateUsers= is made of."""
+    """Check for user namespaces, which PrivateUsers= needs. The package
+    hardening-runtime turns them off.
+    """
     if unit_directives.has_user_namespaces():
         return []
     private = [service["Id"] for service in services if service.get("PrivateUsers") == "yes"]
@@ -66,7 +67,7 @@ def _user_namespaces(services: Iterable[Properties]) -> list[Finding]:
             Finding(
                 MACHINE,
                 what,
-                "apps run without PrivateUsers=, the rest of their sandbox is as always",
+                "apps run without PrivateUsers=; the rest of their sandbox is unchanged",
                 [],
                 grave=False,
             )
@@ -84,7 +85,7 @@ def _user_namespaces(services: Iterable[Properties]) -> list[Finding]:
 
 
 def _nss() -> list[Finding]:
-    """Users that systemd makes up are known to getpwuid(3) by nss-systemd(8) alone."""
+    """Check nss-systemd(8): without it getpwuid(3) does not know dynamic users."""
     try:
         with open(_NSSWITCH, encoding="utf-8", errors="replace") as stream:
             named = any(line.startswith("passwd:") and "systemd" in line.split() for line in stream)
@@ -93,7 +94,7 @@ def _nss() -> list[Finding]:
     there = any(glob.glob(pattern) for pattern in _LIBRARIES)
     if named and there:
         return []
-    why = "the users of apps have no names: Python's getpass.getuser() and pwd.getpwuid() fail in them"
+    why = "the apps' users have no names: getpass.getuser() and pwd.getpwuid() fail in the apps"
     if there:
         cure = [f"sed -i 's/^passwd:.*/& systemd/; s/^group:.*/& systemd/' {_NSSWITCH}"]
         return [
@@ -120,7 +121,7 @@ def _somaxconn() -> list[Finding]:
         return []
     if most >= FEWEST_WAITING:
         return []
-    why = "no more may wait at a socket while its app loads, whatever Backlog= says: others are refused, or late"
+    why = "it limits Backlog=: further connections are refused or delayed while an app loads"
     cure = [
         "echo net.core.somaxconn=4096 >/etc/sysctl.d/60-spyglass.conf", "sysctl --quiet --load=/etc/sysctl.d/60-spyglass.conf",
         "systemctl restart 'spyglass*.socket'",
@@ -129,8 +130,8 @@ def _somaxconn() -> list[Finding]:
 
 
 def _byte_code() -> list[Finding]:
-    """Of our own: the package has it made when it is installed, and no service may
-    write there.
+    """Check Spyglass's own byte code. The package compiles it at installation; services
+    cannot write there.
     """
     specs = [
         importlib.util.find_spec(f"spyglass.{name}")
@@ -154,14 +155,14 @@ def _byte_code() -> list[Finding]:
         Finding(
             MACHINE,
             f"Spyglass has no byte code: no {missing[0]}",
-            "it is compiled anew at each wake of each app",
+            "Spyglass is compiled again at each wake of each app",
             [cure],
         )
     ]
 
 
 def _disk_space() -> list[Finding]:
-    """Where services keep byte code and counters."""
+    """Check the file systems on which services store byte code and counters."""
     found = []
     for path in (_CACHE, _STATE):
         try:
@@ -170,7 +171,7 @@ def _disk_space() -> list[Finding]:
             continue
         full = not status.f_bavail or (status.f_files and not status.f_favail)
         if full or status.f_flag & os.ST_RDONLY:
-            why = "byte code cannot be kept, so apps wake slowly, and what they and their Masters write cannot either"
+            why = "byte code cannot be stored, so apps wake slowly; apps and their Masters cannot store data either"
             found.append(
                 Finding(
                     MACHINE,
@@ -185,7 +186,7 @@ def _disk_space() -> list[Finding]:
 def _journal() -> list[Finding]:
     if os.path.isdir(_JOURNAL) or not os.path.isdir("/run/log/journal"):
         return []
-    why = "why an app failed is forgotten at the next boot"
+    why = "messages of failed apps are lost at the next boot"
     cure = [
         f"mkdir -p {_JOURNAL}",
         f"systemd-tmpfiles --create --prefix {_JOURNAL}",
@@ -196,11 +197,11 @@ def _journal() -> list[Finding]:
 
 def _file_names() -> list[Finding]:
     paths = {name: os.path.join(settings.DIRECTORY, f"{name}.toml") for name in apps.names()}
-    why = "a name has 1 to 22 of a-z, 0-9, - and _, the first a letter or digit, for it must fit a user's"
+    why = "a name has 1 to 22 of a-z, 0-9, - and _ and begins with a letter or digit: it is part of a user's name"
     return [
         Finding(
             MACHINE,
-            f"{path} is of no app: that is no name for one",
+            f"{path} is ignored: its name is not a valid app name",
             why,
             [f"mv {shlex.quote(path)} {settings.DIRECTORY}/NAME.toml"],
         )

@@ -1,8 +1,8 @@
-"""Which values of which unit settings break what Spyglass promises, and what breaks.
+"""Rules: which values of which unit directives break Spyglass, and how.
 
-Each of them was seen to do harm on a real systemd; the reasons stand in the comments of
-the units (packaging/systemd/). The unit files say what is right, these rules what is
-not: everything else is the administrator's own decision.
+Each did harm on a real systemd; the comments in the units (packaging/systemd/) have the
+reasons for the right values. A value without a rule here is the administrator's own
+decision.
 """
 
 from __future__ import annotations
@@ -14,15 +14,17 @@ from spyglass.ops.untrusted_text import number
 
 Properties = Mapping[str, str]
 
-# Fewer connections are soon there while an app loads, and the rest is refused or waits
-# for seconds
+# A loading app soon has more connections than this waiting. The kernel refuses or
+# delays the rest.
 FEWEST_WAITING = 1024
 
 
 @dataclass(frozen=True)
 class Rule:
-    """Of the setting `key`: `bad(value)` says whether what systemd shows of it breaks
-    something, `why` what.
+    """A rule for the directive `key`.
+
+    `bad(value)` returns True if the value that systemd shows breaks something; `why`
+    says what. `grave` as in Finding.
     """
 
     key: str
@@ -31,6 +33,9 @@ class Rule:
     grave: bool = True
 
     def value(self, unit: Properties) -> str:
+        """Return the value of the directive in these properties, "" if it is
+        missing.
+        """
         return unit.get(_SHOWN.get(self.key, self.key), "")
 
 
@@ -46,7 +51,7 @@ def _below(value: str, least: int) -> bool:
     return number(value, least) < least
 
 
-_HANG = "and clients wait in vain"
+_HANG = "and clients wait for ever"
 SERVICE = (
     Rule(
         "Restart",
@@ -66,12 +71,12 @@ SERVICE = (
     Rule(
         "Type",
         _none_of("notify", "notify-reload"),
-        "systemd cannot see when the app is ready, nor that it needs more time",
+        "systemd does not learn when the app is ready, or that it needs more time",
     ),
     Rule(
         "NotifyAccess",
         _one_of("none"),
-        "systemd cannot see when the app is ready, and kills it when its start timeout expires",
+        "systemd does not learn that the app is ready, and kills it at its start timeout",
     ),
     Rule(
         "KillMode",
@@ -91,12 +96,12 @@ SERVICE = (
     Rule(
         "WatchdogSignal",
         _none_of("15"),
-        "a hung Master takes the requests of its workers with it",
+        "when a hung Master is killed, its workers' requests are lost",
     ),
     Rule(
         "OOMPolicy",
         _one_of("stop", "kill"),
-        "one worker killed for its memory stops the whole app",
+        "one worker that runs out of memory stops the whole app",
     ),
     Rule(
         "StartLimitIntervalSec",
@@ -111,7 +116,7 @@ SERVICE = (
     Rule(
         "LimitNOFILE",
         lambda value: _below(value, 2048),
-        "a worker may have 1,000 connections, and the app its files",
+        "a worker needs descriptors for 1,000 connections and the app's own files",
         grave=False,
     ),
 )
@@ -134,15 +139,15 @@ SOCKET = (
     Rule(
         "ReusePort",
         _one_of("yes"),
-        "another program on the same port goes unnoticed, and gets part of the connections",
+        "another program can bind the same port unnoticed and receive part of the connections",
     ),
     Rule(
         "Backlog",
         lambda value: _below(value, FEWEST_WAITING),
-        "no more connections can wait while the app loads: others are refused or delayed",
+        "connections beyond that are refused or delayed while the app loads",
     ),
 )
 _SHOWN = {
     "StartLimitIntervalSec": "StartLimitIntervalUSec",
     "LimitNOFILE": "LimitNOFILESoft",
-}  # where systemd says it in another name
+}  # the property's name where it differs from the directive's

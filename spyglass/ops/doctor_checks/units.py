@@ -1,5 +1,7 @@
-"""What in an app's units, or in their state, breaks what Spyglass promises: by what
-systemd shows of them, and no more. The values are judged by the rules in unit_rules.py.
+"""Check an app's units and their state, with nothing but their properties.
+
+The values of single directives are judged by the rules in unit_rules.py; here is what
+takes more than one directive, or the state of the units.
 """
 
 from __future__ import annotations
@@ -68,15 +70,17 @@ PROPERTIES = (
         "TriggerLimitBurst",
     ),
 )
-# Starts in a second that a trigger limit must let through: a service that is requested
-# while it exits is started again
+# Starts per second that a trigger limit must allow: a service that gets a request while
+# it exits is started again at once.
 _SLOWEST = 100.0
 _MUST_BE = re.compile(r"(Condition|Assert)\w+$|ExecCondition$|Requires$|Requisite$|BindsTo$")
 _SPANS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def seconds(span: str) -> float:
-    """A span of time as systemctl shows it: "1min 30s", "500ms", "0", "infinity"."""
+    """Return the seconds in a time span of systemctl: "1min 30s", "500ms", "0",
+    "infinity".
+    """
     if span == "infinity":
         return float("inf")
     return sum(
@@ -86,13 +90,15 @@ def seconds(span: str) -> float:
 
 
 def examine(name: str, socket: Properties, service: Properties) -> list[Finding]:
-    """What is wrong with the units of the app `name`, as systemd shows them
+    """Return the findings about the units of the app `name`, from their properties
     (PROPERTIES).
     """
     return _Examination(name, socket, service).findings
 
 
 class _Examination:
+    """Collect the findings about one app's units."""
+
     def __init__(self, name: str, socket: Properties, service: Properties) -> None:
         self.findings: list[Finding] = []
         self._name, self._socket, self._service = name, socket, service
@@ -123,8 +129,11 @@ class _Examination:
     def _setting(
         self, unit: Properties, what: str, why: str, *keys: str, grave: bool = True
     ) -> None:
-        """The cure is to take what says so away, and have systemd follow: a socket that
-        listens only does when it is restarted.
+        """Add a finding about directives of `unit`. Its cure removes the
+        administrator's lines for `keys`.
+
+        A socket applies most changes only when it is restarted, so the cure restarts
+        it.
         """
         cure = unit_files.removal_commands(unit, *keys)
         self._add(
@@ -146,7 +155,7 @@ class _Examination:
 
     def _replaced(self, unit: Properties) -> None:
         if unit_files.is_replaced(unit):
-            why = "it does not follow package updates; make changes in a drop-in (systemctl edit)"
+            why = "package updates do not reach it; make changes in a drop-in instead (systemctl edit)"
             self._setting(
                 unit,
                 f"{unit['FragmentPath']} replaces the package's unit",
@@ -155,8 +164,8 @@ class _Examination:
             )
 
     def _conditions(self, unit: Properties) -> None:
-        """What must be there for the unit to start: where it is not, the connection
-        that waits triggers it again and again.
+        """Find conditions for a start. While one is not met, the waiting connection
+        triggers the service again and again.
         """
         own = [
             line
@@ -171,7 +180,7 @@ class _Examination:
                 if line.key == key and line.value and line.value != self._socket.get("Id")
             ]
             if values:
-                why = "while it is not met nothing is started, each waiting connection triggers another try, and soon the socket fails"
+                why = "while it is not met, each waiting connection triggers another attempt, and soon the socket fails"
                 self._setting(unit, f"{key}={' '.join(values)}", why, key)
 
     def _triggers(self) -> None:
@@ -182,7 +191,7 @@ class _Examination:
         )
         if interval and burst and burst / interval < _SLOWEST:
             what = f"TriggerLimitBurst={burst} in TriggerLimitIntervalSec={socket['TriggerLimitIntervalUSec']}"
-            why = "a busy app that is requested while it exits is started that often, and then the socket fails for good"
+            why = "a busy app is started again whenever a request arrives while it exits; beyond this limit the socket fails for good"
             self._setting(socket, what, why, "TriggerLimitIntervalSec", "TriggerLimitBurst")
         if socket.get("Accept") != "yes" and socket.get("Triggers") != self._service.get("Id"):
             why = "a connection starts something other than the app"
@@ -195,14 +204,14 @@ class _Examination:
         for key in ("WantedBy", "RequiredBy", "UpheldBy"):
             if self._service.get(key):
                 again = " (and restarts it whenever it exits)" if key == "UpheldBy" else ""
-                why = f"that starts the app{again} without any client"
+                why = f"it starts the app{again} without any client"
                 self._add(
                     f"{service}: {key}={self._service[key]}",
                     why,
                     [systemctl("disable", service), "systemctl daemon-reload"],
                 )
         if socket and socket not in self._service.get("Requires", "").split():
-            why = "stopping the socket leaves the app running on its copy, and restarting it fails while the app is awake"
+            why = "stopping the socket leaves the app listening, and restarting it fails while the app is awake"
             self._setting(self._service, f"it does not require {socket}", why)
 
     def _directories(self) -> None:
@@ -214,17 +223,17 @@ class _Examination:
                 if address.startswith(f"/run/{directory}/")
             ]
             if inside and service.get("RuntimeDirectoryPreserve") != "yes":
-                why = f"systemd removes that directory when the app exits, and {inside[0]} with it: no client can find it"
+                why = f"systemd deletes that directory when the app exits, and {inside[0]} with it: clients cannot connect"
                 self._setting(service, f"RuntimeDirectory={directory}", why, "RuntimeDirectory")
                 if self.findings[-1].cure and self._socket.get("ActiveState") == "active":
                     self.findings[-1].cure.append(
                         systemctl("restart", self._socket["Id"])
-                    )  # it may be gone already
+                    )  # the file may already be gone
         if not service.get("CacheDirectory"):
-            why = "there is no place for byte code: read-only code is compiled again at each wake"
+            why = "byte code cannot be stored: the app is compiled again at each wake"
             self._setting(service, "no CacheDirectory=", why, "CacheDirectory", grave=False)
         if service.get("DynamicUser") == "yes" and not service.get("User"):
-            why = "all apps without a User= share one user, and can read each other's data"
+            why = "all apps without a User= share one user and can read each other's data"
             self._setting(service, "DynamicUser=yes, but no User=", why, "User")
 
     # How they are
@@ -245,7 +254,7 @@ class _Examination:
                 [cure],
             )
         if "yes" in (socket.get("NeedDaemonReload"), service.get("NeedDaemonReload")):
-            why = "systemd still uses what it has read; restart a listening socket together with the reload"
+            why = "systemd still uses the old files; restart a listening socket together with the reload"
             self._add(
                 f"the units of {self._name} have changed on disk",
                 why,
@@ -253,7 +262,7 @@ class _Examination:
             )
         enabled, active = socket.get("UnitFileState"), socket.get("ActiveState")
         if active in ("active", "failed") and enabled == "disabled":
-            why = "after the next boot nothing listens"
+            why = "it will not listen after the next boot"
             self._add(
                 f"{socket['Id']} listens, but is not enabled",
                 why,
@@ -261,7 +270,7 @@ class _Examination:
                 grave=False,
             )
         elif active not in ("active", "failed") and enabled in ("enabled", "enabled-runtime"):
-            why = "clients are refused until it is started, or until the next boot"
+            why = "connections are refused until it is started, or until the next boot"
             self._add(
                 f"{socket['Id']} is enabled, but stopped", why, [systemctl("start", socket["Id"])]
             )
@@ -282,24 +291,23 @@ class _Examination:
             )
         says, _, reason = one_line(service.get("StatusText", "")).partition(": ")
         if service.get("ActiveState") in ("active", "reloading") and says == FAILING:
-            why = "clients get a 503; loading is retried while requests arrive, or when a file of the traceback changes"
+            why = "clients get a 503; it retries while requests arrive, and when a file in the traceback changes"
             self._add(f"{service['Id']} is failing: {reason}", why, [self._status()])
         elif _is_restarting(service):
             what = f"{service['Id']} ended: {exit_reason(service)}"
-            if (
-                service.get("SubState") != "auto-restart"
-            ):  # between two tries its last result is not shown
+            # While it runs, systemd does not show how it ended before.
+            if service.get("SubState") != "auto-restart":
                 what = f"{service['Id']} was started again {service.get('NRestarts')} times"
             self._add(
                 what,
-                "systemd keeps restarting it, and clients wait until it stays up",
+                "systemd keeps restarting it; clients wait until it stays up",
                 [self._status()],
             )
         elif failed:
             self._failed()
 
     def _failed(self) -> None:
-        """A service that has failed is started by the next client, if its socket
+        """Report a failed service: the next connection starts it, if its socket
         listens.
         """
         service, active = self._service, self._socket.get("ActiveState")
@@ -310,24 +318,26 @@ class _Examination:
             else f"{service['Id']} ended: {exit_reason(service)}"
         )
         if active == "failed":
-            why = "its socket has failed as well: there is no retry, and clients are refused"
+            why = "its socket has failed, too: nothing retries, and connections are refused"
         elif active != "active":
             why = "its socket does not listen, so nothing starts it"
         elif broken:
-            why = "clients get a 503 until it is fixed; the next connection is the next try"
+            why = (
+                "clients get a 503 until it is fixed; the next connection triggers the next attempt"
+            )
         else:
             why = "systemd starts it again at the next connection, which waits until it stays up"
         self._add(
             what, why, [self._status()], grave=active == "active"
-        )  # that the socket has failed is said already
+        )  # the failed socket has its own finding
 
     def _status(self) -> str:
         return shlex.join(["spyglass", "status", self._name])
 
 
 def _is_restarting(service: Properties) -> bool:
-    """Return True if systemd starts a service again and again; not if it does so for
-    the first time, as after a crash.
+    """Return True if systemd restarts a service repeatedly. A first restart, as after a
+    crash, does not count.
     """
     again = service.get("NRestarts", "")
     often = again.isascii() and again.isdigit() and int(again) > 1
@@ -337,8 +347,8 @@ def _is_restarting(service: Properties) -> bool:
 
 
 _RESULTS = {
-    "trigger-limit-hit": "it was triggered too often: its service could not start, or exited at once without accepting a connection",
-    "start-limit-hit": "it was itself restarted too often",
+    "trigger-limit-hit": "it was triggered too often: its service could not start, or exited without accepting a connection",
+    "start-limit-hit": "it was restarted too often",
     "service-start-limit-hit": "its service was started too often",
-    "resources": "the address was in use, or its service could not be loaded; once that is solved, this is enough",
+    "resources": "the address was in use, or its service could not be loaded; fix that first",
 }
