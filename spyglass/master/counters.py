@@ -24,7 +24,7 @@ from spyglass.wake_record import began
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from spyglass.log import Log
     from spyglass.master.worker_records import Worker
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 NAME = ".spyglass-counters"
 EVERY = 10.0  # seconds between two writes while it is awake
+_FIRST_AFTER = 1.0  # seconds after READY=1, when the first client has its answer
+_NEVER = float("inf")
 # Seconds; a write that takes as long is not to be waited for by whoever waits for the
 # next Master
 SLOW = 0.5
@@ -273,3 +275,80 @@ class Counters:
         )
         record.load_ms = loading * 1000
         return record
+
+
+class CounterNotes:
+    """When the Master writes its counters down: a while after READY=1, from time to
+    time while it is awake, and before it exits. Nothing is written without a
+    STATE_DIRECTORY.
+
+    `workers()` are those that there are, `failures()` how many attempts to load the app
+    have failed.
+    """
+
+    def __init__(
+        self,
+        environ: Mapping[str, str],
+        shared: Shared,
+        log: Log,
+        workers: Callable[[], list[Worker]],
+        failures: Callable[[], int],
+    ) -> None:
+        self._environ = environ
+        self._shared = shared
+        self._log = log
+        self._workers = workers
+        self._failures = failures
+        self._counters: Counters | None = None  # none has been read yet
+        self._note_at = _NEVER
+        self._load_seconds = 0.0
+        self._reloads = 0
+
+    def begin(self, now: float) -> None:
+        """The app is ready: the first time is when the first client has its answer."""
+        if self._environ.get("STATE_DIRECTORY"):
+            self._note_at = now + _FIRST_AFTER
+
+    def loaded(self, seconds: float, *, reload: bool) -> None:
+        """A generation serves, after `seconds`; `reload`: because of a reload."""
+        self._load_seconds = seconds
+        self._reloads += reload
+
+    def note(self, why: str = "") -> None:
+        """Write them now; `why` the Master exits, or "". Never raises."""
+        if not self._environ.get("STATE_DIRECTORY"):
+            return
+        now = time.monotonic()
+        if self._counters is None:
+            try:
+                self._counters = Counters(self._environ, self._shared, self._log)
+            # Without a descriptor to read it with: to begin from nothing would be to
+            # lose what was counted before.
+            except OSError:
+                self._note_at = now + _FIRST_AFTER
+                return
+        pause = self._counters.note(
+            self._workers(), self._failures(), self._reloads, self._load_seconds, why
+        )
+        self._note_at = time.monotonic() + pause
+
+    def end(self, why: str) -> None:
+        """The last time, because of `why`; not on a slow disk. A client that came
+        meanwhile waits in the queue for the next Master, and not for the disk.
+        """
+        if self._counters is None or not self._counters.slow:
+            self.note(why)
+
+    def stop(self) -> None:
+        """No more until end()."""
+        self._note_at = _NEVER
+
+    def due(self, _now: float) -> list[float]:
+        return [self._note_at]
+
+    def look(self, now: float) -> None:
+        if now >= self._note_at:
+            self.note()
+
+    def abandon(self) -> None:
+        """Nothing in it is open."""

@@ -1,15 +1,19 @@
-"""Who takes too long, of the processes of a generation: for a call, to begin, to end.
-They are told to go, and then killed.
+"""Ends the processes of one generation that take too long: for a call, to become ready,
+to exit.
+
+A worker is first ordered to drain, so that its other requests can finish; then it gets
+SIGABRT, for which faulthandler prints the traceback of every thread; then SIGKILL. Time
+in which the Master itself did not run (SIGSTOP, a frozen control group) is credited to
+every process, see overslept().
 """
 
 from __future__ import annotations
 
 import os
 import select
-import time
 
 from spyglass.errors import LoadError
-from spyglass.policy import worker_pool as fleet
+from spyglass.policy import hung_workers
 from spyglass.runtime import scoreboard
 from spyglass.runtime.fast_imports import signal
 
@@ -18,213 +22,180 @@ if TYPE_CHECKING:
     from spyglass.config.settings import Config
     from spyglass.log import Log
     from spyglass.master.worker_records import Worker
-    from spyglass.policy.worker_pool import Slot
+    from spyglass.master.zygote_process import ZygoteProcess
+    from spyglass.policy.worker_slot import Slot
     from spyglass.runtime.shared_memory import Shared
 
-# Seconds that the other requests of a worker have to end when one of its calls must be
-# ended
+# Seconds for a worker's other requests to end when one of its calls must be ended
 _OTHERS = 5.0
 _LOOK_AGAIN = 0.1  # seconds between two looks at whether they have
-_TOLD = (
-    5.0  # seconds within which a zygote does what it is told, and tells of a worker that was killed
-)
-# Seconds for the traceback of every thread, before a worker is killed that has been
-# told to abort
+# Seconds for a zygote to fork a worker, or to report the death of one that was killed
+_ZYGOTE_ACTS = 5.0
+# Seconds between SIGABRT and SIGKILL, for the tracebacks
 _LAST_WORDS = 2.0
 _NEVER = float("inf")
 
 
-class Overdue:
-    """What a generation (generation.py) has of that. `first` (bool): it is the first to
-    be tried, and leaves tracebacks of what hangs.
+class HungProcesses:
+    """Of the `zygote` and its `workers` (the generation's own dict, by slot number).
+
+    `leave_by` (monotonic seconds or None): all of them must have exited by then.
     """
 
-    def __init__(self, config: Config, shared: Shared, log: Log, *, first: bool) -> None:
-        self.config = config
-        self.workers: dict[int, Worker] = {}
-        self.pid = 0  # the zygote's; 0 when it has gone
-        self.leave_by: float | None = None  # all of it must be gone by then
-        self.started = time.monotonic()
-        self.awake_since = 0.0  # monotonic: what lies before is not held against a call
-        self._number: int | None = None  # of the zygote's slot
-        self._draining = False  # there is nothing more to fork
-        # Monotonic: since when the zygote, which speaks for the first time then, has
-        # had nothing to do but fork
-        self._loaded = _NEVER
-        self._zygote_killed = False
-        self._mute_since = _NEVER  # monotonic: its channel has ended then
-        self._first = first
+    def __init__(
+        self,
+        config: Config,
+        zygote: ZygoteProcess,
+        workers: dict[int, Worker],
+        shared: Shared,
+        log: Log,
+    ) -> None:
+        self.leave_by: float | None = None
+        self._awake_since = 0.0  # monotonic: what lies before does not count against a call
+        self._config = config
+        self._zygote = zygote
+        self._workers = workers
         self._shared = shared
         self._log = log
 
-    def slots(self) -> list[Slot]:
-        return [worker.slot() for worker in self.workers.values()]
+    def _slots(self) -> list[Slot]:
+        return [worker.slot() for worker in self._workers.values()]
+
+    def look(self, now: float) -> None:
+        self.end_overdue(now)
+        self.end_late(now)
 
     def end_overdue(self, now: float) -> None:
-        """End each worker with a call that has been running for request_timeout, after
-        it has finished what else it is doing.
-
-        And each that hangs in what the app does before it can accept, start_timeout
-        after its fork.
+        """End each worker that has a call running for request_timeout, or that was not
+        ready within start_timeout; and a zygote that does not do its part.
         """
-        for slot in fleet.overdue(self.slots(), now, self.config.request_timeout, self.awake_since):
-            worker = self.workers[slot.number]
-            if worker.end_by is None:
-                # With one thread nothing else can be finished.
-                worker.end_by = now + (
-                    min(_OTHERS, self.config.graceful_timeout) if self.config.threads > 1 else 0.0
-                )
-                worker.order(scoreboard.DRAIN)
-                self._shared.ring()
-                if self.config.threads > 1:
-                    # It may have accepted another since the look at its slot; from now
-                    # on it does not
-                    continue
-            if slot.open <= 1 or now >= worker.end_by:
-                self.abort(
-                    worker,
-                    now,
-                    f"a call has been running for {self.config.request_timeout:g} s (request_timeout)",
-                )
-        for worker in self.workers.values():
+        for slot in hung_workers.overdue(
+            self._slots(), now, self._config.request_timeout, self._awake_since
+        ):
+            self._end_call(slot, now)
+        for worker in self._workers.values():
             if now >= self._late_at(worker):
                 worker.end_by = now
                 worker.unfit = LoadError(
-                    f"no worker was ready within {self.config.start_timeout:g} s (start_timeout)"
+                    f"no worker was ready within {self._config.start_timeout:g} s (start_timeout)"
                 )
                 self.abort(
                     worker,
                     now,
-                    f"it was not ready within {self.config.start_timeout:g} s (start_timeout)",
+                    f"it was not ready within {self._config.start_timeout:g} s (start_timeout)",
                 )
             if worker.kill_at and now >= worker.kill_at:
                 worker.kill(signal.SIGKILL)
-                if now >= worker.kill_at + _TOLD:
-                    self._end_zygote(f"it does not tell that worker {worker.pid} has ended")
+                if now >= worker.kill_at + _ZYGOTE_ACTS:
+                    self._zygote.kill_hung(f"it does not tell that worker {worker.pid} has ended")
             elif not worker.pid and now >= self._forked_by(worker):
-                self._end_zygote("it does not fork")
-        if now >= self._mute_since + _TOLD and not self._draining:
-            self._end_zygote("it has closed its channel, and tells nothing any more")
+                self._zygote.kill_hung("it does not fork")
+        if now >= self._zygote.mute_since + _ZYGOTE_ACTS and not self._zygote.ending:
+            self._zygote.kill_hung("it has closed its channel, and tells nothing any more")
+
+    def _end_call(self, slot: Slot, now: float) -> None:
+        worker = self._workers[slot.number]
+        if worker.end_by is None:
+            # With one thread nothing else can finish.
+            worker.end_by = now + (
+                min(_OTHERS, self._config.graceful_timeout) if self._config.threads > 1 else 0.0
+            )
+            worker.order(scoreboard.DRAIN)
+            self._shared.ring()
+            if self._config.threads > 1:
+                # It may have accepted another connection since its slot was read; with
+                # the order given, it accepts no more.
+                return
+        if slot.open <= 1 or now >= worker.end_by:
+            self.abort(
+                worker,
+                now,
+                f"a call has been running for {self._config.request_timeout:g} s (request_timeout)",
+            )
 
     def end_late(self, now: float) -> None:
-        """Kill who should have left. What it had accepted it has cut by itself, so
-        mostly it is the app that does not come to its end: functions that it has
-        registered with atexit, or threads that are no daemons, for which an interpreter
-        waits.
+        """Kill what should have exited by now.
+
+        A worker cuts what it has accepted at graceful_timeout by itself. So what is
+        late is mostly the app: functions that it has registered with atexit, or threads
+        that are not daemons, for which an interpreter waits.
         """
-        for worker in self.workers.values():
+        for worker in self._workers.values():
             leaving = worker.cells[scoreboard.STATE] == scoreboard.LEAVING
             if leaving and worker.leave_by is None:
-                worker.leave_by = (
-                    now + self.config.graceful_timeout
-                )  # of its own accord, or to be recycled: nothing was to be cut
+                # It exits by itself, or to be recycled: nothing was to be cut.
+                worker.leave_by = now + self._config.graceful_timeout
             if worker.leave_by is not None and now >= worker.leave_by and not worker.late:
                 worker.late = worker.killed = True
                 worker.kill_at = now
-                self._tell_late(f"worker {worker.pid}", leaving)
+                self._log_late(f"worker {worker.pid}", leaving)
                 worker.kill(signal.SIGKILL)
-        if self._draining and self.leave_by is None and not self.workers:
-            self.leave_by = (
-                now + self.config.graceful_timeout + scoreboard.KILL_AFTER
-            )  # retired: the time of the zygote begins
-        if (
-            self.leave_by is not None
-            and now >= self.leave_by
-            and self.pid
-            and self._number is not None
-        ):
-            self._tell_late(
-                f"zygote {self.pid}",
-                self._shared.board.slot(self._number)[scoreboard.STATE] == scoreboard.LEAVING,
-            )
+        if self._zygote.ending and self.leave_by is None and not self._workers:
+            # The last worker of a retired generation has exited: now the time of the
+            # zygote runs.
+            self.leave_by = now + self._config.graceful_timeout + scoreboard.KILL_AFTER
+        if self.leave_by is not None and now >= self.leave_by and self._zygote.pid:
+            self._log_late(f"zygote {self._zygote.pid}", self._zygote.leaving)
             self.leave_by = _NEVER
-            os.kill(self.pid, signal.SIGKILL)
+            self._zygote.kill()
 
-    def _tell_late(self, who: str, leaving: bool) -> None:
+    def _log_late(self, process: str, leaving: bool) -> None:
         why = ": atexit functions of the app, or threads that are no daemons" if leaving else ""
         self._log.warning(
-            f"{who} killed: it has not left within {self.config.graceful_timeout:g} s (graceful_timeout){why}"
+            f"{process} killed: it has not left within {self._config.graceful_timeout:g} s (graceful_timeout){why}"
         )
 
     def due(self, now: float) -> list[float]:
-        """When to look for such workers next (monotonic seconds)."""
-        late = [worker.leave_by for worker in self.workers.values() if worker.leave_by is not None]
-        late += [] if self.leave_by is None else [self.leave_by]
-        if any(worker.end_by is not None or worker.kill_at for worker in self.workers.values()):
-            return [*late, now + _LOOK_AGAIN]
-        late += (
-            [self._mute_since + _TOLD]
-            if self.pid and not self._zygote_killed and not self._draining
-            else []
-        )
-        late += [self._late_at(worker) for worker in self.workers.values()]
-        late += [self._forked_by(worker) for worker in self.workers.values() if not worker.pid]
+        """When to look next (monotonic seconds)."""
+        workers = self._workers.values()
+        due = [worker.leave_by for worker in workers if worker.leave_by is not None]
+        due += [] if self.leave_by is None else [self.leave_by]
+        if any(worker.end_by is not None or worker.kill_at for worker in workers):
+            return [*due, now + _LOOK_AGAIN]
+        if self._zygote.pid and not self._zygote.killed and not self._zygote.ending:
+            due.append(self._zygote.mute_since + _ZYGOTE_ACTS)
+        due += [self._late_at(worker) for worker in workers]
+        due += [self._forked_by(worker) for worker in workers if not worker.pid]
         return [
-            *late,
-            fleet.overdue_at(self.slots(), now, self.config.request_timeout, self.awake_since),
+            *due,
+            hung_workers.overdue_at(
+                self._slots(), now, self._config.request_timeout, self._awake_since
+            ),
         ]
 
     def _forked_by(self, worker: Worker) -> float:
-        """Workers are asked for before the app is loaded, and no time counts while it
-        is.
-        """
-        return max(worker.born, self._loaded) + _TOLD
+        # Workers are asked for before the app is loaded; loading has its own time.
+        return max(worker.born, self._zygote.loaded_at) + _ZYGOTE_ACTS
 
     def _late_at(self, worker: Worker) -> float:
-        return worker.born + self.config.start_timeout if worker.starting else _NEVER
+        return worker.born + self._config.start_timeout if worker.starting else _NEVER
 
     def abort(self, worker: Worker, now: float, why: str) -> None:
-        """End `worker` at once; `why` is for the journal, and so is what faulthandler
-        says, the traceback of every thread.
-        """
+        """Kill `worker`; the journal gets `why` and the traceback of each thread."""
         if not worker.killed:
             worker.killed = True
             worker.kill_at = now + _LAST_WORDS
             self._log.error(f"worker {worker.pid}: killed, {why}")
             worker.kill(signal.SIGABRT)
 
-    def _end_zygote(self, why: str) -> None:
-        """It is stopped, or stuck: its workers go on until others have taken over."""
-        if self.pid and not self._zygote_killed:
-            self._zygote_killed = True
-            self._log.error(f"zygote {self.pid}: killed, {why}")
-            os.kill(self.pid, signal.SIGKILL)
-
     def overslept(self, seconds: float, now: float) -> None:
-        """So many seconds before `now` the Master has not run, and perhaps nobody has:
-        they count against nobody.
+        """Move all deadlines: for `seconds` before `now` the Master has not run, and
+        perhaps no process of the unit has.
         """
-        self.started += seconds
-        self._loaded += seconds
-        self._mute_since += seconds
-        self.awake_since = now
+        self._awake_since = now
         if self.leave_by is not None:
             self.leave_by += seconds
-        for worker in self.workers.values():
+        for worker in self._workers.values():
             worker.born += seconds
             if worker.leave_by is not None:
                 worker.leave_by += seconds
             if worker.kill_at:
                 worker.kill_at += seconds
 
-    def late(self) -> LoadError:
-        """Says what has not been done within start_timeout; the first time, where that
-        hangs is left in the journal, by faulthandler.
-        """
-        worker = next((worker for worker in self.workers.values() if worker.starting), None)
-        if self._first and (self.pid or worker is not None):
-            _abort_and_wait(self.pid if worker is None else worker.pid)
-        within = f"within {self.config.start_timeout:g} s (start_timeout)"
-        if worker is not None and self.config.preload:
-            return LoadError(
-                f"no worker was ready {within}: a function that the app has called after the fork does not return"
-            )
-        return LoadError(f"the app was not loaded {within}")
 
-
-def _abort_and_wait(pid: int) -> None:
-    """Tell it to abort, and wait until it has had its last words; but not for long, if
-    it does not hear.
+def abort_and_wait(pid: int) -> None:
+    """Send process `pid` SIGABRT and wait for its end, at most 2 s, so that its
+    traceback is complete before anything else is done to it.
     """
     try:
         fd = os.pidfd_open(pid)

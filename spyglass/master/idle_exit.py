@@ -9,7 +9,7 @@ Master watches them: whoever comes makes it look again at once, and everybody st
 
 from __future__ import annotations
 
-from spyglass.policy import worker_pool
+from spyglass.policy import idle
 from spyglass.runtime import scoreboard
 from spyglass.runtime.sd_daemon import somebody_waits
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from spyglass.log import Log
     from spyglass.master.generation import Generation
+    from spyglass.policy.worker_slot import Slot
     from spyglass.runtime.sd_daemon import Listener
 
 # Seconds for whoever came in the moment of leaving to say what they want, which may be
@@ -59,18 +60,19 @@ class Quiet:
         if self.order != scoreboard.SERVE:
             self._give(generation, scoreboard.SERVE)
 
-    def leave_at(
-        self, generation: Generation, slots: list[worker_pool.Slot], now: float
-    ) -> float | None:
+    def leave_at(self, generation: Generation, slots: list[Slot], now: float) -> float | None:
         """When it will be time to leave if nobody comes (monotonic seconds); None for
         never.
         """
-        return worker_pool.leave_at(
-            slots, max(self._since, generation.activity), now, generation.config.idle_timeout
+        return idle.leave_at(
+            slots,
+            max(self._since, generation.departed.activity),
+            now,
+            generation.config.idle_timeout,
         )
 
     def over(
-        self, generation: Generation, slots: list[worker_pool.Slot], time_to_leave: bool, now: float
+        self, generation: Generation, slots: list[Slot], time_to_leave: bool, now: float
     ) -> bool:
         """Take the next step; True when nobody accepts any more and nothing is held:
         who connects from then on is for the next Master.
@@ -89,7 +91,7 @@ class Quiet:
         return False
 
     def _quiesced(
-        self, generation: Generation, slots: list[worker_pool.Slot], time_to_leave: bool, now: float
+        self, generation: Generation, slots: list[Slot], time_to_leave: bool, now: float
     ) -> bool:
         if not time_to_leave or somebody_waits(self._listeners) or any(slot.open for slot in slots):
             self._log.debug("somebody came: staying")
@@ -102,7 +104,7 @@ class Quiet:
                 self._since = now
                 self._give(generation, scoreboard.SERVE)
             return False
-        return worker_pool.quiesced(generation.slots(), self.order) and not any(
+        return idle.quiesced(generation.slots(), self.order) and not any(
             slot.open or slot.busy for slot in generation.holders()
         )
 

@@ -137,10 +137,10 @@ class Reloads:
             self._outcome = status, why
             self._told_systemd = self._told_systemd and ready
 
-    def due(self) -> float | None:
-        return self._handover[2] if self._handover is not None else None
+    def due(self, _now: float) -> list[float]:
+        return [self._handover[2]] if self._handover is not None else []
 
-    def turn(self, now: float) -> None:
+    def look(self, now: float) -> None:
         """Look at what is under way, and tell what is known by now."""
         if self._handover is not None:
             new, old, by = self._handover

@@ -22,13 +22,13 @@ from __future__ import annotations
 
 import os
 
-from spyglass.policy.worker_pool import Pulse
+from spyglass.policy.hung_workers import Pulse
 from spyglass.runtime import scoreboard
 from spyglass.runtime.sd_daemon import notify, somebody_waits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from spyglass.master.generation import Generation
     from spyglass.master.worker_records import Worker
@@ -49,22 +49,31 @@ def interval(environ: Mapping[str, str]) -> float:
 
 
 class Watchdog:
-    """`seconds` (float) as interval() gives them. Times are monotonic seconds."""
+    """`seconds` (float) as interval() gives them. `generations()` are all that there
+    are, `serving()` the one that serves, or None. Times are monotonic seconds.
+    """
 
-    def __init__(self, seconds: float, shared: Shared) -> None:
+    def __init__(
+        self,
+        seconds: float,
+        shared: Shared,
+        generations: Callable[[], list[Generation]],
+        serving: Callable[[], Generation | None],
+    ) -> None:
         self._seconds = seconds
         self._shared = shared
+        self._generations = generations
+        self._serving = serving
         self._told = float("-inf")
         self._pulses: dict[Worker, Pulse] = {}
 
-    def look(self, generations: list[Generation], serving: Generation | None, now: float) -> None:
-        """Ask whom to ask, end who is stuck, tell systemd. To be called in each
-        turn.
-        """
+    def look(self, now: float) -> None:
+        """Ask workers for a sign of life, kill those that give none, tell systemd."""
+        serving = self._serving()
         pulses: dict[Worker, Pulse] = {}
         asking = False
         waiting = serving is not None and somebody_waits(self._shared.listeners)
-        for generation in generations:
+        for generation in self._generations():
             timeout = generation.config.request_timeout
             for worker in generation.workers.values():
                 slot = worker.slot()
@@ -76,7 +85,7 @@ class Watchdog:
                 pulse = pulses[worker] = self._pulses.get(worker) or Pulse(now)
                 pulse.feel(slot, owes, timeout, now)
                 if now >= pulse.stuck_at:
-                    generation.abort(
+                    generation.hung.abort(
                         worker, now, f"nothing has been heard of it for {now - pulse.moved:.0f} s"
                     )
                 elif now >= pulse.ask_at:
@@ -99,7 +108,7 @@ class Watchdog:
         workers = serving.workers.values() if serving is not None else ()
         return bool(workers) and all(worker.kill_at for worker in workers)
 
-    def due(self) -> list[float]:
+    def due(self, _now: float) -> list[float]:
         """When to look again, should nothing happen until then."""
         due = [self._told + self._seconds / 2] if self._seconds else []
         return due + [
@@ -110,3 +119,6 @@ class Watchdog:
         """What lies behind may be time in which nobody has run."""
         for pulse in self._pulses.values():
             pulse.moved, pulse.asked = now, 0.0
+
+    def abandon(self) -> None:
+        """Nothing in it is open."""

@@ -1,24 +1,19 @@
-"""Who belongs to a generation, as the Master sees them: through their slots of the
-scoreboard, and by their pids.
+"""One worker as the Master knows it: its scoreboard slot, its pid, and the deadlines
+that it has been given.
 """
 
 from __future__ import annotations
 
 import os
+import time
 
-from spyglass.policy import worker_pool as fleet
-from spyglass.policy.worker_pool import Slot
+from spyglass.policy import respawn
+from spyglass.policy.worker_slot import Slot
 from spyglass.runtime import scoreboard
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from spyglass.errors import LoadError
-    from spyglass.runtime.poller import Doors
-
-_LOOK_AGAIN = 0.5  # seconds until the next try for a descriptor
-_NEVER = float("inf")
 
 
 def read_slot(number: int, cells: memoryview[int]) -> Slot:
@@ -101,7 +96,7 @@ class Worker:
         """Whether it has shown that it can live: by its work, or its age."""
         cells = self.cells
         return self.accepting and bool(
-            cells[scoreboard.SERVED] or cells[scoreboard.OPEN] or now - self.born >= fleet.SETTLED
+            cells[scoreboard.SERVED] or cells[scoreboard.OPEN] or now - self.born >= respawn.SETTLED
         )
 
     def order(self, order: int) -> None:
@@ -127,49 +122,30 @@ class Worker:
                 pass
 
 
-class Orphans:
-    """Workers whose zygote has gone. They are init's children now: what still says that
-    one has ended is a pidfd (pidfd_open(2)).
+class Departed:
+    """What the workers of a generation that have ended leave behind: requests `served`
+    (int), and the latest `activity` (monotonic seconds). A generation is as busy as all
+    the workers it ever had.
 
-    Without a descriptor to be had for it a worker is not given up: nobody could tell it
-    to leave, so it would serve old code for as long as the Master lives, in a slot that
-    is another's. `due` (monotonic seconds): when to look again.
+    `spawned` (int) is how many it has had.
     """
 
-    def __init__(self, doors: Doors) -> None:
-        self.due = _NEVER
-        self._doors = doors
-        self._unseen: list[tuple[Worker, Callable[[Worker], object]]] = []
-        self._fds: set[int] = set()
+    def __init__(self) -> None:
+        self.spawned = 0
+        self.served = 0
+        self.activity = 0.0
+        self._answered = 0  # requests, by all, at the last death
 
-    def take(self, worker: Worker, ended: Callable[[Worker], object], now: float) -> None:
-        """`ended(worker)` is called when it has."""
-        try:
-            fd = os.pidfd_open(worker.pid)
-        except ProcessLookupError:
-            ended(worker)
-            return
-        except OSError:
-            self._unseen.append((worker, ended))
-            self.due = now + _LOOK_AGAIN
-            return
+    def add(self, slot: Slot) -> None:
+        self.served += slot.served
+        self.remember(slot)
 
-        def readable() -> None:
-            self._doors.close(fd)
-            self._fds.remove(fd)
-            os.close(fd)
-            ended(worker)
+    def remember(self, slot: Slot) -> None:
+        # The client it was busy for may come back in a moment.
+        self.activity = max(self.activity, time.monotonic() if slot.busy else slot.activity)
 
-        self._fds.add(fd)
-        self._doors.open(fd, readable)
-
-    def look(self, now: float) -> None:
-        if now >= self.due:
-            unseen, self._unseen, self.due = self._unseen, [], _NEVER
-            for worker, ended in unseen:
-                self.take(worker, ended, now)
-
-    def abandon(self) -> None:
-        """In a forked child."""
-        for fd in self._fds:
-            os.close(fd)
+    def answered_since_last_death(self, living: list[Slot]) -> int:
+        """Return how many requests were answered since the last call."""
+        answered = self.served + sum(slot.served for slot in living)
+        before, self._answered = self._answered, answered
+        return answered - before

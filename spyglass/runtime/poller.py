@@ -8,7 +8,7 @@ import select
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 
 # Seconds; epoll_wait(2) and poll(2) count milliseconds in an int, which is enough for
@@ -52,3 +52,15 @@ class Doors:
         would be to unregister there (epoll(7)).
         """
         self._epoll.close()
+
+
+def wait_seconds(due: Iterable[float | None], looked: float, now: float) -> float | None:
+    """Seconds to wait for the first of these times; None: only an event can change
+    anything.
+
+    What had come at the last look, at `looked`, was looked at and waits for an event.
+    What has come since then was not, and is not waited for: a look takes some time, and
+    a time that fell into it would never be looked at.
+    """
+    ahead = [when for when in due if when is not None and when > looked]
+    return max(0.0, min(ahead) - now) if ahead else None

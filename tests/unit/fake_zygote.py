@@ -6,6 +6,7 @@ import os
 
 from spyglass.config.settings import Config
 from spyglass.master.generation import Generation
+from spyglass.master.zygote_process import ZygoteProcess
 from spyglass.runtime import channel
 from spyglass.runtime.poller import Doors
 from spyglass.runtime.scoreboard import ACCEPTING, LIMIT, ORDER, SERVE, SERVED, STATE
@@ -23,24 +24,26 @@ class Played:
         self.journal = FakeLog()
         self.shared = Shared([], 8)
         self.doors = Doors()
+        played = ZygoteProcess(self.shared, self.doors, self.journal)
         self.generation = Generation(
             Config({"max_requests": 100} | settings),
+            played,
             self.shared,
             self.doors,
             self.journal,
             retry=False,
         )
-        self.generation.pid = 1
-        self.channel = self.generation._far_end
+        played.pid = 1
+        self.channel = played._far_end
         self.channel.setblocking(False)
-        self.generation._channel.setblocking(False)
-        self.doors.open(self.generation._fd, self.generation.hear)
+        played._channel.setblocking(False)
+        self.doors.open(played._fd, played.hear)
         self.maintain()
         for number in self.spawned():
             self.born(number)
 
     def close(self):
-        for sock in (self.channel, self.generation._channel):
+        for sock in (self.channel, self.generation.zygote._channel):
             sock.close()
         for fd in (self.shared.bell, self.shared.poke, self.shared.lifeline, self.shared._held):
             os.close(fd)
@@ -61,7 +64,7 @@ class Played:
 
     def forked(self, number):
         channel.send(self.channel, channel.SPAWNED, number, 1000 + number)
-        self.generation.hear()
+        self.generation.zygote.hear()
 
     def born(self, number):
         self.forked(number)
@@ -69,12 +72,12 @@ class Played:
 
     def ended(self, number, status=0):
         channel.send(self.channel, channel.DIED, number, 1000 + number, status)
-        self.generation.hear()
+        self.generation.zygote.hear()
 
     def refused(self, *numbers):
         for number in numbers:
             channel.send(self.channel, channel.CANNOT, number, "no room")
-        self.generation.hear()
+        self.generation.zygote.hear()
 
     def cells(self, number):
         return self.shared.board.slot(number)

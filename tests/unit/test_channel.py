@@ -70,10 +70,10 @@ def test_what_no_zygote_says_changes_nothing(breed, packet):
     it = breed(workers=2)
     before = {number: worker.pid for number, worker in it.generation.workers.items()}
     it.channel.send(packet)
-    it.generation.hear()
+    it.generation.zygote.hear()
     assert {number: worker.pid for number, worker in it.generation.workers.items()} == before
-    assert it.generation.last_words is None
-    assert it.generation._fd >= 0
+    assert it.generation.failures.loading is None
+    assert it.generation.zygote._fd >= 0
     assert len([line for line in it.journal.lines if "none of ours" in line]) == 1
     it.ended(1, 9)  # and what is said in earnest is still heard
     assert list(it.generation.workers) == [0]
@@ -91,7 +91,7 @@ def test_whatever_is_said_is_survived_and_told_once(breed):
             for _ in range(chance.randrange(6))
         ]
         it.channel.send(b"\0".join(fields))
-        it.generation.hear()
+        it.generation.zygote.hear()
     assert len([line for line in it.journal.lines if "none of ours" in line]) == 1
 
 
@@ -105,19 +105,19 @@ def test_a_flood_is_heard_in_parts(breed):
             sent += 1
     except BlockingIOError:
         pass
-    it.generation.hear()
-    it.generation.hear()
-    assert it.generation._fd >= 0
+    it.generation.zygote.hear()
+    it.generation.zygote.hear()
+    assert it.generation.zygote._fd >= 0
 
 
 def test_a_zygote_that_has_closed_its_channel_and_lives_is_ended(breed, killed):
     it = breed(workers=1)
     it.channel.shutdown(socket.SHUT_WR)
-    it.generation.hear()
-    ended_at = it.generation._mute_since + 5
-    it.generation.end_overdue(ended_at - 0.1)
+    it.generation.zygote.hear()
+    ended_at = it.generation.zygote.mute_since + 5
+    it.generation.hung.end_overdue(ended_at - 0.1)
     assert killed == []
     assert min(it.generation.due(ended_at - 1)) <= ended_at
     it.cells(0)[STATE] = ACCEPTING
-    it.generation.end_overdue(ended_at)
-    assert [pid for pid, _ in killed] == [it.generation.pid]
+    it.generation.hung.end_overdue(ended_at)
+    assert [pid for pid, _ in killed] == [it.generation.zygote.pid]

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from spyglass.policy import worker_pool
+from spyglass.policy import respawn
 from spyglass.runtime.scoreboard import CALL_SINCE, DRAIN, OPEN, SERVED
 
 from .fake_zygote import NOW
@@ -20,13 +20,13 @@ def test_who_is_told_to_abort_has_time_for_its_last_words(breed, killed):
     it = breed(request_timeout=10)
     cells = it.cells(0)
     cells[OPEN], cells[CALL_SINCE] = 1, int(NOW * 1e9)
-    it.generation.end_overdue(NOW + 9.9)
+    it.generation.hung.end_overdue(NOW + 9.9)
     assert killed == []
     for seconds in (10, 10.1, 11.9):
-        it.generation.end_overdue(NOW + seconds)
+        it.generation.hung.end_overdue(NOW + seconds)
         assert it.orders[0] == DRAIN
     assert killed == [(1000, signal.SIGABRT)]
-    it.generation.end_overdue(NOW + 12.1)
+    it.generation.hung.end_overdue(NOW + 12.1)
     assert killed == [(1000, signal.SIGABRT), (1000, signal.SIGKILL)]
 
 
@@ -78,7 +78,7 @@ def test_who_has_shown_that_it_can_live_is_not_given_up_for_those_who_die_beside
     elif what == "a visitor in hand":
         it.cells(1)[OPEN] = 1
     elif what == "its age":
-        it.generation.workers[1].born -= worker_pool.SETTLED
+        it.generation.workers[1].born -= respawn.SETTLED
     victim = 0
     for _ in range(5):
         it.ended(victim, 11)
@@ -117,7 +117,7 @@ def test_who_hangs_while_loading_has_time_for_its_last_words_too(breed):
         stdout=subprocess.PIPE,
     ) as child:
         assert child.stdout.readline() == b"ready\n"
-        it.generation.pid = child.pid
+        it.generation.zygote.pid = child.pid
         it.generation.late()
         assert child.poll() is not None
         assert child.stdout.read() == b"words\n"

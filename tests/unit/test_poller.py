@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from spyglass.runtime.poller import Doors
+from spyglass.runtime.poller import Doors, wait_seconds
 
 
 @pytest.fixture
@@ -73,3 +73,20 @@ def test_however_long_the_wait_it_is_not_too_long_for_the_kernel(pipes, seconds)
     os.write(pipes[0][1], b"x")
     doors.wait(seconds)
     assert called == [True]
+
+
+NOW = 1000.0
+
+
+@pytest.mark.parametrize(
+    ("what", "due", "seconds"),
+    [
+        ("nothing is due", [None], None),
+        ("the first of them", [NOW + 9, None, NOW + 5], 4.0),
+        ("what had come at the last look was looked at", [NOW - 1, NOW, NOW + 5], 4.0),
+        ("and waits for an event", [NOW], None),
+        ("what has come since was not", [NOW + 0.5, NOW + 5], 0.0),
+    ],
+)
+def test_wait_seconds(what, due, seconds):
+    assert wait_seconds(due, looked=NOW, now=NOW + 1) == seconds

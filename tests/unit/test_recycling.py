@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from spyglass.master.generation import Worker
-from spyglass.policy import worker_pool
+from spyglass.master.worker_records import Worker
+from spyglass.policy import recycling
 from spyglass.runtime import channel
 from spyglass.runtime.scoreboard import (
     ACCEPTING,
@@ -85,7 +85,7 @@ def test_a_replacement_that_does_not_live_costs_nothing_but_a_pause(breed, how):
     it.wear_out(0)
     for tries in range(1, 10):
         now = NOW + tries * 1e9
-        it.generation._recycle_at = 0.0
+        it.generation.recycling._not_before = 0.0
         it.maintain(now=now)
         [fresh] = it.spawned()
         if how == "it died":
@@ -93,9 +93,9 @@ def test_a_replacement_that_does_not_live_costs_nothing_but_a_pause(breed, how):
             it.ended(fresh, 256)
         else:
             channel.send(it.channel, channel.CANNOT, fresh, "no memory")
-            it.generation.hear()
-        assert it.generation._recycle_at > 0
-        it.maintain(now=it.generation._recycle_at - 0.1)
+            it.generation.zygote.hear()
+        assert it.generation.recycling._not_before > 0
+        it.maintain(now=it.generation.recycling._not_before - 0.1)
         assert it.spawned() == []
         assert it.orders == {0: SERVE, 1: SERVE}
     assert not it.generation.streak.hopeless
@@ -153,8 +153,8 @@ def test_what_the_departed_have_done_is_not_forgotten(breed):
     it.born(it.spawned()[0])
     it.maintain()
     it.ended(0)
-    assert it.generation.activity == 5.0
-    assert it.generation.served == it.cells(0)[LIMIT] == worker_pool.request_limit(100, 0)
+    assert it.generation.departed.activity == 5.0
+    assert it.generation.departed.served == it.cells(0)[LIMIT] == recycling.request_limit(100, 0)
 
 
 def test_who_leaves_without_an_order_is_replaced_at_once_and_not_for_ever(breed):
@@ -184,14 +184,14 @@ def test_a_worker_is_not_killed_for_one_call_with_another_that_came_meanwhile(br
     it = breed(workers=1, threads=2, request_timeout=60)
     cells = it.cells(0)
     cells[CALL_SINCE], cells[OPEN] = int((NOW - 61) * 1e9), 1
-    it.generation.end_overdue(NOW)
+    it.generation.hung.end_overdue(NOW)
     assert (it.orders, killed) == ({0: DRAIN}, [])
     assert min(it.generation.due(NOW)) - NOW < 0.2
     cells[OPEN] = 2
-    it.generation.end_overdue(NOW + 0.1)
+    it.generation.hung.end_overdue(NOW + 0.1)
     assert killed == []
     cells[OPEN] = 1
-    it.generation.end_overdue(NOW + 0.2)
+    it.generation.hung.end_overdue(NOW + 0.2)
     assert killed == [0]
 
 

@@ -42,7 +42,7 @@ def environ(monkeypatch):
 
 @pytest.fixture
 def desk(environ):
-    """A Reloads, with `asked` (int) and `turn()`, which waits for what happens at the
+    """A Reloads, with `asked` (int) and `knock()`, which waits for what happens at the
     desk.
     """
     doors = Doors()
@@ -159,10 +159,10 @@ def test_it_is_over_when_the_new_accept_and_the_old_do_not_any_more(desk, enviro
     desk.take_over(new, old)
     for orders in [((), ()), ((scoreboard.SERVE,), ()), ((), (scoreboard.RETIRE,))]:
         new.orders, old.orders = orders
-        desk.turn(0.0)
+        desk.look(0.0)
         assert desk.under_way
     new.orders, old.orders = (scoreboard.SERVE,), (scoreboard.RETIRE,)
-    desk.turn(0.0)
+    desk.look(0.0)
     assert heard(visitor) == "0 \n"
 
 
@@ -170,7 +170,7 @@ def test_who_cannot_say_so_is_not_waited_for_without_end(desk, environ):
     visitor = come(environ)
     desk.knock()
     desk.take_over(Generation(), Generation())
-    desk.turn(desk.due())
+    desk.look(*desk.due(0.0))
     assert heard(visitor) == "0 \n"
 
 
@@ -234,7 +234,7 @@ def test_a_name_that_is_taken_is_no_end(desk, capfd):
     )
     another.begin(ready=True)
     another.end()
-    another.turn(0.0)
+    another.look(0.0)
     another.abandon()
     second.abandon()
     doors.abandon()

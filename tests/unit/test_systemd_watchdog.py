@@ -44,17 +44,24 @@ class Watched:
         self.it = Played(**settings)
         self.sock = socket.create_server(("127.0.0.1", 0))
         self.it.shared.listeners.append(Listener(self.sock, "http"))
-        self.dog = Watchdog(seconds, self.it.shared)
+        generation = self.it.generation
+        self.serving = True
+        self.dog = Watchdog(
+            seconds,
+            self.it.shared,
+            lambda: [generation],
+            lambda: generation if self.serving else None,
+        )
         self.clients = []
         self.rings()
 
     def look(self, seconds, serving=True):
-        generation = self.it.generation
-        self.dog.look([generation], generation if serving else None, NOW + seconds)
+        self.serving = serving
+        self.dog.look(NOW + seconds)
         return self.rings()
 
     def due(self):
-        return min(self.dog.due(), default=NEVER) - NOW
+        return min(self.dog.due(NOW), default=NEVER) - NOW
 
     def rings(self):
         """How often the bell has rung since it was last looked at."""
@@ -157,7 +164,7 @@ def test_who_has_a_connection_and_is_not_heard_of_is_asked_and_then_ended(watch,
         "worker 1000: killed, nothing has been heard of it for 10 s"
     ]
     watched.look(10.1)
-    watched.it.generation.end_overdue(NOW + 12.1)
+    watched.it.generation.hung.end_overdue(NOW + 12.1)
     assert killed == [(1000, signal.SIGABRT), (1000, signal.SIGKILL)]
 
 
@@ -265,9 +272,9 @@ def test_a_zygote_that_does_not_tell_of_a_death_is_ended(watch, killed):
     watched.look(10)
     generation = watched.it.generation
     for seconds in (12.1, 13, 17.2, 17.3):
-        generation.end_overdue(NOW + seconds)
-    assert [victim for victim in killed if victim[0] == generation.pid] == [
-        (generation.pid, signal.SIGKILL)
+        generation.hung.end_overdue(NOW + seconds)
+    assert [victim for victim in killed if victim[0] == generation.zygote.pid] == [
+        (generation.zygote.pid, signal.SIGKILL)
     ]
     assert watched.it.journal.lines[1:] == [
         "zygote 1: killed, it does not tell that worker 1000 has ended"
@@ -279,11 +286,11 @@ def test_a_zygote_that_does_not_fork_is_ended(watch, killed, clock):
     it.ended(0, 9)
     it.maintain(now=NOW + 100)
     assert len(it.spawned()) == 1
-    generation.end_overdue(NOW + 104.9)
+    generation.hung.end_overdue(NOW + 104.9)
     assert killed == []
     assert min(generation.due(NOW + 104.9)) == NOW + 105
-    generation.end_overdue(NOW + 105)
-    assert killed == [(generation.pid, signal.SIGKILL)]
+    generation.hung.end_overdue(NOW + 105)
+    assert killed == [(generation.zygote.pid, signal.SIGKILL)]
 
 
 def test_one_that_is_still_loading_the_app_has_its_own_time(watch, killed, clock):
@@ -293,18 +300,18 @@ def test_one_that_is_still_loading_the_app_has_its_own_time(watch, killed, clock
     it = watch(start_timeout=600).it
     for number in (0, 1):
         it.ended(number, 9)
-    it.generation._loaded = NEVER
+    it.generation.zygote.loaded_at = NEVER
     it.maintain(now=NOW + 100)
     first, second = it.spawned()
-    it.generation.end_overdue(clock[0] + 500)
+    it.generation.hung.end_overdue(clock[0] + 500)
     assert killed == []
     clock[0] += 500
     it.forked(first)
-    it.generation.end_overdue(clock[0] + 4.9)
+    it.generation.hung.end_overdue(clock[0] + 4.9)
     assert killed == []
     assert min(it.generation.due(clock[0])) == clock[0] + 5
-    it.generation.end_overdue(clock[0] + 5)
-    assert killed == [(it.generation.pid, signal.SIGKILL)]
+    it.generation.hung.end_overdue(clock[0] + 5)
+    assert killed == [(it.generation.zygote.pid, signal.SIGKILL)]
     assert it.generation.workers[second].pid == 0
 
 
@@ -312,8 +319,8 @@ def test_nor_does_one_stay_that_does_not_tell_that_a_late_one_has_ended(watch, k
     generation = watch(graceful_timeout=10).it.generation
     generation.workers[0].leave_by = NOW + 10
     for seconds in (9.9, 10, 10.1, 14.9):
-        generation.end_late(NOW + seconds)
-        generation.end_overdue(NOW + seconds)
+        generation.hung.end_late(NOW + seconds)
+        generation.hung.end_overdue(NOW + seconds)
     assert {victim for victim, _ in killed} == {1000}
-    generation.end_overdue(NOW + 15)
-    assert (generation.pid, signal.SIGKILL) in killed
+    generation.hung.end_overdue(NOW + 15)
+    assert (generation.zygote.pid, signal.SIGKILL) in killed

@@ -1,116 +1,19 @@
-"""The Master's own answers while the app is broken, over real sockets; and when another
-try is worth while.
-"""
+"""The Master's own answers while the app is broken, over real sockets."""
 
 import errno
-import os
 import select
 import socket
 import sys
-import time
 
 import pytest
 from waiting import wait_until
 
-from spyglass.errors import LoadError
-from spyglass.master import unavailable as failing
-from spyglass.master.unavailable import Answerer, Trouble
+from spyglass.master import unavailable
+from spyglass.master.unavailable import Answerer
 from spyglass.runtime.poller import Doors
 from spyglass.runtime.sd_daemon import Listener
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
-
-
-# Trouble
-
-
-@pytest.fixture
-def app(tmp_path):
-    path = tmp_path / "app.py"
-    path.write_text("import blgo")
-    os.utime(path, (1000, 1000))
-    return path
-
-
-def trouble(*files, count=1, began=2000.0, now=50.0):
-    return Trouble(LoadError("boom", files=[str(file) for file in files]), count, began, now)
-
-
-def test_another_try_waits_for_its_pause():
-    first, third = trouble(), trouble(count=3)
-    assert [first.may_retry(now) for now in (50.0, 50.4, 50.5)] == [False, False, True]
-    assert [third.may_retry(now) for now in (50.5, 51.9, 52.0)] == [False, False, True]
-
-
-def write_longer(path):
-    path.write_text("import blog  # mended")
-    os.utime(path, (1000, 1000))
-
-
-def replace_with_alike(path):
-    """As editors and deployments do it: a new file of the same size and time under the
-    old name.
-    """
-    other = path.with_suffix(".new")
-    other.write_text("import blog")
-    os.utime(other, (1000, 1000))
-    other.rename(path)
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda path: os.utime(path, (3000, 3000)),
-        lambda path: os.utime(path, (999, 999)),
-        write_longer,
-        replace_with_alike,
-        os.unlink,
-    ],
-    ids=["touched", "set back", "longer", "replaced", "deleted"],
-)
-def test_a_file_that_changes_is_worth_a_try_at_once(app, change):
-    broken = trouble("/proc/nonexistent", app)
-    assert not broken.may_retry(50.0)
-    change(app)
-    assert broken.may_retry(50.0)
-
-
-def test_what_cannot_be_the_name_of_a_file_is_not_looked_at(app):
-    """An error may say that it comes from anywhere."""
-    broken = trouble(
-        "a\0b", "\ud800", "x" * 100_000, app, *[f"/{number}" for number in range(1000)]
-    )
-    assert str(app) in broken.error.files
-    assert len(broken.error.files) <= 256
-    broken.error.files.append("a\0b")
-    assert not Trouble(broken.error, 1, 2000.0, 50.0).may_retry(50.0)
-
-
-def test_so_is_one_that_appears(tmp_path):
-    broken = trouble(tmp_path / "blgo.py")
-    assert not broken.may_retry(50.0)
-    (tmp_path / "blgo.py").write_text("")
-    assert broken.may_retry(50.0)
-
-
-@pytest.mark.parametrize(
-    ("what", "mtime", "at_once"),
-    [
-        ("before the try", 1999, False),
-        ("while it ran", 2001, True),
-        ("by a clock that is wrong", time.time() + 3600, False),
-    ],
-    ids=["before", "during", "wrong-clock"],
-)
-def test_a_file_that_was_mended_while_the_try_still_ran(app, what, mtime, at_once):
-    """The app read the old one and its failure was noticed after the new one was
-    written: no further change will come.
-    """
-    os.utime(app, (mtime, mtime))
-    assert trouble(app).may_retry(50.0) is at_once
-
-
-# Answers
 
 
 class Office:
@@ -307,7 +210,7 @@ def test_coming_and_going_is_activity(office):
 
 
 def test_there_is_a_limit_and_the_rest_waits_in_the_queue(office, monkeypatch):
-    monkeypatch.setattr(failing, "_MOST", 2)
+    monkeypatch.setattr(unavailable, "_MOST", 2)
     visitors = [office.visit(), office.visit(), office.visit()]
     assert (office.answerer.open, office.answerer.full, readable(office.sock)) == (2, True, True)
     visitors[0].close()

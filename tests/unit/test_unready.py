@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from spyglass.master.generation import Worker
+from spyglass.master.worker_records import Worker
 from spyglass.runtime import channel
 from spyglass.runtime.scoreboard import EMPTY, STATE
 
@@ -26,6 +26,12 @@ def told(monkeypatch):
         Worker, "kill", lambda worker, number: signals.append((worker.number, number))
     )
     return signals
+
+
+def words_of(it):
+    """Why the generation cannot load the app, as it was told."""
+    error = it.generation.failures.loading
+    return error and (error.summary, error.details, error.files)
 
 
 def unfit(it, number, *, loading=False, why=WHY):
@@ -58,18 +64,18 @@ def test_who_is_not_ready_in_time_is_killed_with_a_traceback(breed, told):
     it.cells(1)[STATE] = EMPTY
     late = it.generation.workers[1].born + 60
     assert min(it.generation.due(late - 1)) == pytest.approx(late)
-    it.generation.end_overdue(late - 0.1)
+    it.generation.hung.end_overdue(late - 0.1)
     assert told == []
-    it.generation.end_overdue(late)
-    it.generation.end_overdue(late + 0.1)
+    it.generation.hung.end_overdue(late)
+    it.generation.hung.end_overdue(late + 0.1)
     assert told == [(1, signal.SIGABRT)]
     assert it.journal.lines == ["worker 1001: killed, it was not ready within 60 s (start_timeout)"]
-    it.generation.end_overdue(late + 5)
+    it.generation.hung.end_overdue(late + 5)
     assert told == [(1, signal.SIGABRT), (1, signal.SIGKILL)]
     # However long it has been there, it was no worker yet: if that happens to all,
     # nobody can live.
     it.ended(1, int(signal.SIGKILL))
-    assert str(it.generation.unfit) == "no worker was ready within 60 s (start_timeout)"
+    assert str(it.generation.failures.unfit) == "no worker was ready within 60 s (start_timeout)"
 
 
 def test_what_a_worker_says_of_itself_is_told_once(breed):
@@ -84,15 +90,15 @@ def test_what_a_worker_says_of_itself_is_told_once(breed):
     assert [text for text in it.journal.lines if "cannot begin" in text] == [
         f"a worker cannot begin to work: {WHY[0]}\n{WHY[1]}"
     ]
-    assert it.generation.unfit.summary == WHY[0]
-    assert it.generation.unfit.told
+    assert it.generation.failures.unfit.summary == WHY[0]
+    assert it.generation.failures.unfit.told
 
 
 def test_another_death_is_not_taken_for_that(breed):
     it = breed(workers=2)
     unfit(it, 0)
     it.ended(1, int(signal.SIGSEGV))
-    assert it.generation.unfit is None
+    assert it.generation.failures.unfit is None
 
 
 @pytest.mark.parametrize(("others", "last_words"), [(False, WHY), (True, None)])
@@ -103,7 +109,7 @@ def test_loading_without_preload_fails_as_the_zygote_does_while_nobody_has_loade
     for number in [0] if others else [0, 1]:
         it.cells(number)[STATE] = EMPTY
     unfit(it, 0, loading=True)
-    assert it.generation.last_words == last_words
+    assert words_of(it) == last_words
 
 
 @pytest.mark.parametrize("preload", [True, False])
@@ -113,4 +119,4 @@ def test_a_crash_while_loading_without_preload(breed, preload):
         it.cells(number)[STATE] = EMPTY
     it.ended(0, int(signal.SIGSEGV))
     words = ("the app's process was killed by SIGSEGV while it was being loaded", "", [])
-    assert it.generation.last_words == (None if preload else words)
+    assert words_of(it) == (None if preload else words)

@@ -1,0 +1,80 @@
+"""Starts a zygote: reads the configuration afresh and forks.
+
+Of the Master's parts this is the only one that must be there before its first fork.
+All others are imported while the app is being loaded, so that a wake does not wait for
+them.
+"""
+
+from __future__ import annotations
+
+from spyglass.config.settings import Config
+from spyglass.errors import ConfigError, LoadError
+from spyglass.log import LEVELS
+from spyglass.master.zygote_process import ZygoteProcess
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from spyglass.log import Log
+    from spyglass.runtime.poller import Doors
+    from spyglass.runtime.shared_memory import Shared
+
+
+class Launcher:
+    """`config` (Config) is the one in force: that of the generation that serves, or
+    else of the latest attempt. `read()` returns the configuration or raises
+    ConfigError. `become_child()` is called in each process that it forks, and closes
+    what is the Master's.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[], Config],
+        shared: Shared,
+        doors: Doors,
+        log: Log,
+        become_child: Callable[[], None],
+    ) -> None:
+        self.config = Config()
+        self._read = read
+        self._shared = shared
+        self._doors = doors
+        self._log = log
+        self._become_child = become_child
+
+    def read_config(self) -> Config:
+        """Return the configuration, which may have changed. Raises LoadError."""
+        try:
+            config = self._read()
+        except ConfigError as error:
+            raise LoadError(str(error), files=[error.file] if error.file else []) from None
+        if config.idle_ignore:
+            self._check_ignored(config)
+        return config
+
+    def follow(self, config: Config) -> None:
+        """Have `config` in force."""
+        self.config = config
+        self._log.set_level(LEVELS[config.log_level])
+
+    def start(self, config: Config, *, first: bool) -> ZygoteProcess:
+        """Fork a zygote; see Zygote for `first`. Raises LoadError."""
+        try:
+            zygote = ZygoteProcess(self._shared, self._doors, self._log)
+            zygote.start(config, self._become_child, first=first)
+        # No descriptor, no process or no memory: as with an app that cannot be loaded,
+        # later perhaps.
+        except OSError as error:
+            raise LoadError(f"cannot start a process for the app: {error.strerror}") from None
+        return zygote
+
+    def _check_ignored(self, config: Config) -> None:
+        # Here, so that only apps with this setting pay for the import.
+        from spyglass.policy.idle_ignore import unknown_listeners
+
+        names = [listener.name for listener in self._shared.listeners]
+        for entry in unknown_listeners(config.idle_ignore, names):
+            self._log.warning(
+                f"idle_ignore: no listener is called that, {entry!r}; FileDescriptorName= is {', '.join(sorted(set(names)))}"
+            )

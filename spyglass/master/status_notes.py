@@ -1,0 +1,58 @@
+"""Tells systemd the app's state, for `systemctl status`, when the line has changed."""
+
+from __future__ import annotations
+
+from spyglass.master import status_line
+from spyglass.runtime.sd_daemon import notify
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from spyglass.master.failing import Failing
+    from spyglass.master.generations import Generations
+    from spyglass.master.reload_socket import Reloads
+
+
+class StatusNotes:
+    """What status_line.py makes of these parts' facts."""
+
+    def __init__(self, generations: Generations, failing: Failing, reloads: Reloads) -> None:
+        self._generations = generations
+        self._failing = failing
+        self._reloads = reloads
+        self._stopping = False
+        self._said = ""
+
+    def stop(self) -> None:
+        """From now on the Master is leaving."""
+        self._stopping = True
+
+    def due(self, _now: float) -> list[float]:
+        return []  # it follows the others
+
+    def look(self, now: float) -> None:
+        status = self._line(now)
+        if status != self._said:
+            self._said = status
+            notify(f"STATUS={status}")
+
+    def abandon(self) -> None:
+        """Nothing in it is open."""
+
+    def _line(self, now: float) -> str:
+        generations = self._generations
+        serving = generations.serving
+        if self._stopping:
+            return status_line.leaving(sum(slot.open for slot in generations.slots()))
+        if serving:
+            slots = serving.holders()
+            return status_line.awake(
+                len(serving.workers),
+                slots,
+                serving.departed.served,
+                generations.leave_at(slots, now) - now,
+                reloading=bool(generations.loading),
+                reload_failure=self._reloads.failure,
+            )
+        if self._failing.why:
+            return status_line.failing(self._failing.why)
+        return status_line.waking(generations.config.app, waits=generations.waits)

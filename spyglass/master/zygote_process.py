@@ -1,0 +1,206 @@
+"""The zygote as its Master holds it: a pid, a scoreboard slot and the channel.
+
+The Master forks it, sends it the numbers of the slots for which it is to fork workers,
+and hears from it what became of them. The channel ends when both the zygote and all
+that it has forked have closed their end; the process ends when waitpid(2) says so. The
+two may come in either order, and each is handled by itself.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from spyglass.errors import blame
+from spyglass.log import LEVELS
+from spyglass.master.worker_records import read_slot
+from spyglass.runtime import channel, fork, scoreboard
+from spyglass.runtime.fast_imports import signal, socket
+from spyglass.zygote import main as zygote
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, NoReturn
+
+    from spyglass.config.settings import Config
+    from spyglass.log import Log
+    from spyglass.policy.worker_slot import Slot
+    from spyglass.runtime.poller import Doors
+    from spyglass.runtime.shared_memory import Shared
+
+# systemctl sends these to every process of the unit.
+_SENT_TO_ALL = (signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGTSTP, signal.SIGUSR2)
+_MESSAGES_A_TURN = 1024
+_BUFFER = 1 << 20  # bytes, the channel's; a zygote must never wait for its Master
+_NEVER = float("inf")
+
+
+class ZygoteProcess:
+    """`pid` (int) is 0 before the fork and after the end. `started` (float) is
+    monotonic, `started_wall` (float) the wall clock's, for comparison with times of
+    files. `report(kind, *facts)`, set by its generation, is called for each message; it
+    raises ValueError for one that no zygote would send.
+
+    `ending` (bool): it has been told that no more workers are wanted. `killed` (bool):
+    this Master has sent it SIGKILL. `loaded_at` (monotonic seconds) is when the first
+    message came: from then on the zygote has nothing to do but fork. `mute_since`
+    (monotonic seconds) is when its channel ended.
+    """
+
+    def __init__(self, shared: Shared, doors: Doors, log: Log) -> None:
+        self.pid = 0
+        self.started = time.monotonic()
+        self.started_wall = time.time()
+        self.report: Callable[..., object]
+        self.ending = self.killed = False
+        self.loaded_at = self.mute_since = _NEVER
+        self._shared = shared
+        self._doors = doors
+        self._log = log
+        self._number: int | None = None  # of its scoreboard slot
+        self._babbled = False  # a message of none of our kinds has been logged
+        self._channel, self._far_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._fd = self._channel.fileno()
+
+    def start(self, config: Config, become_child: Callable[[], None], *, first: bool) -> None:
+        """Fork it. In the child `become_child` closes what belongs to the Master; see
+        Zygote for `first`. Raises OSError when there is no process to be had.
+        """
+        self._far_end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
+        self._number = number = self._shared.board.take()
+        # A fork resets no handler, but what the handlers record goes to the parent's
+        # pipe until signals.py has given the child its own. The signals that systemctl
+        # sends to all processes are blocked until then, or one that comes in between
+        # would end the child.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SENT_TO_ALL)
+        pid = -1
+        try:
+            pid = os.fork()
+        except OSError:
+            self.give_back_slot()
+            raise
+        finally:
+            if pid:
+                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        if not pid:
+            self._run_zygote(config, number, become_child, first=first)
+        self.pid = pid
+        self._far_end.close()
+        self._channel.setblocking(False)
+        self._doors.open(self._fd, self.hear)
+
+    def _run_zygote(
+        self, config: Config, number: int, become_child: Callable[[], None], *, first: bool
+    ) -> NoReturn:
+        """In the child: leave the Master's stack, see fork.enter(), and be the zygote.
+
+        Until then no exception may leave: the frames further up are the Master's, which
+        would take it for a failed fork of its own and carry on as a second Master.
+        """
+        shared, far_end, log = self._shared, self._far_end, self._log.child("child")
+        try:
+            become_child()
+            self._channel.close()
+            shared.leave_the_line()
+            log.set_level(LEVELS[config.log_level])
+        except Exception as error:
+            log.exception(blame(error), error)
+            raise SystemExit(1) from None
+        fork.enter(lambda: zygote.main(config, shared, number, far_end, log, first=first))
+
+    def abandon(self) -> None:
+        """In the zygote of another generation."""
+        self._channel.close()
+
+    def spawn(self, number: int) -> None:
+        """Have it fork a worker for slot `number`."""
+        channel.send(self._channel, channel.SPAWN, number)
+
+    def end_work(self) -> None:
+        """End the channel for sending: it exits when its last worker has."""
+        self.ending = True
+        if self._fd >= 0:
+            try:
+                self._channel.shutdown(socket.SHUT_WR)
+            except OSError:
+                pass
+
+    def kill(self) -> None:
+        if self.pid:
+            os.kill(self.pid, signal.SIGKILL)
+
+    def kill_hung(self, why: str) -> None:
+        """Kill it once, and log `why`. Its workers serve until another generation has
+        taken over.
+        """
+        if self.pid and not self.killed:
+            self.killed = True
+            self._log.error(f"zygote {self.pid}: killed, {why}")
+            self.kill()
+
+    def hear(self) -> None:
+        """Take its messages."""
+        for _ in range(_MESSAGES_A_TURN):
+            if self._fd < 0:
+                return
+            try:
+                message = channel.receive(self._channel)
+                if message is None:
+                    self._hang_up()
+                    return
+                self._take(message)
+            except BlockingIOError:
+                return
+            except (ValueError, OSError) as error:
+                # Not from our own code: the app has found the channel. It may harm
+                # itself that way, but not end the Master.
+                if not self._babbled:
+                    self._babbled = True
+                    self._log.warning(
+                        f"a message that is none of ours, on a channel of ours, by the app as it seems: {error}"
+                    )
+
+    def _take(self, message: tuple[Any, ...]) -> None:
+        self.report(*message)
+        self.loaded_at = min(self.loaded_at, time.monotonic())
+
+    def _hang_up(self) -> None:
+        if self._fd >= 0:
+            self._doors.close(self._fd)
+            self._channel.close()
+            self._fd = -1
+            self.mute_since = time.monotonic()
+
+    def reaped(self) -> None:
+        """The process has ended; what it still had to say is heard first."""
+        self.hear()
+        # The channel may not have ended: a process that the app has forked,
+        # and that has not called exec, still holds the other end.
+        self._hang_up()
+        self.pid = 0
+
+    @property
+    def cells(self) -> memoryview[int] | None:
+        return None if self._number is None else self._shared.board.slot(self._number)
+
+    @property
+    def leaving(self) -> bool:
+        """Its work is done; what still runs is the app's code at exit."""
+        cells = self.cells
+        return cells is not None and cells[scoreboard.STATE] == scoreboard.LEAVING
+
+    def slots(self) -> list[Slot]:
+        """Its slot, in which the app may ask to stay awake; none when it has ended."""
+        cells = self.cells
+        return [] if self._number is None or cells is None else [read_slot(self._number, cells)]
+
+    def give_back_slot(self) -> None:
+        if self._number is not None:
+            self._shared.board.give_back(self._number)
+            self._number = None
+
+    def overslept(self, seconds: float) -> None:
+        self.started += seconds
+        self.loaded_at += seconds
+        self.mute_since += seconds

@@ -1,0 +1,58 @@
+"""One worker as the policies see it: the facts of its scoreboard slot, as a value.
+
+Times are monotonic seconds (float).
+"""
+
+from __future__ import annotations
+
+
+class Slot:
+    """What the scoreboard says of one worker, as a value; and its `memory`, bytes, 0 if
+    nobody has looked.
+
+    `ignored` (int) of the open connections do not put off the leaving. `holds` (int)
+    and `reason` (str) are of stay_awake(); a zygote has nothing else.
+    """
+
+    __slots__ = (
+        *(
+            "activity",
+            "answer",
+            "call_since",
+            "heard",
+            "holds",
+            "ignored",
+            "limit",
+            "memory",
+            "number",
+            "open",
+            "reason",
+            "served",
+        ),
+        "state",
+    )
+
+    def __init__(
+        self, number: int, state: int, open: int, served: int, activity: float, call_since: float, answer: int,
+        limit: int = 0, memory: int = 0, ignored: int = 0, holds: int = 0, reason: str = "", heard: float = 0.0,
+    ) -> None:  # fmt: skip
+        self.number = number
+        self.state = state
+        self.open = open
+        self.served = served
+        self.activity = activity
+        self.call_since = call_since
+        self.answer = answer
+        self.limit = limit
+        self.memory = memory
+        self.ignored = ignored
+        self.holds = holds
+        self.reason = reason
+        self.heard = heard
+
+    @property
+    def busy(self) -> bool:
+        """True while it puts off the leaving: somebody is connected who is not ignored,
+        or the app wants to stay awake.
+        """
+        return self.open > self.ignored or self.holds > 0
