@@ -105,7 +105,7 @@ def parse(text: str) -> Record:
     """
     lines = text.split("\n")
     if lines[0] != _HEAD or lines[-2:] != [_END, ""]:
-        raise ValueError("not a whole file of ours")
+        raise ValueError("incomplete, or in an unknown format")
     record = Record()
     for line in lines[1:-2]:
         name, _, value = line.partition(" ")
@@ -203,9 +203,13 @@ class Counters:
         except (OSError, ValueError) as error:
             if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
                 raise
-            why = error.strerror if isinstance(error, OSError) else "it is damaged, or not of ours"
+            why = (
+                error.strerror
+                if isinstance(error, OSError)
+                else "it is damaged or in an unknown format"
+            )
             log.warning(
-                f"what was counted until now is lost, for {os.path.join(self._directory, NAME)} cannot be read: {why}"
+                f"counters start from zero: {os.path.join(self._directory, NAME)} cannot be read: {why}"
             )
         if self._before.awake:
             self._before.why, self._before.left = KILLED, self._before.written
@@ -237,7 +241,7 @@ class Counters:
             if error.strerror != self._told:
                 self._told = str(error.strerror)
                 self._log.warning(
-                    f"what is counted is not kept, for {os.path.join(self._directory, NAME)} cannot be written: {self._told}"
+                    f"counters are not saved: {os.path.join(self._directory, NAME)} cannot be written: {self._told}"
                 )
         took = time.monotonic() - began
         self.slow = took > SLOW

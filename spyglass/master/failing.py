@@ -141,7 +141,7 @@ class Failing:
         self._watch.set(self._hold_until == _NEVER and not self._answerer.full)
         if now >= self._leave_at(now) and not somebody_waits(self._watch.listeners):
             self._log.info(
-                f"leaving after {self._config.idle_timeout:g} s without a visitor; still broken: {self.loads.latest}"
+                f"exiting after {self._config.idle_timeout:g} s without a client; still failing: {self.loads.latest}"
             )
             self._stop(EX_CONFIG, f"failing: {self.loads.latest}")
 

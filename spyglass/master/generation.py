@@ -144,7 +144,7 @@ class Generation:
             if not worker.draining and worker.cells[scoreboard.STATE] == scoreboard.DRAINING:
                 worker.draining = True
                 self._log.info(
-                    f"worker {worker.pid} leaves, and not by our order; another takes its place"
+                    f"worker {worker.pid} is shutting down (external SIGTERM); starting a replacement"
                 )
                 self._count_death(worker, now)
 
@@ -224,7 +224,7 @@ class Generation:
         within = f"within {self.config.start_timeout:g} s (start_timeout)"
         if worker is not None and self.config.preload:
             return LoadError(
-                f"no worker was ready {within}: a function that the app has called after the fork does not return"
+                f"no worker was ready {within}: a function that the app runs after the fork does not return"
             )
         return LoadError(f"the app was not loaded {within}")
 
@@ -236,7 +236,7 @@ class Generation:
         elif kind == channel.FAILED:
             self.failures.load_failed(*facts)
         elif facts[0] not in self.workers:
-            raise ValueError(f"{kind!r} of a worker that is not there")
+            raise ValueError(f"{kind!r} for an unknown worker")
         elif kind == channel.UNFIT:
             self._worker_unfit(*facts)
         elif kind == channel.DIED:
@@ -336,7 +336,7 @@ class Generation:
         self.failures.load_ended(how_it_ended(status))
         if self.accepting and not self.zygote.ending:
             self._log.error(
-                f"the zygote {how_it_ended(status)}; its workers go on until others have taken over"
+                f"the zygote {how_it_ended(status)}; its workers serve until a new generation takes over"
             )
         for worker in list(self.workers.values()):
             if worker.pid:

@@ -144,7 +144,7 @@ class Generations:
             config = self._launcher.read_config()
             if self._shared.board.free <= config.workers:  # the zygote has one, too
                 raise LoadError(
-                    "too many workers of earlier generations still have somebody to serve"
+                    "too many workers of earlier generations still have open connections"
                 )
             if self._others_come_first(config):
                 return
@@ -195,7 +195,7 @@ class Generations:
             return False
         if self.serving:
             self._log.info(
-                "the process before exits first (preload = false, workers = 1), then the next one loads the app"
+                "preload = false with workers = 1: the old process exits before the new one loads the app"
             )
             self.quiet.resume(self.serving)
             self.retired.append(self.serving)
@@ -305,9 +305,9 @@ class Generations:
     def _fail_beside(self, serving: Generation, error: LoadError, *, asked: bool) -> None:
         loads = self.failing.loads
         if asked:
-            loads.add_requested("reload failed, the old generation goes on", error)
+            loads.add_requested("reload failed, the old generation keeps serving", error)
         else:
-            loads.add("the zygote is not replaced, its workers go on", error)
+            loads.add("the zygote could not be replaced, its workers keep serving", error)
         if not serving.zygote.pid:
             serving.streak.respawn_at = time.monotonic() + respawn.retry_pause(loads.in_a_row)
 
@@ -401,7 +401,7 @@ class Generations:
             return
         if generation.config.one_process:
             self._log.warning(
-                f"{signal_name(number)}: one worker remains the only one, by preload = false and workers = 1"
+                f"{signal_name(number)} has no effect: preload = false with workers = 1 allows one worker only"
             )
             return
         generation.wanted = max(1, min(_MOST_WORKERS, generation.wanted + more))

@@ -82,16 +82,16 @@ class HungProcesses:
                 self.abort(
                     worker,
                     now,
-                    f"it was not ready within {self._config.start_timeout:g} s (start_timeout)",
+                    f"not ready within {self._config.start_timeout:g} s (start_timeout)",
                 )
             if worker.kill_at and now >= worker.kill_at:
                 worker.kill(signal.SIGKILL)
                 if now >= worker.kill_at + _ZYGOTE_ACTS:
-                    self._zygote.kill_hung(f"it does not tell that worker {worker.pid} has ended")
+                    self._zygote.kill_hung(f"it did not report the end of worker {worker.pid}")
             elif not worker.pid and now >= self._forked_by(worker):
-                self._zygote.kill_hung("it does not fork")
+                self._zygote.kill_hung(f"it did not fork a worker within {_ZYGOTE_ACTS:g} s")
         if now >= self._zygote.mute_since + _ZYGOTE_ACTS and not self._zygote.ending:
-            self._zygote.kill_hung("it has closed its channel, and tells nothing any more")
+            self._zygote.kill_hung("its channel to the Master is closed")
 
     def _end_call(self, slot: Slot, now: float) -> None:
         worker = self._workers[slot.number]
@@ -110,7 +110,7 @@ class HungProcesses:
             self.abort(
                 worker,
                 now,
-                f"a call has been running for {self._config.request_timeout:g} s (request_timeout)",
+                f"a request has been running for {self._config.request_timeout:g} s (request_timeout)",
             )
 
     def end_late(self, now: float) -> None:
@@ -140,9 +140,9 @@ class HungProcesses:
             self._zygote.kill()
 
     def _log_late(self, process: str, leaving: bool) -> None:
-        why = ": atexit functions of the app, or threads that are no daemons" if leaving else ""
+        why = ": the app's atexit functions or non-daemon threads still run" if leaving else ""
         self._log.warning(
-            f"{process} killed: it has not left within {self._config.graceful_timeout:g} s (graceful_timeout){why}"
+            f"{process} killed: it did not exit within {self._config.graceful_timeout:g} s (graceful_timeout){why}"
         )
 
     def due(self, now: float) -> list[float]:
@@ -175,7 +175,7 @@ class HungProcesses:
         if not worker.killed:
             worker.killed = True
             worker.kill_at = now + _LAST_WORDS
-            self._log.error(f"worker {worker.pid}: killed, {why}")
+            self._log.error(f"worker {worker.pid} killed: {why}")
             worker.kill(signal.SIGABRT)
 
     def overslept(self, seconds: float, now: float) -> None:

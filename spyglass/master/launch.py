@@ -76,5 +76,5 @@ class Launcher:
         names = [listener.name for listener in self._shared.listeners]
         for entry in unknown_listeners(config.idle_ignore, names):
             self._log.warning(
-                f"idle_ignore: no listener is called that, {entry!r}; FileDescriptorName= is {', '.join(sorted(set(names)))}"
+                f"idle_ignore: no listener is named {entry!r}; FileDescriptorName= is {', '.join(sorted(set(names)))}"
             )

@@ -50,9 +50,7 @@ class LoadFailures:
             # Else it is another attempt at what is broken, and the Master logs what is
             # new about that.
             error.told, self._logged = True, error.summary
-            self._log.error(
-                f"a worker cannot begin to work: {error.summary}\n{error.details}".rstrip()
-            )
+            self._log.error(f"a worker cannot start: {error.summary}\n{error.details}".rstrip())
         return error
 
     def worker_died_loading(self, unfit: LoadError | None, how: str) -> None:

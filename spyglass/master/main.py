@@ -43,7 +43,7 @@ _SLOTS = 1024  # two generations of the most workers there can be, and those on 
 _LATE = 1.0  # seconds that a wake-up may be late on a machine that has a lot to do
 _LONG_STANDSTILL = 5.0  # seconds; a shorter one is for debugging only
 _IDLE = "idle"
-_LEAVING = "it is leaving; the next start will load what is there then"
+_LEAVING = "the app is stopping; its next start loads the current code"
 _STOP = (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT)
 _SIGNALS = (
     *_STOP,
@@ -157,7 +157,7 @@ class Master:
         frozen control group, a halted machine), and perhaps not alone.
         """
         level = self._log.info if seconds > _LONG_STANDSTILL else self._log.debug
-        level(f"stood still, for up to {seconds:.0f} s")
+        level(f"the Master did not run for up to {seconds:.0f} s (stopped or suspended)")
         self._generations.overslept(seconds, now)
         self._watchdog.overslept(now)
 
@@ -224,7 +224,7 @@ class Master:
     def _exit_idle(self) -> None:
         config = self._launcher.config
         counts = " that counts" if config.idle_ignore else ""
-        self._log.info(f"leaving after {config.idle_timeout:g} s without a connection{counts}")
+        self._log.info(f"exiting after {config.idle_timeout:g} s without a connection{counts}")
         self._stop(0, _IDLE)
 
     def _stop(self, status: int, why: str) -> None:

@@ -76,7 +76,7 @@ class Reloads:
             except OSError as error:
                 why = error.strerror or str(error)
         if self._desk is None:
-            log.warning(f"`spyglass reload` will not reach this Master, SIGHUP does: {why}")
+            log.warning(f"`spyglass reload` cannot reach this Master; use SIGHUP instead: {why}")
             return
         if not address.startswith("\0"):
             self._path, self._made = address, _which(address)

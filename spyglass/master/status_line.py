@@ -16,7 +16,7 @@ _NEVER = float("inf")
 
 def waking(app: str, *, waits: bool) -> str:
     """`waits` (bool): the processes before must exit first."""
-    doing = "waiting for the process before to exit, then loading" if waits else "loading"
+    doing = "waiting for the old process to exit, then loading" if waits else "loading"
     return f"waking: {doing} {app or 'the welcome page'}"
 
 
@@ -36,7 +36,7 @@ def awake(
     served += sum(slot.served for slot in slots)
     quiet = why_awake(slots)
     if leaves_in < _NEVER and not any(slot.busy for slot in slots):
-        quiet = f"; quiet, leaves in {max(0.0, leaves_in):.0f} s"
+        quiet = f"; idle, exits in {max(0.0, leaves_in):.0f} s"
     reload = "; loading another generation" if reloading else ""
     if reload_failure:
         reload = f"; reload failed: {reload_failure}"

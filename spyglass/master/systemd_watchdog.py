@@ -86,7 +86,7 @@ class Watchdog:
                 pulse.feel(slot, owes, timeout, now)
                 if now >= pulse.stuck_at:
                     generation.hung.abort(
-                        worker, now, f"nothing has been heard of it for {now - pulse.moved:.0f} s"
+                        worker, now, f"unresponsive for {now - pulse.moved:.0f} s"
                     )
                 elif now >= pulse.ask_at:
                     asking = True

@@ -136,7 +136,7 @@ class ZygoteProcess:
         """
         if self.pid and not self.killed:
             self.killed = True
-            self._log.error(f"zygote {self.pid}: killed, {why}")
+            self._log.error(f"zygote {self.pid} killed: {why}")
             self.kill()
 
     def hear(self) -> None:
@@ -158,7 +158,7 @@ class ZygoteProcess:
                 if not self._babbled:
                     self._babbled = True
                     self._log.warning(
-                        f"a message that is none of ours, on a channel of ours, by the app as it seems: {error}"
+                        f"ignoring an invalid message on the zygote's channel; the app seems to have written to it: {error}"
                     )
 
     def _take(self, message: tuple[Any, ...]) -> None:

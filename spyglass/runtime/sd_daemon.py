@@ -115,7 +115,7 @@ def adopt_listeners() -> list[Listener]:
     )
     if count != len(names):
         raise ListenerError(
-            f"LISTEN_FDS and LISTEN_FDNAMES do not describe the same: {count} and {len(names)}"
+            f"LISTEN_FDS and LISTEN_FDNAMES disagree: {count} descriptors, {len(names)} names"
         )
     return [_adopt(FIRST_FD + index, name) for index, name in enumerate(names)]
 
@@ -134,7 +134,7 @@ def _adopt(fd: int, name: str) -> Listener:
         raise ListenerError(f"{who} is not a stream socket: use ListenStream=, not ListenDatagram=")
     if sock.family not in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX):
         raise ListenerError(
-            f"{who} is of an unknown address family: IPv4, IPv6 and unix sockets are served"
+            f"{who} has an unsupported address family: only IPv4, IPv6 and unix sockets are served"
         )
     if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
         raise ListenerError(f"{who} is not listening: the unit must have Accept=no")

@@ -87,7 +87,7 @@ def test_when_a_worker_is_recycled(tidy, tmp_path):
 # What takes too long. Nobody is killed earlier than two seconds after graceful_timeout:
 # so long everybody has to cut by himself.
 
-LATE = "killed: it has not left within 0.3 s (graceful_timeout): atexit functions of the app, or threads that are no daemons"
+LATE = "killed: it did not exit within 0.3 s (graceful_timeout): the app's atexit functions or non-daemon threads still run"
 
 
 def test_it_is_cut_when_it_takes_too_long_and_the_zygote_gets_its_own_time(tidy, tmp_path):

@@ -104,5 +104,5 @@ def test_a_listener_that_does_not_exist_is_told(systemd):
     life.until_asleep(1)
     told = [line.partition("warning: ")[2] for line in life.log.splitlines() if "warning" in line]
     assert told == [
-        "idle_ignore: no listener is called that, 'listener:metrix'; FileDescriptorName= is http"
+        "idle_ignore: no listener is named 'listener:metrix'; FileDescriptorName= is http"
     ]

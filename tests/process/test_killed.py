@@ -184,7 +184,9 @@ def test_a_call_past_request_timeout_is_ended_with_a_traceback_and_the_others_go
     # None of them waited for the stuck one's end.
     assert max(answer.seconds for answer in crowd.answers) < lost.value.ended - lost.value.began
     assert re.search(
-        r"worker \d+: killed, a call has been running for 1 s \(request_timeout\)$", life.log, re.M
+        r"worker \d+ killed: a request has been running for 1 s \(request_timeout\)$",
+        life.log,
+        re.M,
     )
     assert re.search(r'plain\.py", line \d+ in hang$', life.log, re.M)
 
@@ -237,4 +239,4 @@ def test_who_shares_a_worker_with_one_who_is_stuck_is_served_to_the_end(systemd)
         with pytest.raises(Lost, match="closed without an answer|reset"):
             stuck.answer()
     assert visit(life.address).status == 200
-    assert re.search(r"worker \d+: killed, a call has been running for 1 s", life.log)
+    assert re.search(r"worker \d+ killed: a request has been running for 1 s", life.log)

@@ -121,7 +121,11 @@ def test_a_replacement_waits_for_the_end_of_the_request(serve, tmp_path, end):
         life.until(
             lambda: any(
                 text in life.log
-                for text in ("draining", "one process at a time", "leaves, and not by our order")
+                for text in (
+                    "draining",
+                    "one process at a time",
+                    "is shutting down (external SIGTERM)",
+                )
             ),
             "it goes on",
         )
@@ -191,7 +195,7 @@ def test_there_is_no_second_worker_by_signal(serve):
     old = only_worker(life)
     life.signal(signal.SIGTTIN)
     life.until_logged(
-        "SIGTTIN: one worker remains the only one, by preload = false and workers = 1"
+        "SIGTTIN has no effect: preload = false with workers = 1 allows one worker only"
     )
     assert workers(life.run.pid) == [old]
     assert visit(life.address).status == 200

@@ -120,9 +120,7 @@ def test_a_worker_that_cannot_begin_leaves_the_others_alone(serve, tmp_path):
     assert crowd.lost == []
     assert crowd.statuses() == {200}
     assert (
-        life.log.count(
-            "a worker cannot begin to work: post_fork: ConnectionError: the database is down"
-        )
+        life.log.count("a worker cannot start: post_fork: ConnectionError: the database is down")
         == 1
     )
     assert life.log.count("Traceback") == 1
@@ -179,7 +177,7 @@ def test_a_worker_that_is_never_ready(serve, tmp_path, name):
     with Crowd(life.address, count=2) as crowd:
         os.kill(workers(life.run.pid)[0], signal.SIGTERM)
         life.until(
-            lambda: life.log.count("killed, it was not ready within 0.5 s (start_timeout)") == 2,
+            lambda: life.log.count("killed: not ready within 0.5 s (start_timeout)") == 2,
             "it may hang for ever",
         )
         stuck.unlink()

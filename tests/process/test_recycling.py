@@ -87,7 +87,7 @@ def test_max_requests_under_load_loses_nobody(systemd):
     assert regulars.told_to_close > 5
     assert not first & set(workers(life.run.pid))
     assert watch.most <= 3
-    before_it_left = life.log.partition("leaving after 1 s without")[0]
+    before_it_left = life.log.partition("exiting after 1 s without")[0]
     assert fewest_accepting(before_it_left) == 2
     assert "error" not in life.log
     served = [

@@ -179,7 +179,10 @@ def test_what_cannot_serve_leaves_the_old_one_untouched(site, name):
     assert crowd.lost == []
     assert {answer.text for answer in crowd.answers} == {"first", "mended"}
     assert "reload failed" not in here.status()
-    assert len(re.findall("error: reload failed, the old generation goes on: ", here.life.log)) == 2
+    assert (
+        len(re.findall("error: reload failed, the old generation keeps serving: ", here.life.log))
+        == 2
+    )
     assert "failing" not in here.life.log
 
 
@@ -199,7 +202,7 @@ def test_settings_that_never_served_have_no_effect(site):
     here.write("another", "import blgo\n")
     assert said(here.life.reload())[0] == 78
     here.life.until_asleep(1)
-    assert "leaving after 0.6 s" in here.life.log
+    assert "exiting after 0.6 s" in here.life.log
     assert "worker" not in here.life.log, "that is for debug"
 
 
@@ -209,7 +212,7 @@ def test_new_settings_have_their_effect(site):
     assert said(here.life.reload()) == (0, "")
     here.settled()
     here.life.until_asleep(1)
-    assert "leaving after 0.7 s" in here.life.log
+    assert "exiting after 0.7 s" in here.life.log
     assert len(re.findall(r"worker \d+ has left", here.life.log)) >= 3
 
 
@@ -413,7 +416,7 @@ def test_while_it_asks_its_workers_whether_to_leave_it_stays(site):
     here = site(idle_timeout=1.0, workers=1)
     [worker] = here.complete()
     os.kill(worker, signal.SIGSTOP)  # it cannot answer
-    here.life.until(lambda: re.search("leaves in 0 s", here.status()), "it is not quiet")
+    here.life.until(lambda: re.search("exits in 0 s", here.status()), "it is not quiet")
     here.write("second")
     command = here.life.reload()
     here.life.until(lambda: len(workers(here.life.run.pid)) == 2, "it does not load")
@@ -437,7 +440,7 @@ def test_while_it_stops_the_next_start_has_it(site, when):
         status, output = said(command or here.life.reload())
         assert (status, output) == (
             69,
-            "error: failed: it is leaving; the next start will load what is there then\n",
+            "error: failed: the app is stopping; its next start loads the current code\n",
         )
         assert busy.answer().text == "first"
         names = [name for _, name, _ in here.life.run.notes]
@@ -530,7 +533,7 @@ def test_there_is_an_end_to_old_generations_that_go_on(site, tmp_path):
                 break
         assert (status, output) == (
             78,
-            "error: failed: too many workers of earlier generations still have somebody to serve\n",
+            "error: failed: too many workers of earlier generations still have open connections\n",
         )
         assert here.text() in ("first", "another")
         assert len(children(here.life.run.pid)) > 1

@@ -245,7 +245,7 @@ def test_hup_with_a_broken_app_leaves_the_old_one_serving(systemd, tmp_path):
     app.write_text("import blgo\n")
     life.signal(signal.SIGHUP)
     life.until_logged(
-        "reload failed, the old generation goes on: ModuleNotFoundError: No module named 'blgo'"
+        "reload failed, the old generation keeps serving: ModuleNotFoundError: No module named 'blgo'"
     )
     assert visit(life.address).text == "old"
     assert workers(life.run.pid) == before

@@ -133,9 +133,9 @@ def test_a_master_without_descriptors_goes_on_and_recovers(systemd, zygote):
                 old.pid if zygote else life.run.pid, signal.SIGKILL if zygote else signal.SIGHUP
             )
             life.until_logged(
-                "the zygote is not replaced, its workers go on: "
+                "the zygote could not be replaced, its workers keep serving: "
                 if zygote
-                else "reload failed, the old generation goes on: "
+                else "reload failed, the old generation keeps serving: "
             )
             assert "Too many open files" in life.log
             came = len(crowd.answers)

@@ -54,37 +54,37 @@ EXPECTED: dict[str, dict[str, int] | None] = {
     r"worker \d+ was killed by SIGTERM after \S+ s and 0 requests; 0 connections open": {
         "reload and restart": MANY
     },
-    r"reload failed, the old generation goes on: the app's process was killed by SIGTERM .*": {
+    r"reload failed, the old generation keeps serving: the app's process was killed by SIGTERM .*": {
         "reload and restart": 1
     },
     r"worker \d+ exited with status 3 after .*": {"os._exit": 1, **BROKEN},
     r"worker \d+ exited with status \d+ after .*": BROKEN,
-    r"worker \d+: killed, a call has been running for \d+ s \(request_timeout\)": {
+    r"worker \d+ killed: a request has been running for \d+ s \(request_timeout\)": {
         "a call that hangs": 1,
         "a call that computes": 1,
         "STOP worker for good": 1,
     },
-    r"worker \d+: killed, nothing has been heard of it for \d+ s": {
+    r"worker \d+ killed: unresponsive for \d+ s": {
         "STOP worker for good": 1,
         "a call that computes": 1,
     },
-    r"worker \d+: killed, it was not ready within \d+ s \(start_timeout\)": {
+    r"worker \d+ killed: not ready within \d+ s \(start_timeout\)": {
         "STOP worker for good": 1,
         **BROKEN,
     },
-    r"the zygote was killed by (SIGKILL|signal 9); its workers go on until others have taken over": {
+    r"the zygote was killed by (SIGKILL|signal 9); its workers serve until a new generation takes over": {
         "kill -9 zygote": 1,
         "reload, kill -9 zygote": 2,
         "kill -9 everybody": 1,
         "no descriptors, Master": 1,
     },
-    r"reload failed, the old generation goes on: .*": {
+    r"reload failed, the old generation keeps serving: .*": {
         "broken settings, reload": 1,
         "reload, kill -9 zygote": 1,
         "no descriptors, Master": 1,
         **BROKEN,
     },
-    r"the zygote is not replaced, its workers go on: .*": {
+    r"the zygote could not be replaced, its workers keep serving: .*": {
         "reload, kill -9 zygote": 1,
         "no descriptors, Master": MANY,
     },
@@ -95,14 +95,14 @@ EXPECTED: dict[str, dict[str, int] | None] = {
     r"failing: .*": {"broken settings, restart": MANY, "broken code, restart": MANY},
     # Says the command: it has been told so by the Master, or that has ended
     r"failed: .*": SOMETHING,
-    r"a worker cannot begin to work: .*": BROKEN,
+    r"a worker cannot start: .*": BROKEN,
     r"cannot fork a worker: Resource temporarily unavailable": {"no processes": 1},
     r"cannot accept on .*: Too many open files; trying again in [\d.]+ s": NO_DESCRIPTORS,
     r"request body: temporary file: Too many open files": NO_DESCRIPTORS,
     r"request body: temporary file: No space left on device": {"/tmp is full": MANY},
     r"(GET|POST|HEAD) \S+: Too many open files": NO_DESCRIPTORS,
     r"(GET|POST|HEAD) \S+: the app raised OSError": NO_DESCRIPTORS,
-    r"what is counted is not kept, for \S+ cannot be written: Too many open files": {
+    r"counters are not saved: \S+ cannot be written: Too many open files": {
         "no descriptors, Master": 1
     },
     r"cannot have threads: Too many open files": NO_DESCRIPTORS,

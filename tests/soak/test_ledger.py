@@ -126,7 +126,7 @@ def test_a_line_of_the_journal_that_nobody_expects_is_a_complaint():
         line("worker: a bug in Spyglass"),
         line("worker: Traceback (most recent call last):"),
         line("worker: ValueError: why"),
-        line("idle_ignore: no listener is called that", priority=4),
+        line("idle_ignore: no listener is named 'x'", priority=4),
         line(
             "Traceback (most recent call last):", priority=6
         ),  # the interpreter's own: nobody has caught it
@@ -152,8 +152,8 @@ def test_a_line_is_explained_by_what_was_done_to_that_app_at_that_time(record, d
 @pytest.mark.parametrize(("message", "name"), [
     (KILL, "kill -9 worker"),
     (WATCHDOG, "STOP Master for good"),
-    ("master: worker 401: killed, a call has been running for 8 s (request_timeout)", "a call that hangs"),
-    ("master: worker 401: killed, nothing has been heard of it for 9 s", "STOP worker for good"),
+    ("master: worker 401 killed: a request has been running for 8 s (request_timeout)", "a call that hangs"),
+    ("master: worker 401 killed: unresponsive for 9 s", "STOP worker for good"),
 ])  # fmt: skip
 def test_who_is_killed_once_is_told_of_once(message, name):
     assert unexpected(line(message), line(message), done=[name]) == [message]

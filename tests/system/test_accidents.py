@@ -243,8 +243,8 @@ def a_call_that_does_not_end(accidents: Accidents) -> None:
     """
     instance = accidents.make("endless", request_timeout=1, threads=2)
     for target, why in (
-        ("/sleep/60", "a call has been running for 1 s"),
-        ("/wild", "nothing has been heard of it for 1 s"),
+        ("/sleep/60", "a request has been running for 1 s"),
+        ("/wild", "unresponsive for 1 s"),
     ):
         with pytest.raises(Lost, match="closed without an answer|reset"):
             visit(instance.unix, target)

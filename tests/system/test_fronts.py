@@ -32,7 +32,7 @@ WEBSOCKET = {
 SLOW_IMPORT = 5.0
 IDLE = 2.0
 UPLOAD = random.Random(8).randbytes(20 << 20)
-LEAVES = f"master: leaving after {IDLE:g} s without a connection that counts"
+LEAVES = f"master: exiting after {IDLE:g} s without a connection that counts"
 IGNORED = {"shop": fronts.HAPROXY.found("idle_ignore"), "blog": fronts.CADDY.found("idle_ignore")}
 CONFIGURE: dict[str, Callable[..., None]] = {
     "nginx": fronts.nginx,

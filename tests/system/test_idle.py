@@ -83,7 +83,7 @@ def test_monitoring_does_not_keep_it_awake(watched: Instance) -> None:
     assert {answer.status for answer in [*health.answers, *metrics.answers]} == {200}
     [awake, *_] = left(watched)
     assert IDLE - 0.1 < awake < IDLE + 2
-    assert f"master: leaving after {IDLE:g} s without a connection that counts" in machine.journal(
+    assert f"master: exiting after {IDLE:g} s without a connection that counts" in machine.journal(
         watched.service
     )
     assert watched.said("warning") == []

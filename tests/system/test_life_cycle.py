@@ -164,7 +164,7 @@ def test_the_journal_tells_why_it_woke_and_why_it_left(listening: Machine) -> No
     assert [(priority, name) for priority, name, _ in told] == [("6", "spyglass")] * 2
     awake, leaving = (message for _, _, message in told)
     assert re.fullmatch(r"master: awake after \d\.\d\d s: the welcome page", awake)
-    assert leaving == f"master: leaving after {IDLE} s without a connection"
+    assert leaving == f"master: exiting after {IDLE} s without a connection"
 
 
 def test_systemctl_status_tells_how_it_is(sleepy: Machine) -> None:
@@ -179,7 +179,7 @@ def test_systemctl_status_tells_how_it_is(sleepy: Machine) -> None:
             status_becomes(sleepy, busy)
             assert re.search(f'Status: "{busy}"', sleepy.systemctl("status", "spyglass.service"))
         status_becomes(
-            sleepy, r"awake: 2 workers, 0 connections, 3 requests served; quiet, leaves in \d+ s"
+            sleepy, r"awake: 2 workers, 0 connections, 3 requests served; idle, exits in \d+ s"
         )
     finally:
         sleepy.systemctl("stop", "spyglass.socket")

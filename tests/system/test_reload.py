@@ -256,7 +256,7 @@ def test_what_cannot_serve_is_told_and_the_old_one_goes_on(machine: Machine) -> 
                 f"reload: failed: {reason}",
                 next(text for text in messages if text.startswith("reload: ")),
             )
-            assert sum("the old generation goes on" in text for text in messages) == 1
+            assert sum("the old generation keeps serving" in text for text in messages) == 1
             assert (
                 len(
                     re.findall(

@@ -230,7 +230,8 @@ def test_a_name_that_is_taken_is_no_end(desk, capfd):
     assert capfd.readouterr().err == "", "there is one more name"
     another = Reloads(doors, Log("master"), lambda: None)
     assert (
-        "will not reach this Master, SIGHUP does: Address already in use" in capfd.readouterr().err
+        "cannot reach this Master; use SIGHUP instead: Address already in use"
+        in capfd.readouterr().err
     )
     another.begin(ready=True)
     another.end()

@@ -14,12 +14,12 @@ NEVER = float("inf")
     [
         (
             (2, [slot(), slot()], 7, 9.6),
-            "awake: 2 workers, 0 connections, 7 requests served; quiet, leaves in 10 s",
+            "awake: 2 workers, 0 connections, 7 requests served; idle, exits in 10 s",
         ),
         ((1, [slot(open=1)], 1, 30.0), "awake: 1 worker, 1 connection, 1 request served"),
         (
             (1, [slot()], 0, -0.1),
-            "awake: 1 worker, 0 connections, 0 requests served; quiet, leaves in 0 s",
+            "awake: 1 worker, 0 connections, 0 requests served; idle, exits in 0 s",
         ),
         ((1, [slot()], 0, NEVER), "awake: 1 worker, 0 connections, 0 requests served"),
         (
@@ -48,7 +48,7 @@ def test_the_other_states():
     assert status_line.waking("blog:app", waits=False) == "waking: loading blog:app"
     assert (
         status_line.waking("", waits=True)
-        == "waking: waiting for the process before to exit, then loading the welcome page"
+        == "waking: waiting for the old process to exit, then loading the welcome page"
     )
     assert status_line.failing("boom") == "failing: boom"
     assert status_line.leaving(0) == "leaving"

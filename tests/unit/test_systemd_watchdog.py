@@ -160,9 +160,7 @@ def test_who_has_a_connection_and_is_not_heard_of_is_asked_and_then_ended(watch,
     assert watched.due() == 10
     watched.look(10)
     assert killed == [(1000, signal.SIGABRT)]
-    assert watched.it.journal.lines == [
-        "worker 1000: killed, nothing has been heard of it for 10 s"
-    ]
+    assert watched.it.journal.lines == ["worker 1000 killed: unresponsive for 10 s"]
     watched.look(10.1)
     watched.it.generation.hung.end_overdue(NOW + 12.1)
     assert killed == [(1000, signal.SIGABRT), (1000, signal.SIGKILL)]
@@ -277,7 +275,7 @@ def test_a_zygote_that_does_not_tell_of_a_death_is_ended(watch, killed):
         (generation.zygote.pid, signal.SIGKILL)
     ]
     assert watched.it.journal.lines[1:] == [
-        "zygote 1: killed, it does not tell that worker 1000 has ended"
+        "zygote 1 killed: it did not report the end of worker 1000"
     ]
 
 

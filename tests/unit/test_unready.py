@@ -69,7 +69,7 @@ def test_who_is_not_ready_in_time_is_killed_with_a_traceback(breed, told):
     it.generation.hung.end_overdue(late)
     it.generation.hung.end_overdue(late + 0.1)
     assert told == [(1, signal.SIGABRT)]
-    assert it.journal.lines == ["worker 1001: killed, it was not ready within 60 s (start_timeout)"]
+    assert it.journal.lines == ["worker 1001 killed: not ready within 60 s (start_timeout)"]
     it.generation.hung.end_overdue(late + 5)
     assert told == [(1, signal.SIGABRT), (1, signal.SIGKILL)]
     # However long it has been there, it was no worker yet: if that happens to all,
@@ -81,14 +81,14 @@ def test_who_is_not_ready_in_time_is_killed_with_a_traceback(breed, told):
 def test_what_a_worker_says_of_itself_is_told_once(breed):
     it = breed(workers=2)
     unfit(it, 0)
-    assert it.journal.lines[0] == f"a worker cannot begin to work: {WHY[0]}\n{WHY[1]}"
+    assert it.journal.lines[0] == f"a worker cannot start: {WHY[0]}\n{WHY[1]}"
     it.generation.streak.respawn_at = 0.0
     it.maintain()
     [number] = it.spawned()
     it.forked(number)
     unfit(it, number)
-    assert [text for text in it.journal.lines if "cannot begin" in text] == [
-        f"a worker cannot begin to work: {WHY[0]}\n{WHY[1]}"
+    assert [text for text in it.journal.lines if "cannot start" in text] == [
+        f"a worker cannot start: {WHY[0]}\n{WHY[1]}"
     ]
     assert it.generation.failures.unfit.summary == WHY[0]
     assert it.generation.failures.unfit.told
