@@ -1,16 +1,15 @@
 """What is remembered of an app while it sleeps: how often it woke and how long that
-took, what it answered, and why it left.
+took, what it answered, and why it exited.
 
-A file in the app's state directory, a line for each fact, written by the Master and
-read by `spyglass list` and `status`. It is no part of a wake or a request: the Master
-imports this when workers are there, or nobody will be. What the Master does to leave
-comes after the file is written, so that a slow disk holds up the leaving and no
-visitor.
+A file in the app's state directory, one line a fact, written by the Master and read by
+`spyglass list` and `status`. It is part of no wake and no request. The Master imports
+this when the app is being loaded. What it does to exit comes after the file is written,
+so a slow disk delays the exit and no client.
 
-The directory is the app's own, which may do with it what it likes. So whoever reads
-takes nothing for granted, and a Master that cannot write says so once and goes on.
-There is no fsync(2): after a power cut the counts of the last seconds are gone, or all
-of them, and that is less than every sleeping disk would pay for it.
+The directory belongs to the app, which may do with it what it likes. So the reader
+takes nothing for granted, and a Master that cannot write says so once and carries on.
+There is no fsync(2): after a power cut the counts of the last seconds are lost, or all
+of them. That is less than every sleeping disk would pay for it.
 """
 
 from __future__ import annotations
@@ -34,20 +33,20 @@ NAME = ".spyglass-counters"
 EVERY = 10.0  # seconds between two writes while it is awake
 _FIRST_AFTER = 1.0  # seconds after READY=1, when the first client has its answer
 _NEVER = float("inf")
-# Seconds; a write that takes as long is not to be waited for by whoever waits for the
-# next Master
+# Seconds; a write that takes longer must not delay the next Master, for which a client
+# may wait.
 SLOW = 0.5
 _HEAD, _END = "spyglass 1", "end"
 _COUNTS = ("awake", "wakes", "requests", "errors", "failures", "crashes", "reloads")
 _TIMES = ("since", "woke", "wake_ms", "load_ms", "written", "left")
 _LARGEST = 64 << 10  # bytes: of 256 workers and two generations, and then some
-_LONGEST = 200  # letters of a reason
+_LONGEST = 200  # characters of a reason
 _MOST = 1 << 53
-KILLED = "killed"  # or its machine: nobody was there to say why
+KILLED = "killed"  # or its machine: nothing could note why
 
 
 class Process:
-    """A worker, as of the last write: `pid`, requests `served`, `errors` among them,
+    """A worker as of the last write: `pid`, requests `served`, `errors` among them,
     connections `open` (int each).
     """
 
@@ -61,17 +60,17 @@ class Process:
 
 
 class Record:
-    """What stands in the file. Counts (int) are of all that was since `since`; that,
+    """The contents of the file. Counts (int) cover the time since `since`; that,
     `woke`, `written` and `left` are wall clock (float).
 
-    `by` is the listener at which somebody woke it, as in last_wake(). `errors` of the
-    requests were answered with a status of 5xx, or cut short; `failures` are tries at
-    loading the app that failed, `crashes` workers that ended without being told to.
+    `by` is the listener at which a client woke it, as in last_wake(). `errors` of the
+    requests were answered with a status of 5xx, or cut short. `failures` are attempts
+    to load the app that failed, `crashes` workers that ended without an order.
     `wake_ms` is from the start of the process to the first worker that accepted,
-    `load_ms` what the app took of it (of the latest one to be loaded). `left` is when
-    it left last, or the Master before it, and `why`; 0 and "" if it never has. `awake`
-    (0 or 1) says that this is not about a Master that has left, but one that is there,
-    or was killed. `workers` are those of the last write.
+    `load_ms` the app's part of it (of the latest generation). `left` is when this
+    Master, or the one before it, exited, and `why`; 0 and "" if none has. `awake` (0 or
+    1): this Master has not exited, or was killed. `workers` are those of the last
+    write.
     """
 
     def __init__(self) -> None:
@@ -93,15 +92,13 @@ class Record:
 
 
 def one_line(text: str) -> str:
-    """So much of `text` as is worth remembering, and nothing that could do something to
-    a terminal.
-    """
+    """Return the beginning of `text`, without what could control a terminal."""
     return printable.one_line(text, _LONGEST)
 
 
 def parse(text: str) -> Record:
-    """What `text` says. Raises ValueError when it is not whole, or not of ours; facts
-    of a later version are passed over.
+    """Return the record in `text`. Raises ValueError if it is incomplete, or in an
+    unknown format; facts of a later version are skipped.
     """
     lines = text.split("\n")
     if lines[0] != _HEAD or lines[-2:] != [_END, ""]:
@@ -129,17 +126,17 @@ def _count(text: str) -> int:
 
 def _time(text: str) -> float:
     value = float(text)
-    if not 0 <= value < _MOST:  # nor is it infinite, or no number
+    if not 0 <= value < _MOST:  # nor inf, nor nan
         raise ValueError(f"not a time: {text!r}")
     return value
 
 
 def read(directory: str) -> Record:
-    """The record in the state directory `directory`.
+    """Return the record in the state directory `directory`.
 
-    Raises FileNotFoundError when there is none, ValueError when it is damaged or not of
-    ours, OSError when it cannot be read. The app may have put anything there: a link is
-    not followed, a pipe not waited for.
+    Raises FileNotFoundError if there is none, ValueError if it is damaged or in an
+    unknown format, OSError if it cannot be read. The app may have put anything there: a
+    link is not followed, a pipe not waited for.
     """
     try:
         data = untrusted_files.read(os.path.join(directory, NAME), _LARGEST)
@@ -149,14 +146,14 @@ def read(directory: str) -> Record:
 
 
 def write(directory: str, text: str) -> None:
-    """Put `text` in the place of what was there, as a whole. Raises OSError, and then
-    the old one is still there.
+    """Replace the file's contents by `text`, atomically. Raises OSError, and then the
+    old file is still there.
     """
     new = os.path.join(directory, NAME + ".new")
     try:
-        os.unlink(
-            new
-        )  # of a Master that was killed, or the app's: it is not opened, for it may be anything
+        # Left by a Master that was killed, or made by the app. It may be anything, so
+        # it is not opened.
+        os.unlink(new)
     except FileNotFoundError:
         pass
     fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -164,9 +161,8 @@ def write(directory: str, text: str) -> None:
         try:
             data = text.encode("utf-8", "backslashreplace")
             if os.write(fd, data) != len(data):
-                raise OSError(
-                    errno.ENOSPC, os.strerror(errno.ENOSPC)
-                )  # there was room for a part of it (write(2))
+                # There was room for a part of it (write(2)).
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         finally:
             os.close(fd)
         os.rename(new, os.path.join(directory, NAME))
@@ -179,11 +175,11 @@ def write(directory: str, text: str) -> None:
 
 
 class Counters:
-    """The Master's side: what it has seen is added to what was there before it, in the
+    """The Master's counts, added to those of the Masters before it, in the
     STATE_DIRECTORY of `environ` (systemd.exec(5)).
 
-    Raises OSError when there is no descriptor with which to read that: it is still
-    there, and can be read later.
+    Raises OSError if no descriptor is left to read those: they are still there, and can
+    be read later.
     """
 
     def __init__(self, environ: Mapping[str, str], shared: Shared, log: Log) -> None:
@@ -217,12 +213,11 @@ class Counters:
     def note(
         self, workers: Iterable[Worker], failures: int, reloads: int, loading: float, why: str
     ) -> float:
-        """Write down what this Master has counted; returns how many seconds are to pass
-        before the next time.
+        """Write what this Master has counted; return the seconds until the next time.
 
-        `workers` are those that there are, of those before them the scoreboard knows;
-        `loading` seconds are what the app took, `why` is that the Master leaves, or "".
-        Nothing is written when there is nothing new, and nothing is ever raised.
+        `workers` are the living ones; the scoreboard has the sums of the others.
+        `loading` is how many seconds the app took to load, `why` the Master exits, or
+        "". Nothing is written when nothing has changed. Never raises.
         """
         record = self._record(workers, failures, reloads, loading)
         record.awake = 0 if why else 1
@@ -245,9 +240,8 @@ class Counters:
                 )
         took = time.monotonic() - began
         self.slow = took > SLOW
-        return max(
-            EVERY, 100 * took
-        )  # however slow the disk: all but a hundredth of the time is the Master's
+        # However slow the disk: at most a hundredth of the Master's time goes to it.
+        return max(EVERY, 100 * took)
 
     def _record(
         self, workers: Iterable[Worker], failures: int, reloads: int, loading: float

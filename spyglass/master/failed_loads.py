@@ -56,11 +56,11 @@ class FailedLoads:
 
 class Trouble:
     """Why the app cannot serve: `error`, for the `count`th time in a row, and when
-    another try is worth while.
+    another attempt is worth making.
 
-    `began` (float) is the wall clock's time at which the failed try began, `now`
-    (float) is monotonic. A file that is mended while that try still ran has a time of
-    change after it.
+    `began` (float) is the wall clock's time at which the failed attempt began, `now`
+    (float) is monotonic. A file that was fixed while the attempt still ran was modified
+    after that.
     """
 
     def __init__(self, error: LoadError, count: int, began: float, now: float) -> None:
@@ -68,18 +68,16 @@ class Trouble:
         self.count = count
         self.retry_at = now + retry_pause(count)
         self._seen = {path: _look_at(path) for path in error.files}
-        self._mended_meanwhile = any(
+        self._fixed_meanwhile = any(
             seen is not None and began < seen[0] / 1e9 <= time.time()
             for seen in self._seen.values()
         )
 
     def may_retry(self, now: float) -> bool:
-        """True when the pause is over, or one of the files that are to blame has
-        changed.
-        """
+        """Return True if the pause is over, or a file at fault has changed."""
         return (
             now >= self.retry_at
-            or self._mended_meanwhile
+            or self._fixed_meanwhile
             or any(_look_at(path) != seen for path, seen in self._seen.items())
         )
 

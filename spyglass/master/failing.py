@@ -112,13 +112,13 @@ class Failing:
             self._answerer.accept(listener)
 
     def due(self, now: float) -> list[float]:
-        return [self._hold_until, self._answerer_due(), self._leave_at(now)]
+        return [self._hold_until, self._answerer_due(), self._exit_at(now)]
 
     def _answerer_due(self) -> float:
         due = self._answerer.due() if self._answerer else None
         return _NEVER if due is None else due
 
-    def _leave_at(self, now: float) -> float:
+    def _exit_at(self, now: float) -> float:
         """When it will be time to exit if no client comes."""
         if not self._trouble or not self._answerer or self._busy():
             return _NEVER
@@ -139,7 +139,7 @@ class Failing:
         if now >= self._hold_until:
             self._hold_until = _NEVER
         self._watch.set(self._hold_until == _NEVER and not self._answerer.full)
-        if now >= self._leave_at(now) and not somebody_waits(self._watch.listeners):
+        if now >= self._exit_at(now) and not somebody_waits(self._watch.listeners):
             self._log.info(
                 f"exiting after {self._config.idle_timeout:g} s without a client; still failing: {self.loads.latest}"
             )

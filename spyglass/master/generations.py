@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from spyglass.log import Log
     from spyglass.master.counters import CounterNotes
     from spyglass.master.failing import Failing
-    from spyglass.master.idle_exit import Quiet
+    from spyglass.master.idle_exit import IdleExit
     from spyglass.master.launch import Launcher
     from spyglass.master.reload_socket import Reloads
     from spyglass.master.worker_records import Worker
@@ -53,11 +53,11 @@ class Generations:
     """`ready` (bool): systemd has been told so. `waits` (bool): the next one begins
     when all processes have exited.
 
-    Its collaborators are attributes, set once by the Master: `quiet`, `failing`,
+    Its collaborators are attributes, set once by the Master: `idle_exit`, `failing`,
     `reloads`, `notes`. `exit_idle()` is called when the app may exit.
     """
 
-    quiet: Quiet
+    idle_exit: IdleExit
     failing: Failing
     reloads: Reloads
     notes: CounterNotes
@@ -109,8 +109,8 @@ class Generations:
         if self.serving:
             due += [
                 self.serving.streak.respawn_at,
-                self.quiet.hear_until,
-                self.leave_at(self.serving.holders(), now),
+                self.idle_exit.hear_until,
+                self.exit_at(self.serving.holders(), now),
                 now + _STATUS_EVERY,
             ]
         return due
@@ -197,7 +197,7 @@ class Generations:
             self._log.info(
                 "preload = false with workers = 1: the old process exits before the new one loads the app"
             )
-            self.quiet.resume(self.serving)
+            self.idle_exit.cancel(self.serving)
             self.retired.append(self.serving)
             self.serving = None
         for generation in self.retired:
@@ -219,7 +219,7 @@ class Generations:
             self._discard(self.loading)
             self.loading = None
         if self.serving:
-            self.quiet.resume(self.serving)
+            self.idle_exit.cancel(self.serving)
         self.load()
 
     def _look_at_loading(self, generation: Generation, now: float) -> None:
@@ -263,7 +263,7 @@ class Generations:
         self.notes.loaded(seconds, reload=reload)
         self.failing.make_way()
         self._launcher.follow(generation.config)
-        self.quiet.begin(now)
+        self.idle_exit.begin(now)
         self._say_ready()
         if self.reloads.under_way:
             # The code may lie elsewhere now, and an app that never sleeps has no other
@@ -333,28 +333,27 @@ class Generations:
                 return
         if generation.departed.served or any(slot.served for slot in slots):
             self.failing.loads.forget()
-        generation.maintain(now, self.quiet.order)
-        if self.quiet.over(generation, slots, now >= self.leave_at(slots, now), now):
+        generation.maintain(now, self.idle_exit.order)
+        if self.idle_exit.step(generation, slots, now >= self.exit_at(slots, now), now):
             self._exit_idle()
 
     def _replace_gone(self, generation: Generation) -> None:
         """All its processes were killed. That is an accident, unless it happens again
         before a request was answered.
         """
-        self.quiet.resume(generation)
+        self.idle_exit.cancel(generation)
         self.serving = None
         if not self.loading:
             self.load()
             self.failing.loads.in_a_row += 1
 
-    def leave_at(self, slots: list[Slot], now: float) -> float:
+    def exit_at(self, slots: list[Slot], now: float) -> float:
         """Return when the app may exit if no client comes; inf for never. `slots` are
         those of the generation that serves.
         """
         if not self.serving or self.loading or self.retired or self.failing.open:
             return _NEVER
-        when = self.quiet.leave_at(self.serving, slots, now)
-        return _NEVER if when is None else when
+        return self.idle_exit.exit_at(self.serving, slots, now)
 
     # Ending, and what systemctl asks for
 

@@ -114,7 +114,7 @@ class Master:
         from spyglass.master.counters import CounterNotes
         from spyglass.master.failing import Failing
         from spyglass.master.generations import Generations
-        from spyglass.master.idle_exit import Quiet
+        from spyglass.master.idle_exit import IdleExit
         from spyglass.master.listener_watch import ListenerWatch
         from spyglass.master.reload_socket import Reloads
         from spyglass.master.status_notes import StatusNotes
@@ -128,7 +128,7 @@ class Master:
         notes = CounterNotes(
             os.environ, shared, log, generations.workers, lambda: failing.loads.total
         )
-        generations.quiet = Quiet(shared.listeners, log, watch.set, self._prepare_to_exit)
+        generations.idle_exit = IdleExit(shared.listeners, log, watch.set, self._prepare_to_exit)
         generations.failing, generations.reloads, generations.notes = failing, reloads, notes
         self._watchdog = Watchdog(
             interval(os.environ), shared, generations.all, lambda: generations.serving

@@ -1,13 +1,20 @@
-"""Reloading, on the Master's side: who has asked for another generation, what systemd
-is told meanwhile, and who is told how it ended.
+"""Reloading, on the Master's side: which reload is under way, what systemd is told
+meanwhile, and how the commands that wait for it learn how it ended.
 
-At the desk, a listening unix socket, `spyglass reload` asks by connecting, and waits
-for one line: an exit status and a reason. It is a file in the app's state directory,
-where no other user can put another in its place. An abstract name (unix(7)) any user of
-the machine could have first; it is what is left where there is no state directory, as
-without systemd, or where nothing can be written to it. Other ways cannot be had in the
-sandbox: with ProtectProc= and PrivateUsers= a process sees nothing of the Master's in
-/proc, and a signal says neither who sent it nor how it went.
+`spyglass reload` connects to a listening unix socket of the Master's and waits for one
+line: an exit status and a reason. Each connection is a request for a new generation.
+
+The socket is a file in the app's state directory, where no other user can put another
+in its place. An abstract name (unix(7)) could be taken first by any user of the
+machine. It is used where there is no state directory, as without systemd, or where
+nothing can be written to it. Other ways do not exist in the sandbox: with ProtectProc=
+and PrivateUsers= a process sees nothing of the Master's in /proc, and a signal says
+neither which process sent it nor how it went.
+
+A reload ends when the new workers accept and the old ones do not, so that the next
+client is sure to get the new code. systemd hears RELOADING=1 at its beginning and
+READY=1 at its end (sd_notify(3), Type=notify-reload), unless the command was started by
+systemd itself (ExecReload=), which then waits for the command.
 """
 
 from __future__ import annotations
@@ -29,8 +36,8 @@ if TYPE_CHECKING:
     from spyglass.master.generation import Generation
     from spyglass.runtime.poller import Doors
 
-# Seconds that the old workers have to stop accepting; one that is busy with its only
-# thread cannot say so
+# Seconds that the old workers have to stop accepting. One that is busy with its only
+# thread cannot answer the order in time.
 _HANDOVER = 1.0
 
 
@@ -38,11 +45,12 @@ _FILE = ".spyglass-reload"
 
 
 def desk_addresses(environ: Mapping[str, str], pid: str) -> list[str]:
-    """Where the Master of this unit may be asked; it is at the first that can be had.
+    """Return the addresses at which the Master of this unit may listen; it takes the
+    first one that works.
 
     That is the file in STATE_DIRECTORY (systemd.exec(5)), else an abstract name with
-    the unit's INVOCATION_ID in it, or with the `pid`. The command looks at all of them,
-    and makes sure that it is the Master that listens.
+    the unit's INVOCATION_ID in it, or with the `pid`. The command tries all of them,
+    and verifies that the process that listens is the Master.
     """
     state = environ.get("STATE_DIRECTORY", "").partition(":")[0]
     names = [f"\0spyglass/reload/{name}" for name in (environ.get("INVOCATION_ID"), pid) if name]
@@ -50,11 +58,11 @@ def desk_addresses(environ: Mapping[str, str], pid: str) -> list[str]:
 
 
 class Reloads:
-    """`ask()` is called when somebody at the desk wants another generation; `doors` is
-    where the Master waits.
+    """`ask()` is called when a client of the socket requests a new generation; `doors`
+    is where the Master waits.
 
-    `under_way` (bool): a generation that somebody has asked for is being loaded.
-    `failure` (str): why the last one came to nothing, or "".
+    `under_way` (bool): a requested generation is being loaded. `failure` (str): why the
+    last reload failed, or "".
     """
 
     def __init__(self, doors: Doors, log: Log, ask: Callable[[], None]) -> None:
@@ -80,8 +88,8 @@ class Reloads:
             return
         if not address.startswith("\0"):
             self._path, self._made = address, _which(address)
-        # Edge-triggered: should there be no descriptor for who comes, that must not
-        # keep the Master busy.
+        # Edge-triggered: while no descriptor is left to accept with, a level-triggered
+        # socket would stay ready and keep the Master busy.
         doors.open(self._desk.fileno(), self._meet, select.EPOLLIN | select.EPOLLET)
 
     def _meet(self) -> None:
@@ -100,17 +108,18 @@ class Reloads:
             self._ask()
 
     def begin(self, *, ready: bool) -> None:
-        """Another generation is about to be loaded for those who wait; `ready` (bool):
-        systemd has been told that we are there.
+        """A new generation is about to be loaded for the clients that wait; `ready`
+        (bool): systemd has had READY=1.
         """
-        # Who waits for nothing but the end of the handover has got what was asked for;
-        # what comes now may fail. For the others it is what they wait for.
+        # A reload whose handover is under way has succeeded for its clients; the new
+        # one may fail. Clients of a reload that still loads get the outcome of the new
+        # one.
         if self._handover is not None:
             self.end()
         self.tell()
-        # Who runs the command for ExecReload= knows. Told again it would, from 253 on,
-        # wait for READY=1 also when the command has ended; should we have died
-        # meanwhile, until its patience ends.
+        # With a client, it is systemd that runs the command (ExecReload=) and waits for
+        # it. After RELOADING=1, systemd from 253 on would wait for READY=1 as well; if
+        # the Master died meanwhile, until the timeout.
         if ready and not self._arrived:
             self._told_systemd = True
             notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
@@ -119,18 +128,18 @@ class Reloads:
         self.under_way, self.failure = True, ""
 
     def take_over(self, new: Generation, old: Generation | None) -> None:
-        """`new` has been told to accept, and `old` that it is not to any more. It is
-        when both do that the reload is over.
+        """`new` was ordered to accept, and `old` to stop accepting. The reload ends
+        when both have done so.
         """
         self.failure = ""
         if self.under_way:
             self._handover = new, old, time.monotonic() + _HANDOVER
 
     def end(self, status: int = 0, why: str = "", *, ready: bool = True) -> None:
-        """The reload that is under way, if there is one, has ended; with another
-        `status` (int) than 0 it has failed.
+        """End the reload that is under way, if any, with exit `status` (int); other
+        than 0 it has failed.
 
-        `ready` (bool): the service goes on.
+        `ready` (bool): the service keeps running.
         """
         if self.under_way:
             self.under_way, self.failure, self._handover = False, why, None
@@ -141,7 +150,7 @@ class Reloads:
         return [self._handover[2]] if self._handover is not None else []
 
     def look(self, now: float) -> None:
-        """Look at what is under way, and tell what is known by now."""
+        """End the reload once its handover is complete, and report it."""
         if self._handover is not None:
             new, old, by = self._handover
             if now >= by or (
@@ -151,7 +160,7 @@ class Reloads:
         self.tell()
 
     def tell(self) -> None:
-        """Tell systemd and those at the desk how it ended, if it has."""
+        """Tell systemd and the clients how it ended, if it has."""
         if self._outcome is None:
             return
         status, why = self._outcome
@@ -163,13 +172,13 @@ class Reloads:
             try:
                 sock.send(f"{status} {why}\n".encode(errors="replace"))
             except OSError:
-                pass  # it did not wait
+                pass  # the client did not wait
             sock.close()
         self._waiting.clear()
 
     def close(self) -> None:
-        """The Master ends: its file goes, unless the next Master has put one of its own
-        there already.
+        """The Master exits: delete its file, unless the next Master has already put its
+        own there.
         """
         if self._path and self._made == _which(self._path):
             try:
@@ -179,8 +188,8 @@ class Reloads:
         self.abandon()
 
     def abandon(self) -> None:
-        """In a forked child: who waits must see the Master's end, not the end of all
-        that came from it.
+        """In a forked child. A client must see the connection end with the Master, not
+        with the last process that inherited it.
         """
         if self._desk is not None:
             self._desk.close()
@@ -199,11 +208,9 @@ def _which(path: str) -> tuple[int, int]:
 def _listen(address: str) -> Listening:
     if not address.startswith("\0"):
         try:
-            os.unlink(
-                address
-                # Of a Master that was killed, or the app's: in its own directory that
-                # harms itself alone
-            )
+            # Left by a Master that was killed, or made by the app: in the app's own
+            # directory deleting it harms nothing else.
+            os.unlink(address)
         except FileNotFoundError:
             pass
     sock = Listening(socket.AF_UNIX)
@@ -218,8 +225,8 @@ def _listen(address: str) -> Listening:
 
 
 def _is_ours(sock: socket.socket) -> bool:
-    """Whether root or the Master's own user asks: those who may also send it a signal
-    (unix(7), SO_PEERCRED: pid, uid, gid).
+    """Return True for a client of root or of the Master's own user: those may send it a
+    signal, too (unix(7), SO_PEERCRED: pid, uid, gid).
     """
     credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
     return int.from_bytes(credentials[4:8], sys.byteorder) in (0, os.geteuid())

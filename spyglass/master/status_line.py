@@ -24,19 +24,19 @@ def awake(
     workers: int,
     slots: list[Slot],
     served: int,
-    leaves_in: float,
+    exits_in: float,
     *,
     reloading: bool = False,
     reload_failure: str = "",
 ) -> str:
     """`slots` are those of all processes, `served` (int) the requests of workers that
-    have ended. `leaves_in` (seconds) is inf when it does not leave by itself.
+    have ended. `exits_in` (seconds) is inf when it does not leave by itself.
     """
     held = sum(slot.open for slot in slots)
     served += sum(slot.served for slot in slots)
     quiet = why_awake(slots)
-    if leaves_in < _NEVER and not any(slot.busy for slot in slots):
-        quiet = f"; idle, exits in {max(0.0, leaves_in):.0f} s"
+    if exits_in < _NEVER and not any(slot.busy for slot in slots):
+        quiet = f"; idle, exits in {max(0.0, exits_in):.0f} s"
     reload = "; loading another generation" if reloading else ""
     if reload_failure:
         reload = f"; reload failed: {reload_failure}"

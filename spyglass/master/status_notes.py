@@ -49,7 +49,7 @@ class StatusNotes:
                 len(serving.workers),
                 slots,
                 serving.departed.served,
-                generations.leave_at(slots, now) - now,
+                generations.exit_at(slots, now) - now,
                 reloading=bool(generations.loading),
                 reload_failure=self._reloads.failure,
             )

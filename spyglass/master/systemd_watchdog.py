@@ -1,21 +1,20 @@
-"""Whether there is progress: of the workers, whom the Master asks, and of the Master
-itself, which systemd's watchdog waits for.
+"""Detects workers that hang, and tells systemd's watchdog that the Master does not.
 
-A worker that is idle does nothing, so it has no pulse that could be counted. But while
-it *owes* something (an answer to one of its connections or to an order; a look at who
-waits in the listeners' queue) and is not known to be making a call, something must be
-heard of it. If nothing is, the Master rings, and the worker's loop, should it turn,
-leaves the time in its slot. Who does not even do that is ended, as is a call that takes
-too long: it is stopped, or dead and its zygote has not told, or held up by something
-that keeps the interpreter's lock, as a regular expression gone wild does; then nobody
-in it is left who could tell of a long call.
+An idle worker does nothing, so it has no pulse that could be counted. But while it
+*owes* something (an answer to a connection or to an order, a look at the listeners'
+queue) and is not known to be in a call, it must show a sign of life. If it shows none,
+the Master rings the bell, and a worker whose loop turns writes the time into its slot.
+One that does not is killed, as is a call that takes too long. Such a worker is stopped,
+or it is dead and its zygote has not reported it, or something holds the interpreter's
+lock, as a regular expression with catastrophic backtracking does. In that case no
+thread of it can even note that a call is long.
 
-WATCHDOG=1 is said in the Master's loop, so a Master that is stopped, or goes round in
-circles, does not say it. Neither is it said while all workers are stuck and what is
-done about that does not help: systemd then starts everything afresh.
+WATCHDOG=1 is sent from the Master's loop, so a Master that is stopped, or in an endless
+loop, does not send it. Nor is it sent while all workers hang and killing them does not
+help: systemd then restarts the service.
 
-Time in which the Master has not run itself (SIGSTOP, a frozen control group, a virtual
-machine that stood still) counts against nobody.
+Time in which the Master itself did not run (SIGSTOP, a frozen control group, a virtual
+machine that was paused) counts against no process.
 """
 
 from __future__ import annotations
@@ -38,8 +37,8 @@ _TURNING = (scoreboard.ACCEPTING, scoreboard.DRAINING)
 
 
 def interval(environ: Mapping[str, str]) -> float:
-    """Seconds within which systemd wants to be told that all is well; 0: it does not
-    ask (sd_watchdog_enabled(3)).
+    """Return the seconds within which systemd expects WATCHDOG=1; 0: it does not
+    (sd_watchdog_enabled(3)).
     """
     try:
         seconds = int(environ.get("WATCHDOG_USEC") or 0) / 1e6
@@ -49,8 +48,8 @@ def interval(environ: Mapping[str, str]) -> float:
 
 
 class Watchdog:
-    """`seconds` (float) as interval() gives them. `generations()` are all that there
-    are, `serving()` the one that serves, or None. Times are monotonic seconds.
+    """`seconds` (float) as interval() returns them. `generations()` returns all
+    generations, `serving()` the one that serves, or None. Times are monotonic seconds.
     """
 
     def __init__(
@@ -109,14 +108,14 @@ class Watchdog:
         return bool(workers) and all(worker.kill_at for worker in workers)
 
     def due(self, _now: float) -> list[float]:
-        """When to look again, should nothing happen until then."""
+        """Return when to look again, should nothing happen until then."""
         due = [self._told + self._seconds / 2] if self._seconds else []
         return due + [
             when for pulse in self._pulses.values() for when in (pulse.ask_at, pulse.stuck_at)
         ]
 
     def overslept(self, now: float) -> None:
-        """What lies behind may be time in which nobody has run."""
+        """Before `now` no process may have run: every pulse starts over."""
         for pulse in self._pulses.values():
             pulse.moved, pulse.asked = now, 0.0
 

@@ -29,16 +29,16 @@ _LARGEST_HEAD = 64 << 10
 _MOST = 256  # connections at a time; more wait in the kernel's queue
 _ACCEPTED_A_TURN = 32
 
-_PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>Not available</title>
-<style>body{font:16px/1.5 system-ui,sans-serif;max-width:42em;margin:15vh auto;padding:0 1em}pre{overflow:auto}</style>
-<h1>This page is not available right now</h1>
-<p>The app behind it could not be started. The server tries again when visitors come.</p>
+_PAGE = """<!doctype html> <html lang="en"><meta charset="utf-8"><title>Not
+available</title> <style>body{font:16px/1.5
+system-ui,sans-serif;max-width:42em;margin:15vh auto;padding:0
+1em}pre{overflow:auto}</style> <h1>This page is not available right now</h1> <p>The app
+behind it could not be started. The server tries again whenever a visitor comes.</p>
 """
 
 
 def _request(head: bytes) -> bytes:
-    """`head` without what may come before it: a proxy's PROXY header
+    """Return `head` without what may come before it: a proxy's PROXY header
     (`proxy_protocol`), and empty lines (RFC 9112 2.2).
     """
     if head.startswith(b"PROXY "):
@@ -48,7 +48,7 @@ def _request(head: bytes) -> bytes:
     return head.lstrip(b"\r\n") if head.startswith(b"\r\n") else head
 
 
-class _Visitor(Timed):
+class _Client(Timed):
     __slots__ = ("head", "sock")
 
     def __init__(self, sock: socket.socket) -> None:
@@ -58,32 +58,32 @@ class _Visitor(Timed):
 
 
 class Answerer:
-    """`doors` is where the Master waits; `page()` gives the details to show, or "", and
-    the seconds until another visit is worth while.
+    """Accepts connections and answers each with 503. `page()` returns the details to
+    show, or "", and the seconds for Retry-After. `doors` is where the Master waits.
     """
 
     def __init__(
         self, doors: Doors, page: Callable[[], tuple[str, int]], header_timeout: float
     ) -> None:
-        self.activity = time.monotonic()  # when a visitor last came or left
+        self.activity = time.monotonic()  # when a client last came or left
         self._doors = doors
         self._page = page
         self._accept_after = 0.0
         self._cut_at: float | None = None
-        self._visitors: dict[int, _Visitor] = {}
+        self._clients: dict[int, _Client] = {}
         self._deadlines = Deadlines([header_timeout, 2.0])
 
     @property
     def open(self) -> int:
-        return len(self._visitors)
+        return len(self._clients)
 
     @property
     def full(self) -> bool:
-        """True while no more can be taken."""
-        return len(self._visitors) >= _MOST or time.monotonic() < self._accept_after
+        """True while no more can be accepted."""
+        return len(self._clients) >= _MOST or time.monotonic() < self._accept_after
 
     def accept(self, listener: Listener) -> None:
-        """Take who is waiting on `listener`."""
+        """Accept what waits on `listener`."""
         for _ in range(_ACCEPTED_A_TURN):
             if self.full:
                 return
@@ -91,39 +91,39 @@ class Answerer:
                 sock, _ = listener.sock.accept()
             except OSError as error:
                 if error.errno in EXHAUSTED or error.errno in GONE:
-                    # The visitor stays in the queue and the listener readable: without
-                    # a pause this would spin.
+                    # The connection stays in the queue and the listener readable:
+                    # without a pause this would spin.
                     self._accept_after = time.monotonic() + ACCEPT_PAUSE
                 return
             sock.setblocking(False)
-            visitor = _Visitor(sock)
-            self._visitors[sock.fileno()] = visitor
+            client = _Client(sock)
+            self._clients[sock.fileno()] = client
             self.activity = time.monotonic()
-            self._deadlines.set(visitor, _HEAD, self.activity)
-            self._doors.open(sock.fileno(), functools.partial(self._read, visitor))
-            self._read(visitor)
+            self._deadlines.set(client, _HEAD, self.activity)
+            self._doors.open(sock.fileno(), functools.partial(self._read, client))
+            self._read(client)
 
-    def _read(self, visitor: _Visitor) -> None:
+    def _read(self, client: _Client) -> None:
         try:
-            data = visitor.sock.recv(64 << 10)
+            data = client.sock.recv(64 << 10)
         except BlockingIOError:
             return
         except OSError:
             data = b""
         if not data:
-            self._close(visitor)
-        elif visitor.deadline == _HEAD:
-            visitor.head += data
-            request = _request(visitor.head)
-            if b"\r\n\r\n" in request or b"\n\n" in request or len(visitor.head) > _LARGEST_HEAD:
-                self._send(visitor, self._answer(request.startswith(b"HEAD ")))
+            self._close(client)
+        elif client.deadline == _HEAD:
+            client.head += data
+            request = _request(client.head)
+            if b"\r\n\r\n" in request or b"\n\n" in request or len(client.head) > _LARGEST_HEAD:
+                self._send(client, self._answer(request.startswith(b"HEAD ")))
 
     def _answer(self, head_only: bool) -> bytes:
         details, wait = self._page()
         page = _PAGE
         if details:
-            # Not by html.escape(): the visitor may have taken the last descriptor with
-            # which it could be imported.
+            # Not html.escape(): this client may have taken the last descriptor, and
+            # without one nothing can be imported.
             page += f"<pre>{details.replace('&', '&amp;').replace('<', '&lt;').replace('>', '&gt;')}</pre>\n"
         return refusal(
             503,
@@ -134,31 +134,31 @@ class Answerer:
             kind="text/html; charset=utf-8",
         )
 
-    def _send(self, visitor: _Visitor, answer: bytes) -> None:
-        visitor.head = b""
+    def _send(self, client: _Client, answer: bytes) -> None:
+        client.head = b""
         try:
-            visitor.sock.send(answer)
-            visitor.sock.shutdown(socket.SHUT_WR)
+            client.sock.send(answer)
+            client.sock.shutdown(socket.SHUT_WR)
         except OSError:
-            self._close(visitor)
+            self._close(client)
             return
-        # Closing now, with bytes unread, would reset the connection and could take the
-        # answer with it.
-        self._deadlines.set(visitor, _LINGER, time.monotonic())
+        # Closing now, with bytes unread, would reset the connection, and the client
+        # could lose the answer that it has not read yet (RFC 9112 9.6).
+        self._deadlines.set(client, _LINGER, time.monotonic())
 
-    def _close(self, visitor: _Visitor) -> None:
-        fd = visitor.sock.fileno()
-        self._deadlines.forget(visitor)
+    def _close(self, client: _Client) -> None:
+        fd = client.sock.fileno()
+        self._deadlines.forget(client)
         self._doors.close(fd)
-        del self._visitors[fd]
-        visitor.sock.close()
+        del self._clients[fd]
+        client.sock.close()
         self.activity = time.monotonic()
 
     def due(self) -> float | None:
-        """When `expire()` is to be called next (monotonic seconds), or None."""
+        """Return when to call `expire()` next (monotonic seconds), or None."""
         due = [
             when
-            for when in (self._deadlines.next(), self._cut_at if self._visitors else None)
+            for when in (self._deadlines.next(), self._cut_at if self._clients else None)
             if when is not None
         ]
         if time.monotonic() < self._accept_after:
@@ -166,35 +166,35 @@ class Answerer:
         return min(due, default=None)
 
     def expire(self, now: float) -> None:
-        for visitor, kind in self._deadlines.expired(now):
-            if kind == _HEAD and visitor.head:
+        for client, kind in self._deadlines.expired(now):
+            if kind == _HEAD and client.head:
                 text, head_only = (
                     "408: the request did not arrive in time\n",
-                    _request(visitor.head).startswith(b"HEAD "),
+                    _request(client.head).startswith(b"HEAD "),
                 )
                 self._send(
-                    visitor, refusal(408, text, http_date(time.gmtime()), head_only=head_only)
+                    client, refusal(408, text, http_date(time.gmtime()), head_only=head_only)
                 )
             else:
-                self._close(visitor)
+                self._close(client)
         if self._cut_at is not None and now >= self._cut_at:
             self.close()
 
     def abandon(self) -> None:
-        """In a forked child: the visitors are the parent's."""
-        for visitor in self._visitors.values():
-            visitor.sock.close()
-        self._visitors.clear()
+        """In a forked child: the connections are the parent's."""
+        for client in self._clients.values():
+            client.sock.close()
+        self._clients.clear()
 
     def drain(self, by: float) -> None:
-        """Go on with those who are asking, until `by` (monotonic seconds), and with
-        nobody who has not said anything.
+        """Answer the clients that have begun a request, until `by` (monotonic seconds);
+        close the connections of the others now.
         """
         self._cut_at = by
-        for visitor in list(self._visitors.values()):
-            if visitor.deadline == _HEAD and not visitor.head:
-                self._close(visitor)
+        for client in list(self._clients.values()):
+            if client.deadline == _HEAD and not client.head:
+                self._close(client)
 
     def close(self) -> None:
-        for visitor in list(self._visitors.values()):
-            self._close(visitor)
+        for client in list(self._clients.values()):
+            self._close(client)

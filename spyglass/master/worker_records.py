@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 
 
 def read_slot(number: int, cells: memoryview[int]) -> Slot:
-    """What stands in `cells`. In the order of the reading: who opens nothing any more,
-    or holds no longer, has written when that was.
+    """Return what stands in `cells`.
+
+    The order of the reads matters: a worker writes ACTIVITY before it lowers OPEN or
+    HOLDS. Read after them, ACTIVITY is never older than what they say.
     """
     answer, ignored = cells[scoreboard.ANSWER], cells[scoreboard.IGNORED]
     open, holds = cells[scoreboard.OPEN], cells[scoreboard.HOLDS]
@@ -67,11 +69,12 @@ class Worker:
         self.born = born
         self.pid = 0
         self.draining = False
-        self.end_by: float | None = None  # it has a call that must be ended, at the latest then
-        self.leave_by: float | None = None  # it must be gone by then
-        self.late = False  # it was not, and that was told
+        # Monotonic seconds: a call of it must be ended, and its others end until then.
+        self.end_by: float | None = None
+        self.leave_by: float | None = None  # it must have exited by then
+        self.late = False  # it had not, and that was logged
         self.killed = False
-        self.kill_at = 0.0  # it has been told to abort, and has until then
+        self.kill_at = 0.0  # after its SIGABRT it has until then
         self.recycled = ""  # why
         self.unfit: LoadError | None = None
         self.memory = 0  # when it was looked at
@@ -87,21 +90,19 @@ class Worker:
 
     @property
     def starting(self) -> bool:
-        """It has been forked, and the app's code runs that comes before it can
-        accept.
-        """
+        """It was forked, and runs the app's code that comes before it can accept."""
         return bool(self.pid) and self.cells[scoreboard.STATE] < scoreboard.ACCEPTING
 
     def proven(self, now: float) -> bool:
-        """Whether it has shown that it can live: by its work, or its age."""
+        """Return True if its work, or its age, shows that it can live."""
         cells = self.cells
         return self.accepting and bool(
             cells[scoreboard.SERVED] or cells[scoreboard.OPEN] or now - self.born >= respawn.SETTLED
         )
 
     def order(self, order: int) -> None:
-        """Takes effect when the bell rings; to one that has been told to leave, only a
-        stricter one does.
+        """Give it `order`, which it obeys when the bell rings. One that was told to
+        exit obeys only a stricter order.
         """
         self.draining = self.draining or order < scoreboard.PART
         self.cells[scoreboard.ORDER] = (
@@ -109,17 +110,14 @@ class Worker:
         )
 
     def kill(self, number: int) -> None:
-        # The zygote reports a death after it has reaped it, so for a moment the pid may
-        # be nobody's. It would have to be given out again within that moment to be
-        # somebody else's.
+        # The zygote reaps a worker and then reports its death. In between, the pid is
+        # free. The kernel would have to give it to another process within that moment
+        # for this signal to go astray; pids are given out in a circle.
         if self.pid:
             try:
                 os.kill(self.pid, number)
-            except (
-                ProcessLookupError,
-                PermissionError,
-            ):  # the latter: it is the app that has told us this pid
-                pass
+            except (ProcessLookupError, PermissionError):
+                pass  # the latter: the app has written to the channel and made up this pid
 
 
 class Departed:

@@ -11,10 +11,12 @@ if TYPE_CHECKING:
 
     from spyglass.policy.worker_slot import Slot
 
+_NEVER = float("inf")
 
-def quiet_at(slots: Iterable[Slot], since: float, now: float) -> float:
-    """Since when nothing has been open anywhere: the latest activity, not before
-    `since`; `now` while one of them is busy.
+
+def idle_since(slots: Iterable[Slot], since: float, now: float) -> float:
+    """Return the latest activity in any of `slots`, but not before `since`; `now` while
+    one of them is busy.
     """
     latest = since
     for slot in slots:
@@ -24,16 +26,15 @@ def quiet_at(slots: Iterable[Slot], since: float, now: float) -> float:
     return latest
 
 
-def leave_at(slots: Iterable[Slot], since: float, now: float, idle_timeout: float) -> float | None:
-    """When it will be time to leave if nobody comes; None for never.
+def exit_at(slots: Iterable[Slot], since: float, now: float, idle_timeout: float) -> float:
+    """Return when the app may exit if no client comes; inf for never.
 
-    While a connection is open, or held, nobody can leave earlier than `idle_timeout`
-    from now: looking again then loses no time, so nothing needs to be told when that
-    ends.
+    While a connection is open, that is at least `idle_timeout` from now. Looking again
+    only then loses no time, so no worker needs to tell when its connection ends.
     """
-    return quiet_at(slots, since, now) + idle_timeout if idle_timeout else None
+    return idle_since(slots, since, now) + idle_timeout if idle_timeout else _NEVER
 
 
 def quiesced(slots: Iterable[Slot], order: int) -> bool:
-    """True when every worker has stopped accepting in obedience to `order`."""
+    """Return True if every worker has stopped accepting in obedience to `order`."""
     return all(slot.answer == order for slot in slots)

@@ -10,7 +10,7 @@ from .worker_slots import NOW, slot, slots, times
 
 
 @pytest.mark.parametrize(
-    ("what", "slots", "leaves_at"),
+    ("what", "slots", "exits_at"),
     [
         ("no worker yet", [], 930),
         ("nobody has come since we woke", [slot(activity=10)], 930),
@@ -25,33 +25,31 @@ from .worker_slots import NOW, slot, slots, times
         ("so does the app", [slot(activity=100), slot(holds=1, activity=100)], NOW + 30),
     ],
 )
-def test_leave_at(what, slots, leaves_at):
-    assert idle.leave_at(slots, since=900.0, now=NOW, idle_timeout=30.0) == leaves_at
+def test_exit_at(what, slots, exits_at):
+    assert idle.exit_at(slots, since=900.0, now=NOW, idle_timeout=30.0) == exits_at
 
 
 @pytest.mark.parametrize("slots", [[], [slot()], [slot(open=1)]])
 def test_without_an_idle_timeout_nobody_leaves(slots):
-    assert idle.leave_at(slots, 0.0, NOW, 0.0) is None
+    assert idle.exit_at(slots, 0.0, NOW, 0.0) == float("inf")
 
 
 @given(slots, times, st.integers(1, 3600).map(float))
 def test_nobody_leaves_within_the_idle_timeout_of_anything(slots, since, idle_timeout):
     now = max([since, *(each.activity for each in slots)])
-    leaves_at = idle.leave_at(slots, since, now, idle_timeout)
-    assert leaves_at - idle_timeout >= max([since, *(each.activity for each in slots)])
+    exits_at = idle.exit_at(slots, since, now, idle_timeout)
+    assert exits_at - idle_timeout >= max([since, *(each.activity for each in slots)])
     if any(each.open or each.holds for each in slots):
-        assert leaves_at > now
+        assert exits_at > now
 
 
 @given(slots, times, times)
 def test_a_look_too_early_is_harmless(slots, since, later):
-    """What leave_at says may be slept on: as long as nothing happens, looking earlier
+    """What exit_at says may be slept on: as long as nothing happens, looking earlier
     gives the same answer.
     """
     if not any(each.open or each.holds for each in slots):
-        assert idle.leave_at(slots, since, NOW, 5.0) == idle.leave_at(
-            slots, since, NOW + later, 5.0
-        )
+        assert idle.exit_at(slots, since, NOW, 5.0) == idle.exit_at(slots, since, NOW + later, 5.0)
 
 
 @pytest.mark.parametrize(
