@@ -78,7 +78,7 @@ def test_the_whole_way(machine: Machine) -> None:
     machine.run("ln", "-s", "/srv/venv", "/srv/blog/.venv")
     said = spyglass(machine, "new", "blog", "/srv/blog", "--listen", "8001").stdout
     assert said == (
-        "/etc/spyglass/blog.toml is written; the app is blog.wsgi:application, its environment .venv\n"
+        "wrote /etc/spyglass/blog.toml: the app is blog.wsgi:application, its environment .venv\n"
         "Next: spyglass check blog, then spyglass apply blog\n"
     )
     said = spyglass(machine, "check", "blog").stdout
@@ -165,7 +165,7 @@ def test_addresses_change_and_limits_come_under_load(machine: Machine) -> None:
                 'listen = 8011\nidle_timeout = 60\nmemory_max = "300M"\nallow_jit = true\n',
             )
             assert (
-                "restarted, for its service has changed"
+                "restarted, because its service has changed"
                 in spyglass(machine, "apply", "busy").stdout
             )
             assert (crowd.lost, slow.lost) == ([], [])
@@ -355,7 +355,7 @@ def test_what_systemd_cannot_do_is_taken_back(machine: Machine) -> None:
     furnish(machine, "fine", TELL, "listen = 8062\n")
     said = spyglass(machine, "apply", "back", "fine", status=1).stderr
     assert "spyglass@back.socket" in said
-    assert said.endswith("; everything is as it was\n")
+    assert said.endswith("; all changes were undone\n")
     assert machine.read(f"{SYSTEMD}/spyglass@back.socket.d/10-spyglass.conf") == before
     assert list(drop_ins(machine, "back")) == ["spyglass@back.socket.d"]
     assert drop_ins(machine, "fine") == {}
@@ -387,7 +387,9 @@ def test_what_systemd_no_longer_listens_on_is_heard_again(machine: Machine, how:
         assert curl(machine, "localhost:8071")  # who is awake listens on, for now
     machine.systemctl("daemon-reload")
     assert machine.state("spyglass@deaf.socket")["ActiveState"] == "active"
-    assert "restarted, for its addresses have changed" in spyglass(machine, "apply", "deaf").stdout
+    assert (
+        "restarted, because its addresses have changed" in spyglass(machine, "apply", "deaf").stdout
+    )
     assert curl(machine, f"localhost:{port}")
     assert spyglass(machine, "apply").stdout == "nothing to do\n"
     spyglass(machine, "remove", "--purge", "deaf")

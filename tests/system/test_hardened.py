@@ -61,7 +61,7 @@ def test_apps_are_served_with_what_is_left(hardened: Machine) -> None:
         if command.startswith("spyglass ")
     ]
     assert "+PrivateUsers=no\n" in said[0]
-    assert "app: runs without PrivateUsers=, for this machine allows no user namespaces" in said[0]
+    assert "app: runs without PrivateUsers=: this machine allows no user namespaces" in said[0]
     assert curl(hardened, "localhost:8096")
     state = hardened.state("spyglass@app.service")
     assert (

@@ -126,7 +126,7 @@ def test_an_ordinary_user_sees_what_may_be_seen(apps: Apps) -> None:
         )  # systemd tells everybody
     assert (listed["awake"]["workers"], listed["failing"]["trouble"]) == (2, TOLD)
     done = apps.machine.run("spyglass", "list", user="nobody")
-    assert done.stderr == "-: only root may read what is counted\n"
+    assert done.stderr == "-: only root can read the counts\n"
     assert re.search(r"^awake +awake +unix 127\.0\.0\.1:8001 +2 +- ", done.stdout, re.M)
 
 

@@ -74,10 +74,12 @@ def test_a_socket_file_that_was_deleted_is_noticed_and_made_again(
     assert curl(machine, "localhost:8081")
     machine.run("rmdir", "/run/spyglass/lost.sock")
     assert (
-        "would be restarted, for the file of its socket was deleted"
+        "would be restarted, because the file of its socket was deleted"
         in spyglass(machine, "apply", "-n", "lost").stdout
     )
-    assert "restarted, for the file of its socket was deleted" in spyglass(machine, "apply").stdout
+    assert (
+        "restarted, because the file of its socket was deleted" in spyglass(machine, "apply").stdout
+    )
     assert visit(machine.path("/run/spyglass/lost.sock")).status == 200
     assert spyglass(machine, "apply").stdout == "nothing to do\n"
     spyglass(machine, "doctor", "lost")

@@ -423,13 +423,13 @@ def test_what_fails_is_taken_back(systemd, files, tmp_path, capsys, monkeypatch,
             "something of somebody else",
             f"{unit_directives.path_of(A)}:7: Unknown key",
         ]
-        why = f"systemd does not understand what was made: {unit_directives.path_of(A)}:7: Unknown key"
+        why = f"systemd rejects the new drop-ins: {unit_directives.path_of(A)}:7: Unknown key"
     systemd.fails = {at}
     systemd.told.clear()
     capsys.readouterr()
     assert apply() == 1
     left = f"systemctl {at}: it could not be done" if at in ("daemon-reload", f"start {A}") else ""
-    assert capsys.readouterr().err == f"spyglass: {why}; {left or 'everything is as it was'}\n"
+    assert capsys.readouterr().err == f"spyglass: {why}; {left or 'all changes were undone'}\n"
     assert drop_ins(tmp_path) == before
     assert (systemd.active, systemd.enabled) == (set() if at == f"start {A}" else {A}, {A})
     if at in ("write", "verify"):
@@ -444,7 +444,7 @@ def test_who_interrupts_finds_everything_as_it_was(systemd, files, tmp_path, mon
 
     monkeypatch.setattr(systemctl, "verify", interrupted)
     assert apply() == 1
-    assert capsys.readouterr().err == "spyglass: interrupted; everything is as it was\n"
+    assert capsys.readouterr().err == "spyglass: interrupted; all changes were undone\n"
     assert drop_ins(tmp_path) == {}
 
 
@@ -487,7 +487,7 @@ def test_purging(systemd, files, tmp_path, capsys, monkeypatch):
 def test_what_is_not_there_cannot_be_removed(systemd, files, capsys):
     files(a="")
     assert command_table.run(["remove", "a", "nobody"]) == 78
-    assert capsys.readouterr().err == "spyglass: nothing is known of an app 'nobody'\n"
+    assert capsys.readouterr().err == "spyglass: there is no app 'nobody'\n"
     assert systemd.told == []
     assert command_table.run(["remove", "../x"]) == 78
 

@@ -103,7 +103,7 @@ def test_a_new_app(here, capsys):
     )
     said = capsys.readouterr()
     assert said.out == (
-        f"{file} is written; the app is blog.wsgi, its environment venv\nNext: spyglass check blog, then spyglass apply blog\n"
+        f"wrote {file}: the app is blog.wsgi, its environment venv\nNext: spyglass check blog, then spyglass apply blog\n"
     )
     values = {
         "app": "blog.wsgi",
@@ -167,7 +167,7 @@ def test_each_comment_is_a_setting_once_it_is_none(here, tmp_path):
         (
             ["old", "--app", "a"],
             78,
-            "there is {}/etc/old.toml already: change it, or take another name",
+            "{}/etc/old.toml already exists: edit it, or choose another name",
         ),
         (["blog", "/proc/nonexistent", "--app", "a"], 78, "/proc/nonexistent is not a directory"),
         (
@@ -183,7 +183,7 @@ def test_each_comment_is_a_setting_once_it_is_none(here, tmp_path):
         (
             ["blog"],
             2,
-            "no wsgi.py, app.py or manage.py in {}/srv tells what the app is: say so with --app MODULE:CALLABLE",
+            "no wsgi.py, app.py or manage.py in {}/srv contains an app: name it with --app MODULE:CALLABLE",
         ),
         (
             ["blog", "odd\udcff"],
@@ -196,7 +196,7 @@ def test_each_comment_is_a_setting_once_it_is_none(here, tmp_path):
             2,
             "--venv: must not contain '\\n', which a unit file cannot hold",
         ),
-        (["blog", "two"], 2, "which one is it? --app app:app or --app main:app"),
+        (["blog", "two"], 2, "several apps found: use --app app:app or --app main:app"),
         ([], 2, "the following arguments are required: NAME; see 'spyglass new --help'"),
         (
             ["blog", "--worker", "3"],

@@ -1,11 +1,11 @@
-"""`spyglass apply`: each file in /etc/spyglass becomes what systemd knows of that app.
+"""`spyglass apply`: make systemd follow the settings files in /etc/spyglass.
 
-Nothing is written before everything has been looked through. What then fails is taken
-back, file by file and socket by socket, and where even that fails, it is said what is
-how. Run twice, it has nothing to do.
+Nothing is written before all files have been validated. If a later step fails, every
+file and socket is restored; what cannot be restored is reported. A second run has
+nothing to do.
 
-What has changed is printed afterwards: a reader that has left, or one that is slow,
-must not keep systemd from following.
+The diff is printed after the work, not during it: a reader that is slow, or has closed
+the pipe, must not hold up systemd or the lock.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ COMMAND = Command(
 
 
 class ApplyError(StartError):
-    """It was begun and could not be done; the text says what is how now."""
+    """Applying failed half-way; the message says what the state is now."""
 
     exit_status = 1
 
@@ -58,7 +58,9 @@ class ApplyError(StartError):
 def run(options: argparse.Namespace) -> int:
     names = list(dict.fromkeys(options.names)) or apps.names()
     if not names:
-        print(f"nothing to do: there is no app in {settings.DIRECTORY}; 'spyglass new' makes one")
+        print(
+            f"nothing to do: there is no app in {settings.DIRECTORY}; create one with 'spyglass new'"
+        )
         _print_orphans(orphaned_apps.query())
         return 0
     if not options.dry_run and os.geteuid() != 0:
@@ -69,7 +71,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         steps, orphans = _apply(names, options.dry_run, changes)
     finally:
-        atomic_files.print_diff(changes)  # when the lock is given back: a reader may be slow
+        atomic_files.print_diff(changes)  # the lock is released: a reader may be slow
     if any(step.has_work for step in steps):
         _print_steps(steps, "would be " if options.dry_run else "")
     else:
@@ -89,13 +91,13 @@ def _apply(names: list[str], dry: bool, changes: list[str]) -> tuple[list[Step],
     Return the steps, and the orphans (orphaned_apps.query()). The lines of the diff are
     added to `changes`, also if this raises ConfigError, ApplyError or LockedError.
     """
-    # A dry run only reads, so that users other than root, which can take no lock, may
-    # run it.
+    # A dry run only reads, so ordinary users, who cannot take a lock, may do it.
     with nullcontext() if dry else locks.held("units", "changing units"):
         steps, faults = plan(names)
         orphans = orphaned_apps.query()
         if faults:
-            # The old name of an app may have what the new one asks for.
+            # Say which orphans there are: one may hold the address that the new name
+            # asks for.
             raise ConfigError(
                 faults[0], also=[*faults[1:], *_orphan_lines(orphans), "nothing was changed"]
             )
@@ -107,16 +109,16 @@ def _apply(names: list[str], dry: bool, changes: list[str]) -> tuple[list[Step],
     return steps, orphans
 
 
-# Doing it
+# Applying
 
 
 class _Transaction:
-    """Writes, has systemd read and follow, and takes everything back if it cannot."""
+    """Write the drop-ins and make systemd follow, or restore everything."""
 
     def __init__(self, steps: list[Step]) -> None:
         self._steps = [step for step in steps if step.has_work]
         self._written: list[tuple[str, str]] = []  # path, and what was there
-        self._touched: list[str] = []  # sockets that have been told something
+        self._touched: list[str] = []  # sockets that were started, stopped or restarted
 
     def run(self) -> None:
         try:
@@ -137,25 +139,27 @@ class _Transaction:
                     raise ApplyError(f"{path}: cannot be written: {error.strerror}") from None
 
     def _verify(self) -> None:
-        """systemd reads them as it would, and says what it does not understand; nothing
-        of it counts yet.
+        """Let systemd-analyze read the changed units; nothing takes effect yet. Raise
+        ApplyError.
+
+        Only complaints about files that we wrote count: others concern other units.
         """
         changed = [step.name for step in self._steps if step.changes]
         if not changed:
             return
         said = systemctl.verify(systemctl.units_of(changed))
         paths = [path for path, _ in self._written]
-        complaints = [
-            line for line in said if any(path in line for path in paths)
-        ]  # others are of others
+        complaints = [line for line in said if any(path in line for path in paths)]
         if complaints:
-            raise ApplyError(f"systemd does not understand what was made: {complaints[0]}")
+            raise ApplyError(f"systemd rejects the new drop-ins: {complaints[0]}")
 
     def _follow(self) -> None:
-        """Sockets that move are stopped before systemd reads their new addresses.
+        """Reload systemd, restart what has changed, start and enable the rest. Raise
+        RefusedError.
 
-        It would close the old ones there and then, but leave the files of unix sockets
-        behind: they are no longer its own.
+        Sockets whose addresses change are stopped before the reload. systemd would
+        close the old addresses at the reload, but leave the files of unix sockets
+        behind, which it no longer considers its own.
         """
         moving = [socket_of(step.name) for step in self._steps if step.restarts_socket]
         starting = [socket_of(step.name) for step in self._steps if step.starts_socket]
@@ -174,8 +178,10 @@ class _Transaction:
             systemctl.ask("try-restart", *restarting)
 
     def _restart_silent_sockets(self) -> None:
-        """A drop-in of the administrator's own may have changed addresses, too, and
-        systemd reads everything.
+        """Restart sockets that the reload has closed.
+
+        The reload reads the administrator's own drop-ins as well, which may change
+        addresses.
         """
         unmoved = {
             socket_of(step.name): step
@@ -193,26 +199,26 @@ class _Transaction:
                         address_owners.remove_stale(address)
 
     def _roll_back(self, error: BaseException) -> None:
-        """Raises ApplyError in place of what has gone wrong."""
+        """Restore files and sockets, and raise ApplyError from `error`, unless that
+        ends the process.
+        """
         done: list[str] = []
         for path, text in reversed(self._written):
             try:
                 atomic_files.write(path, text)
             except OSError as second:
-                done.append(f"{path} could not be put back: {second.strerror}")
+                done.append(f"{path} could not be restored: {second.strerror}")
         if self._touched:
             done += self._restore_sockets()
         why = str(error) or "interrupted"
         if not isinstance(error, Exception) and not isinstance(error, KeyboardInterrupt):
             return
         raise ApplyError(
-            f"{why}; {'; '.join(done) if done else 'everything is as it was'}"
+            f"{why}; {'; '.join(done) if done else 'all changes were undone'}"
         ) from error
 
     def _restore_sockets(self) -> list[str]:
-        """Has the sockets that listened before listen again, and the others not; what
-        could not be done.
-        """
+        """Make the same sockets listen as before. Return what failed (lines)."""
         before = {socket_of(step.name): step.is_listening for step in self._steps}
         lines = []
         for words in (
@@ -229,47 +235,51 @@ class _Transaction:
         return lines
 
 
-# Telling
+# Reporting
 
 
 def _print_steps(steps: Iterable[Step], be: str) -> None:
+    """Print what was done for each app, or would be: `be` is "" or "would be "."""
     for step in steps:
         if not step.has_work:
             continue
         where = ", ".join(
             str(each) if each.path or each.host else f"port {each}" for each in step.app.addresses
         )
-        actions = ", ".join(_actions(step, be)) or f"{be}read anew"
+        actions = ", ".join(_actions(step, be)) or f"{be}reloaded"
         print(f"{step.name}: {actions}; {'would listen' if be else 'listens'} on {where}")
         for address in step.app.addresses:
             if address_conflicts.is_unassigned(address):
                 print(
-                    f"{step.name}: this machine does not have {address.host} now; {address} works as soon as it does"
+                    f"{step.name}: no interface of this machine has {address.host} now; {address} works as soon as one does"
                 )
         if not unit_directives.has_user_namespaces():
             print(
-                f"{step.name}: runs without PrivateUsers=, for this machine allows no user namespaces (sysctl user.max_user_namespaces)"
+                f"{step.name}: runs without PrivateUsers=: this machine allows no user namespaces (sysctl user.max_user_namespaces)"
             )
         if step.app.program.version:
             print(
-                f"{step.name}: runs on the Spyglass of its environment, {step.app.program.version}, which is not the package's version"
+                f"{step.name}: runs on Spyglass {step.app.program.version} from its environment, not on the package's version"
             )
         if step.is_masked:
             print(
-                f"{step.name}: its socket is masked, and stays so: systemctl unmask {socket_of(step.name)}"
+                f"{step.name}: its socket is masked and was not started; to unmask it: systemctl unmask {socket_of(step.name)}"
             )
 
 
 def _print_orphans(orphans: Mapping[str, str]) -> None:
+    """Print a line about each orphan."""
     for line in _orphan_lines(orphans):
         print(line)
 
 
 def _orphan_lines(orphans: Mapping[str, str]) -> list[str]:
+    """Return a line about each orphan, with its name."""
     return [f"{name}: {orphaned_apps.describe(name, what)}" for name, what in orphans.items()]
 
 
 def _actions(step: Step, be: str) -> list[str]:
+    """Return what was done, or would be (`be` as in _print_steps), in words."""
     actions = []
     if step.changes:
         actions.append(f"{be}written")
@@ -279,10 +289,10 @@ def _actions(step: Step, be: str) -> list[str]:
         actions.append(f"{be}started")
     if step.restarts_socket:
         actions.append(
-            f"{be}restarted, for {'the file of its socket was deleted' if step.file_missing else 'its addresses have changed'}"
+            f"{be}restarted, because {'the file of its socket was deleted' if step.file_missing else 'its addresses have changed'}"
         )
     if step.restarts_service:
         actions.append(
-            f"{be}restarted, for its service has changed (requests under way are finished first)"
+            f"{be}restarted, because its service has changed (running requests finish first)"
         )
     return actions

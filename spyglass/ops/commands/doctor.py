@@ -1,5 +1,7 @@
-"""`spyglass doctor`: what on this machine breaks what Spyglass promises, why that
-matters, and the commands that mend it.
+"""`spyglass doctor`: what on this machine breaks Spyglass, why it matters, how to fix
+it.
+
+The checks are in ops/doctor_checks/. This collects their findings and prints them.
 """
 
 from __future__ import annotations
@@ -51,8 +53,9 @@ def run(options: argparse.Namespace) -> int:
 
 
 def examine(wanted: Sequence[str] = ()) -> list[Finding]:
-    """All that is wrong, the machine first, then app by app; what is grave before what
-    is not.
+    """Return all findings: the machine's, then app by app, grave ones first.
+
+    `wanted` limits the apps. Raise NoSuchAppError if one of them does not exist.
     """
     names = app_status.names()
     for name in wanted:
@@ -76,7 +79,7 @@ def examine(wanted: Sequence[str] = ()) -> list[Finding]:
 
 
 def render(findings: Sequence[Finding], *, coloured: bool = False) -> list[str]:
-    """For people."""
+    """Return the findings as lines for a terminal."""
     lines = []
     for finding in findings:
         lines.append(

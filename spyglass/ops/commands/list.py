@@ -1,6 +1,4 @@
-"""`spyglass list`: every app of the machine in a line, whether it is awake or not; none
-is woken by it.
-"""
+"""`spyglass list`: all apps in a table, awake or not. It wakes none of them."""
 
 from __future__ import annotations
 
@@ -42,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
         print(json.dumps([app.facts() for app in found], indent=2))
         return 0
     if not found:
-        print("there is no app on this machine; 'spyglass new' makes one")
+        print("there is no app on this machine; create one with 'spyglass new'")
         return 0
     coloured = terminal.is_coloured(sys.stdout, os.environ)
     for line in render(found, terminal.width_limit(sys.stdout, os.environ), coloured=coloured):
@@ -54,7 +52,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def all_apps() -> list[AppStatus]:
-    """Return all apps, and the default one if it was ever used."""
+    """Return all apps. The default app is included if it was ever used."""
     found = app_status.query([*app_status.names(), app_status.DEFAULT])
     *apps, default = found
     return found if default.state != app_status.OFF or default.facts()["enabled"] else apps
@@ -67,7 +65,7 @@ def render(
     coloured: bool = False,
     now: float | None = None,
 ) -> list[str]:
-    """The table, in lines of `limit` letters."""
+    """Return the table as lines of at most `limit` letters (None: no limit)."""
     return terminal.table_lines(
         _COLUMNS, [_row(app, now) for app in found], limit, coloured=coloured, kind=1
     )
@@ -88,8 +86,9 @@ def _row(app: AppStatus, now: float | None) -> list[str]:
 
 
 def where(app: AppStatus) -> str:
-    """Its address in a word: "unix" is the socket that every app has by itself,
-    /run/spyglass/NAME.sock.
+    """Return the app's addresses in a few letters.
+
+    "unix" is the default socket, /run/spyglass/NAME.sock. "*:80" is any address.
     """
     usual = f"/run/spyglass/{app.name}.sock"
     short = [
@@ -101,10 +100,10 @@ def where(app: AppStatus) -> str:
 
 
 def unread(found: Sequence[AppStatus]) -> str:
-    """Why some of it is not known, or ""."""
+    """Return why some values are unknown, or ""."""
     hidden = [app for app in found if app.unread]
     if not hidden:
         return ""
     if os.geteuid() and all("Permission denied" in app.unread for app in hidden):
-        return "-: only root may read what is counted"
+        return "-: only root can read the counts"
     return "\n".join(f"{app.name}: {app.unread}" for app in hidden)

@@ -1,5 +1,6 @@
-"""`spyglass new`: writes /etc/spyglass/NAME.toml, with what one is likely to change
-next as comments in it. Nothing else is touched.
+"""`spyglass new`: write /etc/spyglass/NAME.toml, and nothing else.
+
+The settings that are usually changed next are in it as comments.
 """
 
 from __future__ import annotations
@@ -59,7 +60,8 @@ COMMAND = Command(
     changes=True,
 )
 
-# What one is likely to change next, with an example where the default says nothing.
+# Settings that are usually changed next, with an example if the default does not show
+# the syntax.
 _LIKELY = {
     "listen": '["127.0.0.1:8001", "[::1]:8001"]',
     "workers": "",
@@ -95,17 +97,13 @@ def run(options: argparse.Namespace) -> int:
             raise UsageError(f"--{setting}: {error.args[0]}, not {value!r}") from None
     _refuse_unfit(values)
     _write(file, text(options.name, values))
-    print(
-        f"{file} is written; the app is {values['app']}{', its environment ' + venv if venv else ''}"
-    )
+    print(f"wrote {file}: the app is {values['app']}{', its environment ' + venv if venv else ''}")
     print(f"Next: spyglass check {options.name}, then spyglass apply {options.name}")
     return 0
 
 
 def _refuse_unfit(values: dict[str, object]) -> None:
-    """What a command line can hold, and a unit, or a TOML file, cannot. Raises
-    UsageError.
-    """
+    """Raise UsageError for a value that a unit or a TOML file cannot contain."""
     for option, setting in (("directory", "directory"), ("--venv", "venv")):
         if why := unfit(str(values.get(setting, ""))):
             raise UsageError(f"{option}: {why}")
@@ -116,6 +114,9 @@ def _refuse_unfit(values: dict[str, object]) -> None:
 
 
 def _file(name: str) -> str:
+    """Return the path of the new settings file. Raise UsageError for a bad name,
+    ConfigError if it exists.
+    """
     try:
         file = settings.file_for(name)
     except ConfigError as error:
@@ -123,11 +124,12 @@ def _file(name: str) -> str:
             f"{name!r} cannot be an app's name: {str(error).partition(': ')[2]}"
         ) from None
     if os.path.lexists(file):
-        raise ConfigError(f"there is {file} already: change it, or take another name")
+        raise ConfigError(f"{file} already exists: edit it, or choose another name")
     return file
 
 
 def _listen(word: str) -> object:
+    """Return an address of the command line as `listen` has it. Raise UsageError."""
     try:
         found = address(word)
     except ValueError as error:
@@ -136,13 +138,16 @@ def _listen(word: str) -> object:
 
 
 def _guess(directory: str) -> str:
+    """Return the app in `directory`. Raise UsageError if there is none, or more than
+    one.
+    """
     found = app_detection.apps_in(directory)
     if len(found) == 1:
         return found[0]
     if found:
-        raise UsageError(f"which one is it? {' or '.join(f'--app {app}' for app in found)}")
+        raise UsageError(f"several apps found: use {' or '.join(f'--app {app}' for app in found)}")
     raise UsageError(
-        f"no wsgi.py, app.py or manage.py in {directory} tells what the app is: say so with --app MODULE:CALLABLE"
+        f"no wsgi.py, app.py or manage.py in {directory} contains an app: name it with --app MODULE:CALLABLE"
     )
 
 
@@ -150,18 +155,19 @@ def _write(file: str, content: str) -> None:
     try:
         atomic_files.write(file, content, new=True)
     except FileExistsError:
-        raise ConfigError(f"there is {file} already: change it, or take another name") from None
+        raise ConfigError(f"{file} already exists: edit it, or choose another name") from None
     except OSError as error:
         sudo = "" if os.geteuid() == 0 else "; only root may write there: sudo spyglass new"
-        raise ConfigError(f"{file}: cannot be written: {error.strerror}{sudo}") from None
+        raise ConfigError(f"{file}: cannot write it: {error.strerror}{sudo}") from None
 
 
 # The file
 
 
 def text(name: str, values: dict[str, object]) -> str:
-    """A TOML file with these values, and what is likely to be changed next as comments.
-    Raises ConfigError for a value that is none.
+    """Return a TOML file with these values, and other settings as comments.
+
+    Raise ConfigError for a value that TOML cannot express.
     """
     lines = [
         f"# The app {name}: how it is served, and what `spyglass apply {name}` tells systemd of it.",
@@ -180,6 +186,7 @@ def text(name: str, values: dict[str, object]) -> str:
 
 
 def _comment(setting: str) -> list[str]:
+    """Return the comment lines that explain a setting."""
     entry = SETTINGS[setting]
     default = default_text(entry)
     said = f"{entry.meaning}; without it: {default}" if setting == "listen" else entry.meaning
@@ -188,9 +195,7 @@ def _comment(setting: str) -> list[str]:
 
 
 def toml(value: object) -> str:
-    """A text, a whole number, or a list of these, as TOML has them (toml.io, basic
-    strings).
-    """
+    """Return a string, an int, or a list of these in TOML (toml.io, basic strings)."""
     if isinstance(value, list):
         return f"[{', '.join(toml(each) for each in value)}]" if len(value) != 1 else toml(value[0])
     if isinstance(value, int):

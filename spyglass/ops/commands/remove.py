@@ -1,5 +1,6 @@
-"""`spyglass remove`: systemd forgets an app. What people have written stays, its file
-included, unless --purge says otherwise.
+"""`spyglass remove`: stop an app and make systemd forget it.
+
+What people have written stays, the settings file included, unless --purge is given.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ COMMAND = Command(
     changes=True,
 )
 
-# Where systemd keeps what StateDirectory= and CacheDirectory= name, first for a user of
-# one's own, then behind a link for DynamicUser=.
+# Where systemd keeps StateDirectory= and CacheDirectory=: for a named user, and behind
+# a link for DynamicUser=.
 _STORED = (
     "/var/lib/spyglass",
     "/var/lib/private/spyglass",
@@ -44,20 +45,23 @@ def run(options: argparse.Namespace) -> int:
     names = list(dict.fromkeys(options.names))
     paths = {name: settings.file_for(name) for name in names}
     if os.geteuid() != 0:
-        raise ConfigError("only root may do that: sudo spyglass remove")
+        raise ConfigError("only root may remove apps: sudo spyglass remove")
     with locks.held("units", "changing units"):
         _run(names, paths, purge=options.purge)
     return 0
 
 
 def _run(names: list[str], paths: dict[str, str], *, purge: bool) -> None:
+    """Remove these apps and print what was done. Raise ConfigError if one of them does
+    not exist.
+    """
     properties = systemctl.show(systemctl.units_of(names), ["ActiveState", "UnitFileState"])
     for name in names:
         here = [*_drop_ins(name), *_left(name, paths[name])]
         socket, service = properties[socket_of(name)], properties[service_of(name)]
         idle = socket["ActiveState"] == service["ActiveState"] == "inactive"
         if not here and idle and socket["UnitFileState"] != "enabled":
-            raise ConfigError(f"nothing is known of an app {name!r}")
+            raise ConfigError(f"there is no app {name!r}")
     said: list[str] = []
     try:
         for name in names:
@@ -66,18 +70,18 @@ def _run(names: list[str], paths: dict[str, str], *, purge: bool) -> None:
                 said += _purge(name, paths[name])
             said.append(_what_is_left(name, _left(name, paths[name])))
     finally:
-        # Last: a reader that is slow, or does not read at all, must not hold up the
-        # work.
+        # Printed last: a slow reader must not hold up the work.
         for line in said:
             print(line)
 
 
 def _remove(name: str) -> None:
-    """The socket first, or the next visitor would start what has just been stopped.
+    """Stop and disable the app, and delete its drop-ins.
 
-    Not `disable --now`: that has systemd read the units before it stops the socket, and
-    where an address has changed in a file, it closes the socket then and leaves its own
-    file behind.
+    The socket is stopped first: with it listening, the next connection would start the
+    service again. Not `disable --now`: that reloads the units before it stops the
+    socket. If an address has changed in a file, the reload closes the socket and leaves
+    the file of a unix socket behind.
     """
     systemctl.ask("stop", socket_of(name))
     systemctl.ask("disable", socket_of(name))
@@ -86,26 +90,27 @@ def _remove(name: str) -> None:
         if unit_directives.is_untouched(atomic_files.read(path)):
             atomic_files.write(path, "")
     systemctl.ask("daemon-reload")
-    # One that has failed would be shown until the next boot; one that has not is not
-    # known any more, which is as well.
+    # A failed unit would be listed until the next boot. A unit that has not failed is
+    # unknown by now, and the error is ignored.
     systemctl.run("reset-failed", socket_of(name), service_of(name))
 
 
 def _drop_ins(name: str) -> list[str]:
+    """Return the drop-ins of the app that exist."""
     paths = (unit_directives.path_of(unit) for unit in systemctl.units_of([name]))
     return [path for path in paths if os.path.lexists(path)]
 
 
 def _purge(name: str, file: str) -> list[str]:
-    """Delete what the app has stored, its file and its secrets; returns what to say of
-    it, in lines.
+    """Delete what the app has stored, its settings and its secrets. Return what was
+    done (lines).
     """
     doomed = [path for path in (file, _secrets(name)) if os.path.lexists(path)]
     stored = _stored(name)
     said = [f"{name}: deleting {', '.join([*doomed, *stored]) or 'nothing'}"]
     if stored:
         try:
-            # systemd knows where it has put what, with whichever user.
+            # systemd knows where it has put the data, for any kind of user.
             systemctl.ask("clean", "--what=state", "--what=cache", service_of(name))
         except RefusedError as error:
             said.append(f"{name}: {error}")
@@ -115,10 +120,12 @@ def _purge(name: str, file: str) -> list[str]:
 
 
 def _secrets(name: str) -> str:
-    return os.path.join(settings.DIRECTORY, f"{name}.env")  # EnvironmentFile= of the template
+    """Return the path of the app's variables, EnvironmentFile= of the template."""
+    return os.path.join(settings.DIRECTORY, f"{name}.env")
 
 
 def _stored(name: str) -> list[str]:
+    """Return the directories in which the app has stored data."""
     return [
         path
         for path in (os.path.join(directory, name) for directory in _STORED)
@@ -127,8 +134,8 @@ def _stored(name: str) -> list[str]:
 
 
 def _left(name: str, file: str) -> list[str]:
-    """What there is of the app outside of systemd: files of the administrator's, and
-    what it has stored.
+    """Return the files of the app outside of systemd: the administrator's, and what the
+    app has stored.
     """
     written = [path for path in (file, _secrets(name)) if os.path.lexists(path)]
     for unit in systemctl.units_of([name]):
@@ -137,6 +144,7 @@ def _left(name: str, file: str) -> list[str]:
 
 
 def _what_is_left(name: str, left: list[str]) -> str:
+    """Return a line that says what is left of the app."""
     return (
         f"{name}: stopped and removed; {'left: ' + ', '.join(left) if left else 'nothing is left'}"
     )

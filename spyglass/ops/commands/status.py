@@ -1,4 +1,8 @@
-"""`spyglass status NAME`: all that can be known of one app without waking it."""
+"""`spyglass status NAME`: everything about one app, without waking it.
+
+Report collects the facts; it has one method for programs (facts) and one for people
+(lines).
+"""
 
 from __future__ import annotations
 
@@ -85,8 +89,10 @@ def run(options: argparse.Namespace) -> int:
 
 @dataclass
 class Process:
-    """One of a service; what cannot be known of it is None. `what` is "master",
-    "zygote", "worker", or "process" where it is not known.
+    """One process of a service. Values that cannot be read are None; memory is in
+    bytes.
+
+    `what` is "master", "zygote", "worker", or "process" if that is unknown.
     """
 
     pid: int
@@ -94,27 +100,25 @@ class Process:
     requests: int | None = None
     errors: int | None = None
     open: int | None = None
-    memory: int | None = None  # bytes
+    memory: int | None = None
 
 
 class Report:
-    """What there is to say of the app that is seen in `app`, and `count` (int) lines
-    of its journal.
-    """
+    """What to print about `app`, with the last `count` (int) lines of its journal."""
 
     def __init__(self, app: AppStatus, count: int) -> None:
         self.app = app
         self.settings: EffectiveSettings = effective_settings.of_service(app.service)
         self.processes = processes(app)
-        self.silence = ""  # why the journal says nothing
+        self.silence = ""  # why the journal cannot be read
         self.entries: list[Entry] = []
         self.traceback: Traceback | None = None
         unit = app_status.units_of(app.name)[1]
         try:
             searched = journal.entries(unit, max(_SEARCHED, count))
             self.entries = searched[len(searched) - count :]
-            # What an access log, say, has pushed out of those is found by how grave it
-            # is.
+            # A busy access log pushes the traceback out of these lines, so search by
+            # priority, too.
             grave = (
                 []
                 if len(searched) < _SEARCHED
@@ -125,7 +129,7 @@ class Report:
             self.silence = str(error)
 
     def facts(self) -> dict[str, object]:
-        """The keys of `spyglass list --json`, and more."""
+        """Return the keys of `spyglass list --json`, and more."""
         app, last = self.app, self.traceback
         return app.facts() | {
             "socket": _unit(app.socket),
@@ -139,7 +143,7 @@ class Report:
         }
 
     def lines(self, coloured: bool) -> list[str]:
-        """The same for people."""
+        """Return the same for people."""
         app = self.app
         made = [
             f"{colourize(app.name, 'title', coloured)}: {colourize(app.state, app.state, coloured)}{_since(app)}"
@@ -152,7 +156,7 @@ class Report:
             made += [
                 "",
                 colourize(
-                    f"The last traceback, of {local_time(last.when)} ({ago(last.when)}), pid {last.pid}",
+                    f"Last traceback: {local_time(last.when)} ({ago(last.when)}), pid {last.pid}",
                     "title",
                     coloured,
                 ),
@@ -220,7 +224,7 @@ class Report:
         found = self.settings
         made = [
             f"  {fault}"
-            for fault in (*found.faults, *(f"{path}: not looked at" for path in found.hidden))
+            for fault in (*found.faults, *(f"{path}: not read" for path in found.hidden))
         ]
         if found.differing:
             wide = [
@@ -241,8 +245,8 @@ class Report:
 
 
 def processes(app: AppStatus) -> list[Process]:
-    """Those of its service: of workers, what the Master has noted of them; of all, what
-    they take (bytes), where that can be read.
+    """Return the processes of the app's service, with what the Master's record says of
+    the workers.
     """
     noted = (
         {each.pid: each for each in app.record.workers}
@@ -277,9 +281,10 @@ def processes(app: AppStatus) -> list[Process]:
 
 
 def _role(pid: int, parent: int, master: int, found: list[Process]) -> str:
+    """Return the role of a process that is not a recorded worker."""
     if master in (pid, parent):
         return "master" if pid == master else "zygote"
-    # It was not recorded, or we may not read it.
+    # It is not in the record, or we cannot read that.
     return (
         "worker"
         if any(each.pid == parent and each.what == "zygote" for each in found)
@@ -292,7 +297,7 @@ def _parent(pid: int) -> int:
         return int(stream.read().rpartition(b")")[2].split()[1])
 
 
-# In words
+# Formatting
 
 
 def _since(app: AppStatus) -> str:
