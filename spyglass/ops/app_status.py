@@ -42,35 +42,12 @@ ASLEEP, WAKING, AWAKE, LEAVING, FAILING, OFF = (
 )
 
 PROPERTIES = (
-    *(
-        "Id",
-        "LoadState",
-        "ActiveState",
-        "SubState",
-        "Result",
-        "UnitFileState",
-        "StatusText",
-        "MainPID",
-        "NRestarts",
-        "Listen",
-    ),
-    *(
-        "StateDirectory",
-        "ControlGroup",
-        "MemoryCurrent",
-        "ExecMainCode",
-        "ExecMainStatus",
-        "InvocationID",
-        "NAccepted",
-    ),
-    "ExecStart",
-    *(
-        "InactiveExitTimestampMonotonic",
-        "ActiveEnterTimestampMonotonic",
-        "InactiveEnterTimestampMonotonic",
-    ),
-    "StateChangeTimestampMonotonic",
-)
+    "Id", "LoadState", "ActiveState", "SubState", "Result", "UnitFileState", "StatusText",
+    "MainPID", "NRestarts", "Listen", "StateDirectory", "ControlGroup", "MemoryCurrent",
+    "ExecMainCode", "ExecMainStatus", "InvocationID", "NAccepted", "ExecStart",
+    "InactiveExitTimestampMonotonic", "ActiveEnterTimestampMonotonic",
+    "InactiveEnterTimestampMonotonic", "StateChangeTimestampMonotonic",
+)  # fmt: skip
 
 
 @dataclass
@@ -158,7 +135,7 @@ class NoSuchAppError(ConfigError):
         super().__init__(f"there is no app {name!r}; 'spyglass list' shows all apps")
 
 
-# Asking
+# Queries
 
 
 def units_of(name: str) -> tuple[str, str]:

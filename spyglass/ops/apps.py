@@ -124,7 +124,7 @@ def why_untrusted(path: str) -> str:
     return "not a regular file" if os.path.exists(path) and not os.path.isfile(path) else ""
 
 
-# Looking through
+# Validation
 
 
 def examine(app: App, others: Iterable[App], free: Iterable[Address] = ()) -> None:

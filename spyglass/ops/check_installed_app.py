@@ -39,17 +39,9 @@ if TYPE_CHECKING:
 _NAMED = 10  # apps to name in one line
 _BY_A_USER = "To check other code, run as its user: runuser -u USER -- spyglass check APP"
 _PROPERTIES = (
-    *(
-        "LoadState",
-        "LoadError",
-        "FragmentPath",
-        "DropInPaths",
-        "NeedDaemonReload",
-        "User",
-        "DynamicUser",
-    ),
-    *("Environment", "EnvironmentFiles"),
-)
+    "LoadState", "LoadError", "FragmentPath", "DropInPaths", "NeedDaemonReload", "User",
+    "DynamicUser", "Environment", "EnvironmentFiles",
+)  # fmt: skip
 
 # Exit statuses of a command that systemd could not start (systemd.exec(5), "Process
 # Exit Codes"), and the step that failed.
@@ -110,7 +102,7 @@ def refusal(name: str, word: str) -> str:
         there = (
             f"there are {shown_names(known)}"
             if known
-            else "there is none; 'spyglass new' makes one"
+            else "there is none; create one with 'spyglass new'"
         )
         what = (
             f"{word!r} is not the name of an app{hint(word, dict.fromkeys(known))}"

@@ -158,7 +158,7 @@ def _write(file: str, content: str) -> None:
         raise ConfigError(f"{file} already exists: edit it, or choose another name") from None
     except OSError as error:
         sudo = "" if os.geteuid() == 0 else "; only root may write there: sudo spyglass new"
-        raise ConfigError(f"{file}: cannot write it: {error.strerror}{sudo}") from None
+        raise ConfigError(f"{file}: cannot be written: {error.strerror}{sudo}") from None
 
 
 # The file
@@ -170,9 +170,9 @@ def text(name: str, values: dict[str, object]) -> str:
     Raise ConfigError for a value that TOML cannot express.
     """
     lines = [
-        f"# The app {name}: how it is served, and what `spyglass apply {name}` tells systemd of it.",
-        "# All settings there are: spyglass --help. After a change: spyglass apply, and, for an app that",
-        "# is awake, spyglass reload.",
+        f"# Settings of the app {name}, for the server and for `spyglass apply {name}`.",
+        "# All settings: spyglass --help. After a change: spyglass apply, and spyglass reload if the app",
+        "# is awake.",
         "",
     ]
     lines += [f"{setting} = {toml(value)}" for setting, value in values.items()]

@@ -42,19 +42,10 @@ COMMAND = Command(
 
 _STATUS = {app_status.FAILING: 1, app_status.OFF: 3}
 _MORE = (
-    *(
-        "FragmentPath",
-        "DropInPaths",
-        "ExecStart",
-        "Environment",
-        "EnvironmentFiles",
-        "SocketUser",
-        "SocketGroup",
-        "SocketMode",
-        "User",
-    ),
-    *("MemoryHigh", "MemoryMax", "NeedDaemonReload"),
-)
+    "FragmentPath", "DropInPaths", "ExecStart", "Environment", "EnvironmentFiles",
+    "SocketUser", "SocketGroup", "SocketMode", "User", "MemoryHigh", "MemoryMax",
+    "NeedDaemonReload",
+)  # fmt: skip
 _SEARCHED = 2000  # entries of the journal in which the last traceback is looked for
 _PROCESSES = (
     Column("PID", right=True), Column("IS"), Column("REQUESTS", right=True), Column("ERRORS", right=True), Column("OPEN", right=True),
@@ -171,8 +162,8 @@ class Report:
     def _head(self) -> list[tuple[str, str]]:
         app = self.app
         found = [
-            ("says", app.status),
-            ("wrong", "" if app.trouble in app.status else app.trouble),
+            ("status", app.status),
+            ("problem", "" if app.trouble in app.status else app.trouble),
             ("listens", _listens(app)),
         ]
         found += [("socket", _state(app.socket)), ("service", _state(app.service))]
@@ -183,11 +174,11 @@ class Report:
         if app.why:
             found.append(
                 (
-                    "last left",
+                    "last exit",
                     f"{app.why}{f', {local_time(app.left)} ({ago(app.left)})' if app.left else ''}",
                 )
             )
-        found.append(("counted", app.unread or _counted(app)))
+        found.append(("counts", app.unread or _counted(app)))
         for unit in (app.socket, app.service):
             found += [("drop-in", path) for path in unit.get("DropInPaths", "").split()]
             if unit.get("NeedDaemonReload") == "yes":
@@ -352,7 +343,7 @@ def _limits(service: app_status.Properties) -> str:
 def _wake(app: AppStatus) -> str:
     record = app.record
     loading = (
-        f", of which the app {terminal.duration(record.load_ms)} to load"
+        f", {terminal.duration(record.load_ms)} of it to load the app"
         if record is not None and record.load_ms
         else ""
     )

@@ -106,7 +106,7 @@ SERVICE = (
     Rule(
         "StartLimitIntervalSec",
         _none_of("0"),
-        "a service that is started too often fails its socket for good: all clients are refused",
+        "a service that is started too often fails its socket for good: all connections are refused",
     ),
     Rule(
         "RestartPreventExitStatus",
@@ -124,7 +124,7 @@ SOCKET = (
     Rule(
         "StartLimitIntervalSec",
         _none_of("0"),
-        "a socket that is restarted too often fails for good: all clients are refused",
+        "a socket that is restarted too often fails for good: all connections are refused",
     ),
     Rule(
         "Accept",

@@ -17,59 +17,16 @@ from spyglass.ops.doctor_checks.unit_rules import SERVICE, SOCKET, Properties
 from spyglass.ops.untrusted_text import number
 
 PROPERTIES = (
-    *(
-        "Id",
-        "LoadState",
-        "ActiveState",
-        "SubState",
-        "Result",
-        "UnitFileState",
-        "FragmentPath",
-        "DropInPaths",
-        "NeedDaemonReload",
-        "Listen",
-    ),
-    *(
-        "Type",
-        "NotifyAccess",
-        "ExitType",
-        "RemainAfterExit",
-        "Restart",
-        "RestartPreventExitStatus",
-        "KillMode",
-        "KillSignal",
-        "OOMPolicy",
-    ),
-    *(
-        "WatchdogSignal",
-        "StartLimitIntervalUSec",
-        "StartLimitBurst",
-        "Requires",
-        "WantedBy",
-        "RequiredBy",
-        "UpheldBy",
-        "LimitNOFILESoft",
-    ),
-    *(
-        "DynamicUser",
-        "User",
-        "RuntimeDirectory",
-        "RuntimeDirectoryPreserve",
-        "CacheDirectory",
-        "StateDirectory",
-        "ExecMainStatus",
-    ),
-    *("ExecMainCode", "ExecStart", "Environment", "EnvironmentFiles", "StatusText", "PrivateUsers"),
-    *(
-        "Accept",
-        "FlushPending",
-        "ReusePort",
-        "Backlog",
-        "Triggers",
-        "TriggerLimitIntervalUSec",
-        "TriggerLimitBurst",
-    ),
-)
+    "Id", "LoadState", "ActiveState", "SubState", "Result", "UnitFileState", "FragmentPath",
+    "DropInPaths", "NeedDaemonReload", "Listen", "Type", "NotifyAccess", "ExitType",
+    "RemainAfterExit", "Restart", "RestartPreventExitStatus", "KillMode", "KillSignal",
+    "OOMPolicy", "WatchdogSignal", "StartLimitIntervalUSec", "StartLimitBurst", "Requires",
+    "WantedBy", "RequiredBy", "UpheldBy", "LimitNOFILESoft", "DynamicUser", "User",
+    "RuntimeDirectory", "RuntimeDirectoryPreserve", "CacheDirectory", "StateDirectory",
+    "ExecMainStatus", "ExecMainCode", "ExecStart", "Environment", "EnvironmentFiles",
+    "StatusText", "PrivateUsers", "Accept", "FlushPending", "ReusePort", "Backlog",
+    "Triggers", "TriggerLimitIntervalUSec", "TriggerLimitBurst",
+)  # fmt: skip
 # Starts per second that a trigger limit must allow: a service that gets a request while
 # it exits is started again at once.
 _SLOWEST = 100.0
@@ -151,7 +108,7 @@ class _Examination:
         )
         return ["systemctl daemon-reload", *restart]
 
-    # What the units say
+    # The units
 
     def _replaced(self, unit: Properties) -> None:
         if unit_files.is_replaced(unit):
@@ -236,7 +193,7 @@ class _Examination:
             why = "all apps without a User= share one user and can read each other's data"
             self._setting(service, "DynamicUser=yes, but no User=", why, "User")
 
-    # How they are
+    # Their state
 
     def _state(self) -> None:
         socket, service = self._socket, self._service
@@ -283,9 +240,9 @@ class _Examination:
                 *([systemctl("reset-failed", service["Id"])] if failed else []),
                 systemctl("restart", socket["Id"]),
             ]
-            why = _RESULTS.get(socket.get("Result", ""), f"journalctl -u {socket['Id']} tells why")
+            why = _RESULTS.get(socket.get("Result", ""), f"journalctl -u {socket['Id']} shows why")
             self._add(
-                f"{socket['Id']} has failed ({socket.get('Result')}): all clients are refused",
+                f"{socket['Id']} has failed ({socket.get('Result')}): all connections are refused",
                 why,
                 cure,
             )
