@@ -1,5 +1,5 @@
-"""Which addresses can be had, and who has the others. Real sockets: the kernel's word
-is the one that counts.
+"""Which addresses are available, and what holds the others. Real sockets: the kernel
+decides.
 """
 
 import os
@@ -30,7 +30,7 @@ from spyglass.ops import address_conflicts, user_access
         ("/run/a.sock", 8001, False),
     ],
 )
-def test_who_cannot_have_both(one, other, conflicts):
+def test_conflicting_addresses(one, other, conflicts):
     assert (
         address_conflicts.conflicts(address(one), address(other))
         is address_conflicts.conflicts(address(other), address(one))
@@ -38,7 +38,7 @@ def test_who_cannot_have_both(one, other, conflicts):
     )
 
 
-def test_a_port_that_somebody_has():
+def test_port_in_use():
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         with open(f"/proc/{os.getpid()}/comm", encoding="utf-8") as stream:
@@ -50,12 +50,12 @@ def test_a_port_that_somebody_has():
         assert not address_conflicts.is_not_listening([address(port)], os.getpid())
         assert address_conflicts.is_not_listening(
             [address(port)], os.getppid()
-        )  # it is held by somebody else
+        )  # held by another process
     assert address_conflicts.why_unavailable(address(port)) == ""
     assert address_conflicts.is_not_listening([address(port)], os.getpid())
 
 
-def test_a_unix_socket_whose_file_was_deleted(tmp_path):
+def test_unix_socket_whose_file_was_deleted(tmp_path):
     path = str(tmp_path / "x.sock")
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(path)
@@ -65,7 +65,7 @@ def test_a_unix_socket_whose_file_was_deleted(tmp_path):
         assert address_conflicts.is_not_listening([address(path)], os.getpid())
 
 
-def test_a_port_that_is_only_closing_can_be_had():
+def test_port_in_time_wait_is_available():
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         with socket.create_connection(("127.0.0.1", port)):
@@ -73,9 +73,9 @@ def test_a_port_that_is_only_closing_can_be_had():
     assert address_conflicts.why_unavailable(address(f"127.0.0.1:{port}")) == ""
 
 
-def test_an_address_of_another_machine():
-    """Its drop-in says FreeBind=yes: it may come late at a boot, or be that of another
-    machine for now.
+def test_address_of_another_machine():
+    """Its drop-in says FreeBind=yes: the address may come late at a boot, or be on
+    another machine for now.
     """
     for text in ("192.0.2.1:8001", "[2001:db8::1]:8001"):
         assert address_conflicts.why_unavailable(address(text)) == ""
@@ -85,7 +85,7 @@ def test_an_address_of_another_machine():
 @pytest.mark.parametrize(
     "text", ["127.0.0.1:8001", "127.1.2.3:8001", "0.0.0.0:8001", "[::]:8001", 8001, "/run/x.sock"]
 )
-def test_addresses_that_every_machine_has(text):
+def test_addresses_of_every_machine(text):
     assert not address_conflicts.is_unassigned(address(text))
 
 
@@ -100,9 +100,7 @@ def test_paths(tmp_path):
     assert why("x" * 100) == "the path is longer than 107 bytes, the limit for a unix socket"
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(tmp_path / "a.sock"))
-        assert (
-            why("a.sock") == ""
-        )  # left behind by somebody who has gone, or so it seems; systemd replaces it
+        assert why("a.sock") == ""  # looks stale; systemd replaces it
         server.listen()
         assert why("a.sock").startswith("in use by ")
         assert not address_conflicts.is_not_listening(
@@ -111,7 +109,7 @@ def test_paths(tmp_path):
     assert address_conflicts.is_not_listening([address(str(tmp_path / "a.sock"))], os.getpid())
 
 
-def test_what_a_unit_listens_on():
+def test_addresses_of_a_socket_unit():
     shown = {
         "Listen": "[::]:8001 (Stream)\n/run/a.sock (Stream)\n@b (Stream)\n127.0.0.1:5 (Datagram)"
     }
@@ -124,16 +122,16 @@ def test_what_a_unit_listens_on():
 # What a user can get at
 
 
-def test_whom_a_name_means():
+def test_account_of_a_user_name():
     root = user_access.account("root")
     assert (root.uid, root.gid, root.named, user_access.account("0")) == (0, 0, "root", root)
     assert user_access.account("").uid >= 61184
     with pytest.raises(KeyError):
-        user_access.account("nobody-knows")
+        user_access.account("no-such-user")
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
-def test_what_is_out_of_reach(tmp_path):
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_inaccessible_paths(tmp_path):
     for directory in (tmp_path, *tmp_path.parents):
         if Path(tempfile.gettempdir()) in directory.parents:
             directory.chmod(0o755)
@@ -153,14 +151,14 @@ def test_what_is_out_of_reach(tmp_path):
             tmp_path / "none",
         )
     ]
-    who = user_access.account("")
-    assert user_access.inaccessible(who, [(path, os.R_OK) for path in paths]) == {
+    user = user_access.account("")
+    assert user_access.inaccessible(user, [(path, os.R_OK) for path in paths]) == {
         paths[0]: str(closed),
         paths[1]: paths[1],
         paths[3]: str(closed),
         paths[4]: paths[4],
     }
-    assert user_access.inaccessible(who, [(paths[2], os.W_OK)]) == {paths[2]: paths[2]}
+    assert user_access.inaccessible(user, [(paths[2], os.W_OK)]) == {paths[2]: paths[2]}
     assert (
         user_access.inaccessible(
             user_access.account("root"), [(path, os.R_OK) for path in paths[:4]]
@@ -169,19 +167,19 @@ def test_what_is_out_of_reach(tmp_path):
     )
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
-def test_the_user_cannot_stop_what_looks_for_it():
-    """kill(-1, SIGSTOP), by an app that is that user, would hold up `apply` for good,
-    and with it all other apps.
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_app_user_cannot_stop_the_access_check():
+    """kill(-1, SIGSTOP) by an app with that user would block `apply` for ever, and with
+    it all other apps.
     """
-    who = user_access.account("")
+    user = user_access.account("")
 
     def wanted():  # is asked for in the process that looks
         looking = os.getpid()
         pid = os.fork()
         if not pid:
             try:
-                os.setresuid(who.uid, who.uid, who.uid)
+                os.setresuid(user.uid, user.uid, user.uid)
                 os.kill(looking, 0)
                 os._exit(0)
             except PermissionError:
@@ -191,4 +189,4 @@ def test_the_user_cannot_stop_what_looks_for_it():
         if os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7:
             yield "/nonexistent", os.R_OK
 
-    assert user_access.inaccessible(who, wanted()) == {"/nonexistent": "/nonexistent"}
+    assert user_access.inaccessible(user, wanted()) == {"/nonexistent": "/nonexistent"}

@@ -1,4 +1,6 @@
-"""Whether an address is free, and who has it: real sockets of this process's own."""
+"""Whether an address is free, and which process holds it: real sockets of this
+process.
+"""
 
 import os
 import socket
@@ -24,7 +26,7 @@ def port():
         yield listener.getsockname()[1]
 
 
-def test_addresses_are_those_of_streams():
+def test_only_stream_addresses_count():
     assert address_owners.addresses(
         {"Listen": "/run/x.sock (Stream)\n[::]:80 (Stream)\n/run/y (Datagram)"}
     ) == ["/run/x.sock", "[::]:80"]
@@ -32,19 +34,19 @@ def test_addresses_are_those_of_streams():
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "[::]"])
-def test_a_port_that_is_taken_and_by_whom(port, host):
+def test_port_in_use_names_the_program(port, host):
     assert address_owners.conflicts(state(f"{host}:{port}"))[0].startswith(
         f"{host}:{port}: in use by "
     )
     assert f"(pid {os.getpid()}" in address_owners.conflicts(state(f"{host}:{port}"))[0]
 
 
-def test_a_port_that_is_not(port):
+def test_free_port(port):
     assert address_owners.conflicts(state(f"[::1]:{port}")) == []
     assert address_owners.conflicts(state(f"[::]:{port}", BindIPv6Only="ipv6-only")) == []
 
 
-def test_an_address_of_another_machine():
+def test_address_of_another_machine():
     assert (
         "no interface of this machine has this address"
         in address_owners.conflicts(state("192.0.2.1:80"))[0]
@@ -52,7 +54,7 @@ def test_an_address_of_another_machine():
     assert address_owners.conflicts(state("192.0.2.1:80", "[2001:db8::1]:80", FreeBind="yes")) == []
 
 
-def test_the_port_of_an_address_that_is_not_there_can_be_taken():
+def test_port_of_an_unassigned_address_can_be_in_use():
     with socket.create_server(("0.0.0.0", 0)) as server:
         address = f"192.0.2.1:{server.getsockname()[1]}"
         assert address_owners.conflicts(state(address, FreeBind="yes"))[0].startswith(
@@ -65,12 +67,10 @@ def test_paths(tmp_path):
     assert address_owners.conflicts(state(str(path))) == []
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
-        assert address_owners.conflicts(state(str(path))) == [], "nobody listens there"
+        assert address_owners.conflicts(state(str(path))) == [], "nothing listens there"
         listener.listen()
         assert f"(pid {os.getpid()}" in address_owners.conflicts(state(str(path)))[0]
-    assert address_owners.conflicts(state(str(path))) == [], (
-        "what somebody has left behind systemd removes"
-    )
+    assert address_owners.conflicts(state(str(path))) == [], "systemd removes a stale socket"
     path.unlink()
     path.touch()
     assert "not a socket" in address_owners.conflicts(state(str(path)))[0]
@@ -84,7 +84,7 @@ def listener(tmp_path):
         yield tmp_path / "x.sock"
 
 
-def test_a_socket_whose_file_is_there(listener, tmp_path):
+def test_socket_with_its_file_listens(listener, tmp_path):
     (tmp_path / "link").symlink_to("x.sock")
     (tmp_path / "loop").symlink_to("loop")
     assert address_owners.not_listening(state(str(listener))) == []
@@ -96,7 +96,7 @@ def test_a_socket_whose_file_is_there(listener, tmp_path):
 @pytest.mark.parametrize(
     "how", ["deleted", "renamed", "replaced by a file", "replaced by a broken link"]
 )
-def test_a_socket_whose_file_is_gone(listener, how):
+def test_socket_without_its_file_does_not_listen(listener, how):
     if how == "renamed":
         listener.rename(listener.with_name("y.sock"))
     else:
@@ -111,7 +111,7 @@ def test_a_socket_whose_file_is_gone(listener, how):
     assert address_owners.missing(seen | {"ActiveState": "inactive"}) == []
 
 
-def test_only_a_socket_that_nothing_listens_on_is_removed(listener, tmp_path):
+def test_only_a_stale_socket_is_removed(listener, tmp_path):
     address_owners.remove_stale(str(listener))
     assert listener.exists()
     with socket.socket(socket.AF_UNIX) as gone:
@@ -123,9 +123,9 @@ def test_only_a_socket_that_nothing_listens_on_is_removed(listener, tmp_path):
     assert [path.name for path in tmp_path.iterdir() if path != listener] == ["file"]
 
 
-def test_no_socket_is_removed_where_another_user_could_choose_which(tmp_path):
+def test_no_socket_is_removed_from_another_users_directory(tmp_path):
     """A link in place of the directory would lead root to a socket elsewhere, which has
-    another name there and so seems to be nobody's.
+    another name there, so that nothing seems to listen on it.
     """
     (tmp_path / "theirs").mkdir()
     (tmp_path / "theirs").chmod(0o777)
@@ -135,7 +135,7 @@ def test_no_socket_is_removed_where_another_user_could_choose_which(tmp_path):
     assert (tmp_path / "theirs" / "x.sock").exists()
 
 
-# What others bind in order to be taken for somebody else
+# Names that other users bind to pass for another socket
 
 
 def forged(path, inode):
@@ -163,7 +163,7 @@ def bound():
     "name",
     ["\0a b c", "\0a\nb c\n", "\0\n\n\n", "\0x: y z\n1 2 3", "\0" + "\n0" * 50, "\0\xff\ud800\n"],
 )
-def test_a_name_may_be_anything(bound, tmp_path, name, monkeypatch):
+def test_socket_names_may_be_any_bytes(bound, tmp_path, name, monkeypatch):
     bound(os.fsencode(name) if "\ud800" not in name else b"\0\xff\xfe\n \n")
     path = str(tmp_path / "x.sock")
     for asked in (unix_sockets._query_kernel, unix_sockets._read_proc):
@@ -181,19 +181,17 @@ def near():
         yield directory
 
 
-def test_nobody_claims_the_path_of_another(bound, near):
+def test_forged_name_does_not_claim_a_path(bound, near):
     path = f"{near}/x"
     another = bound(f"{near}/y")
     for inode in (another, 4242):
         bound(forged(path, inode))
     assert address_owners.unix_inodes(path) == set()
     mine = bound(path)
-    assert address_owners.unix_inodes(path) == {str(mine)}, (
-        "and not for the worse for the one who is there"
-    )
+    assert address_owners.unix_inodes(path) == {str(mine)}, "the real socket is still found"
 
 
-def test_a_name_is_not_the_file_of_that_name(bound, tmp_path, monkeypatch):
+def test_bound_name_of_another_file_does_not_count(bound, tmp_path, monkeypatch):
     """As in a mount namespace of one's own: bound to another file that has the same
     name.
     """
@@ -211,7 +209,7 @@ def test_a_name_is_not_the_file_of_that_name(bound, tmp_path, monkeypatch):
     }, "what PID 1 has is systemd's in any case"
 
 
-def test_the_table_is_read_where_the_kernel_cannot_be_asked(bound, tmp_path, monkeypatch):
+def test_proc_is_read_without_sock_diag(bound, tmp_path, monkeypatch):
     def refused():
         raise OSError(93, "Protocol not supported")
         yield

@@ -1,4 +1,4 @@
-"""Files that are replaced as a whole, and what is shown of it."""
+"""Files that are replaced atomically, and their diffs."""
 
 import io
 import os
@@ -9,7 +9,7 @@ import pytest
 from spyglass.ops import atomic_files
 
 
-def test_a_file_is_there_as_a_whole_for_everybody_to_read(tmp_path):
+def test_file_is_written_whole_and_world_readable(tmp_path):
     path = tmp_path / "new" / "a.conf"
     old_umask = os.umask(0o077)
     try:
@@ -22,7 +22,7 @@ def test_a_file_is_there_as_a_whole_for_everybody_to_read(tmp_path):
     assert [entry.read_text() for entry in path.parent.iterdir()] == ["b\n"]
 
 
-def test_no_text_is_no_file_and_no_directory_of_its_own(tmp_path):
+def test_empty_text_removes_file_and_directory(tmp_path):
     path, other = tmp_path / "d" / "a.conf", tmp_path / "d" / "b.conf"
     atomic_files.write(str(path), "a\n")
     other.touch()
@@ -36,7 +36,7 @@ def test_no_text_is_no_file_and_no_directory_of_its_own(tmp_path):
     assert atomic_files.read(str(path)) == ""
 
 
-def test_what_cannot_be_written_leaves_nothing_behind(tmp_path, monkeypatch):
+def test_failed_write_leaves_nothing_behind(tmp_path, monkeypatch):
     path = tmp_path / "a.conf"
     atomic_files.write(str(path), "a\n")
 
@@ -49,7 +49,7 @@ def test_what_cannot_be_written_leaves_nothing_behind(tmp_path, monkeypatch):
     assert [entry.read_text() for entry in tmp_path.iterdir()] == ["a\n"]
 
 
-def test_a_new_file_replaces_none(tmp_path):
+def test_new_file_does_not_replace_one(tmp_path):
     path = tmp_path / "a.toml"
     atomic_files.write(str(path), "a\n", new=True)
     with pytest.raises(FileExistsError):
@@ -57,7 +57,7 @@ def test_a_new_file_replaces_none(tmp_path):
     assert [entry.read_text() for entry in tmp_path.iterdir()] == ["a\n"]
 
 
-def test_the_difference(tmp_path):
+def test_unified_diff(tmp_path):
     changed, made, gone = (str(tmp_path / name) for name in ("changed", "made", "gone"))
     atomic_files.write(changed, "a\nb\n")
     atomic_files.write(gone, "a\n")
@@ -69,7 +69,7 @@ def test_the_difference(tmp_path):
     assert atomic_files.unified_diff({changed: "a\nb\n"}) == []
 
 
-def test_what_is_not_utf8_is_kept_and_can_be_shown(tmp_path):
+def test_invalid_utf8_is_preserved_and_printable(tmp_path):
     path = tmp_path / "a.conf"
     path.write_bytes(b"caf\xe9\n")
     atomic_files.write(str(path), atomic_files.read(str(path)) + "b\n")
@@ -91,7 +91,7 @@ class Terminal(io.StringIO):
         (io.StringIO, {}, False),
     ],
 )
-def test_colours_are_for_terminals(monkeypatch, stream, environ, colours):
+def test_diff_is_coloured_in_terminals_only(monkeypatch, stream, environ, colours):
     for name in ("NO_COLOR", "TERM"):
         monkeypatch.delenv(name, raising=False)
     for name, value in environ.items():

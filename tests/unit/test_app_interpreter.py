@@ -1,5 +1,5 @@
-"""Which Spyglass runs an app, by what lies in its virtual environment; and nothing of
-it is run to find out.
+"""Which Spyglass runs an app, according to its virtual environment. Nothing in it is
+run to find out.
 """
 
 import os
@@ -41,27 +41,27 @@ def venv(tmp_path):
 
 @pytest.fixture
 def another(tmp_path_factory):
-    """An interpreter that is not the machine's."""
+    """An interpreter other than the machine's."""
     path = tmp_path_factory.mktemp("python") / "python3"
     path.touch()
     return str(path)
 
 
-def test_the_machine_s_own_python(venv):
+def test_virtualenv_of_the_packaged_python(venv):
     assert program_for(venv()) == Program()
 
 
-def test_the_machine_s_own_python_with_a_spyglass_in_the_environment(venv):
+def test_spyglass_in_a_virtualenv_of_the_packaged_python_is_not_used(venv):
     assert program_for(venv(spyglass="0.0.1")) == Program()
 
 
 @pytest.mark.parametrize("key", ["version", "version_info"])
-def test_another_of_the_same_version_lends_its_packages(venv, another, key):
+def test_other_python_of_the_same_version_is_enough(venv, another, key):
     assert program_for(venv(another, f"{key} = {OURS}.1")) == Program()
 
 
 @pytest.mark.parametrize(("version", "shown"), [(__version__, ""), ("99.1", "99.1")])
-def test_another_python_with_a_spyglass(venv, another, version, shown):
+def test_other_python_runs_its_own_spyglass(venv, another, version, shown):
     path = venv(another, "version = 3.99.0", spyglass=version)
     assert program_for(path) == Program(f"{path}/bin/spyglass", f"{path}/bin/python", shown)
 
@@ -70,7 +70,7 @@ def test_another_python_with_a_spyglass(venv, another, version, shown):
     ("pip", "install"),
     [(True, "{}/bin/pip install spyglass=={}"), (False, "uv pip install --python {} spyglass=={}")],
 )
-def test_another_python_without_one(venv, another, pip, install):
+def test_other_python_without_spyglass_is_rejected(venv, another, pip, install):
     path = venv(another, "version_info = 3.99.0.final.0", pip=pip)
     with pytest.raises(ConfigError) as caught:
         program_for(path)
@@ -79,7 +79,7 @@ def test_another_python_without_one(venv, another, pip, install):
     )
 
 
-def test_a_python_that_is_gone(venv):
+def test_missing_python_is_rejected(venv):
     path = venv("/proc/none")
     with pytest.raises(
         ConfigError,
@@ -88,7 +88,7 @@ def test_a_python_that_is_gone(venv):
         program_for(path)
 
 
-def test_no_environment(tmp_path):
+def test_directory_that_is_no_virtualenv(tmp_path):
     with pytest.raises(
         ConfigError,
         match=f"^{tmp_path} is not a virtual environment: {tmp_path}/pyvenv.cfg: No such file",
@@ -96,7 +96,7 @@ def test_no_environment(tmp_path):
         program_for(str(tmp_path))
 
 
-def test_the_package_s_python_is_asked_by_its_name_unless_it_is_ours(monkeypatch, tmp_path):
+def test_packaged_python_version(monkeypatch, tmp_path):
     (tmp_path / "python3.97").touch()
     (tmp_path / "python3").symlink_to("python3.97")
     monkeypatch.setattr(app_interpreter, "PACKAGED_PYTHON", str(tmp_path / "python3"))
@@ -107,7 +107,7 @@ def test_the_package_s_python_is_asked_by_its_name_unless_it_is_ours(monkeypatch
     )
 
 
-def test_where_a_link_leads_makes_no_line(tmp_path, monkeypatch):
+def test_link_target_cannot_add_a_line(tmp_path, monkeypatch):
     monkeypatch.setattr("spyglass.config.settings.DIRECTORY", str(tmp_path / "etc"))
     (tmp_path / "etc").mkdir()
     (tmp_path / "bin").mkdir()
@@ -121,7 +121,7 @@ def test_where_a_link_leads_makes_no_line(tmp_path, monkeypatch):
     assert fault.isprintable()
 
 
-def test_what_an_environment_says_of_itself_makes_no_line(venv, another):
+def test_pyvenv_cfg_cannot_add_a_line(venv, another):
     path = venv(another, spyglass="1\nblog: listens on port 80 \x1b[8m" + "9" * 150)
     version = program_for(path).version
     assert version.startswith("1 blog")
@@ -139,6 +139,6 @@ def test_what_an_environment_says_of_itself_makes_no_line(venv, another):
         ("²", "?"),
     ],
 )
-def test_only_a_number_is_a_version(tmp_path, says, version):
+def test_version_must_be_a_number(tmp_path, says, version):
     (tmp_path / "pyvenv.cfg").write_text(f"version = {says}\n")
     assert app_interpreter.version_in(str(tmp_path)) == version

@@ -1,5 +1,5 @@
-"""`spyglass apply` and `remove` against a systemd that is made up: what it is told and
-in which order, and what is left when it fails.
+"""`spyglass apply` and `remove` against a fake systemd: the commands, their order, and
+the state after a failure.
 """
 
 import os
@@ -21,9 +21,7 @@ from spyglass.ops import (
 
 
 class FakeSystemd:
-    """Knows units by their state, and does what it is told, unless that is in
-    `fails`.
-    """
+    """A systemd that keeps the state of units and fails the commands in `fails`."""
 
     def __init__(self):
         self.told = []
@@ -126,7 +124,7 @@ def test_new_apps(systemd, files, tmp_path, capsys):
     )
 
 
-def test_a_second_time_there_is_nothing_to_do(systemd, files, capsys):
+def test_second_run_has_nothing_to_do(systemd, files, capsys):
     files(a="listen = 8001\n")
     apply()
     systemd.told.clear()
@@ -136,12 +134,12 @@ def test_a_second_time_there_is_nothing_to_do(systemd, files, capsys):
     assert systemd.told == []
 
 
-def test_without_any_app(systemd, capsys):
+def test_no_apps(systemd, capsys):
     assert apply() == 0
     assert "nothing to do: there is no app" in capsys.readouterr().out
 
 
-def test_a_dry_run_does_nothing(systemd, files, tmp_path, capsys):
+def test_dry_run_changes_nothing(systemd, files, tmp_path, capsys):
     files(a="listen = 8001\n")
     assert apply("--dry-run") == 0
     assert "+ListenStream=8001\n" in (said := capsys.readouterr().out)
@@ -170,7 +168,7 @@ MOVE = [f"stop {A}", "daemon-reload", f"start {A}"]
         ("listen = 8001", "workers = 3\nlisten = 8001", []),
     ],
 )
-def test_only_what_has_changed_is_told(systemd, files, before, after, told):
+def test_only_changed_units_are_restarted(systemd, files, before, after, told):
     files(a=f"{before}\n")
     apply()
     systemd.active.add("spyglass@a.service")
@@ -180,7 +178,7 @@ def test_only_what_has_changed_is_told(systemd, files, before, after, told):
     assert systemd.told == told
 
 
-def test_who_sleeps_is_not_restarted(systemd, files):
+def test_sleeping_app_is_not_restarted(systemd, files):
     files(a="")
     apply()
     systemd.told.clear()
@@ -189,7 +187,7 @@ def test_who_sleeps_is_not_restarted(systemd, files):
     assert systemd.told == ["daemon-reload"]
 
 
-def test_two_apps_may_change_places(systemd, files):
+def test_two_apps_may_swap_addresses(systemd, files):
     files(a="listen = 8001\n", b="listen = 8002\n")
     apply()
     systemd.told.clear()
@@ -198,7 +196,7 @@ def test_two_apps_may_change_places(systemd, files):
     assert systemd.told == [f"stop {A} {B}", "daemon-reload", f"start {A} {B}"]
 
 
-def test_a_socket_that_has_lost_its_descriptors_is_restarted(systemd, files, monkeypatch):
+def test_socket_that_does_not_listen_is_restarted(systemd, files, monkeypatch):
     files(a="listen = 8001\n")
     apply()
     systemd.told.clear()
@@ -237,7 +235,7 @@ def refused(capsys, *argv):
     return capsys.readouterr().err.splitlines()
 
 
-def test_with_one_wrong_file_nothing_is_changed_for_any(systemd, files, tmp_path, capsys):
+def test_one_invalid_file_stops_all_changes(systemd, files, tmp_path, capsys):
     files(a="listen = 8001\n", b="listen = 0\nmemory_max = 3\n", c="listen", Bad="")
     etc = tmp_path / "etc"
     said = refused(capsys)
@@ -249,7 +247,7 @@ def test_with_one_wrong_file_nothing_is_changed_for_any(systemd, files, tmp_path
     ]
     assert said[-1] == "spyglass: nothing was changed"
     assert (systemd.told, drop_ins(tmp_path)) == ([], {})
-    # Who is named is not stopped by the mistakes of others.
+    # An app that is named is applied although other files are invalid.
     assert apply("a") == 0
 
 
@@ -299,7 +297,7 @@ def test_with_one_wrong_file_nothing_is_changed_for_any(systemd, files, tmp_path
         ),
     ],
 )
-def test_nonsense(systemd, files, tmp_path, capsys, text, says):
+def test_invalid_settings_are_rejected(systemd, files, tmp_path, capsys, text, says):
     files(a=f"{text}\n", other='listen = "127.0.0.1:7000"\n')
     etc = tmp_path / "etc"
     assert refused(capsys, "a") == [
@@ -310,8 +308,8 @@ def test_nonsense(systemd, files, tmp_path, capsys, text, says):
 
 
 @pytest.mark.parametrize("user", ["toor", "00", "000"])
-def test_root_by_another_name(systemd, files, tmp_path, capsys, monkeypatch, user):
-    """What counts is the number: passwd(5) may have several names for it."""
+def test_user_with_uid_0_is_rejected(systemd, files, tmp_path, capsys, monkeypatch, user):
+    """The number counts: passwd(5) may have several names for it."""
     root = pwd.getpwuid(0)
     monkeypatch.setattr(
         "spyglass.ops.user_access.pwd.getpwnam", lambda name: pwd.struct_passwd((name, *root[1:]))
@@ -324,9 +322,9 @@ def test_root_by_another_name(systemd, files, tmp_path, capsys, monkeypatch, use
 
 
 @pytest.mark.parametrize("where", ["passwd", "group"])
-def test_a_user_in_the_group_of_root(systemd, files, tmp_path, capsys, monkeypatch, where):
-    """It is refused as `group`, and comes along with a user as well: as the first of
-    its groups, or as one of the others.
+def test_user_in_root_group_is_rejected(systemd, files, tmp_path, capsys, monkeypatch, where):
+    """The group may come from `group` or from the user: as its primary group or as
+    another one.
     """
     gid = 0 if where == "passwd" else 54321
     monkeypatch.setattr(
@@ -342,12 +340,12 @@ def test_a_user_in_the_group_of_root(systemd, files, tmp_path, capsys, monkeypat
     ]
 
 
-def test_one_app_may_have_both_families_apart(systemd, files):
+def test_one_app_may_listen_on_ipv4_and_ipv6_separately(systemd, files):
     files(a='listen = ["[::]:8001", "0.0.0.0:8001"]\n')
     assert apply() == 0
 
 
-def test_an_address_that_is_in_use(systemd, files, tmp_path, capsys, monkeypatch):
+def test_address_in_use_is_rejected(systemd, files, tmp_path, capsys, monkeypatch):
     monkeypatch.undo()
     monkeypatch.setattr(settings, "DIRECTORY", str(tmp_path / "etc"))
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -358,7 +356,7 @@ def test_an_address_that_is_in_use(systemd, files, tmp_path, capsys, monkeypatch
     assert app.faults[0].startswith(f"{tmp_path}/etc/a.toml:1: listen: {port}: in use by ")
 
 
-def test_without_the_package(systemd, files, capsys):
+def test_missing_unit_templates_are_reported(systemd, files, capsys):
     systemd.missing = True
     files(a="")
     assert "systemd has no spyglass@a.socket: is the package installed?" in refused(capsys)[0]
@@ -368,7 +366,7 @@ def test_without_the_package(systemd, files, capsys):
     ("how", "what"),
     [("edited", "has been edited since it was made"), ("made", "was not made by 'spyglass apply'")],
 )
-def test_what_somebody_else_has_written_stays(systemd, files, tmp_path, capsys, how, what):
+def test_edited_drop_ins_are_not_overwritten(systemd, files, tmp_path, capsys, how, what):
     files(a="listen = 8001\n")
     apply()
     path = tmp_path / "systemd" / f"{A}.d" / unit_directives.FILE
@@ -386,7 +384,7 @@ def test_what_somebody_else_has_written_stays(systemd, files, tmp_path, capsys, 
     assert str(path) in capsys.readouterr().out
 
 
-def test_only_root_may(systemd, files, capsys, monkeypatch):
+def test_only_root_may_apply(systemd, files, capsys, monkeypatch):
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     files(a="")
     assert refused(capsys) == [
@@ -402,7 +400,7 @@ def test_only_root_may(systemd, files, capsys, monkeypatch):
     "at",
     ["write", "verify", f"stop {A}", "daemon-reload", f"start {A}", f"start {B}", f"enable {B}"],
 )
-def test_what_fails_is_taken_back(systemd, files, tmp_path, capsys, monkeypatch, at):
+def test_failed_apply_is_rolled_back(systemd, files, tmp_path, capsys, monkeypatch, at):
     files(a="listen = 8001\n")
     apply()
     before = drop_ins(tmp_path)
@@ -420,7 +418,7 @@ def test_what_fails_is_taken_back(systemd, files, tmp_path, capsys, monkeypatch,
         why = f"{unit_directives.path_of(B)}: cannot be written: No space left on device"
     elif at == "verify":
         systemd.complaints = [
-            "something of somebody else",
+            "something about another unit",
             f"{unit_directives.path_of(A)}:7: Unknown key",
         ]
         why = f"systemd rejects the new drop-ins: {unit_directives.path_of(A)}:7: Unknown key"
@@ -436,7 +434,7 @@ def test_what_fails_is_taken_back(systemd, files, tmp_path, capsys, monkeypatch,
         assert systemd.told == []
 
 
-def test_who_interrupts_finds_everything_as_it_was(systemd, files, tmp_path, monkeypatch, capsys):
+def test_interrupted_apply_is_rolled_back(systemd, files, tmp_path, monkeypatch, capsys):
     files(a="listen = 8001\n")
 
     def interrupted(units):
@@ -451,7 +449,7 @@ def test_who_interrupts_finds_everything_as_it_was(systemd, files, tmp_path, mon
 # Removing
 
 
-def test_removing(systemd, files, tmp_path, capsys):
+def test_remove(systemd, files, tmp_path, capsys):
     files(a="listen = 8001\nnetwork = false\n")
     apply()
     systemd.told.clear()
@@ -469,7 +467,7 @@ def test_removing(systemd, files, tmp_path, capsys):
     assert capsys.readouterr().out == f"a: stopped and removed; left: {tmp_path}/etc/a.toml\n"
 
 
-def test_purging(systemd, files, tmp_path, capsys, monkeypatch):
+def test_remove_with_purge(systemd, files, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("spyglass.ops.commands.remove._STORED", (str(tmp_path / "srv"),))
     files(a="")
     (tmp_path / "srv" / "a").mkdir()
@@ -484,7 +482,7 @@ def test_purging(systemd, files, tmp_path, capsys, monkeypatch):
     assert list(etc.iterdir()) == []
 
 
-def test_what_is_not_there_cannot_be_removed(systemd, files, capsys):
+def test_unknown_app_cannot_be_removed(systemd, files, capsys):
     files(a="")
     assert command_table.run(["remove", "a", "nobody"]) == 78
     assert capsys.readouterr().err == "spyglass: there is no app 'nobody'\n"
@@ -492,10 +490,8 @@ def test_what_is_not_there_cannot_be_removed(systemd, files, capsys):
     assert command_table.run(["remove", "../x"]) == 78
 
 
-def test_a_file_of_variables_that_is_too_long_to_be_looked_at_is_not_judged_by_a_part(
-    systemd, files, tmp_path
-):
-    """The part may end in the middle of a letter, which is no fault of the file's."""
+def test_too_long_file_of_variables_is_not_judged_by_a_part(systemd, files, tmp_path):
+    """A part may end in the middle of a letter, which is no fault of the file."""
     (tmp_path / "long.env").write_text("AB=" + "é" * (1 << 20) + "\n")
     files(a=f'environment_file = "{tmp_path / "long.env"}"\n')
     assert apply("--dry-run") == 0

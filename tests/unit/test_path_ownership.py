@@ -1,6 +1,4 @@
-"""Which paths another user could replace, and what is read of files that another user
-may have put there.
-"""
+"""Which paths another user could replace, and how files of other users are read."""
 
 import os
 import socket
@@ -15,7 +13,7 @@ from spyglass.runtime import untrusted_files
 
 @pytest.fixture
 def foreign(monkeypatch):
-    """Make these paths another user's, whoever runs the test."""
+    """Make these paths another user's, whichever user runs the test."""
     theirs = set()
     really = os.lstat
 
@@ -34,7 +32,7 @@ def tree(tmp_path):
     return tmp_path
 
 
-def test_what_is_roots_alone_is_strong(tree):
+def test_paths_of_root_have_no_weakness(tree):
     assert path_ownership.weakness(f"{tree}/a/b/env") == ""
     assert path_ownership.weakness(f"{tree}/a/./b/../b/env") == ""
     assert path_ownership.weakness(f"{tree}/none/there") == ""
@@ -42,7 +40,7 @@ def test_what_is_roots_alone_is_strong(tree):
 
 @pytest.mark.parametrize("weak", ["a", "a/b", "a/b/env"])
 @pytest.mark.parametrize("mode", [0o020, 0o002, 0o1002])
-def test_a_component_that_others_may_write(tree, weak, mode):
+def test_component_writable_by_others(tree, weak, mode):
     path = tree / weak
     path.chmod(stat.S_IMODE(path.stat().st_mode) | mode)
     assert path_ownership.weakness(f"{tree}/a/b/env").startswith(
@@ -51,7 +49,7 @@ def test_a_component_that_others_may_write(tree, weak, mode):
 
 
 @pytest.mark.parametrize("weak", ["a", "a/b", "a/b/env"])
-def test_a_component_of_another_user(tree, foreign, weak):
+def test_component_of_another_user(tree, foreign, weak):
     foreign(tree / weak)
     assert (
         path_ownership.weakness(f"{tree}/a/b/env")
@@ -59,7 +57,7 @@ def test_a_component_of_another_user(tree, foreign, weak):
     )
 
 
-def test_links_are_judged_and_followed(tree, foreign):
+def test_links_are_checked_and_followed(tree, foreign):
     (tree / "way").symlink_to("a/b")
     (tree / "absolute").symlink_to(tree / "way" / "env")
     assert path_ownership.weakness(f"{tree}/absolute") == ""
@@ -72,13 +70,13 @@ def test_links_are_judged_and_followed(tree, foreign):
     ), "a link's parent is that of its target"
 
 
-def test_a_loop_ends(tree):
+def test_loop_of_links_ends(tree):
     (tree / "one").symlink_to("two")
     (tree / "two").symlink_to("one")
     assert "loop of symbolic links" in path_ownership.weakness(f"{tree}/one/x")
 
 
-def test_only_links_matter_on_the_way_to_a_writable_directory(tree, foreign):
+def test_only_foreign_links_matter_for_writable(tree, foreign):
     (tree / "link").symlink_to("a")
     foreign(tree / "a", tree / "a" / "b")
     assert path_ownership.foreign_link(f"{tree}/link/b") == ""
@@ -121,7 +119,7 @@ def test_only_regular_files_are_read(tmp_path, put, links):
     assert atomic_files.read_untrusted_or_empty(str(tmp_path / "file")) == ""
 
 
-def test_no_more_is_read_than_was_asked_for(tmp_path):
+def test_reading_stops_at_the_limit(tmp_path):
     path, link = tmp_path / "file", tmp_path / "link"
     with path.open("wb") as stream:
         stream.truncate(1 << 40)
@@ -138,7 +136,7 @@ def test_no_more_is_read_than_was_asked_for(tmp_path):
 
 @pytest.mark.parametrize("put", [a_pipe, a_device, a_pipe_behind_a_link])
 @pytest.mark.timeout(20)
-def test_an_environment_whose_file_is_none(tmp_path, put):
+def test_pyvenv_cfg_that_is_no_file(tmp_path, put):
     put(tmp_path / "pyvenv.cfg")
     with pytest.raises(ConfigError, match="not a virtual environment"):
         app_interpreter.version_in(str(tmp_path))
@@ -146,7 +144,7 @@ def test_an_environment_whose_file_is_none(tmp_path, put):
 
 @pytest.mark.parametrize("put", [a_pipe, a_device])
 @pytest.mark.timeout(20)
-def test_sources_that_are_none(tmp_path, put):
+def test_sources_that_are_no_files(tmp_path, put):
     for name in ("manage.py", "wsgi.py", "app.py"):
         put(tmp_path / name)
     assert app_detection.apps_in(str(tmp_path)) == []
@@ -163,13 +161,13 @@ def test_sources_that_are_none(tmp_path, put):
         "a = " + "[" * 90,
     ],
 )
-def test_sources_that_no_parser_takes(tmp_path, source, capfd):
+def test_sources_that_cannot_be_parsed(tmp_path, source, capfd):
     (tmp_path / "app.py").write_text(source)
     assert app_detection.apps_in(str(tmp_path)) in ([], ["app:app"])
     assert capfd.readouterr() == ("", "")
 
 
-def test_looking_for_byte_code_is_bounded(tmp_path):
+def test_search_for_byte_code_is_bounded(tmp_path):
     (tmp_path / "away").mkdir()
     (tmp_path / "away" / "file").touch()
     (tmp_path / "cache").symlink_to("away")
@@ -243,7 +241,7 @@ def app(tmp_path, monkeypatch):
         ),
     ],
 )
-def test_what_systemd_opens_for_an_app_is_roots(app, foreign, tmp_path, text, weak, says):
+def test_files_that_systemd_opens_must_be_root_s(app, foreign, tmp_path, text, weak, says):
     srv = tmp_path / "srv"
     (srv / ".env").touch()
     (srv / "media" / "x").mkdir(parents=True)
@@ -257,7 +255,7 @@ def test_what_systemd_opens_for_an_app_is_roots(app, foreign, tmp_path, text, we
 
 @pytest.mark.parametrize("name", ["a.toml", "a.env"])
 @pytest.mark.timeout(20)
-def test_files_of_an_app_in_a_directory_that_others_may_write(app, tmp_path, name):
+def test_settings_directory_writable_by_others(app, tmp_path, name):
     etc = tmp_path / "etc"
     (etc / "a.env").touch()
     assert app("") == []

@@ -1,5 +1,5 @@
-"""Commands whose output cannot be written: the reader has left, the disk is full, the
-descriptor is closed.
+"""Commands whose output cannot be written: the reader has closed the pipe, the disk is
+full, the descriptor is closed.
 """
 
 import os
@@ -42,10 +42,8 @@ def test_output_only_commands_fail_if_it_is_lost(words, redirection):
     "redirection",
     [*GONE, *LOST, ">/dev/full 2>/dev/full", ">&- 2>&-", "<&- >&- 2>&-", "2>&-", "2>/dev/full"],
 )
-def test_commands_that_change_something_do_it(tmp_path, redirection):
-    """`new` stands for them; what `apply` does takes a systemd
-    (tests/system/test_output.py).
-    """
+def test_commands_with_effects_complete(tmp_path, redirection):
+    """`new` represents them; `apply` needs a systemd (tests/system/test_output.py)."""
     (tmp_path / "app.py").write_text("app = print\n")
     script = f"from spyglass import cli; from spyglass.config import settings; settings.DIRECTORY = {str(tmp_path)!r}; raise SystemExit(cli.main())"
     command = f'set -o pipefail; {sys.executable} -c "{script}" new blog {tmp_path} {redirection}'
@@ -57,21 +55,21 @@ def test_commands_that_change_something_do_it(tmp_path, redirection):
 @pytest.mark.parametrize(
     "redirection", ["2>&-", "2>/dev/full", ">&- 2>&-", "2>&1 >/dev/null | true"]
 )
-def test_the_exit_status_is_that_of_the_fault(redirection):
+def test_exit_status_of_a_fault_is_preserved(redirection):
     assert run("nonsense", redirection).returncode == 2
     assert run("list --nonsense", redirection).returncode == 2
     assert run("check --config /proc/none", redirection).returncode == 78
 
 
-def test_what_the_encoding_does_not_have_is_written_with_escapes(tmp_path):
+def test_unencodable_characters_are_escaped(tmp_path):
     done = run(
         f"new caf\N{LATIN SMALL LETTER E WITH ACUTE} {tmp_path}", "", PYTHONIOENCODING="ascii"
     )
     assert (done.returncode, done.stderr.count("caf\\xe9")) == (2, 1)
 
 
-def test_a_descriptor_that_is_closed_is_not_taken_by_a_file():
-    """Or a file that is opened next would be standard output."""
+def test_closed_descriptors_are_not_reused_for_files():
+    """Otherwise the next file that is opened would become standard output."""
     script = "from spyglass.ops import safe_stdout; import os; safe_stdout.open_missing(); os.write(int(os.environ['OUT']), b'%d' % os.open('/', os.O_RDONLY))"
     out, far = os.pipe()
     os.set_inheritable(far, True)
@@ -92,7 +90,7 @@ def test_a_descriptor_that_is_closed_is_not_taken_by_a_file():
         assert int(stream.read()) > 2
 
 
-def test_a_terminal_that_does_not_block_gets_all_of_it():
+def test_non_blocking_terminal_gets_all_output():
     near, far = pty.openpty()
     os.set_blocking(far, False)
     with subprocess.Popen(

@@ -1,5 +1,5 @@
-"""The copy of a service that only checks: what stays of its unit, what goes, and how
-its command is changed.
+"""The copy of a service that only checks: what is copied, what is dropped, and its
+command.
 """
 
 import contextlib
@@ -39,7 +39,7 @@ def last(text, key):
     return [line for line in lines(text) if line.startswith(f"{key}=")][-1]
 
 
-def test_what_stays_and_what_goes():
+def test_directives_that_are_copied_or_dropped():
     made = sandboxed_check.check_unit("blog", [UNIT])
     unit, service = made.split("[Service]")
     assert lines(unit) == [
@@ -61,14 +61,14 @@ def test_what_stays_and_what_goes():
     assert "WantedBy" not in made
 
 
-def test_it_is_ended_though_the_app_keeps_it_from_ending():
+def test_unit_times_out_even_if_the_app_blocks_the_check():
     made = sandboxed_check.check_unit(
         "blog", [UNIT, "[Service]\nTimeoutStartSec=infinity\n"], timeout=90.0
     )
     assert last(made, "TimeoutStartSec") == "TimeoutStartSec=90"
 
 
-def test_a_drop_in_is_the_stronger():
+def test_drop_in_takes_precedence():
     drop_in = "[Service]\nUser=\nUser=blog\nExecStartPre=/bin/migrate\nExecStart=\nExecStart=/srv/venv/bin/spyglass serve --name %i\nSockets=x.socket\n"
     made = sandboxed_check.check_unit("blog", [UNIT, drop_in])
     assert last(made, "User") == "User=blog"
@@ -78,7 +78,7 @@ def test_a_drop_in_is_the_stronger():
     assert "Sockets" not in made
 
 
-def test_a_path_with_the_word_in_it_is_left_alone():
+def test_serve_in_a_path_is_not_replaced():
     made = sandboxed_check.check_unit(
         "blog", ["[Service]\nExecStart=/srv/serve/bin/spyglass serve --name %i --app serve\n"]
     )
@@ -87,7 +87,7 @@ def test_a_path_with_the_word_in_it_is_left_alone():
     )
 
 
-def test_what_is_none_of_ours_is_not_run():
+def test_other_program_is_rejected():
     with pytest.raises(
         sandboxed_check.SandboxError, match="does not run Spyglass: ExecStart=/usr/bin/gunicorn x"
     ):
@@ -95,7 +95,7 @@ def test_what_is_none_of_ours_is_not_run():
 
 
 @given(st.text(st.characters(blacklist_characters="\0", blacklist_categories=["Cs"])))
-def test_words_come_through_as_they_are(word):
+def test_words_are_passed_unchanged(word):
     made = sandboxed_check.check_unit("blog", [UNIT], [word])
     said = last(made, "ExecStart").removeprefix("ExecStart=/usr/bin/spyglass check --name %i ")
     assert said.isascii()
@@ -114,8 +114,8 @@ def test_words_come_through_as_they_are(word):
     )
 
 
-def test_what_is_not_utf_8_in_a_drop_in_is_copied_as_it_is(tmp_path, monkeypatch):
-    """systemd passes over such a line; the check must not fail for it."""
+def test_invalid_utf8_in_a_drop_in_is_copied(tmp_path, monkeypatch):
+    """systemd skips such a line; the check must not fail because of it."""
     drop_in = tmp_path / "drop-in.conf"
     drop_in.write_bytes(b"[Service]\nEnvironment=NAME=caf\xe9\n")
     monkeypatch.setattr(sandboxed_check, "UNITS", str(tmp_path))

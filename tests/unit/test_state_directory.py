@@ -1,5 +1,5 @@
-"""What is wrong with an app's directories: links without a target, two directories of
-one app. Owners: tests/system/test_state.py.
+"""What is wrong with an app's directories: dangling links, two directories of one app.
+Owners: tests/system/test_state.py.
 """
 
 import pytest
@@ -18,14 +18,14 @@ def places(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_as_systemd_has_made_it(places):
+def test_directories_as_systemd_makes_them(places):
     assert state_directory.examine("blog", "") == []
     assert state_directory.examine("new", "") == []
     assert state_directory.examine("blog", "root") == []
     assert state_directory.examine("blog", "no-such-user") == []
 
 
-def test_a_link_without_what_it_leads_to(places):
+def test_dangling_link_is_found(places):
     target = places / "lib" / "private" / "spyglass" / "blog"
     target.rmdir()
     [finding] = state_directory.examine("blog", "")
@@ -36,7 +36,7 @@ def test_a_link_without_what_it_leads_to(places):
 
 
 @pytest.mark.parametrize(("base", "cure"), [("lib", "mv {0} {0}.old"), ("cache", "rm -r {0}")])
-def test_a_directory_in_the_place_of_the_link(places, base, cure):
+def test_directory_instead_of_the_link_is_found(places, base, cure):
     public = places / base / "spyglass" / "blog"
     public.unlink()
     public.mkdir()

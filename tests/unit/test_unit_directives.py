@@ -1,5 +1,5 @@
-"""Drop-ins: what systemd is told for each setting, and how it is known whether somebody
-has edited one.
+"""Drop-ins: the directives for each setting, and how an edited drop-in is
+recognized.
 """
 
 import pytest
@@ -69,7 +69,7 @@ FREE = [
         ),
     ],
 )
-def test_the_socket(listen, lines):
+def test_socket_lines(listen, lines):
     made = unit_directives.drop_ins("blog", config(listen=listen))
     assert made[SERVICE] == ""
     assert made[SOCKET].partition("\n\n")[2].splitlines() == ["[Socket]", "ListenStream=", *lines]
@@ -121,7 +121,7 @@ NAMED = [
         ),
     ],
 )
-def test_the_service(given, lines):
+def test_service_lines(given, lines):
     made = unit_directives.drop_ins("blog", config(directory="/srv/blog", **given))
     assert made[SOCKET] == ""
     assert made[SERVICE].partition("\n\n")[2].splitlines() == ["[Service]", *lines]
@@ -130,7 +130,7 @@ def test_the_service(given, lines):
 @pytest.mark.parametrize(
     ("says", "allowed"), [("0\n", False), ("1\n", True), ("96365\n", True), ("", True)]
 )
-def test_a_machine_without_user_namespaces(tmp_path, monkeypatch, says, allowed):
+def test_machine_without_user_namespaces(tmp_path, monkeypatch, says, allowed):
     (tmp_path / "max").write_text(says)
     monkeypatch.setattr(unit_directives, "_USER_NAMESPACES", str(tmp_path / "max"))
     assert unit_directives.has_user_namespaces() is allowed
@@ -157,11 +157,11 @@ EXAMPLES = {
 @pytest.mark.parametrize(
     "name", [name for name, setting in SETTINGS.items() if isinstance(setting, Unit)]
 )
-def test_no_setting_is_without_effect(name):
+def test_every_unit_setting_has_an_effect(name):
     assert any(unit_directives.drop_ins("blog", config(**{name: EXAMPLES[name]})).values())
 
 
-def test_an_app_that_asks_for_nothing_has_no_drop_ins():
+def test_default_app_has_no_drop_ins():
     assert unit_directives.drop_ins("blog", Config()) == {SOCKET: "", SERVICE: ""}
 
 
@@ -172,7 +172,7 @@ def test_an_app_that_asks_for_nothing_has_no_drop_ins():
         ("/srv/my blog/venv", '"/srv/my blog/venv/bin/spyglass"'),
     ],
 )
-def test_another_spyglass(venv, word):
+def test_spyglass_of_a_virtualenv(venv, word):
     text = unit_directives.drop_ins("blog", Config(), f"{venv}/bin/spyglass")[SERVICE]
     assert text.splitlines()[-4:] == [
         "ExecStart=",
@@ -182,14 +182,14 @@ def test_another_spyglass(venv, word):
     ]
 
 
-def test_relative_paths_without_a_directory_are_where_the_service_starts():
+def test_relative_paths_begin_at_the_working_directory():
     assert (
         "EnvironmentFile=/var/lib/spyglass/blog/env"
         in unit_directives.drop_ins("blog", config(environment_file="env"))[SERVICE]
     )
 
 
-def test_a_credential_that_is_only_there_encrypted(tmp_path, monkeypatch):
+def test_encrypted_credential(tmp_path, monkeypatch):
     monkeypatch.setattr(unit_directives, "CREDENTIAL_STORES", (str(tmp_path / "credstore"),))
     for store, name in (("credstore", "plain"), ("credstore.encrypted", "secret")):
         (tmp_path / store).mkdir()
@@ -198,10 +198,10 @@ def test_a_credential_that_is_only_there_encrypted(tmp_path, monkeypatch):
     assert lines == ["LoadCredential=plain", "LoadCredentialEncrypted=secret"]
 
 
-# Whether somebody has edited it
+# Recognizing an edited drop-in
 
 
-def test_it_says_from_what_it_was_made_and_where_to_put_what_has_no_setting():
+def test_header_names_the_source_and_the_override():
     head = unit_directives.drop_ins("blog", config(listen=8001))[SOCKET].splitlines()[:2]
     assert head == [
         "# Made by `spyglass apply` from /etc/spyglass/blog.toml: change it there, and apply again.",
@@ -212,7 +212,7 @@ def test_it_says_from_what_it_was_made_and_where_to_put_what_has_no_setting():
 TEXT = unit_directives.drop_ins("blog", config(listen=[8001, "/run/é.sock"]))[SOCKET]
 
 
-def test_what_is_untouched():
+def test_untouched_drop_ins():
     assert unit_directives.is_untouched(TEXT)
     assert unit_directives.is_ours(TEXT)
 
@@ -229,12 +229,12 @@ def test_what_is_untouched():
         (TEXT, ""),
     ],
 )
-def test_what_is_not(old, new):
+def test_edited_drop_ins(old, new):
     assert not unit_directives.is_untouched(TEXT.replace(old, new))
     assert not unit_directives.is_untouched(TEXT + "ListenStream=8003\n")
 
 
-def test_what_somebody_else_made():
+def test_foreign_drop_ins():
     for text in ("[Socket]\nListenStream=8001\n", "", "# Mine, not made by `spyglass apply`\n"):
         assert not unit_directives.is_ours(text)
         assert not unit_directives.is_untouched(text)
@@ -247,7 +247,7 @@ def test_what_somebody_else_made():
         min_size=1,
     )
 )
-def test_whatever_a_variable_holds_stays_on_its_line(variables):
+def test_value_of_a_variable_stays_on_its_line(variables):
     text = unit_directives.drop_ins("blog", config(environment=variables))[SERVICE]
     assert len(text.partition("\n\n")[2].split("\n")) == 1 + len(variables) + 1
     assert unit_directives.is_untouched(text)
@@ -284,13 +284,13 @@ PATHS = {
 
 @pytest.mark.parametrize("hostile", HOSTILE)
 @pytest.mark.parametrize("setting", PATHS)
-def test_no_path_gets_more_into_a_unit_than_itself(setting, hostile):
+def test_path_cannot_add_directives(setting, hostile):
     with pytest.raises(ValueError, match=r".*"):
         SETTINGS[setting].check(PATHS[setting](f"/srv/a{hostile}"))
 
 
 @pytest.mark.parametrize("hostile", HOSTILE)
-def test_nor_does_a_directory_or_an_environment(hostile, tmp_path, monkeypatch):
+def test_directory_and_venv_cannot_add_directives(hostile, tmp_path, monkeypatch):
     monkeypatch.setattr("spyglass.config.settings.DIRECTORY", str(tmp_path))
     for setting in ("directory", "venv"):
         value = new.toml(f"/srv/a{hostile}")
@@ -314,8 +314,8 @@ def test_nor_does_a_directory_or_an_environment(hostile, tmp_path, monkeypatch):
     "setting", [name for name, entry in SETTINGS.items() if isinstance(entry, Unit)]
 )
 @pytest.mark.parametrize("hostile", HOSTILE)
-def test_no_setting_makes_a_line_of_its_own(setting, hostile):
-    """Whatever is accepted stays in its line, and no line ends in what continues it."""
+def test_no_setting_adds_a_line(setting, hostile):
+    """Any accepted value stays on its line, and no line ends in a continuation."""
     plain = len(
         unit_directives.drop_ins("blog", config(**{setting: EXAMPLES[setting]}))[
             SERVICE if setting != "listen" else SOCKET

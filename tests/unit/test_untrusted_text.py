@@ -1,5 +1,5 @@
-"""What apps have said, in the answers of systemd and on the administrator's terminal:
-it is shown, and does nothing.
+"""Text of apps in systemd's answers and on the administrator's terminal: it is shown
+and has no effect.
 """
 
 import io
@@ -26,7 +26,7 @@ HOSTILE = [
 
 
 def shown(status, units, properties):
-    """An answer of `systemctl show`, with the app's own words in it."""
+    """An answer of `systemctl show` with the app's own text in it."""
     blocks = []
     for unit in units:
         values = dict.fromkeys(properties, "") | {
@@ -88,7 +88,7 @@ def systemd(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("status", HOSTILE)
 @pytest.mark.parametrize("strange", [False, True])
-def test_one_app_says_what_it_likes_and_the_others_are_shown(systemd, status, strange, capsys):
+def test_status_text_of_one_app_does_not_affect_others(systemd, status, strange, capsys):
     systemd.status, systemd.strange = status, strange
     names = [name for name in "abc" for _ in range(2)]
     found = systemctl.show(
@@ -113,7 +113,7 @@ def test_one_app_says_what_it_likes_and_the_others_are_shown(systemd, status, st
 
 
 @pytest.mark.parametrize("status", HOSTILE)
-def test_no_command_is_made_of_what_it_says(systemd, status):
+def test_status_text_gets_into_no_command(systemd, status):
     systemd.status = status
     units = [f"spyglass@b.{kind}" for kind in ("socket", "service")]
     found = systemctl.show(units, dict.fromkeys((*app_status.PROPERTIES, *unit_checks.PROPERTIES)))
@@ -124,7 +124,7 @@ def test_no_command_is_made_of_what_it_says(systemd, status):
         )
 
 
-def test_a_name_is_quoted_for_the_shell():
+def test_unit_names_are_quoted_for_the_shell():
     service = {"Id": "spyglass@a\\x2db.service", "LoadState": "masked"}
     [first, *_] = unit_checks.examine("a\\x2db", {"Id": "spyglass@a\\x2db.socket"}, service)
     assert first.cure == ["systemctl unmask 'spyglass@a\\x2db.service'"]
@@ -133,7 +133,7 @@ def test_a_name_is_quoted_for_the_shell():
 @pytest.mark.parametrize(
     "text", ["²", "٣", "", "[not set]", "-1", "1_000", " 7", "9" * 5000, None, "infinity"]
 )
-def test_what_is_no_number_is_none(text):
+def test_number_of_anything(text):
     assert untrusted_text.number(text, -1) == -1
 
 
@@ -149,7 +149,7 @@ class Terminal(io.StringIO):
 
 
 @pytest.mark.parametrize("stream", [io.StringIO, Terminal])
-def test_what_is_printed_does_nothing_to_a_terminal(monkeypatch, stream):
+def test_printed_text_is_sanitized(monkeypatch, stream):
     monkeypatch.setattr(sys, "stdout", into := stream())
     monkeypatch.setattr(sys, "stderr", stream())
     monkeypatch.setenv("TERM", "xterm")
