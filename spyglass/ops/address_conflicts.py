@@ -82,7 +82,7 @@ def _invalid_path(path: str) -> str:
     return "" if os.path.isdir(parent) else f"{parent} is not a directory"
 
 
-def is_not_listening(addresses: Iterable[Address], systemd: int = 1) -> bool:
+def not_held_by_systemd(addresses: Iterable[Address], systemd: int = 1) -> bool:
     """Return True if systemd (process id `systemd`) does not listen on one of
     `addresses`, which an active socket unit has.
 

@@ -97,7 +97,7 @@ def plan(names: list[str]) -> tuple[list[Step], list[str]]:
     """
     known = {name: apps.read(name) for name in dict.fromkeys([*names, *apps.names()])}
     valid = [name for name in names if not known[name].faults]
-    shown = systemctl.show(systemctl.units_of(valid), _PROPERTIES)
+    shown = systemctl.show(systemctl.app_units(valid), _PROPERTIES)
     steps = [Step(known[name], shown[socket_of(name)], shown[service_of(name)]) for name in valid]
     # An app whose addresses change in this run releases the old ones: other apps may
     # take them.
@@ -147,7 +147,7 @@ def _compare(step: Step) -> None:
     )
     step.restarts_socket = step.is_listening and (
         _lines(step.before.get(socket, "")) != _lines(step.changes.get(socket, ""))
-        or address_conflicts.is_not_listening(address_conflicts.addresses_of(step.socket))
+        or address_conflicts.not_held_by_systemd(address_conflicts.addresses_of(step.socket))
     )
 
 

@@ -115,6 +115,11 @@ def read(name: str) -> App:
     return app
 
 
+def variables_file(name: str) -> str:
+    """Return the path of the app's own variables, EnvironmentFile= of the template."""
+    return os.path.join(settings.DIRECTORY, f"{name}.env")
+
+
 def why_untrusted(path: str) -> str:
     """Return what is wrong with a file in /etc/spyglass that root, or systemd as root,
     reads; "" if nothing is, or it is missing.
@@ -270,9 +275,7 @@ def _examine_secrets(app: App) -> None:
     """Check what systemd reads as root for the app: only root may be able to replace it
     (path_ownership.py).
     """
-    secrets = os.path.join(
-        settings.DIRECTORY, f"{app.name}.env"
-    )  # EnvironmentFile= of the template
+    secrets = variables_file(app.name)
     if why := why_untrusted(secrets):
         app.faults.append(f"{secrets}: {why}")
     else:

@@ -30,7 +30,7 @@ def query() -> dict[str, str]:
     except systemctl.NoSystemdError:
         return find({})
     names = {unit.partition("@")[2].rpartition(".")[0] for unit in known} - set(apps.names())
-    shown = systemctl.show(systemctl.units_of(names), PROPERTIES)
+    shown = systemctl.show(systemctl.app_units(names), PROPERTIES)
     return find({name: (shown[socket_of(name)], shown[service_of(name)]) for name in names})
 
 

@@ -42,6 +42,12 @@ def examine(name: str, user: str) -> list[Finding]:
     return _owned_by_nobody(name, user) or _foreign_files(name, _public(STATE, name))
 
 
+def existing(name: str) -> list[str]:
+    """Return the directories of the app `name` that exist, for any kind of user."""
+    paths = (where(base, name) for base in (STATE, CACHE) for where in (_public, _private))
+    return [path for path in paths if os.path.lexists(path)]
+
+
 def _public(base: str, name: str) -> str:
     return os.path.join(base, "spyglass", name)
 

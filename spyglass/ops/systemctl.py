@@ -148,6 +148,6 @@ def service_of(name: str) -> str:
     return f"spyglass@{name}.service"
 
 
-def units_of(names: Iterable[str]) -> list[str]:
+def app_units(names: Iterable[str]) -> list[str]:
     """Return the socket and the service of each of these apps, in this order."""
     return [unit for name in names for unit in (socket_of(name), service_of(name))]

@@ -47,12 +47,12 @@ def test_port_in_use():
             assert address_conflicts.why_unavailable(address(text)).startswith(
                 f"in use by {name} (pid {os.getpid()}"
             )
-        assert not address_conflicts.is_not_listening([address(port)], os.getpid())
-        assert address_conflicts.is_not_listening(
+        assert not address_conflicts.not_held_by_systemd([address(port)], os.getpid())
+        assert address_conflicts.not_held_by_systemd(
             [address(port)], os.getppid()
         )  # held by another process
     assert address_conflicts.why_unavailable(address(port)) == ""
-    assert address_conflicts.is_not_listening([address(port)], os.getpid())
+    assert address_conflicts.not_held_by_systemd([address(port)], os.getpid())
 
 
 def test_unix_socket_whose_file_was_deleted(tmp_path):
@@ -60,9 +60,9 @@ def test_unix_socket_whose_file_was_deleted(tmp_path):
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(path)
         listener.listen()
-        assert not address_conflicts.is_not_listening([address(path)], os.getpid())
+        assert not address_conflicts.not_held_by_systemd([address(path)], os.getpid())
         os.unlink(path)
-        assert address_conflicts.is_not_listening([address(path)], os.getpid())
+        assert address_conflicts.not_held_by_systemd([address(path)], os.getpid())
 
 
 def test_port_in_time_wait_is_available():
@@ -103,10 +103,10 @@ def test_paths(tmp_path):
         assert why("a.sock") == ""  # looks stale; systemd replaces it
         server.listen()
         assert why("a.sock").startswith("in use by ")
-        assert not address_conflicts.is_not_listening(
+        assert not address_conflicts.not_held_by_systemd(
             [address(str(tmp_path / "a.sock"))], os.getpid()
         )
-    assert address_conflicts.is_not_listening([address(str(tmp_path / "a.sock"))], os.getpid())
+    assert address_conflicts.not_held_by_systemd([address(str(tmp_path / "a.sock"))], os.getpid())
 
 
 def test_addresses_of_a_socket_unit():

@@ -14,6 +14,7 @@ from spyglass.ops import (
     address_conflicts,
     apps,
     command_table,
+    state_directory,
     systemctl,
     unit_directives,
     user_access,
@@ -201,7 +202,7 @@ def test_socket_that_does_not_listen_is_restarted(systemd, files, monkeypatch):
     apply()
     systemd.told.clear()
     silent = iter([True, False])
-    monkeypatch.setattr(address_conflicts, "is_not_listening", lambda addresses: next(silent))
+    monkeypatch.setattr(address_conflicts, "not_held_by_systemd", lambda addresses: next(silent))
     assert apply() == 0
     assert systemd.told == MOVE
 
@@ -468,16 +469,17 @@ def test_remove(systemd, files, tmp_path, capsys):
 
 
 def test_remove_with_purge(systemd, files, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("spyglass.ops.commands.remove._STORED", (str(tmp_path / "srv"),))
+    monkeypatch.setattr(state_directory, "STATE", str(tmp_path / "lib"))
+    monkeypatch.setattr(state_directory, "CACHE", str(tmp_path / "cache"))
     files(a="")
-    (tmp_path / "srv" / "a").mkdir()
+    (tmp_path / "lib" / "spyglass" / "a").mkdir(parents=True)
     (tmp_path / "etc" / "a.env").touch()
     assert command_table.run(["remove", "--purge", "a"]) == 0
     assert systemd.told[-1] == "clean --what=state --what=cache spyglass@a.service"
     etc = tmp_path / "etc"
     assert (
         capsys.readouterr().out.splitlines()[0]
-        == f"a: deleting {etc}/a.toml, {etc}/a.env, {tmp_path}/srv/a"
+        == f"a: deleting {etc}/a.toml, {etc}/a.env, {tmp_path}/lib/spyglass/a"
     )
     assert list(etc.iterdir()) == []
 

@@ -411,7 +411,7 @@ def settings(places, monkeypatch):
     """settings(text): the findings with this text as blog.toml."""
     file = places / "etc" / "blog.toml"
     monkeypatch.setattr(address_owners, "not_listening", lambda _state: [])
-    monkeypatch.setattr(address_conflicts, "is_not_listening", lambda _addresses: False)
+    monkeypatch.setattr(address_conflicts, "not_held_by_systemd", lambda _addresses: False)
     monkeypatch.setattr(
         apps, "examine", lambda app, others, free: None
     )  # is what test_apps.py is about
@@ -541,13 +541,13 @@ def test_active_socket_that_does_not_listen_is_found(monkeypatch):
 
 def test_socket_on_which_only_the_service_listens_is_found(monkeypatch):
     monkeypatch.setattr(address_owners, "not_listening", lambda _state: [])
-    monkeypatch.setattr(address_conflicts, "is_not_listening", lambda _addresses: True)
+    monkeypatch.setattr(address_conflicts, "not_held_by_systemd", lambda _addresses: True)
     [finding] = app_checks.examine(view(), {})
     assert (
         finding.what
         == "spyglass@blog.socket is active, but does not listen on /run/spyglass/blog.sock"
     )
-    monkeypatch.setattr(address_conflicts, "is_not_listening", lambda _addresses: False)
+    monkeypatch.setattr(address_conflicts, "not_held_by_systemd", lambda _addresses: False)
     assert app_checks.examine(view(), {}) == []
 
 

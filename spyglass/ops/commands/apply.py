@@ -147,7 +147,7 @@ class _Transaction:
         changed = [step.name for step in self._steps if step.changes]
         if not changed:
             return
-        said = systemctl.verify(systemctl.units_of(changed))
+        said = systemctl.verify(systemctl.app_units(changed))
         paths = [path for path, _ in self._written]
         complaints = [line for line in said if any(path in line for path in paths)]
         if complaints:
@@ -189,7 +189,7 @@ class _Transaction:
             if step.is_listening and not step.restarts_socket
         }
         for name, properties in systemctl.show(unmoved, ["Listen"]).items():
-            if address_conflicts.is_not_listening(address_conflicts.addresses_of(properties)):
+            if address_conflicts.not_held_by_systemd(address_conflicts.addresses_of(properties)):
                 self._touched.append(name)
                 systemctl.ask("restart", name)
                 for address in set(address_owners.addresses(unmoved[name].socket)) - set(

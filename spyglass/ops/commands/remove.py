@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from spyglass.config import settings
 from spyglass.errors import ConfigError
-from spyglass.ops import atomic_files, locks, systemctl, unit_directives
+from spyglass.ops import apps, atomic_files, locks, state_directory, systemctl, unit_directives
 from spyglass.ops.command_declaration import Command, Operand, Option
 from spyglass.ops.systemctl import RefusedError, service_of, socket_of
 
@@ -31,15 +31,6 @@ COMMAND = Command(
     changes=True,
 )
 
-# Where systemd keeps StateDirectory= and CacheDirectory=: for a named user, and behind
-# a link for DynamicUser=.
-_STORED = (
-    "/var/lib/spyglass",
-    "/var/lib/private/spyglass",
-    "/var/cache/spyglass",
-    "/var/cache/private/spyglass",
-)
-
 
 def run(options: argparse.Namespace) -> int:
     names = list(dict.fromkeys(options.names))
@@ -55,7 +46,7 @@ def _run(names: list[str], paths: dict[str, str], *, purge: bool) -> None:
     """Remove these apps and print what was done. Raise ConfigError if one of them does
     not exist.
     """
-    properties = systemctl.show(systemctl.units_of(names), ["ActiveState", "UnitFileState"])
+    properties = systemctl.show(systemctl.app_units(names), ["ActiveState", "UnitFileState"])
     for name in names:
         here = [*_drop_ins(name), *_left(name, paths[name])]
         socket, service = properties[socket_of(name)], properties[service_of(name)]
@@ -97,7 +88,7 @@ def _remove(name: str) -> None:
 
 def _drop_ins(name: str) -> list[str]:
     """Return the drop-ins of the app that exist."""
-    paths = (unit_directives.path_of(unit) for unit in systemctl.units_of([name]))
+    paths = (unit_directives.path_of(unit) for unit in systemctl.app_units([name]))
     return [path for path in paths if os.path.lexists(path)]
 
 
@@ -105,8 +96,8 @@ def _purge(name: str, file: str) -> list[str]:
     """Delete what the app has stored, its settings and its secrets. Return what was
     done (lines).
     """
-    doomed = [path for path in (file, _secrets(name)) if os.path.lexists(path)]
-    stored = _stored(name)
+    doomed = [path for path in (file, apps.variables_file(name)) if os.path.lexists(path)]
+    stored = state_directory.existing(name)
     said = [f"{name}: deleting {', '.join([*doomed, *stored]) or 'nothing'}"]
     if stored:
         try:
@@ -119,28 +110,14 @@ def _purge(name: str, file: str) -> list[str]:
     return said
 
 
-def _secrets(name: str) -> str:
-    """Return the path of the app's variables, EnvironmentFile= of the template."""
-    return os.path.join(settings.DIRECTORY, f"{name}.env")
-
-
-def _stored(name: str) -> list[str]:
-    """Return the directories in which the app has stored data."""
-    return [
-        path
-        for path in (os.path.join(directory, name) for directory in _STORED)
-        if os.path.lexists(path)
-    ]
-
-
 def _left(name: str, file: str) -> list[str]:
     """Return the files of the app outside of systemd: the administrator's, and what the
     app has stored.
     """
-    written = [path for path in (file, _secrets(name)) if os.path.lexists(path)]
-    for unit in systemctl.units_of([name]):
+    written = [path for path in (file, apps.variables_file(name)) if os.path.lexists(path)]
+    for unit in systemctl.app_units([name]):
         written += sorted(glob.glob(os.path.join(unit_directives.DIRECTORY, f"{unit}.d", "*")))
-    return written + _stored(name)
+    return written + state_directory.existing(name)
 
 
 def _what_is_left(name: str, left: list[str]) -> str:

@@ -55,7 +55,7 @@ def examine(status: AppStatus, others: Mapping[str, App]) -> list[Finding]:
 
 def _not_listening(name: str, socket: Properties, service: Properties) -> list[Finding]:
     silent = address_owners.not_listening(socket)
-    if not silent and address_conflicts.is_not_listening(address_conflicts.addresses_of(socket)):
+    if not silent and address_conflicts.not_held_by_systemd(address_conflicts.addresses_of(socket)):
         silent = address_owners.addresses(socket)  # only its service still listens, until it exits
     if not silent or socket.get("ActiveState") != "active":
         return []
