@@ -74,6 +74,7 @@ def is_unassigned(address: Address) -> bool:
 
 
 def _invalid_path(path: str) -> str:
+    """Return why no unix socket can ever be created at `path`, or ""."""
     if len(os.fsencode(path)) > _MAX_PATH_BYTES:
         return f"the path is longer than {_MAX_PATH_BYTES} bytes, the limit for a unix socket"
     parent = os.path.dirname(path)

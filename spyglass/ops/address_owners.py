@@ -187,6 +187,9 @@ def unix_inodes(path: str) -> set[str]:
 
 
 def _table(file: str) -> Iterator[list[str]]:
+    """Yield the rows of a table in /proc/net, split into columns, without the
+    titles.
+    """
     try:
         with open(file, encoding="utf-8", errors="replace") as stream:
             next(stream)
@@ -216,6 +219,7 @@ def holder(inodes: set[str]) -> str:
 
 def _socket_unit(wanted: set[str]) -> str:
     # systemctl lists the path or the port of each socket unit, not its inode.
+    """Return the socket unit that has one of `wanted` ("socket:[INODE]"), or ""."""
     listeners: dict[str, set[str]] = {}
     for line in systemctl.ask("list-sockets", "--no-legend", "--full", "--plain").split("\n"):
         # Columns: LISTEN UNIT ACTIVATES. A path may contain blanks.
@@ -246,6 +250,7 @@ def sockets_of(pid: int) -> set[str]:
 
 
 def _name(pid: int) -> str:
+    """Return the name of a process, for a message."""
     try:
         with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as stream:
             return one_line(stream.read().strip())  # chosen by the process (PR_SET_NAME)
@@ -254,6 +259,7 @@ def _name(pid: int) -> str:
 
 
 def _unit(pid: int) -> str:
+    """Return ", UNIT" for the unit in which a process runs, or ""."""
     try:
         with open(f"/proc/{pid}/cgroup", encoding="utf-8", errors="replace") as stream:
             units = [

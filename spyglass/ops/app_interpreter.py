@@ -100,6 +100,9 @@ def packaged_version() -> str:
 
 
 def _version(venv: str) -> str:
+    """Return the version of the Spyglass in an environment, "" if it is ours or
+    unknown.
+    """
     found = glob.glob(
         os.path.join(glob.escape(venv), "lib", "python3*", "site-packages", "spyglass-*.dist-info")
     )
@@ -114,6 +117,7 @@ def _version(venv: str) -> str:
 
 
 def _install(venv: str) -> str:
+    """Return the command that installs Spyglass in an environment."""
     if os.path.exists(os.path.join(venv, "bin", "pip")):
         return f"{venv}/bin/pip install spyglass=={__version__}"
     return f"uv pip install --python {venv} spyglass=={__version__}"

@@ -129,6 +129,8 @@ def iso(when: float | None) -> str | None:
 
 
 class NoSuchAppError(ConfigError):
+    """There is no app with this name."""
+
     exit_status = 4  # as of `systemctl status` for an unknown unit
 
     def __init__(self, name: str) -> None:
@@ -156,6 +158,7 @@ def names() -> list[str]:
 
 
 def is_name(text: str) -> bool:
+    """Return True if `text` is a valid name of an app."""
     try:
         settings.file_for(text)
     except ConfigError:
@@ -201,6 +204,7 @@ def _check_files(app: AppStatus) -> None:
 
 
 def _read_record(app: AppStatus) -> None:
+    """Read what the last Master has recorded, or why that cannot be read."""
     directory = os.path.join(
         _STATE, (app.service.get("StateDirectory") or f"spyglass/{app.name}").split()[0]
     )

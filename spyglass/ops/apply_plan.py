@@ -152,6 +152,9 @@ def _compare(step: Step) -> None:
 
 
 def _edited(path: str, ours: bool) -> str:
+    """Return the fault about a drop-in that apply must not overwrite. `ours` (bool):
+    apply made it.
+    """
     what = "has been edited since it was made" if ours else "was not made by 'spyglass apply'"
     unit = os.path.basename(os.path.dirname(path)).removesuffix(".d")
     return f"{path}: {what}: move its lines to your own drop-in (systemctl edit {unit}) or to the TOML file, then delete it"

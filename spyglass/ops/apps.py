@@ -58,6 +58,7 @@ class App:
 
     @property
     def base(self) -> str:
+        """The directory that relative paths in the file begin at."""
         return unit_directives.base_of(self.name, self.config)
 
     @property
@@ -182,6 +183,7 @@ def _examine_user(app: App) -> user_access.Account:
 
 
 def _examine_addresses(app: App, others: Iterable[App], free: Iterable[Address]) -> None:
+    """Check the addresses against each other, other apps and the machine."""
     for index, address in enumerate(app.addresses):
         if any(_exclude_each_other(address, other) for other in app.addresses[:index]):
             app.fault("listen", f"{address} conflicts with another entry of the list")
@@ -229,6 +231,9 @@ def _is_group(name: str) -> bool:
 
 
 def _examine_code(app: App, account: user_access.Account) -> None:
+    """Check that the app's user can read its code, and choose the Spyglass that runs
+    it.
+    """
     named = app.config.directory != settings.Config().directory
     if named and not os.path.isdir(app.base):
         app.fault("directory", f"{app.base} is not a directory")
@@ -257,6 +262,9 @@ def _examine_code(app: App, account: user_access.Account) -> None:
 
 
 def _access_fault(name: str, path: str, where: str, account: user_access.Account) -> str:
+    """Return the fault about `path`, to which `where` denies access, with commands that
+    allow it.
+    """
     them = account.named or "the app's dynamic user"
     to_them = f"is not accessible to {them} (mode {os.stat(where).st_mode & 0o7777:04o})"
     if where == path:
@@ -332,6 +340,9 @@ def _examine_variables(app: App, path: str) -> None:
 
 
 def _examine_writable(app: App, account: user_access.Account) -> None:
+    """Check that each writable path exists, is safe for systemd to mount, and is the
+    user's to write.
+    """
     paths = [os.path.join(app.base, path) for path in app.config.writable]
     there = [path for path in paths if os.path.exists(path)]
     for path in set(paths) - set(there):

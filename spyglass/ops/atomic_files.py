@@ -100,6 +100,9 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 def _below(
     fd: int, path: str, budget: list[int], max_depth: int
 ) -> Iterator[tuple[str, os.stat_result] | None]:
+    """Walk the directory open as `fd`; `budget` holds the number of entries that are
+    left.
+    """
     with os.scandir(fd) as entries:
         for entry in entries:
             if budget[0] <= 0:
@@ -160,6 +163,7 @@ def write(path: str, text: str, new: bool = False) -> None:
 
 
 def _remove(path: str) -> None:
+    """Delete a file, and its directory if that is empty then."""
     directory = os.path.dirname(path)
     try:
         os.unlink(path)
@@ -171,6 +175,7 @@ def _remove(path: str) -> None:
 
 
 def _sync(directory: str) -> None:
+    """Make the entries of a directory survive a power cut (fsync(2))."""
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)

@@ -151,6 +151,7 @@ def run(name: str, options: Mapping[str, str]) -> int:
 
 
 def _check(name: str, options: Mapping[str, str]) -> int:
+    """Run the three steps for the app `name`. Raise StartError."""
     words = [f"--{setting.replace('_', '-')}={value}" for setting, value in options.items()]
     service, unit = systemctl.service_of(name), systemctl.socket_of(name)
     states = systemctl.show([service, unit], [*_PROPERTIES, *address_owners.PROPERTIES])

@@ -60,11 +60,13 @@ def parse(text: str) -> Variables:
 
 
 def _end(pattern: re.Pattern[str], text: str, position: int) -> int:
+    """Return the end of the match of `pattern` at `position`."""
     found = pattern.match(text, position)
     return found.end() if found else position
 
 
 def _comment(text: str, position: int, line: int, made: Variables) -> int:
+    """Skip the comment at `position` and return its end."""
     end = _end(_LINE, text, position)
     if text[position:end].endswith("\\"):
         made.faults.append(
@@ -74,6 +76,7 @@ def _comment(text: str, position: int, line: int, made: Variables) -> int:
 
 
 def _assignment(text: str, position: int, line: int, made: Variables) -> int:
+    """Parse the assignment at `position` and return its end."""
     end = _end(_KEY, text, position)
     key = text[position:end].rstrip(" \t")
     if text[end : end + 1] != "=":

@@ -59,6 +59,9 @@ def held(name: str, doing: str) -> Iterator[None]:
 
 
 def _take(fd: int, path: str, doing: str) -> None:
+    """Lock `fd`; say on stderr what is waited for, if it takes long. Raise
+    LockedError.
+    """
     began, noticed = time.monotonic(), False
     while True:
         try:

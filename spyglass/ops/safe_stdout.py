@@ -95,6 +95,7 @@ def run(command: Callable[[], int], *, only_prints: bool) -> int:
 
 
 def _status_of(command: Callable[[], int]) -> int:
+    """Return the exit status of `command`, also if it ends by SystemExit."""
     try:
         return command()
     except SystemExit as end:  # argparse raises it after printing the help
@@ -103,6 +104,7 @@ def _status_of(command: Callable[[], int]) -> int:
 
 def _text_stream(sink: _Sink, like: TextIO | None) -> TextIO:
     # A character that the encoding lacks must not fail either.
+    """Return a text stream over `sink`, with the encoding of `like`."""
     encoding = like.encoding if like is not None else None
     lines = sink.isatty() or sink.fileno() == 2
     return io.TextIOWrapper(
@@ -111,6 +113,7 @@ def _text_stream(sink: _Sink, like: TextIO | None) -> TextIO:
 
 
 def _flush(stream: TextIO) -> None:
+    """Flush a stream, unless the app has closed it."""
     try:
         stream.flush()
     except (

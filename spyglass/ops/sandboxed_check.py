@@ -274,6 +274,7 @@ def _forward_output(job: subprocess.Popen[bytes], pipes: dict[str, int]) -> None
 
 
 def _forward(fd: int, decoder: codecs.IncrementalDecoder, target: TextIO) -> None:
+    """Copy what is in the pipe `fd` now."""
     try:
         while piece := os.read(fd, 65536):
             target.write(decoder.decode(piece))

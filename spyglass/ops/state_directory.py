@@ -49,10 +49,12 @@ def existing(name: str) -> list[str]:
 
 
 def _public(base: str, name: str) -> str:
+    """Return the path that the app sees."""
     return os.path.join(base, "spyglass", name)
 
 
 def _private(base: str, name: str) -> str:
+    """Return the path behind it for a dynamic user."""
     return os.path.join(base, "private", "spyglass", name)
 
 
@@ -88,6 +90,7 @@ def _dangling_link(name: str) -> Iterator[Finding]:
 
 
 def _is_missing(path: str) -> bool:
+    """Return True if `path` certainly does not exist."""
     try:
         os.lstat(path)
     except OSError as error:

@@ -77,6 +77,7 @@ def drop_ins(name: str, config: Config, command: str = "") -> dict[str, str]:
 
 
 def _text(name: str, unit: str, section: str, lines: list[str]) -> str:
+    """Return the text of a drop-in, "" without lines."""
     if not lines:
         return ""
     from spyglass.config.settings import file_for
@@ -90,6 +91,7 @@ def _text(name: str, unit: str, section: str, lines: list[str]) -> str:
 
 
 def _digest(text: str) -> str:
+    """Return the digest that a drop-in's header holds."""
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[
         :16
     ]  # protects against accidents, not attackers
@@ -143,6 +145,7 @@ def socket_lines(addresses: tuple[Address, ...]) -> list[str]:
 
 
 def _also_ipv4(address: Address, addresses: Iterable[Address]) -> bool:
+    """Return True if `address` is [::] and an IPv4 address has the same port."""
     return address.host == "::" and any(
         other.port == address.port and "." in other.host for other in addresses
     )
@@ -229,6 +232,7 @@ def limits(config: Config) -> dict[str, object]:
 
 
 def _credential(name: str, path: str) -> str:
+    """Return the LoadCredential= line of a credential; `path` may be ""."""
     encrypted = not path and not in_store(name) and in_store(name, ".encrypted")
     return f"LoadCredential{'Encrypted' if encrypted else ''}={_plain(name)}" + (
         f":{_plain(path)}" if path else ""

@@ -74,6 +74,7 @@ def _listeners() -> Iterator[tuple[int, bytes, tuple[int, int] | None]]:
 
 
 def _query_kernel() -> Iterator[tuple[int, bytes, tuple[int, int] | None]]:
+    """Yield what _listeners() returns, from sock_diag(7). Raise OSError."""
     question = struct.pack(
         "=BBHIIIII",
         socket.AF_UNIX,
@@ -101,6 +102,7 @@ def _query_kernel() -> Iterator[tuple[int, bytes, tuple[int, int] | None]]:
 
 
 def _parse_message(message: bytes) -> tuple[int, bytes, tuple[int, int] | None]:
+    """Return (inode, name, file) of one message: a fixed part, then attributes."""
     inode = _MESSAGE.unpack_from(message)[4]
     name, file, at = b"", None, _MESSAGE.size
     while at + _ATTRIBUTE.size <= len(message):
@@ -115,10 +117,12 @@ def _parse_message(message: bytes) -> tuple[int, bytes, tuple[int, int] | None]:
 
 
 def _aligned(length: int) -> int:
+    """Return `length` rounded up to netlink's alignment."""
     return (length + 3) & ~3
 
 
 def _read_proc() -> Iterator[tuple[int, bytes, tuple[int, int] | None]]:
+    """Yield what _listeners() returns, from /proc/net/unix, which has no files."""
     try:
         with open("/proc/net/unix", "rb") as stream:
             rows = [_ROW.fullmatch(line.removesuffix(b"\n")) for line in stream]

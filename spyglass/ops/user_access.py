@@ -94,6 +94,7 @@ def inaccessible(account: Account, wanted: Iterable[tuple[str, int]]) -> dict[st
 
 
 def _is_open(path: str, mode: int) -> bool:
+    """Return True if the effective user may access `path`."""
     return os.access(path, mode, effective_ids=True)
 
 

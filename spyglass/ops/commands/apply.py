@@ -121,6 +121,9 @@ class _Transaction:
         self._touched: list[str] = []  # sockets that were started, stopped or restarted
 
     def run(self) -> None:
+        """Apply the steps. Raise ApplyError or RefusedError after everything is
+        restored.
+        """
         try:
             self._write()
             self._verify()
@@ -130,6 +133,7 @@ class _Transaction:
             raise
 
     def _write(self) -> None:
+        """Write the drop-ins. Raise ApplyError."""
         for step in self._steps:
             for path, text in step.changes.items():
                 self._written.append((path, step.before[path]))

@@ -72,6 +72,7 @@ def render(
 
 
 def _row(app: AppStatus, now: float | None) -> list[str]:
+    """Return the cells of an app's row."""
     return [
         app.name,
         app.state,

@@ -284,6 +284,7 @@ def _role(pid: int, parent: int, master: int, found: list[Process]) -> str:
 
 
 def _parent(pid: int) -> int:
+    """Return the pid of a process's parent."""
     with open(f"/proc/{pid}/stat", "rb") as stream:
         return int(stream.read().rpartition(b")")[2].split()[1])
 
@@ -292,17 +293,20 @@ def _parent(pid: int) -> int:
 
 
 def _since(app: AppStatus) -> str:
+    """Return " since ..." for the app's state, or ""."""
     unit = app.service if app.service.get("ActiveState") not in ("inactive", None) else app.socket
     when = _changed(unit)
     return f" since {local_time(when)} ({ago(when)})" if when else ""
 
 
 def _changed(unit: app_status.Properties) -> float | None:
+    """Return when the unit's state changed last (wall clock), None if never."""
     monotonic = untrusted_text.number(unit.get("StateChangeTimestampMonotonic")) / 1e6
     return time.time() - time.monotonic() + monotonic if monotonic else None
 
 
 def _state(unit: app_status.Properties) -> str:
+    """Return the line about a unit's state."""
     parts = [f"{unit.get('ActiveState')} ({unit.get('SubState')})", unit.get("UnitFileState", "")]
     if unit.get("Result", "success") != "success":
         parts.append(
@@ -322,6 +326,7 @@ def _state(unit: app_status.Properties) -> str:
 
 
 def _listens(app: AppStatus) -> str:
+    """Return the addresses, those of unix sockets with owner, group and mode."""
     access = (
         " ".join(app.socket.get(name) or "root" for name in ("SocketUser", "SocketGroup"))
         + f" {app.socket.get('SocketMode', '')}"
@@ -332,6 +337,7 @@ def _listens(app: AppStatus) -> str:
 
 
 def _limits(service: app_status.Properties) -> str:
+    """Return the memory limits in parentheses, or ""."""
     limits = [
         f"{title} {terminal.size(value)}"
         for title, name in (("high", "MemoryHigh"), ("max", "MemoryMax"))
@@ -341,6 +347,7 @@ def _limits(service: app_status.Properties) -> str:
 
 
 def _wake(app: AppStatus) -> str:
+    """Return the line about the last wake."""
     record = app.record
     loading = (
         f", {terminal.duration(record.load_ms)} of it to load the app"
@@ -352,6 +359,7 @@ def _wake(app: AppStatus) -> str:
 
 
 def _counted(app: AppStatus) -> str:
+    """Return the line with the counts."""
     record = app.record
     if record is None:
         return "nothing yet"
@@ -368,6 +376,7 @@ def _singular(name: str) -> str:
 
 
 def _unit(unit: app_status.Properties) -> dict[str, object]:
+    """Return the facts about a unit for `--json`."""
     return {
         "id": unit.get("Id"), "active": unit.get("ActiveState"), "sub": unit.get("SubState"), "result": unit.get("Result"),
         "enabled": unit.get("UnitFileState"), "since": app_status.iso(_changed(unit)), "drop_ins": unit.get("DropInPaths", "").split(),

@@ -54,6 +54,7 @@ def examine(status: AppStatus, others: Mapping[str, App]) -> list[Finding]:
 
 
 def _not_listening(name: str, socket: Properties, service: Properties) -> list[Finding]:
+    """Find an active socket that does not listen on all of its addresses."""
     silent = address_owners.not_listening(socket)
     if not silent and address_conflicts.not_held_by_systemd(address_conflicts.addresses_of(socket)):
         silent = address_owners.addresses(socket)  # only its service still listens, until it exits

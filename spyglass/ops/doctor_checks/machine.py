@@ -114,6 +114,7 @@ def _nss() -> list[Finding]:
 
 
 def _somaxconn() -> list[Finding]:
+    """Check the kernel's limit of waiting connections."""
     try:
         with open(_SOMAXCONN) as stream:
             most = int(stream.read())
@@ -184,6 +185,7 @@ def _disk_space() -> list[Finding]:
 
 
 def _journal() -> list[Finding]:
+    """Check that the journal survives a reboot."""
     if os.path.isdir(_JOURNAL) or not os.path.isdir("/run/log/journal"):
         return []
     why = "messages of failed apps are lost at the next boot"
@@ -196,6 +198,7 @@ def _journal() -> list[Finding]:
 
 
 def _file_names() -> list[Finding]:
+    """Find settings files whose names are not valid names of apps."""
     paths = {name: os.path.join(settings.DIRECTORY, f"{name}.toml") for name in apps.names()}
     why = "a name has 1 to 22 of a-z, 0-9, - and _ and begins with a letter or digit: it is part of a user's name"
     return [

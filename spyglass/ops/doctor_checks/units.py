@@ -101,6 +101,9 @@ class _Examination:
         )
 
     def _reload_commands(self, again: bool) -> list[str]:
+        """Return the commands that make systemd read the units; `again` (bool) restarts
+        a listening socket.
+        """
         restart = (
             [systemctl("restart", self._socket["Id"])]
             if again and self._socket.get("ActiveState") == "active"
@@ -111,6 +114,7 @@ class _Examination:
     # The units
 
     def _replaced(self, unit: Properties) -> None:
+        """Find a unit file that replaces the package's."""
         if unit_files.is_replaced(unit):
             why = "package updates do not reach it; make changes in a drop-in instead (systemctl edit)"
             self._setting(
@@ -141,6 +145,7 @@ class _Examination:
                 self._setting(unit, f"{key}={' '.join(values)}", why, key)
 
     def _triggers(self) -> None:
+        """Check what the socket starts, and how often it may."""
         socket = self._socket
         interval, burst = (
             seconds(socket.get("TriggerLimitIntervalUSec", "0")),
@@ -157,6 +162,7 @@ class _Examination:
             )
 
     def _dependencies(self) -> None:
+        """Check what starts and stops the service besides its socket."""
         service, socket = self._service["Id"], self._socket.get("Id", "")
         for key in ("WantedBy", "RequiredBy", "UpheldBy"):
             if self._service.get(key):
@@ -172,6 +178,7 @@ class _Examination:
             self._setting(self._service, f"it does not require {socket}", why)
 
     def _directories(self) -> None:
+        """Check the directories that systemd makes for the service."""
         service = self._service
         for directory in service.get("RuntimeDirectory", "").split():
             inside = [
@@ -196,6 +203,7 @@ class _Examination:
     # Their state
 
     def _state(self) -> None:
+        """Check that the units can be loaded, are up to date and listen."""
         socket, service = self._socket, self._service
         if service.get("LoadState") not in ("loaded", None):
             masked = service["LoadState"] == "masked"
@@ -233,6 +241,7 @@ class _Examination:
             )
 
     def _failures(self) -> None:
+        """Report units that have failed or are restarting."""
         socket, service = self._socket, self._service
         failed = service.get("ActiveState") == "failed"
         if socket.get("ActiveState") == "failed":
