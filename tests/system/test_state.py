@@ -151,7 +151,7 @@ def test_a_directory_restored_beside_the_one_that_is_there(shop: Machine) -> Non
         shop.run("curl", "--silent", "--max-time", "2", "localhost:8095", check=False).returncode
         != 0
     )
-    cure(shop, f"{STATE} is a directory, and so is {PRIVATE}")
+    cure(shop, f"{STATE} is a directory, but should be a link to {PRIVATE}")
     assert wake(shop) == "all"
     assert shop.read(f"{STATE}/db").startswith("restored\n")
 

@@ -161,7 +161,7 @@ def test_units_whose_settings_have_gone_answer_503(machine: Machine) -> None:
     spyglass(machine, "apply", "gone")
     machine.run("rm", "/etc/spyglass/gone.toml")
     assert [finding["why"].partition(",")[0] for finding in trouble(machine, "gone")] == [
-        "its clients get a 503 at the next wake"
+        "clients get a 503 at the next wake"
     ]
     assert visit(machine.path("/run/spyglass/gone.sock")).status == 503
     spyglass(machine, "remove", "--purge", "gone")
