@@ -11,7 +11,6 @@ import difflib
 import shlex
 
 from spyglass.config.setting_types import UNITS, Setting, Size, Unit
-from spyglass.config.settings import SETTINGS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,15 +40,15 @@ def not_toml(file: str, text: str, error: str) -> str:
     return f"{place}: not TOML: {message.removesuffix(' (at end of document)')}"
 
 
-def fault(name: str, value: object, error: Exception) -> str:
+def fault(name: str, value: object, error: Exception, known: Mapping[str, object]) -> str:
     """Return what is wrong with `name` set to `value`: it cannot be set in this place
-    (LookupError), or not to this value (ValueError).
+    (LookupError), or not to this value (ValueError). `known` are all settings by name.
     """
     if isinstance(error, LookupError):
         return (
             only_in_the_file(name)
-            if name in SETTINGS
-            else f"unknown setting {name!r}{hint(name, SETTINGS)}"
+            if name in known
+            else f"unknown setting {name!r}{hint(name, known)}"
         )
     expected, *entry = error.args  # for a list, with the entry that is wrong
     return f"{name}: {expected}, not {shown(entry[0] if entry else value)}"
