@@ -1,14 +1,14 @@
 """Log lines, for the journal or for a terminal.
 
 Under systemd each line goes to the journal and starts with its priority, `<6>`
-(sd-daemon(3)), and journald itself knows the time and the pid. Not by stderr, which is
-the app's as well: whatever an app prints there can come from a client, and a line that
-begins with "<0>" would be an emergency, which journald writes to every terminal of the
-machine. So the units have journald take nothing at the start of such a line for a
-priority (SyslogLevelPrefix=no), and we have a stream of our own, see open_log().
-Everywhere else lines go to stderr, and start with the time, the pid and the role of the
-process. The standard library's logging is not used: importing it costs a wake more than
-everything in this file does in a day.
+(sd-daemon(3)); journald itself adds the time and the pid. It does not go through
+stderr, which is the app's as well. What an app prints there can come from a client, and
+a line that begins with "<0>" would be an emergency, which journald writes to every
+terminal of the machine. So the units have journald take no priority from such a line
+(SyslogLevelPrefix=no), and Spyglass has a stream of its own, see open_log(). Everywhere
+else lines go to stderr, and start with the time, the pid and the role of the process.
+The standard library's logging is not used: its import costs a wake more than everything
+in this file does in a day.
 
 A line that cannot be written (full disk, closed pipe) is dropped: a log must never take
 down what it reports on.
@@ -36,8 +36,8 @@ _NAMES = {ERROR: "error: ", WARNING: "warning: "}
 
 
 def stderr_is_journal(environ: Mapping[str, str]) -> bool:
-    """True when stderr is the journal's stream: JOURNAL_STREAM holds its device and
-    inode (systemd.exec(5)).
+    """Return True if stderr is the journal's stream: JOURNAL_STREAM holds its device
+    and inode (systemd.exec(5)).
     """
     try:
         device, _, inode = environ.get("JOURNAL_STREAM", "").partition(":")
@@ -48,21 +48,21 @@ def stderr_is_journal(environ: Mapping[str, str]) -> bool:
 
 
 def open_log(role: str, level: int = INFO, environ: Mapping[str, str] = os.environ) -> Log:
-    """The log of this process: a stream of its own to the journal if stderr is the
-    journal's, else stderr, which it also is without one.
+    """Return the log of this process: a stream of its own to the journal if stderr is
+    the journal's and one can be had, else stderr.
     """
     journal = stderr_is_journal(environ)
     return Log(role, level, journal=journal, fd=_open_stream() if journal else 2)
 
 
 def _open_stream() -> int:
-    """A stream to the journal whose lines start with a priority; 2 where there is none
-    to be had (another sandbox).
+    """Return a stream to the journal that takes lines with a priority; 2 if none can be
+    had (another sandbox).
 
-    As sd_journal_stream_fd(3) makes one, whose library is a tenth of a wake: who we
-    are, a unit (only root may name one; journald knows by the control group), the
-    priority of lines that have none, whether lines have one, and three ways of
-    forwarding.
+    sd_journal_stream_fd(3) makes one in the same way, but its library takes a tenth of
+    a wake to load. The header is one item a line: our identifier, the unit (only root
+    may name one; journald knows it by the control group), the priority of lines that
+    have none, whether lines have one, and three ways of forwarding.
     """
     from spyglass.runtime.fast_imports import socket
 
@@ -92,7 +92,7 @@ def traceback_of(error: BaseException) -> str:
     looking at `error` raises another error.
     """
     try:
-        import traceback  # brings linecache and tokenize along: only who fails pays for them
+        import traceback  # brings linecache and tokenize along: only a failure pays for them
 
         text = "".join(traceback.format_exception(error)).rstrip()
     except BaseException:
@@ -135,7 +135,7 @@ class Log:
         self.role = role
         self.journal: bool = journal if like is None else like.journal
         self.fd: int = fd if like is None else like.fd
-        # Which it is, for its number may become another one's.
+        # To notice when the number belongs to another file.
         self._file: tuple[int, int] | None = _file_of(fd) if like is None else like._file
         self.set_level(level)
         self._pid = os.getpid()
@@ -149,7 +149,7 @@ class Log:
         self.debugging = level >= DEBUG  # asked once a request, hence an attribute
 
     def child(self, role: str) -> Log:
-        """The log of a process that was just forked."""
+        """Return the log of a process that was just forked."""
         return Log(role, self.level, like=self)
 
     def error(self, text: str) -> None:
@@ -165,7 +165,7 @@ class Log:
         self._write(DEBUG, text)
 
     def exception(self, text: str, error: BaseException) -> None:
-        """`text`, then the traceback of `error`, all of it with the priority of an
+        """Write `text`, then the traceback of `error`, all with the priority of an
         error.
         """
         self._write(ERROR, f"{text}\n{traceback_of(error)}")
@@ -173,10 +173,11 @@ class Log:
 
     def expect_refusals(self, hint: Callable[[BaseException], tuple[str, str]]) -> None:
         """From now on explain what the sandbox refuses to the app, each kind once.
+
         `hint` returns for an error what helps, or "", and of which kind that is.
 
-        Frameworks catch what an app raises, log it, and answer for it: what reaches us
-        is a 500, and only `logging` sees the error.
+        Frameworks catch what an app raises, log it, and answer for it. The worker sees
+        a 500, and only `logging` sees the error.
         """
         self._hint = hint
         logging = sys.modules.get("logging")
@@ -193,13 +194,13 @@ class Log:
         logging.setLogRecordFactory(make_and_explain)
 
     def explain(self, error: BaseException) -> None:
-        """If the sandbox has caused `error`, write the line that says what helps."""
+        """If the sandbox has caused `error`, write which setting lifts the refusal."""
         if self._hint is None or len(self._hinted) >= _MOST_HINTS:
             return
         try:
             found, kind = self._hint(error)
-        # No descriptor to import it with; an error of the app's that raises another
-        # when it is looked at
+        # No descriptor is left to import what explains it; or the app's error raises
+        # another one when it is looked at.
         except Exception:
             return
         if found and kind not in self._hinted:
@@ -207,7 +208,7 @@ class Log:
             self.error(f"({found})")
 
     def start(self, priority: int) -> str:
-        """What each line of `priority` begins with."""
+        """Return what each line of `priority` begins with."""
         if self.journal:
             return f"<{priority}>{self.role}: "
         return f"{time.strftime('%H:%M:%S')} [{self._pid} {self.role}] {_NAMES.get(priority, '')}"
@@ -216,12 +217,13 @@ class Log:
         if priority > self.level:
             return
         if self.fd != 2 and _file_of(self.fd) != self._file:
-            # The app has closed it, and perhaps opened a file since, which got that
+            # The app has closed it, and may have opened a file since that got its
             # number.
             self.fd, self.journal = 2, False
-        # Each line again, or journald files the rest of a traceback under "info". For
-        # journald a line also ends at a NUL and after 48 KiB (LineMax=), and what the
-        # app has put behind that would be read as a priority.
+        # Each line has its priority, or journald would file the rest of a traceback
+        # under "info". For journald a line also ends at a NUL and after 48 KiB
+        # (LineMax=), and what the app has put behind that would be taken for a
+        # priority.
         start = self.start(priority)
         written = "".join(f"{start}{one_line(line, _LONGEST)}\n" for line in text.split("\n"))
         try:

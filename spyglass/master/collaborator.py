@@ -20,6 +20,4 @@ class Collaborator(Protocol):
         """Do what is due. Called in each turn of the loop, after each event."""
 
     def abandon(self) -> None:
-        """In a forked child: close what belongs to the Master, without a word to
-        anyone.
-        """
+        """In a forked child: close what belongs to the Master, and tell no client."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 class FailedLoads:
     """`in_a_row` (int) since the app last answered a request, `total` (int) of all. An
-    app whose workers cannot live counts as one that cannot be loaded.
+    app with workers that cannot live counts as one that cannot be loaded.
     """
 
     def __init__(self, log: Log) -> None:

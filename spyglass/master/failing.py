@@ -1,9 +1,19 @@
 """The state in which the app cannot serve: the Master answers 503 itself, and tries to
 load the app again when a client comes.
 
-Nothing is tried while nobody asks: a broken app costs nothing. A client that comes when
-another attempt is worth making starts it, and its connection stays in the kernel's
-queue for a moment, in case the attempt succeeds.
+Why it does not simply exit, and let systemd try again: systemd keeps the socket, finds
+the client still in its queue, and starts the service at once, over and over. Each start
+would keep a processor busy, and after too many of them (TriggerLimitBurst= of the
+socket, StartLimitBurst= of the service, which our units switch off) systemd would fail
+the *socket* unit (systemd.socket(5)): from then on connections are refused, until an
+administrator resets it. So one Master stays, answers each client, and paces the
+attempts itself.
+
+No attempt is made while no client asks, so a broken app costs nothing. A client that
+comes when another attempt is worth making starts it, and its connection stays in the
+kernel's queue for a moment, in case the attempt succeeds. Without clients the Master
+exits after idle_timeout, with status 78: RestartPreventExitStatus= tells systemd that a
+restart would not help, and the next client starts the service by its socket.
 """
 
 from __future__ import annotations
@@ -12,7 +22,7 @@ import time
 
 from spyglass.errors import EX_CONFIG
 from spyglass.master.failed_loads import FailedLoads, Trouble
-from spyglass.runtime.sd_daemon import somebody_waits
+from spyglass.runtime.sd_daemon import has_pending
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -139,7 +149,7 @@ class Failing:
         if now >= self._hold_until:
             self._hold_until = _NEVER
         self._watch.set(self._hold_until == _NEVER and not self._answerer.full)
-        if now >= self._exit_at(now) and not somebody_waits(self._watch.listeners):
+        if now >= self._exit_at(now) and not has_pending(self._watch.listeners):
             self._log.info(
                 f"exiting after {self._config.idle_timeout:g} s without a client; still failing: {self.loads.latest}"
             )

@@ -224,8 +224,8 @@ class Generations:
 
     def _look_at_loading(self, generation: Generation, now: float) -> None:
         # While no generation serves, clients wait for the first worker. Otherwise there
-        # is time to wait for all workers, and no reason to give clients to those of
-        # which nobody knows whether they can live.
+        # is time to wait for all workers, and no reason to give clients to workers
+        # that have not shown that they can live.
         there = generation.complete if self.serving else generation.accepting
         if there:
             self._promote(generation, now)

@@ -34,7 +34,7 @@ from __future__ import annotations
 
 from spyglass.policy import idle
 from spyglass.runtime import scoreboard
-from spyglass.runtime.sd_daemon import somebody_waits
+from spyglass.runtime.sd_daemon import has_pending
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ class IdleExit:
     def _decide(
         self, generation: Generation, slots: list[Slot], timed_out: bool, now: float
     ) -> bool:
-        if not timed_out or somebody_waits(self._listeners) or any(slot.open for slot in slots):
+        if not timed_out or has_pending(self._listeners) or any(slot.open for slot in slots):
             self._log.debug("a client connected: staying")
             if timed_out and generation.config.idle_ignore:
                 # Its request may be one that does not count: the idle time goes on.

@@ -107,9 +107,11 @@ class Master:
         return status
 
     def _build(self) -> None:
-        """Make the parts. Their modules are imported here, while the app loads: nobody
-        waits for that. And all of them now, for an upgrade may put another version in
-        their place later.
+        """Make the parts.
+
+        Their modules are imported here, while the app loads: no client waits for that.
+        All of them are imported now, because an upgrade of the package may replace
+        them on disk while this Master runs.
         """
         from spyglass.master.counters import CounterNotes
         from spyglass.master.failing import Failing

@@ -111,7 +111,7 @@ class Reloads:
         """A new generation is about to be loaded for the clients that wait; `ready`
         (bool): systemd has had READY=1.
         """
-        # A reload whose handover is under way has succeeded for its clients; the new
+        # A reload with its handover under way has succeeded for its clients; the new
         # one may fail. Clients of a reload that still loads get the outcome of the new
         # one.
         if self._handover is not None:

@@ -3,11 +3,11 @@
 An idle worker does nothing, so it has no pulse that could be counted. But while it
 *owes* something (an answer to a connection or to an order, a look at the listeners'
 queue) and is not known to be in a call, it must show a sign of life. If it shows none,
-the Master rings the bell, and a worker whose loop turns writes the time into its slot.
-One that does not is killed, as is a call that takes too long. Such a worker is stopped,
-or it is dead and its zygote has not reported it, or something holds the interpreter's
-lock, as a regular expression with catastrophic backtracking does. In that case no
-thread of it can even note that a call is long.
+the Master rings the bell, and a worker with a loop that turns writes the time into its
+slot. One that does not is killed, as is a call that takes too long. Such a worker is
+stopped, or it is dead and its zygote has not reported it, or something holds the
+interpreter's lock, as a regular expression with catastrophic backtracking does. In that
+case no thread of it can even note that a call is long.
 
 WATCHDOG=1 is sent from the Master's loop, so a Master that is stopped, or in an endless
 loop, does not send it. Nor is it sent while all workers hang and killing them does not
@@ -23,7 +23,7 @@ import os
 
 from spyglass.policy.hung_workers import Pulse
 from spyglass.runtime import scoreboard
-from spyglass.runtime.sd_daemon import notify, somebody_waits
+from spyglass.runtime.sd_daemon import has_pending, notify
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class Watchdog:
         serving = self._serving()
         pulses: dict[Worker, Pulse] = {}
         asking = False
-        waiting = serving is not None and somebody_waits(self._shared.listeners)
+        waiting = serving is not None and has_pending(self._shared.listeners)
         for generation in self._generations():
             timeout = generation.config.request_timeout
             for worker in generation.workers.values():

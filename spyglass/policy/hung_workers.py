@@ -21,10 +21,10 @@ _NEVER = float("inf")
 def overdue(
     slots: Iterable[Slot], now: float, request_timeout: float, since: float = 0.0
 ) -> list[Slot]:
-    """The workers whose app has been working on one request for `request_timeout`
-    without giving any output.
+    """Return the workers in which the app has been working on one request for
+    `request_timeout` without giving any output.
 
-    What was before `since` (monotonic seconds) does not count.
+    Time before `since` (monotonic seconds) does not count.
     """
     return [
         slot
@@ -36,8 +36,8 @@ def overdue(
 def overdue_at(
     slots: Iterable[Slot], now: float, request_timeout: float, since: float = 0.0
 ) -> float:
-    """When a worker may be overdue at the earliest: a call that has not begun yet
-    cannot be before `request_timeout` from now.
+    """Return when a worker may be overdue at the earliest. A call that has not begun
+    yet cannot be overdue before `request_timeout` from now.
     """
     return (
         min(
@@ -48,10 +48,10 @@ def overdue_at(
 
 
 class Pulse:
-    """What is heard of one worker: when something `moved` last, and since when it has
-    been `asked` for a sign of life (0: it has not).
+    """The signs of life of one worker: when something `moved` last, and since when it
+    has been `asked` for one (0: it has not).
 
-    `ask_at` and `stuck_at` say when that is to be done, and when it is to be given up.
+    `ask_at` is when to ask for one, `stuck_at` when the worker is taken for hung.
     """
 
     __slots__ = ("_seen", "ask_at", "asked", "moved", "stuck_at")
@@ -63,13 +63,13 @@ class Pulse:
         self._seen: object = None
 
     def feel(self, slot: Slot, owes: bool, request_timeout: float, now: float) -> None:
-        """Look at its `slot`. `owes` (bool): it is expected to react at once, to an
-        order or to somebody in the listeners' queue.
+        """Look at its `slot`. `owes` (bool): it should react at once, to an order or to
+        a connection in a listener's queue.
 
-        Who holds a connection may be in a call that it could not tell of, and a call
-        has `request_timeout`; so has what the app does in the background while it wants
-        to stay awake. Others have nothing to keep them from reacting. A call that is
-        known of is watched by itself, see overdue().
+        A worker with a connection may be in a call that it could not note, and a call
+        has `request_timeout`. So has what the app does in the background while it asks
+        to stay awake. Other workers have no reason not to react. A call that is noted
+        is watched by itself, see overdue().
         """
         seen = (slot.served, slot.activity, slot.call_since, slot.heard)
         if seen != self._seen:

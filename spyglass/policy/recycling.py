@@ -13,23 +13,23 @@ _GOLDEN = 0.618033988749895
 
 
 def request_limit(max_requests: int, number: int) -> int:
-    """After how many requests the `number`th worker of a generation (int, from 0) is to
-    be recycled; 0: never.
+    """Return after how many requests the `number`th worker of a generation (int, from
+    0) is recycled; 0: never.
 
-    Up to a fifth less than `max_requests`: workers that share the load evenly must not
-    become due together. Multiples of the golden ratio keep each worker as far as can be
-    from those before it; chance would put every other pair close together.
+    It is up to a fifth less than `max_requests`: workers that share the load evenly
+    must not become due together. Multiples of the golden ratio spread any number of
+    workers evenly; random numbers would often put two of them close together.
     """
     return max_requests - int(max_requests * _JITTER * (number * _GOLDEN % 1.0))
 
 
 def worn_out(slots: Iterable[Slot], max_memory: int) -> Slot | None:
-    """The worker that is to be recycled next: the largest beyond `max_memory` (bytes;
-    0: no limit), else who is furthest beyond its limit.
+    """Return the worker to recycle next, or None: the largest one beyond `max_memory`
+    (bytes; 0: no limit), else the one furthest beyond its limit of requests.
 
-    Who has answered nothing is never due: under a limit that is too low for the app
-    only requests wear out workers, not the time. Nor is one that the app keeps awake:
-    it would have to be waited for, and all others with it.
+    A worker that has answered nothing is never due. If the limit is too low for the
+    app, workers are then replaced as requests come, and not in an endless loop. Nor is
+    one due that the app keeps awake: recycling it, and all others, would have to wait.
     """
     used = [slot for slot in slots if slot.served and not slot.holds]
     heavy = [slot for slot in used if max_memory and slot.memory > max_memory]

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 
 class Slot:
-    """What the scoreboard says of one worker, as a value; and its `memory`, bytes, 0 if
-    nobody has looked.
+    """What the scoreboard says of one worker; and its `memory` (bytes, 0: not
+    measured).
 
-    `ignored` (int) of the open connections do not put off the leaving. `holds` (int)
-    and `reason` (str) are of stay_awake(); a zygote has nothing else.
+    `ignored` (int) of the open connections do not keep the app awake. `holds` (int) and
+    `reason` (str) come from stay_awake(); a zygote's slot has nothing else.
     """
 
     __slots__ = (
@@ -52,7 +52,5 @@ class Slot:
 
     @property
     def busy(self) -> bool:
-        """True while it puts off the leaving: somebody is connected who is not ignored,
-        or the app wants to stay awake.
-        """
+        """It keeps the app awake: by a connection that counts, or at the app's wish."""
         return self.open > self.ignored or self.holds > 0

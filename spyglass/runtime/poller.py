@@ -1,5 +1,5 @@
-"""One wait point: an epoll and what to do when something behind one of its doors
-stirs.
+"""One wait point: an epoll, and what to call when a descriptor is ready; and how long
+to wait.
 """
 
 from __future__ import annotations
@@ -31,36 +31,35 @@ class Doors:
         self._epoll.register(fd, events)
 
     def close(self, fd: int) -> None:
-        """Look no more. To be called before the descriptor is closed: its number may be
-        somebody else's right after.
+        """Stop watching `fd`. To be called before `fd` is closed: the kernel gives its
+        number to the next file that is opened.
         """
         del self._doors[fd]
         self._epoll.unregister(fd)
 
     def wait(self, seconds: float | None) -> None:
-        """Wait until a door stirs, or for `seconds`, but no longer than
-        LONGEST_WAIT.
+        """Wait until a descriptor is ready, or for `seconds`, at most LONGEST_WAIT;
+        call the callables of those that are.
         """
         for fd, _ in self._epoll.poll(seconds if seconds is None else min(seconds, LONGEST_WAIT)):
-            # What was called before may have closed this one.
+            # A callable that ran just now may have closed this one.
             door = self._doors.get(fd)
             if door is not None:
                 door()
 
     def abandon(self) -> None:
-        """In a forked child. The epoll is shared with the parent: to unregister here
-        would be to unregister there (epoll(7)).
+        """In a forked child. Both processes share the epoll: to unregister a descriptor
+        here would be to unregister it in the parent (epoll(7)). So only close it.
         """
         self._epoll.close()
 
 
 def wait_seconds(due: Iterable[float | None], looked: float, now: float) -> float | None:
-    """Seconds to wait for the first of these times; None: only an event can change
-    anything.
+    """Return the seconds to wait for the first of these times; None: until an event.
 
-    What had come at the last look, at `looked`, was looked at and waits for an event.
-    What has come since then was not, and is not waited for: a look takes some time, and
-    a time that fell into it would never be looked at.
+    Deadlines up to `looked` were handled by the last pass; a later one must wake us at
+    once. A pass takes time, and a deadline that fell into it would otherwise never be
+    handled.
     """
     ahead = [when for when in due if when is not None and when > looked]
     return max(0.0, min(ahead) - now) if ahead else None

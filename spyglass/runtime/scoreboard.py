@@ -3,8 +3,8 @@ without a system call.
 
 The Master makes it before its first fork. Each worker has one slot, and so has each
 zygote. In a slot its process alone writes its facts, the Master alone writes `ORDER`
-and `LIMIT`; everybody reads all. A cell is eight bytes, aligned, stored at once, so no
-reader ever sees half a number.
+and `LIMIT`; all processes read all of it. A cell is eight bytes, aligned, stored at
+once, so no reader ever sees half a number.
 
 The handshake before leaving: the Master writes a new positive number into ORDER of
 every slot and rings the bell; a worker takes its listeners out of its loop and only
@@ -22,42 +22,40 @@ from spyglass.runtime.printable import one_line
 STATE = 0  # one of the states below
 OPEN = 1  # connections accepted and not yet closed
 SERVED = 2  # requests answered
-ACTIVITY = (
-    3  # when a connection was last accepted or closed, or a hold ended, monotonic nanoseconds
-)
-# Since when the app has been working on a request without giving us anything, monotonic
+# When a connection was last accepted or closed, or a hold ended, monotonic nanoseconds
+ACTIVITY = 3
+# Since when the app has been working on a request without any output, monotonic
 # nanoseconds; 0: it is not
 CALL_SINCE = 4
 ANSWER = 5  # the last order obeyed
 # What the Master writes.
 ORDER = 6
-LIMIT = 7  # after so many requests the worker is to be recycled, and tells the Master; 0: never
+LIMIT = 7  # after so many requests the worker is due for recycling and pokes the Master; 0: never
 # What a worker writes as well.
-# When its loop heard the bell last, monotonic nanoseconds: the one sign of life of who
-# has nothing to do
+# When its loop heard the bell last, monotonic nanoseconds: the one sign of life of a
+# worker that has nothing to do
 HEARD = 9
 ERRORS = 11  # of the answers, those with a status of 5xx that were the app's
-# How many of the open ones do not put off the leaving, for nothing but what is ignored
-# (idle_ignore) came by them
+# How many of the open connections do not keep the app awake, because they brought only
+# requests that are ignored (idle_ignore)
 IGNORED = 10
 # And what a zygote writes, too.
-HOLDS = 8  # how many times the app wants to stay awake at the moment (api.py), and
+HOLDS = 8  # how many times the app asks to stay awake at the moment (api.py), and
 _REASON, _WORDS = 16, 8  # why, in UTF-8: the first of so many cells
 _CELLS = 24  # a slot fills cache lines, so that two workers never write to the same one
 
-EMPTY, STARTING, ACCEPTING, DRAINING, LEAVING = range(
-    5
-)  # the last: all is done but what the app does at its exit
+# LEAVING: all is done but what the app does at exit
+EMPTY, STARTING, ACCEPTING, DRAINING, LEAVING = range(5)
 
 SERVE = 0
-HOLD = 1  # be ready and accept nothing yet; numbers above it ask who leaves, see above
-# Serve, but keep no connection for another request: only such are there as do not put
-# off the leaving. Takes effect without the bell.
+HOLD = 1  # be ready and accept nothing yet; numbers above it begin the handshake, see above
+# Serve, but close each connection after its answer: all that are open do not keep the
+# app awake. Takes effect without the bell.
 PART = -1
-# Finish what was accepted and leave; the lower, the stricter.
+# Finish what was accepted and exit; the lower, the stricter.
 RETIRE = -2  # however long that takes
 DRAIN = -3  # in graceful_timeout, then cut
-KILL_AFTER = 2.0  # seconds beyond it, within which everybody cuts by himself
+KILL_AFTER = 2.0  # seconds beyond it, in which a process cuts its connections by itself
 
 
 class Scoreboard:
@@ -70,13 +68,13 @@ class Scoreboard:
         self._memory = mmap.mmap(-1, (size + 1) * _CELLS * 8)
         self._cells = memoryview(self._memory).cast("q")
         self._free = list(range(size - 1, -1, -1))
-        # In the Master: what those had done, all together, whose processes have ended;
-        # and how many of them had not been told to.
+        # In the Master: sums over the processes that have ended, and how many of those
+        # ended without an order.
         self.served = self.errors = self.crashes = 0
 
     def note_accepting(self) -> None:
-        """In a worker that accepts from now on. When two say so at the same time, it is
-        the later one's that stays.
+        """In a worker that accepts from now on. Of two at the same time, the later
+        write stays.
         """
         if not self.accepting_since:
             self._cells[self.size * _CELLS] = time.monotonic_ns()
@@ -84,12 +82,12 @@ class Scoreboard:
     @property
     def accepting_since(self) -> int:
         """When the first worker of all began to accept (monotonic nanoseconds); 0: none
-        has.
+        has yet.
         """
         return self._cells[self.size * _CELLS]
 
     def slot(self, number: int) -> memoryview[int]:
-        """The cells of slot `number`, to be indexed with the names above."""
+        """Return the cells of slot `number`, to be indexed with the names above."""
         return self._cells[number * _CELLS : (number + 1) * _CELLS]
 
     @property
@@ -98,8 +96,8 @@ class Scoreboard:
         return len(self._free)
 
     def take(self) -> int:
-        """In the Master: a free slot for a worker that is about to be forked, all its
-        cells 0.
+        """In the Master: return a free slot for a process that is about to be forked,
+        all its cells 0.
         """
         number = self._free.pop()
         cells = self.slot(number)
@@ -115,15 +113,15 @@ class Scoreboard:
 
 
 def write_reason(cells: memoryview[int], reason: str) -> None:
-    """So much of `reason` as there is room for. Whoever reads at this moment may see
-    half of the last one.
+    """Write as much of `reason` as fits. A reader at this very moment may see a mix of
+    the old and the new one.
     """
     data = reason.encode("utf-8", "replace")[: _WORDS * 8].ljust(_WORDS * 8, b"\0")
     cells[_REASON : _REASON + _WORDS] = memoryview(data).cast("q")
 
 
 def read_reason(cells: memoryview[int]) -> str:
-    """What was written, in one line."""
+    """Return what was written, in one line."""
     return one_line(
         cells[_REASON : _REASON + _WORDS].tobytes().rstrip(b"\0").decode("utf-8", "ignore")
     )

@@ -1,13 +1,20 @@
 """Our side of systemd's contracts: the sockets it passes in (sd_listen_fds(3)) and the
 notes it reads (sd_notify(3)).
 
-A passed socket is systemd's: it keeps its own descriptor of the same open file
-description, so what is set on it (O_NONBLOCK, socket options) is seen by both and
-survives us. Therefore only harmless things are set, and never shutdown(), listen() or
-unlink().
+A passed socket is systemd's. It keeps its own descriptor of the same open file
+description, so what is set on it (O_NONBLOCK, socket options) is seen by both and stays
+when we exit. Therefore only harmless things are set, and shutdown(), listen() and
+unlink() are never called.
 
-What is passed in is read from the environment here; libsystemd's sd_listen_fds() does
-no more, but loading it is a tenth of a wake.
+While the service runs, systemd does not watch the socket. When the service has ended it
+polls it again, and a connection in the queue starts the service at once. A service that
+exits without accepting would therefore be started in a loop, which systemd ends by
+failing the socket unit (TriggerLimitBurst=): clients are then refused until an
+administrator resets it. Hence two rules: all sockets that are passed in are
+accepted from, and a Master without a working app stays and answers (master/failing.py).
+
+The environment is read here. libsystemd's sd_listen_fds() does no more, but loading the
+library takes a tenth of a wake.
 """
 
 from __future__ import annotations
@@ -38,8 +45,8 @@ _OURS = (
 class Listener:
     """A listening stream socket and the name systemd gave it (FileDescriptorName=).
 
-    `inherited` (bool): each connection has the socket options that we want, from the
-    listener. False until the first that has.
+    `inherited` (bool): each connection has its socket options from the listener. False
+    until the first connection that has.
     """
 
     def __init__(self, sock: Listening, name: str) -> None:
@@ -53,8 +60,8 @@ class Listener:
         return address_text(self.sock)
 
     def prepare(self, sock: socket.socket) -> None:
-        """Set on `sock`, just accepted, what it did not get from the listener: it may
-        have been queued before _adopt().
+        """Set on `sock`, just accepted, what it did not inherit: it may have been
+        queued before _adopt() set the option on the listener.
         """
         try:
             if sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY):
@@ -64,18 +71,16 @@ class Listener:
             else:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         except OSError:
-            pass  # it is broken, and reading will tell
+            pass  # it is broken, and reading from it will show that
 
 
-def somebody_waits(listeners: Iterable[Listener]) -> bool:
-    """Whether there is a connection in any of their queues that nobody has accepted
-    yet.
-    """
+def has_pending(listeners: Iterable[Listener]) -> bool:
+    """Return True if a connection in any of their queues waits to be accepted."""
     return bool(_waiting(listeners))
 
 
-def who_waits(listeners: Iterable[Listener]) -> Listener | None:
-    """One in whose queue there is such a connection; None where there is none."""
+def pending_listener(listeners: Iterable[Listener]) -> Listener | None:
+    """Return the first of `listeners` with such a connection; None if there is none."""
     listeners = list(listeners)
     waiting = {fd for fd, _ in _waiting(listeners)}
     return next((listener for listener in listeners if listener.fd in waiting), None)
@@ -89,11 +94,12 @@ def _waiting(listeners: Iterable[Listener]) -> list[tuple[int, int]]:
 
 
 def adopt_listeners() -> list[Listener]:
-    """The sockets passed to this very process, whatever their number, order and family.
+    """Return the sockets passed to this very process, whatever their number, order and
+    family.
 
-    Raises ListenerError when there are none, or one is closed, not a stream socket, or
-    not listening: it is named with its descriptor and its name. All of them are
-    accepted from: a listener left alone would have systemd start us again for ever.
+    Raises ListenerError if there are none, or if one is closed, not a stream socket, or
+    not listening; it names the descriptor and its name. All of them are accepted from:
+    a connection on one that is not would have systemd start the service for ever.
     """
     count = 0
     if os.environ.get("LISTEN_PID") == str(os.getpid()):
@@ -121,23 +127,25 @@ def adopt_listeners() -> list[Listener]:
 
 
 def _adopt(fd: int, name: str) -> Listener:
-    who = f"inherited descriptor {fd} ({name})"
+    socket_name = f"inherited descriptor {fd} ({name})"
     try:
         os.set_inheritable(fd, False)
     except OSError:
-        raise ListenerError(f"{who} is closed") from None
+        raise ListenerError(f"{socket_name} is closed") from None
     try:
         sock = Listening(fileno=fd)
     except OSError:
-        raise ListenerError(f"{who} is not a socket") from None
+        raise ListenerError(f"{socket_name} is not a socket") from None
     if sock.type != socket.SOCK_STREAM:
-        raise ListenerError(f"{who} is not a stream socket: use ListenStream=, not ListenDatagram=")
+        raise ListenerError(
+            f"{socket_name} is not a stream socket: use ListenStream=, not ListenDatagram="
+        )
     if sock.family not in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX):
         raise ListenerError(
-            f"{who} has an unsupported address family: only IPv4, IPv6 and unix sockets are served"
+            f"{socket_name} has an unsupported address family: only IPv4, IPv6 and unix sockets are served"
         )
     if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-        raise ListenerError(f"{who} is not listening: the unit must have Accept=no")
+        raise ListenerError(f"{socket_name} is not listening: the unit must have Accept=no")
     sock.setblocking(False)
     if sock.family != socket.AF_UNIX:
         # Inherited by each connection that comes from now on (tcp(7)), so that no
@@ -148,16 +156,16 @@ def _adopt(fd: int, name: str) -> Listener:
 
 def notify(*lines: str) -> None:
     """Tell systemd, if it listens: "READY=1", "STATUS=...", "STOPPING=1"
-    (sd_notify(3)). Never raises: nobody listening is normal.
+    (sd_notify(3)). Never raises: outside systemd no process listens.
 
     For systemd "\\r" ends an assignment as "\\n" does, so each of `lines` is made one
-    line: no text can add another to it.
+    line: no text can add an assignment.
     """
     if not os.environ.get("NOTIFY_SOCKET"):
         return
-    # Not with the other imports: it brings libsystemd and six more libraries along, and
-    # the first note is sent when the zygote is on its way already. systemd.daemon is
-    # this and a wrapper that imports the whole of `socket`.
+    # Not with the other imports: it loads libsystemd and six more libraries, and the
+    # first note is sent when the zygote has been forked already. systemd.daemon is this
+    # and a wrapper that imports the whole of `socket`.
     from systemd import _daemon as daemon
 
     try:
@@ -167,13 +175,13 @@ def notify(*lines: str) -> None:
 
 
 def cache_directory() -> str:
-    """The service's own (CacheDirectory=, systemd.exec(5)); "" where there is none."""
+    """Return the path from CacheDirectory= (systemd.exec(5)), or ""."""
     return os.environ.get("CACHE_DIRECTORY", "").partition(":")[0]
 
 
 def hide_from_the_app() -> None:
-    """Remove what systemd meant for the Master alone; an app, or what it starts, must
-    not answer in our name.
+    """Remove what systemd meant for the Master alone: an app, or a program it starts,
+    must not send notes in the Master's name.
     """
     for name in _OURS:
         os.environ.pop(name, None)

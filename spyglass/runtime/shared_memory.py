@@ -1,10 +1,11 @@
 """What the Master makes before its first fork and every process then shares: the
 scoreboard and three descriptors.
 
-- the *bell*, an eventfd the Master rings to make every worker look at its ORDER;
-- the *poke*, an eventfd with which anybody makes the Master look at the scoreboard;
-- the *life line*, a pipe nobody ever writes to: only the Master holds its writing end,
-  so it ends with the Master, however that ends.
+- the *bell*, an eventfd that the Master rings to make every worker look at its ORDER;
+- the *poke*, an eventfd by which any process makes the Master look at the scoreboard;
+- the *life line*, a pipe that is never written to. Only the Master holds its writing
+  end, so it ends with the Master, however that ends. A worker that finds it ended
+  drains: no other process could tell it to.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import os
 import time
 
 from spyglass.runtime.scoreboard import Scoreboard
-from spyglass.runtime.sd_daemon import who_waits
+from spyglass.runtime.sd_daemon import pending_listener
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,14 +25,14 @@ class Shared:
     """`listeners` (list of Listener) and the means by which `slots` (int) workers and
     the Master reach each other.
 
-    For last_wake() all know as well `woken_by` (Listener or None), where somebody
+    For last_wake() there are also `woken_by` (Listener or None), on which a connection
     waited when this was made, `began` (float, monotonic), when that was, and `master`
-    (int), the pid of who made it.
+    (int), the Master's pid.
     """
 
     def __init__(self, listeners: list[Listener], slots: int) -> None:
         self.listeners = listeners
-        self.woken_by = who_waits(listeners)
+        self.woken_by = pending_listener(listeners)
         self.began = time.monotonic()
         self.master = os.getpid()
         self.board = Scoreboard(slots)
@@ -45,8 +46,8 @@ class Shared:
         os.close(self._held)
 
     def abandon(self) -> None:
-        """In a process that the app has forked: none of it is its own. The second call
-        does nothing: the numbers may be others' by then.
+        """In a process that the app has forked: close all of it. A second call does
+        nothing, because the numbers may belong to other files by then.
         """
         if self._abandoned:
             return
@@ -69,7 +70,7 @@ class Shared:
         _add(self.poke)
 
     def hear(self) -> None:
-        """In the Master: the poke was heard."""
+        """In the Master: take the poke back."""
         empty(self.poke)
 
 
@@ -88,7 +89,7 @@ def _add(fd: int) -> None:
 
 
 def empty(fd: int) -> None:
-    """Take what eventfd `fd` has counted, so that it is not ready any more."""
+    """Reset eventfd `fd`, so that it is not ready any more."""
     try:
         os.eventfd_read(fd)
     except BlockingIOError:

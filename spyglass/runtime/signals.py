@@ -1,16 +1,25 @@
 """Signals as facts to be read in a loop, not as code that runs at any moment.
 
-A handler does nothing: the interpreter's wake-up descriptor (signal.set_wakeup_fd) puts
-the signal's number into a pipe, the pipe wakes the loop's one wait point, and the loop
-takes the numbers and acts. An ignored signal would be inherited through exec by every
-program an app starts (signal(7)); one with a handler goes back to its default there. So
-nothing is ever set to SIG_IGN.
+A handler does nothing. The interpreter's wake-up descriptor (signal.set_wakeup_fd)
+writes the signal's number into a pipe, the pipe wakes the loop's one wait point, and
+the loop reads the numbers and acts. So no signal interrupts a change half-way, and none
+is lost between a check and a wait.
 
-Most signals end a process that has no handler for them, and may be sent to all of ours:
-by `systemctl kill`, by logrotate (SIGUSR1). The Master and the lookout block those that
-mean nothing to them (UNHEARD), which is one system call. A blocked signal would be
-inherited by what an app starts, so zygotes and workers have a handler for them instead,
-as long as the app sets none of its own.
+What fork(2) and execve(2) do to signals decides the rest (signal(7)):
+
+- A child inherits the handlers, the mask, and the pipe. Until it has a pipe of its own,
+  a signal for the child is recorded in the parent's pipe, and the parent acts on it. So
+  signals are blocked across the fork, and the child begins with forget() or renew().
+- execve() resets handlers to the default but keeps SIG_IGN. An ignored signal would be
+  ignored by every program that an app starts, which few programs expect. So nothing is
+  ever set to SIG_IGN.
+- Blocked signals stay blocked through both.
+
+Most signals end a process that has no handler for them, and `systemctl kill` or
+logrotate (SIGUSR1) may send them to every process of the unit. The Master and the
+lookout block those that mean nothing to them (UNHEARD): one system call, and they run
+no program of an app's that could inherit it. Zygotes and workers do, so they have a
+handler for them instead, unless the app sets one of its own.
 """
 
 from __future__ import annotations
@@ -26,8 +35,8 @@ if TYPE_CHECKING:
     from types import FrameType
 
 
-# SIGUSR2 is not among them: it asks for tracebacks. Nor is what a limit (SIGXCPU) or a
-# crash raises.
+# SIGUSR2 is not among them: it requests tracebacks. Nor are the signals of a limit
+# (SIGXCPU) or a crash.
 UNHEARD = frozenset(
     {
         *(
@@ -45,7 +54,7 @@ UNHEARD = frozenset(
 
 
 def hold_back_unheard() -> None:
-    """Block UNHEARD for good, in a process that runs nothing of an app's."""
+    """Block UNHEARD for good, in a process that runs no code of an app."""
     signal.pthread_sigmask(signal.SIG_BLOCK, UNHEARD)
 
 
@@ -54,7 +63,7 @@ def nothing(_number: int, _frame: FrameType | None) -> None:
 
 
 class Signals:
-    """Records the signals in `numbers`; `fd` becomes readable when one has come."""
+    """Records the signals in `numbers`; `fd` is readable when one has come."""
 
     def __init__(self, numbers: Iterable[int]) -> None:
         self.fd, self.write_end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -66,13 +75,12 @@ class Signals:
         signal.set_wakeup_fd(self.write_end, warn_on_full_buffer=False)
         for number in self._numbers:
             signal.signal(number, nothing)
-        signal.pthread_sigmask(
-            signal.SIG_UNBLOCK, self._numbers
-        )  # whoever started us may have held them back until now
+        # The parent may have blocked them until now.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, self._numbers)
 
     def ignore_unheard(self) -> None:
-        """Have UNHEARD do nothing, here and in the processes that renew(); before the
-        app, which may want one of them, has been loaded.
+        """Have UNHEARD do nothing, here and in children that call renew(). To be called
+        before the app is loaded, which may want one of them.
         """
         for number in UNHEARD:
             signal.signal(number, nothing)
@@ -85,19 +93,19 @@ class Signals:
             signal.signal(number, signal.SIG_DFL)
 
     def take(self) -> list[int]:
-        """The numbers recorded since the last call, in order."""
+        """Return the numbers recorded since the last call, in order."""
         try:
             return [number for number in os.read(self.fd, 4096) if number in self._numbers]
         except BlockingIOError:
             return []
 
     def forget(self) -> None:
-        """In a forked child: let go of the parent's pipe and give every signal its
-        default action back. Idempotent.
+        """In a forked child: close the parent's pipe and give every signal its default
+        action back. Idempotent.
 
-        Else a signal for that process would be recorded in the pipe that it shares with
-        us, and heard by us instead. The child may be a process of the app's, which may
-        have set handlers of its own by now: those stay.
+        Otherwise a signal for the child would be recorded in the pipe that it shares
+        with the parent, which would act on it. The child may be a process of the app's,
+        which may have set handlers of its own by now: those stay.
         """
         if self.fd < 0:
             return
@@ -109,8 +117,8 @@ class Signals:
         self.fd = -1
 
     def renew(self, numbers: Iterable[int]) -> None:
-        """In a forked child of ours: record `numbers`, of those that the parent does,
-        in a pipe of its own. What is unheard stays so.
+        """In a zygote or worker after its fork: record `numbers`, a part of the
+        parent's, in a pipe of its own. UNHEARD signals stay as they are.
         """
         signal.set_wakeup_fd(-1)
         self._close()
@@ -129,16 +137,16 @@ class Signals:
             try:
                 os.close(fd)
             except OSError:
-                pass  # somebody has closed it for us
+                pass  # the app has closed it
 
     def forget_in_children(self, ours: Callable[[], Iterable[int]] = tuple) -> None:
-        """Have every process that is forked from this one, by whomever, begin so; from
-        its first moment, in which it may be told to end.
+        """Have every process that is forked from this one call forget(), whichever code
+        forks it, before any signal can reach it.
 
-        But a child of which `ours()` names the signals to be recorded there begins with
-        renew(): none that comes early is lost.
+        If `ours()` returns signals in the child, it calls renew() with them instead:
+        then a signal that comes early is recorded, not lost.
         """
-        masks: dict[int, set[int]] = {}  # by thread: several may fork at the same time
+        masks: dict[int, set[int]] = {}  # by thread: two may fork at the same time
 
         def hold_back() -> None:
             masks[get_ident()] = signal.pthread_sigmask(signal.SIG_BLOCK, self._numbers)

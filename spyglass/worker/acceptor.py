@@ -11,7 +11,7 @@ from time import monotonic
 from spyglass.errors import RobbedError
 from spyglass.runtime import scoreboard
 from spyglass.runtime.addresses import ACCEPT_PAUSE, EXHAUSTED, GONE
-from spyglass.runtime.sd_daemon import somebody_waits
+from spyglass.runtime.sd_daemon import has_pending
 from spyglass.runtime.timers import IDLE
 
 TYPE_CHECKING = False
@@ -119,7 +119,7 @@ class Reception:
         if now < self._room_after:
             return
         self._room_after = now + _LOOK_FOR_ROOM
-        if somebody_waits(self._listeners.values()):
+        if has_pending(self._listeners.values()):
             before = now + self.keepalive_timeout - self.last_call
             idle = [
                 each
