@@ -206,7 +206,7 @@ def test_what_cannot_be_kept_keeps_nobody(counted, state, trouble, kept):
         assert life.run.status == 0
     # Once in each life, if it is true in each. Where nothing at all can be written,
     # that is no exception.
-    said = [line for line in life.log.splitlines() if "warning: what" in line]
+    said = [line for line in life.log.splitlines() if "warning: counters" in line]
     assert (
         len(said)
         == {damage: 1, no_directory: 2, a_directory_in_its_place: 4, a_full_disk: 0}[trouble]
@@ -219,7 +219,7 @@ def test_nothing_is_looked_for_where_there_is_no_directory(systemd, tmp_path):
     visit(life.address)
     life.until_asleep(1)
     assert not (tmp_path / counters.NAME).exists()
-    assert "what is counted" not in life.log
+    assert "counters are not saved" not in life.log
 
 
 SLOW = """

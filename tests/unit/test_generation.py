@@ -1,36 +1,15 @@
-"""What is done to workers that are stuck, and to a generation whose workers die: the
-test is the zygote, and the workers.
+"""A generation with workers that die or cannot be forked: the test plays the zygote and
+the workers.
 """
 
-import signal
 import subprocess
 
 import pytest
 
 from spyglass.policy import respawn
-from spyglass.runtime.scoreboard import CALL_SINCE, DRAIN, OPEN, SERVED
+from spyglass.runtime.scoreboard import OPEN, SERVED
 
 from .fake_zygote import NOW
-
-
-def test_who_is_told_to_abort_has_time_for_its_last_words(breed, killed):
-    """Whatever wakes the Master meanwhile: the worker's own obedience to the order to
-    drain is one of those things.
-    """
-    it = breed(request_timeout=10)
-    cells = it.cells(0)
-    cells[OPEN], cells[CALL_SINCE] = 1, int(NOW * 1e9)
-    it.generation.hung.end_overdue(NOW + 9.9)
-    assert killed == []
-    for seconds in (10, 10.1, 11.9):
-        it.generation.hung.end_overdue(NOW + seconds)
-        assert it.orders[0] == DRAIN
-    assert killed == [(1000, signal.SIGABRT)]
-    it.generation.hung.end_overdue(NOW + 12.1)
-    assert killed == [(1000, signal.SIGABRT), (1000, signal.SIGKILL)]
-
-
-# Deaths, and forks that fail
 
 
 def test_while_forks_fail_the_pauses_grow_and_it_is_told_once(breed, clock):

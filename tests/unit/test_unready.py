@@ -59,25 +59,6 @@ def test_no_more_load_at_a_time_than_there_are_processors(breed, monkeypatch, pr
     assert it.spawned() == []
 
 
-def test_who_is_not_ready_in_time_is_killed_with_a_traceback(breed, told):
-    it = breed(workers=2)
-    it.cells(1)[STATE] = EMPTY
-    late = it.generation.workers[1].born + 60
-    assert min(it.generation.due(late - 1)) == pytest.approx(late)
-    it.generation.hung.end_overdue(late - 0.1)
-    assert told == []
-    it.generation.hung.end_overdue(late)
-    it.generation.hung.end_overdue(late + 0.1)
-    assert told == [(1, signal.SIGABRT)]
-    assert it.journal.lines == ["worker 1001 killed: not ready within 60 s (start_timeout)"]
-    it.generation.hung.end_overdue(late + 5)
-    assert told == [(1, signal.SIGABRT), (1, signal.SIGKILL)]
-    # However long it has been there, it was no worker yet: if that happens to all,
-    # nobody can live.
-    it.ended(1, int(signal.SIGKILL))
-    assert str(it.generation.failures.unfit) == "no worker was ready within 60 s (start_timeout)"
-
-
 def test_what_a_worker_says_of_itself_is_told_once(breed):
     it = breed(workers=2)
     unfit(it, 0)
