@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from spyglass.log import Log
     from spyglass.master.listener_watch import ListenerWatch
     from spyglass.master.unavailable import Answerer
-    from spyglass.runtime.poller import Doors
+    from spyglass.runtime.poller import Poller
 
 _HOLD = 0.7  # seconds a client may wait for a new attempt at a broken app; then the 503
 _NEVER = float("inf")
@@ -50,7 +50,7 @@ class Failing:
 
     def __init__(
         self,
-        doors: Doors,
+        poller: Poller,
         log: Log,
         watch: ListenerWatch,
         retry: Callable[[], float],
@@ -58,7 +58,7 @@ class Failing:
         stop: Callable[[int, str], None],
     ) -> None:
         self.loads = FailedLoads(log)
-        self._doors = doors
+        self._poller = poller
         self._log = log
         self._watch = watch
         self._retry = retry
@@ -93,7 +93,7 @@ class Failing:
         self._config = config
         self._hold_until = _NEVER
         if not self._answerer:
-            self._answerer = Answerer(self._doors, self._page, config.header_timeout)
+            self._answerer = Answerer(self._poller, self._page, config.header_timeout)
         self._watch.set(True)
 
     def make_way(self) -> None:
@@ -142,7 +142,7 @@ class Failing:
                 # First take what is there. All of us may have stood still (SIGSTOP)
                 # between the look and the clock, or while waiting, which is over then
                 # without a look (PEP 475): no client may be called late for that.
-                self._doors.wait(0)
+                self._poller.wait(0)
             self._answerer.expire(now)
         if not self._trouble or not self._answerer:
             return

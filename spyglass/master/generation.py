@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from spyglass.log import Log
     from spyglass.master.zygote_process import ZygoteProcess
     from spyglass.policy.worker_slot import Slot
-    from spyglass.runtime.poller import Doors
+    from spyglass.runtime.poller import Poller
     from spyglass.runtime.shared_memory import Shared
 
 # Meant for the Master, or sent by it already: systemctl sends them to all processes.
@@ -50,7 +50,7 @@ class Generation:
         config: Config,
         zygote: ZygoteProcess,
         shared: Shared,
-        doors: Doors,
+        poller: Poller,
         log: Log,
         *,
         retry: bool,
@@ -63,7 +63,7 @@ class Generation:
         self._log = log
         self.zygote = zygote
         zygote.report = self._take
-        self.orphans = Orphans(doors, lambda worker: self._remove(worker.number))
+        self.orphans = Orphans(poller, lambda worker: self._remove(worker.number))
         self.hung = HungProcesses(config, self.zygote, self.workers, shared, log)
         self.recycling = WorkerRecycling(config, self.workers, log, self._spawn, self._retire_one)
         self.failures = LoadFailures(log, first=self._first)

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from spyglass.master.worker_records import Worker
     from spyglass.master.zygote_process import ZygoteProcess
     from spyglass.policy.worker_slot import Slot
-    from spyglass.runtime.poller import Doors
+    from spyglass.runtime.poller import Poller
     from spyglass.runtime.shared_memory import Shared
 
 _MOST_WORKERS = 256
@@ -66,7 +66,7 @@ class Generations:
         self,
         launcher: Launcher,
         shared: Shared,
-        doors: Doors,
+        poller: Poller,
         log: Log,
         exit_idle: Callable[[], None],
     ) -> None:
@@ -77,7 +77,7 @@ class Generations:
         self.ready = False
         self._launcher = launcher
         self._shared = shared
-        self._doors = doors
+        self._poller = poller
         self._log = log
         self._exit_idle = exit_idle
 
@@ -162,7 +162,7 @@ class Generations:
             config,
             zygote,
             self._shared,
-            self._doors,
+            self._poller,
             self._log,
             retry=self.failing.loads.in_a_row > 0,
         )

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from spyglass.log import Log
-    from spyglass.runtime.poller import Doors
+    from spyglass.runtime.poller import Poller
     from spyglass.runtime.shared_memory import Shared
 
 
@@ -32,14 +32,14 @@ class Launcher:
         self,
         read: Callable[[], Config],
         shared: Shared,
-        doors: Doors,
+        poller: Poller,
         log: Log,
         become_child: Callable[[], None],
     ) -> None:
         self.config = Config()
         self._read = read
         self._shared = shared
-        self._doors = doors
+        self._poller = poller
         self._log = log
         self._become_child = become_child
 
@@ -61,7 +61,7 @@ class Launcher:
     def start(self, config: Config, *, first: bool) -> ZygoteProcess:
         """Fork a zygote; see Zygote for `first`. Raises LoadError."""
         try:
-            zygote = ZygoteProcess(self._shared, self._doors, self._log)
+            zygote = ZygoteProcess(self._shared, self._poller, self._log)
             zygote.start(config, self._become_child, first=first)
         # No descriptor, no process or no memory: as with an app that cannot be loaded,
         # later perhaps.

@@ -10,7 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from spyglass.runtime.poller import Doors
+    from spyglass.runtime.poller import Poller
     from spyglass.runtime.sd_daemon import Listener
 
 
@@ -19,10 +19,12 @@ class ListenerWatch:
     set.
     """
 
-    def __init__(self, listeners: list[Listener], doors: Doors, ready: Callable[[], None]) -> None:
+    def __init__(
+        self, listeners: list[Listener], poller: Poller, ready: Callable[[], None]
+    ) -> None:
         self.on = False
         self.listeners = listeners
-        self._doors = doors
+        self._poller = poller
         self._ready = ready
 
     def set(self, on: bool) -> None:
@@ -31,6 +33,6 @@ class ListenerWatch:
         self.on = on
         for listener in self.listeners:
             if on:
-                self._doors.open(listener.fd, self._ready)
+                self._poller.watch(listener.fd, self._ready)
             else:
-                self._doors.close(listener.fd)
+                self._poller.unwatch(listener.fd)

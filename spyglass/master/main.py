@@ -19,7 +19,7 @@ import time
 from spyglass.errors import EX_UNAVAILABLE, LoadError
 from spyglass.master.launch import Launcher
 from spyglass.runtime.fast_imports import signal, signal_name
-from spyglass.runtime.poller import Doors, wait_seconds
+from spyglass.runtime.poller import Poller, wait_seconds
 from spyglass.runtime.sd_daemon import notify
 from spyglass.runtime.shared_memory import Shared
 from spyglass.runtime.signals import Signals, hold_back_unheard
@@ -76,8 +76,8 @@ class Master:
         self._shared = Shared(listeners, _SLOTS)
         self._signals = Signals(_SIGNALS)
         hold_back_unheard()
-        self._doors = Doors()
-        self._launcher = Launcher(read_config, self._shared, self._doors, log, self._become_child)
+        self._poller = Poller()
+        self._launcher = Launcher(read_config, self._shared, self._poller, log, self._become_child)
         self._parts: list[Collaborator] = []  # in the order of their turns
         self._looked = 0.0  # when they were looked at last
         self._stopping = False
@@ -86,8 +86,8 @@ class Master:
     def run(self) -> int:
         """Serve until the app is idle or a signal says stop; return the exit status."""
         began = time.time()
-        self._doors.open(self._signals.fd, self._heed_signals)
-        self._doors.open(self._shared.poke, self._shared.hear)
+        self._poller.watch(self._signals.fd, self._heed_signals)
+        self._poller.watch(self._shared.poke, self._shared.hear)
         try:
             config = self._launcher.read_config()
             self._launcher.follow(config)
@@ -122,11 +122,11 @@ class Master:
         from spyglass.master.status_notes import StatusNotes
         from spyglass.master.systemd_watchdog import Watchdog, interval
 
-        doors, log, shared = self._doors, self._log, self._shared
-        generations = Generations(self._launcher, shared, doors, log, self._exit_idle)
-        watch = ListenerWatch(shared.listeners, doors, lambda: failing.meet_clients())
-        failing = Failing(doors, log, watch, generations.retry, generations.busy, self._stop)
-        reloads = Reloads(doors, log, lambda: self._reload("reload"))
+        poller, log, shared = self._poller, self._log, self._shared
+        generations = Generations(self._launcher, shared, poller, log, self._exit_idle)
+        watch = ListenerWatch(shared.listeners, poller, lambda: failing.meet_clients())
+        failing = Failing(poller, log, watch, generations.retry, generations.busy, self._stop)
+        reloads = Reloads(poller, log, lambda: self._reload("reload"))
         notes = CounterNotes(
             os.environ, shared, log, generations.workers, lambda: failing.loads.total
         )
@@ -147,7 +147,7 @@ class Master:
         if self._stopping:
             due.append(self._looked + _LATE)
         patience = wait_seconds(due, self._looked, began)
-        self._doors.wait(patience)
+        self._poller.wait(patience)
         now = self._looked = time.monotonic()
         if patience is not None and now > began + patience + _LATE:
             self._overslept(now - began, now)
@@ -165,7 +165,7 @@ class Master:
 
     def _become_child(self) -> None:
         """In each process that the Master forks."""
-        self._doors.abandon()
+        self._poller.abandon()
         self._signals.forget()
         for part in self._parts:
             part.abandon()

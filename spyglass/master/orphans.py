@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from spyglass.master.worker_records import Worker
-    from spyglass.runtime.poller import Doors
+    from spyglass.runtime.poller import Poller
 
 _LOOK_AGAIN = 0.5  # seconds until the next attempt to get a descriptor
 _NEVER = float("inf")
@@ -29,8 +29,8 @@ class Orphans:
     Master lives, in a slot that belongs to another worker.
     """
 
-    def __init__(self, doors: Doors, ended: Callable[[Worker], object]) -> None:
-        self._doors = doors
+    def __init__(self, poller: Poller, ended: Callable[[Worker], object]) -> None:
+        self._poller = poller
         self._ended = ended
         self._retry_at = _NEVER  # monotonic seconds
         self._unwatched: list[Worker] = []
@@ -49,13 +49,13 @@ class Orphans:
             return
 
         def readable() -> None:
-            self._doors.close(fd)
+            self._poller.unwatch(fd)
             self._fds.remove(fd)
             os.close(fd)
             self._ended(worker)
 
         self._fds.add(fd)
-        self._doors.open(fd, readable)
+        self._poller.watch(fd, readable)
 
     def due(self, _now: float) -> list[float]:
         return [self._retry_at]

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from spyglass.log import Log
     from spyglass.master.generation import Generation
-    from spyglass.runtime.poller import Doors
+    from spyglass.runtime.poller import Poller
 
 # Seconds that the old workers have to stop accepting. One that is busy with its only
 # thread cannot answer the order in time.
@@ -44,7 +44,7 @@ _HANDOVER = 1.0
 _FILE = ".spyglass-reload"
 
 
-def desk_addresses(environ: Mapping[str, str], pid: str) -> list[str]:
+def reload_addresses(environ: Mapping[str, str], pid: str) -> list[str]:
     """Return the addresses at which the Master of this unit may listen; it takes the
     first one that works.
 
@@ -58,14 +58,14 @@ def desk_addresses(environ: Mapping[str, str], pid: str) -> list[str]:
 
 
 class Reloads:
-    """`ask()` is called when a client of the socket requests a new generation; `doors`
-    is where the Master waits.
+    """`ask()` is called when a client of the socket requests a new generation; `poller`
+    is the Master's wait point.
 
     `under_way` (bool): a requested generation is being loaded. `failure` (str): why the
     last reload failed, or "".
     """
 
-    def __init__(self, doors: Doors, log: Log, ask: Callable[[], None]) -> None:
+    def __init__(self, poller: Poller, log: Log, ask: Callable[[], None]) -> None:
         self.under_way = False
         self.failure = ""
         self._ask = ask
@@ -74,29 +74,29 @@ class Reloads:
         self._handover: tuple[Generation, Generation | None, float] | None = None
         self._arrived: list[socket.socket] = []
         self._waiting: list[socket.socket] = []
-        self._desk: Listening | None = None
+        self._listener: Listening | None = None
         self._path, self._made = "", (0, 0)  # of the file, if it is one, and which it is
         why = ""
-        for address in desk_addresses(os.environ, str(os.getpid())):
+        for address in reload_addresses(os.environ, str(os.getpid())):
             try:
-                self._desk = _listen(address)
+                self._listener = _listen(address)
                 break
             except OSError as error:
                 why = error.strerror or str(error)
-        if self._desk is None:
+        if self._listener is None:
             log.warning(f"`spyglass reload` cannot reach this Master; use SIGHUP instead: {why}")
             return
         if not address.startswith("\0"):
             self._path, self._made = address, _which(address)
         # Edge-triggered: while no descriptor is left to accept with, a level-triggered
         # socket would stay ready and keep the Master busy.
-        doors.open(self._desk.fileno(), self._meet, select.EPOLLIN | select.EPOLLET)
+        poller.watch(self._listener.fileno(), self._accept, select.EPOLLIN | select.EPOLLET)
 
-    def _meet(self) -> None:
-        assert self._desk is not None
+    def _accept(self) -> None:
+        assert self._listener is not None
         while True:
             try:
-                sock, _ = self._desk.accept()
+                sock, _ = self._listener.accept()
             except OSError:
                 break
             if _is_ours(sock):
@@ -191,8 +191,8 @@ class Reloads:
         """In a forked child. A client must see the connection end with the Master, not
         with the last process that inherited it.
         """
-        if self._desk is not None:
-            self._desk.close()
+        if self._listener is not None:
+            self._listener.close()
         for sock in self._arrived + self._waiting:
             sock.close()
 

@@ -20,7 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from spyglass.runtime.poller import Doors
+    from spyglass.runtime.poller import Poller
     from spyglass.runtime.sd_daemon import Listener
 
 _HEAD, _LINGER = 0, 1
@@ -59,14 +59,14 @@ class _Client(Timed):
 
 class Answerer:
     """Accepts connections and answers each with 503. `page()` returns the details to
-    show, or "", and the seconds for Retry-After. `doors` is where the Master waits.
+    show, or "", and the seconds for Retry-After. `poller` is the Master's wait point.
     """
 
     def __init__(
-        self, doors: Doors, page: Callable[[], tuple[str, int]], header_timeout: float
+        self, poller: Poller, page: Callable[[], tuple[str, int]], header_timeout: float
     ) -> None:
         self.activity = time.monotonic()  # when a client last came or left
-        self._doors = doors
+        self._poller = poller
         self._page = page
         self._accept_after = 0.0
         self._cut_at: float | None = None
@@ -100,7 +100,7 @@ class Answerer:
             self._clients[sock.fileno()] = client
             self.activity = time.monotonic()
             self._deadlines.set(client, _HEAD, self.activity)
-            self._doors.open(sock.fileno(), functools.partial(self._read, client))
+            self._poller.watch(sock.fileno(), functools.partial(self._read, client))
             self._read(client)
 
     def _read(self, client: _Client) -> None:
@@ -149,7 +149,7 @@ class Answerer:
     def _close(self, client: _Client) -> None:
         fd = client.sock.fileno()
         self._deadlines.forget(client)
-        self._doors.close(fd)
+        self._poller.unwatch(fd)
         del self._clients[fd]
         client.sock.close()
         self.activity = time.monotonic()

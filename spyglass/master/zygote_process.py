@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from spyglass.config.settings import Config
     from spyglass.log import Log
     from spyglass.policy.worker_slot import Slot
-    from spyglass.runtime.poller import Doors
+    from spyglass.runtime.poller import Poller
     from spyglass.runtime.shared_memory import Shared
 
 # systemctl sends these to every process of the unit.
@@ -48,7 +48,7 @@ class ZygoteProcess:
     (monotonic seconds) is when its channel ended.
     """
 
-    def __init__(self, shared: Shared, doors: Doors, log: Log) -> None:
+    def __init__(self, shared: Shared, poller: Poller, log: Log) -> None:
         self.pid = 0
         self.started = time.monotonic()
         self.started_wall = time.time()
@@ -56,7 +56,7 @@ class ZygoteProcess:
         self.ending = self.killed = False
         self.loaded_at = self.mute_since = _NEVER
         self._shared = shared
-        self._doors = doors
+        self._poller = poller
         self._log = log
         self._number: int | None = None  # of its scoreboard slot
         self._babbled = False  # a message of none of our kinds has been logged
@@ -88,7 +88,7 @@ class ZygoteProcess:
         self.pid = pid
         self._far_end.close()
         self._channel.setblocking(False)
-        self._doors.open(self._fd, self.hear)
+        self._poller.watch(self._fd, self.hear)
 
     def _run_zygote(
         self, config: Config, number: int, become_child: Callable[[], None], *, first: bool
@@ -167,7 +167,7 @@ class ZygoteProcess:
 
     def _hang_up(self) -> None:
         if self._fd >= 0:
-            self._doors.close(self._fd)
+            self._poller.unwatch(self._fd)
             self._channel.close()
             self._fd = -1
             self.mute_since = time.monotonic()

@@ -16,25 +16,25 @@ if TYPE_CHECKING:
 LONGEST_WAIT = 86400.0
 
 
-class Doors:
+class Poller:
     """Maps descriptors to callables; `wait()` calls those of the descriptors that are
     ready.
     """
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
-        self._doors: dict[int, Callable[[], None]] = {}
+        self._callbacks: dict[int, Callable[[], None]] = {}
 
-    def open(self, fd: int, callback: Callable[[], None], events: int = select.EPOLLIN) -> None:
+    def watch(self, fd: int, callback: Callable[[], None], events: int = select.EPOLLIN) -> None:
         """Call `callback` whenever `fd` is readable or has ended."""
-        self._doors[fd] = callback
+        self._callbacks[fd] = callback
         self._epoll.register(fd, events)
 
-    def close(self, fd: int) -> None:
+    def unwatch(self, fd: int) -> None:
         """Stop watching `fd`. To be called before `fd` is closed: the kernel gives its
         number to the next file that is opened.
         """
-        del self._doors[fd]
+        del self._callbacks[fd]
         self._epoll.unregister(fd)
 
     def wait(self, seconds: float | None) -> None:
@@ -43,9 +43,9 @@ class Doors:
         """
         for fd, _ in self._epoll.poll(seconds if seconds is None else min(seconds, LONGEST_WAIT)):
             # A callable that ran just now may have closed this one.
-            door = self._doors.get(fd)
-            if door is not None:
-                door()
+            callback = self._callbacks.get(fd)
+            if callback is not None:
+                callback()
 
     def abandon(self) -> None:
         """In a forked child. Both processes share the epoll: to unregister a descriptor

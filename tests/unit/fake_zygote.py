@@ -8,7 +8,7 @@ from spyglass.config.settings import Config
 from spyglass.master.generation import Generation
 from spyglass.master.zygote_process import ZygoteProcess
 from spyglass.runtime import channel
-from spyglass.runtime.poller import Doors
+from spyglass.runtime.poller import Poller
 from spyglass.runtime.scoreboard import ACCEPTING, LIMIT, ORDER, SERVE, SERVED, STATE
 from spyglass.runtime.shared_memory import Shared
 
@@ -23,13 +23,13 @@ class Played:
     def __init__(self, **settings):
         self.journal = FakeLog()
         self.shared = Shared([], 8)
-        self.doors = Doors()
-        played = ZygoteProcess(self.shared, self.doors, self.journal)
+        self.poller = Poller()
+        played = ZygoteProcess(self.shared, self.poller, self.journal)
         self.generation = Generation(
             Config({"max_requests": 100} | settings),
             played,
             self.shared,
-            self.doors,
+            self.poller,
             self.journal,
             retry=False,
         )
@@ -37,7 +37,7 @@ class Played:
         self.channel = played._far_end
         self.channel.setblocking(False)
         played._channel.setblocking(False)
-        self.doors.open(played._fd, played.hear)
+        self.poller.watch(played._fd, played.hear)
         self.maintain()
         for number in self.spawned():
             self.born(number)

@@ -9,7 +9,7 @@ from spyglass.config.settings import Config
 from spyglass.errors import LoadError
 from spyglass.master.failing import Failing
 from spyglass.master.listener_watch import ListenerWatch
-from spyglass.runtime.poller import Doors
+from spyglass.runtime.poller import Poller
 from spyglass.runtime.sd_daemon import Listener
 
 from .fake_log import FakeLog
@@ -28,13 +28,13 @@ class State:
         self.now = NOW
         self.sock = socket.create_server(("127.0.0.1", 0))
         self.sock.setblocking(False)
-        self.doors = Doors()
+        self.poller = Poller()
         self.watch = ListenerWatch(
-            [Listener(self.sock, "http")], self.doors, lambda: self.failing.meet_clients()
+            [Listener(self.sock, "http")], self.poller, lambda: self.failing.meet_clients()
         )
         self.attempts, self.takes, self.busy, self.stops = 0, 0.0, False, []
         self.failing = Failing(
-            self.doors, FakeLog(), self.watch, self.retry, lambda: self.busy, self.stop
+            self.poller, FakeLog(), self.watch, self.retry, lambda: self.busy, self.stop
         )
         self.config = Config({"idle_timeout": 30} | settings)
 
@@ -52,7 +52,7 @@ class State:
 
     def close(self):
         self.failing.close()
-        self.doors.abandon()
+        self.poller.abandon()
         self.sock.close()
 
 

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from spyglass.runtime.poller import Doors, wait_seconds
+from spyglass.runtime.poller import Poller, wait_seconds
 
 
 @pytest.fixture
@@ -20,25 +20,25 @@ def pipes():
 
 
 def test_only_those_that_stir_are_called(pipes):
-    doors, called = Doors(), []
+    poller, called = Poller(), []
     for number, (fd, _) in enumerate(pipes):
-        doors.open(fd, lambda number=number: called.append(number))
-    doors.wait(0)
+        poller.watch(fd, lambda number=number: called.append(number))
+    poller.wait(0)
     assert called == []
     os.write(pipes[1][1], b"x")
-    doors.wait(None)
-    doors.wait(None)  # nobody has read it, so it still stirs
+    poller.wait(None)
+    poller.wait(None)  # nobody has read it, so it still stirs
     assert called == [1, 1]
-    doors.close(pipes[1][0])
-    doors.wait(0)
+    poller.unwatch(pipes[1][0])
+    poller.wait(0)
     assert called == [1, 1]
 
 
 def test_the_end_of_a_pipe_stirs(pipes):
-    doors, called = Doors(), []
-    doors.open(pipes[0][0], lambda: called.append("end"))
+    poller, called = Poller(), []
+    poller.watch(pipes[0][0], lambda: called.append("end"))
     os.close(pipes[0][1])
-    doors.wait(None)
+    poller.wait(None)
     assert called == ["end"]
 
 
@@ -46,32 +46,32 @@ def test_a_door_closed_by_the_one_before_it_is_not_called(pipes):
     """Both stir in the same turn; by the second's turn its descriptor may be somebody
     else's.
     """
-    doors, called = Doors(), []
+    poller, called = Poller(), []
 
     def close_the_other(mine, other):
         called.append(mine)
-        doors.close(other)
+        poller.unwatch(other)
 
     for (mine, write_end), (other, _) in zip(pipes, reversed(pipes), strict=True):
-        doors.open(mine, lambda mine=mine, other=other: close_the_other(mine, other))
+        poller.watch(mine, lambda mine=mine, other=other: close_the_other(mine, other))
         os.write(write_end, b"x")
-    doors.wait(None)
+    poller.wait(None)
     assert len(called) == 1
 
 
 def test_it_waits_no_longer_than_it_is_told():
-    doors, began = Doors(), time.monotonic()
-    doors.wait(0.05)
+    poller, began = Poller(), time.monotonic()
+    poller.wait(0.05)
     assert 0.05 <= time.monotonic() - began < 5
 
 
 @pytest.mark.parametrize("seconds", [float("inf"), 1e12, 1e8, 2147484.0])
 def test_however_long_the_wait_it_is_not_too_long_for_the_kernel(pipes, seconds):
     """epoll_wait(2) counts milliseconds in an int."""
-    doors, called = Doors(), []
-    doors.open(pipes[0][0], lambda: called.append(True))
+    poller, called = Poller(), []
+    poller.watch(pipes[0][0], lambda: called.append(True))
     os.write(pipes[0][1], b"x")
-    doors.wait(seconds)
+    poller.wait(seconds)
     assert called == [True]
 
 

@@ -14,10 +14,10 @@ from spyglass.config.command_line import parse
 from spyglass.errors import ConfigError, UsageError
 from spyglass.log import Log
 from spyglass.master import reload_socket as reloading
-from spyglass.master.reload_socket import Reloads, desk_addresses
+from spyglass.master.reload_socket import Reloads, reload_addresses
 from spyglass.ops.commands import reload
 from spyglass.runtime import scoreboard
-from spyglass.runtime.poller import Doors
+from spyglass.runtime.poller import Poller
 
 LIFE = "0123456789abcdef"
 
@@ -45,24 +45,24 @@ def desk(environ):
     """A Reloads, with `asked` (int) and `knock()`, which waits for what happens at the
     desk.
     """
-    doors = Doors()
+    poller = Poller()
 
     def ask():
         made.asked += 1
         made.begin(ready=True)
 
-    made = Reloads(doors, Log("master"), ask)
+    made = Reloads(poller, Log("master"), ask)
     made.asked = 0
-    made.knock = lambda: doors.wait(0.1)
+    made.knock = lambda: poller.wait(0.1)
     yield made
     made.abandon()
-    doors.abandon()
+    poller.abandon()
 
 
 def come(environ):
     visitor = socket.socket(socket.AF_UNIX)
     visitor.settimeout(5)
-    visitor.connect(desk_addresses(environ, environ["MAINPID"])[0])
+    visitor.connect(reload_addresses(environ, environ["MAINPID"])[0])
     return visitor
 
 
@@ -72,12 +72,12 @@ def heard(visitor):
 
 
 def test_the_address_is_that_of_this_life_of_the_unit_or_of_this_process():
-    assert desk_addresses({"INVOCATION_ID": "a"}, "12") == [
+    assert reload_addresses({"INVOCATION_ID": "a"}, "12") == [
         "\0spyglass/reload/a",
         "\0spyglass/reload/12",
     ]
-    assert desk_addresses({}, "12") == ["\0spyglass/reload/12"]
-    assert desk_addresses({"STATE_DIRECTORY": "/var/lib/a:/var/lib/b"}, "12") == [
+    assert reload_addresses({}, "12") == ["\0spyglass/reload/12"]
+    assert reload_addresses({"STATE_DIRECTORY": "/var/lib/a:/var/lib/b"}, "12") == [
         "/var/lib/a/.spyglass-reload",
         "\0spyglass/reload/12",
     ]
@@ -105,38 +105,38 @@ PUT = [lambda path: None, a_stale_socket, a_link, os.mkfifo, lambda path: path.t
 @pytest.mark.parametrize("put", PUT)
 def test_its_file_is_in_the_apps_own_directory_and_goes_with_it(state, tmp_path, put, capfd):
     put(tmp_path / ".spyglass-reload")
-    doors = Doors()
-    desk = Reloads(doors, Log("master"), lambda: desk.begin(ready=True))
+    poller = Poller()
+    desk = Reloads(poller, Log("master"), lambda: desk.begin(ready=True))
     visitor = come(state)
-    doors.wait(0.1)
+    poller.wait(0.1)
     desk.end(78, "boom")
     desk.tell()
     assert heard(visitor) == "78 boom\n"
     desk.close()
-    doors.abandon()
+    poller.abandon()
     assert list(tmp_path.iterdir()) == []
     assert capfd.readouterr().err == ""
 
 
 def test_what_the_next_master_has_put_there_stays(state, tmp_path):
-    doors = Doors()
-    first, second = (Reloads(doors, Log("master"), lambda: None) for _ in range(2))
+    poller = Poller()
+    first, second = (Reloads(poller, Log("master"), lambda: None) for _ in range(2))
     first.close()
     assert [path.name for path in tmp_path.iterdir()] == [".spyglass-reload"]
     come(state).close()
     second.close()
-    doors.abandon()
+    poller.abandon()
     assert list(tmp_path.iterdir()) == []
 
 
 def test_where_no_file_can_be_made_there_is_a_name(state, tmp_path, capfd):
     (tmp_path / ".spyglass-reload").mkdir()
-    doors = Doors()
-    desk = Reloads(doors, Log("master"), lambda: None)
+    poller = Poller()
+    desk = Reloads(poller, Log("master"), lambda: None)
     with socket.socket(socket.AF_UNIX) as visitor:
-        visitor.connect(desk_addresses(state, "0")[1])
+        visitor.connect(reload_addresses(state, "0")[1])
     desk.close()
-    doors.abandon()
+    poller.abandon()
     assert (tmp_path / ".spyglass-reload").is_dir()
     assert capfd.readouterr().err == ""
 
@@ -225,10 +225,10 @@ def test_another_user_is_sent_away(desk, environ, monkeypatch):
 
 def test_a_name_that_is_taken_is_no_end(desk, capfd):
     """Nor is anything else that keeps a socket from listening."""
-    doors = Doors()
-    second = Reloads(doors, Log("master"), lambda: None)
+    poller = Poller()
+    second = Reloads(poller, Log("master"), lambda: None)
     assert capfd.readouterr().err == "", "there is one more name"
-    another = Reloads(doors, Log("master"), lambda: None)
+    another = Reloads(poller, Log("master"), lambda: None)
     assert (
         "cannot reach this Master; use SIGHUP instead: Address already in use"
         in capfd.readouterr().err
@@ -238,7 +238,7 @@ def test_a_name_that_is_taken_is_no_end(desk, capfd):
     another.look(0.0)
     another.abandon()
     second.abandon()
-    doors.abandon()
+    poller.abandon()
 
 
 # The command

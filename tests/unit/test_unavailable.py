@@ -10,7 +10,7 @@ from waiting import wait_until
 
 from spyglass.master import unavailable
 from spyglass.master.unavailable import Answerer
-from spyglass.runtime.poller import Doors
+from spyglass.runtime.poller import Poller
 from spyglass.runtime.sd_daemon import Listener
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -23,9 +23,9 @@ class Office:
         self.sock = socket.create_server(("127.0.0.1", 0))
         self.listener = Listener(self.sock, "http")
         self.sock.setblocking(False)
-        self.doors = Doors()
+        self.poller = Poller()
         self.details = ""
-        self.answerer = Answerer(self.doors, lambda: (self.details, 7), header_timeout)
+        self.answerer = Answerer(self.poller, lambda: (self.details, 7), header_timeout)
         self.visitors = []
 
     def visit(self, data=b""):
@@ -37,13 +37,13 @@ class Office:
         return visitor
 
     def until(self, done):
-        wait_until(done, what="nothing happened", between=lambda: self.doors.wait(0.05))
+        wait_until(done, what="nothing happened", between=lambda: self.poller.wait(0.05))
 
     def close(self):
         for each in (*self.visitors, self.sock):
             each.close()
         self.answerer.abandon()
-        self.doors.abandon()
+        self.poller.abandon()
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def whole(visitor):
 def answer_to(office, *pieces):
     visitor = office.visit(pieces[0])
     for piece in pieces[1:]:
-        office.doors.wait(0.01)
+        office.poller.wait(0.01)
         visitor.sendall(piece)
     office.until(lambda: readable(visitor))
     return whole(visitor)
@@ -135,9 +135,9 @@ def test_head_has_no_body(office, pieces):
 def test_what_is_still_sent_is_read_so_that_no_reset_takes_the_answer_away(office):
     visitor = office.visit(GET)
     visitor.sendall(b"x" * 1000)
-    office.doors.wait(0.05)
+    office.poller.wait(0.05)
     visitor.sendall(b"x" * 1000)
-    office.doors.wait(0.05)
+    office.poller.wait(0.05)
     assert whole(visitor).startswith(b"HTTP/1.1 503 ")
     assert office.answerer.open == 1  # until the visitor has closed as well, or for a moment
     visitor.close()
@@ -160,7 +160,7 @@ def test_a_byte_now_and_then_is_no_reprieve(office):
     visitor = office.visit(b"GET /")
     due = office.answerer.due()
     visitor.sendall(b"a")
-    office.doors.wait(1)
+    office.poller.wait(1)
     assert office.answerer.due() == due
 
 

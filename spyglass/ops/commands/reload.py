@@ -19,7 +19,7 @@ import time
 from spyglass.config.settings import file_for
 from spyglass.errors import EX_UNAVAILABLE, UsageError
 from spyglass.log import open_log
-from spyglass.master.reload_socket import desk_addresses
+from spyglass.master.reload_socket import reload_addresses
 from spyglass.runtime.printable import one_line
 
 TYPE_CHECKING = False
@@ -60,7 +60,7 @@ def reload(environ: Mapping[str, str]) -> int:
 
     for number in (*_STOP, *_MASTERS):
         signal.signal(number, note)
-    status, why = _ask(desk_addresses(environ, pid), pid)
+    status, why = _ask(reload_addresses(environ, pid), pid)
     by = time.monotonic() + _LATER
     while status == EX_UNAVAILABLE and not stops and time.monotonic() < by:
         time.sleep(0.01)
