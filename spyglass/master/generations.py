@@ -14,7 +14,6 @@ meanwhile.
 
 from __future__ import annotations
 
-import os
 import time
 
 from spyglass.errors import EX_CONFIG, LoadError
@@ -379,19 +378,6 @@ class Generations:
     def kill(self) -> None:
         for generation in self.all():
             generation.kill()
-
-    def reap(self) -> None:
-        """Collect the exit status of each zygote that has ended (SIGCHLD)."""
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return
-            if not pid:
-                return
-            for generation in self.all():
-                if generation.zygote.pid == pid:
-                    generation.zygote_ended(status)
 
     def change_workers(self, number: int, more: int) -> None:
         """Signal `number` asks for `more` workers (1 or -1)."""

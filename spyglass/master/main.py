@@ -175,7 +175,7 @@ class Master:
     def _heed_signals(self) -> None:
         for number in self._signals.take():
             if number == signal.SIGCHLD:
-                self._generations.reap()
+                self._reap()
             elif number in _STOP:
                 self._told_to_stop(number)
             elif number == signal.SIGHUP:
@@ -186,6 +186,19 @@ class Master:
                 self._generations.change_workers(number, 1)
             elif number == signal.SIGTTOU:
                 self._generations.change_workers(number, -1)
+
+    def _reap(self) -> None:
+        """Collect the exit status of each zygote that has ended."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if not pid:
+                return
+            for generation in self._generations.all():
+                if generation.zygote.pid == pid:
+                    generation.zygote_ended(status)
 
     def _told_to_stop(self, number: int) -> None:
         name = signal_name(number)

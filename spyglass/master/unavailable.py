@@ -29,11 +29,11 @@ _LARGEST_HEAD = 64 << 10
 _MOST = 256  # connections at a time; more wait in the kernel's queue
 _ACCEPTED_A_TURN = 32
 
-_PAGE = """<!doctype html> <html lang="en"><meta charset="utf-8"><title>Not
-available</title> <style>body{font:16px/1.5
-system-ui,sans-serif;max-width:42em;margin:15vh auto;padding:0
-1em}pre{overflow:auto}</style> <h1>This page is not available right now</h1> <p>The app
-behind it could not be started. The server tries again whenever a visitor comes.</p>
+_PAGE = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>Not available</title>
+<style>body{font:16px/1.5 system-ui,sans-serif;max-width:42em;margin:15vh auto;padding:0 1em}pre{overflow:auto}</style>
+<h1>This page is not available right now</h1>
+<p>The app behind it could not be started. The server tries again whenever a visitor comes.</p>
 """
 
 
