@@ -194,7 +194,7 @@ class Generations:
             return False
         if self.serving:
             self._log.info(
-                "preload = false with workers = 1: the old process exits before the new one loads the app"
+                "one process at a time (preload = false, workers = 1): the old one exits, then a new one loads the app"
             )
             self.idle_exit.cancel(self.serving)
             self.retired.append(self.serving)
