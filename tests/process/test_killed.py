@@ -215,7 +215,7 @@ def test_a_worker_with_a_bug_is_no_second_master(systemd, tmp_path):
     life.until_asleep(1)
     assert "failing: the workers die as soon as they are started" in life.run.told("STATUS")
     assert "cannot start a process" not in life.log
-    assert re.search(r"child\] error: a bug in Spyglass\n(.*\n)*.*OSError: a bug$", life.log, re.M)
+    assert re.search(r"worker\] error: a bug in Spyglass\n(.*\n)*.*OSError: a bug$", life.log, re.M)
 
 
 def test_who_is_stuck_does_not_hold_up_a_stop(systemd):
