@@ -70,7 +70,7 @@ def test_facts_of_a_later_version_are_passed_over():
         FULL.replace("worker 123 40 2 1", "worker 123 40"), FULL.replace("worker 123 40 2 1", "worker a b c d"),
     ],
 )  # fmt: skip
-def test_what_is_damaged_is_told_from_what_is_whole(text):
+def test_a_damaged_file_is_told_from_a_whole_one(text):
     with pytest.raises(ValueError, match=r".*"):
         parse(text)
 
@@ -106,7 +106,7 @@ FOREIGN = [a_link, a_pipe, a_directory, nonsense]
 
 
 @pytest.mark.parametrize("put", FOREIGN)
-def test_what_somebody_else_has_put_there_is_not_read(put, tmp_path):
+def test_a_foreign_file_is_not_read(put, tmp_path):
     put(str(tmp_path / NAME))
     with pytest.raises((ValueError, OSError)):
         read(str(tmp_path))

@@ -33,7 +33,7 @@ def test_while_forks_fail_the_pauses_grow_and_it_is_told_once(breed, clock):
     assert it.journal.lines[2:] == ["workers can be forked again"]
 
 
-def test_when_nobody_lives_and_nobody_can_be_forked_it_is_hopeless(breed, clock):
+def test_a_generation_without_workers_whose_forks_fail_is_hopeless(breed, clock):
     it = breed(workers=1)
     it.ended(0, 9)
     for _ in range(6):
@@ -48,9 +48,7 @@ def test_when_nobody_lives_and_nobody_can_be_forked_it_is_hopeless(breed, clock)
     ("what", "proven"),
     [("nothing", False), ("an answer", True), ("a visitor in hand", True), ("its age", True)],
 )
-def test_who_has_shown_that_it_can_live_is_not_given_up_for_those_who_die_beside_it(
-    breed, clock, what, proven
-):
+def test_a_proven_worker_keeps_its_generation_from_being_given_up(breed, clock, what, proven):
     it = breed(workers=2)
     if what == "an answer":
         it.cells(1)[SERVED] = 1
@@ -82,7 +80,7 @@ def test_what_others_answer_meanwhile_counts(breed, clock):
     assert it.generation.hopeless(clock[0]) == ""
 
 
-def test_who_hangs_while_loading_has_time_for_its_last_words_too(breed):
+def test_a_process_that_hangs_while_loading_has_time_for_its_traceback(breed):
     """On a busy machine it takes some until it is even heard that it should speak
     them.
     """

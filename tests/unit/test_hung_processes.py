@@ -27,7 +27,7 @@ def told(monkeypatch):
 # Workers
 
 
-def test_who_is_told_to_abort_has_time_for_its_last_words(breed, killed):
+def test_an_aborted_worker_has_time_for_its_traceback(breed, killed):
     """Whatever wakes the Master meanwhile: the worker's own obedience to the order to
     drain is one of those things.
     """
@@ -62,7 +62,7 @@ def test_a_worker_is_not_killed_for_one_call_with_another_that_came_meanwhile(br
     assert killed == [0]
 
 
-def test_who_is_not_ready_in_time_is_killed_with_a_traceback(breed, told):
+def test_a_worker_that_is_not_ready_in_time_is_killed_with_a_traceback(breed, told):
     it = breed(workers=2)
     it.cells(1)[STATE] = EMPTY
     late = it.generation.workers[1].born + 60

@@ -34,7 +34,7 @@ def test_a_call_that_begins_right_after_the_look_is_not_missed():
     assert hung_workers.overdue_at([], NOW, 60.0) == NOW + 60
 
 
-def test_what_lies_before_everybody_was_awake_is_not_held_against_a_call():
+def test_time_before_a_standstill_does_not_count_against_a_call():
     running = slot(3, call_since=NOW - 600)
     assert hung_workers.overdue([running], NOW, 60.0, since=NOW - 59) == []
     assert hung_workers.overdue([running], NOW, 60.0, since=NOW - 60) == [running]
@@ -121,12 +121,12 @@ def test_pulse(what, facts, owes, asks_at, stuck_at):
     assert times_of(felt(facts, owes=owes)) == [asks_at, stuck_at]
 
 
-def test_nobody_has_longer_than_a_call_may_take():
+def test_no_worker_has_longer_than_a_call_may_take():
     assert times_of(felt([(0, slot())], owes=True, timeout=2.0)) == [None, 2]
     assert times_of(felt([(0, slot(open=1)), (1, slot(open=1))], timeout=2.0)) == [None, 2]
 
 
-def test_who_did_not_answer_the_last_time_is_not_asked_again():
+def test_a_worker_that_has_not_answered_is_not_asked_again():
     """It was asked while somebody waited, whom others took meanwhile; now somebody
     waits again.
     """
@@ -149,7 +149,7 @@ def test_who_did_not_answer_the_last_time_is_not_asked_again():
         max_size=30,
     )
 )
-def test_who_moves_at_every_look_is_never_stuck(looks):
+def test_a_worker_that_moves_at_every_look_is_never_stuck(looks):
     pulse, now = hung_workers.Pulse(NOW), NOW
     for number, (later, seen, owes) in enumerate(looks):
         now += later

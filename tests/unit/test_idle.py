@@ -30,12 +30,12 @@ def test_exit_at(what, slots, exits_at):
 
 
 @pytest.mark.parametrize("slots", [[], [slot()], [slot(open=1)]])
-def test_without_an_idle_timeout_nobody_leaves(slots):
+def test_without_an_idle_timeout_the_app_never_exits(slots):
     assert idle.exit_at(slots, 0.0, NOW, 0.0) == float("inf")
 
 
 @given(slots, times, st.integers(1, 3600).map(float))
-def test_nobody_leaves_within_the_idle_timeout_of_anything(slots, since, idle_timeout):
+def test_the_app_never_exits_within_idle_timeout_of_any_activity(slots, since, idle_timeout):
     now = max([since, *(each.activity for each in slots)])
     exits_at = idle.exit_at(slots, since, now, idle_timeout)
     assert exits_at - idle_timeout >= max([since, *(each.activity for each in slots)])

@@ -88,7 +88,7 @@ def test_a_child_has_the_level_and_a_role_of_its_own(capfd):
 
 
 @pytest.mark.parametrize("redirection", ["2>&-", "2>/dev/full", "2>&1 1>/dev/null | true"])
-def test_what_cannot_be_written_hurts_nobody(redirection):
+def test_a_line_that_cannot_be_written_is_dropped(redirection):
     code = "from spyglass.log import Log; log = Log('x'); [log.info('y' * 9000) for _ in range(99)]"
     script = f"set -o pipefail; '{sys.executable}' -c \"{code}\" {redirection}"
     assert subprocess.run(["bash", "-c", script], timeout=30).returncode == 0

@@ -166,7 +166,7 @@ def test_it_is_over_when_the_new_accept_and_the_old_do_not_any_more(desk, enviro
     assert heard(visitor) == "0 \n"
 
 
-def test_who_cannot_say_so_is_not_waited_for_without_end(desk, environ):
+def test_a_busy_worker_does_not_delay_the_end_of_a_reload_for_ever(desk, environ):
     visitor = come(environ)
     desk.knock()
     desk.take_over(Generation(), Generation())
@@ -174,7 +174,7 @@ def test_who_cannot_say_so_is_not_waited_for_without_end(desk, environ):
     assert heard(visitor) == "0 \n"
 
 
-def test_who_comes_during_the_handover_has_asked_for_another(desk, environ):
+def test_a_client_during_the_handover_requests_another_reload(desk, environ):
     first = come(environ)
     desk.knock()
     desk.take_over(Generation(), Generation())
@@ -194,7 +194,7 @@ def test_why_the_last_one_failed_is_known_until_another_serves(desk):
     assert desk.failure == ""
 
 
-def test_who_has_gone_is_not_missed(desk, environ):
+def test_a_client_that_has_gone_does_no_harm(desk, environ):
     come(environ).close()
     desk.knock()
     desk.end()

@@ -243,7 +243,7 @@ def test_no_words_say_more_than_they_are_meant_to(tmp_path, monkeypatch, words, 
 
 
 @pytest.mark.parametrize("where", [None, "/proc/nonexistent/notify", "nonsense", ""])
-def test_nobody_listening_is_normal(monkeypatch, where):
+def test_notify_without_a_listener_does_nothing(monkeypatch, where):
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
     if where is not None:
         monkeypatch.setenv("NOTIFY_SOCKET", where)

@@ -35,7 +35,7 @@ def in_child(act):
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
-def test_who_is_to_be_woken_is_woken_though_the_eventfd_is_full(shared):
+def test_a_full_eventfd_still_wakes(shared):
     """The app can write there, too. The bell is read by nobody, and each ring is an
     edge of its own.
     """
@@ -105,7 +105,7 @@ def test_the_bell_is_heard_by_a_child_and_the_poke_by_the_master(shared):
     shared.hear()  # nobody has poked: nothing to hear, and no error
 
 
-def test_the_life_line_ends_with_the_one_who_holds_it(shared):
+def test_the_life_line_ends_with_the_process_that_holds_it(shared):
     """Children hold copies of every descriptor: only when they have let go does the
     Master's end mean the end.
     """

@@ -61,7 +61,7 @@ def test_a_flood_neither_blocks_nor_prints(signals, capfd):
     assert capfd.readouterr().err == ""
 
 
-def test_a_handler_of_somebody_else_is_replaced(signals):
+def test_a_handler_of_other_code_is_replaced(signals):
     signal.signal(SIGUSR1, lambda *_: pytest.fail("the app's handler ran"))
     signals.install()
     signal.raise_signal(SIGUSR1)
@@ -73,7 +73,7 @@ def test_what_an_app_starts_has_the_default_action(signals):
     assert subprocess.run(["sh", "-c", "kill -USR1 $$"]).returncode == -SIGUSR1
 
 
-def test_a_child_that_forgets_dies_as_anybody_does(signals):
+def test_a_child_that_forgets_dies_of_a_signal_as_any_process_does(signals):
     pid = os.fork()
     if not pid:
         signals.forget()

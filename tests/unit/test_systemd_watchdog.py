@@ -38,7 +38,7 @@ def told(monkeypatch):
 
 
 class Watched:
-    """A generation of two, watched; `knock()` is somebody who waits in the queue."""
+    """A generation of two, watched; `knock()` is a connection that waits in the queue."""
 
     def __init__(self, seconds=0.0, **settings):
         self.it = Played(**settings)
@@ -121,7 +121,7 @@ def test_it_is_told_twice_in_its_time_and_not_at_every_turn(watch, told):
     assert watched.due() == 20
 
 
-def test_who_does_not_ask_is_not_told_and_wakes_nobody(watch, told):
+def test_without_watchdogsec_systemd_is_told_nothing_and_no_deadline_is_set(watch, told):
     watched = watch()
     for seconds in range(0, 1000, 7):
         assert not watched.look(seconds)
@@ -152,7 +152,7 @@ def test_an_idle_worker_is_left_in_peace(watch, killed):
     assert (killed, watched.due()) == ([], NEVER)
 
 
-def test_who_has_a_connection_and_is_not_heard_of_is_asked_and_then_ended(watch, killed):
+def test_a_silent_worker_with_a_connection_is_asked_and_then_killed(watch, killed):
     watched = watch(request_timeout=10)
     watched.it.cells(0)[OPEN] = 1
     assert [watched.look(seconds) for seconds in (0, 4.9, 5, 6, 9.9)] == [0, 0, 1, 0, 0]
@@ -166,7 +166,7 @@ def test_who_has_a_connection_and_is_not_heard_of_is_asked_and_then_ended(watch,
     assert killed == [(1000, signal.SIGABRT), (1000, signal.SIGKILL)]
 
 
-def test_who_answers_is_asked_again_later(watch, killed):
+def test_a_worker_that_answers_is_asked_again_later(watch, killed):
     watched = watch(request_timeout=10)
     cells = watched.it.cells(0)
     cells[OPEN] = 1
@@ -187,7 +187,7 @@ def test_a_call_that_is_known_is_not_our_affair(watch, killed):
     assert (killed, watched.due()) == ([], NEVER)
 
 
-def test_somebody_waits_and_one_of_them_looks(watch, killed):
+def test_a_pending_connection_makes_all_workers_owe_a_sign_of_life(watch, killed):
     watched = watch(request_timeout=60)
     watched.knock()
     assert watched.look(0) == 1
@@ -198,7 +198,7 @@ def test_somebody_waits_and_one_of_them_looks(watch, killed):
     assert killed == [(1000, signal.SIGABRT)]
 
 
-def test_who_waits_while_nobody_serves_is_waiting_for_the_master(watch, killed):
+def test_a_pending_connection_counts_against_no_worker_while_none_serves(watch, killed):
     watched = watch(request_timeout=60)
     watched.knock()
     for seconds in range(0, 100, 3):
@@ -217,9 +217,9 @@ def test_an_order_has_to_be_answered(watch, killed):
 
 
 @pytest.mark.parametrize("state", [scoreboard.EMPTY, STARTING, DRAINING])
-def test_who_does_not_accept_owes_nobody_a_look(watch, killed, state):
+def test_a_worker_that_does_not_accept_owes_no_look_at_the_queue(watch, killed, state):
     """On the way in the app's own code may run, and on the way out; a limit for that is
-    somebody else's affair.
+    another part's business.
     """
     watched = watch(request_timeout=60)
     for number in (0, 1):
@@ -230,7 +230,7 @@ def test_who_does_not_accept_owes_nobody_a_look(watch, killed, state):
     assert killed == []
 
 
-def test_time_in_which_nobody_ran_is_not_held_against_anybody(watch, killed):
+def test_a_standstill_counts_against_no_worker(watch, killed):
     watched = watch(request_timeout=10)
     watched.it.cells(0)[OPEN] = 1
     watched.look(0)

@@ -144,7 +144,7 @@ def test_what_is_still_sent_is_read_so_that_no_reset_takes_the_answer_away(offic
     office.until(lambda: office.answerer.open == 0)
 
 
-def test_a_visitor_who_says_nothing_holds_nobody_up_and_is_sent_away_in_time(office):
+def test_a_silent_client_delays_no_other_and_is_closed_in_time(office):
     silent = office.visit()
     assert office.answerer.open == 1
     assert answer_to(office, GET).startswith(b"HTTP/1.1 503 ")
@@ -185,7 +185,7 @@ def test_the_header_of_a_proxy_is_no_part_of_the_request(office, header):
 
 
 @pytest.mark.parametrize("begun", [b"GET / HT", b"HEAD / HTTP/1.1\r\nHost: a\r\n"])
-def test_a_visitor_who_has_begun_is_told_that_it_took_too_long(office, begun):
+def test_a_client_that_has_begun_a_request_gets_a_408_in_time(office, begun):
     visitor = office.visit(begun)
     office.answerer.expire(office.answerer.due())
     head, _, body = whole(visitor).partition(b"\r\n\r\n")
@@ -195,7 +195,7 @@ def test_a_visitor_who_has_begun_is_told_that_it_took_too_long(office, begun):
     assert office.answerer.open == 0
 
 
-def test_a_visitor_who_leaves_is_forgotten(office):
+def test_a_client_that_closes_is_forgotten(office):
     office.visit(b"GET /").close()
     office.until(lambda: office.answerer.open == 0)
 

@@ -83,7 +83,7 @@ def test_another_death_is_not_taken_for_that(breed):
 
 
 @pytest.mark.parametrize(("others", "last_words"), [(False, WHY), (True, None)])
-def test_loading_without_preload_fails_as_the_zygote_does_while_nobody_has_loaded(
+def test_without_preload_a_worker_s_failed_load_counts_until_one_has_loaded(
     breed, others, last_words
 ):
     it = breed(workers=2, preload=False)

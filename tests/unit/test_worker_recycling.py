@@ -62,7 +62,7 @@ def test_one_at_a_time(breed):
     assert len(it.spawned()) == 1
 
 
-def test_nobody_is_recycled_while_it_is_being_decided_whether_to_leave(breed):
+def test_no_worker_is_recycled_during_the_idle_exit(breed):
     it = breed()
     it.wear_out(0)
     it.maintain(order=7)
@@ -154,7 +154,7 @@ def test_what_the_departed_have_done_is_not_forgotten(breed):
     assert it.generation.departed.served == it.cells(0)[LIMIT] == recycling.request_limit(100, 0)
 
 
-def test_who_leaves_without_an_order_is_replaced_at_once_and_not_for_ever(breed):
+def test_a_worker_that_exits_without_an_order_is_replaced_at_once_and_not_for_ever(breed):
     """An app may send its own worker SIGTERM, and do so before it has answered
     anything.
     """
