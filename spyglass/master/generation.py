@@ -331,7 +331,7 @@ class Generation:
         for slot in self.zygote.slots():
             self.departed.remember(slot)
         self.zygote.give_back_slot()
-        # Also while some workers accept: a generation that loads beside another one
+        # Also while some workers accept: a generation that loads alongside another one
         # waits for all of its workers, and the missing ones cannot be forked any more.
         self.failures.load_ended(how_it_ended(status))
         if self.accepting and not self.zygote.ending:

@@ -136,7 +136,7 @@ class Generations:
     # Loading
 
     def load(self) -> None:
-        """Start a generation, from a configuration read afresh."""
+        """Start a generation, from the configuration as it is now."""
         self.waits = False
         began = time.time()
         try:
@@ -289,7 +289,7 @@ class Generations:
 
     def fail(self, error: LoadError, began: float) -> None:
         """An attempt that began at `began` (wall clock) has failed. If a generation
-        serves, it goes on; if not, the Master answers.
+        serves, it keeps serving; if not, the Master answers.
         """
         # While another one loads, what has failed is not what a reload waits for.
         asked = not self.loading

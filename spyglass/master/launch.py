@@ -1,4 +1,4 @@
-"""Starts a zygote: reads the configuration afresh and forks.
+"""Starts a zygote: reads the current configuration and forks.
 
 Of the Master's parts this is the only one that must be there before its first fork.
 All others are imported while the app is being loaded, so that a wake does not wait for

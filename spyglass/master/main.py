@@ -57,7 +57,7 @@ _SIGNALS = (
 
 
 class Master:
-    """`read_config()` returns the configuration afresh, or raises ConfigError; it is
+    """`read_config()` returns the current configuration, or raises ConfigError; it is
     called before each attempt to load the app.
     """
 
