@@ -79,6 +79,8 @@ class ZygoteProcess:
             pid = os.fork()
         except OSError:
             self.give_back_slot()
+            self._channel.close()
+            self._far_end.close()
             raise
         finally:
             if pid:
