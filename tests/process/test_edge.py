@@ -15,6 +15,8 @@ from spyglass.master import counters
 from .fake_systemd import APPS, FakeSystemd
 from .hammer import KEPT, KINDS, MIXES, Hammer, header_timeout, milliseconds, waited
 
+pytestmark = pytest.mark.alone
+
 REQUESTS = 3000
 IDLE = 0.12
 WORKERS = 4

@@ -14,7 +14,7 @@ import threading
 
 import pytest
 
-from .processes import look_at
+from .processes import children, look_at
 from .visitor import Crowd, Visitor, visit
 
 MENDED = "def app(environ, start_response):\n    start_response('200 OK', [])\n    return [b'mended: a']\n"
@@ -120,7 +120,10 @@ def test_a_mended_import_of_the_app_is_noticed(systemd, app):
     helper.write_text("raise RuntimeError('not yet')\n")
     life = systemd("app:app", directory=app.parent, idle_timeout=5)
     check_answers([visit(life.address), visit(life.address)])
-    life.until(lambda: look_at(life.run.pid).state == "S", "it is never done")
+    life.until(
+        lambda: not children(life.run.pid) and look_at(life.run.pid).state == "S",
+        "it is never done",
+    )
     helper.write_text("")
     assert visit(life.address).status == 200
 

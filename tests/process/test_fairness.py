@@ -11,6 +11,8 @@ import pytest
 
 from .visitor import Lost, Visitor
 
+pytestmark = pytest.mark.alone
+
 APP = """
 import time
 

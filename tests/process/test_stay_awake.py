@@ -11,6 +11,8 @@ import pytest
 from .processes import children, workers
 from .visitor import visit
 
+pytestmark = pytest.mark.alone
+
 IDLE = 0.4
 WORK = 1.2
 

@@ -10,9 +10,13 @@ import signal
 import time
 from contextlib import contextmanager
 
+import pytest
+
 from .fake_systemd import APPS, ROOT
 from .processes import look_at, members, workers
 from .visitor import Crowd, Visitor, visit
+
+pytestmark = pytest.mark.alone
 
 LIMIT = 2.0  # seconds that may be used, of
 USED = 1.5  # those that are used in steps, some of them before and some after

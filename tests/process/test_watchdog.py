@@ -13,6 +13,8 @@ import pytest
 from .processes import children, workers
 from .visitor import Crowd, Lost, Visitor, visit
 
+pytestmark = pytest.mark.alone
+
 EVERY = 1.0  # seconds, as WatchdogSec=
 ASKS = {"WATCHDOG_USEC": str(int(EVERY * 1e6))}
 

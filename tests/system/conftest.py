@@ -8,6 +8,7 @@ machine cannot be booted at all the run stops with a sentence: skipping would hi
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
@@ -17,6 +18,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -68,34 +70,37 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     if session.config.option.collectonly or not wanted & {"release"}:
         return
     if os.geteuid() != 0:
-        pytest.exit("tests/system boots machines, which only root can: make test asks sudo", 1)
+        _stop("tests/system boots machines, which only root can: make test asks sudo")
     for program in ("systemd-nspawn", "mmdebstrap"):
         if not shutil.which(program):
-            pytest.exit(
-                f"tests/system boots machines and needs {program}: make test installs it", 1
-            )
+            _stop(f"tests/system boots machines and needs {program}: make test installs it")
     try:
-        judges = {"judges", "judges_machine"}
-        if wanted & {"deb_layers", "clean_machine", "installed_machine", *judges}:
-            subprocess.run(
-                [
-                    "make",
-                    "--silent",
-                    "-C",
-                    str(REPOSITORY),
-                    "deb",
-                    f"RELEASES={' '.join(RELEASES)}",
-                ],
-                check=True,
-            )
-        for release in RELEASES:
-            root("tests", release)
-            if "clean_machine" in wanted:
-                root("clean", release)
-            if wanted & judges:
-                root("judges", release)
+        with open(__file__) as lock:
+            # Another process of the same run waits, and finds everything made.
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            _make(wanted)
     except (OSError, RuntimeError, subprocess.CalledProcessError) as error:
-        pytest.exit(f"what tests/system boots could not be made: {error}", 1)
+        _stop(f"what tests/system boots could not be made: {error}")
+
+
+def _stop(why: str) -> NoReturn:
+    # What another process (pytest-xdist) ends with is not shown, but that it has ended.
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        print(why, file=sys.stderr)
+    pytest.exit(why, 1)
+
+
+def _make(wanted: set[str]) -> None:
+    judges = {"judges", "judges_machine"}
+    if wanted & {"deb_layers", "clean_machine", "installed_machine", *judges}:
+        command = ["make", "--silent", "-C", str(REPOSITORY), "deb"]
+        subprocess.run([*command, f"RELEASES={' '.join(RELEASES)}"], check=True)
+    for release in RELEASES:
+        root("tests", release)
+        if "clean_machine" in wanted:
+            root("clean", release)
+        if wanted & judges:
+            root("judges", release)
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ from instance import Instance, lives
 from machine import Machine
 from process.hammer import KEPT, KINDS, MIXES, Hammer, header_timeout, milliseconds, waited
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.alone]
 
 CYCLES = 100  # of each of the three mixes
 IDLE = 0.12

@@ -13,6 +13,8 @@ from instance import Instance, life, lives
 from machine import Machine
 from process.visitor import Regulars, visit
 
+pytestmark = pytest.mark.alone
+
 IDLE = 2.0
 POLL = 0.3
 METRICS = 8210

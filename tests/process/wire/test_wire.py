@@ -51,7 +51,11 @@ def modes(case: Case):
     return [mode for mode in case.modes or MODES if fits[mode]]
 
 
-CASES = [pytest.param(case, id=f"{case.topic}: {case.name}") for case in ALL]
+CASES = [
+    # A hasty server has 0.4 s of patience, with its clients and with a busy machine.
+    pytest.param(case, id=f"{case.topic}: {case.name}", marks=[pytest.mark.alone] * ("hasty" in case.server))
+    for case in ALL
+]
 
 
 @pytest.mark.parametrize("case", CASES)
