@@ -625,6 +625,7 @@ def hold_all_places(address, opening, buffer=0):
             yield
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("opening", "buffer"),
     [

@@ -377,6 +377,7 @@ def test_it_would_spring(trapped, tmp_path, pycache):
     assert "sprung-blog" in sprung(tmp_path), done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("stops", "words", "status"),
     [

@@ -237,6 +237,7 @@ CONFIGURATIONS = {
 }
 
 
+@pytest.mark.slow
 def test_a_broken_configuration_is_answered_for_until_it_is_mended(systemd, tmp_path):
     """All at once, because the idle_timeout that the last part waits for is the default
     one: another could not be read.

@@ -11,6 +11,7 @@ from .processes import members, workers
 from .visitor import Visitor, visit
 
 
+@pytest.mark.slow
 def test_a_visit_wakes_it_and_quiet_puts_it_to_sleep_twenty_times_over(systemd):
     life = systemd(idle_timeout=0.3)
     assert life.asleep

@@ -9,6 +9,8 @@ import re
 import threading
 import time
 
+import pytest
+
 from .fake_systemd import APPS
 from .processes import workers
 from .visitor import Crowd, Regulars, visit
@@ -104,6 +106,7 @@ def test_max_requests_under_load_loses_nobody(systemd):
     assert len(life.runs) == 1
 
 
+@pytest.mark.slow
 def test_a_worker_that_leaks_is_replaced(systemd, tmp_path):
     (tmp_path / "app.py").write_text(LEAKS)
     life = systemd(

@@ -36,6 +36,7 @@ def all_stopped(*lives):
             os.kill(pid, signal.SIGCONT)
 
 
+@pytest.mark.slow
 def test_nobody_is_late_who_had_no_time(systemd, tmp_path):
     """A call, an import, a drain, and a client in the middle of a head; all at the same
     time, for it is time that it takes.

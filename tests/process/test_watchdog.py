@@ -116,6 +116,7 @@ def test_one_that_comes_back_in_time_is_not(systemd):
     assert "killed" not in life.log
 
 
+@pytest.mark.slow
 def test_who_is_stopped_is_replaced_when_somebody_waits_and_when_it_is_to_leave(systemd):
     """All workers; the zygote, which then does not tell that its worker has been
     killed; one worker of two, while the others want to leave.

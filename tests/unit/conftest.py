@@ -3,6 +3,8 @@ the tree); workers to turn by hand, and generations.
 """
 
 import os
+import tempfile
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -59,6 +61,14 @@ def clock(monkeypatch):
     time = [NOW]
     monkeypatch.setattr("spyglass.master.generation.time.monotonic", lambda: time[0])
     return time
+
+
+@pytest.fixture
+def _anyone_may_enter(tmp_path):
+    """Other users can enter tmp_path, however deep below /tmp it is."""
+    for directory in (tmp_path, *tmp_path.parents):
+        if Path(tempfile.gettempdir()) in directory.parents:
+            directory.chmod(0o755)
 
 
 @pytest.fixture(autouse=True)

@@ -168,11 +168,10 @@ except OSError as error:
         ),
     ],
 )
+@pytest.mark.usefixtures("_anyone_may_enter")
 def test_which_part_of_a_path_is_closed(tmp_path, closed, mode, path, how, said):
     if os.geteuid() != 0:
         said = said if how == "r" else ""  # it is our own directory
-    for folder in tmp_path, *list(tmp_path.parents)[:2]:
-        folder.chmod(0o755)
     (tmp_path / "home/ada/blog").mkdir(parents=True)
     (tmp_path / "home/ada/blog/app.py").touch()
     (tmp_path / closed).chmod(mode)
