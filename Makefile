@@ -19,11 +19,13 @@ PROCESSES ?= 2
 PYTHON ?= python3
 ROOTS_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/spyglass
 
-# Rivals, and Spyglass as its users get it: not in .venv, for an editable install wakes differently.
+# Other servers, and Spyglass as its users get it: not in .venv, because an editable install takes
+# longer to wake.
 BENCH ?= $(ROOTS_CACHE)/bench
 ROUNDS ?= 30
 
-# What fuzzes is for some versions of Python only, and nothing that the tests need: it has a place of its own, too.
+# The fuzzer exists for some versions of Python only, and the tests do not need it: so it has an
+# environment of its own, too.
 FUZZ ?= $(ROOTS_CACHE)/fuzz
 SECONDS ?= 600
 TARGETS ?= reader proxies worker
@@ -33,13 +35,13 @@ MINUTES ?= 30
 SEED ?=
 KEEP ?=
 
-# Booting and building need root; sudo forgets the environment, so it is named again.
+# Booting and building need root. sudo resets the environment, so it is set again.
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 AS_ROOT = $(SUDO) env ROOTS_CACHE='$(ROOTS_CACHE)' RELEASES='$(RELEASES)' PYTHON='$(CURDIR)/.venv/bin/python' PYTHONDONTWRITEBYTECODE=1
 
 PYTEST = .venv/bin/python -m pytest -p no:cacheprovider --numprocesses $(PROCESSES)
 
-# systemd-python comes as source, and is compiled. A python3 from elsewhere than Debian brings venv and headers along.
+# systemd-python is compiled. A python3 that is not Debian's brings venv and headers along.
 RUN_PACKAGES := gcc libc6-dev libsystemd-dev pkg-config \
     $(if $(filter-out /usr/bin/%,$(shell command -v $(PYTHON))),,python3 python3-dev python3-venv)
 ROOT_PACKAGES := mmdebstrap debian-archive-keyring
@@ -92,8 +94,7 @@ quick: .venv/.dev quick-packages ## check, unit and HTTP tests in a minute: buil
 test: .venv/.dev $(if $(BOOTING),test-packages,program-packages) ## check, build the packages, run all tests, those on a real systemd too
 	@$(MAKE) check
 ifneq ($(BOOTING),)
-	@$(MAKE) --jobs=$(words $(RELEASES)) deb
-	@$(MAKE) roots
+	@$(MAKE) --jobs=$(words $(RELEASES)) deb roots
 endif
 	@$(AS_ROOT) $(PYTEST) $(TESTS)
 
@@ -103,7 +104,7 @@ check: .venv/.dev ## ruff, mypy and the prose
 	@.venv/bin/mypy
 	@.venv/bin/python -m pytest -qq -p no:cacheprovider tests/unit/test_prose.py
 
-docs: .venv/.dev ## the documentation as a site, in dist/site (its settings.md and commands.md are made anew first)
+docs: .venv/.dev ## the documentation as a site, in dist/site (settings.md and commands.md are regenerated first)
 	@.venv/bin/python packaging/manual --reference docs
 	@NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs --quiet build --strict
 	@echo "dist/site/index.html"
@@ -113,9 +114,10 @@ deb: $(RELEASES:%=dist/%/.built) ## Debian packages for RELEASES, in dist
 shell: dist/$(RELEASE)/.built test-packages ## root's shell in a booted Debian RELEASE=trixie with the package installed
 	@$(AS_ROOT) .venv/bin/python tests/system/machine.py $(RELEASE)
 
-roots: .venv/.run root-packages ## the Debian roots that tests boot
-	@for release in $(RELEASES); do for kind in clean tests judges; do \
-	    $(AS_ROOT) packaging/root $$kind $$release >/dev/null || exit 1; done; done
+ROOTS := $(RELEASES:%=roots-%)
+roots: $(ROOTS) ## the Debian roots that tests boot
+$(ROOTS): roots-%: .venv/.run root-packages
+	@for kind in clean tests judges; do $(AS_ROOT) packaging/root $$kind $* >/dev/null || exit 1; done
 
 bench-wake: $(BENCH)/.made ## how long a sleeping app's first visitor waits, beside uWSGI, gunicorn and bare Python (ROUNDS=30)
 	@$(BENCH)/bin/python benchmarks/wake/wake.py --rounds $(ROUNDS)
@@ -127,10 +129,10 @@ bench-memory: $(BENCH)/.made ## what an app costs while it is awake, beside uWSG
 bench-throughput: $(BENCH)/.made bench-packages ## requests per second, beside bjoern, granian, uWSGI and others (half an hour; ROUNDS=5)
 	@$(BENCH)/bin/python benchmarks/throughput/throughput.py --rounds $(if $(filter file,$(origin ROUNDS)),5,$(ROUNDS))
 
-fuzz: $(FUZZ)/.made ## SECONDS=600 of inputs nobody would think of; what fails is in CRASHES, what is new in tests/fuzz/corpus
+fuzz: $(FUZZ)/.made ## generated inputs for SECONDS=600; failures go to CRASHES, new inputs to tests/fuzz/corpus
 	@$(FUZZ)/bin/python tests/fuzz/fuzz.py --seconds $(SECONDS) --crashes '$(CRASHES)' $(TARGETS)
 
-soak: dist/$(RELEASE)/.built test-packages ## MINUTES=30 of all that can happen to running apps, at random, on a booted RELEASE=trixie (SEED=, KEEP=directory)
+soak: dist/$(RELEASE)/.built test-packages ## random disturbances of running apps for MINUTES=30, on a booted RELEASE=trixie (SEED=, KEEP=directory)
 	@$(AS_ROOT) .venv/bin/python tests/soak/soak.py --release $(RELEASE) --minutes $(MINUTES) $(SEED:%=--seed %) $(if $(KEEP),--keep '$(KEEP)')
 
 clean: ## remove what was made in the clone
@@ -140,7 +142,7 @@ clean: ## remove what was made in the clone
 distclean: clean ## and the Debian roots
 	$(SUDO) rm -rf '$(ROOTS_CACHE)'/{build,clean,tests,judges}-* '$(ROOTS_CACHE)'/httptools-* '$(BENCH)' '$(FUZZ)' '$(CRASHES)'
 
-.PHONY: help run venv quick test check docs deb shell roots fuzz soak bench-wake bench-memory \
+.PHONY: help run venv quick test check docs deb shell roots $(ROOTS) fuzz soak bench-wake bench-memory \
     bench-throughput clean distclean \
     run-packages root-packages quick-packages program-packages test-packages bench-packages
 
