@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 
+from spyglass.runtime.sd_daemon import byte_code_directory
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from spyglass.config.settings import Config
@@ -17,13 +19,12 @@ def sweep_byte_code(config: Config) -> None:
     if not os.environ.get("CACHE_DIRECTORY"):
         return
     try:
-        from spyglass.zygote import byte_code_cache as byte_code
-        from spyglass.zygote.app_loader import byte_code_cache
+        from spyglass.zygote import byte_code_cache
     except OSError:  # no descriptor is left
         return
     app, venv = os.path.abspath(config.directory), config.venv
-    byte_code.sweep(
-        byte_code_cache(),
+    byte_code_cache.sweep(
+        byte_code_directory(),
         [
             app,
             os.path.join(app, venv) if venv else "",

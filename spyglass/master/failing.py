@@ -84,7 +84,7 @@ class Failing:
         `began`.
         """
         from spyglass.master.unavailable import Answerer
-        from spyglass.zygote.app_loader import candidates
+        from spyglass.zygote.app_files import candidates
 
         now = time.monotonic()
         self.loads.add("failing", error)

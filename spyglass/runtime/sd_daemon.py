@@ -185,3 +185,9 @@ def hide_from_the_app() -> None:
     """
     for name in _OURS:
         os.environ.pop(name, None)
+
+
+def byte_code_directory() -> str:
+    """Return where an app's byte code goes, "" if systemd provides no directory."""
+    directory = cache_directory()
+    return os.path.join(directory, "pycache") if directory else ""

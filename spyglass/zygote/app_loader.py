@@ -11,7 +11,8 @@ import sys
 
 from spyglass.errors import LoadError
 from spyglass.runtime.printable import name_of, words_of
-from spyglass.runtime.sd_daemon import cache_directory
+from spyglass.runtime.sd_daemon import byte_code_directory
+from spyglass.zygote.app_files import WELCOME, candidates, is_path, sources
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
     App = Callable[..., Iterable[bytes]]
 
-WELCOME = "spyglass.welcome:app"
 _ABSENT = object()
 _DEFAULT_NAMES = ("application", "app")
 
@@ -50,18 +50,12 @@ def prepare(config: Config) -> None:
         from spyglass.zygote import venv  # only apps that have one pay for it
 
         venv.enter(config.venv, _advice, failure)
-    if sys.pycache_prefix is None and (cache := byte_code_cache()):
+    if sys.pycache_prefix is None and (cache := byte_code_directory()):
         # The app's own directory is read-only in the unit's sandbox: without a cache
         # each wake would compile the app again.
-        from spyglass.zygote import byte_code_cache as byte_code
+        from spyglass.zygote import byte_code_cache
 
-        byte_code.use(cache)
-
-
-def byte_code_cache() -> str:
-    """Return where byte code goes, "" if systemd provides no directory for it."""
-    directory = cache_directory()
-    return os.path.join(directory, "pycache") if directory else ""
+        byte_code_cache.use(cache)
 
 
 # CO_COROUTINE, CO_ASYNC_GENERATOR; `inspect`, which has the names, is slow to import.
@@ -165,37 +159,6 @@ def call(post_fork: Callable[[], object]) -> None:
         )
 
 
-def is_path(where: str, base: str = ".") -> bool:
-    """Return True if `where` names a file (relative to the directory `base`), not a
-    module.
-
-    "blog.wsgi" may be either, and is a module in every Django project. It is taken for
-    a file if one of that name exists.
-    """
-    if "/" in where or where.endswith(".py"):
-        return True
-    return where.endswith(".wsgi") and os.path.isfile(os.path.join(base, where))
-
-
-def candidates(config: Config) -> list[str]:
-    """Return the files that decide what `config.app` is, whether they exist or not: a
-    change of one makes another attempt worthwhile.
-    """
-    where = (config.app or WELCOME).rpartition(":")[0] or config.app
-    base = os.path.abspath(config.directory)
-    file = [os.path.join(base, where)]
-    if is_path(where, base):
-        return file
-    return [*(file if where.endswith(".wsgi") else []), *_sources(base, where)]
-
-
-def _sources(base: str, module: str) -> list[str]:
-    """Return the paths of `module`, and of the packages around it, below `base`."""
-    parts = module.split(".")
-    stems = [os.path.join(base, *parts[:depth]) for depth in range(1, len(parts) + 1)]
-    return [path for stem in stems for path in (stem + ".py", os.path.join(stem, "__init__.py"))]
-
-
 def _import(name: str, files: list[str]) -> ModuleType:
     try:
         __import__(name)
@@ -295,7 +258,7 @@ def _failure(error: BaseException, files: Iterable[str], doing: str) -> LoadErro
             "" if doing else " while it was being loaded"
         )
     if isinstance(error, ModuleNotFoundError) and error.name:
-        named += _sources(os.getcwd(), error.name)
+        named += sources(os.getcwd(), error.name)
     watched = [path for path in (*files, *named) if not path.startswith("<")]
     line = f"{doing}: {line}" if doing else line
     if error.__traceback__ is not None and _is_damaged(error.__traceback__):
@@ -317,7 +280,7 @@ def _is_damaged(trace: TracebackType) -> bool:
 def _forget_byte_code() -> str:
     # A crash of the machine can leave such a file. Its head is valid, so Python would
     # never write it again.
-    if sys.pycache_prefix is None or sys.pycache_prefix != byte_code_cache():
+    if sys.pycache_prefix is None or sys.pycache_prefix != byte_code_directory():
         return "remove the __pycache__ of that module"
     import shutil
 

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from spyglass.config.settings import Config
-from spyglass.zygote.app_loader import candidates
+from spyglass.zygote.app_files import candidates
 
 VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 SITE = f"lib/python{VERSION}/site-packages"
