@@ -105,8 +105,7 @@ def answer():
 
 def test_a_worker_that_cannot_begin_leaves_the_others_alone(serve, tmp_path):
     life = serve(FLAKY)
-    visit(life.address)
-    life.until(lambda: len(workers(life.run.pid)) == 2, "they are not there")
+    answers_of_all(life)  # both have called post_fork()
     down = tmp_path / "app" / "down"
     down.touch()
     with Crowd(life.address, count=2) as crowd:
