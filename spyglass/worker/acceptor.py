@@ -1,5 +1,17 @@
-"""Who is let in: the listeners of a worker's loop (loop.py), and the count of what is
-open by which the Master decides whether to leave.
+"""Accept clients, decide which of them gives way when the worker is full, and count
+what is open: by that count the Master decides on the idle exit.
+
+One worker per processor waits at the same listening sockets, and the kernel chooses
+which of them it wakes. With EPOLLEXCLUSIVE (epoll_ctl(2)) it wakes one waiter per
+event instead of all of them: the first in the listener's queue of waiters that is
+asleep. That has two consequences. A busy worker is not asked, which is the balance we
+want. And of several idle workers it is always the same one, so its code and data stay
+in the processor's caches. Once that worker has more than a few clients it steps back
+to the end of the queue, so that the next client wakes another worker.
+
+An exclusive waiter has a duty, too: no other worker hears of the client for which it
+was woken. A worker that is woken and does not accept (it is full, or has been told to
+exit) must have the others look for themselves, see Acceptor.look().
 """
 
 from __future__ import annotations
@@ -11,135 +23,122 @@ from time import monotonic
 from spyglass.errors import RobbedError
 from spyglass.runtime import scoreboard
 from spyglass.runtime.addresses import ACCEPT_PAUSE, EXHAUSTED, GONE
+from spyglass.runtime.fast_imports import deque
 from spyglass.runtime.sd_daemon import has_pending
 from spyglass.runtime.timers import IDLE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import Any, Protocol
 
-    from spyglass.config.settings import Config
     from spyglass.http11.request_body import Body
     from spyglass.log import Log
     from spyglass.runtime.fast_imports import socket
     from spyglass.runtime.sd_daemon import Listener
     from spyglass.worker.connection import Connection
+    from spyglass.worker.idle_activity import Visit
+    from spyglass.worker.slow_clients import Client
 
-# So many connections are served where the code is warm; with more, the other workers
-# are to be used as well
+    class Counting(Protocol):
+        """Counts open connections: `Activity`, or `IgnoringActivity` with
+        idle_ignore.
+        """
+
+        open: int
+
+        def enter(self, listener: Listener) -> Visit | None: ...
+        def leave(self, visit: Visit | None, served: int) -> None: ...
+
+    class Lateness(Protocol):
+        """Knows slow clients, once it has been run (warm_up.py)."""
+
+        slowest: Callable[[Iterable[Client], float], list[Client]]
+
+        def run(self, now: float) -> None: ...
+
+
+# With so many connections a worker stays first in the queue of waiters: it serves them
+# where the code is warm. With more, the other workers are to be used as well.
 _FEW = 1
-# Seconds for a kept-alive client's next request when the worker drains, or others wait
-# for its place
-_LAST_CALL = 1.0
-_LOOK_FOR_ROOM = 0.25  # seconds between two looks at whether somebody does
+_LOOK_FOR_ROOM = 0.25  # seconds between two attempts to make room
 
 
-class Reception:
-    """Accepts by `listeners` as long as it may, and tells the Master in `slot` (cells
-    of the scoreboard) how many are there.
+class Activity:
+    """The number of open connections, in the scoreboard's `slot`: one enter/leave pair.
+
+    The idle exit is decided by OPEN and ACTIVITY alone. So OPEN is raised before
+    anything else is done for a client, and falls when even the app's close() has
+    returned.
+    """
+
+    __slots__ = ("_slot", "open")
+
+    def __init__(self, slot: memoryview[int]) -> None:
+        self._slot = slot
+        self.open = 0
+
+    def enter(self, _listener: Listener) -> None:
+        """A client was accepted."""
+        self.open += 1
+        self._slot[scoreboard.OPEN] = self.open
+        self._slot[scoreboard.ACTIVITY] = time.monotonic_ns()
+
+    def leave(self, _visit: Visit | None, served: int) -> None:
+        """A connection has ended, and so has all that the app does for it; the worker
+        has answered `served` requests by now.
+        """
+        # OPEN last: when the Master sees it fall, the rest is up to date.
+        self.open -= 1
+        self._slot[scoreboard.ACTIVITY] = time.monotonic_ns()
+        self._slot[scoreboard.SERVED] = served
+        self._slot[scoreboard.OPEN] = self.open
+
+
+class Room:
+    """Chooses the client that gives way when a worker has as many `connections` as it
+    may have, or no disk space for one more body.
+
+    `last_call` (seconds) is how long a client must have been idle before its place is
+    given to another: its next request may be on its way.
     """
 
     def __init__(
-        self, config: Config, listeners: list[Listener], slot: memoryview[int], log: Log
+        self,
+        connections: dict[int, Connection],
+        keepalive_timeout: float,
+        last_call: float,
+        lateness: Lateness,
     ) -> None:
-        self.log = log
-        self.draining = False
-        self.served = 0
-        self._slot = slot
-        self._most = config.max_connections
-        self.keepalive_timeout = config.keepalive_timeout
-        self.last_call = min(_LAST_CALL, config.keepalive_timeout)
-        self._listeners = {listener.fd: listener for listener in listeners}
-        self._listening = False
-        self._accepted_by: set[int] = (
-            set()
-        )  # listeners (descriptors) by which a client was accepted while there were others
-        self._quiesced = False
-        self._accept_after = 0.0
-        self._room_after = 0.0  # monotonic; 0: there is room
-        self._cut_after = 0.0  # monotonic; 0: nothing is cut
-        # Connections whose end is not complete; what is closed, but for the app's
-        # close(), is among them
-        self._open = 0
-        self._connections: dict[int, Connection] = {}
-        self._epoll = select.epoll()
-        # Never the number of a connection, unless somebody has closed what we still
-        # use: what we write there would reach a client.
-        self.ours = {0, 1, 2, self._epoll.fileno(), *self._listeners}
+        self.last_call = last_call
+        self.look_at = 0.0  # monotonic: when to try again; 0: there is room
+        self._connections = connections
+        self._keepalive_timeout = keepalive_timeout
+        self._lateness = lateness
 
-    def _meet(self, sock: socket.socket, address: Any, listener: Listener) -> Connection:
-        """What is to be done with `sock`, which was just accepted."""
-        raise NotImplementedError
-
-    def quiesce(self, quiesced: bool) -> None:
-        """Stop accepting, or start again. When this returns nothing more is accepted:
-        what is held is all there is.
-        """
-        self._quiesced = quiesced
-        self._consider_listening()
-
-    def look(self) -> None:
-        """Hear of everybody who waits. A worker that has left may have been the only
-        one that the kernel woke for them (EPOLLEXCLUSIVE).
-        """
-        if self._listening:
-            self._listen(False)
-            self._listen(True)  # epoll_ctl(2) reports what is ready when it is added
-
-    def would_keep(self) -> bool:
-        """False when the worker drains, or has been told to while the app was
-        running.
-        """
-        return not self.draining and self._slot[scoreboard.ORDER] >= scoreboard.SERVE
-
-    def count_error(self) -> None:
-        """A response says, or shows by its end, that the app could not do what it was
-        asked for.
-        """
-        self._slot[scoreboard.ERRORS] += 1
-
-    @property
-    def _told_to_leave(self) -> bool:
-        return self.draining or self._slot[scoreboard.ORDER] < scoreboard.PART
-
-    def _consider_listening(self) -> None:
-        stopped = self._quiesced or self.draining or self._accept_after
-        if len(self._connections) >= self._most and not stopped:
-            self._make_room()
-        else:
-            self._room_after = 0.0
-        self._listen(not (stopped or len(self._connections) >= self._most))
-
-    def _make_room(self) -> None:
-        """We hold as many as we may. Whoever waits takes the place of those who have
-        been idle for longest, as long as at a drain at the least: in a shorter pause
-        the next request may be on its way. Where none is idle, it is the slowest.
+    def make(self, listeners: Iterable[Listener]) -> None:
+        """If clients wait at `listeners`, close connections that are idle: those that
+        have been idle for longest. Where none is idle, close the slowest.
         """
         now = monotonic()
-        if now < self._room_after:
+        if now < self.look_at:
             return
-        self._room_after = now + _LOOK_FOR_ROOM
-        if has_pending(self._listeners.values()):
-            before = now + self.keepalive_timeout - self.last_call
-            idle = [
+        self.look_at = now + _LOOK_FOR_ROOM
+        if has_pending(listeners):
+            before = now + self._keepalive_timeout - self.last_call
+            idle: list[Client] = [
                 each
                 for each in self._connections.values()
                 if each.deadline == IDLE and each.due <= before
             ]
-            leaving = sorted(idle, key=lambda each: each.due) or self._slowest(now)
+            idle.sort(key=lambda each: each.due)
+            leaving = idle or self._slowest(now)
             for connection in leaving[: len(leaving) // 8 + 1]:
                 connection.give_way()
 
-    def _slowest(self, now: float) -> list[Connection]:
-        try:
-            from spyglass.worker.slow_clients import slowest  # only who is full pays for it
-        except OSError:
-            return []  # no descriptor is left to import with; the next look may have one
-        return slowest(self._connections.values(), now)
-
-    def _make_room_for(self, body: Body) -> bool:
-        """No disk is left for `body`, which has begun to come: whether a slower one has
-        given its own away.
+    def make_on_disk(self, body: Body) -> bool:
+        """Close the slowest client that has its body on disk; False when there is none
+        but that of `body`, which has begun to arrive.
         """
         for connection in self._slowest(monotonic()):
             other = connection.body
@@ -147,11 +146,93 @@ class Reception:
                 return True
         return False
 
+    def _slowest(self, now: float) -> list[Client]:
+        self._lateness.run(now)  # a worker can be full before its first answer
+        return self._lateness.slowest(self._connections.values(), now)
+
+
+class Acceptor:
+    """Accepts clients from `listeners` while it may, `limit` of them at a time.
+
+    It puts the listeners into the loop's `epoll` and takes them out again. `callers`
+    are the listeners at which clients wait. `reserved` are the descriptors that no
+    connection can have. 15 attributes and a flag: what decides whether it accepts.
+    """
+
+    def __init__(
+        self,
+        listeners: list[Listener],
+        epoll: select.epoll,
+        slot: memoryview[int],
+        limit: int,
+        connections: dict[int, Connection],
+        room: Room,
+        activity: Counting,
+        log: Log,
+    ) -> None:
+        self.listeners = {listener.fd: listener for listener in listeners}
+        self.listening = False
+        self.callers: deque[Listener] = deque()
+        # No new connection gets one of these numbers, unless the app has closed what we
+        # still use: what we write there would reach a client.
+        self.reserved = {0, 1, 2, epoll.fileno(), *self.listeners}
+        self.resume_at = 0.0  # monotonic: accept() failed, do not try before; 0: try
+        self.room = room
+        self._epoll = epoll
+        self._slot = slot
+        self._limit = limit
+        self._connections = connections
+        self._activity = activity
+        self._log = log
+        # Listeners (descriptors) from which a client was accepted while there were
+        # others: there we step back
+        self._used: set[int] = set()
+        self._quiesced = False
+        self._closed = False
+
+    def quiesce(self, quiesced: bool) -> None:
+        """Stop accepting, or start again.
+
+        When this returns nothing more is accepted, so OPEN can only fall: the Master
+        relies on that when it decides to exit.
+        """
+        self._quiesced = quiesced
+        self.prepare()
+
+    def close(self) -> None:
+        """Accept no more, for good: the worker drains."""
+        self._closed = True
+        self.prepare()
+
+    def look(self) -> None:
+        """Have the kernel report all clients that wait. A worker that has exited may
+        have been the only one that was woken for them (EPOLLEXCLUSIVE).
+        """
+        if self.listening:
+            self._listen(False)
+            self._listen(True)  # epoll_ctl(2) reports what is ready when it is added
+
+    def prepare(self) -> None:
+        """Decide whether to wait for clients; to be called before each wait."""
+        stopped = self._quiesced or self._closed or self.resume_at
+        if not stopped and len(self._connections) >= self._limit:
+            self.room.make(self.listeners.values())
+        else:
+            self.room.look_at = 0.0
+        listening = not (stopped or len(self._connections) >= self._limit)
+        if listening != self.listening:
+            self._listen(listening)
+        if self._used:
+            self._step_back()
+
+    def stop(self) -> None:
+        """Take the listeners out of the epoll."""
+        if self.listening:
+            self._listen(False)
+
     def _listen(self, listening: bool) -> None:
-        if listening == self._listening:
-            return
-        self._listening = listening
-        for fd in self._listeners:
+        self.listening = listening
+        for fd in self.listeners:
             if listening:
                 self._register(fd)
             else:
@@ -159,32 +240,60 @@ class Reception:
 
     def _register(self, fd: int) -> None:
         # EPOLLEXCLUSIVE: without it every worker wakes for every connection and all but
-        # one find nothing (epoll_ctl(2)). The kernel wakes the first in the listener's
-        # queue that is asleep: a busy worker is not asked, and of idle ones always the
-        # same.
+        # one find nothing (epoll_ctl(2)).
         self._epoll.register(fd, select.EPOLLIN | select.EPOLLEXCLUSIVE)
 
     def _step_back(self) -> None:
         """Go to the end of the queue of workers that wait at a listener, so that the
         next client wakes another.
 
-        A client that comes meanwhile is not missed: epoll_ctl(2) reports what is ready
-        when it is added.
+        A client that arrives meanwhile is not missed: epoll_ctl(2) reports what is
+        ready when it is added.
         """
-        if self._listening:
-            for fd in self._accepted_by:
+        if self.listening:
+            for fd in self._used:
                 self._epoll.unregister(fd)
                 self._register(fd)
-        self._accepted_by.clear()
+        self._used.clear()
 
-    def _accept(self, listener: Listener) -> Connection | None:
-        """The next client that waits at `listener`; None when there is none, or it must
-        not be accepted now.
+    def call(self, fd: int) -> None:
+        """The descriptor `fd` is ready: if it is a listener, a client waits there."""
+        listener = self.listeners.get(fd)
+        if listener is not None and listener not in self.callers:
+            self.callers.append(listener)
+
+    def accept(
+        self, most: int, meet: Callable[[socket.socket, Any, Listener, Visit | None], Connection]
+    ) -> Iterator[Connection]:
+        """Accept up to `most` clients, from the listeners in turn, and yield the
+        connection that `meet` makes of each.
         """
-        # Told to leave in this very turn, or not heard of it yet? Then even those who
-        # woke us are for the others, who are told to look(), or at a stop for the next
-        # Master.
-        if len(self._connections) >= self._most or self._quiesced or self._told_to_leave:
+        callers = self.callers
+        while callers and most > 0:
+            most -= 1
+            listener = callers.popleft()
+            accepted = self._accept(listener)
+            if accepted is None:
+                continue
+            sock, address, visit = accepted
+            connection = meet(sock, address, listener, visit)
+            self._admit(connection, listener)
+            callers.append(listener)
+            yield connection
+
+    def _accept(self, listener: Listener) -> tuple[socket.socket, Any, Visit | None] | None:
+        """Accept the next client at `listener`; None when there is none, or none may be
+        accepted now.
+        """
+        # The order to stop may have come in this very turn, or may be unread yet. Then
+        # even the clients that woke us are for the other workers, which are told to
+        # look(), or at a stop for the next Master.
+        if (
+            len(self._connections) >= self._limit
+            or self._quiesced
+            or self._closed
+            or self._slot[scoreboard.ORDER] < scoreboard.PART
+        ):
             return None
         try:
             sock, address = listener.sock.accept()
@@ -192,42 +301,29 @@ class Reception:
             return None
         except OSError as error:
             if error.errno in EXHAUSTED:
-                # The connection stays in the queue and the listener readable: without a
-                # pause this would spin.
-                self.log.error(
+                # The connection stays in the kernel's queue and the listener readable:
+                # without a pause this would spin.
+                self._log.error(
                     f"cannot accept on {listener}: {error.strerror}; trying again in {ACCEPT_PAUSE:g} s"
                 )
-                self._accept_after = monotonic() + ACCEPT_PAUSE
+                self.resume_at = monotonic() + ACCEPT_PAUSE
             elif error.errno in GONE:
                 raise RobbedError(f"{listener} is no listening socket any more") from error
             return None  # or the client has gone
-        self._enter()
+        visit = self._activity.enter(listener)
         sock.setblocking(False)
         if not listener.inherited:
             listener.prepare(sock)
-        connection = self._meet(sock, address, listener)
-        if connection.fd in self._connections or connection.fd in self.ours:
-            # The kernel gives numbers that are free. Who had this one would go on with
-            # it: another client's answer might leave here.
+        return sock, address, visit
+
+    def _admit(self, connection: Connection, listener: Listener) -> None:
+        if connection.fd in self._connections or connection.fd in self.reserved:
+            # The kernel gives numbers that are free, so the app has closed this one of
+            # ours. Its former user would go on with it: another client's answer might
+            # be sent here.
             raise RobbedError(f"a new connection has the number of one of ours, {connection.fd}")
         self._connections[connection.fd] = connection
         if len(self._connections) > _FEW:
-            self._accepted_by.add(listener.fd)
-        if self.log.debugging:
-            self.log.debug(f"{connection}: accepted")
-        return connection
-
-    # The one pair that counts what is open: idleness is decided by these two numbers
-    # alone.
-
-    def _enter(self) -> None:
-        self._open += 1
-        self._slot[scoreboard.OPEN] = self._open
-        self._slot[scoreboard.ACTIVITY] = time.monotonic_ns()
-
-    def exit(self, connection: Connection) -> None:
-        """It has ended, and so has all that the app does for it."""
-        self._open -= 1
-        self._slot[scoreboard.ACTIVITY] = time.monotonic_ns()
-        self._slot[scoreboard.SERVED] = self.served
-        self._slot[scoreboard.OPEN] = self._open
+            self._used.add(listener.fd)
+        if self._log.debugging:
+            self._log.debug(f"{connection}: accepted")

@@ -1,17 +1,17 @@
-"""Writes the access log, and never waits for whoever reads it.
+"""Write the access log, and never wait for its reader.
 
-Lines are collected and written once a turn of the loop, to where the log goes, stderr
-or the journal. That may be full: its reader is slow, or stands still (a stopped
-journald, a terminal after Ctrl-S), and write(2) would wait for it, with all clients
-waiting, too. O_NONBLOCK is no way out, for it belongs to the open file description that
-we share with whoever gave it to us, and with the app. So a socket, which is what the
-journal is, is asked not to wait message by message (MSG_DONTWAIT), a pipe is opened
-anew, which makes a description of our own, and of anything else poll(2) is asked first.
-What finds no room is kept and written when there is some. But only so much of it:
-beyond that lines are dropped, and counted.
+Lines are collected and written once a turn of the loop, to where the log goes: stderr
+or the journal. That may be full, because its reader is slow or stopped (journald, a
+terminal after Ctrl-S). write(2) would wait for the reader, and all clients with it.
+O_NONBLOCK does not help: it belongs to the open file description, which we share with
+the process that gave it to us, and with the app. So it depends on the kind of file. A
+socket, which is what the journal is, is asked not to wait message by message
+(MSG_DONTWAIT). A pipe is opened again, which makes a description of our own. For any
+other file poll(2) is asked first.
 
-Each write is of whole lines and no longer than PIPE_BUF, so that a pipe takes all of it
-or nothing, and lines of several workers never mix.
+Lines that find no room are kept and written later, up to a limit. Beyond that they are
+dropped, and counted. Each write has whole lines and is no longer than PIPE_BUF, so a
+pipe takes all of it or nothing, and lines of several workers never mix.
 """
 
 from __future__ import annotations
@@ -28,30 +28,44 @@ from spyglass.runtime.fast_imports import deque, socket
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Protocol
 
+    from spyglass.gateway.wsgi import Exchange
     from spyglass.http11.request import Request
     from spyglass.log import Log
     from spyglass.runtime.sd_daemon import Listener
-    from spyglass.worker.loop import Loop
+
+    class Peer(Protocol):
+        """The client of a connection (peer.py)."""
+
+        listener: Listener
+
+        def client(self, request: Request | None) -> str: ...
+
+    class Doors(Protocol):
+        """Calls a function when a descriptor is ready (loop.py)."""
+
+        def open_door(self, fd: int, callback: Callable[[], None], events: int) -> None: ...
+        def close_door(self, fd: int) -> None: ...
+
 
 _AT_ONCE = 4096  # PIPE_BUF, pipe(7)
 _KEPT = 256 << 10  # bytes of lines that wait for a reader
 
 
 class AccessLog:
-    """The access log as `setting` has it, of the worker whose loop is `loop`. All of it
-    is the leader's.
+    """The access log in the form of `setting`. All of it is the leader's.
 
-    A line of the short form stands in the log like any other, behind the role, and
-    where there is no journal the time and the pid. In all other forms the line is for
-    programs, and nothing is in front of it but, for the journal, its priority.
+    A line of the short form looks like any other line of the log: after the role and,
+    without a journal, the time and the pid. In all other forms the line is for
+    programs: nothing precedes it but, for the journal, its priority.
     """
 
-    def __init__(self, setting: bool | str, log: Log, loop: Loop) -> None:
+    def __init__(self, setting: bool | str, log: Log, doors: Doors) -> None:
         self._format = formatter(setting)
         self._short = setting is True
         self._log = log
-        self._loop = loop
+        self._doors = doors
         self._pid = os.getpid()
         self._listeners: dict[int, str] = {}
         self._lines: deque[bytes] = deque()
@@ -62,15 +76,44 @@ class AccessLog:
 
     @property
     def due(self) -> bool:
-        """True when there is something to be written, and no reason why it could not
-        be.
-        """
+        """True when there is something to write, and we do not wait for room."""
         return bool(self._lines) and not self._waiting
 
-    def entry(
-        self, listener: Listener, client: str, request: Request | None, line: str = ""
-    ) -> Entry:
-        """What is known so far; see there."""
+    def answered(
+        self,
+        peer: Peer,
+        request: Request,
+        exchange: Exchange,
+        began: float,
+        unsent: int,
+        *,
+        cut: bool = False,
+        kept: bool = False,
+    ) -> None:
+        """Note an answer, `unsent` bytes of which have not been sent. It took from
+        `began` (monotonic) until now.
+        """
+        entry = self._entry(peer, request)
+        entry.status = exchange.status[:3]
+        entry.sent = max(0, exchange.given - unsent)
+        entry.taken = time.monotonic() - began
+        entry.cut = cut
+        entry.kept = kept
+        self._add(entry)
+
+    def refused(
+        self, peer: Peer, request: Request | None, line: str, status: int, size: int
+    ) -> None:
+        """Note an error of our own, with a body of `size` bytes. Without a request that
+        could be read, `line` is what arrived of its first line.
+        """
+        entry = self._entry(peer, request, line)
+        entry.status = str(status)
+        entry.sent = size
+        self._add(entry)
+
+    def _entry(self, peer: Peer, request: Request | None, line: str = "") -> Entry:
+        listener = peer.listener
         name = self._listeners.get(listener.fd)
         if name is None:
             name = self._listeners[listener.fd] = str(listener)
@@ -79,13 +122,13 @@ class AccessLog:
             calendar=time,
             pid=self._pid,
             listener=name,
-            client=client,
+            client=peer.client(request),
             request=request,
             line=line,
         )
 
-    def add(self, entry: Entry) -> None:
-        """Have the line of `entry` written at the end of this turn."""
+    def _add(self, entry: Entry) -> None:
+        # Written at the end of this turn, by write()
         if self._size > _KEPT:
             self._lost += 1
             return
@@ -103,11 +146,11 @@ class AccessLog:
     def _confess(self) -> None:
         lost, self._lost = self._lost, 0
         self._keep(
-            f"{self._log.start(WARNING)}{lost} line{'s' if lost > 1 else ''} of the access log lost: nobody was reading\n"
+            f"{self._log.start(WARNING)}{lost} line{'s' if lost > 1 else ''} of the access log lost: its reader was too slow\n"
         )
 
     def write(self) -> None:
-        """Write so much as there is room for."""
+        """Write as much as there is room for."""
         while self._lines or self._lost:
             if not self._lines:
                 self._confess()
@@ -119,7 +162,7 @@ class AccessLog:
                 self._wait(True)
                 return
             except OSError:
-                # As with all of the log: what cannot be written is dropped.
+                # As everywhere in the log, what cannot be written is dropped.
                 self._lines.clear()
                 self._size = self._lost = 0
                 break
@@ -142,9 +185,9 @@ class AccessLog:
         if waiting == self._waiting:
             return
         if waiting:
-            self._loop.open_door(self._fd, self.write, select.EPOLLOUT)
+            self._doors.open_door(self._fd, self.write, select.EPOLLOUT)
         else:
-            self._loop.close_door(self._fd)
+            self._doors.close_door(self._fd)
         self._waiting = waiting
 
 
@@ -154,8 +197,8 @@ class _Stream(socket.socket):
 
 
 def _outlet(log: int = 2) -> tuple[int, Callable[[bytes], int]]:
-    """A descriptor of the log's file, and what writes to it without waiting: gives the
-    bytes written, or raises BlockingIOError.
+    """Return a descriptor of the log's file, and a function that writes to it without
+    waiting. That returns the bytes written, or raises BlockingIOError.
     """
     try:
         mode = os.fstat(log).st_mode
@@ -166,7 +209,7 @@ def _outlet(log: int = 2) -> tuple[int, Callable[[bytes], int]]:
             try:
                 fd = os.open(f"/proc/self/fd/{log}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             except OSError:
-                pass  # somebody else's, or there is no /proc
+                pass  # another user's, or there is no /proc
             else:
                 return fd, lambda data: os.write(fd, data)
         return _polled(os.dup(log))
@@ -175,8 +218,8 @@ def _outlet(log: int = 2) -> tuple[int, Callable[[bytes], int]]:
 
 
 def _polled(fd: int) -> tuple[int, Callable[[bytes], int]]:
-    # Two workers may both be told of the room for one; that is what is left of waiting,
-    # where neither of the better ways is to be had.
+    # Two workers may both be told of the room for one write. Then one of them waits:
+    # neither of the better ways is possible here.
     poll = select.poll()
     poll.register(fd, select.POLLOUT)
 

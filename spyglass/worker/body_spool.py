@@ -1,10 +1,10 @@
-"""Where large request bodies lie while they come: files without a name, in the
+"""Keep large request bodies on disk while they arrive: in files without a name, in the
 service's cache directory.
 
-Not in /tmp, which on Debian 13 is memory (systemd makes it a tmpfs of a tenth of it,
-DynamicUser= in systemd.exec(5)): an upload would take there what it is to be kept out
-of. Where there is no systemd that gives us a cache directory, or it cannot be written,
-it is the directory that tempfile chooses ($TMPDIR).
+Not in /tmp, which on Debian 13 is memory: systemd makes it a tmpfs of a tenth of the
+memory (DynamicUser= in systemd.exec(5)). An upload there would take the memory that it
+is to be kept out of. Without a cache directory from systemd, or when it cannot be
+written, it is the directory that tempfile chooses ($TMPDIR).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from spyglass.log import Log
 
 FULL = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
-"""What write(2) says when a disk, or our share of it, is full."""
+"""What write(2) reports when a disk, or our share of it, is full."""
 _NO_DESCRIPTORS = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM))
 
 
@@ -32,8 +32,8 @@ class Spool:
         self._log = log
 
     def open(self) -> BinaryIO:
-        """A file without a name: it is gone with this process, however that ends.
-        OSError when there is none to be had.
+        """Return a file without a name: it is gone with this process, however that
+        ends. Raises OSError when there is no room or no descriptor.
         """
         if self._directory:
             try:

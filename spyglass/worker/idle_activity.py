@@ -1,19 +1,19 @@
-"""A worker's loop where `idle_ignore` is set: of who is there, not everybody puts off
-the leaving.
+"""Count open connections where `idle_ignore` is set: not every one of them puts off the
+idle exit.
 
-A connection puts it off, *counts*, from when it asks for something that is not ignored
-until it asks for something that is, or ends. One that has asked for nothing yet does
-not count, for nobody knows what it wants; but if that is how it ends, its end does,
-unless it came by an ignored listener.
+A connection *counts*, that is, puts off the idle exit, from its first request that is
+not ignored until it sends one that is, or ends. One that has sent no request does not
+count, for what it wants is unknown. But if it ends like that, its end is activity,
+unless it came to an ignored listener.
 
-What counts is told to the Master by OPEN less IGNORED; and ACTIVITY is only written
-where something that counted ends. All that is open is waited for nonetheless: who is
-ignored is served like everybody. So that a monitor with a kept-alive connection is not
-waited for without end, the Master gives the order PART when nobody else is there: from
-then on each answer says "Connection: close", and each of these connections ends with
-its next request or, as ever, after keepalive_timeout. No end is earlier than it would
-have been without a warning, so no request is lost that would not have been (RFC 9112
-9.5). The last to end tells the Master.
+The Master sees OPEN less IGNORED as what counts, and ACTIVITY is written only when
+something that counted ends. All open connections are waited for nonetheless: an ignored
+request is served like any other. A monitor with a kept-alive connection would be waited
+for without end, so the Master gives the order PART when nothing that counts is left.
+From then on each answer says "Connection: close", and each of these connections ends
+with its next request or, as ever, after keepalive_timeout. No connection ends earlier
+than it would have without a warning, so no request is lost that would not have been
+(RFC 9112 9.5). The last one to end tells the Master.
 """
 
 from __future__ import annotations
@@ -22,86 +22,76 @@ import time
 
 from spyglass.policy.idle_ignore import Ignored
 from spyglass.runtime import scoreboard
-from spyglass.worker.connection import Connection
-from spyglass.worker.loop import Loop
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
 
-    from spyglass.config.settings import Config
     from spyglass.http11.request import Request
-    from spyglass.log import Log
-    from spyglass.runtime.fast_imports import socket
     from spyglass.runtime.sd_daemon import Listener
-    from spyglass.zygote.app_loader import App
 
 
-class IgnorableConnection(Connection):
-    """`counts` (bool): it puts off the leaving; `noted` (bool): when it ends, that was
-    the end of something that did.
+class Visit:
+    """One connection, as the idle exit sees it. `counts` (bool): it puts off the exit;
+    `noted` (bool): its end will be activity.
     """
 
-    __slots__ = ("_ignored", "_ignoring", "counts", "noted")
+    __slots__ = ("_activity", "_ignored", "counts", "noted")
 
-    def __init__(
-        self, loop: IgnoringLoop, sock: socket.socket, address: Any, listener: Listener
-    ) -> None:
-        super().__init__(loop, sock, address, listener)
-        self._ignoring = loop
-        self._ignored = loop.ignored.listener(listener.name)
+    def __init__(self, activity: IgnoringActivity, ignored: bool) -> None:
+        self._activity = activity
+        self._ignored = ignored
         self.counts = False
-        self.noted = not self._ignored
+        self.noted = not ignored
 
-    def _begin(self, request: Request) -> None:
-        counts = not (self._ignored or self._ignoring.ignored.request(request))
+    def asks_for(self, request: Request) -> None:
+        """A request has arrived: from now on that one decides."""
+        counts = not (self._ignored or self._activity.ignores(request))
         if counts != self.counts:
-            self._ignoring.count(self, counts)
+            self._activity.count(counts)
         self.counts = self.noted = counts
-        super()._begin(request)
 
 
-class IgnoringLoop(Loop):
-    """See above; `tell_master` makes the Master look at the scoreboard."""
+class IgnoringActivity:
+    """In the place of acceptor.Activity; `tell_master` makes the Master look at the
+    scoreboard.
+    """
+
+    __slots__ = ("_ignored", "_slot", "_tell_master", "ignores", "open")
 
     def __init__(
-        self,
-        config: Config,
-        app: App,
-        listeners: list[Listener],
-        slot: memoryview[int],
-        log: Log,
-        tell_master: Callable[[], None],
+        self, slot: memoryview[int], ignored: tuple[str, ...], tell_master: Callable[[], None]
     ) -> None:
-        super().__init__(config, app, listeners, slot, log)
-        self.ignored = Ignored(config.idle_ignore)
+        self._slot = slot
+        self._ignored = Ignored(ignored)
         self._tell_master = tell_master
+        self.ignores = self._ignored.request
+        self.open = 0
 
-    def _meet(self, sock: socket.socket, address: Any, listener: Listener) -> Connection:
-        return IgnorableConnection(self, sock, address, listener)
-
-    def _enter(self) -> None:
+    def enter(self, listener: Listener) -> Visit:
+        """A client was accepted; it does not count yet."""
+        # IGNORED first: what counts must not rise for a moment.
         self._slot[scoreboard.IGNORED] += 1
-        self._open += 1
-        self._slot[scoreboard.OPEN] = self._open
+        self.open += 1
+        self._slot[scoreboard.OPEN] = self.open
+        return Visit(self, self._ignored.listener(listener.name))
 
-    def exit(self, connection: Connection) -> None:
-        """See Loop."""
-        assert isinstance(connection, IgnorableConnection)
+    def leave(self, visit: Visit | None, served: int) -> None:
+        """See acceptor.Activity."""
+        assert visit is not None
         slot = self._slot
-        if connection.noted:
+        if visit.noted:
             slot[scoreboard.ACTIVITY] = time.monotonic_ns()
-        self._open -= 1
-        slot[scoreboard.SERVED] = self.served
-        slot[scoreboard.OPEN] = self._open
-        if not connection.counts:
+        self.open -= 1
+        slot[scoreboard.SERVED] = served
+        slot[scoreboard.OPEN] = self.open
+        if not visit.counts:
             slot[scoreboard.IGNORED] -= 1
-        if not self._open and slot[scoreboard.ORDER] != scoreboard.SERVE:
+        if not self.open and slot[scoreboard.ORDER] != scoreboard.SERVE:
             self._tell_master()  # it may be waiting for this
 
-    def count(self, connection: IgnorableConnection, counts: bool) -> None:
-        """From now on it counts, or does so no more."""
+    def count(self, counts: bool) -> None:
+        """One more connection counts, or one less."""
         slot = self._slot
         if not counts:
             slot[scoreboard.ACTIVITY] = time.monotonic_ns()

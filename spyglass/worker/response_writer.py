@@ -1,14 +1,13 @@
-"""What leaves a connection: pieces of a response, in order, as far as its client takes
-them.
+"""Send pieces of a response, in order, as far as the client takes them.
 
 A piece is sent when it is there, with one exception: while more connections wait to be
 served in the same turn of the loop, a small answer that is complete is *held*, and all
-that are held leave together. Each send(2) may have to wake a client, most often a proxy
-on the same machine, and in a virtual machine, where that interrupts another processor,
-it can cost as much as to make the answer. Who waits for many clients at a time is woken
-once that way.
+held answers are sent together. Each send(2) may have to wake a client, most often a
+proxy on the same machine. In a virtual machine, where that interrupts another
+processor, it can cost as much as making the answer. A proxy that waits for many
+connections at a time is woken once that way.
 
-What is held waits for the calls of the app in between, for as long as these keep the
+What is held waits for the app's calls in between, for as long as these keep the
 interpreter's lock, and is lost if they end the process. So nothing is held while the
 app runs in another thread, and before a call that is not known to be quick all of it is
 sent.
@@ -20,48 +19,50 @@ import os
 import select
 from time import monotonic
 
-from spyglass.gateway.file_wrapper import FileSpan
 from spyglass.gateway.wsgi import CutOff
 from spyglass.runtime.fast_imports import deque
 from spyglass.runtime.poller import LONGEST_WAIT
-from spyglass.runtime.timers import WRITE, Timed
-from spyglass.worker.leader_followers import ELSEWHERE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from spyglass.gateway.wsgi import Exchange
+    from collections.abc import Callable
+    from typing import Protocol
+
+    from spyglass.gateway.file_wrapper import FileSpan
     from spyglass.runtime.fast_imports import socket
-    from spyglass.worker.leader_followers import Piece
-    from spyglass.worker.loop import Loop
+
+    class Holder(Protocol):
+        """A connection with a held answer; `due` is when its deadline passes."""
+
+        due: float
+
+        def let_go(self) -> None: ...
+
 
 # A fast reader gives the others a turn after so much: its socket may be ready for more
 # for as long as there is any.
 _BYTES_A_TURN = 256 << 10
-_SMALL = 16 << 10  # bytes of an answer that may be held
-_HOLD = 0.001  # seconds for which one is, at the most
+SMALL = 16 << 10  # bytes of an answer that may be held
+_HOLD = 0.001  # seconds for which one is held, at the most
 _QUICK = 0.001  # seconds
 _TRIALS = 100  # calls in a row that must have been quick until a path is taken for harmless
 _RELAPSE = 10_000  # the same, when one was not
 _MOST_PATHS = 1024
 _NEVER = float("inf")
-# What is to be done when it is the connection's turn: read, go on with the answer when
-# the socket is ready, the same without waiting for it, drop what comes, read the PROXY
-# header that comes before all else, nothing before the app's call has come back from
-# another thread, close since the client takes nothing, close since others wait for its
-# place, nothing any more.
-READING, RESPONDING, UNFINISHED, LINGERING, GREETING, AWAY, STALLED, DISMISSED, CLOSED = range(9)
 
 
 class Held:
-    """Answers that wait to be sent together, `pending`. `harmless` are the paths that
-    may be called meanwhile, `called` is the last.
+    """Answers that wait to be sent together, `pending`. While `holding` (bool) an
+    answer may be added. `harmless` are the paths that may be called meanwhile, `called`
+    is the last.
 
     `look()` is to be called when the time (monotonic) is `look_at`, which is never
     after the end of the turn, and `let_go()` at that end.
     """
 
     def __init__(self) -> None:
-        self.pending: deque[Sender] = deque()
+        self.pending: deque[Holder] = deque()
+        self.holding = False
         self.harmless: set[str] = set()
         self.called = ""
         self.look_at = 0.0
@@ -77,7 +78,7 @@ class Held:
         self._turn_ends = turn_ends
         self.look_at = 0.0 if self.pending or self.tried else turn_ends
 
-    def add(self, connection: Sender) -> None:
+    def add(self, connection: Holder) -> None:
         """Call its `let_go()` at the end of the turn, or when that has lasted for _HOLD
         seconds.
         """
@@ -109,7 +110,7 @@ class Held:
             self.look_at = min(self._until, self._turn_ends) if self.pending else self._turn_ends
 
     def let_go(self) -> None:
-        """Send all of them."""
+        """Send all held answers."""
         if not self.pending:
             return
         now = monotonic()
@@ -123,7 +124,7 @@ class Held:
             connection = self.pending.popleft()
             connection.let_go()
             if late:
-                connection.due += late  # it is not the client who has let time go by
+                connection.due += late  # that time was ours, not the client's
 
     def _judge(self, path: str, quick: bool) -> None:
         needed = self._needed
@@ -141,209 +142,137 @@ class Held:
             self.harmless.add(path)
 
 
-class Sender(Timed):
-    """The sending side of `sock` (non-blocking). `held` (bool) tells whether what is in
-    `_out` waits for the end of the turn.
+class ResponseWriter:
+    """What is still to be sent on `sock` (non-blocking).
+
+    `pending` are bytes, `span` is a part of a file that follows them, and `held` (bool)
+    tells whether `pending` waits for the end of the turn. Nothing here knows when the
+    socket is ready again, nor what is closed when sending fails: OSError is for the
+    caller, and so is BlockingIOError in flush().
     """
 
-    __slots__ = (
-        "_exchange",
-        "_loop",
-        "_out",
-        "_span",
-        "_untaken",
-        "condition",
-        "fd",
-        "held",
-        "sock",
-        "watched",
-    )
+    __slots__ = ("_sock", "_untaken", "held", "pending", "span")
 
-    def __init__(self, loop: Loop, sock: socket.socket, condition: int) -> None:
-        super().__init__()
-        self.sock = sock
-        self.fd = sock.fileno()
-        self.watched = 0
-        self.condition = condition
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self.pending: memoryview | bytes = b""
+        self.span: FileSpan | None = None
         self.held = False
-        self._loop = loop
-        self._exchange: Exchange | None = None
-        self._out: memoryview | bytes = b""
-        self._span: FileSpan | None = None
-        self._untaken = 0  # bytes that the client had not taken when that was looked at last
+        self._untaken = 0  # bytes that the client had not taken at the last look
 
-    def handle(self) -> None:
-        """Do what there is to do: it is its turn."""
-        raise NotImplementedError
-
-    def expire(self, kind: int) -> None:
-        """Its deadline has passed, which was of this kind."""
-        raise NotImplementedError
-
-    def proceed(self) -> None:
-        """Go on with the answer, or with what comes after it."""
-        raise NotImplementedError
-
-    def let_go(self) -> None:
-        """Send what was held."""
-        raise NotImplementedError
-
-    def close(self, why: str) -> None:
-        """End at once, whatever is under way."""
-        raise NotImplementedError
-
-    def _take(self, piece: Piece) -> bool:
-        """Send `piece`, or hold it; False when the client does not take all of it now,
-        or the connection has ended.
-        """
-        if isinstance(piece, bytes):
-            if not piece:
-                return True
-            exchange = self._exchange
-            if (
-                self._loop.holding
-                and exchange is not None
-                and exchange.complete
-                and len(piece) <= _SMALL
-            ):
-                self._out = piece
-                self.held = True
-                self._loop.held.add(self)
-                return True
-            try:
-                sent = self.sock.send(piece)
-            except BlockingIOError:
-                sent = 0
-            except OSError as error:
-                self.close(f"writing failed: {error.strerror}")
-                return False
-            if sent == len(piece):
-                return True
-            self._out = memoryview(piece)[sent:]
-        elif piece is None:
-            return True
-        elif isinstance(piece, tuple):
-            return self._take_both(*piece)
-        elif isinstance(piece, FileSpan):
-            self._span = piece
-        elif piece is ELSEWHERE:
-            self._loop.detach(self.fd)
-            return False
-        else:
-            self.close(str(piece))
-            return False
-        return self._flush()
-
-    def _take_both(self, head: bytes, body: bytes) -> bool:
-        """Send a head and a body so large that making one of them costs more than a
-        dearer system call.
-        """
+    def send(self, piece: bytes) -> bool:
+        """Send `piece`, with nothing pending; False when some of it is left."""
         try:
-            sent = self.sock.sendmsg((head, body))
+            sent = self._sock.send(piece)
         except BlockingIOError:
             sent = 0
-        except OSError as error:
-            self.close(f"writing failed: {error.strerror}")
-            return False
+        if sent == len(piece):
+            return True
+        self.pending = memoryview(piece)[sent:]
+        return False
+
+    def send_both(self, head: bytes, body: bytes) -> bool:
+        """Send a head and a body so large that joining them would cost more than a
+        dearer system call; False when some of it is left.
+        """
+        try:
+            sent = self._sock.sendmsg((head, body))
+        except BlockingIOError:
+            sent = 0
         if sent == len(head) + len(body):
             return True
-        self._out = (
+        self.pending = (
             memoryview(body)[sent - len(head) :] if sent >= len(head) else head[sent:] + body
         )
-        return self._flush()
+        return False
 
-    def _flush(self) -> bool:
-        """Send what is pending; False when the client does not take all of it now, when
-        it is more than a turn's, or at the end.
+    def flush(self) -> bool:
+        """Send what is pending; False when it is more than a turn's. Raises
+        BlockingIOError when the client does not take all of it now, and CutOff.
         """
         self.held = False
         left = _BYTES_A_TURN
-        try:
-            while self._out and left > 0:
-                sent = self.sock.send(self._out)
-                self._out = b"" if sent == len(self._out) else memoryview(self._out)[sent:]
-                left -= sent
-            if self._span is not None and left > 0:
-                self._send_file(self._span, left)
-        except BlockingIOError:
-            self.condition = RESPONDING
-            if self._exchange is not None and not self._exchange.done:
-                self._loop.crew.bind(self._exchange)
-            self._untaken = untaken(self.fd)
-            self._loop.watch(self, select.EPOLLOUT)
-            self._loop.deadlines.set(self, WRITE, monotonic())
-            return False
-        except (OSError, CutOff) as error:
-            self.close(str(error))
-            return False
-        if self._out or self._span is not None:
-            self._loop.again(self)
-            return False
-        return True
+        while self.pending and left > 0:
+            sent = self._sock.send(self.pending)
+            self.pending = b"" if sent == len(self.pending) else memoryview(self.pending)[sent:]
+            left -= sent
+        if self.span is not None and left > 0:
+            self._send_file(self.span, left)
+        return not self.pending and self.span is None
 
     def _send_file(self, span: FileSpan, left: int) -> None:
         while span.count and left > 0:
-            sent = os.sendfile(self.fd, span.fd, span.offset, min(span.count, left))
+            sent = os.sendfile(self._sock.fileno(), span.fd, span.offset, min(span.count, left))
             if not sent:
                 raise CutOff("a file became shorter while it was sent")
             span.offset += sent
             span.count -= sent
             left -= sent
         if not span.count:
-            self._span = None
+            self.span = None
 
-    def _send_held(self) -> None:
-        """Send what is held, as much of it as the socket takes, and nothing else."""
-        self.held = False
-        out = self._out
-        try:
-            sent = self.sock.send(out)
-        except OSError:
-            return  # it is full, or the next use of it will tell
-        self._out = b"" if sent == len(out) else memoryview(out)[sent:]
-
-    def progresses(self) -> bool:
-        """True when the client has taken something since the socket was full, or since
-        this was asked last.
-
-        The socket is ready again only when a third of it is free, which a slow reader
-        may take longer for than it has.
+    def send_held(self) -> bool:
+        """Send what is held, as much of it as the socket takes, and nothing else; False
+        when some of it is left.
         """
-        before, self._untaken = self._untaken, untaken(self.fd)
-        return self._untaken < before
+        self.held = False
+        held = self.pending
+        try:
+            sent = self._sock.send(held)
+        except OSError:
+            return False  # it is full, or the next use of it will tell
+        if sent == len(held):
+            self.pending = b""
+            return True
+        self.pending = memoryview(held)[sent:]
+        return False
 
-    def push(self, data: bytes) -> None:
+    @property
+    def size(self) -> int:
+        """Bytes that the kernel has not taken yet."""
+        return len(self.pending) + (self.span.count if self.span is not None else 0)
+
+    def note(self, untaken: int) -> None:
+        """Note how many sent bytes the client has not taken from the kernel."""
+        self._untaken = untaken
+
+    def progresses(self, untaken: int) -> bool:
+        """Return True if there are fewer than when that was noted last: it reads.
+
+        The socket is ready again only when a third of its buffer is free. A client that
+        reads slowly may take longer for that than write_timeout.
+        """
+        before, self._untaken = self._untaken, untaken
+        return untaken < before
+
+    def push(
+        self,
+        data: bytes,
+        timeout: float,
+        untaken: Callable[[int], int],
+        progress: Callable[[], None],
+    ) -> None:
         """Send `data` before returning, for write(): the one call in which a slow
-        reader holds up a thread (PEP 3333 wants it so).
+        reader blocks a thread (PEP 3333 wants it so).
+
+        `progress` is called whenever the client has taken something. Raises CutOff when
+        it takes nothing for `timeout` seconds.
         """
         left = memoryview(data)
         poll = select.poll()
-        poll.register(self.fd, select.POLLOUT)
+        fd = self._sock.fileno()
+        poll.register(fd, select.POLLOUT)
         while left:
             try:
-                left = left[self.sock.send(left) :]
+                left = left[self._sock.send(left) :]
             except BlockingIOError:
-                self._untaken = untaken(self.fd)
-                self._wait_for_room(poll)
+                self.note(untaken(fd))
+                until = monotonic() + timeout
+                while not poll.poll(min(timeout, LONGEST_WAIT) * 1000):
+                    if self.progresses(untaken(fd)):
+                        until = monotonic() + timeout
+                    elif monotonic() >= until:
+                        raise CutOff("the client takes nothing") from None
             except OSError as error:
                 raise CutOff(f"writing failed: {error.strerror}") from None
-            if self._exchange is not None:
-                self._loop.crew.progress(self._exchange)
-
-    def _wait_for_room(self, poll: select.poll) -> None:
-        timeout = self._loop.write_timeout
-        until = monotonic() + timeout
-        while not poll.poll(min(timeout, LONGEST_WAIT) * 1000):
-            if self.progresses():
-                until = monotonic() + timeout
-            elif monotonic() >= until:
-                raise CutOff("the client takes nothing") from None
-
-
-def untaken(fd: int) -> int:
-    """See room.untaken(); 0 when no descriptor is left to import it with."""
-    try:
-        from spyglass.worker import slow_clients  # only a slow reader pays for it
-    except (OSError, ImportError):
-        return 0
-    return slow_clients.untaken(fd)
+            progress()

@@ -1,22 +1,22 @@
-"""Choose the clients that are so slow that others may have their place, or the disk
-space of their body.
+"""Find the slow clients, which give way to others when the worker is full or the disk
+space for bodies is used up.
 
 A client that sends its body, or reads its response, a byte now and then is not closed
-as long as there is room: it may be far away. But clients that hold all places in this
+as long as there is room: it may be far away. But clients that take all places in this
 way lock out all others for a few bytes a minute ("slow POST", "slow read"). So when
 room is needed, the slowest are closed.
 
 A client is slow if it has moved less than SLOW bytes a second for GRACE seconds or
-longer. The time before the first look does not count: what was sent at once, long ago,
-is no credit. A fast client is never closed, however full the worker is: then others
-wait. Nor is one that waits for the worker at that moment: then the worker had no time
-for it, or stood still (SIGSTOP).
+longer. The time before the first look does not count: a burst long ago is no credit. A
+fast client is never closed, however full the worker is: then others wait. Nor is one
+that waits for the worker at that moment: then the worker had no time for it, or was
+stopped (SIGSTOP).
 """
 
 from __future__ import annotations
 
 import fcntl
-import struct
+import sys
 import termios
 
 from spyglass.runtime.timers import BODY, HEAD, WRITE
@@ -24,16 +24,32 @@ from spyglass.runtime.timers import BODY, HEAD, WRITE
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import Protocol
 
-    from spyglass.worker.connection import Connection
+    from spyglass.http11.request_body import Body
+
+    class Client(Protocol):
+        """A connection: what it waits for (`deadline`, a kind, passes at `due`), and
+        what was `seen` of it here.
+        """
+
+        deadline: int | None
+        due: float
+        seen: Seen | None
+
+        @property
+        def body(self) -> Body | None: ...
+        def progress(self) -> int: ...
+        def give_way(self) -> bool: ...
+
 
 SLOW = 4 << 10  # bytes a second; an old modem is faster
 GRACE = 3.0  # seconds; a lost packet or two, and a handover between two cells, take less
 
 
 class Seen:
-    """What a connection was found doing: `kind` (of deadline) of what it is waited for,
-    `since` when, and its `progress` by then.
+    """What a connection was found doing: the `kind` of its deadline, `since` when, and
+    its `progress` (bytes) by then.
     """
 
     __slots__ = ("kind", "progress", "since")
@@ -44,9 +60,9 @@ class Seen:
         self.progress = progress
 
 
-def slowest(connections: Iterable[Connection], now: float) -> list[Connection]:
-    """Those of `connections` that are slow, the slowest first. The others are looked
-    at, to be known the next time.
+def slowest(connections: Iterable[Client], now: float) -> list[Client]:
+    """Return the slow ones of `connections`, the slowest first. What the others have
+    moved by now is noted for the next time.
     """
     found = [
         (rate, connection)
@@ -56,11 +72,11 @@ def slowest(connections: Iterable[Connection], now: float) -> list[Connection]:
     return [connection for _, connection in sorted(found, key=lambda each: each[0])]
 
 
-def _rate(connection: Connection, now: float) -> float | None:
-    """Bytes a second, if that is slow; else None."""
+def _rate(connection: Client, now: float) -> float | None:
+    """Return the bytes a second that a slow client moves; None for another client."""
     kind = connection.deadline
     if kind not in (HEAD, BODY, WRITE):
-        return None  # it waits for us, or for another time
+        return None  # it waits for us, or is idle
     progress = connection.progress()
     seen = connection.seen
     if (
@@ -79,11 +95,10 @@ def _rate(connection: Connection, now: float) -> float | None:
 
 
 def untaken(fd: int) -> int:
-    """Bytes that are sent as far as we are concerned, and lie in the kernel because the
-    peer has not taken them (SIOCOUTQ, tcp(7)).
+    """Return how many bytes that we have sent are still in the kernel, for the peer has
+    not taken them (SIOCOUTQ, tcp(7)).
     """
     try:
-        (size,) = struct.unpack("i", fcntl.ioctl(fd, termios.TIOCOUTQ, bytes(4)))
+        return int.from_bytes(fcntl.ioctl(fd, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
     except OSError:
         return 0
-    return int(size)

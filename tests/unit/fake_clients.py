@@ -185,7 +185,7 @@ class Talking(Worker):
         before = self._state()
         self.turns(2)
         connections = list(self.loop._connections.values())
-        if before != self._state() or self.loop._queue:
+        if before != self._state() or self.loop.turns.ready:
             return False
         assert all(each.deadline is not None and each.watched for each in connections), (
             "a connection that nothing will end"
@@ -194,7 +194,13 @@ class Talking(Worker):
 
     def _state(self):
         return [
-            (each.fd, each.condition, each.watched, len(each._out), len(each._reader.buffer))
+            (
+                each.fd,
+                each.state,
+                each.watched,
+                len(each._responder.writer.pending),
+                len(each._receiver.reader.buffer),
+            )
             for each in self.loop._connections.values()
         ]
 
@@ -204,7 +210,7 @@ class Talking(Worker):
         self._serve_next()
         self._settle()
         assert self.loop._connections == {}
-        assert not self.loop._queue
+        assert not self.loop.turns.ready
         assert self.loop.deadlines.next() is None
         assert self.loop.deadlines._wheel == {}
         assert self.app.open == 0

@@ -12,7 +12,7 @@ from waiting import wait_until
 from spyglass.config.settings import Config
 from spyglass.runtime.scoreboard import Scoreboard
 from spyglass.runtime.sd_daemon import Listener
-from spyglass.worker.idle_activity import IgnoringLoop
+from spyglass.worker.idle_activity import IgnoringActivity
 from spyglass.worker.loop import Loop
 
 from .fake_log import FakeLog
@@ -45,12 +45,10 @@ class Worker:
         self.journal = FakeLog()
         self.told = 0  # how often the Master was to look
         config = Config({"threads": 1} | settings)
+        activity = None
         if config.idle_ignore:
-            self.loop = IgnoringLoop(
-                config, app, listeners, self.slot, self.journal, self.tell_master
-            )
-        else:
-            self.loop = Loop(config, app, listeners, self.slot, self.journal)
+            activity = IgnoringActivity(self.slot, config.idle_ignore, self.tell_master)
+        self.loop = Loop(config, app, listeners, self.slot, self.journal, activity)
         self.clients = []
         # Always ready, so that no turn waits: the test decides how long.
         self.tick = os.eventfd(1)

@@ -63,7 +63,7 @@ def test_a_fast_reader_gives_others_a_turn(start, size):
     worker.client(b"")
     worker.turns(1)
     [connection] = worker.loop._connections.values()
-    connection.sock = greedy = Greedy(connection.sock)
+    connection._responder.writer._sock = greedy = Greedy(connection.sock)
     worker.clients[0].sendall(GET % 1)
     worker.turns(1)
     assert 0 < greedy.taken < 12 << 20
@@ -287,7 +287,7 @@ def test_by_a_unix_socket_no_request_is_lost_between_the_last_look_and_the_end(s
     for client, data in zip(clients, (GET % 2, GET[:9]), strict=True):
         worker.answers(client, 1)
         connection = list(worker.loop._connections.values())[clients.index(client)]
-        connection.sock = Crossing(connection.sock, client, data)
+        connection._receiver._sock = Crossing(connection.sock, client, data)
     worker.loop._expire(time.monotonic() + 3600)
     for client in clients:
         with pytest.raises(BrokenPipeError):

@@ -20,7 +20,10 @@ from waiting import wait_until
 from spyglass.gateway.wsgi import CutOff
 from spyglass.runtime.scoreboard import CALL_SINCE, Scoreboard
 from spyglass.worker import leader_followers as crew_module
-from spyglass.worker.leader_followers import ELSEWHERE, Crew, Demoted, Solo
+from spyglass.worker import sentinel as sentinel_module
+from spyglass.worker.leader_followers import ELSEWHERE, Crew, Demoted
+from spyglass.worker.sentinel import Sentinel
+from spyglass.worker.solo import Solo
 
 from .fake_log import FakeLog
 
@@ -164,7 +167,7 @@ class Stage:
 
     @property
     def since(self):
-        return self.crew._slot[CALL_SINCE]
+        return self.crew._long._slot[CALL_SINCE]
 
     def call(self, call):
         """Begin it in the leader; returns when the app runs."""
@@ -207,7 +210,7 @@ class Stage:
                 self.crew._leader,
                 *(
                     each.home
-                    for each in self.crew._long
+                    for each in self.crew._long.running
                     if each not in on_table and not self._queued(each)
                 ),
             }
@@ -238,22 +241,23 @@ def stage(monkeypatch):
 
     def make(threads=2, kind=Crew):
         sentinel = Sentinels()
-        monkeypatch.setattr(crew_module, "time", sentinel)
+        for module in (crew_module, sentinel_module):
+            monkeypatch.setattr(module, "time", sentinel)
         stages.append(Stage(kind(threads, Scoreboard(1).slot(0), FakeLog()), sentinel))
         return stages[-1]
 
     yield make
     for each in stages:
-        each.until(lambda each=each: not each.crew._long)
+        each.until(lambda each=each: not each.crew._long.running)
         assert each.since == 0
         assert not each.crew._table
         each.led.end()
         each.thread.join(PATIENCE)
         assert not each.thread.is_alive()
         lines = list(each.journal.lines)
-        if each.crew._watching:
+        if each.crew._sentinel.watching:
             each.sentinel.end()
-            each.crew._alarm.put(None)
+            each.crew._sentinel._alarm.put(None)
             each.until(lambda: exits)  # Over, which it takes for a bug
         assert [line for line in lines if "bug" in line] == []
         os.close(each.crew.bell)
@@ -330,11 +334,11 @@ class Stopping(Crew):
 
     before = at_pop = None
 
-    def _promote(self, running):
+    def promote(self, running):
         what, self.before = self.before, None
         if what:
             what()
-        super()._promote(running)
+        super().promote(running)
 
     def _hand_over(self, *arguments):
         what, self.at_pop = self.at_pop, None
@@ -409,7 +413,7 @@ def test_the_same_when_nobody_is_free(stage):
     each.call(second)
     each.sentinel.look()
     each.sentinel.look()
-    assert set(each.crew._long) == {first}
+    assert set(each.crew._long.running) == {first}
     first.give()
     assert each.led.result() is Demoted
     each.take_back()
@@ -455,7 +459,7 @@ def test_another_call_on_the_table_by_then_loses_the_lead_too_early_and_nothing_
     each.sentinel.look()
     each.led.taken()
     assert each.led.leads[-1][1] == 2
-    assert set(each.crew._long) == {second}
+    assert set(each.crew._long.running) == {second}
     second.give()
     assert each.led.result() is Demoted
     assert each.take_back() == (second, b"piece")
@@ -571,10 +575,10 @@ def test_a_piece_sent_home_while_the_sentinel_makes_up_its_mind_stays_known_as_a
     """
     each = with_a_follower(stage)
     call, other = sent_home_meanwhile(each)
-    assert call in each.crew._long
+    assert call in each.crew._long.running
     other.give()
     assert each.led.result() == b"piece"
-    assert set(each.crew._long) == {call}
+    assert set(each.crew._long.running) == {call}
     call.give()
     each.take_back()
 
@@ -586,7 +590,7 @@ def test_the_same_with_somebody_free_to_take_the_lead(stage):
     each.settle()
     call, other = sent_home_meanwhile(each)
     each.led.taken()
-    assert set(each.crew._long) == {call, other}
+    assert set(each.crew._long.running) == {call, other}
     other.give()
     assert each.led.result() is Demoted
     each.take_back()
@@ -674,7 +678,7 @@ def test_when_all_are_the_home_of_somebody_the_leader_leads_all_the_same(stage):
 # The sentinel dozes
 
 
-class Dozing(Crew):
+class DozingSentinel(Sentinel):
     """Runs `as_it_dozes` once, when the sentinel has said that it dozes, or is about to
     say so.
     """
@@ -683,11 +687,11 @@ class Dozing(Crew):
     _state = True
 
     @property
-    def _dozing(self):
+    def dozing(self):
         return self._state
 
-    @_dozing.setter
-    def _dozing(self, dozing):
+    @dozing.setter
+    def dozing(self, dozing):
         what = None
         if dozing:
             what, self.about_to_doze = self.about_to_doze, None
@@ -699,13 +703,19 @@ class Dozing(Crew):
             what()
 
 
+class Dozing(Crew):
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self._sentinel = DozingSentinel(self)
+
+
 def nearly_dozing(stage):
     each = stage(2, Dozing)
     call = Call()
     each.call(call)
     call.give()
     each.led.result()
-    for _ in range(crew_module._DOZE_AFTER - 1):
+    for _ in range(sentinel_module._DOZE_AFTER - 1):
         each.sentinel.look()
     return each
 
@@ -714,7 +724,7 @@ def nearly_dozing(stage):
 def test_a_call_that_is_laid_down_just_then_is_watched(stage, when):
     each = nearly_dozing(stage)
     call = Call()
-    setattr(each.crew, when, lambda: each.call(call))
+    setattr(each.crew._sentinel, when, lambda: each.call(call))
     each.sentinel.look()
     each.promote()
     call.give()
@@ -725,10 +735,10 @@ def test_a_call_that_is_laid_down_just_then_is_watched(stage, when):
 def test_who_dozes_is_woken_by_the_next_call(stage):
     each = nearly_dozing(stage)
     each.sentinel.begin_look()
-    each.until(lambda: each.crew._dozing)
+    each.until(lambda: each.crew._sentinel.dozing)
     call = Call()
     each.call(call)
-    assert not each.crew._dozing
+    assert not each.crew._sentinel.dozing
     each.promote()
     call.give()
     each.led.result()
@@ -764,7 +774,7 @@ def test_a_thread_that_cannot_be_started_is_not_asked_for_all_the_time(stage, mo
 def test_without_a_sentinel_calls_are_made_and_it_is_asked_for_again(stage, monkeypatch):
     each = stage()
     with monkeypatch.context() as patched:
-        patched.setattr(crew_module, "start_new_thread", no_thread)
+        patched.setattr(sentinel_module, "start_new_thread", no_thread)
         for _ in range(3):
             call = Call()
             each.call(call)
@@ -829,7 +839,7 @@ def test_what_a_cut_call_would_have_sent_is_not_kept(kind):
         kind(Scoreboard(1).slot(0)) if kind is Solo else kind(2, Scoreboard(1).slot(0), FakeLog())
     )
     if kind is Crew:
-        crew._dozing = False  # no sentinel
+        crew._sentinel.dozing = False  # no sentinel
     gc.collect()
     gc.disable()
     try:

@@ -136,14 +136,14 @@ def test_an_ipv6_server_s_name_can_stand_in_a_url(start, host, client, name):
     ) as sock:
         sock.setblocking(False)
         worker.loop.quiesce(True)
-        worker.loop._listeners[sock.fileno()] = Listener(sock, "http")
+        worker.loop.acceptor.listeners[sock.fileno()] = Listener(sock, "http")
         worker.loop.quiesce(False)
         caller = socket.create_connection((client, sock.getsockname()[1]))
         worker.clients.append(caller)
         caller.sendall(ONE)
         assert worker.answers(caller, 1) == [f"{client} {name} None".encode()]
         worker.loop.quiesce(True)
-        del worker.loop._listeners[sock.fileno()]
+        del worker.loop.acceptor.listeners[sock.fileno()]
 
 
 def test_a_header_can_be_read_with_the_last_descriptor(start):

@@ -13,7 +13,16 @@ from waiting import wait_until
 
 from spyglass.runtime import scoreboard
 from spyglass.runtime.timers import IDLE
-from spyglass.worker import acceptor, connection, loop, response_writer
+from spyglass.worker import (
+    acceptor,
+    connection,
+    request_cycle,
+    responder,
+    response_writer,
+    slow_clients,
+    turn_queue,
+)
+from spyglass.worker import loop as worker_loop
 from spyglass.worker.leader_followers import ELSEWHERE
 
 from .stepped_worker import GET, ONE, Closing, echo, receive
@@ -37,7 +46,15 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch):
     clock = Clock()
-    for module in (acceptor, connection, loop, response_writer):
+    for module in (
+        acceptor,
+        connection,
+        worker_loop,
+        request_cycle,
+        responder,
+        response_writer,
+        turn_queue,
+    ):
         monkeypatch.setattr(module, "monotonic", clock)
     return clock
 
@@ -232,11 +249,11 @@ def test_who_is_cut_before_the_turn_ends_has_his_answer(two):
     def app(environ, start_response):
         if environ["PATH_INFO"] == "/4":
             for connection in list(worker.loop._connections.values()):
-                if connection.held:
+                if connection._responder.writer.held:
                     connection.close("cut by the test")
         return echo(environ, start_response)
 
-    worker.loop.app = app
+    worker.loop.server.app = app
     first.sendall(GET % 3)
     second.sendall(GET % 4)
     worker.turns(1)
@@ -249,7 +266,10 @@ def fill(worker, first, second):
     how many.
     """
     count = 0
-    while not any(len(connection._out) for connection in worker.loop._connections.values()):
+    while not any(
+        len(connection._responder.writer.pending)
+        for connection in worker.loop._connections.values()
+    ):
         first.sendall(ONE)
         second.sendall(GET % 2)
         worker.turns(1)
@@ -415,24 +435,24 @@ def test_who_reads_slowly_but_steadily_is_not_cut(start, monkeypatch):
     worker.until(
         lambda: (
             worker.slot[scoreboard.OPEN]
-            and any(each._out for each in worker.loop._connections.values())
+            and any(each._responder.writer.pending for each in worker.loop._connections.values())
         )
     )
     [reader] = worker.loop._connections.values()
 
     def takes_some():
         receive(client, 2000)
-        return response_writer.untaken(reader.fd) < reader._untaken
+        return slow_clients.untaken(reader.fd) < reader._responder.writer._untaken
 
     def time_is_up():
         worker.loop._expire(time.monotonic() + 61)
 
     asked = []
-    progresses = response_writer.Sender.progresses
+    progresses = response_writer.ResponseWriter.progresses
     monkeypatch.setattr(
-        response_writer.Sender,
+        response_writer.ResponseWriter,
         "progresses",
-        lambda self: asked.append(progresses(self)) or asked[-1],
+        lambda *args: asked.append(progresses(*args)) or asked[-1],
     )
     for _ in range(3):
         worker.until(takes_some)
@@ -466,7 +486,8 @@ def test_nor_is_who_reads_slowly_what_write_sends(start, monkeypatch):
 
     worker = start(app, write_timeout=10**8)
     left = itertools.count(1 << 30, -1)
-    monkeypatch.setattr(response_writer, "untaken", lambda fd: next(left))
+    worker.loop.warm_up.run(0.0)
+    monkeypatch.setattr(worker.loop.warm_up, "untaken", lambda fd: next(left))
     client = worker.client(ONE)
     client.setblocking(False)
     with monkeypatch.context() as patched:
@@ -487,12 +508,72 @@ def fill_and_take(one, other):
     with contextlib.suppress(BlockingIOError):
         while True:
             one.send(bytes(1 << 16))
-    before = response_writer.untaken(one.fileno())
+    before = slow_clients.untaken(one.fileno())
     assert before > 0
-    wait_until(lambda: other.recv(1 << 16) and response_writer.untaken(one.fileno()) < before)
+    wait_until(lambda: other.recv(1 << 16) and slow_clients.untaken(one.fileno()) < before)
 
 
 def tcp_pair():
     with socket.create_server(("127.0.0.1", 0)) as server:
         client = socket.create_connection(server.getsockname())
         return client, server.accept()[0]
+
+
+# The writer alone
+
+
+@pytest.fixture
+def pair():
+    """A writer, and the other end of its socket."""
+    one, other = socket.socketpair()
+    with one, other:
+        one.setblocking(False)
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        other.settimeout(1)
+        yield response_writer.ResponseWriter(one), other
+
+
+def drained(writer, other, size):
+    """Flush until all is sent; what the other end has got."""
+    got = b""
+    while len(got) < size:
+        got += other.recv(1 << 20)
+        with contextlib.suppress(BlockingIOError):
+            writer.flush()
+    return got
+
+
+def test_what_the_socket_does_not_take_stays_pending_in_order(pair):
+    writer, other = pair
+    data = bytes(range(256)) * 2000
+    assert not writer.send(data)
+    assert 0 < writer.size < len(data)
+    assert drained(writer, other, len(data)) == data
+    assert writer.size == 0
+
+
+def test_a_head_and_a_body_leave_together_and_in_order(pair):
+    writer, other = pair
+    assert writer.send_both(b"head", b"body")
+    assert other.recv(100) == b"headbody"
+    body = b"x" * 500_000
+    assert not writer.send_both(b"head", body)
+    assert drained(writer, other, 4 + len(body)) == b"head" + body
+
+
+def test_what_is_held_is_sent_by_the_next_flush(pair):
+    writer, other = pair
+    writer.pending, writer.held = b"held", True
+    assert writer.flush()
+    assert (writer.held, other.recv(100)) == (False, b"held")
+
+
+def test_a_client_progresses_when_less_is_untaken_than_before(pair):
+    writer, _ = pair
+    writer.note(1000)
+    assert [writer.progresses(untaken) for untaken in (1000, 900, 900, 0)] == [
+        False,
+        True,
+        False,
+        True,
+    ]

@@ -10,6 +10,7 @@ import pytest
 from spyglass.runtime.scoreboard import OPEN, SERVED
 from spyglass.runtime.timers import WRITE
 from spyglass.worker import slow_clients
+from spyglass.worker.connection_states import LINGERING
 
 from .stepped_worker import GET, ONE, alive, echo, receive
 
@@ -22,7 +23,7 @@ LARGE = 8 << 20  # bytes, more than the kernel takes without a reader
 def soon(monkeypatch):
     monkeypatch.setattr(slow_clients, "GRACE", 0.05)
     monkeypatch.setattr("spyglass.worker.acceptor._LOOK_FOR_ROOM", 0.01)
-    monkeypatch.setattr("spyglass.worker.acceptor._LAST_CALL", 0.05)
+    monkeypatch.setattr("spyglass.worker.loop._LAST_CALL", 0.05)
 
 
 def large(environ, start_response):
@@ -85,7 +86,7 @@ def test_who_is_slow_gives_its_place(start, kind, tcp, tmp_path, monkeypatch):
     for each in slow:
         each.close()
     worker.until(lambda: all(not each.body for each in worker.loop._connections.values()))
-    bodies = worker.loop.limits.bodies
+    bodies = worker.loop.server.limits.bodies
     assert (bodies.memory, bodies.disk) == (0, 0)
 
 
@@ -122,7 +123,7 @@ def test_it_is_told_why_and_its_place_is_free_at_once(start):
 
 def test_the_idle_go_first(start):
     worker = start(max_connections=2, keepalive_timeout=5)
-    worker.loop.last_call = 0.0
+    worker.loop.acceptor.room.last_call = 0.0
     idle, slow = worker.client(ONE), worker.client(SLOW_POST)
     worker.until(lambda: worker.slot[SERVED] and worker.slot[OPEN] == 2)
     assert alive(worker)
@@ -172,8 +173,8 @@ def test_who_was_not_read_by_us_is_not_slow(start):
     worker.until(lambda: connection.seen)
     time.sleep(slow_clients.GRACE)
     client.sendall(b"x" * 100)
-    worker.loop._room_after = 0.0
-    worker.loop._make_room()
+    worker.loop.acceptor.room.look_at = 0.0
+    worker.loop.acceptor.prepare()
     assert connection.fd >= 0
 
 
@@ -189,9 +190,9 @@ def test_nor_is_who_was_not_written_to(start):
     time.sleep(slow_clients.GRACE)
     while receive(reader, 1 << 20):  # all that the kernel had
         pass
-    worker.loop._room_after = 0.0
-    worker.loop._make_room()
-    assert not worker.loop._queue
+    worker.loop.acceptor.room.look_at = 0.0
+    worker.loop.acceptor.prepare()
+    assert not worker.loop.turns.ready
     worker.read(reader, 1 << 20)
     assert connection.fd >= 0
 
@@ -211,13 +212,13 @@ def test_beyond_the_disk_of_all_the_next_is_refused_for_now(start):
     """
     worker = start(body_memory=10, bodies_memory=10, bodies_disk=1000)
     first = worker.client(post(900, 899), tcp=True)
-    worker.until(lambda: worker.loop.limits.bodies.disk == 899)
+    worker.until(lambda: worker.loop.server.limits.bodies.disk == 899)
     got = worker.to_the_end(worker.client(post(200), tcp=True))
     assert got.startswith(b"HTTP/1.1 503 ")
     assert b"\r\nRetry-After: 5\r\n" in got
     first.sendall(b"x")
     assert len(worker.answers(first, 1)[0]) == 901
-    assert worker.loop.limits.bodies.disk == 0
+    assert worker.loop.server.limits.bodies.disk == 0
     assert len(worker.answers(worker.client(post(200)), 1)[0]) == 201
 
 
@@ -231,14 +232,14 @@ def test_a_body_larger_than_all_may_be_is_too_large(start):
 def test_a_slow_body_gives_its_disk_to_the_next(start):
     worker = start(body_memory=10, bodies_disk=1000)
     slow = worker.client(post(1000, 900))
-    worker.until(lambda: worker.loop.limits.bodies.disk == 900)
+    worker.until(lambda: worker.loop.server.limits.bodies.disk == 900)
     assert worker.to_the_end(worker.client(post(200))).startswith(
         b"HTTP/1.1 503 "
     )  # looked at for the first time
     time.sleep(slow_clients.GRACE)
     assert len(worker.answers(worker.client(post(200)), 1)[0]) == 201
     assert worker.to_the_end(slow).startswith(b"HTTP/1.1 408 ")
-    assert worker.loop.limits.bodies.disk == 0
+    assert worker.loop.server.limits.bodies.disk == 0
 
 
 @pytest.mark.parametrize("size", [5, 500])
@@ -260,7 +261,7 @@ def test_whatever_becomes_of_a_request_its_body_is_given_back(start, how, size):
         body_timeout=0.1 if how == "late" else 30,
         graceful_timeout=0.1,
     )
-    bodies = worker.loop.limits.bodies
+    bodies = worker.loop.server.limits.bodies
     if how.startswith("app"):
         worker.client(post(size))
         worker.until(lambda: worker.slot[SERVED])
@@ -288,7 +289,7 @@ def test_whatever_becomes_of_a_request_its_body_is_given_back(start, how, size):
             client.sendall(bytes(size))
         elif how == "refused":
             [connection] = worker.loop._connections.values()
-            connection._refuse(400, "whatever")
+            connection._responder.refuse(connection, 400, "whatever")
         worker.until(lambda: not bodies.memory + bodies.disk)
     assert (bodies.memory, bodies.disk) == (0, 0)
 
@@ -318,7 +319,7 @@ def test_a_body_must_bring_the_least_rate(start, how):
             except OSError:
                 pass
         return not worker.loop._connections or any(
-            each.condition == 3 for each in worker.loop._connections.values()
+            each.state is LINGERING for each in worker.loop._connections.values()
         )
 
     worker.until(dribble)

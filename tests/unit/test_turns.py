@@ -12,7 +12,7 @@ import pytest
 
 from spyglass.gateway.wsgi import CutOff
 from spyglass.runtime.scoreboard import ACTIVITY, OPEN, SERVED
-from spyglass.worker import loop as loop_module
+from spyglass.worker import turn_queue
 from spyglass.worker.leader_followers import Demoted
 
 from .stepped_worker import Closing, Worker, echo
@@ -205,7 +205,7 @@ def test_clients_that_take_nothing_are_closed_although_no_turn_comes_to_its_end(
         return scene.app(environ, start_response)
 
     scene = restless("a", "b", "c", "stream1", write_timeout=0.1)
-    scene.loop.app = app
+    scene.loop.server.app = app
     for _ in range(2):
         scene.worker.client(REQUEST % b"large")
 
@@ -213,10 +213,10 @@ def test_clients_that_take_nothing_are_closed_although_no_turn_comes_to_its_end(
         return [
             each
             for each in scene.loop._connections.values()
-            if each._request and each._request.path == "/large"
+            if each._responder.request and each._responder.request.path == "/large"
         ]
 
-    while len([each for each in large() if each._out]) < 2:
+    while len([each for each in large() if each._responder.writer.pending]) < 2:
         scene.leaders(1)
     time.sleep(0.15)
     scene.leaders(20)
@@ -227,7 +227,7 @@ def test_clients_that_take_nothing_are_closed_although_no_turn_comes_to_its_end(
 def test_accepting_goes_on_after_its_pause(restless, monkeypatch):
     scene = restless("a", "b", "c", "stream1")
     scene.leaders(8)
-    scene.loop._accept_after = time.monotonic() + 0.05
+    scene.loop.acceptor.resume_at = time.monotonic() + 0.05
     scene.worker.client(REQUEST % b"new")
     scene.leaders(6)
     assert "new" not in scene.calls
@@ -263,12 +263,12 @@ def test_a_connection_that_is_closed_while_it_waits_is_not_served_and_nor_is_its
 
     def app(environ, start_response):
         if not victims:
-            victims.extend(each for each in scene.loop._queue)
+            victims.extend(each for each in scene.loop.turns.ready)
             for each in victims:
                 each.close("by the test")
         return scene.app(environ, start_response)
 
-    scene.loop.app = app
+    scene.loop.server.app = app
     scene.leaders(1)
     for number in range(3):
         scene.worker.client(REQUEST % b"new%d" % number)
@@ -289,7 +289,7 @@ def test_a_connection_that_is_closed_while_it_waits_is_not_served_and_nor_is_its
 @pytest.fixture
 def slow_turns(monkeypatch):
     """Each call is a slow one: a turn's time is up after it."""
-    monkeypatch.setattr(loop_module, "_TURN", 0.0, raising=False)
+    monkeypatch.setattr(turn_queue, "_TURN", 0.0)
 
 
 @pytest.mark.usefixtures("slow_turns")

@@ -167,7 +167,7 @@ class Exhausted:
 
 def test_without_descriptors_it_pauses_and_does_not_spin(start):
     worker = start()
-    listener = next(each for each in worker.loop._listeners.values() if each.is_unix)
+    listener = next(each for each in worker.loop.acceptor.listeners.values() if each.is_unix)
     listener.sock = exhausted = Exhausted(worker.sock)
     client = worker.client(ONE)
     worker.turns(50)
@@ -258,7 +258,7 @@ def order(loop):
 )
 def test_who_comes_in_the_moment_a_worker_is_to_stop_accepting_waits(start, told_to):
     worker = start()
-    worker.until(lambda: worker.loop._listening)
+    worker.until(lambda: worker.loop.acceptor.listening)
     worker.loop._doors[worker.tick] = lambda: told_to(worker.loop)
     worker.client(ONE)
     worker.loop.turn()
@@ -271,7 +271,7 @@ def test_told_to_look_a_worker_hears_of_who_waits(start):
     tests/process/test_drain.py has the real one.
     """
     worker = start()
-    worker.until(lambda: worker.loop._listening)
+    worker.until(lambda: worker.loop.acceptor.listening)
     for sock in (worker.sock, worker.tcp):
         worker.loop._epoll.unregister(sock)
         worker.loop._epoll.register(sock, select.EPOLLIN | select.EPOLLET)
@@ -279,7 +279,7 @@ def test_told_to_look_a_worker_hears_of_who_waits(start):
     assert worker.loop._epoll.poll(0)
     worker.turns()
     assert waiting(worker)
-    worker.loop.look()
+    worker.loop.acceptor.look()
     assert worker.answers(client, 1) == [b"/1"]
 
 
@@ -330,7 +330,7 @@ def idle_for(worker, seconds):
     """So long ago all kept-alive clients got their last answer."""
     for connection in worker.loop._connections.values():
         connection.due -= seconds
-    worker.loop._room_after = 0.001  # it is time to look again
+    worker.loop.acceptor.room.look_at = 0.001  # it is time to look again
 
 
 def test_who_has_been_idle_for_longest_makes_room_for_who_waits(start):
@@ -355,7 +355,7 @@ def test_not_who_was_served_a_moment_ago_nor_who_is_asking(start):
     busy, asking = worker.client(ONE), worker.client(b"GET / HT")
     worker.answers(busy, 1)
     waiting = worker.client(GET % 3)
-    worker.loop._room_after = 0.001
+    worker.loop.acceptor.room.look_at = 0.001
     worker.turns()
     assert worker.slot[OPEN] == 2
     asking.sendall(b"TP/1.1\r\nHost: a\r\n\r\n")
@@ -398,7 +398,7 @@ def test_a_connection_that_was_queued_before_the_listener_had_its_options_gets_t
     late = [worker.client(ONE, tcp=True) for _ in range(2)]
     for client in early + late:
         assert worker.answers(client, 1) == [b"/1"]
-    listener = next(each for each in worker.loop._listeners.values() if not each.is_unix)
+    listener = next(each for each in worker.loop.acceptor.listeners.values() if not each.is_unix)
     assert listener.inherited
     assert [
         each.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

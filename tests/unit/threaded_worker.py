@@ -21,7 +21,7 @@ from process.wire.client import Unstrict
 from waiting import wait_until
 
 from spyglass.runtime.scoreboard import CALL_SINCE, OPEN
-from spyglass.worker import leader_followers as crew_module
+from spyglass.worker import sentinel as sentinel_module
 
 from .fake_clients import Transcript, descriptors
 from .stepped_worker import Worker
@@ -152,13 +152,13 @@ class Crewed(Worker):
         """In the leader: all that is not as it should be when nobody is there."""
         loop, crew = self.loop, self.loop.crew
         found = {
-            "connections": loop._connections, "queued": loop._queue, "held": loop.held.pending, "open": self.slot[OPEN],
+            "connections": loop._connections, "queued": loop.turns.ready, "held": loop.held.pending, "open": self.slot[OPEN],
             "returned": crew.returned, "deadlines": loop.deadlines.next() is not None, "a call": self.slot[CALL_SINCE],
             "descriptors": descriptors() - self._descriptors, "bodies": [body for body in self.app.bodies if body.closed != 1],
         }  # fmt: skip
         if crew.bell >= 0:
             with crew._lock:
-                found["long"] = crew._long
+                found["long"] = crew._long.running
                 found["bound"] = [hand for hand in crew._hands if hand.bound or hand.todo]
                 found["astray"] = len(crew._hands) - 1 - len(crew._free) - len(crew._bound)
                 found["on the table"] = crew._table
@@ -206,9 +206,9 @@ class Crewed(Worker):
         self.ask(self.loop.drain)
         wait_until(lambda: not self.threads(), PATIENCE, "it does not leave", between=breathe)
         assert self.exits == []
-        if crew.bell >= 0 and crew._watching:
-            monkeypatch.setattr(crew_module, "time", Over())
-            crew._alarm.put(None)
+        if crew.bell >= 0 and crew._sentinel.watching:
+            monkeypatch.setattr(sentinel_module, "time", Over())
+            crew._sentinel._alarm.put(None)
             wait_until(lambda: self.exits, PATIENCE, "its sentinel does not end", between=breathe)
         if crew.bell >= 0:
             os.close(crew.bell)

@@ -1,0 +1,72 @@
+"""Run the app where `threads` is 1: the one thread leads, and makes every call itself.
+
+In the place of Crew (leader_followers.py), of which it has the interface.
+"""
+
+from __future__ import annotations
+
+import time
+
+from spyglass.gateway.wsgi import CutOff
+from spyglass.runtime import scoreboard
+from spyglass.runtime.fast_imports import deque
+from spyglass.worker.leader_followers import bare
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import NoReturn
+
+    from spyglass.gateway.wsgi import Exchange
+    from spyglass.worker.leader_followers import Led, Piece, Work
+
+
+class Solo:
+    """A crew of one thread, which has no lead to lose."""
+
+    bell = -1
+    crowded = False
+    ample = False
+
+    def __init__(self, slot: memoryview[int]) -> None:
+        self._slot = slot
+        self.returned: deque[tuple[Exchange, Piece]] = deque()
+
+    def run(self, led: Led) -> None:
+        """Lead until all is done."""
+        led.lead(None)
+
+    def call(self, exchange: Exchange, work: Work) -> Piece:
+        """See Crew.call(). The Master sees since when the call runs."""
+        self._slot[scoreboard.CALL_SINCE] = time.monotonic_ns()
+        try:
+            return work()
+        except CutOff as error:
+            return bare(error)
+        finally:
+            self._slot[scoreboard.CALL_SINCE] = 0
+
+    def progress(self, exchange: Exchange) -> None:
+        """See Crew.progress()."""
+        self._slot[scoreboard.CALL_SINCE] = time.monotonic_ns()
+
+    def abandon(self, back: Callable[[], NoReturn]) -> None:
+        """See Crew.abandon()."""
+        self._slot = _Barrier(back)  # type: ignore[assignment]
+
+    def bind(self, exchange: Exchange) -> None: ...
+    def release(self, exchange: Exchange) -> None: ...
+    def ended(self, exchange: Exchange) -> None: ...
+    def resign(self) -> None: ...
+
+
+class _Barrier:
+    """In the place of the scoreboard, which is written to when the app returns: calls
+    `back`, which does not return.
+    """
+
+    def __init__(self, back: Callable[[], NoReturn]) -> None:
+        self._back = back
+
+    def __setitem__(self, _cell: int, _value: int) -> None:
+        self._back()
