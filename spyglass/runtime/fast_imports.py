@@ -1,11 +1,11 @@
-"""The standard library's socket and signal, and what we use of functools and
-collections, without what their import costs.
+"""Offer the standard library's socket and signal, and what we use of functools and
+collections, without the cost of their import.
 
-`import socket` turns some hundred constants into enumerations, as `import signal` does;
-with enum, selectors, collections and functools that takes as long as everything
-Spyglass imports of its own, and every wake would pay for it before the app is even
-looked at. What does the work are the C modules beneath, of which the sockets here and
-all numbers are made. An app that imports the real ones gets those.
+`import socket` turns some hundred constants into enumerations, as `import signal` does.
+With enum, selectors, collections and functools that takes as long as all modules of
+Spyglass together, and every wake would pay for it before the app is even loaded. The C
+modules beneath do the work, and the sockets and numbers here are theirs. An app that
+imports the real modules gets those.
 
 `signal` has no `Signals` here, and `socket.socket` neither accept() nor `with`: see
 `signal_name()` and `Listening`.
@@ -43,7 +43,7 @@ __all__ = ["Listening", "deque", "lru_cache", "signal", "signal_name", "socket"]
 
 
 class Listening(socket.socket):
-    """A socket that can accept(), and that `with` closes."""
+    """A socket that has accept(), and that `with` closes."""
 
     def __enter__(self) -> Listening:
         return self
@@ -52,23 +52,23 @@ class Listening(socket.socket):
         self.close()
 
     def accept(self) -> tuple[socket.socket, Any]:
-        """A connection, close-on-exec and blocking, and its peer's address
+        """Return a connection, close-on-exec and blocking, and its peer's address
         (accept4(2)).
         """
         fd, address = self._accept()  # type: ignore[attr-defined]  # typeshed knows it of socket.socket only
-        # Told what it is: with fileno alone, each connection would cost three more
-        # system calls to find out.
+        # With fileno alone, Python would find out the rest by three more system calls
+        # for each connection.
         return socket.socket(self.family, self.type, self.proto, fd), address
 
 
 def signal_name(number: int) -> str:
-    """ "SIGTERM"; for messages, so that only who has one to write pays for the import.
+    """Return the name of a signal, "SIGTERM", for messages.
 
-    "signal 15" if there is no descriptor for that, and "signal 40" of a realtime
-    signal, for most of them have no name.
+    "signal 15" if there is no descriptor for the import, and "signal 40" for a realtime
+    signal, most of which have no name.
     """
     try:
-        from signal import Signals
+        from signal import Signals  # in here: only a process with such a message needs it
 
         return Signals(number).name
     except (OSError, ValueError):

@@ -1,14 +1,14 @@
-"""Brings httptools in for request_reader.py, without what an import of it brings along,
-and out of an app's sight again.
+"""Import httptools for request_head.py without the modules that it would bring along,
+and hide it from the app again.
 
-httptools/parser/__init__.py imports `typing` for the sake of a class that documents the
-callbacks, and with it `re`, `contextlib` and `warnings`: half a bare interpreter's
-start, at each wake. What parses is a C module beside it. So the two packages around
-that module are put in place as they are found on the disk, without running their
-__init__. The C module too asks `typing` for a name, `Optional`, which it never uses:
-for the moment of its import a hollow one is there to give it.
+httptools/parser/__init__.py imports `typing` for a class that documents the callbacks,
+and with it `re`, `contextlib` and `warnings`. That takes half as long as the start of a
+bare interpreter, at each wake. The parser itself is a C module beside it. So the two
+packages around that module are put in place as they are on the disk, without running
+their __init__. The C module, too, asks `typing` for a name, `Optional`, which it never
+uses: while it is imported, an empty `typing` is there to give it that.
 
-The package carries an httptools of its own (_vendor), for Debian's is on an abandoned
+The Debian package has an httptools of its own (_vendor), for Debian's uses an abandoned
 parser.
 """
 
@@ -25,11 +25,11 @@ _VENDOR = os.path.join(os.path.dirname(os.path.dirname(__file__)), "_vendor")
 
 
 def import_worker() -> None:
-    """Import all that a worker is made of; an app that imports httptools itself then
-    gets a whole one, its own where ours is _vendor.
+    """Import all modules of a worker. An app that imports httptools itself then gets a
+    complete one: its own where ours is the one in _vendor.
     """
     if _loaded():
-        import spyglass.worker.main  # who has it already pays nothing
+        import spyglass.worker.main  # in here, as below: with httptools in place
 
         return
     sys.path.insert(0, _VENDOR)
@@ -40,9 +40,9 @@ def import_worker() -> None:
         sys.path.remove(_VENDOR)
         is_vendored = os.path.isdir(_VENDOR)
         for name in _loaded():
-            # The packages were hollow. The modules stay where an app would find the
-            # very same files: a C module is initialized once in a process, and must go
-            # on raising the errors that its neighbours know.
+            # The packages were empty. The modules stay where an app would find the very
+            # same files: a C module is initialized once in a process, and must go on
+            # raising the errors that the modules beside it know.
             if is_vendored or hasattr(sys.modules[name], "__path__"):
                 del sys.modules[name]
 
@@ -52,8 +52,8 @@ def _loaded() -> list[str]:
 
 
 def _put_in_place() -> None:
-    """httptools as its C module alone. Where it is not laid out as expected, nothing:
-    the import that follows takes the usual way.
+    """Import httptools as its C module alone. Where its files are not laid out as
+    expected, do nothing: then the import that follows takes the usual way.
     """
     where = _find("httptools")
     if where is None:
@@ -84,8 +84,8 @@ def _place(name: str, where: str) -> ModuleType:
 
 
 def _find(name: str) -> str | None:
-    """The directory of a package; importlib.util.find_spec() would tell as well, were
-    it not for its own imports.
+    """Return the directory of a package. importlib.util.find_spec() would do that, too,
+    but for its own imports.
     """
     for finder in sys.meta_path:
         spec = finder.find_spec(name, None)

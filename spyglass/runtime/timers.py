@@ -1,11 +1,10 @@
-"""Deadlines of connections, O(1) each, and next to nothing for a connection that is
-busy.
+"""Keep the deadlines of connections: O(1) each, and next to nothing for a busy one.
 
 A busy connection's deadline moves with every request and nearly never passes. So it is
-kept on the connection itself, and the wheel only knows a moment at which it is worth
-looking, never later than the deadline: setting a later one is two attributes. When that
-moment comes and the deadline has moved on, the connection is put where it belongs now
-(the lazy timers of the kernel's TCP and of nginx work like this).
+kept on the connection itself, and the wheel only knows a moment at which to look, never
+later than the deadline. Setting a later deadline is two attributes. When that moment
+comes and the deadline has moved on, the connection is put where it belongs now (the
+lazy timers of the kernel's TCP and of nginx work like this).
 
 The wheel's slots are 1/128 s wide: a deadline passes up to that much late, never early.
 It does not pass at all while its connection is queued, that is, ready and waiting for
@@ -30,11 +29,10 @@ _RECHECK = (
 
 
 class Timed:
-    """Whoever has a deadline: `deadline` (int or None) is its kind, `due` (monotonic
+    """What has a deadline: `deadline` (int or None) is its kind, `due` (monotonic
     seconds) when it passes.
 
-    `queued` (bool): it waits in the worker's queue, and no deadline is held against it
-    meanwhile.
+    `queued` (bool): it waits in the worker's queue, and no deadline passes meanwhile.
     """
 
     __slots__ = ("deadline", "due", "queued", "slot")
@@ -53,33 +51,35 @@ class Deadlines:
 
     def __init__(self, durations: list[float]) -> None:
         self._durations = durations
-        self.late: set[Timed] = set()  # those whose deadline has passed while they were queued
+        self.late: set[Timed] = set()  # their deadlines have passed while they were queued
         self._wheel: dict[float, set[Timed]] = {}
         self._slots: list[
             float
         ] = []  # a heap of the wheel's keys, and of some that are gone from it
 
     def set(self, connection: Timed, kind: int, now: float) -> None:
-        """Start the deadline `kind` afresh at `now` (monotonic seconds)."""
+        """Start the deadline `kind` at `now` (monotonic seconds), in the place of any
+        other.
+        """
         connection.deadline = kind
         connection.due = due = now + self._durations[kind]
         if due + _WIDTH <= connection.slot:
             self._move(connection, due)
 
     def clear(self, connection: Timed) -> None:
-        """It has none. The wheel forgets it when it comes to it."""
+        """Set no deadline. The wheel forgets the connection when it comes to it."""
         connection.deadline = None
         connection.due = _NEVER
 
     def forget(self, connection: Timed) -> None:
-        """It is gone, and nothing here may keep it."""
+        """Keep no reference to `connection`: it is closed."""
         self.clear(connection)
         self.late.discard(connection)
         self._take_out(connection)
 
     def next(self) -> float | None:
-        """When to call `expired()` next (monotonic seconds), or None. Not after the
-        first deadline, perhaps before.
+        """Return when to call `expired()` next (monotonic seconds), or None. That is
+        not after the first deadline, perhaps before.
         """
         slots = self._slots
         while slots and slots[0] not in self._wheel:
@@ -87,7 +87,9 @@ class Deadlines:
         return slots[0] if slots else None
 
     def expired(self, now: float) -> list[tuple[Any, int]]:
-        """Those whose deadline has passed, with its kind; it is cleared."""
+        """Return the connections that are late, and the kinds of their deadlines, which
+        are cleared.
+        """
         passed: list[tuple[Any, int]] = []
         while (slot := self.next()) is not None and slot <= now:
             heappop(self._slots)
@@ -106,7 +108,7 @@ class Deadlines:
         return passed
 
     def overdue(self, now: float) -> list[tuple[Any, int]]:
-        """The same of those that were queued then, and are not any more."""
+        """Return the same of those that were queued then, and are not any more."""
         passed: list[tuple[Any, int]] = []
         for connection in [each for each in self.late if not each.queued]:
             self.late.discard(connection)
@@ -132,6 +134,6 @@ class Deadlines:
         if there is not None:
             there.discard(connection)
             if not there:
-                # Else an idle process would wake for nobody.
+                # Else an idle process would wake for nothing.
                 del self._wheel[connection.slot]
         connection.slot = _NEVER
