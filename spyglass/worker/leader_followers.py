@@ -52,7 +52,6 @@ class Elsewhere:
 
 
 ELSEWHERE = Elsewhere()
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,7 +70,7 @@ if TYPE_CHECKING:
         def lead(self, slow: int | None) -> None: ...
 
 
-_START_PAUSE = 1.0  # seconds until a thread is asked for again when there was none to be had
+_START_PAUSE = 1.0  # seconds until a thread that could not be started is asked for again
 
 
 def bare(error: CutOff) -> CutOff:
