@@ -98,10 +98,11 @@ ifneq ($(BOOTING),)
 endif
 	@$(AS_ROOT) $(PYTEST) $(TESTS)
 
-check: .venv/.dev ## ruff, mypy and the prose
+check: .venv/.dev ## ruff, mypy, the import contracts and the prose
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --quiet --check .
 	@.venv/bin/mypy
+	@packaging/quietly .venv/bin/lint-imports --no-cache
 	@.venv/bin/python -m pytest -qq -p no:cacheprovider tests/unit/test_prose.py
 
 docs: .venv/.dev ## the documentation as a site, in dist/site (settings.md and commands.md are regenerated first)

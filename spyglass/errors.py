@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 
-from spyglass.runtime.printable import lines, one_line, paths
+from spyglass.printable import lines, one_line, paths
 
 _SUMMARY = 500  # characters; systemd accepts no notification of more than 4 KiB
 _SHORT = 200

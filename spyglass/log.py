@@ -20,7 +20,7 @@ import os
 import sys
 import time
 
-from spyglass.runtime.printable import lines, name_of, one_line, words_of
+from spyglass.printable import lines, name_of, one_line, words_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ from spyglass.http11.response_head import (
     make_head,
 )
 from spyglass.log import traceback_of
-from spyglass.runtime.printable import name_of
+from spyglass.printable import name_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,12 +38,14 @@ if TYPE_CHECKING:
     from spyglass.http11.request import Request
     from spyglass.log import Log
 
+    App = Callable[..., Iterable[bytes]]
+
     class Server(Protocol):
         """What an exchange needs of the worker in which it runs; `date` (str) is the
         value of the Date header now.
         """
 
-        app: Callable[..., Iterable[bytes]]
+        app: App
         log: Log
         debug: bool
         date: str

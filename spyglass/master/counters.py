@@ -18,7 +18,8 @@ import errno
 import os
 import time
 
-from spyglass.runtime import printable, scoreboard, untrusted_files
+from spyglass import printable
+from spyglass.runtime import scoreboard, untrusted_files
 from spyglass.wake_record import began
 
 TYPE_CHECKING = False

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from spyglass.ops import path_ownership, systemctl, unix_sockets
 from spyglass.ops.untrusted_text import lines_of, number
-from spyglass.runtime.printable import one_line
+from spyglass.printable import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from spyglass import __version__
 from spyglass.errors import ConfigError
 from spyglass.ops import atomic_files
-from spyglass.runtime.printable import one_line
+from spyglass.printable import one_line
 
 PACKAGED = "/usr/bin/spyglass"
 PACKAGED_PYTHON = "/usr/bin/python3"

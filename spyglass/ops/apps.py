@@ -26,8 +26,8 @@ from spyglass.ops import (
     user_access,
 )
 from spyglass.ops.app_interpreter import Program, program_for
+from spyglass.printable import one_line
 from spyglass.runtime import untrusted_files
-from spyglass.runtime.printable import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

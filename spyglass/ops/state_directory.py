@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from spyglass.ops import atomic_files
 from spyglass.ops.app_status import units_of
-from spyglass.ops.doctor_checks.finding import Finding
+from spyglass.ops.finding import Finding
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,7 +16,7 @@ from __future__ import annotations
 import mmap
 import time
 
-from spyglass.runtime.printable import one_line
+from spyglass.printable import one_line
 
 # What a worker writes.
 STATE = 0  # one of the states below

@@ -23,9 +23,9 @@ import os
 import select
 
 from spyglass.errors import ListenerError
+from spyglass.printable import one_line
 from spyglass.runtime.addresses import FIRST_FD, address_text
 from spyglass.runtime.fast_imports import Listening, socket
-from spyglass.runtime.printable import one_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -38,13 +38,13 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
     from spyglass.config.settings import Config
+    from spyglass.gateway.wsgi import App
     from spyglass.log import Log
     from spyglass.runtime.fast_imports import socket
     from spyglass.runtime.sd_daemon import Listener
     from spyglass.worker.acceptor import Counting
     from spyglass.worker.connection_states import State
     from spyglass.worker.idle_activity import Visit
-    from spyglass.zygote.app_loader import App
 
 
 # Seconds for a kept-alive client's next request when the worker drains, or other

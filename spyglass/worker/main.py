@@ -19,9 +19,9 @@ import time
 
 from spyglass.errors import LoadError, blame
 from spyglass.log import Log, flush, traceback_of
+from spyglass.printable import name_of, words_of
 from spyglass.runtime import scoreboard
 from spyglass.runtime.fast_imports import signal
-from spyglass.runtime.printable import name_of, words_of
 from spyglass.worker.loop import Loop
 
 TYPE_CHECKING = False
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from spyglass.config.settings import Config
+    from spyglass.gateway.wsgi import App
     from spyglass.runtime.shared_memory import Shared
     from spyglass.runtime.signals import Signals
-    from spyglass.zygote.app_loader import App
 
 _HEAP_KEPT = 1 << 20
 _DRAIN_ON = (signal.SIGTERM, signal.SIGQUIT)

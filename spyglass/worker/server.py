@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from typing import Any
 
     from spyglass.config.settings import Config
+    from spyglass.gateway.wsgi import App
     from spyglass.http11.request import Limits
     from spyglass.log import Log
     from spyglass.runtime.sd_daemon import Listener
     from spyglass.worker.access_log import AccessLog
     from spyglass.worker.proxy_header import Greeting
-    from spyglass.zygote.app_loader import App
 
 _ANY = ("0.0.0.0", "::")  # noqa: S104, of what is bound already
 

@@ -10,7 +10,7 @@ import os
 import sys
 
 from spyglass.errors import LoadError
-from spyglass.runtime.printable import name_of, words_of
+from spyglass.printable import name_of, words_of
 from spyglass.runtime.sd_daemon import byte_code_directory
 from spyglass.zygote.app_files import WELCOME, candidates, is_path, sources
 
@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     from types import ModuleType, TracebackType
 
     from spyglass.config.settings import Config
-
-    App = Callable[..., Iterable[bytes]]
+    from spyglass.gateway.wsgi import App
 
 _ABSENT = object()
 _DEFAULT_NAMES = ("application", "app")

@@ -38,11 +38,11 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from spyglass.config.settings import Config
+    from spyglass.gateway.wsgi import App
     from spyglass.log import Log
     from spyglass.runtime.fast_imports import socket
     from spyglass.runtime.shared_memory import Shared
     from spyglass.worker.loop import Loop
-    from spyglass.zygote.app_loader import App
     from spyglass.zygote.rehearsal import Rehearsal
 
 _LOOK = 50  # milliseconds between two checks of whether the app still holds off the exit
@@ -179,7 +179,7 @@ class Zygote:
     def _load(self) -> bool:
         try:
             # Not at the top of this file: the Master imports it, and nothing of these.
-            from spyglass.runtime.httptools_import import import_worker
+            from spyglass.worker.httptools_import import import_worker
             from spyglass.zygote import app_loader
 
             import_worker()

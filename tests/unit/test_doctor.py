@@ -26,8 +26,8 @@ from spyglass.ops.commands import doctor
 from spyglass.ops.doctor_checks import apps as app_checks
 from spyglass.ops.doctor_checks import machine as machine_checks
 from spyglass.ops.doctor_checks import units as unit_checks
-from spyglass.ops.doctor_checks.finding import Finding
 from spyglass.ops.doctor_checks.units import examine, seconds
+from spyglass.ops.finding import Finding
 
 SOCKET = {
     "Id": "spyglass@blog.socket", "LoadState": "loaded", "ActiveState": "active", "SubState": "listening", "Result": "success",

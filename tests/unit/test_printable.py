@@ -4,7 +4,7 @@ hidden in.
 
 import pytest
 
-from spyglass.runtime.printable import LONGEST, lines, one_line
+from spyglass.printable import LONGEST, lines, one_line
 
 CASES = {
     "plain": ("RuntimeError: no", "RuntimeError: no"),

@@ -107,7 +107,7 @@ def test_without_a_proxy_its_modules_are_not_imported():
 import sys
 from spyglass.config.settings import Config, load
 from spyglass.http11.request import Request
-from spyglass.runtime.httptools_import import import_worker
+from spyglass.worker.httptools_import import import_worker
 from spyglass.gateway.environ import EnvironMaker
 import_worker()
 load(None, {"SPYGLASS_TRUSTED_PROXIES": "127.0.0.1,::1,unix"}, {})

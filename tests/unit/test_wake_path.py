@@ -37,7 +37,7 @@ DEAR = {
     *("types", "typing", "urllib", "warnings", "weakref"),
 }
 MASTER = "import spyglass.cli, spyglass.runtime.sd_daemon, spyglass.master.main"
-WORKER = f"{MASTER}; from spyglass.runtime.httptools_import import import_worker; import_worker(); import spyglass.zygote.app_loader, spyglass.welcome"
+WORKER = f"{MASTER}; from spyglass.worker.httptools_import import import_worker; import_worker(); import spyglass.zygote.app_loader, spyglass.welcome"
 SERVER_ONLY = {
     *(
         "httptools",
@@ -107,7 +107,7 @@ def test_settings_for_the_units_are_passed_by(tmp_path):
         "errors",
         "log",
         "runtime",
-        "runtime.printable",
+        "printable",
     }
 
 
@@ -116,7 +116,7 @@ def test_an_app_that_imports_httptools_gets_a_whole_one():
     process, so theirs shares it and its errors.
     """
     code = """
-from spyglass.runtime.httptools_import import import_worker
+from spyglass.worker.httptools_import import import_worker
 import_worker()
 import httptools
 assert httptools.parse_url(b"http://a/b").path == b"/b"

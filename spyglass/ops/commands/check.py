@@ -21,10 +21,10 @@ from spyglass.config.setting_errors import shown
 from spyglass.config.settings import SETTINGS
 from spyglass.errors import EX_CONFIG, LoadError
 from spyglass.master.generation import how_it_ended, is_end, is_pid
+from spyglass.printable import one_line
 from spyglass.runtime import channel, fork
 from spyglass.runtime.fast_imports import signal, socket
 from spyglass.runtime.poller import LONGEST_WAIT
-from spyglass.runtime.printable import one_line
 from spyglass.runtime.shared_memory import Shared
 from spyglass.zygote import main as zygote
 from spyglass.zygote.app_loader import module_of

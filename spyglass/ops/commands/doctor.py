@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-    from spyglass.ops.doctor_checks.finding import Finding
+    from spyglass.ops.finding import Finding
 
 COMMAND = Command(
     "doctor",

@@ -20,7 +20,7 @@ from spyglass.config.settings import file_for
 from spyglass.errors import EX_UNAVAILABLE, UsageError
 from spyglass.log import open_log
 from spyglass.master.reload_socket import reload_addresses
-from spyglass.runtime.printable import one_line
+from spyglass.printable import one_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

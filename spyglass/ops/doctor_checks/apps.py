@@ -23,8 +23,8 @@ from spyglass.ops import (
     user_access,
 )
 from spyglass.ops.app_interpreter import packaged_version, version_in
-from spyglass.ops.doctor_checks.finding import Finding, systemctl
 from spyglass.ops.doctor_checks.unit_rules import Properties
+from spyglass.ops.finding import Finding, systemctl
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -18,8 +18,8 @@ from spyglass.ops import (
     apps,
     unit_directives,
 )
-from spyglass.ops.doctor_checks.finding import Finding
 from spyglass.ops.doctor_checks.unit_rules import FEWEST_WAITING, Properties
+from spyglass.ops.finding import Finding
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

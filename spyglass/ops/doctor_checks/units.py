@@ -12,8 +12,8 @@ import shlex
 from spyglass.master.counters import one_line
 from spyglass.ops import address_owners, unit_files
 from spyglass.ops.app_status import BROKEN, FAILING, exit_reason
-from spyglass.ops.doctor_checks.finding import Finding, systemctl
 from spyglass.ops.doctor_checks.unit_rules import SERVICE, SOCKET, Properties
+from spyglass.ops.finding import Finding, systemctl
 from spyglass.ops.untrusted_text import number
 
 PROPERTIES = (

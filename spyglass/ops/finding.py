@@ -7,7 +7,7 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass, field
 
-from spyglass.runtime import printable
+from spyglass import printable
 
 # Characters of a line: two paths and a sentence.
 _LONGEST = 8 << 10
