@@ -61,6 +61,7 @@ if TYPE_CHECKING:
 # With so many connections a worker stays first in the queue of waiters: it serves them
 # where the code is warm. With more, the other workers are to be used as well.
 _FEW = 1
+ACCEPTED_A_TURN = 16  # connections
 _LOOK_FOR_ROOM = 0.25  # seconds between two attempts to make room
 
 

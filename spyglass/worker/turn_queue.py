@@ -16,6 +16,7 @@ from __future__ import annotations
 from time import monotonic
 
 from spyglass.runtime.fast_imports import deque
+from spyglass.worker.acceptor import ACCEPTED_A_TURN
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 
 
 _TURN = 0.005  # seconds of serving after which the loop looks at what has arrived meanwhile
-_ACCEPTED_A_TURN = 16
 
 
 class TurnQueue:
@@ -81,7 +81,7 @@ class TurnQueue:
         if queue and callers:
             # No more than wait here already: the others are left to workers that have
             # less to do.
-            most = min(len(queue), _ACCEPTED_A_TURN)
+            most = min(len(queue), ACCEPTED_A_TURN)
             for newcomer in self._acceptor.accept(most, self._meet):
                 self.enqueue(newcomer)
         held.holding = (len(queue) > 1 or bool(callers)) and threads.ample
@@ -98,7 +98,7 @@ class TurnQueue:
             # Its request is most often there already, and then it need not be watched.
             # It is served before the next is accepted: a client that waits behind a
             # long call is still there for another worker.
-            for newcomer in self._acceptor.accept(_ACCEPTED_A_TURN, self._meet):
+            for newcomer in self._acceptor.accept(ACCEPTED_A_TURN, self._meet):
                 newcomer.state.on_turn(newcomer)
                 now = monotonic()
                 if now >= held.look_at:
