@@ -77,7 +77,7 @@ def test_calls_in_other_threads_are_finished_and_answered_as_the_last(systemd, t
         for each in (first, second, stream):
             assert each.until_closed() == b""
     life.until(lambda: worker not in workers(life.run.pid), "it has not left", 5)
-    life.until_logged("stopping" if told == "the Master" else "another takes its place")
+    life.until_logged("stopping" if told == "the Master" else "starting a replacement")
     assert "cutting" not in life.log
 
 
