@@ -106,7 +106,6 @@ def test_settings_for_the_units_are_passed_by(tmp_path):
         "config.settings",
         "errors",
         "log",
-        "runtime",
         "printable",
     }
 
