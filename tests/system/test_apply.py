@@ -295,17 +295,17 @@ def test_who_cannot_be_reached_is_told_of_before_somebody_visits(machine: Machin
     furnish(machine, "far", TELL, "listen = 8041\n")
     machine.run("chmod", "700", "/srv/far")
     assert (
-        "far.toml:2: directory: /srv/far is not accessible to the user"
+        "far.toml:2: directory: /srv/far is not accessible to the app's dynamic user"
         in spyglass(machine, "apply", "far", status=78).stderr
     )
     assert (
-        "far.toml:2: directory: /srv/far is not accessible to the user"
+        "far.toml:2: directory: /srv/far is not accessible to the app's dynamic user"
         in spyglass(machine, "check", "far", status=78).stderr
     )
     machine.run("chmod", "755", "/srv/far")
     machine.run("chmod", "600", "/etc/spyglass/far.toml")
     assert (
-        "far.toml is not accessible to the user"
+        "far.toml is not accessible to the app's dynamic user"
         in spyglass(machine, "apply", "far", status=78).stderr
     )
     machine.run("rm", "/etc/spyglass/far.toml")
