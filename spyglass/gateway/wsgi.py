@@ -41,9 +41,7 @@ if TYPE_CHECKING:
     App = Callable[..., Iterable[bytes]]
 
     class Server(Protocol):
-        """What an exchange needs of the worker in which it runs; `date` (str) is the
-        value of the Date header now.
-        """
+        """What an exchange needs of its worker; `date` (str) is the Date header now."""
 
         app: App
         log: Log

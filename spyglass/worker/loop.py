@@ -85,14 +85,7 @@ class Loop:
         room = Room(self._connections, config.keepalive_timeout, last_call, self.warm_up)
         spool = Spool(cache_directory(), log)
         bodies = Bodies(config.bodies_memory, config.bodies_disk, spool.open, room.make_on_disk)
-        limits = Limits(
-            max_head=config.max_head,
-            max_fields=config.max_fields,
-            max_body=config.max_body,
-            body_memory=config.body_memory,
-            bodies=bodies,
-        )
-        self.server = Server(config, app, slot, limits, log)
+        self.server = Server(config, app, slot, _limits(config, bodies), log)
         self.acceptor = Acceptor(
             listeners,
             self._epoll,
@@ -395,3 +388,13 @@ class Loop:
     def ended(self, connection: Connection) -> None:
         """It has ended, and so has all that the app does for it."""
         self.activity.leave(connection.visit, self.server.served)
+
+
+def _limits(config: Config, bodies: Bodies) -> Limits:
+    return Limits(
+        max_head=config.max_head,
+        max_fields=config.max_fields,
+        max_body=config.max_body,
+        body_memory=config.body_memory,
+        bodies=bodies,
+    )
