@@ -143,7 +143,7 @@ def _check(arguments: Arguments) -> int:
     try:
         settings = config.load(arguments.file, os.environ, arguments.options, units=True)
     except ConfigError as error:
-        for line in (str(error), *error.also):
+        for line in error.lines:
             print(f"spyglass: {line}", file=sys.stderr)
         return error.exit_status
     from spyglass.ops.commands.check import check

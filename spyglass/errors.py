@@ -28,24 +28,31 @@ EX_UNAVAILABLE = 69
 
 class StartError(Exception):
     """The server cannot start, and the administrator can fix the cause. The text is one
-    line that says how.
+    line that says how; `also` (list of str) has one line for each further mistake.
     """
 
     exit_status = EX_CONFIG
+
+    def __init__(self, text: str, also: list[str] | None = None) -> None:
+        super().__init__(text)
+        self.also = also or []
+
+    @property
+    def lines(self) -> list[str]:
+        """The text, and that of the further mistakes."""
+        return [str(self), *self.also]
 
 
 class ConfigError(StartError):
     """A setting is unknown, of the wrong type, or contradicts another; the text names
     the place (file:line, variable, option).
 
-    `file` (str or None) is the file in which to fix it, `also` (list of str) has one
-    line for each further mistake.
+    `file` (str or None) is the file in which to fix it.
     """
 
     def __init__(self, text: str, file: str | None = None, also: list[str] | None = None) -> None:
-        super().__init__(text)
+        super().__init__(text, also)
         self.file = file
-        self.also = also or []
 
 
 class ListenerError(StartError):

@@ -67,8 +67,8 @@ def _floor(how):
     """Hold the lock that tests share, and that one which runs alone has for itself.
 
     flock(2) is not fair: it lets new sharers in while another process waits for them
-    all to leave. So everyone takes the door first, and who wants to be alone keeps it
-    closed while waiting. What is locked are files that are there, to leave none behind.
+    all to leave. So each process takes the door first, and one that is to run alone
+    keeps it closed while waiting. Existing files are locked, to leave none behind.
     """
     door, floor = os.open(__file__, os.O_RDONLY), os.open(TESTS, os.O_RDONLY)
     try:

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
     from spyglass.http11.request import Request
 
-    Fields = list[tuple[str, str]]
-
 NONE, LENGTH, CHUNKED, UNTIL_CLOSE = range(4)
 
 # RFC 9110 7.6.1, RFC 9112 9: these are about one connection, so only the server can set

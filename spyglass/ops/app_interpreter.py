@@ -22,7 +22,6 @@ from spyglass.errors import ConfigError
 from spyglass.ops import atomic_files
 from spyglass.printable import one_line
 
-PACKAGED = "/usr/bin/spyglass"
 PACKAGED_PYTHON = "/usr/bin/python3"
 _VERSION = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,3})?(?![0-9])")
 

@@ -105,7 +105,7 @@ def read(name: str) -> App:
     try:
         app.config = settings.load(app.file, {}, {}, units=True)
     except ConfigError as error:
-        app.faults = [str(error), *error.also]
+        app.faults = error.lines
         app.is_unreadable = True
         return app
     # Valid for the server, but these paths become part of unit files, which allow fewer

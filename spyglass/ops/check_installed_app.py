@@ -143,7 +143,7 @@ def run(name: str, options: Mapping[str, str]) -> int:
     try:
         return _check(name, options)
     except StartError as error:
-        for line in (str(error), *getattr(error, "also", ())):
+        for line in error.lines:
             print(f"spyglass: {line}", file=sys.stderr)
         return error.exit_status
     except KeyboardInterrupt:

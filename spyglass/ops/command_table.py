@@ -101,7 +101,7 @@ def run(argv: Sequence[str]) -> int:
     try:
         return _module(argv[0]).run(parser(argv[0]).parse_args(argv[1:]))
     except StartError as error:
-        for line in (str(error), *getattr(error, "also", ())):
+        for line in error.lines:
             print(f"spyglass: {line}", file=sys.stderr)
         return error.exit_status
     except KeyboardInterrupt:

@@ -62,7 +62,7 @@ def of_service(service: Mapping[str, str]) -> EffectiveSettings:
             return found
         whole = settings.load(arguments.file, environ, arguments.options, units=True)
     except StartError as error:
-        found.faults = [str(error), *getattr(error, "also", ())]
+        found.faults = error.lines
         return found
     text = (
         atomic_files.read_untrusted_or_empty(arguments.file) if arguments.file is not None else ""
