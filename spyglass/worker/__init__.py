@@ -1,1 +1,0 @@
-"""The worker: a process that accepts, reads, calls the app and answers."""

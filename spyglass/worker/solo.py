@@ -1,6 +1,6 @@
 """Run the app where `threads` is 1: the one thread leads, and makes every call itself.
 
-In the place of Crew (leader_followers.py), of which it has the interface.
+It has the interface of Crew (leader_followers.py) and takes its place.
 """
 
 from __future__ import annotations
