@@ -9,6 +9,10 @@ if __name__ == "__main__":
         # from it, and each import of ours would look there first.
         del sys.path[0]
 
+    from spyglass.runtime import module_finder
+
+    module_finder.install()
+
     from spyglass.cli import main
 
     sys.exit(main())

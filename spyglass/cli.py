@@ -84,6 +84,11 @@ def _refuse(error: StartError, argv: list[str]) -> int:
 
 
 def _serve(arguments: Arguments, refused: StartError | None = None) -> int:
+    import gc
+
+    # What an import makes is no garbage, and to look for some takes a tenth of a wake.
+    # Master.run() and the zygote enable it again.
+    gc.disable()
     from spyglass.runtime.sd_daemon import adopt_listeners
 
     log = open_log("master")

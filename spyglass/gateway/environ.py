@@ -5,11 +5,11 @@ the context (PEP 567) in which its code runs.
 from __future__ import annotations
 
 import sys
-from contextvars import copy_context
 from io import BytesIO
 
 from spyglass.gateway.file_wrapper import FileWrapper
 from spyglass.http11.request import PROXY_FIELDS
+from spyglass.runtime.fast_imports import copy_context
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ and never before. How an idle app exits without losing a connection: see idle_ex
 
 from __future__ import annotations
 
+import gc
 import os
 import time
 
@@ -98,6 +99,7 @@ class Master:
         else:
             self._build()
             self._generations.begin(config, zygote)
+        gc.enable()  # see cli.py: nothing more is imported
         self._status.look(time.monotonic())
         while not self._stopping or self._generations.all() or self._failing.open:
             self.turn()

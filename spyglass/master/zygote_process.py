@@ -13,7 +13,6 @@ import time
 
 from spyglass.errors import blame
 from spyglass.log import LEVELS
-from spyglass.master.worker_records import read_slot
 from spyglass.runtime import channel, fork, scoreboard
 from spyglass.runtime.fast_imports import signal, socket
 from spyglass.zygote import main as zygote
@@ -194,6 +193,10 @@ class ZygoteProcess:
 
     def slots(self) -> list[Slot]:
         """Its slot, in which the app may ask to stay awake; none when it has ended."""
+        # In here: a wake forks its zygote first, and what only the Master needs comes
+        # after that.
+        from spyglass.master.worker_records import read_slot
+
         cells = self.cells
         return [] if self._number is None or cells is None else [read_slot(self._number, cells)]
 

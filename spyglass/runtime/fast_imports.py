@@ -1,5 +1,5 @@
-"""Offer the standard library's socket and signal, and what we use of functools and
-collections, without the cost of their import.
+"""Offer the standard library's socket and signal, and what we use of a few other
+modules, without the cost of their import.
 
 `import socket` turns some hundred constants into enumerations, as `import signal` does.
 With enum, selectors, collections and functools that takes as long as all modules of
@@ -20,11 +20,15 @@ if TYPE_CHECKING:
     import signal
     from collections import deque
     from collections.abc import Callable
+    from contextvars import copy_context
     from functools import lru_cache
+    from heapq import heappop, heappush
     from typing import Any
 else:
     import _signal as signal
     from _collections import deque
+    from _contextvars import copy_context
+    from _heapq import heappop, heappush
 
     try:
         from _functools import _lru_cache_wrapper
@@ -39,7 +43,17 @@ else:
             )
 
 
-__all__ = ["Listening", "deque", "lru_cache", "signal", "signal_name", "socket"]
+__all__ = [
+    "Listening",
+    "copy_context",
+    "deque",
+    "heappop",
+    "heappush",
+    "lru_cache",
+    "signal",
+    "signal_name",
+    "socket",
+]
 
 
 class Listening(socket.socket):

@@ -13,7 +13,7 @@ the worker: that is the worker's delay, not the client's.
 
 from __future__ import annotations
 
-from heapq import heappop, heappush
+from spyglass.runtime.fast_imports import heappop, heappush
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import select
 from time import monotonic
 
-from spyglass.http11.request import Limits
 from spyglass.http11.request_body import Bodies
 from spyglass.runtime import scoreboard
 from spyglass.runtime.poller import LONGEST_WAIT
@@ -28,7 +27,6 @@ from spyglass.worker.drain import Drain
 from spyglass.worker.leader_followers import Crew
 from spyglass.worker.response_writer import Held
 from spyglass.worker.server import Server
-from spyglass.worker.solo import Solo
 from spyglass.worker.turn_queue import TurnQueue
 from spyglass.worker.warm_up import WarmUp
 
@@ -45,6 +43,7 @@ if TYPE_CHECKING:
     from spyglass.worker.acceptor import Counting
     from spyglass.worker.connection_states import State
     from spyglass.worker.idle_activity import Visit
+    from spyglass.worker.solo import Solo
 
 
 # Seconds for a kept-alive client's next request when the worker drains, or other
@@ -85,7 +84,7 @@ class Loop:
         room = Room(self._connections, config.keepalive_timeout, last_call, self.warm_up)
         spool = Spool(cache_directory(), log)
         bodies = Bodies(config.bodies_memory, config.bodies_disk, spool.open, room.make_on_disk)
-        self.server = Server(config, app, slot, _limits(config, bodies), log)
+        self.server = Server(config, app, slot, bodies, log)
         self.acceptor = Acceptor(
             listeners,
             self._epoll,
@@ -99,7 +98,7 @@ class Loop:
         self.held = Held()
         self.turns = TurnQueue(self.acceptor, self.held, self._meet)
         self.leaving = Drain(config.graceful_timeout)
-        self.crew = Crew(config.threads, slot, log) if config.threads > 1 else Solo(slot)
+        self.crew = _crew(config.threads, slot, log)
         if self.crew.bell >= 0:
             self.open_door(self.crew.bell, self._bell_rang)
         self.deadlines = Deadlines(
@@ -390,11 +389,9 @@ class Loop:
         self.activity.leave(connection.visit, self.server.served)
 
 
-def _limits(config: Config, bodies: Bodies) -> Limits:
-    return Limits(
-        max_head=config.max_head,
-        max_fields=config.max_fields,
-        max_body=config.max_body,
-        body_memory=config.body_memory,
-        bodies=bodies,
-    )
+def _crew(threads: int, slot: memoryview[int], log: Log) -> Crew | Solo:
+    if threads > 1:
+        return Crew(threads, slot, log)
+    from spyglass.worker.solo import Solo  # in here: only a worker of one thread needs it
+
+    return Solo(slot)

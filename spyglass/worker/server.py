@@ -11,6 +11,7 @@ import time
 
 from spyglass.gateway.environ import Contexts, base_environ
 from spyglass.http11.error_response import http_date
+from spyglass.http11.request import Limits
 from spyglass.http11.request_head import HeadParser
 from spyglass.runtime import scoreboard
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from spyglass.config.settings import Config
     from spyglass.gateway.wsgi import App
-    from spyglass.http11.request import Limits
+    from spyglass.http11.request_body import Bodies
     from spyglass.log import Log
     from spyglass.runtime.sd_daemon import Listener
     from spyglass.worker.access_log import AccessLog
@@ -39,11 +40,17 @@ class Server:
     """
 
     def __init__(
-        self, config: Config, app: App, slot: memoryview[int], limits: Limits, log: Log
+        self, config: Config, app: App, slot: memoryview[int], bodies: Bodies, log: Log
     ) -> None:
         self.app = app
         self.log = log
-        self.limits = limits
+        self.limits = Limits(
+            max_head=config.max_head,
+            max_fields=config.max_fields,
+            max_body=config.max_body,
+            body_memory=config.body_memory,
+            bodies=bodies,
+        )
         self.heads = HeadParser()
         self.debug = config.debug
         self.body_timeout = config.body_timeout

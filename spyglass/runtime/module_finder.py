@@ -1,0 +1,118 @@
+"""Find and read the modules of Spyglass without a search.
+
+A wake imports some seventy of them. For each, Python asks every finder there is, lists
+directories and tries suffixes; then it reads the byte code in a dozen system calls.
+Here the path follows from the name, and the byte code is read in three: a twentieth of
+a wake, and more where the machine is busy.
+
+Nothing else differs. What is not found here, or not as new as its source, is left to
+Python's own finders and its SourceFileLoader, and so is every other package.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from _frozen_importlib import ModuleSpec
+from _frozen_importlib_external import MAGIC_NUMBER, SourceFileLoader
+from marshal import loads  # as Python's own loader does, of the same files
+
+# Bound here: some modules are imported after the app, which may replace these.
+from posix import close, read, stat
+from posix import open as open_file
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import CodeType
+
+_LONGEST = 1 << 20  # bytes of byte code that are read at once; ours has some 30,000
+# Flags of 0: the time and size of the source follow (PEP 552)
+_HEAD = MAGIC_NUMBER + bytes(4)
+
+
+class ModuleFinder:
+    """A finder for sys.meta_path (PEP 451)."""
+
+    def __init__(self, package: str, directory: str) -> None:
+        """Find the modules of `package` (its name), which is in `directory`."""
+        self._prefix = f"{package}."
+        self._directory = directory
+        self._suffix = f".{sys.implementation.cache_tag}.pyc"
+
+    def find_spec(
+        self, name: str, _path: object = None, _target: object = None
+    ) -> ModuleSpec | None:
+        """Return the spec of a module of the package, or None: then Python's own
+        finders look, and raise ModuleNotFoundError in the usual words.
+        """
+        if not name.startswith(self._prefix):
+            return None
+        parent, _, last = name[len(self._prefix) :].rpartition(".")
+        place = self._directory
+        if parent:
+            place += f"/{parent.replace('.', '/')}"
+        inside = None
+        try:
+            source = f"{place}/{last}.py"
+            status = stat(source)
+        except OSError:
+            inside = f"{place}/{last}"
+            place, last, source = inside, "__init__", f"{inside}/__init__.py"
+            try:
+                status = stat(source)
+            except OSError:
+                return None
+        cached = f"{place}/__pycache__/{last}{self._suffix}"
+        spec = ModuleSpec(
+            name,
+            ModuleLoader(name, source, cached, status),
+            origin=source,
+            is_package=inside is not None,
+        )
+        if inside is not None and spec.submodule_search_locations is not None:
+            spec.submodule_search_locations.append(inside)
+        spec.has_location = True
+        spec.cached = cached
+        return spec
+
+
+class ModuleLoader(SourceFileLoader):
+    """Loads `source` (path) from `cached` (path), if that was made of the source as its
+    `status` is.
+    """
+
+    def __init__(self, name: str, source: str, cached: str, status: os.stat_result) -> None:
+        super().__init__(name, source)
+        self._cached = cached
+        self._head = (
+            _HEAD
+            + (int(status.st_mtime) & 0xFFFFFFFF).to_bytes(4, "little")
+            + (status.st_size & 0xFFFFFFFF).to_bytes(4, "little")
+        )
+
+    def get_code(self, fullname: str) -> CodeType | None:
+        """Return the code of the module (importlib.abc.InspectLoader)."""
+        try:
+            fd = open_file(self._cached, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                data = read(fd, _LONGEST)
+            finally:
+                close(fd)
+            if data[:16] == self._head and len(data) < _LONGEST:
+                code: CodeType = loads(memoryview(data)[16:])  # noqa: S302
+                # Of the same source at another place, its tracebacks would name that.
+                if code.co_filename == self.path:
+                    return code
+        except (OSError, ValueError, EOFError, TypeError, AttributeError):
+            pass
+        return super().get_code(fullname)
+
+
+def install() -> None:
+    """Ask this finder before all others, in this process and those forked from it.
+
+    Not if the byte code is elsewhere (-O, PYTHONPYCACHEPREFIX): that only Python knows.
+    """
+    if not sys.flags.optimize and sys.pycache_prefix is None:
+        directory = os.path.dirname(os.path.dirname(__file__))
+        sys.meta_path.insert(0, ModuleFinder("spyglass", directory))
