@@ -29,12 +29,62 @@ _LARGEST_HEAD = 64 << 10
 _MOST = 256  # connections at a time; more wait in the kernel's queue
 _ACCEPTED_A_TURN = 32
 
+# With the colours of the welcome page; without a script, and with nothing to fetch.
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 _PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>Not available</title>
-<style>body{font:16px/1.5 system-ui,sans-serif;max-width:42em;margin:15vh auto;padding:0 1em}pre{overflow:auto}</style>
-<h1>This page is not available right now</h1>
-<p>The app behind it could not be started. The server tries again whenever a visitor comes.</p>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>Not available right now</title>
+<style>
+:root { --paper: #faf6ee; --ink: #1e2632; --soft: #5a6271; --line: #e2d9c8; --card: #fffdf9; --mark: #a8480f; --sky: #c9d3da;
+ --sea: #7f9cac; --fog: #eef1f2; --land: #24313a }
+body { margin: 0; background: var(--paper); color: var(--ink); font: 17px/1.6 system-ui, sans-serif }
+main { max-width: 45rem; margin: 0 auto; padding: 6vh 1.2rem 3rem }
+svg { display: block; width: 100%; border-radius: 1rem }
+h1 { font-size: clamp(1.8rem, 5vw, 2.5rem); line-height: 1.15; letter-spacing: -.02em; margin: 1.6rem 0 .6rem }
+h2 { font-size: 1.05rem; margin: 2rem 0 .4rem; color: var(--mark); overflow-wrap: anywhere }
+p { margin: .5rem 0; color: var(--soft) }
+pre { margin: .5rem 0; padding: .8rem 1rem; border: 1px solid var(--line); border-radius: .6rem; background: var(--card);
+ font: .85rem/1.5 ui-monospace, "DejaVu Sans Mono", monospace; white-space: pre-wrap; overflow-wrap: anywhere }
+@media (prefers-color-scheme: dark) {
+:root { --paper: #10151f; --ink: #edf0f5; --soft: #a3adbd; --line: #2a3446; --card: #171e2b; --mark: #f0a35e; --sky: #1b2433;
+ --sea: #17303d; --fog: #49566b; --land: #0a0e15 }
+}
+</style>
+</head>
+<body>
+<main>
+<svg viewBox="0 0 720 150" role="img" aria-label="A spyglass on the shore, and fog above the sea">
+<path fill="var(--sky)" d="M0 0h720v104H0z"/><path fill="var(--sea)" d="M0 104h720v46H0z"/>
+<path fill="none" stroke="var(--fog)" stroke-width="15" stroke-linecap="round" stroke-opacity=".75"
+ d="M300 62h260M420 84h330M250 106h210M520 126h230M600 40h160"/>
+<path fill="var(--land)" d="M0 150v-36c60-16 120-14 176 4 34 11 58 22 84 32z"/>
+<g fill="none" stroke="var(--land)" stroke-width="5" stroke-linecap="round"><path d="M136 60l-24 60M136 60l2 60M136 60l30 64"/></g>
+<g fill="#3a2a22" transform="rotate(-16 136 54)"><path d="M84 48h44v14H84z"/>
+<path fill="#c98a3c" d="M126 45h40v20h-40z"/><path d="M164 42h44v26h-44z"/><path fill="#c98a3c" d="M206 40h7v30h-7z"/></g>
+</svg>
+<h1>Not available right now</h1>
+<p>The app behind this page could not be started. The next visit makes another attempt; the reason is in the server's journal.</p>
+@DETAILS@</main>
+</body>
+</html>
 """
+
+
+def _page(details: str) -> str:
+    """Return the page. `details` are a line with the reason, then what is behind it, or
+    "" for a page that tells neither.
+    """
+    if details:
+        # Not html.escape(): this client may have taken the last descriptor, and without
+        # one nothing can be imported.
+        escaped = details.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+        reason, _, behind = escaped.partition("\n\n")
+        details = f"<h2>{reason}</h2>\n" + (f"<pre>{behind.strip()}</pre>\n" if behind else "")
+    return _PAGE.replace("@DETAILS@", details)
 
 
 def _request(head: bytes) -> bytes:
@@ -120,17 +170,12 @@ class Answerer:
 
     def _answer(self, head_only: bool) -> bytes:
         details, wait = self._page()
-        page = _PAGE
-        if details:
-            # Not html.escape(): this client may have taken the last descriptor, and
-            # without one nothing can be imported.
-            page += f"<pre>{details.replace('&', '&amp;').replace('<', '&lt;').replace('>', '&gt;')}</pre>\n"
         return refusal(
             503,
-            page,
+            _page(details),
             http_date(time.gmtime()),
             head_only=head_only,
-            extra=f"Retry-After: {wait}\r\nCache-Control: no-store\r\n",
+            extra=f"Retry-After: {wait}\r\nCache-Control: no-store\r\nContent-Security-Policy: {_POLICY}\r\n",
             kind="text/html; charset=utf-8",
         )
 

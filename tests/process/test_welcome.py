@@ -252,3 +252,18 @@ def test_it_can_be_read_by_day_and_by_night(life, chromium, scheme):
 def test_it_fits(life, chromium, width):
     chromium.open(url(life), size=(width, 800))
     assert chromium.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(320, "dark"), (1600, "light")])
+def test_the_503_page_fits_and_wraps_the_reason(systemd, chromium, tmp_path, width, scheme):
+    """It has the colours of the welcome page, and fetches nothing either."""
+    (tmp_path / "broken.py").write_text(f"import no_such_{'module_' * 20}")
+    life = systemd("broken:app", directory=tmp_path, arguments=["--debug"])
+    chromium.open(url(life), size=(width, 800), scheme=scheme)
+    assert chromium.evaluate("document.documentElement.scrollWidth") == width
+    assert chromium.requests == [url(life)]
+    assert "ModuleNotFoundError" in chromium.evaluate("document.querySelector('h2').innerText")
+    assert "ModuleNotFoundError" in chromium.evaluate("document.querySelector('pre').innerText")
+    contrast, paper = chromium.evaluate(CONTRAST)
+    assert contrast >= 4.5
+    assert (paper > 0.5) == (scheme == "light")

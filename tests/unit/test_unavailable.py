@@ -90,7 +90,7 @@ def test_a_visitor_gets_a_503_that_says_when_to_come_again(office):
 
 def test_details_are_shown_when_there_are_any_and_cannot_become_markup(office):
     office.details = "ValueError: <script>"
-    assert b"<pre>ValueError: &lt;script&gt;</pre>" in answer_to(office, GET)
+    assert b"<h2>ValueError: &lt;script&gt;</h2>" in answer_to(office, GET)
 
 
 def test_details_are_shown_without_a_descriptor_to_import_anything_with(office, monkeypatch):
@@ -105,7 +105,7 @@ def test_details_are_shown_without_a_descriptor_to_import_anything_with(office, 
     office.details = "ValueError: <script>"
     monkeypatch.delitem(sys.modules, "html", raising=False)
     monkeypatch.setattr(sys, "meta_path", [NoMore()])
-    assert b"<pre>ValueError: &lt;script&gt;</pre>" in answer_to(office, GET)
+    assert b"<h2>ValueError: &lt;script&gt;</h2>" in answer_to(office, GET)
 
 
 @pytest.mark.parametrize(
