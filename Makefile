@@ -115,6 +115,9 @@ deb: $(RELEASES:%=dist/%/.built) ## Debian packages for RELEASES, in dist
 shell: dist/$(RELEASE)/.built test-packages ## root's shell in a booted Debian RELEASE=trixie with the package installed
 	@$(AS_ROOT) .venv/bin/python tests/system/machine.py $(RELEASE)
 
+recording: .venv/.dev dist/$(RELEASE)/.built test-packages ## the terminal session in the README, typed anew on a booted RELEASE=trixie
+	@$(AS_ROOT) .venv/bin/python packaging/recording $(RELEASE) docs/images/session.svg
+
 ROOTS := $(RELEASES:%=roots-%)
 roots: $(ROOTS) ## the Debian roots that tests boot
 $(ROOTS): roots-%: .venv/.run root-packages
@@ -143,7 +146,7 @@ clean: ## remove what was made in the clone
 distclean: clean ## and the Debian roots
 	$(SUDO) rm -rf '$(ROOTS_CACHE)'/{build,clean,tests,judges}-* '$(ROOTS_CACHE)'/httptools-* '$(BENCH)' '$(FUZZ)' '$(CRASHES)'
 
-.PHONY: help run venv quick test check docs deb shell roots $(ROOTS) fuzz soak bench-wake bench-memory \
+.PHONY: help run venv quick test check docs deb shell recording roots $(ROOTS) fuzz soak bench-wake bench-memory \
     bench-throughput clean distclean \
     run-packages root-packages quick-packages program-packages test-packages bench-packages
 
