@@ -25,6 +25,14 @@ def main(argv: list[str] | None = None) -> int:
     # systemd starts `serve`, which prints nothing; a test may have replaced stdout.
     if argv[:1] == ["serve"] or sys.stdout is not sys.__stdout__:
         return _run(argv)
+    if argv[:1] == ["enter-app"]:  # in the unit of `spyglass run`, not typed
+        from spyglass.ops import enter_app
+
+        return enter_app.main(argv[1:])
+    if argv[:1] == ["app-shell"]:  # what enter-app executes for `spyglass shell`
+        from spyglass.ops import app_shell
+
+        return app_shell.main(argv[1:])
     from spyglass.ops import safe_stdout
 
     return safe_stdout.run(lambda: _run(argv), only_prints=not _changes(argv))

@@ -58,9 +58,9 @@ def bash() -> str:
         valued = " ".join(
             flag for option in _options(command) if option.value for flag in option.flags
         )
-        kinds = [_kind(command, each) or "any" for each in command.operands] + ["..."] * any(
-            each.many for each in command.operands
-        )
+        kinds = [
+            "file" if each.rest else _kind(command, each) or "any" for each in command.operands
+        ] + ["..."] * any(each.many or each.rest for each in command.operands)
         options += [
             f"        {command.name})",
             f"            options='{names}'",
@@ -93,6 +93,9 @@ def zsh() -> str:
             *(_spec(command, option) for option in _options(command)),
         ]
         for index, each in enumerate(command.operands, 1):
+            if each.rest:  # completed as a command line of its own
+                specs.append(f"'*::{each.value.lower()}:_normal'")
+                continue
             place = "*" if each.many else f"{index}{':' if each.optional else ''}"
             specs.append(_quoted(f"{place}:{each.value.lower()}:{_action(command, each)}"))
         lines = " \\\n".join(f"                        {spec}" for spec in specs)

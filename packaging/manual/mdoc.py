@@ -78,7 +78,8 @@ def synopsis(command: Command) -> str:
     """Return the lines of SYNOPSIS for a command; one word stands for all settings."""
     parts = [".Nm", f".Cm {command.name}"]
     for each in command.operands:
-        parts.append(f".Op {_named(each)}" if each.optional else f".{_named(each)}")
+        if not each.rest:
+            parts.append(f".Op {_named(each)}" if each.optional else f".{_named(each)}")
     for option in command.options:
         shown = invocation(option, short=True) + (" ..." if option.many else "")
         if option.excludes:
@@ -87,6 +88,7 @@ def synopsis(command: Command) -> str:
             parts.append(f".Op {shown}")
     if command.settings:
         parts.append(r".Op Fl \-SETTING Ar VALUE ...")
+    parts += [rf".Op Fl \- {_named(each)}" for each in command.operands if each.rest]
     return "\n".join(parts)
 
 

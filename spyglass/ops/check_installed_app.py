@@ -9,7 +9,6 @@ not it has run.
 
 from __future__ import annotations
 
-import glob
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -21,12 +20,12 @@ from spyglass.ops import (
     address_owners,
     apply_plan,
     apps,
-    atomic_files,
     effective_settings,
     sandboxed_check,
+    service_copy,
+    start_failures,
     systemctl,
     unit_directives,
-    unit_files,
 )
 from spyglass.ops.untrusted_text import filtered
 from spyglass.zygote.sandbox_hints import sandboxed
@@ -42,35 +41,6 @@ _PROPERTIES = (
     "LoadState", "LoadError", "FragmentPath", "DropInPaths", "NeedDaemonReload", "User",
     "DynamicUser", "Environment", "EnvironmentFiles",
 )  # fmt: skip
-
-# Exit statuses of a command that systemd could not start (systemd.exec(5), "Process
-# Exit Codes"), and the step that failed.
-_SYSTEMD_STATUSES = {
-    200: "cannot enter WorkingDirectory=",
-    203: "cannot run its program",
-    205: "cannot set its limits",
-    213: "cannot set its priority",
-    214: "cannot set its priority",
-    216: "cannot become its group",
-    217: "cannot become its user",
-    219: "cannot be put into its control group",
-    226: "cannot be given its view of the file system: most likely a path in a drop-in does not exist",
-    228: "cannot be given its system call filter",
-    233: "cannot be given its runtime directory",
-    238: "cannot be given its state directory",
-    239: "cannot be given its cache directory",
-    240: "cannot be given its log directory",
-    243: "cannot be given its credentials",
-}
-_PATHS = (
-    "ReadWritePaths",
-    "ReadOnlyPaths",
-    "InaccessiblePaths",
-    "ExecPaths",
-    "NoExecPaths",
-    "BindPaths",
-    "BindReadOnlyPaths",
-)
 
 
 def is_app(word: str) -> bool:
@@ -179,7 +149,7 @@ def _check(name: str, options: Mapping[str, str]) -> int:
         if unit_directives.path_of(unit) in pending
         else _addresses(unit, states[unit], name)
     )
-    texts = _texts(states[service], unit_directives.path_of(service), pending)
+    texts = service_copy.texts(states[service], unit_directives.path_of(service), pending)
     user = (
         steps[0].app.config.user or f"spyglass-{name}"
         if unit_directives.path_of(service) in pending
@@ -208,22 +178,6 @@ def _start_timeout(name: str, state: Mapping[str, str], options: Mapping[str, st
     return timeout
 
 
-def _texts(state: Mapping[str, str], ours: str, pending: Mapping[str, str]) -> dict[str, str]:
-    """Return {path: text} of the service's unit file and drop-ins in order of
-    precedence.
-
-    `ours` is the path of the drop-in that `apply` makes; `pending` has its future text.
-    """
-    unit, *drop_ins = [state["FragmentPath"], *state["DropInPaths"].split()]
-    if ours in pending:
-        drop_ins = sorted({*drop_ins, ours}, key=os.path.basename)
-    texts = {
-        path: pending[path] if path in pending else atomic_files.read(path)
-        for path in (unit, *drop_ins)
-    }
-    return {path: text for path, text in texts.items() if text}
-
-
 def _drop_in_note(paths: Sequence[str]) -> str:
     """Return ", with ..." for the drop-ins among `paths`, or ""."""
     return f", with {', '.join(paths[1:])}" if paths[1:] else ""
@@ -231,20 +185,12 @@ def _drop_in_note(paths: Sequence[str]) -> str:
 
 def _refuse_unloaded(unit: str, state: Mapping[str, str]) -> None:
     """Raise StartError if a unit is not loaded; warn if it has changed on disk."""
-    if state["LoadState"] == "loaded":
-        if state["NeedDaemonReload"] == "yes":
-            print(
-                f"warning: {unit} has changed on disk and systemd has not read it: systemctl daemon-reload",
-                flush=True,
-            )
-        return
-    why = {
-        "not-found": "there is no such unit: is the package installed?",
-        "masked": "it is masked: systemctl unmask",
-    }
-    raise StartError(
-        f"{unit}: {why.get(state['LoadState'], state['LoadError'] or state['LoadState'])}"
-    )
+    service_copy.refuse_unloaded(unit, state)
+    if state["NeedDaemonReload"] == "yes":
+        print(
+            f"warning: {unit} has changed on disk and systemd has not read it: systemctl daemon-reload",
+            flush=True,
+        )
 
 
 def _pending_addresses(unit: str, app: App) -> int:
@@ -286,28 +232,8 @@ def _explain(
     elif ended.status < 200:
         return
     else:
-        step = _SYSTEMD_STATUSES.get(ended.status, f"cannot be started, status {ended.status}")
+        step = start_failures.step(ended.status)
         yield f"{service} {step}; clients would wait while systemd retries once a second"
-    yield from _missing(texts)
+    yield from start_failures.missing_files(texts)
     for line in ended.messages:
         yield f"systemd: {line}"
-
-
-def _missing(texts: Sequence[str]) -> Iterator[str]:
-    """Yield a line for each file that the unit names and that does not exist."""
-    for text in texts:
-        for line in unit_files.parse(text):
-            key, value = line.key, line.raw_value
-            if line.section != "Service" or "%" in value:
-                continue
-            if key in ("LoadCredential", "LoadCredentialEncrypted"):
-                name, _, path = value.partition(":")
-                if path.startswith("/") and not os.path.exists(path):
-                    yield f"credential {name}: there is no {path}"
-            elif key == "EnvironmentFile" and value.startswith("/") and not glob.glob(value):
-                yield f"environment_file: there is no {value}"
-            elif key in _PATHS:
-                for path in value.split():
-                    where = path.strip('"').lstrip("+").partition(":")[0]
-                    if where.startswith("/") and not os.path.exists(where):
-                        yield f"{key}: there is no {where}"

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 class Operand:
     """A word of the command line that is not an option: `value` (str) is its name in
-    the help. It may be `optional`, or given several times (`many`).
+    the help. It may be `optional`, or given several times (`many`), or be the `rest` of
+    the command line: a command with options of its own.
     """
 
     flags: tuple[str, ...] = ()
@@ -29,12 +30,14 @@ class Operand:
         *,
         optional: bool = False,
         many: bool = False,
+        rest: bool = False,
         default: object = None,
     ) -> None:
         self.value = value
         self.help = help
         self.optional = optional
         self.many = many
+        self.rest = rest
         self.default = default
 
     @property

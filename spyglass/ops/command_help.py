@@ -66,7 +66,8 @@ def usage(command: Command) -> list[str]:
     words = ["spyglass", command.name]
     for operand in command.operands:
         word = operand.value + (" ..." if operand.many else "")
-        words.append(f"[{word}]" if operand.optional else word)
+        if not operand.rest:
+            words.append(f"[{word}]" if operand.optional else word)
     for option in command.options:
         word = f"{option.flags[0]} {option.value}".strip() + (" ..." if option.many else "")
         if option.excludes:
@@ -75,7 +76,7 @@ def usage(command: Command) -> list[str]:
             words.append(f"[{word}]")
     if command.settings:
         words.append("[--SETTING VALUE ...]")
-    return words
+    return words + [f"[--] {operand.value} ..." for operand in command.operands if operand.rest]
 
 
 def _usage_lines(command: Command) -> list[str]:

@@ -20,7 +20,9 @@ from spyglass.ops.untrusted_text import filtered
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-COMMANDS: tuple[str, ...] = ("new", "apply", "remove", "list", "status", "doctor")
+COMMANDS: tuple[str, ...] = (
+    "new", "apply", "remove", "list", "status", "doctor", "wake", "run", "shell",
+)  # fmt: skip
 
 
 class CommandModule(Protocol):
@@ -73,6 +75,8 @@ def parser(name: str) -> argparse.ArgumentParser:
     command = _module(name).COMMAND
     made = _Parser(command)
     for operand in command.operands:
+        if operand.rest:
+            continue
         how = {(True, False): "?", (True, True): "*", (False, True): "+"}
         made.add_argument(
             operand.dest,
@@ -95,11 +99,49 @@ def parser(name: str) -> argparse.ArgumentParser:
     return made
 
 
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Return the options of a command line that begins with one of COMMANDS. Raise
+    UsageError.
+    """
+    command = _module(argv[0]).COMMAND
+    own, rest = split_rest(command, argv[1:])
+    options = parser(argv[0]).parse_args(own)
+    for operand in command.operands:
+        if operand.rest:
+            setattr(options, operand.dest, rest)
+    return options
+
+
+def split_rest(command: Command, words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the words that are the command's own, and those of its operand `rest`.
+
+    The latter begin behind the other operands, or behind a "--" there: any option after
+    that is not the command's own.
+    """
+    if not any(operand.rest for operand in command.operands):
+        return list(words), []
+    valued = {flag for option in command.options if option.value for flag in option.flags}
+    missing = len(command.operands) - 1
+    index = 0
+    while index < len(words):
+        word = words[index]
+        if word == "--" and not missing:
+            return list(words[:index]), list(words[index + 1 :])
+        if word in valued:
+            index += 1  # and its value
+        elif not word.startswith("-"):
+            if not missing:
+                break
+            missing -= 1
+        index += 1
+    return list(words[:index]), list(words[index:])
+
+
 @filtered()
 def run(argv: Sequence[str]) -> int:
     """Run a command line that begins with one of COMMANDS. Return the exit status."""
     try:
-        return _module(argv[0]).run(parser(argv[0]).parse_args(argv[1:]))
+        return _module(argv[0]).run(parse(argv))
     except StartError as error:
         for line in error.lines:
             print(f"spyglass: {line}", file=sys.stderr)

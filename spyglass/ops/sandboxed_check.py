@@ -1,23 +1,14 @@
 """Run `spyglass check` in the very sandbox of an app: its user, directories,
 environment, credentials and limits.
 
-Only systemd can make that sandbox. So the service's unit, with all drop-ins, is copied
-to another name, spyglass-check@NAME.service, with a command that serves nothing. The
-copy is in /run while the check runs. It omits what would affect the app itself: the
-socket, commands before and after, restarts, the watchdog. systemd-run would be shorter,
-but it does not read unit files: each line would have to become a property, and some
-directives have none.
-
-The service may be awake meanwhile. Both units then have the same dynamic user and the
-same directories, which systemd keeps as long as either needs them (systemd.exec(5),
-DynamicUser=).
+The service's unit is copied for that (service_copy.py), with a command that serves
+nothing.
 """
 
 from __future__ import annotations
 
 import codecs
 import os
-import re
 import select
 import shutil
 import sys
@@ -25,8 +16,7 @@ import tempfile
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
-from spyglass.errors import StartError
-from spyglass.ops import journal, locks, systemctl, unit_files
+from spyglass.ops import locks, service_copy, start_failures, systemctl
 from spyglass.ops.termination_signals import exit_on_termination_signals
 from spyglass.ops.untrusted_text import lines_of, number
 
@@ -34,95 +24,15 @@ if TYPE_CHECKING:
     import subprocess
     from collections.abc import Iterable, Iterator, Sequence
 
-UNITS = "/run/systemd/system"
-
-# Appended to the copied [Service] section; the last assignment takes precedence. The
-# command exits by itself, and systemctl start waits for it.
-_OVERRIDES = """\
-Type=oneshot
-ExitType=main
-Restart=no
-RemainAfterExit=no
-SuccessExitStatus=
-WatchdogSec=0
-NotifyAccess=none
+# systemctl start waits for the command.
+_SERVICE = """\
+TimeoutStartSec={timeout:.0f}
 TimeoutStopSec=5
-# The service may be awake and use the same directory.
-RuntimeDirectoryPreserve=yes
-StandardInput=null
+StandardOutput=file:{out}
+StandardError=file:{err}
 """
-_DROPPED = re.compile(
-    r"Exec|Sockets$|RuntimeMaxSec$|RestartForceExitStatus$|FileDescriptorStore|OpenFile$|PIDFile$|BusName$"
-)
-_KEPT_IN_UNIT_SECTION = ("JoinsNamespaceOf",)  # part of the sandbox, but in another section
-
 
 _GRACE = 30.0  # seconds that the unit may run longer than the app's start_timeout
-_JOURNAL_LINES = 100
-
-
-class SandboxError(StartError):
-    """The sandbox cannot be made; the message says why."""
-
-
-def check_unit(
-    name: str, texts: Iterable[str], words: Sequence[str] = (), timeout: float = 60.0
-) -> str:
-    """Return the text of the unit that checks the app `name`.
-
-    `texts` are its service's unit file and drop-ins in order. `words` are appended to
-    the command, which systemd ends after `timeout` seconds. Raise SandboxError if the
-    service does not run `spyglass serve`.
-    """
-    unit = ["Description=Check of the app %i", "StartLimitIntervalSec=0"]
-    service, command = [], ""
-    for text in texts:
-        for line in unit_files.parse(text):
-            if line.section == "Unit" and line.key in _KEPT_IN_UNIT_SECTION:
-                unit.append(f"{line.key}={line.raw_value}")
-            elif line.section == "Service" and line.key == "ExecStart":
-                command = line.raw_value
-            elif line.section == "Service" and not _DROPPED.match(line.key):
-                service.append(f"{line.key}={_resolve_specifiers(line.raw_value, name)}")
-    checks, found = re.subn(r"(?<=\s)serve(?=\s|$)", "check", command, count=1)
-    if not found:
-        raise SandboxError(
-            f"{systemctl.service_of(name)} does not run Spyglass: ExecStart={command}"
-        )
-    command = " ".join([_resolve_specifiers(checks, name), *map(_quoted, words)])
-    return "\n".join(
-        [
-            "[Unit]",
-            *unit,
-            "",
-            "[Service]",
-            *service,
-            f"ExecStart={command}",
-            f"TimeoutStartSec={timeout:.0f}",
-            _OVERRIDES,
-        ]
-    )
-
-
-def _resolve_specifiers(value: str, name: str) -> str:
-    """Replace the specifiers in `value` that contain the unit's name, which differs in
-    the copy (systemd.unit(5)).
-    """
-    theirs = {"%n": systemctl.service_of(name), "%N": f"spyglass@{name}"} | dict.fromkeys(
-        ("%p", "%P", "%j", "%J"), "spyglass"
-    )
-    return re.sub("%.", lambda found: theirs.get(found[0], found[0]), value)
-
-
-def _quoted(word: str) -> str:
-    """Return `word` quoted for ExecStart=.
-
-    systemd first undoes quotes and escapes, then specifiers, and variables when it runs
-    the command (systemd.service(5)).
-    """
-    safe = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789%$-_=./:,@+*"
-    escaped = "".join(chr(byte) if byte in safe else f"\\x{byte:02x}" for byte in os.fsencode(word))
-    return '"' + escaped.replace("%", "%%").replace("$", "$$") + '"'
 
 
 class CheckResult:
@@ -153,28 +63,46 @@ def run_in_sandbox(
     unit. Nothing is left behind, also after Ctrl-C or SIGTERM. Raise SandboxError,
     LockedError.
     """
-    text = check_unit(name, texts, words, start_timeout + _GRACE)
     unit = f"spyglass-check@{name}.service"
-    path = os.path.join(UNITS, unit)
     with (
         locks.held(f"check-{name}", f"checking {name}"),
         exit_on_termination_signals(),
         _pipes(name) as pipes,
     ):
         out, err = pipes
+        text = check_unit(name, texts, words, start_timeout + _GRACE, out, err)
         try:
             systemctl.run("stop", unit)  # from a check that was killed
             systemctl.run("reset-failed", unit)
-            # surrogateescape: as atomic_files.read() has read the unit files.
-            with open(path, "w", encoding="utf-8", errors="surrogateescape") as stream:
-                stream.write(f"{text}StandardOutput=file:{out}\nStandardError=file:{err}\n")
+            service_copy.write(unit, text)
             return _run(unit, pipes)
         finally:
-            systemctl.run("stop", unit)
-            if os.path.exists(path):
-                os.unlink(path)
-            # A failed unit stays in systemd's memory; the next check would inherit it.
-            systemctl.run("reset-failed", unit)
+            service_copy.remove(unit)
+
+
+def check_unit(
+    name: str,
+    texts: Iterable[str],
+    words: Sequence[str] = (),
+    timeout: float = 60.0,
+    out: str = "/dev/null",
+    err: str = "/dev/null",
+) -> str:
+    """Return the text of the unit that checks the app `name`.
+
+    `texts` are its service's unit file and drop-ins in order. `words` are appended to
+    the command, which systemd ends after `timeout` seconds. Its output goes to the
+    files `out` and `err`. Raise SandboxError if the service does not run `spyglass
+    serve`.
+    """
+    return service_copy.unit_text(
+        name,
+        texts,
+        "check",
+        words,
+        unit=["Description=Check of the app %i", "StartLimitIntervalSec=0"],
+        service=_SERVICE.format(timeout=timeout, out=out, err=err),
+    )
 
 
 def _run(unit: str, pipes: dict[str, int]) -> CheckResult:
@@ -196,33 +124,10 @@ def _run(unit: str, pipes: dict[str, int]) -> CheckResult:
         if status is not None and status < 200:
             return CheckResult(status, "exit-code")
         said = (
-            _journal(state.get("InvocationID", ""))
+            start_failures.messages(state.get("InvocationID", ""))
             or [line for line in lines_of(words.read()) if line][:1]
         )
         return CheckResult(status, state["Result"], said)
-
-
-def _journal(invocation: str) -> list[str]:
-    """Return the warnings of systemd and of the unit's processes for one invocation of
-    it (lines).
-    """
-    if not invocation:
-        return []
-    match = [f"INVOCATION_ID={invocation}", "+", f"_SYSTEMD_INVOCATION_ID={invocation}"]
-    try:
-        journal.sync()
-        told = [
-            entry.text for entry in journal.read(["--priority=warning", *match], _JOURNAL_LINES)
-        ]
-    except journal.JournalError:
-        return []
-    return list(
-        dict.fromkeys(
-            line
-            for line in told
-            if "Main process exited" not in line and "Failed with result" not in line
-        )
-    )
 
 
 @contextmanager

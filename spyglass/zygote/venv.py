@@ -31,10 +31,7 @@ def enter(
     """
     root = os.path.abspath(venv)
     entries = _entries(venv, advice)
-    os.environ["VIRTUAL_ENV"] = root
-    os.environ["PATH"] = os.pathsep.join(
-        [os.path.join(root, "bin"), os.environ.get("PATH") or os.defpath]
-    )
+    announce(root)
     if os.path.realpath(root) == os.path.realpath(sys.prefix):
         return  # its own Python runs us
     shared = entries.get("include-system-site-packages", "true").lower() == "true"
@@ -49,6 +46,22 @@ def enter(
         raise failure(error, doing=f"venv {venv!r}") from error
     if shared:
         sys.path += [path for path in others if path not in sys.path]
+
+
+def announce(root: str) -> None:
+    """Set the variables that programs recognize the environment at `root` by."""
+    os.environ["VIRTUAL_ENV"] = root
+    os.environ["PATH"] = os.pathsep.join(
+        [os.path.join(root, "bin"), os.environ.get("PATH") or os.defpath]
+    )
+
+
+def interpreter(root: str) -> str:
+    """Return the path of the Python in the environment at `root`, "" if there is none
+    that this process may run.
+    """
+    paths = (os.path.join(root, "bin", name) for name in ("python3", "python"))
+    return next((path for path in paths if os.access(path, os.X_OK)), "")
 
 
 def _entries(venv: str, advice: Callable[[BaseException], str]) -> dict[str, str]:
@@ -90,15 +103,12 @@ def _settle(root: str, shared: bool) -> None:
     # sysconfig stores the prefix when it is imported. It is imported already only if a
     # .pth file of the system needed it.
     sys.modules.pop("sysconfig", None)
-    for name in ("python3", "python"):
-        path = os.path.join(root, "bin", name)
-        if os.access(path, os.X_OK):
-            sys.executable = path
-            if "multiprocessing.spawn" in sys.modules:
-                import multiprocessing
+    if path := interpreter(root):
+        sys.executable = path
+        if "multiprocessing.spawn" in sys.modules:
+            import multiprocessing
 
-                multiprocessing.set_executable(path)
-            return
+            multiprocessing.set_executable(path)
 
 
 def _is_kept(path: str) -> bool:

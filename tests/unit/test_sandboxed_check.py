@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spyglass.ops import atomic_files, sandboxed_check
+from spyglass.ops import atomic_files, sandboxed_check, service_copy
 
 UNIT = """\
 # A comment
@@ -89,7 +89,7 @@ def test_serve_in_a_path_is_not_replaced():
 
 def test_other_program_is_rejected():
     with pytest.raises(
-        sandboxed_check.SandboxError, match="does not run Spyglass: ExecStart=/usr/bin/gunicorn x"
+        service_copy.SandboxError, match="does not run Spyglass: ExecStart=/usr/bin/gunicorn x"
     ):
         sandboxed_check.check_unit("blog", ["[Service]\nExecStart=/usr/bin/gunicorn x\n"])
 
@@ -118,7 +118,7 @@ def test_invalid_utf8_in_a_drop_in_is_copied(tmp_path, monkeypatch):
     """systemd skips such a line; the check must not fail because of it."""
     drop_in = tmp_path / "drop-in.conf"
     drop_in.write_bytes(b"[Service]\nEnvironment=NAME=caf\xe9\n")
-    monkeypatch.setattr(sandboxed_check, "UNITS", str(tmp_path))
+    monkeypatch.setattr(service_copy, "UNITS", str(tmp_path))
     monkeypatch.setattr(sandboxed_check.systemctl, "run", lambda *_: None)
     monkeypatch.setattr(sandboxed_check.locks, "held", lambda *_: contextlib.nullcontext())
     monkeypatch.setattr(

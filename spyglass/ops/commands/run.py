@@ -1,0 +1,91 @@
+"""`spyglass run`: a command as the app runs, in the sandbox of its unit.
+
+For what an administrator does beside serving: migrations, accounts, backups. Root types
+it, and the app's user runs it (run_unit.py).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from spyglass.config.settings import file_for
+from spyglass.errors import ConfigError, StartError, UsageError
+from spyglass.ops import run_preparation, run_unit
+from spyglass.ops.command_declaration import Command, Operand, Option
+from spyglass.ops.enter_app import NOT_RUN
+from spyglass.ops.run_channel import Request
+
+if TYPE_CHECKING:
+    import argparse
+
+OPTIONS = (
+    Option(
+        "--no-sandbox",
+        help="without the sandbox, but with the app's user, environment and limits",
+    ),
+    Option(
+        "--writable",
+        value="PATH",
+        help="a directory or file, beginning at the app's directory, that the sandbox makes "
+        "writable; its permissions hold as ever",
+        many=True,
+    ),
+)
+STATUSES = (
+    "exit status: that of the command, 128 + N if signal N ended it; 2 wrong usage; 125 the "
+    "command was not run; 126 it cannot be executed; 127 it was not found"
+)
+COMMAND = Command(
+    "run",
+    "run a command as an app: with its user, directory, environment, credentials, virtual "
+    "environment, limits and sandbox, whether or not the app is awake",
+    operands=(
+        Operand("NAME", "an app"),
+        Operand(
+            "COMMAND",
+            "the command and its arguments, `manage.py migrate`; a .py file is run by the app's "
+            "Python",
+            rest=True,
+        ),
+    ),
+    options=OPTIONS,
+    changes=True,
+    more=STATUSES,
+)
+# What programs ask the terminal's kind by.
+_TERMINAL = ("TERM", "COLORTERM", "NO_COLOR")
+
+
+def run(options: argparse.Namespace) -> int:
+    if not options.command:
+        raise UsageError(f"run: which command? spyglass run {options.name} COMMAND ...")
+    return run_as(options, options.command)
+
+
+def run_as(options: argparse.Namespace, words: list[str]) -> int:
+    """Run `words`, or the app's Python shell for []; return the exit status."""
+    file_for(options.name)
+    try:
+        if os.geteuid() != 0:
+            raise ConfigError(
+                "only root may run a command as an app, which has a user of its own: sudo spyglass run"
+            )
+        run_preparation.require_systemd()
+        app = run_preparation.find_app(options.name)
+        writable = run_preparation.writable_paths(app, options.writable or [])
+        texts = run_preparation.service_texts(app)
+        shown = any(map(os.isatty, range(3)))
+        variables = {name: os.environ[name] for name in _TERMINAL if name in os.environ}
+        return run_unit.run(
+            app.name,
+            texts,
+            Request(words, variables if shown else {}),
+            sandbox=not options.no_sandbox,
+            writable=writable,
+        )
+    except StartError as error:
+        for line in error.lines:
+            print(f"spyglass: {line}", file=sys.stderr)
+        return NOT_RUN

@@ -1,0 +1,109 @@
+"""`spyglass wake`: start a sleeping app before a client does.
+
+systemd starts the service, with the sockets, as for a connection. Not by a connection:
+that would be a client, which a worker accepts, logs and waits for.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from typing import TYPE_CHECKING
+
+from spyglass.errors import EX_UNAVAILABLE, ConfigError, StartError
+from spyglass.ops import app_status, apps, run_preparation, systemctl
+from spyglass.ops.command_declaration import Command, Operand
+
+if TYPE_CHECKING:
+    import argparse
+
+    from spyglass.ops.app_status import AppStatus
+
+COMMAND = Command(
+    "wake",
+    "wake sleeping apps without a request, and report how long that took or why it failed",
+    operands=(Operand("NAME", "an app", many=True),),
+    changes=True,
+    more="exit status: 0 all are awake; 69 one of them did not wake in time; 78 one of them is "
+    "failing or off, or there is no such app",
+)
+_MARGIN = 10.0  # seconds for systemd, beyond what the app may take
+
+
+class _NotAwakeError(StartError):
+    """The app is not awake; the message says why."""
+
+
+def run(options: argparse.Namespace) -> int:
+    names = list(dict.fromkeys(options.names))
+    for name in names:
+        run_preparation.find_app(name)
+    if os.geteuid() != 0:
+        raise ConfigError(
+            "only root may wake an app through systemd: sudo spyglass wake; any client wakes it, too"
+        )
+    status = 0
+    for name in names:
+        try:
+            print(f"{name}: {_wake(name)}", flush=True)
+        except StartError as error:
+            print(f"spyglass: {name}: {error}", file=sys.stderr, flush=True)
+            status = status or error.exit_status
+    return status
+
+
+def _wake(name: str) -> str:
+    """Wake the app and return what was done. Raise StartError if that fails."""
+    app = _status(name)
+    if app.state == app_status.AWAKE:
+        return f"already awake ({app.status.partition(': ')[2] or 'serving'})"
+    if app.state == app_status.OFF:
+        raise _NotAwakeError(
+            f"off: its socket does not listen, so no client could reach it: spyglass apply {name}"
+        )
+    began = time.monotonic()
+    said = _start(name)
+    took = time.monotonic() - began
+    app = _status(name)
+    if app.state != app_status.AWAKE:
+        why = app.trouble or app.status or said or "it has ended"
+        raise _NotAwakeError(f"{app.state}: {why}; spyglass status {name} shows more")
+    return f"awake after {took:.2f} s"
+
+
+def _status(name: str) -> AppStatus:
+    [app] = app_status.query([name])
+    return app
+
+
+def _start(name: str) -> str:
+    """Have systemd start the service and wait until it is ready; return what systemctl
+    says. Raise StartError if that takes longer than the settings allow.
+    """
+    limit = _limit(name)
+    with tempfile.TemporaryFile("w+") as words:
+        job = systemctl.start_in_background(systemctl.service_of(name), words)
+        try:
+            job.wait(limit)
+        except subprocess.TimeoutExpired:
+            error = StartError(
+                f"not awake after {limit:.0f} s, and still starting: journalctl -u {systemctl.service_of(name)}"
+            )
+            error.exit_status = EX_UNAVAILABLE
+            raise error from None
+        finally:
+            job.terminate()
+            job.wait()
+        words.seek(0)
+        return " ".join(words.read().split())
+
+
+def _limit(name: str) -> float:
+    """Return the seconds to wait: what is leaving may take graceful_timeout, and what
+    wakes start_timeout.
+    """
+    config = apps.read(name).config
+    return float(config.graceful_timeout) + float(config.start_timeout) + _MARGIN
