@@ -106,18 +106,23 @@ def test_django(machine: Machine) -> None:
     assert "csrfmiddlewaretoken" in said
     assert "Applying auth.0001_initial" in said
     # The only key is the one that was made here: none is in the code, and without it
-    # nothing is signed.
+    # the site does not even load.
     assert (
-        "SECRET_KEY = (Path(CREDENTIALS)"
+        "SECRET_KEY = (CREDENTIALS /"
         in machine.run("grep", "-r", "SECRET_KEY = ", "/srv/blog/blog").stdout
     )
     assert machine.run("grep", "-r", "django-insecure", "/srv/blog/blog", check=False).stdout == ""
     assert "secret_key" not in machine.run("ls", "/srv/blog").stdout
-    sign = "from django.core import signing; signing.dumps('x')"
-    unsigned = machine.run(
-        "sh", "-c", f'cd /srv/blog && venv/bin/python manage.py shell -c "{sign}"', check=False
+    keyless = machine.run(
+        "sh", "-c", "cd /srv/blog && venv/bin/python manage.py check", check=False
     )
-    assert "The SECRET_KEY setting must not be empty" in unsigned.stderr
+    assert "KeyError: 'STATE_DIRECTORY'" in keyless.stderr
+    # An account by the command, a page for it by the site, and the prompt sees it.
+    create = ["createsuperuser", "--no-input", "--username=ada", "--email=ada@blog.example"]
+    password = ["env", "DJANGO_SUPERUSER_PASSWORD=a long one"]
+    machine.run("spyglass", "run", "blog", *password, "python", "manage.py", *create)
+    count = "from django.contrib.auth.models import User\nprint(User.objects.get().username)\n"
+    assert machine.run("spyglass", "shell", "blog", input=count).stdout == "ada\n"
     with client(machine, "blog") as connection:
         connection.request(
             "GET", "/admin/login/", headers={"Host": "blog.example", "X-Forwarded-Proto": "https"}
@@ -144,6 +149,10 @@ def test_django(machine: Machine) -> None:
             response.status,
             "Please enter the correct username" in response.read().decode(),
         ) == (200, True)
+        form = form.replace("username=nobody&password=x", "username=ada&password=a+long+one")
+        connection.request("POST", "/admin/login/?next=/admin/", form, fields)
+        response = connection.getresponse()
+        assert (response.status, response.getheader("Location")) == (302, "/admin/")
     assert ask(machine, "blog", "GET", "/", fields={"Host": "evil.example"})[0] == 400
     assert any("DisallowedHost" in line for line in machine.journal("spyglass@blog.service"))
     # The web server can read the static files, which belong to whoever owns the code,
@@ -156,8 +165,7 @@ def test_django(machine: Machine) -> None:
         != 0
     )
 
-    manage = guide.found("manage() {").split("manage migrate")[0]
-    said = do(machine, manage + guide.script("New code"))
+    said = do(machine, guide.script("New code"))
     assert "No migrations to apply" in said
     machine.systemctl("disable", "--now", "spyglass@blog.socket")
 
