@@ -25,6 +25,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from spyglass import __version__
 from spyglass.errors import StartError
 from spyglass.ops import path_ownership, run_channel, service_copy, start_failures, systemctl
 from spyglass.ops.terminal_relay import TerminalRelay
@@ -32,7 +33,7 @@ from spyglass.ops.untrusted_text import lines_of, number
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from spyglass.ops.run_channel import Request
 
@@ -298,12 +299,28 @@ class _Session:
                     file=sys.stderr,
                 )
             return 128 + (status or signal.SIGTERM)
+        raise self._failure(state, status, said)
+
+    def _failure(self, state: Mapping[str, str], status: int, said: str) -> StartError:
+        """Return why there was no command: the unit has this `state`, and its process
+        the exit status `status`.
+        """
+        told = start_failures.messages(state["InvocationID"])
+        if any("unknown command 'enter-app'" in line for line in told):
+            return StartError(
+                f"the Spyglass in the virtual environment of {self._name} is too old for this: install "
+                f"{__version__} there"
+            )
         lines = [
             *start_failures.missing_files(self._texts),
-            *(f"systemd: {line}" for line in start_failures.messages(state["InvocationID"])),
+            *(f"systemd: {line}" for line in told),
         ] or [line for line in lines_of(said) if line][:1]
-        step = start_failures.step(status) if status >= 200 else f"did not start: {state['Result']}"
-        raise StartError(f"{systemctl.service_of(self._name)} {step}", also=lines)
+        if status >= 200:
+            service = systemctl.service_of(self._name)
+            return StartError(f"{service} {start_failures.step(status)}", also=lines)
+        stopped = state["Result"] == "success"
+        why = "was stopped before the command began" if stopped else f"failed: {state['Result']}"
+        return StartError(f"{self._unit} {why}", also=lines)
 
 
 def _is_in(unit: str, pid: int, uid: int) -> bool:

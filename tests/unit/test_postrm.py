@@ -62,7 +62,7 @@ def test_what_an_app_has_stored_stays_whatever_it_is(purge, kept, place):
 def test_what_is_spyglasss_goes(purge):
     left = purge(
         f"{PRIVATE}/blog/.spyglass-counters", f"{PRIVATE}/shop/", f"{STATE}/blog -> ../private/spyglass/blog", f"{STATE}/shop -> ../private/spyglass/shop",
-        f"{STATE}/named/.spyglass-counters", "var/cache/spyglass/blog/x", "run/spyglass-admin/units",
+        f"{STATE}/named/.spyglass-counters", "var/cache/spyglass/blog/x", "run/spyglass-admin/units", "run/spyglass-run/7",
     )  # fmt: skip
     assert left == {"var", "var/lib", "var/lib/private", "var/cache", "run"}
 
