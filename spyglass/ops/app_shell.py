@@ -43,9 +43,21 @@ def main(words: Sequence[str]) -> int:
         if not sys.stdin.isatty():
             return NOT_RUN
     if not sys.stdin.isatty():
-        exec(compile(sys.stdin.read(), "<stdin>", "exec"), names)  # noqa: S102, it is a shell
-        return 0
+        return _run_script(sys.stdin.read(), names)
     _interact(names, _banner(config, loaded=names["app"] is not None))
+    return 0
+
+
+def _run_script(text: str, names: dict[str, Any]) -> int:
+    """Run a script as Python would; return its exit status. Raise SystemExit."""
+    try:
+        exec(compile(text, "<stdin>", "exec"), names)  # noqa: S102, it is a shell
+    except Exception as error:
+        import traceback
+
+        ours = error.__traceback__
+        traceback.print_exception(error.with_traceback(ours.tb_next if ours else None))
+        return 1
     return 0
 
 

@@ -23,7 +23,7 @@ from spyglass.errors import LoadError, StartError
 from spyglass.ops import run_channel
 from spyglass.runtime.sd_daemon import hide_from_the_app
 from spyglass.zygote import venv
-from spyglass.zygote.sandbox_hints import advice
+from spyglass.zygote.sandbox_hints import advice, user
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -119,15 +119,9 @@ def enter(config: Config) -> str:
     root = os.path.abspath(config.venv)
     python = venv.interpreter(root)
     if not python:
-        raise LoadError(f"venv {config.venv!r}: there is no bin/python3 that {_us()} may run")
+        raise LoadError(f"venv {config.venv!r}: there is no bin/python3 that {user()} may run")
     venv.announce(root)
     return python
-
-
-def _us() -> str:
-    from spyglass.zygote.sandbox_hints import user
-
-    return user()
 
 
 def _hint(error: OSError) -> str:

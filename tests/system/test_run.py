@@ -407,6 +407,12 @@ def test_shell_has_the_app_loaded(
     assert (done.returncode, done.stderr) == (5, "")
     assert done.stdout.startswith("<function app at ")
     assert done.stdout.endswith(" /srv/apps/blog /srv/venv False\n")
+    done = machine.run("spyglass", "shell", "blog", input="\n1 / 0", check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines()[1:] == [
+        '  File "<stdin>", line 2, in <module>',
+        "ZeroDivisionError: division by zero",
+    ]
     at = terminal("spyglass shell blog; echo status $?")
     at.sees(">>> ")
     assert "as spyglass-blog in /srv/apps/blog\napp is app:app, loaded; Ctrl-D ends" in at.seen
