@@ -125,7 +125,7 @@ def _sweep(name: str) -> None:
     for path in glob.glob(f"{service_copy.UNITS}/spyglass-run-*@{glob.escape(name)}.service"):
         unit = os.path.basename(path)
         pid = unit.removeprefix("spyglass-run-").partition("@")[0]
-        if os.path.exists(f"/proc/{pid}"):
+        if os.path.exists(f"/proc/{pid}") and pid != str(os.getpid()):
             continue
         state = systemctl.show([unit], ["ActiveState"])[unit]["ActiveState"]
         if state in ("inactive", "failed"):

@@ -125,21 +125,35 @@ def refuse_unloaded(unit: str, state: Mapping[str, str]) -> None:
     )
 
 
-def write(unit: str, text: str) -> str:
-    """Write the file of `unit` and return its path."""
-    path = os.path.join(UNITS, unit)
+def write(unit: str, text: str) -> None:
+    """Write the files of `unit`.
+
+    `text` is a drop-in, not the unit file itself, because drop-ins for all services of
+    the machine (/etc/systemd/system/service.d/) would take precedence over the latter:
+    Restart=on-failure there would run a command again.
+    """
+    path = path_of(unit)
+    os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
     # surrogateescape: as atomic_files.read() has read the unit files.
     with open(path, "w", encoding="utf-8", errors="surrogateescape") as stream:
         stream.write(text)
-    return path
+    with open(os.path.join(UNITS, unit), "w", encoding="ascii") as stream:
+        stream.write("# Temporary, of `spyglass check` or `spyglass run`\n[Unit]\n")
+
+
+def path_of(unit: str) -> str:
+    """Return the path of the drop-in that holds all of `unit`."""
+    return os.path.join(UNITS, f"{unit}.d", "zzzz-spyglass.conf")
 
 
 def remove(unit: str) -> None:
-    """Stop `unit` and remove its file."""
+    """Stop `unit` and remove its files."""
     systemctl.run("stop", unit)
-    path = os.path.join(UNITS, unit)
-    if os.path.exists(path):
-        os.unlink(path)
+    for path in (path_of(unit), os.path.join(UNITS, unit)):
+        if os.path.exists(path):
+            os.unlink(path)
+    if os.path.isdir(os.path.dirname(path_of(unit))):
+        os.rmdir(os.path.dirname(path_of(unit)))
     # A failed unit stays in systemd's memory; the next one would inherit it.
     systemctl.run("reset-failed", unit)
 

@@ -61,7 +61,7 @@ def run(machine: Machine, blog: Instance) -> Run:
 def nothing_is_left(machine: Machine) -> Iterator[None]:
     yield
     units = machine.systemctl("list-units", "--all", "--plain", "--no-legend", "spyglass-run*")
-    files = machine.run("find", "/run", "-xdev", "-path", "*spyglass-run*", "!", "-type", "d")
+    files = machine.run("find", "/run", "-xdev", "-path", "*spyglass-run[-/]*")
     assert (units, files.stdout, machine.processes("spyglass-run*")) == ("", "", [])
 
 
@@ -124,6 +124,16 @@ STATUSES = {
 def test_exit_status_is_the_commands(run: Run, script: str) -> None:
     done = run("blog", "bash", "-c", script)
     assert (done.returncode, done.stdout, done.stderr) == (STATUSES[script], "", "")
+
+
+def test_drop_ins_for_all_services_do_not_repeat_it(machine: Machine, run: Run) -> None:
+    path = "/etc/systemd/system/service.d/all.conf"
+    machine.write(path, "[Service]\nRestart=on-failure\nRestartSec=0\nSuccessExitStatus=7\n")
+    machine.systemctl("daemon-reload")
+    done = run("blog", "sh", "-c", "echo once; exit 7")
+    machine.run("rm", "-r", "/etc/systemd/system/service.d")
+    machine.systemctl("daemon-reload")
+    assert (done.returncode, done.stdout) == (7, "once\n")
 
 
 REFUSED = {

@@ -3,6 +3,7 @@ command.
 """
 
 import contextlib
+import pathlib
 import shlex
 
 import pytest
@@ -126,7 +127,10 @@ def test_invalid_utf8_in_a_drop_in_is_copied(tmp_path, monkeypatch):
     )
     copied = []
     monkeypatch.setattr(
-        sandboxed_check, "_run", lambda unit, _: copied.append((tmp_path / unit).read_bytes())
+        sandboxed_check,
+        "_run",
+        lambda unit, _: copied.append(pathlib.Path(service_copy.path_of(unit)).read_bytes()),
     )
     sandboxed_check.run_in_sandbox("blog", [UNIT, atomic_files.read(str(drop_in))], [], 60.0)
     assert b"\nEnvironment=NAME=caf\xe9\n" in copied[0]
+    assert [path.name for path in tmp_path.iterdir()] == ["drop-in.conf"]
