@@ -53,10 +53,17 @@ def main(argv: Sequence[str]) -> int:
     """Run with the words after `enter-app`; return an exit status if there is nothing
     to become.
     """
-    path, *words = argv
+    path, words = "".join(argv[:1]), argv[1:]
     try:
         request, fds = run_channel.receive(path)
     except EOFError:  # `spyglass run` has refused it, and said why
+        return NOT_RUN
+    except OSError as error:
+        print(
+            f"spyglass: cannot fetch the command from {path!r}: {error.strerror}; only the units of "
+            "'spyglass run' use enter-app",
+            file=sys.stderr,
+        )
         return NOT_RUN
     _take(fds, request.terminal)
     os.environ |= request.variables

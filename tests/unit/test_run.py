@@ -125,6 +125,12 @@ def test_refused_process_gets_nothing(tmp_path):
         thread.join()
 
 
+@pytest.mark.parametrize("argv", [[], ["/nowhere/socket"]])
+def test_typed_by_hand_it_says_what_it_is_for(argv, capsys):
+    assert enter_app.main(argv) == 125
+    assert "only the units of 'spyglass run' use enter-app" in capsys.readouterr().err
+
+
 def test_a_process_of_another_unit_or_user_is_not_the_commands():
     with open("/proc/self/cgroup") as stream:
         ours = stream.readline().strip().rpartition("/")[2]
