@@ -46,6 +46,7 @@ class WarmUp:
         self._log = log
         self._threads = threads
         self._again_at = 0.0  # monotonic
+        self._told = False  # that it failed
 
     def run(self, now: float) -> None:
         """Import all of it, or try again a second later. `now` is monotonic."""
@@ -58,8 +59,12 @@ class WarmUp:
             self.slowest, self.untaken = slow_clients.slowest, slow_clients.untaken
             if self._threads > 1:
                 import threading  # noqa: F401
-        except (OSError, ImportError) as error:
+        except Exception as error:
+            # Of whatever class: the app's code may stand behind the import system, and
+            # forbid imports after the start. A worker serves without these, too.
             self._again_at = now + _PAUSE
-            self._log.error(f"cannot import what requests may need: {error}; trying again")
+            if not self._told:
+                self._told = True
+                self._log.error(f"cannot import what requests may need: {error}; trying again")
             return
         self.done = True

@@ -36,6 +36,7 @@ REPLACED = {
     "socket": "import socket\nsocket.socket = socket.SocketType = gone\n",
     "sys": "import sys\nsys.exit = gone\n",
     "gc and builtins": "import gc, builtins\ngc.enable = gc.freeze = builtins.open = builtins.print = gone\n",
+    "finders": "import sys\nclass NoMore:\n    find_spec = gone\ndef post_fork(): sys.meta_path.insert(0, NoMore)\n",
 }
 THREADS = "import _thread, threading\n_thread.start_new_thread = threading._start_new_thread = lambda *_: 7\n"
 TOLD = "the app has replaced Python's threads (app), and such threads cannot run in a worker"

@@ -68,6 +68,25 @@ def test_without_a_descriptor_it_is_tried_again_a_second_later(monkeypatch):
     assert len(journal.lines) == 1
 
 
+def test_what_an_import_hook_of_the_app_raises_ends_nothing_and_is_told_once(monkeypatch):
+    """An app may forbid imports after its start, or have emptied sys.path."""
+    journal = FakeLog()
+    warm_up = WarmUp(journal, threads=4)
+
+    def refused(name, *arguments):
+        raise RuntimeError(f"too late to import {name}")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(builtins, "__import__", refused)
+        for now in range(100, 110):
+            warm_up.run(float(now))
+    assert journal.lines == [
+        "cannot import what requests may need: too late to import spyglass.worker; trying again"
+    ]
+    warm_up.run(200.0)
+    assert warm_up.done
+
+
 def test_threads_are_imported_where_there_are_to_be_some():
     code = (
         "import sys; from spyglass.worker.warm_up import WarmUp;"
