@@ -19,8 +19,9 @@ The fifth is the stack. The child wakes up inside its parent's functions. Each `
 and `finally` there was written for the parent: an error that reached one made a worker
 behave like a second Master. So a child calls enter(), which unwinds the parent's frames
 up to run() in the entry point and calls the child's own main from there. The unwinding
-also drops the parent's objects. At its end the child returns an exit status through the
-entry point as any program does, so the app's atexit functions run.
+also drops the parent's objects. At its end the child exits from the entry point, as any
+program does, so the app's atexit functions run. It does not return there: what the
+command does next is for its parent.
 """
 
 from __future__ import annotations
@@ -40,14 +41,19 @@ class _Child(BaseException):
 
 
 def run(main: Callable[[], int]) -> int:
-    """Return the exit status of `main()`; in each process that was forked below it and
-    called enter(), the status of its own main.
+    """Return the exit status of `main()`. Each process that was forked below it and
+    called enter() exits instead, with the status of its own main.
     """
+    is_child = False
     while True:
         try:
-            return main()
+            status = main()
         except _Child as child:
-            main = child.main
+            main, is_child = child.main, True
+        else:
+            if is_child:
+                raise SystemExit(status)
+            return status
         # The exception is gone here, and with it the traceback that kept the frames.
 
 

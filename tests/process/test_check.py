@@ -225,6 +225,15 @@ def test_the_line_is_never_one_of_the_command_s(check, tmp_path):
     ), done.out + done.err
 
 
+def test_the_command_goes_on_in_no_process_of_the_app(check, tmp_path):
+    """This worker exits with status 1, by a way that no report is made of."""
+    rob = "application = app\nimport os\ndef post_fork(): os.closerange(3, 200)\n"
+    (tmp_path / "app" / "robbed.py").write_text(APP + rob)
+    checked = check(APP, app=("robbed",))
+    assert "a worker exited with status 1 before it was ready" in checked.err
+    assert checked.err.count("(robbed was taken for a module") == 1
+
+
 def test_each_fault_of_a_configuration_has_a_line(check, tmp_path):
     file = tmp_path / "site.toml"
     file.write_text("wrokers = 2\nthreads = 0\n")

@@ -36,18 +36,38 @@ def functions():
 
 def status_of(child):
     """What `child(parent)` returns in a child, as the exit status of that process."""
+    return run(lambda: Parent(child).main())
+
+
+def run(main):
+    """fork.run(), in a child up to its end as a process of its own."""
     here = os.getpid()
     status = 99
     try:
-        status = fork.run(Parent(child).main)
+        return fork.run(main)
+    except SystemExit as end:
+        status = end.code
+        raise
     finally:
         if os.getpid() != here:
             os._exit(status)
-    return status
 
 
-def test_child_returns_its_own_status_through_the_entry_point():
+def test_child_exits_with_its_own_status_at_the_entry_point():
     assert status_of(lambda parent: 7) == 7
+
+
+def test_what_follows_the_entry_point_is_not_for_children():
+    """A worker of `spyglass check` printed what the command has to say at its end."""
+    here, after = os.getpid(), os.eventfd(0)
+    try:
+        fork.run(Parent(lambda _: Parent(lambda _: 0).main()).main)
+        os.eventfd_write(after, 1)
+    finally:
+        if os.getpid() != here:
+            os._exit(0)
+    assert os.eventfd_read(after) == 1
+    os.close(after)
 
 
 def test_child_runs_without_the_frames_of_its_parent():
@@ -75,11 +95,7 @@ def test_no_handler_of_errors_on_the_way_stops_it():
             return 4
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
-    here = os.getpid()
-    status = fork.run(main)
-    if os.getpid() != here:
-        os._exit(status)
-    assert status == 3
+    assert run(main) == 3
 
 
 def test_an_exit_passes():

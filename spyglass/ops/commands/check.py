@@ -127,10 +127,9 @@ class _Supervisor:
 
         def live() -> int:
             reporter = _Reporter(config, far_end)
-            status = zygote.main(
+            return zygote.main(
                 config, Shared([], 2), 1, far_end, log, first=True, rehearsal=reporter
             )
-            raise SystemExit(status)  # what the command does after check() is not for this process
 
         fork.enter(live)
 
