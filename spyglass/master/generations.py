@@ -117,13 +117,20 @@ class Generations:
     def look(self, now: float) -> None:
         for generation in self.all():
             generation.look(now)
+        # Before the look that may exit: no later event would say that its time is over.
+        self._forget_gone()
         if self.loading:
             self._look_at_loading(self.loading, now)
         if self.serving:
             self._look_at_serving(self.serving, now)
-        self.retired = [generation for generation in self.retired if not generation.gone]
+        self._forget_gone()
         if self.waits and not self.all():
             self.load()
+
+    def _forget_gone(self) -> None:
+        for generation in [each for each in self.retired if each.gone]:
+            self.retired.remove(generation)
+            self.idle_exit.count_from(generation.departed.activity)
 
     def abandon(self) -> None:
         for generation in self.all():

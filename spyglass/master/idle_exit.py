@@ -79,6 +79,10 @@ class IdleExit:
         self._since, self.order = now, scoreboard.SERVE
         self._watch(False)
 
+    def count_from(self, when: float) -> None:
+        """A client of a generation that has gone was there until `when`."""
+        self._since = max(self._since, when)
+
     def cancel(self, generation: Generation) -> None:
         """There is a reason to stay: have its workers accept again."""
         if self.order != scoreboard.SERVE:
