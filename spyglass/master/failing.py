@@ -94,6 +94,7 @@ class Failing:
         self._hold_until = _NEVER
         if not self._answerer:
             self._answerer = Answerer(self._poller, self._page, config.header_timeout)
+        self._answerer.activity = now  # its latest client may be long ago
         self._watch.set(True)
 
     def make_way(self) -> None:

@@ -115,10 +115,12 @@ class Answerer:
     def __init__(
         self, poller: Poller, page: Callable[[], tuple[str, int]], header_timeout: float
     ) -> None:
-        self.activity = time.monotonic()  # when a client last came or left
+        self.activity = time.monotonic()  # when a client last came or left, or it began
         self._poller = poller
         self._page = page
-        self._accept_after = 0.0
+        # A pause, until expire() ends it: not by the clock, which moves on between the
+        # look at `full` and the question when to look again.
+        self._accept_after: float | None = None
         self._cut_at: float | None = None
         self._clients: dict[int, _Client] = {}
         self._deadlines = Deadlines([header_timeout, 2.0])
@@ -130,7 +132,7 @@ class Answerer:
     @property
     def full(self) -> bool:
         """True while no more can be accepted."""
-        return len(self._clients) >= _MOST or time.monotonic() < self._accept_after
+        return len(self._clients) >= _MOST or self._accept_after is not None
 
     def accept(self, listener: Listener) -> None:
         """Accept what waits on `listener`."""
@@ -201,16 +203,13 @@ class Answerer:
 
     def due(self) -> float | None:
         """Return when to call `expire()` next (monotonic seconds), or None."""
-        due = [
-            when
-            for when in (self._deadlines.next(), self._cut_at if self._clients else None)
-            if when is not None
-        ]
-        if time.monotonic() < self._accept_after:
-            due.append(self._accept_after)
-        return min(due, default=None)
+        cut_at = self._cut_at if self._clients else None
+        due = (self._deadlines.next(), cut_at, self._accept_after)
+        return min((when for when in due if when is not None), default=None)
 
     def expire(self, now: float) -> None:
+        if self._accept_after is not None and now >= self._accept_after:
+            self._accept_after = None
         for client, kind in self._deadlines.expired(now):
             if kind == _HEAD and client.head:
                 text, head_only = (

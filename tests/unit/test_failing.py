@@ -1,7 +1,9 @@
 """While the app cannot serve: when the Master accepts, tries again, and gives up."""
 
+import errno
 import socket
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -9,13 +11,20 @@ from spyglass.config.settings import Config
 from spyglass.errors import LoadError
 from spyglass.master.failing import Failing
 from spyglass.master.listener_watch import ListenerWatch
-from spyglass.runtime.poller import Poller
+from spyglass.runtime.poller import Poller, wait_seconds
 from spyglass.runtime.sd_daemon import Listener
 
 from .fake_log import FakeLog
 
 NOW = 1000.0
 NEVER = float("inf")
+
+
+class NoneLeft:
+    """A listening socket while no descriptor is left."""
+
+    def accept(self):
+        raise OSError(errno.EMFILE, "Too many open files")
 
 
 class State:
@@ -115,3 +124,35 @@ def test_when_the_app_serves_the_listeners_are_not_its_own_any_more(state):
     state.failing.meet_clients()
     assert (state.failing.why, state.attempts, state.watch.on) == ("", 0, False)
     assert state.stops == []
+
+
+def test_a_second_failure_gets_its_own_time_without_clients(state):
+    """No client is known of since the first, which may be long ago."""
+    state.fail()
+    state.failing.make_way()
+    state.now += 3600
+    state.fail()
+    state.failing.look(state.now)
+    assert state.stops == []
+    [gives_up] = [when for when in state.failing.due(state.now) if when < NEVER]
+    assert gives_up == state.now + 30
+    state.failing.look(gives_up)
+    assert state.stops == [(78, "failing: boom")]
+
+
+def test_after_a_pause_for_want_of_descriptors_it_accepts_again(state, monkeypatch):
+    """However much later than its look the other parts of the Master have taken
+    theirs.
+    """
+    state.fail()
+    looked = state.now
+    with monkeypatch.context() as patched:
+        patched.setattr(state.watch, "listeners", [SimpleNamespace(sock=NoneLeft())])
+        state.failing.meet_clients()
+    state.failing.look(looked)
+    assert not state.watch.on
+    state.now += 10
+    due = wait_seconds(state.failing.due(looked), looked, state.now)
+    assert due == 0.0
+    state.failing.look(state.now)
+    assert state.watch.on
