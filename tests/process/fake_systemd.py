@@ -36,6 +36,7 @@ from .visitor import Visitor
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 APPS = pathlib.Path(__file__).resolve().parent / "apps"
 FIRST_FD = 3
+SO_TIMESTAMPNS = 35  # socket(7); `socket` does not have it
 STOP_TIMEOUT = (
     20.0  # seconds, as TimeoutStopSec= of the unit: then what is left is killed, and complained of
 )
@@ -195,6 +196,8 @@ class FakeSystemd:
         self.addresses = [sock.getsockname() for sock in self._sockets]
         self._notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         self._notify.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        # When a note was sent, however late this process hears of it (socket(7)).
+        self._notify.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
         self._notify.bind(f"\0spyglass-test-{os.getpid()}-{id(self):x}")
         self._environ = server_environ(pycache) | {
             "INVOCATION_ID": uuid.uuid4().hex,
@@ -349,16 +352,16 @@ class FakeSystemd:
         while True:
             try:
                 message, ancillary, _, _ = self._notify.recvmsg(
-                    4096, socket.CMSG_SPACE(struct.calcsize("iII"))
+                    4096,
+                    socket.CMSG_SPACE(struct.calcsize("iII"))
+                    + socket.CMSG_SPACE(struct.calcsize("ll")),
                 )
             except BlockingIOError:
                 return
-            now = time.monotonic()
-            sender = next(
-                struct.unpack("iII", data)[0]
-                for _, kind, data in ancillary
-                if kind == socket.SCM_CREDENTIALS
-            )
+            told = {kind: data for _, kind, data in ancillary}
+            sender = struct.unpack("iII", told[socket.SCM_CREDENTIALS])[0]
+            seconds, nanoseconds = struct.unpack("ll", told[SO_TIMESTAMPNS])
+            sent = seconds + nanoseconds / 1e9 - time.time() + time.monotonic()
             if sender != self.run.pid:  # NotifyAccess=main: systemd would not even read it
                 self.complaints.append(
                     f"a note of pid {sender}, which is not the Master: {message!r}"
@@ -366,7 +369,7 @@ class FakeSystemd:
                 continue
             for line in message.decode().split("\n"):
                 name, _, value = line.partition("=")
-                self.run.notes.append((now, name, value))
+                self.run.notes.append((sent, name, value))
 
     def _master_has_gone(self, poll):
         run = self.run

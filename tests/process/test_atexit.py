@@ -39,15 +39,19 @@ def everybody(life):
 
 
 def test_when_it_is_left_and_who_comes_meanwhile_is_served_by_the_next(tidy, tmp_path):
-    life = tidy("0.5", idle_timeout=0.3)
+    gate = tmp_path / "gate"
+    life = tidy("0", gate, idle_timeout=0.3)
     with Visitor(life.address) as visitor:  # as long as it is connected nothing leaves
         assert visitor.ask(keep=True).status == 200
         there = everybody(life)
-    life.until(lambda: life.run.told("STOPPING"), "it does not leave")
-    assert int(visit(life.address).text) not in there
-    first = life.runs[0]
+    life.until(lambda: len(marks(tmp_path, "began")) == 2, "its workers do not leave")
+    first = life.run
+    with Visitor(life.address) as visitor:
+        visitor.send()
+        assert first.ended is None
+        gate.touch()
+        assert int(visitor.answer().text) not in there
     assert there <= marks(tmp_path, "ended")
-    assert first.ended - first.told_at("STOPPING") >= 1.0  # the workers, and then the zygote
     assert (first.status, first.left_behind) == (0, [])
 
 
@@ -91,12 +95,12 @@ LATE = "killed: it did not exit within 0.3 s (graceful_timeout): the app's atexi
 
 
 def test_it_is_cut_when_it_takes_too_long_and_the_zygote_gets_its_own_time(tidy, tmp_path):
-    life = tidy("0.2 60", idle_timeout=0.3, graceful_timeout=0.3)
+    life = tidy("0 60", idle_timeout=0.3, graceful_timeout=0.3)
     with Visitor(life.address) as visitor:
         visitor.ask(keep=True)
         there = everybody(life)
         [zygote] = children(life.run.pid)
-    life.until(lambda: life.run.ended, "it has not left", 10)
+    life.until(lambda: life.run.ended, "it has not left")
     assert marks(tmp_path, "began") == there
     assert marks(tmp_path, "ended") == {zygote.pid}
     told = [line.partition("warning: ")[2] for line in life.log.splitlines() if "warning" in line]
@@ -113,7 +117,7 @@ def test_an_old_generation_does_not_stay_for_it(tidy):
         lambda: len({each.pid for each in children(life.run.pid)} - there) == 1,
         "no other generation",
     )
-    life.until(lambda: len(children(life.run.pid)) == 1, "the old generation has not left", 10)
+    life.until(lambda: len(children(life.run.pid)) == 1, "the old generation has not left")
     assert life.log.count(LATE) == 3  # the zygote's own, too, two seconds after its workers
     life.signal_all(signal.SIGKILL)  # what is there now would take as long
 

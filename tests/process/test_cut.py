@@ -76,7 +76,7 @@ def test_calls_in_other_threads_are_finished_and_answered_as_the_last(systemd, t
         assert stream.answer().text.split() == [str(number) for number in range(10)]
         for each in (first, second, stream):
             assert each.until_closed() == b""
-    life.until(lambda: worker not in workers(life.run.pid), "it has not left", 5)
+    life.until(lambda: worker not in workers(life.run.pid), "it has not left")
     life.until_logged("stopping" if told == "the Master" else "starting a replacement")
     assert "cutting" not in life.log
 
@@ -116,7 +116,7 @@ def cut(systemd, tmp_path):
                 reader.recv(1 << 16)
             return life.run.ended
 
-        life.until(over, "it has not left", 5)
+        life.until(over, "it has not left")
         assert (life.run.status, life.run.left_behind) == (0, [])
         assert life.run.ended - life.run.told_at("STOPPING") >= GRACE
         assert life.log.count("cutting") == 1

@@ -87,17 +87,19 @@ def test_a_worker_that_breaks_ends_and_does_nothing_else(systemd):
     assert "cannot start a process" not in life.log
 
 
-def test_a_killed_zygote_costs_nothing(systemd):
+def test_a_killed_zygote_costs_nothing(systemd, tmp_path):
     life = systemd(idle_timeout=0.5, workers=2)
-    with life.visitor_under_way("/sleep/1") as busy, Crowd(life.address, count=4) as crowd:
+    gate = tmp_path / "gate"
+    with life.visitor_under_way(f"/gate/{gate}") as busy, Crowd(life.address, count=4) as crowd:
         life.until(
             lambda: len(workers(life.run.pid)) == 2 and len(crowd.answers) > 20, "nobody is served"
         )
         [zygote] = children(life.run.pid)
         before = workers(life.run.pid)
         os.kill(zygote.pid, signal.SIGKILL)
-        assert busy.answer().text == "slept"
         life.until(lambda: len(workers(life.run.pid)) == 2, "no new generation")
+        gate.touch()
+        assert busy.answer().text == "open"
         life.until(
             lambda: not any(look_at(pid) for pid in before), "the old generation is still there"
         )
@@ -115,9 +117,10 @@ def opened(pid):
     return [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
 
 
-def test_what_the_master_has_of_a_dead_zygote_s_workers_is_not_handed_on(systemd):
+def test_what_the_master_has_of_a_dead_zygote_s_workers_is_not_handed_on(systemd, tmp_path):
     life = systemd(idle_timeout=60, workers=1)
-    with life.visitor_under_way("/sleep/1") as busy:
+    gate = tmp_path / "gate"
+    with life.visitor_under_way(f"/gate/{gate}") as busy:
         [first] = children(life.run.pid)
         os.kill(first.pid, signal.SIGKILL)
         life.until(
@@ -127,7 +130,8 @@ def test_what_the_master_has_of_a_dead_zygote_s_workers_is_not_handed_on(systemd
         for pid in (children(life.run.pid)[0].pid, *workers(life.run.pid)):
             assert "anon_inode:[pidfd]" not in opened(pid)
         assert "anon_inode:[pidfd]" in opened(life.run.pid), "nothing was there to be handed on"
-        assert busy.answer().text == "slept"
+        gate.touch()
+        assert busy.answer().text == "open"
 
 
 def test_everybody_but_the_master_killed_at_once_costs_the_next_visitor_one_load(systemd):
@@ -143,11 +147,14 @@ def test_everybody_but_the_master_killed_at_once_costs_the_next_visitor_one_load
 
 
 @pytest.mark.parametrize("told", [False, True], ids=["alone", "the rest told to stop"])
-def test_a_killed_master_leaves_nothing_behind_and_the_next_visitor_is_served(systemd, told):
+def test_a_killed_master_leaves_nothing_behind_and_the_next_visitor_is_served(
+    systemd, tmp_path, told
+):
     life = systemd(idle_timeout=0.5, workers=2)
     with Crowd(life.address, count=3) as crowd:
         for kills in range(1, 4):
-            with life.visitor_under_way("/sleep/0.5") as busy:
+            gate = tmp_path / f"gate{kills}"
+            with life.visitor_under_way(f"/gate/{gate}") as busy:
                 count = len(crowd.answers)
                 life.until(lambda count=count: len(crowd.answers) > count + 10, "nobody is served")
                 life.signal(signal.SIGKILL)
@@ -156,7 +163,8 @@ def test_a_killed_master_leaves_nothing_behind_and_the_next_visitor_is_served(sy
                 ):  # systemd tells the others when the Master is gone (KillMode=control-group)
                     life.until(lambda: life.runs[-1].ended, "it lives")
                     life.signal_all(signal.SIGTERM)
-                assert busy.answer().text == "slept"
+                gate.touch()
+                assert busy.answer().text == "open"
             life.until(
                 lambda kills=kills: len(life.runs) == kills + 1 and life.run.told("READY"),
                 "nobody woke it again",
@@ -181,8 +189,8 @@ def test_a_call_past_request_timeout_is_ended_with_a_traceback_and_the_others_go
         life.until(lambda: len(crowd.answers) > count + 20, "nobody is served")
     assert crowd.lost == []
     assert crowd.statuses() == {200}
-    # None of them waited for the stuck one's end.
-    assert max(answer.seconds for answer in crowd.answers) < lost.value.ended - lost.value.began
+    # They did not wait for the stuck one's end.
+    assert len([each for each in crowd.answers if each.ended < lost.value.ended]) > 20
     assert re.search(
         r"worker \d+ killed: a request has been running for 1 s \(request_timeout\)$",
         life.log,
@@ -192,16 +200,14 @@ def test_a_call_past_request_timeout_is_ended_with_a_traceback_and_the_others_go
 
 
 def test_a_long_response_that_goes_on_is_not_past_request_timeout(systemd):
-    life = systemd(idle_timeout=60, workers=1, request_timeout=0.5)
-    assert len(visit(life.address, "/stream/1.5").text.split()) == 10
+    life = systemd(idle_timeout=60, workers=1, request_timeout=1.5)
+    assert len(visit(life.address, "/stream/2").text.split()) == 10
 
 
 def test_every_worker_stuck_at_once_comes_back(systemd):
     life = systemd(idle_timeout=60, workers=2, threads=1, request_timeout=0.5)
     with life.visitor_under_way("/hang"), life.visitor_under_way("/hang"):
-        answer = visit(life.address)
-        assert answer.status == 200
-        assert answer.seconds < 10
+        assert visit(life.address).status == 200
 
 
 def test_a_worker_with_a_bug_is_no_second_master(systemd, tmp_path):
@@ -219,12 +225,12 @@ def test_a_worker_with_a_bug_is_no_second_master(systemd, tmp_path):
 
 
 def test_who_is_stuck_does_not_hold_up_a_stop(systemd):
-    life = systemd(idle_timeout=60, workers=2, request_timeout=1)
+    life = systemd(idle_timeout=60, workers=2, request_timeout=1, graceful_timeout=600)
     with life.visitor_under_way("/hang") as stuck:
         life.signal(signal.SIGTERM)
         with pytest.raises(Lost, match="closed without an answer|reset"):
             stuck.answer()
-        life.until(lambda: life.run.ended, "it has not left", timeout=5)
+        life.until(lambda: life.run.ended, "it waits for what is stuck")
     assert life.run.status == 0
 
 

@@ -55,17 +55,21 @@ def test_a_death_is_one_line_and_costs_who_asked_for_it(systemd, target, ends):
     ) == (target == "/segfault")
 
 
-def test_a_page_that_crashes_whenever_it_is_asked_for_does_not_end_those_beside_it(systemd):
+def test_a_page_that_crashes_whenever_it_is_asked_for_does_not_end_those_beside_it(
+    systemd, tmp_path
+):
     """Three such deaths in a row used to be taken for an app that cannot live; and then
     all of it was killed.
     """
     life = systemd("rogue:app", idle_timeout=60, workers=2, threads=1)
     until_workers(life, 2)
-    with life.visitor_under_way("/sleep/3") as long:
+    gate = tmp_path / "gate"
+    with life.visitor_under_way(f"/gate/{gate}") as long:
         for _ in range(5):
             with pytest.raises(Lost, match="closed without an answer|reset"):
                 visit(life.address, "/segfault")
-        assert long.answer().text == "slept"
+        gate.touch()
+        assert long.answer().text == "open"
     assert visit(life.address).text == "hello"
     assert len(re.findall("was killed by SIGSEGV", life.log)) == 5
     assert "failing" not in life.log
@@ -92,9 +96,7 @@ def test_processes_have_run_out_and_one_worker_lives(systemd, tmp_path):
 def test_processes_have_run_out_and_nobody_lives(systemd, tmp_path):
     life = full_machine(systemd, tmp_path, workers=1)
     os.kill(workers(life.run.pid)[0], signal.SIGKILL)
-    answer = visit(life.address)
-    assert answer.status == 503
-    assert answer.seconds < 15
+    assert visit(life.address).status == 503
     status = "failing: cannot fork a worker: Resource temporarily unavailable"
     life.until(lambda: life.run.told("STATUS")[-1] == status, "systemd was not told")
     (tmp_path / "full").unlink()
@@ -165,8 +167,7 @@ def test_an_alarm_that_nobody_waits_for_ends_nobody(systemd):
 def test_a_thread_that_does_not_end_holds_up_the_leaving_for_as_long_as_a_stop_may_take(systemd):
     life = systemd("rogue:app", idle_timeout=0.5, graceful_timeout=0.5, workers=1)
     assert visit(life.address, "/thread").status == 200
-    began = time.monotonic()
     life.until_asleep(1)
-    assert time.monotonic() - began < 10
     assert members(life.run.pid) == []
     assert life.run.status == 0
+    assert "did not exit within 0.5 s (graceful_timeout)" in life.log

@@ -24,6 +24,13 @@ def pid(_):
     return str(os.getpid()).encode()
 
 
+def gate(path):
+    """Until there is such a file."""
+    while not os.path.exists(path):
+        time.sleep(0.005)
+    return b"open"
+
+
 def sleep(seconds):
     time.sleep(float(seconds))
     return b"slept"
