@@ -467,7 +467,7 @@ ABUSES = {
 
 
 @pytest.mark.parametrize("abuse", ABUSES.values(), ids=[name.replace(" ", "-") for name in ABUSES])
-def test_who_is_served_beside_it_does_not_notice(serve, abuse):
+def test_client_served_beside_it_does_not_notice(serve, abuse):
     life, worker = serve(max_connections=2100, keepalive_timeout=60)
     endure(life, worker, abuse(life.address))
 
@@ -490,7 +490,7 @@ def test_when_all_threads_of_a_worker_wait_the_other_serves(systemd):
             assert receive(sock).endswith(b"hello")
 
 
-def test_when_all_threads_of_all_workers_wait_nobody_is_lost(systemd):
+def test_when_all_threads_of_all_workers_wait_no_client_is_lost(systemd):
     life = systemd("abused:app", idle_timeout=120, workers=2, threads=THREADS)
     assert visit(life.address).status == 200
     life.until(lambda: len(workers(life.run.pid)) == 2, "there are not two workers")
@@ -598,7 +598,7 @@ def test_bodies_that_find_no_room_on_the_disk_are_refused_and_nothing_else_is(sy
         unharmed(life, worker, before)
 
 
-def test_more_silent_clients_than_there_is_room_for_cost_time_and_nobody(systemd):
+def test_more_silent_clients_than_there_is_room_for_cost_time_and_no_client(systemd):
     life = systemd(
         "abused:app", idle_timeout=120, workers=1, max_connections=50, header_timeout=0.5
     )
@@ -747,7 +747,7 @@ def test_a_cache_directory_that_cannot_be_written_is_told_and_gone_without(syste
 
 
 @pytest.mark.parametrize("threads", [1, THREADS])
-def test_who_has_nothing_to_do_does_nothing(systemd, threads):
+def test_idle_processes_do_nothing(systemd, threads):
     life = systemd("abused:app", idle_timeout=120, workers=1, threads=threads, keepalive_timeout=60)
     with Mob(life.address, 50, GET) as mob:
         for sock in mob:

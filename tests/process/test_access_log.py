@@ -169,7 +169,7 @@ def nobody_reads(life, kind):
 
 
 @pytest.mark.parametrize("kind", ["pipe", "socket"])
-def test_clients_are_served_whoever_reads_the_log(systemd, kind):
+def test_clients_are_served_however_the_log_is_read(systemd, kind):
     life = systemd(access_log="true", workers=2)
     target = "/" + "a" * 3000
     got = b""
@@ -204,7 +204,7 @@ def test_clients_are_served_whoever_reads_the_log(systemd, kind):
     assert len(written) + int(lost) == 151
 
 
-def test_when_the_reader_has_gone_nobody_notices(systemd):
+def test_when_the_reader_has_gone_no_client_notices(systemd):
     life = systemd(access_log="true")
     with nobody_reads(life, "pipe"):
         visit(life.address)

@@ -38,7 +38,7 @@ def everybody(life):
     return {zygote.pid, *workers(life.run.pid)}
 
 
-def test_when_it_is_left_and_who_comes_meanwhile_is_served_by_the_next(tidy, tmp_path):
+def test_at_the_idle_exit_and_a_client_meanwhile_is_served_by_the_next(tidy, tmp_path):
     gate = tmp_path / "gate"
     life = tidy("0", gate, idle_timeout=0.3)
     with Visitor(life.address) as visitor:  # as long as it is connected nothing leaves
@@ -67,7 +67,7 @@ def test_when_it_is_stopped(tidy, tmp_path, everybody_is_told):
     assert "killed" not in life.log
 
 
-def test_after_a_reload_and_nobody_waits_for_it(tidy, tmp_path):
+def test_after_a_reload_and_no_client_waits_for_it(tidy, tmp_path):
     life = tidy("0", tmp_path / "gate", graceful_timeout=60)
     visit(life.address)
     there = everybody(life)

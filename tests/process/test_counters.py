@@ -198,7 +198,7 @@ def a_directory_in_its_place(state):
         (damage, True),
     ],
 )
-def test_what_cannot_be_kept_keeps_nobody(counted, state, trouble, kept):
+def test_counters_that_cannot_be_kept_keep_no_client_waiting(counted, state, trouble, kept):
     life = counted(limits=trouble(state), idle_timeout=0.3)
     for number in (1, 2):
         assert visit(life.address).text == "hello"

@@ -84,7 +84,7 @@ def test_one_that_is_only_ours(systemd, threads, kind):
     assert visit(life.address).text == "hello"
 
 
-def test_the_answer_for_one_whose_connection_was_closed_reaches_nobody_else(systemd):
+def test_answer_for_a_closed_connection_reaches_no_other_client(systemd):
     life = systemd("rogue:app", idle_timeout=60, workers=1, threads=4)
     worker = int(visit(life.address, "/pid").text)
     with Visitor(life.address) as kept, life.visitor_under_way("/sleep/0.5") as slow:

@@ -70,7 +70,7 @@ def hammer(life, name):
 
 
 @pytest.mark.parametrize("name", MIXES)
-def test_nobody_notices_the_edge(hammered, name, edges):
+def test_no_client_notices_the_edge(hammered, name, edges):
     life, hammer, state = hammered[name]
     assert hammer.lost == [], life.story()
     life.until_asleep()

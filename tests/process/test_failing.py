@@ -128,7 +128,7 @@ def test_a_broken_app_is_answered_for_until_it_is_mended(broken, app, name):
     assert life.run.status == 0
 
 
-def test_a_visitor_who_comes_after_the_mending_sees_no_error(systemd, app):
+def test_client_after_the_mending_sees_no_error(systemd, app):
     app.write_text("import blgo\n")
     life = systemd("app:app", directory=app.parent, idle_timeout=5)
     check_answers([visit(life.address)])
@@ -288,7 +288,7 @@ def test_a_broken_configuration_is_answered_for_until_it_is_mended(systemd, tmp_
         assert life.run.status == 0
 
 
-def test_told_to_stop_it_still_answers_those_who_are_asking(systemd, app):
+def test_told_to_stop_it_still_answers_requests_that_have_begun(systemd, app):
     app.write_text("import blgo\n")
     life = systemd("app:app", directory=app.parent, idle_timeout=60)
     with (

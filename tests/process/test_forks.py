@@ -113,9 +113,7 @@ def test_the_same_in_another_thread_than_the_leaders(serve):
 
 
 @THREADS
-def test_who_waits_for_the_end_of_the_connection_does_not_wait_for_what_was_started_meanwhile(
-    serve, threads
-):
+def test_client_sees_the_end_of_its_connection_though_the_app_has_started_a_process(serve, threads):
     """A copy of the socket in another process would keep it open: without a length its
     end is the end of the response.
     """

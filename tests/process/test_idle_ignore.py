@@ -32,7 +32,7 @@ def test_polls_do_not_keep_it_awake(systemd, keep):
     assert {run.status for run in life.runs} == {0}
 
 
-def test_whoever_else_comes_does_and_quiet_is_counted_from_there(systemd):
+def test_other_clients_do_and_quiet_is_counted_from_there(systemd):
     life = systemd(idle_timeout=IDLE, idle_ignore="/health", workers=2)
     with Regulars(life.address, "/health", count=1, pause=POLL) as monitor:
         life.until(lambda: monitor.answers, "not awake")
@@ -80,7 +80,7 @@ def test_a_listener_for_monitoring_alone(systemd):
     assert life.runs[0].told_at("STOPPING") - last < IDLE + 0.5
 
 
-def test_who_polls_all_the_time_is_never_lost_at_the_edge(systemd):
+def test_constant_polls_are_never_lost_at_the_edge(systemd):
     """Many monitors: in the moment of leaving there is nearly always one, and it is
     left nevertheless.
     """

@@ -134,7 +134,7 @@ def test_what_the_master_has_of_a_dead_zygote_s_workers_is_not_handed_on(systemd
         assert busy.answer().text == "open"
 
 
-def test_everybody_but_the_master_killed_at_once_costs_the_next_visitor_one_load(systemd):
+def test_all_but_the_master_killed_at_once_costs_the_next_client_one_load(systemd):
     life = systemd(idle_timeout=0.5, workers=2)
     visit(life.address)
     life.until(lambda: len(workers(life.run.pid)) == 2, "no workers")
@@ -224,7 +224,7 @@ def test_a_worker_with_a_bug_is_no_second_master(systemd, tmp_path):
     assert re.search(r"worker\] error: a bug in Spyglass\n(.*\n)*.*OSError: a bug$", life.log, re.M)
 
 
-def test_who_is_stuck_does_not_hold_up_a_stop(systemd):
+def test_stuck_call_does_not_hold_up_a_stop(systemd):
     life = systemd(idle_timeout=60, workers=2, request_timeout=1, graceful_timeout=600)
     with life.visitor_under_way("/hang") as stuck:
         life.signal(signal.SIGTERM)
@@ -234,7 +234,7 @@ def test_who_is_stuck_does_not_hold_up_a_stop(systemd):
     assert life.run.status == 0
 
 
-def test_who_shares_a_worker_with_one_who_is_stuck_is_served_to_the_end(systemd):
+def test_clients_beside_a_stuck_call_are_served_to_the_end(systemd):
     life = systemd(idle_timeout=60, workers=1, request_timeout=1)
     with (
         life.visitor_under_way("/hang") as stuck,

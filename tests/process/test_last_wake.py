@@ -46,7 +46,7 @@ def test_an_app_started_by_hand_was_woken_by_no_client(systemd):
     assert ask(life.address)["wake"]["listener"] == ""
 
 
-def test_who_comes_later_belongs_to_the_same_wake(systemd):
+def test_later_clients_belong_to_the_same_wake(systemd):
     life = systemd("woken:app", idle_timeout=0, workers=1)
     first = ask(life.address)
     life.signal(signal.SIGHUP)

@@ -93,7 +93,7 @@ def test_started_without_a_visitor_it_gets_ready_and_leaves(systemd):
     assert life.run.told("READY") == ["1"]
 
 
-def test_a_visitor_who_says_nothing_does_not_keep_it_awake(systemd):
+def test_silent_client_does_not_keep_it_awake(systemd):
     life = systemd(idle_timeout=0.3, header_timeout=0.3)
     with Visitor(life.address) as mute:
         assert mute.until_closed() == b""

@@ -48,7 +48,7 @@ def test_without_sockets_it_says_how_to_get_some(attempt):
     check_refused(attempt(), NONE)
 
 
-def test_sockets_of_somebody_else_are_left_alone(attempt):
+def test_sockets_of_other_programs_are_left_alone(attempt):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         check_refused(attempt(listener.fileno(), LISTEN_PID=str(os.getpid())), NONE)
 
@@ -125,7 +125,7 @@ def app(environ, start_response):
 
 
 @pytest.mark.parametrize("kind", ["tcp", "tcp6"])
-def test_no_answer_waits_for_an_acknowledgement_not_even_for_those_who_came_before_the_server(
+def test_no_answer_waits_for_an_acknowledgement_not_even_on_connections_older_than_the_server(
     systemd, tmp_path, kind
 ):
     (tmp_path / "app.py").write_text(NODELAY)

@@ -113,7 +113,7 @@ def test_each_worker_has_an_sqlite_connection_of_its_own(serve, tmp_path, remedy
     assert "warning" not in life.log
 
 
-def test_who_has_fallen_into_the_trap_is_told(serve, postgres):
+def test_app_that_has_fallen_into_the_trap_is_told(serve, postgres):
     life = serve("postgres", "none")
     life.start()
     life.until_ready()

@@ -250,7 +250,7 @@ def test_each_generation_is_told_once_what_its_workers_should_not_inherit(serve)
     ],
     ids=["nothing", "no preload", "post_fork", "register_at_fork"],
 )
-def test_who_has_seen_to_it_is_told_nothing(serve, source, preload):
+def test_app_that_has_seen_to_it_is_told_nothing(serve, source, preload):
     life = serve(source, preload=preload)
     visit(life.address)
     assert "warning" not in life.log

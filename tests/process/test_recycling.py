@@ -67,7 +67,7 @@ def fewest_accepting(log):
     return fewest
 
 
-def test_max_requests_under_load_loses_nobody(systemd):
+def test_max_requests_under_load_loses_no_client(systemd):
     life = systemd(
         idle_timeout=1, keepalive_timeout=0.8, workers=2, max_requests=50, log_level="debug"
     )

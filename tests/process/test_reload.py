@@ -343,7 +343,7 @@ def test_while_reloading_both_wait_for_the_newest(site, lives):
     here.settled()
 
 
-def test_who_has_got_a_new_one_is_not_told_of_the_next(site):
+def test_caller_that_got_a_new_generation_is_not_told_of_the_next(site):
     """An old worker that is busy with its only thread cannot say that it has stopped
     accepting, so the first waits a little.
     """
@@ -360,7 +360,7 @@ def test_who_has_got_a_new_one_is_not_told_of_the_next(site):
         assert busy.answer().text == "first"
 
 
-def test_somebody_elses_at_the_same_time(site):
+def test_another_callers_at_the_same_time(site):
     """With Type=notify-reload and ExecReload= systemd sends a signal and runs the
     command.
     """

@@ -42,7 +42,7 @@ def until_workers(life, count):
         (f"/shoot/{signal.SIGKILL.value}", "error: worker %d was killed by SIGKILL"),
     ],
 )
-def test_a_death_is_one_line_and_costs_who_asked_for_it(systemd, target, ends):
+def test_death_is_one_line_and_costs_the_request_that_caused_it(systemd, target, ends):
     life = systemd("rogue:app", idle_timeout=60, workers=1)
     [worker] = [int(visit(life.address, "/pid").text)]
     with pytest.raises(Lost, match="closed without an answer|reset"):
@@ -93,7 +93,7 @@ def test_processes_have_run_out_and_one_worker_lives(systemd, tmp_path):
     )
 
 
-def test_processes_have_run_out_and_nobody_lives(systemd, tmp_path):
+def test_processes_have_run_out_and_no_worker_lives(systemd, tmp_path):
     life = full_machine(systemd, tmp_path, workers=1)
     os.kill(workers(life.run.pid)[0], signal.SIGKILL)
     assert visit(life.address).status == 503
@@ -129,7 +129,7 @@ def full_machine(systemd, tmp_path, **settings):
 
 
 @pytest.mark.parametrize("target", ["/ignore", "/block", "/wakeup"])
-def test_whatever_it_does_to_signals_everybody_can_leave(systemd, target):
+def test_whatever_it_does_to_signals_all_processes_can_leave(systemd, target):
     life = systemd("rogue:app", idle_timeout=0.5, workers=1)
     assert visit(life.address, target).status == 200
     life.until_asleep(1)
@@ -153,7 +153,7 @@ def test_and_a_call_that_takes_too_long_is_ended(systemd):
     life.until_logged("was killed by SIGKILL")
 
 
-def test_an_alarm_that_nobody_waits_for_ends_nobody(systemd):
+def test_alarm_that_nothing_waits_for_ends_no_process(systemd):
     life = systemd("rogue:app", idle_timeout=60, workers=2)
     before = until_workers(life, 2)
     with Crowd(life.address, count=1, pause=0.01) as crowd:

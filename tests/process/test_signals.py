@@ -54,7 +54,7 @@ def test_kept_alive_clients_are_told_to_close(systemd):
     assert life.run.status == 0
 
 
-def test_who_comes_while_it_stops_wakes_the_next(systemd):
+def test_client_that_comes_while_it_stops_wakes_the_next(systemd):
     life = systemd(idle_timeout=60)
     with life.visitor_under_way("/sleep/0.5") as busy:
         life.signal(signal.SIGTERM)
@@ -184,7 +184,7 @@ def test_ttin_and_ttou_change_the_number_of_workers(systemd):
     assert crowd.statuses() == {200}
 
 
-def test_who_wakes_can_be_told_of_more_workers(systemd, tmp_path):
+def test_waking_master_can_be_told_of_more_workers(systemd, tmp_path):
     """Else one who asks for one more, and then for one less, might have one less than
     before.
     """
@@ -253,7 +253,7 @@ def test_hup_with_a_broken_app_leaves_the_old_one_serving(systemd, tmp_path):
     assert life.run.status == 0
 
 
-def test_usr2_writes_tracebacks_and_nobody_dies(systemd):
+def test_usr2_writes_tracebacks_and_ends_no_process(systemd):
     life = systemd(idle_timeout=60)
     with life.visitor_under_way("/sleep/1") as busy:
         before = workers(life.run.pid)

@@ -120,7 +120,7 @@ def test_a_reload_lets_it_finish_beside_the_new_generation(busy, tmp_path):
     assert list(marks(tmp_path, "ended")) == [old]
 
 
-def test_who_is_killed_holds_no_longer(busy, tmp_path):
+def test_killed_worker_holds_no_longer(busy, tmp_path):
     life = busy()
     pid = int(visit(life.address, "/work/60").text)
     life.until(lambda: marks(tmp_path, "began"), "it does not work")

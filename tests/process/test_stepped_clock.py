@@ -40,7 +40,7 @@ def date(answer):
     return email.utils.parsedate_to_datetime(answer.fields["date"]).timestamp() - time.time()
 
 
-def test_who_serves_goes_on_and_shows_the_new_time(systemd, clock):
+def test_serving_app_goes_on_and_shows_the_new_time(systemd, clock):
     limits = dict(
         idle_timeout=1,
         request_timeout=2,
@@ -79,9 +79,7 @@ def test_who_serves_goes_on_and_shows_the_new_time(systemd, clock):
     assert len(life.runs) == 1
 
 
-def test_who_fails_tries_again_as_often_as_ever_and_notices_what_was_mended(
-    systemd, clock, tmp_path
-):
+def test_failing_app_is_tried_as_often_as_ever_and_its_mending_noticed(systemd, clock, tmp_path):
     app = tmp_path / "app.py"
     app.write_text("import blgo\n")
     life = systemd("app:app", directory=tmp_path, idle_timeout=60, environ=clock.environ)

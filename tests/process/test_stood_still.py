@@ -37,7 +37,7 @@ def all_stopped(*lives):
 
 
 @pytest.mark.slow
-def test_nobody_is_late_who_had_no_time(systemd, tmp_path):
+def test_process_that_had_no_time_is_not_late(systemd, tmp_path):
     """A call, an import, a drain, and a client in the middle of a head; all at the same
     time, for it is time that it takes.
     """

@@ -117,7 +117,7 @@ def test_one_that_comes_back_in_time_is_not(systemd):
 
 
 @pytest.mark.slow
-def test_who_is_stopped_is_replaced_when_somebody_waits_and_when_it_is_to_leave(systemd):
+def test_stopped_worker_is_replaced_when_a_client_waits_and_when_it_is_to_leave(systemd):
     """All workers; the zygote, which then does not tell that its worker has been
     killed; one worker of two, while the others want to leave.
     """
@@ -154,7 +154,7 @@ def test_who_is_stopped_is_replaced_when_somebody_waits_and_when_it_is_to_leave(
     assert (one.run.status, len(one.runs), len(zygote.runs)) == (0, 1, 1)
 
 
-def test_who_is_asked_and_answers_stays(systemd):
+def test_worker_that_is_asked_and_answers_stays(systemd):
     """Kept-alive, and silent for longer than a call may take: an honest worker with
     nothing to do.
     """

@@ -215,7 +215,7 @@ def test_it_counts_by_the_settings(systemd, chromium):
     )
 
 
-def test_who_wants_no_motion_sees_none_but_the_count(life, chromium):
+def test_reduced_motion_leaves_none_but_the_count(life, chromium):
     chromium.open(url(life), motion="reduce")
     moving = chromium.evaluate("document.getAnimations().map(each => each.animationName)")
     assert set(moving) == {"count", "go", "come"}

@@ -48,7 +48,7 @@ def test_a_failure_without_a_permit_is_one():
     ({}, ANOTHER, False),
     ({}, 0, True),  # nobody knows, and it was there
 ])  # fmt: skip
-def test_only_the_work_of_who_was_killed_is_lost(seen, pid, explained):
+def test_only_the_work_of_the_killed_is_lost(seen, pid, explained):
     assert bool(unexplained(failed(pid=pid), killed(WORKER), seen=seen)) is not explained
 
 
@@ -57,11 +57,11 @@ def test_only_the_work_of_who_was_killed_is_lost(seen, pid, explained):
     [(8.0, 10.0), (10.7, 11.0), (10.0, 30.0)],
     ids=["before", "afterwards", "long afterwards"],
 )
-def test_only_who_was_there_is_lost(began, ended):
+def test_only_clients_that_were_there_are_lost(began, ended):
     assert unexplained(failed(began=began, ended=ended), killed(WORKER))
 
 
-def test_an_answer_of_somebody_else_is_never_permitted():
+def test_answer_of_another_app_is_never_permitted():
     everything = Permit("kill -9 everybody", None, LOSS | CROSSED | {"status 503"}, 0.0)
     assert unexplained(failed("mixed up"), everything)
     assert unexplained(failed("refused"), everything)
@@ -78,7 +78,7 @@ def test_what_stands_behind_the_last_answer_must_not_be_begun():
     assert unexplained(failed("left over"), seen={"v": WORKER})
 
 
-def test_who_comes_too_late_for_a_connection_may_find_it_closed_and_nothing_begun():
+def test_request_too_late_for_its_connection_may_find_it_closed_and_nothing_begun():
     assert not unexplained(failed("too late"))
     assert unexplained(failed("too late"), seen={"v": WORKER})
 
@@ -120,7 +120,7 @@ def unexpected(*records, done=()):
     ]
 
 
-def test_a_line_of_the_journal_that_nobody_expects_is_a_complaint():
+def test_line_of_the_journal_that_is_not_expected_is_a_complaint():
     records = [
         line("master: awake after 0.30 s: app:app", priority=6),
         line("worker: a bug in Spyglass"),
@@ -155,6 +155,6 @@ def test_a_line_is_explained_by_what_was_done_to_that_app_at_that_time(record, d
     ("master: worker 401 killed: a request has been running for 8 s (request_timeout)", "a call that hangs"),
     ("master: worker 401 killed: unresponsive for 9 s", "STOP worker for good"),
 ])  # fmt: skip
-def test_who_is_killed_once_is_told_of_once(message, name):
+def test_process_that_is_killed_once_is_told_of_once(message, name):
     assert unexpected(line(message), line(message), done=[name]) == [message]
     assert unexpected(line(message), line(message), done=[name, name]) == []

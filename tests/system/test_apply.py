@@ -291,7 +291,7 @@ def test_another_python_brings_its_own_spyglass(machine: Machine) -> None:
     spyglass(machine, "remove", "--purge", "alien")
 
 
-def test_who_cannot_be_reached_is_told_of_before_somebody_visits(machine: Machine) -> None:
+def test_app_that_cannot_be_reached_is_told_of_before_a_client_comes(machine: Machine) -> None:
     furnish(machine, "far", TELL, "listen = 8041\n")
     machine.run("chmod", "700", "/srv/far")
     assert (

@@ -69,7 +69,7 @@ def who(machine: Machine) -> Iterator[Instance]:
     machine.systemctl("stop", instance.socket)
 
 
-def test_as_the_services_user_in_its_sandbox_and_nobody_wakes(
+def test_as_the_services_user_in_its_sandbox_and_no_app_wakes(
     machine: Machine, who: Instance, check: Check
 ) -> None:
     before = who.state()
@@ -127,7 +127,7 @@ def test_an_app_that_wakes_and_leaves_while_it_is_checked(machine: Machine, who:
     machine.wait_until(who.asleep, what="it sleeps")
 
 
-def test_what_the_check_says_comes_at_once_and_whoever_interrupts_it_is_obeyed(
+def test_what_the_check_says_comes_at_once_and_an_interrupt_is_obeyed(
     machine: Machine, who: Instance
 ) -> None:
     for number, status in (
@@ -243,7 +243,7 @@ def test_addresses(machine: Machine, who: Instance, check: Check) -> None:
     assert not second.processes()
 
 
-def test_whoever_may_not_is_told_what_is_checked_instead(
+def test_user_without_the_right_is_told_what_is_checked_instead(
     machine: Machine, who: Instance, check: Check
 ) -> None:
     done = check("who", user="www-data", env={"STATE_DIRECTORY": "/tmp"})

@@ -65,7 +65,7 @@ def hammered(machine: Machine) -> dict[str, Hammered]:
 
 
 @pytest.mark.parametrize("name", MIXES)
-def test_nobody_notices_the_edge(
+def test_no_client_notices_the_edge(
     hammered: dict[str, Hammered], name: str, edges: list[str]
 ) -> None:
     instance, hammer, before = hammered[name]

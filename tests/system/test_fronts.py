@@ -155,7 +155,7 @@ def test_a_name_that_is_not_the_one_asked_for(front: Front) -> None:
     assert answer.status == 400 or '"HTTP_HOST": "blog.example"' in answer.text
 
 
-def test_static_files_wake_nobody(front: Front) -> None:
+def test_static_files_wake_no_app(front: Front) -> None:
     if front.name == "haproxy":  # has no files
         return
     front.machine.systemctl("stop", front.app.service)
@@ -229,7 +229,7 @@ def test_each_request_has_a_connection_of_its_own(front: Front) -> None:
     assert len([line for line in said_since(front.app, since) if line.endswith(": accepted")]) == 5
 
 
-def test_nobody_is_lost_behind_them(
+def test_no_client_is_lost_behind_them(
     machine: Machine, all_fronts: Fronts, apps: dict[str, Instance]
 ) -> None:
     """Reload, restart and an upgrade of the package, under load: one connection each,
@@ -376,7 +376,7 @@ def test_kept_connections(machine: Machine, all_fronts: Fronts, apps: dict[str, 
             configure(machine)
 
 
-def test_who_asks_after_its_health_does_not_keep_it_awake(
+def test_health_checks_do_not_keep_it_awake(
     machine: Machine, all_fronts: Fronts, apps: dict[str, Instance]
 ) -> None:
     """HAProxy by its name, Caddy by the path; each several times as often as the app

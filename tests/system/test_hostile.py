@@ -68,7 +68,7 @@ def good(machine: Machine) -> Iterator[None]:
 @pytest.mark.parametrize(
     "setting", ["environment_file = '.env'", "credentials = { key = '/srv/mallory/.env' }"]
 )
-def test_what_another_user_can_replace_is_opened_by_nobody(
+def test_what_another_user_can_replace_is_opened_by_no_command(
     machine: Machine, mallory: str, how: str, setting: str
 ) -> None:
     machine.run(
@@ -213,7 +213,7 @@ def test_a_name_with_a_line_in_it_makes_no_line(machine: Machine) -> None:
     machine.run("rm", f"{ETC}/lines.toml")
 
 
-def test_locks_and_names_of_others_hold_nobody_up(
+def test_locks_and_names_of_others_hold_no_command_up(
     machine: Machine, mallory: str, good: None
 ) -> None:
     """Whatever there is to lock for everybody is locked, and names are bound that look

@@ -133,7 +133,7 @@ def test_one_that_sleeps_does_not_touch_the_other(two: Machine) -> None:
     ]
 
 
-def test_the_web_server_may_connect_and_nobody_else(two: Machine) -> None:
+def test_web_server_may_connect_and_no_other_user(two: Machine) -> None:
     argv = [
         "curl",
         "--silent",

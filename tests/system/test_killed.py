@@ -82,7 +82,7 @@ def test_a_worker_costs_what_it_was_serving(instance: Instance) -> None:
     assert state["NRestarts"] == "0"
 
 
-def test_the_master_leaves_nobody_behind(instance: Instance) -> None:
+def test_master_leaves_no_process_behind(instance: Instance) -> None:
     with Load(instance) as load:
         for _ in range(TIMES):
             load.flows()
@@ -99,7 +99,7 @@ def test_the_master_leaves_nobody_behind(instance: Instance) -> None:
     assert instance.state()["NRestarts"] == str(TIMES)
 
 
-def test_everybody_at_once(instance: Instance) -> None:
+def test_all_processes_at_once(instance: Instance) -> None:
     whens = []
     with Load(instance) as load:
         for _ in range(TIMES):
@@ -118,7 +118,7 @@ def test_everybody_at_once(instance: Instance) -> None:
 
 
 @pytest.mark.parametrize("who", ["the master", "everybody"])
-def test_it_is_killed_while_nobody_is_there(instance: Instance, who: str) -> None:
+def test_it_is_killed_while_no_client_is_there(instance: Instance, who: str) -> None:
     first = visit(instance.unix)
     there = instance.processes()
     if who == "the master":

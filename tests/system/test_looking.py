@@ -195,7 +195,7 @@ def test_exit_statuses_are_those_of_systemctl(apps: Apps) -> None:
 
 
 @pytest.mark.parametrize("user", USERS)
-def test_nobody_is_woken_by_being_looked_at(apps: Apps, user: str | None) -> None:
+def test_looking_wakes_no_app(apps: Apps, user: str | None) -> None:
     def everything() -> list[str]:
         units = [unit for each in apps.by_name.values() for unit in (each.service, each.socket)]
         wanted = (

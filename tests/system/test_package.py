@@ -124,7 +124,7 @@ def test_the_first_visit(installed: Machine) -> None:
     assert installed.processes() == []
 
 
-def test_an_upgrade_restarts_who_is_awake_and_wakes_nobody(installed: Machine) -> None:
+def test_upgrade_restarts_apps_that_are_awake_and_wakes_none(installed: Machine) -> None:
     again = ("install", "--reinstall", f"/root/{package(installed.release).name}")
     installed.systemctl("start", "spyglass.socket")
     apt(installed, *again)

@@ -132,7 +132,7 @@ class Master:
         return self.host_pid, self.processes, self.descriptors, self.threads, self.files
 
 
-def test_nobody_is_lost_and_nothing_is_left(machine: Machine, edges: list[str]) -> None:
+def test_no_client_is_lost_and_nothing_is_left(machine: Machine, edges: list[str]) -> None:
     here = site(machine, "many")
     listening, before = here.unbroken(), None
     took, ended = [], []

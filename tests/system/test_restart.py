@@ -29,7 +29,7 @@ SETTINGS = {"workers": 4, "idle_timeout": 60, "keepalive_timeout": 20}
 
 
 @pytest.mark.parametrize("how", ["restart", "stop"])
-def test_nobody_is_lost(machine: Machine, how: str, edges: list[str]) -> None:
+def test_no_client_is_lost(machine: Machine, how: str, edges: list[str]) -> None:
     instance = Instance(
         machine, how, port=8100 if how == "restart" else 8101, settings=SETTINGS
     ).start()

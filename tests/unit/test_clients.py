@@ -169,7 +169,7 @@ def test_a_client_that_goes_away_ends_its_response(start, tcp, reset):
 )
 @pytest.mark.parametrize("tcp", [False, True])
 @pytest.mark.parametrize("reset", [False, True])
-def test_a_client_that_was_gone_before_it_was_heard_hurts_nobody(start, data, tcp, reset):
+def test_client_that_was_gone_before_it_was_heard_hurts_no_other(start, data, tcp, reset):
     """Its bytes can still be read, but nothing can be sent to it any more."""
     worker = start()
     client = worker.client(data, tcp=tcp)
@@ -197,7 +197,7 @@ def test_a_client_that_was_gone_before_it_was_heard_hurts_nobody(start, data, tc
         ),
     ],
 )
-def test_who_is_silent_is_sent_away(start, what, data, answer):
+def test_silent_client_is_sent_away(start, what, data, answer):
     worker = start(header_timeout=0.05, body_timeout=0.05, keepalive_timeout=0.05)
     client = worker.client(data)
     got = worker.to_the_end(client)
@@ -244,7 +244,7 @@ def test_a_byte_out_of_band_does_not_keep_the_worker_busy(start, tcp, before):
 
 @pytest.mark.parametrize("first", [b"", ONE], ids=["never", "once"])
 @pytest.mark.parametrize("tcp", [False, True])
-def test_who_speaks_in_the_moment_of_being_sent_away_is_served(start, tcp, first):
+def test_client_that_speaks_as_it_is_sent_away_is_served(start, tcp, first):
     """While others are served, say: after the loop has looked, and before it ends who
     was silent for too long.
     """
@@ -317,7 +317,7 @@ def test_a_client_that_was_closed_in_the_same_turn_is_not_taken_for_anything_els
     os.close(bell)
 
 
-def test_but_who_says_nothing_then_either_is_not_waited_for(start):
+def test_but_a_client_silent_then_too_is_not_waited_for(start):
     worker = start()
     client = worker.client(ONE)
     worker.answers(client, 1)
@@ -377,7 +377,7 @@ def full_disk(monkeypatch):
 
 
 @pytest.mark.parametrize("size", [10, 60_000, 200_000])
-def test_no_room_for_a_body_is_507_and_costs_nobody_else(start, full_disk, size):
+def test_no_room_for_a_body_is_507_and_costs_no_other_client(start, full_disk, size):
     worker = start(body_memory=5)
     client = worker.client(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % size)
     client.setblocking(False)

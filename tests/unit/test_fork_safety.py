@@ -161,7 +161,7 @@ def test_what_was_there_before_the_app_is_not_the_app_s(look, name):
     assert look(THREAD, FOUND[name][0]) == [f"grave {TICKER}"]
 
 
-def test_who_has_post_fork_sees_to_it(look):
+def test_app_with_post_fork_sees_to_it(look):
     assert look(THREAD + "def post_fork(): pass\n") == [f"grave settled {TICKER}"]
 
 
@@ -178,7 +178,7 @@ LIBRARY = "import threading, os\nclass Exporter(threading.Thread):\n    def run(
         ("import helper\n", True),  # the app's
     ],
 )
-def test_who_registers_for_after_the_fork_sees_to_it(look, tmp_path, source, settled):
+def test_app_that_registers_for_after_the_fork_sees_to_it(look, tmp_path, source, settled):
     library = tmp_path / "lib" / "site-packages" / "exporter"
     library.mkdir(parents=True)
     (library / "__init__.py").write_text(

@@ -45,7 +45,7 @@ def test_without_a_request_quiet_begins_at_its_end(ignoring):
     assert worker.slot[IGNORED] == 0
 
 
-def test_who_asks_for_something_else_counts_from_then_until_it_ends(ignoring):
+def test_client_that_asks_for_something_else_counts_from_then_until_it_ends(ignoring):
     worker = ignoring()
     client = worker.client(ONE)
     worker.answers(client, 1)
@@ -58,7 +58,7 @@ def test_who_asks_for_something_else_counts_from_then_until_it_ends(ignoring):
 
 
 @pytest.mark.parametrize(("data", "answer"), [(HEALTH, b"/health"), (PROBE, b"/")])
-def test_who_is_ignored_is_served_and_does_not_count(ignoring, data, answer):
+def test_ignored_client_is_served_and_does_not_count(ignoring, data, answer):
     worker = ignoring()
     client = worker.client(data)
     assert worker.answers(client, 1) == [answer]
@@ -111,7 +111,7 @@ def test_pipelined_ones_are_told_apart(ignoring):
     assert counts(worker) == 1
 
 
-def test_who_comes_by_an_ignored_listener_never_counts(ignoring):
+def test_client_of_an_ignored_listener_never_counts(ignoring):
     worker = ignoring()
     silent, asking = worker.client(tcp=True), worker.client(ONE, tcp=True)
     assert worker.answers(asking, 1) == [b"/1"]
@@ -147,7 +147,7 @@ def test_or_ends_after_keepalive_timeout(ignoring):
     assert worker.told == 1
 
 
-def test_who_counts_is_told_to_the_master_then(ignoring):
+def test_client_that_counts_is_told_to_the_master_then(ignoring):
     worker = ignoring()
     worker.slot[ORDER] = PART
     client = worker.client(ONE)
@@ -162,5 +162,5 @@ def test_all_its_newcomers_are_served_though_not_kept(ignoring):
         assert b" 200 OK\r\n" in worker.to_the_end(worker.client(HEALTH))
 
 
-def test_who_retires_does_not_serve_on_because_of_an_older_order():
+def test_retiring_worker_does_not_serve_on_because_of_an_older_order():
     assert scoreboard.DRAIN < scoreboard.RETIRE < PART < scoreboard.SERVE

@@ -309,7 +309,7 @@ def test_a_follower_is_started_when_one_is_wanted_and_is_there_at_the_next_look(
     each.take_back()
 
 
-def test_when_nobody_is_free_the_leader_keeps_the_lead(stage):
+def test_when_no_thread_is_free_the_leader_keeps_the_lead(stage):
     each = stage()
     first, second = Call(1), Call(2)
     each.call(first)
@@ -399,7 +399,7 @@ def test_one_that_returns_before_the_sentinel_has_its_lock_keeps_the_lead(stage)
     assert (len(each.led.leads), each.since) == (leads, 0)
 
 
-def test_the_same_when_nobody_is_free(stage):
+def test_the_same_when_no_thread_is_free(stage):
     each = stage(2, Stopping)
     first, second = Call(1), Call(2)
     each.call(first)
@@ -583,7 +583,7 @@ def test_a_piece_sent_home_while_the_sentinel_makes_up_its_mind_stays_known_as_a
     each.take_back()
 
 
-def test_the_same_with_somebody_free_to_take_the_lead(stage):
+def test_the_same_with_a_thread_free_to_take_the_lead(stage):
     each = with_a_follower(stage, threads=3)
     each.led.ask(each.crew._start_hand)
     each.led.result()
@@ -601,7 +601,7 @@ def test_the_same_with_somebody_free_to_take_the_lead(stage):
 # Giving the lead away
 
 
-def test_who_is_the_home_of_somebody_gives_the_lead_to_one_who_is_not(stage):
+def test_thread_that_is_a_home_gives_the_lead_to_one_that_is_not(stage):
     each = with_a_follower(stage)
     call = Call()
     each.call(call)
@@ -632,7 +632,7 @@ def test_who_is_the_home_of_somebody_gives_the_lead_to_one_who_is_not(stage):
     assert call.threads == [home, home]
 
 
-def test_when_there_could_be_one_who_is_not_he_is_started(stage):
+def test_when_there_could_be_one_that_is_not_it_is_started(stage):
     each = stage()
     call = Call()
     each.call(call)
@@ -650,7 +650,7 @@ def test_when_there_could_be_one_who_is_not_he_is_started(stage):
     each.crew.release(call)
 
 
-def test_when_all_are_the_home_of_somebody_the_leader_leads_all_the_same(stage):
+def test_when_all_are_homes_the_leader_leads_all_the_same(stage):
     each = with_a_follower(stage)
     calls = [Call(1), Call(2)]
     for call in calls:
@@ -732,7 +732,7 @@ def test_a_call_that_is_laid_down_just_then_is_watched(stage, when):
     each.take_back()
 
 
-def test_who_dozes_is_woken_by_the_next_call(stage):
+def test_dozing_sentinel_is_woken_by_the_next_call(stage):
     each = nearly_dozing(stage)
     each.sentinel.begin_look()
     each.until(lambda: each.crew._sentinel.dozing)
@@ -794,7 +794,7 @@ def no_thread(*_):
     raise RuntimeError("can't start new thread")
 
 
-def test_a_long_call_that_has_ended_is_kept_by_nobody(stage):
+def test_long_call_that_has_ended_is_kept_by_nothing(stage):
     """Its environ holds what the app has made of it: megabytes, perhaps."""
     each = with_a_follower(stage)
     call = Call()
@@ -852,7 +852,7 @@ def test_what_a_cut_call_would_have_sent_is_not_kept(kind):
             os.close(crew.bell)
 
 
-def test_nobody_is_counted_on_who_could_not_be_started(monkeypatch):
+def test_thread_that_could_not_be_started_is_not_counted_on(monkeypatch):
     """The leader imports what a thread is made with; one that is in a long call
     cannot.
     """
@@ -908,7 +908,7 @@ def long_at(each, path):
     each.settle()
 
 
-def test_a_call_at_a_path_that_was_slow_goes_to_who_is_free_at_once(stage):
+def test_call_at_a_path_that_was_slow_goes_to_a_free_thread_at_once(stage):
     each = stage()
     long_at(each, "/slow")
     leader = each.leader
@@ -940,7 +940,7 @@ def test_until_one_was_quick(stage):
     assert again.threads == [each.leader]
 
 
-def test_when_nobody_is_free_the_leader_makes_it(stage):
+def test_when_no_thread_is_free_the_leader_makes_it(stage):
     each = stage()
     long_at(each, "/slow")
     first, second = Call(path="/slow"), Call(path="/slow")

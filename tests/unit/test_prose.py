@@ -62,6 +62,18 @@ def test_pronouns_for_persons_are_rare(area):
     )
 
 
+def test_names_of_tests_have_none():
+    """Except `whose`, for which English has no other word."""
+    names = {
+        name
+        for path in (ROOT / "tests").rglob("test_*.py")
+        for name in re.findall(r"def (test_\w+)", path.read_text("utf-8"))
+    }
+    assert len(names) > 1000
+    told = [name for name in names if PRONOUN.search(name.replace("_", " ").replace("whose", ""))]
+    assert told == []
+
+
 def test_architecture_names_files_that_exist():
     text = (ROOT / "ARCHITECTURE.md").read_text("utf-8")
     named = set(re.findall(r"`([a-z_0-9/@.]+(?:\.py|\.toml|\.service|/))`", text))

@@ -111,7 +111,7 @@ def test_answers_of_one_turn_leave_together(two):
 
 
 @pytest.mark.parametrize("how", ["nobody could take the lead", "it waits too long"])
-def test_nobody_waits_for_what_may_be_long(two, monkeypatch, how):
+def test_no_answer_waits_for_what_may_be_long(two, monkeypatch, how):
     if how == "it waits too long":
         monkeypatch.setattr(response_writer, "_HOLD", 0)
     seen = []
@@ -146,7 +146,7 @@ def test_large_answers_do_not_wait(two):
     [CLOSE, CLOSE + ONE, b"GET /%d HTTP/1.0\r\n\r\n"],
     ids=["announced", "and more sent", "HTTP/1.0"],
 )
-def test_who_is_the_last_on_his_connection_gets_his_answer_and_the_end(start, last):
+def test_last_request_of_a_connection_gets_its_answer_and_the_end(start, last):
     worker = start()
     worker.loop.crew.ample = True
     clients = [worker.client(last % number) for number in range(5)]
@@ -243,7 +243,7 @@ def test_the_end_that_an_app_makes_of_a_response_comes_when_all_of_it_is_there(t
     assert [body.closed for body in bodies] == [1]
 
 
-def test_who_is_cut_before_the_turn_ends_has_his_answer(two):
+def test_connection_cut_before_the_turn_ends_has_its_answer(two):
     worker, first, second = two()
 
     def app(environ, start_response):
@@ -421,7 +421,7 @@ def slowly_reading(worker):
     return client
 
 
-def test_who_reads_slowly_but_steadily_is_not_cut(start, monkeypatch):
+def test_slow_but_steady_reader_is_not_cut(start, monkeypatch):
     """The socket is ready again only when a third of its buffer is free, which takes
     longer than write_timeout.
     """
@@ -465,7 +465,7 @@ def test_who_reads_slowly_but_steadily_is_not_cut(start, monkeypatch):
     assert asked[-1] is False
 
 
-def test_nor_is_who_reads_slowly_what_write_sends(start, monkeypatch):
+def test_nor_is_a_slow_reader_of_what_write_sends(start, monkeypatch):
     looks = []
 
     class Poll:

@@ -76,7 +76,7 @@ def say(plan):
     return data, expected
 
 
-def test_all_is_answered_in_order_and_nobody_is_left(crewed, request):
+def test_all_is_answered_in_order_and_no_client_is_left(crewed, request):
     # What fails is not made smaller: threads do not do twice the same.
     @settings(
         max_examples=request.config.getoption("--schedules"),

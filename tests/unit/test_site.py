@@ -100,7 +100,7 @@ def test_nothing_is_fetched_from_elsewhere(site):
         assert not re.search(r"(url\(|@import\s*)['\"]?(https?:)?//", sheet.read_text())
 
 
-def test_a_browser_asks_nobody_else(site, tmp_path):
+def test_browser_asks_no_other_host(site, tmp_path):
     chromium = Chromium(tmp_path)
     try:
         for page in ("index.html", "how-it-works.html"):

@@ -71,7 +71,7 @@ SLOW = {
 
 @pytest.mark.parametrize("tcp", [False, True])
 @pytest.mark.parametrize("kind", SLOW)
-def test_who_is_slow_gives_its_place(start, kind, tcp, tmp_path, monkeypatch):
+def test_slow_client_gives_its_place(start, kind, tcp, tmp_path, monkeypatch):
     opening, app = SLOW[kind]
     monkeypatch.setenv("LARGE_FILE", str(tmp_path / "large"))
     (tmp_path / "large").write_bytes(bytes(LARGE))
@@ -161,7 +161,7 @@ def test_fast_ones_stay_however_full_it_is(start):
     worker.until(lambda: worker.slot[SERVED] == PLACES + 1)
 
 
-def test_who_was_not_read_by_us_is_not_slow(start):
+def test_client_that_was_not_read_is_not_slow(start):
     """The worker was busy for long: what the client has sent meanwhile speaks for
     it.
     """
@@ -178,7 +178,7 @@ def test_who_was_not_read_by_us_is_not_slow(start):
     assert connection.fd >= 0
 
 
-def test_nor_is_who_was_not_written_to(start):
+def test_nor_is_one_that_was_not_written_to(start):
     worker = start(large, max_connections=1)
     reader = worker.client(ONE)
     worker.until(

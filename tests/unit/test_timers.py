@@ -52,7 +52,7 @@ def test_what_was_cleared_or_has_fallen_due_is_due_no_more():
     assert (one.deadline, deadlines.expired(99.0)) == (None, [])
 
 
-def test_who_is_gone_leaves_nothing_to_wake_for():
+def test_timer_that_is_gone_leaves_nothing_to_wake_for():
     deadlines, one, other = Deadlines([10.0]), Timed(), Timed()
     deadlines.set(one, 0, now=0.0)
     deadlines.set(other, 0, now=1.0)
@@ -75,7 +75,7 @@ steps = st.lists(
 
 
 @given(steps)
-def test_it_is_a_table_of_who_and_when(steps):
+def test_it_is_a_table_of_timers_and_times(steps):
     deadlines, model, now = Deadlines(DURATIONS), {}, 0.0
     connections = [Timed() for _ in range(5)]
     for what, who, kind, passed in steps:

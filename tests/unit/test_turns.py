@@ -131,7 +131,7 @@ def test_newcomers_wait_no_longer_than_the_others(restless, tcp):
         assert f"new{number}" in scene.calls
 
 
-def test_a_flood_of_newcomers_keeps_nobody_waiting(restless):
+def test_flood_of_new_clients_keeps_no_other_waiting(restless):
     scene = restless("a", "stream1")
     scene.leaders(5)
     for number in range(100):

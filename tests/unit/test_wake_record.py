@@ -62,7 +62,7 @@ def test_it_is_the_first_that_counts(served):
 
 
 @pytest.mark.parametrize("which", [None, 0, 1])
-def test_who_waits_has_woken_it(served, listeners, which):
+def test_client_in_the_queue_has_woken_it(served, listeners, which):
     with socket.socket(socket.AF_UNIX if which == 1 else socket.AF_INET) as visitor:
         if which is not None:
             visitor.connect(listeners[which].sock.getsockname())

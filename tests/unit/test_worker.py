@@ -95,7 +95,7 @@ def test_a_refusal_reaches_a_client_that_is_still_sending(start):
 
 
 @pytest.mark.parametrize("together", [False, True])
-def test_100_continue_is_said_to_who_waits_for_it(start, together):
+def test_100_continue_is_sent_to_a_client_that_waits_for_it(start, together):
     head = b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n"
     worker = start()
     client = worker.client(head + b"hi" if together else head)
@@ -112,7 +112,7 @@ def waiting(worker):
     return bool(select.select([worker.sock], [], [], 0)[0])
 
 
-def test_when_quiesced_nobody_is_accepted_and_who_is_held_is_served(start):
+def test_when_quiesced_no_client_is_accepted_and_those_held_are_served(start):
     worker = start()
     held = worker.client(ONE)
     assert worker.answers(held, 1) == [b"/1"]
@@ -196,7 +196,7 @@ def test_draining_ends_with_the_last_of_what_was_accepted(start):
     new.close()
 
 
-def test_who_is_kept_and_silent_gets_a_moment_and_no_more(start):
+def test_silent_kept_alive_client_gets_a_moment_and_no_more(start):
     worker = start(keepalive_timeout=0.05)
     client = worker.client(ONE)
     assert worker.answers(client, 1) == [b"/1"]
@@ -215,7 +215,7 @@ def test_an_order_that_comes_during_a_call_is_told_to_its_client(start):
     assert b"Connection: close" in worker.to_the_end(worker.client(ONE))
 
 
-def test_who_retires_cuts_nothing_unless_it_is_told_to_drain_as_well(start):
+def test_retiring_worker_cuts_nothing_unless_it_is_told_to_drain_as_well(start):
     body = Closing()
 
     def app(environ, start_response):
@@ -256,7 +256,7 @@ def order(loop):
     [lambda loop: loop.quiesce(True), Loop.drain, Loop.retire, order],
     ids=["quiesce", "drain", "retire", "order"],
 )
-def test_who_comes_in_the_moment_a_worker_is_to_stop_accepting_waits(start, told_to):
+def test_client_that_comes_as_a_worker_is_to_stop_accepting_waits(start, told_to):
     worker = start()
     worker.until(lambda: worker.loop.acceptor.listening)
     worker.loop._doors[worker.tick] = lambda: told_to(worker.loop)
@@ -266,7 +266,7 @@ def test_who_comes_in_the_moment_a_worker_is_to_stop_accepting_waits(start, told
     assert worker.slot[OPEN] == 0
 
 
-def test_told_to_look_a_worker_hears_of_who_waits(start):
+def test_told_to_look_a_worker_hears_of_clients_that_wait(start):
     """Played with edges, for this is a kernel that has told somebody else:
     tests/process/test_drain.py has the real one.
     """
@@ -302,7 +302,7 @@ def test_what_takes_too_long_to_drain_is_cut(start):
 # An app that wants to stay awake
 
 
-def test_who_drains_waits_until_the_app_holds_no_longer(start):
+def test_draining_worker_waits_until_the_app_holds_no_longer(start):
     worker = start()
     worker.slot[HOLDS] = 1
     worker.loop.retire()
@@ -333,7 +333,7 @@ def idle_for(worker, seconds):
     worker.loop.acceptor.room.look_at = 0.001  # it is time to look again
 
 
-def test_who_has_been_idle_for_longest_makes_room_for_who_waits(start):
+def test_client_idle_for_longest_makes_room_for_one_that_waits(start):
     worker = start(max_connections=2, keepalive_timeout=60)
     first, second = worker.client(ONE), worker.client()
     worker.answers(first, 1)
@@ -350,7 +350,7 @@ def test_who_has_been_idle_for_longest_makes_room_for_who_waits(start):
     assert worker.answers(second, 1) == [b"/4"]
 
 
-def test_not_who_was_served_a_moment_ago_nor_who_is_asking(start):
+def test_not_one_served_a_moment_ago_nor_one_that_asks(start):
     worker = start(max_connections=2, keepalive_timeout=60, header_timeout=60)
     busy, asking = worker.client(ONE), worker.client(b"GET / HT")
     worker.answers(busy, 1)
@@ -364,7 +364,7 @@ def test_not_who_was_served_a_moment_ago_nor_who_is_asking(start):
     assert worker.answers(waiting, 1) == [b"/3"]
 
 
-def test_nor_who_has_asked_again_in_that_moment(start):
+def test_nor_one_that_has_asked_again_in_that_moment(start):
     worker = start(max_connections=1, keepalive_timeout=60)
     client = worker.client(ONE)
     worker.answers(client, 1)
