@@ -10,7 +10,7 @@ import time
 import pytest
 
 from .processes import children, look_at, members, workers
-from .visitor import Crowd, Lost, visit
+from .visitor import Crowd, Lost, Visitor, visit
 
 
 def test_a_killed_worker_costs_only_what_it_was_serving(systemd):
@@ -136,11 +136,12 @@ def test_what_the_master_has_of_a_dead_zygote_s_workers_is_not_handed_on(systemd
 
 def test_all_but_the_master_killed_at_once_costs_the_next_client_one_load(systemd):
     life = systemd(idle_timeout=0.5, workers=2)
-    visit(life.address)
-    life.until(lambda: len(workers(life.run.pid)) == 2, "no workers")
-    [zygote] = children(life.run.pid)
-    for pid in [zygote.pid, *workers(life.run.pid)]:
-        os.kill(pid, signal.SIGKILL)
+    with Visitor(life.address) as visitor:  # as long as it is connected nothing leaves
+        visitor.ask(keep=True)
+        life.until(lambda: len(workers(life.run.pid)) == 2, "no workers")
+        [zygote] = children(life.run.pid)
+        for pid in [zygote.pid, *workers(life.run.pid)]:
+            os.kill(pid, signal.SIGKILL)
     assert visit(life.address).status == 200
     life.until_asleep(1)
     assert life.run.status == 0
@@ -150,7 +151,7 @@ def test_all_but_the_master_killed_at_once_costs_the_next_client_one_load(system
 def test_a_killed_master_leaves_nothing_behind_and_the_next_visitor_is_served(
     systemd, tmp_path, told
 ):
-    life = systemd(idle_timeout=0.5, workers=2)
+    life = systemd(idle_timeout=1.5, workers=2)
     with Crowd(life.address, count=3) as crowd:
         for kills in range(1, 4):
             gate = tmp_path / f"gate{kills}"
