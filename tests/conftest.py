@@ -9,14 +9,13 @@ matters but the figures.
 import fcntl
 import os
 import re
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 TESTS = Path(__file__).parent
 WIRE = "tests/process/wire/test_wire.py"  # thousands, with nothing in common but servers
-_EDGES = pytest.StashKey()
+_EDGES, _FLOOR = pytest.StashKey(), pytest.StashKey()
 
 
 def pytest_addoption(parser):
@@ -34,7 +33,8 @@ def pytest_addoption(parser):
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
     """Hand out the tests of a file together, for they share its fixtures (a booted
-    machine, the built site); and those of tests/system by release, each a machine.
+    machine, the built site); and those of tests/system by release, each a machine. The
+    files with the most tests come first, and last the wire cases one by one.
     """
     from xdist.scheduler import LoadScopeScheduling
 
@@ -45,7 +45,7 @@ def pytest_xdist_make_scheduler(config, log):
         def _split_scope(self, nodeid):
             file, _, name = nodeid.partition("::")
             if file == WIRE:
-                return nodeid
+                return WIRE if "[timeouts: " in name else nodeid  # those are alone
             found = release.search(name) if file.startswith("tests/system/") else None
             return f"{file} {found[1]}" if found else file
 
@@ -53,34 +53,49 @@ def pytest_xdist_make_scheduler(config, log):
 
 
 @pytest.hookimpl(hookwrapper=True, tryfirst=True)  # the time to wait is not the test's
-def pytest_runtest_protocol(item):
-    """Run a test that measures (marker `alone`) while the other processes wait."""
-    if hasattr(item.config, "workerinput"):
-        with _floor(fcntl.LOCK_EX if item.get_closest_marker("alone") else fcntl.LOCK_SH):
-            yield
-    else:
+def pytest_runtest_protocol(item, nextitem):
+    """Run a test that measures (marker `alone`) while the other processes wait: until
+    the end of a row of such tests, for each beginning waits for what the others run.
+    """
+    if not hasattr(item.config, "workerinput"):
         yield
+        return
+    floor = item.config.stash.setdefault(_FLOOR, _Floor())
+    floor.take(alone=_is_alone(item))
+    yield
+    if not (_is_alone(item) and nextitem is not None and _is_alone(nextitem)):
+        floor.leave()
 
 
-@contextmanager
-def _floor(how):
-    """Hold the lock that tests share, and that one which runs alone has for itself.
+def _is_alone(item):
+    return item.get_closest_marker("alone") is not None
+
+
+class _Floor:
+    """The lock that tests share, and that one which runs alone has for itself.
 
     flock(2) is not fair: it lets new sharers in while another process waits for them
     all to leave. So each process takes the door first, and one that is to run alone
     keeps it closed while waiting. Existing files are locked, to leave none behind.
     """
-    door, floor = os.open(__file__, os.O_RDONLY), os.open(TESTS, os.O_RDONLY)
-    try:
+
+    def __init__(self):
+        self._fds = ()
+
+    def take(self, *, alone):
+        if self._fds:
+            return  # kept since the test before
+        self._fds = door, floor = os.open(__file__, os.O_RDONLY), os.open(TESTS, os.O_RDONLY)
         fcntl.flock(door, fcntl.LOCK_EX)
-        fcntl.flock(floor, how)
+        fcntl.flock(floor, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
         fcntl.flock(door, fcntl.LOCK_UN)
-        yield
-    finally:
+
+    def leave(self):
         # Not only closed: what the test has forked may have them, too.
-        for fd in (floor, door):
+        for fd in self._fds:
             fcntl.flock(fd, fcntl.LOCK_UN)
             os.close(fd)
+        self._fds = ()
 
 
 # Figures

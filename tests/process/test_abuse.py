@@ -21,6 +21,7 @@ import statistics
 import struct
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from waiting import wait_until
@@ -625,29 +626,33 @@ def hold_all_places(address, opening, buffer=0):
             yield
 
 
+BODY = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n"
+SLOW = {
+    "bodies": (BODY, 0),
+    "large bodies": (BODY + bytes(100_000), 0),
+    "chunked bodies": (
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2000\r\n",
+        0,
+    ),
+    "readers of a list": (ask("list"), 4096),
+    "readers of a generator": (ask("generator"), 4096),
+    "readers of a file": (ask("file"), 4096),
+}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("opening", "buffer"),
-    [
-        (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n", 0),
-        (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n" + bytes(100_000), 0),
-        (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2000\r\n", 0),
-        *[(ask(target), 4096) for target in ("list", "generator", "file")],
-    ],
-    ids=[
-        "bodies",
-        "large-bodies",
-        "chunked-bodies",
-        "readers-of-a-list",
-        "readers-of-a-generator",
-        "readers-of-a-file",
-    ],
-)
-def test_slow_clients_that_hold_all_places_do_not_lock_out_others(serve, opening, buffer):
+def test_slow_clients_that_hold_all_places_do_not_lock_out_others(serve):
     """No timeout ends them: they move a byte now and then. They are closed because
-    others wait.
+    others wait. All kinds at the same time, for it is time that it takes.
     """
-    life, worker = serve(max_connections=PLACES, body_min_rate=0)
+    servers = {name: serve(max_connections=PLACES, body_min_rate=0) for name in SLOW}
+    with ThreadPoolExecutor(len(SLOW)) as pool:
+        held = {name: pool.submit(hold_against, *servers[name], *SLOW[name]) for name in SLOW}
+    assert {name: each.exception() for name, each in held.items()} == dict.fromkeys(SLOW)
+
+
+def hold_against(life, worker, opening, buffer):
+    """Hold all places of `worker` while others visit it."""
     before = Footprint(worker)
     stop = threading.Event()
 

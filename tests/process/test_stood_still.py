@@ -18,8 +18,8 @@ from .visitor import Crowd, Visitor, visit
 
 pytestmark = pytest.mark.alone
 
-LIMIT = 2.0  # seconds that may be used, of
-USED = 1.5  # those that are used in steps, some of them before and some after
+LIMIT = 4.0  # seconds that may be used; with STILL it would be more:
+USED = 1.5  # in steps, some of them before and some after
 STILL = 3.0
 
 
@@ -83,7 +83,7 @@ def test_process_that_had_no_time_is_not_late(systemd, tmp_path):
 
 def test_a_worker_alone(systemd):
     """Others serve meanwhile; what it has in hand goes on where it was."""
-    life = systemd(idle_timeout=60, workers=2, request_timeout=LIMIT)
+    life = systemd(idle_timeout=60, workers=2, request_timeout=2)
     with (
         life.visitor_under_way("/steps/0.3") as caller,
         Crowd(life.address, "/pid", count=2, pause=0.01) as crowd,
@@ -95,7 +95,7 @@ def test_a_worker_alone(systemd):
         before = workers(life.run.pid)
         [victim] = [pid for pid in before if pid not in others] or before[:1]
         os.kill(victim, signal.SIGSTOP)
-        time.sleep(LIMIT / 2)
+        time.sleep(1)
         os.kill(victim, signal.SIGCONT)
         assert caller.answer().text == "slept"
     assert crowd.lost == []
@@ -104,7 +104,7 @@ def test_a_worker_alone(systemd):
 
 def test_the_master_alone(systemd):
     """Nobody misses it; what happened meanwhile it sees afterwards."""
-    life = systemd(idle_timeout=60, workers=2, request_timeout=LIMIT)
+    life = systemd(idle_timeout=60, workers=2, request_timeout=2)
     assert visit(life.address).status == 200
     life.until(lambda: len(workers(life.run.pid)) == 2, "there are not two workers")
     with Crowd(life.address, count=2, pause=0.01) as crowd:
@@ -112,7 +112,7 @@ def test_the_master_alone(systemd):
         victim = workers(life.run.pid)[0]
         os.kill(victim, signal.SIGTERM)
         life.until(lambda: look_at(victim) is None, "it does not leave")
-        time.sleep(LIMIT)
+        time.sleep(2)
         life.signal(signal.SIGCONT)
         life.until(lambda: len(workers(life.run.pid)) == 2, "it was not replaced")
     assert crowd.lost == []
