@@ -1,9 +1,10 @@
 """Broken apps and broken settings under a real systemd, each an instance under constant
-requests for a minute, all at the same time.
+requests, all at the same time, for longer than systemd counts starts.
 
 The socket stays, the Master is started once and answers for the app, the journal has it
 once, and mending the file is all there is to do. Beside each is a twin that is visited
-once and then left alone: it gives up, is shown as failed, and listens.
+once and then left alone: it gives up, is shown as failed, and listens. (Not where the
+settings cannot be read: that would take the default idle_timeout, half a minute.)
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from waiting import wait_until
 
 pytestmark = pytest.mark.timeout(240)
 
-MINUTE = 60.0
+UNDER_FIRE = 20.0  # seconds; DefaultStartLimitIntervalSec= is 10 s
 SOON, AT_WORST = (
     1.0,
     2.0,
@@ -32,7 +33,7 @@ SOON, AT_WORST = (
     # one in a hundred
 )
 FAILED = 78
-IDLE, DEFAULT_IDLE = 3.0, 30.0  # seconds; the latter is that of settings that could not be read
+IDLE = 3.0  # seconds
 TRACEBACK = re.compile(r"Traceback \(most recent call last\):$|^Fatal Python error: ", re.MULTILINE)
 
 
@@ -122,7 +123,7 @@ class Broken:
         wait_until(lambda: self.ever(200), 10, f"{self.instance.name} is mended")
         self.afterwards = self.instance.state()
 
-    # What it looked like, after a minute
+    # What it looked like
 
     def while_broken(self) -> list[Answer]:
         """The answers until the first from the mended app."""
@@ -151,6 +152,9 @@ class Broken:
         return "\n".join(record["MESSAGE"] for record in self.records)
 
 
+ALONE = [name for name, case in CASES.items() if case.toml == "{}"]
+
+
 class Twin:
     """Broken in the same way, visited once, and once more when it has given up."""
 
@@ -176,26 +180,28 @@ class Twin:
         self.again = self.instance.state()
 
 
-Minute = tuple[dict[str, Broken], dict[str, Twin]]
+Seen = tuple[dict[str, Broken], dict[str, Twin]]
 
 
 @pytest.fixture(scope="module")
-def minute(machine: Machine, edges: list[str]) -> Minute:
-    """All cases have been broken for a minute, and then mended; their twins have given
+def seen(machine: Machine, edges: list[str]) -> Seen:
+    """All cases have been broken for a while, and then mended; their twins have given
     up meanwhile.
     """
     all_broken = {name: Broken(machine, name, case) for name, case in CASES.items()}
     with ExitStack() as visitors:
         for broken in all_broken.values():
             visitors.enter_context(broken.crowd)
-        twins = {name: Twin(machine, name, case) for name, case in CASES.items()}
+        twins = {name: Twin(machine, name, CASES[name]) for name in ALONE}
         for name, twin in twins.items():
-            wait_until(twin.gave_up, DEFAULT_IDLE + 10, f"{name}, left alone, gives up")
+            wait_until(twin.gave_up, IDLE + 20, f"{name}, left alone, gives up")
             twin.look()
         wait_until(
-            lambda: all(time.monotonic() > broken.begin + MINUTE for broken in all_broken.values()),
-            MINUTE,
-            "a minute is over",
+            lambda: all(
+                time.monotonic() > broken.begin + UNDER_FIRE for broken in all_broken.values()
+            ),
+            2 * UNDER_FIRE,
+            "the time is over",
         )
         for broken in all_broken.values():
             broken.look()
@@ -203,15 +209,15 @@ def minute(machine: Machine, edges: list[str]) -> Minute:
             broken.mend()
     waits = sorted(wait for broken in all_broken.values() for wait in broken.waited())
     edges.append(
-        f"broken, {machine.release}: {len(waits)} visitors of {len(CASES)} apps in a minute; a 503 after {milliseconds(median(waits))} (median), "
+        f"broken, {machine.release}: {len(waits)} visitors of {len(CASES)} apps; a 503 after {milliseconds(median(waits))} (median), "
         f"{milliseconds(waits[-len(waits) // 100])} (99 %), {milliseconds(waits[-1])} (longest)"
     )
     return all_broken, twins
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_each_visitor_of_a_minute_is_told_to_come_again(minute: Minute, name: str) -> None:
-    broken = minute[0][name]
+def test_each_visitor_is_told_to_come_again(seen: Seen, name: str) -> None:
+    broken = seen[0][name]
     answers = broken.while_broken()
     assert broken.crowd.lost == []
     assert {answer.status for answer in answers} == {503}
@@ -223,8 +229,8 @@ def test_each_visitor_of_a_minute_is_told_to_come_again(minute: Minute, name: st
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_the_master_is_started_once_and_the_socket_never_stops(minute: Minute, name: str) -> None:
-    broken = minute[0][name]
+def test_the_master_is_started_once_and_the_socket_never_stops(seen: Seen, name: str) -> None:
+    broken = seen[0][name]
     state = broken.state
     assert (state["ActiveState"], state["SubState"], state["NRestarts"]) == (
         "active",
@@ -242,8 +248,8 @@ def test_the_master_is_started_once_and_the_socket_never_stops(minute: Minute, n
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_it_is_told_once_and_the_status_tells_it_always(minute: Minute, name: str) -> None:
-    broken = minute[0][name]
+def test_it_is_told_once_and_the_status_tells_it_always(seen: Seen, name: str) -> None:
+    broken = seen[0][name]
     assert re.fullmatch(f"failing: {broken.case.status}", broken.state["StatusText"]), broken.state[
         "StatusText"
     ]
@@ -256,23 +262,23 @@ def test_it_is_told_once_and_the_status_tells_it_always(minute: Minute, name: st
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_mending_the_file_is_enough(minute: Minute, name: str) -> None:
-    broken = minute[0][name]
+def test_mending_the_file_is_enough(seen: Seen, name: str) -> None:
+    broken = seen[0][name]
     first = min(answer.ended for answer in broken.crowd.answers if answer.status == 200)
     assert {answer.status for answer in broken.crowd.answers if answer.began > first} <= {200}
     for constant in ("MainPID", "InvocationID", "NRestarts"):
         assert broken.afterwards[constant] == broken.state[constant]
     assert broken.afterwards["StatusText"].startswith("awake: ")
-    broken.instance.machine.wait_until(broken.instance.asleep, DEFAULT_IDLE, f"{name} has left")
+    broken.instance.machine.wait_until(broken.instance.asleep, what=f"{name} has left")
     assert broken.instance.state()["Result"] == "success"
     assert broken.instance.unbroken() == broken.listening
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", ALONE)
 def test_left_alone_it_is_shown_as_failed_and_the_next_visitor_starts_it(
-    minute: Minute, name: str
+    seen: Seen, name: str
 ) -> None:
-    twin = minute[1][name]
+    twin = seen[1][name]
     assert (twin.first.status, twin.second.status) == (503, 503)
     state = twin.given_up
     assert (state["ActiveState"], state["Result"], state["ExecMainStatus"]) == (

@@ -16,38 +16,55 @@ from unit.test_env_files import IGNORED, TAKEN
 UNIT = """\
 [Service]
 Type=oneshot
-EnvironmentFile=/run/variables
-ExecStart=/usr/bin/python3 -c "import os; print({name: value for name, value in os.environ.items() if len(name) == 1}, file=open('/run/seen', 'w'))"
+EnvironmentFile=/run/variables/%i
+ExecStart=/usr/bin/python3 -c "import os; print({name: value for name, value in os.environ.items() if len(name) == 1}, file=open('/run/seen-%i', 'w'))"
+"""
+REFUSED = [b"A=1\nB=\xff\n", b"\xff=1\n", b"A=1\n\nB=x\0y\n"]
+WRITE = """\
+import ast, os, sys
+os.mkdir("/run/variables")
+for number, data in enumerate(ast.literal_eval(sys.stdin.read())):
+    with open(f"/run/variables/{number}", "wb") as stream:
+        stream.write(data)
+"""
+READ = """\
+import os, sys
+def seen(number):
+    return eval(open(path).read()) if os.path.exists(path := f"/run/seen-{number}") else None
+print([seen(number) for number in range(int(sys.argv[1]))])
 """
 
+Seen = dict[bytes, dict[str, str] | None]
 
-def systemd_takes(machine: Machine, data: bytes) -> dict[str, str] | None:
-    """None if it does not start the service."""
-    machine.run("python3", "-c", f"open('/run/variables', 'wb').write({data!r})")
-    machine.write("/run/systemd/system/takes.service", UNIT)
+
+@pytest.fixture(scope="module")
+def seen(machine: Machine) -> Seen:
+    """What systemd takes of each file; None if it does not start the service."""
+    files = [text.encode() for text in (*dict(TAKEN), *(text for text, _, _ in IGNORED))] + REFUSED
+    machine.run("python3", "-c", WRITE, input=repr(files))
+    machine.write("/run/systemd/system/takes@.service", UNIT)
     machine.systemctl("daemon-reload")
-    if machine.run("systemctl", "start", "takes", check=False).returncode:
-        return None
-    seen: dict[str, str] = ast.literal_eval(machine.read("/run/seen"))
-    return seen
+    machine.systemctl("start", *(f"takes@{number}" for number in range(len(files))), check=False)
+    taken = ast.literal_eval(machine.run("python3", "-c", READ, str(len(files))).stdout)
+    return dict(zip(files, taken, strict=True))
 
 
 @pytest.mark.parametrize("text", [text for text, _ in TAKEN] + [text for text, _, _ in IGNORED])
-def test_systemd_takes_what_we_say(machine: Machine, text: str) -> None:
-    taken = dict(TAKEN) | {case: names for case, names, _ in IGNORED}
-    seen = systemd_takes(machine, text.encode())
+def test_systemd_takes_what_we_say(machine: Machine, seen: Seen, text: str) -> None:
+    says = dict(TAKEN) | {case: names for case, names, _ in IGNORED}
+    taken = seen[text.encode()]
     if text.startswith("# c \\") and machine.release == "bookworm":
-        assert seen == {}
+        assert taken == {}
     else:
-        assert seen is not None
+        assert taken is not None
         assert (
-            seen == taken[text] if isinstance(taken[text], dict) else set(seen) == set(taken[text])
+            taken == says[text] if isinstance(says[text], dict) else set(taken) == set(says[text])
         )
 
 
-@pytest.mark.parametrize("data", [b"A=1\nB=\xff\n", b"\xff=1\n", b"A=1\n\nB=x\0y\n"])
-def test_systemd_does_not_start_the_service(machine: Machine, data: bytes) -> None:
-    assert systemd_takes(machine, data) is None
+@pytest.mark.parametrize("data", REFUSED)
+def test_systemd_does_not_start_the_service(seen: Seen, data: bytes) -> None:
+    assert seen[data] is None
 
 
 def test_lines_without_effect_are_told(machine: Machine) -> None:
