@@ -41,8 +41,8 @@ def everybody(life):
 def test_at_the_idle_exit_and_a_client_meanwhile_is_served_by_the_next(tidy, tmp_path):
     gate = tmp_path / "gate"
     life = tidy("0", gate, idle_timeout=0.3)
-    with Visitor(life.address) as visitor:  # as long as it is connected nothing leaves
-        assert visitor.ask(keep=True).status == 200
+    with Visitor(life.address):  # as long as it is connected nothing leaves
+        assert visit(life.address).status == 200
         there = everybody(life)
     life.until(lambda: len(marks(tmp_path, "began")) == 2, "its workers do not leave")
     first = life.run
@@ -96,8 +96,8 @@ LATE = "killed: it did not exit within 0.3 s (graceful_timeout): the app's atexi
 
 def test_it_is_cut_when_it_takes_too_long_and_the_zygote_gets_its_own_time(tidy, tmp_path):
     life = tidy("0 60", idle_timeout=0.3, graceful_timeout=0.3)
-    with Visitor(life.address) as visitor:
-        visitor.ask(keep=True)
+    with Visitor(life.address):
+        visit(life.address)
         there = everybody(life)
         [zygote] = children(life.run.pid)
     life.until(lambda: life.run.ended, "it has not left")

@@ -137,8 +137,8 @@ def test_one_that_comes_back_from_the_import_is_ended(systemd, tmp_path, preload
         "environ": {"PYTHONPATH": f"{ROOT}:{APPS}"},
     }
     life = systemd("forks:app", directory=tmp_path, idle_timeout=0.5, workers=2, **how)
-    with Visitor(life.address) as visitor:  # as long as it is connected nothing leaves
-        assert visitor.ask(keep=True).text == "hello", life.story()
+    with Visitor(life.address):  # as long as it is connected nothing leaves
+        assert visit(life.address).text == "hello", life.story()
         life.until(lambda: len(workers(life.run.pid)) == 2, "there are not two workers")
         life.until(lambda: len(members(life.run.pid)) == 4, lambda: str(members(life.run.pid)))
     life.until_asleep(1)

@@ -136,12 +136,14 @@ def test_what_the_master_has_of_a_dead_zygote_s_workers_is_not_handed_on(systemd
 
 def test_all_but_the_master_killed_at_once_costs_the_next_client_one_load(systemd):
     life = systemd(idle_timeout=0.5, workers=2)
-    with Visitor(life.address) as visitor:  # as long as it is connected nothing leaves
-        visitor.ask(keep=True)
+    with Visitor(life.address):  # as long as it is connected nothing leaves
+        visit(life.address)
         life.until(lambda: len(workers(life.run.pid)) == 2, "no workers")
         [zygote] = children(life.run.pid)
+        life.signal(signal.SIGSTOP)  # so that it sees all of them dead
         for pid in [zygote.pid, *workers(life.run.pid)]:
             os.kill(pid, signal.SIGKILL)
+        life.signal(signal.SIGCONT)
     assert visit(life.address).status == 200
     life.until_asleep(1)
     assert life.run.status == 0

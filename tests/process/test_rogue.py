@@ -133,8 +133,8 @@ def test_whatever_it_does_to_signals_all_processes_can_leave(systemd, target):
     life = systemd("rogue:app", idle_timeout=0.5, workers=1)
     assert visit(life.address, target).status == 200
     life.until_asleep(1)
-    with Visitor(life.address) as visitor:  # as long as it is connected nothing leaves
-        assert visitor.ask(target, keep=True).status == 200
+    with Visitor(life.address):  # as long as it is connected nothing leaves
+        assert visit(life.address, target).status == 200
         with life.visitor_under_way("/sleep/0.5") as busy:
             life.signal_all(signal.SIGTERM)
             assert busy.answer().text == "slept"
