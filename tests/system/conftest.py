@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -75,9 +75,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         if not shutil.which(program):
             _stop(f"tests/system boots machines and needs {program}: make test installs it")
     try:
-        with open(__file__) as lock:
-            # Another process of the same run waits, and finds everything made.
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with _one_at_a_time():  # another process of the same run finds everything made
             _make(wanted)
     except (OSError, RuntimeError, subprocess.CalledProcessError) as error:
         _stop(f"what tests/system boots could not be made: {error}")
@@ -106,19 +104,48 @@ def _make(wanted: set[str]) -> None:
 @pytest.fixture(scope="session")
 def deb_layers() -> Iterator[Callable[[str], list[Path]]]:
     """The layers of a machine with the package installed, by release; dpkg runs once in
-    a session.
+    a run, however many processes share out its tests.
     """
-    made: dict[str, list[Path]] = {}
-    with tempfile.TemporaryDirectory(prefix=f"{PREFIX}-{os.getpid()}-layers-") as directory:
+    with _shared_by_run("layers") as directory:
 
         def layers(release: str) -> list[Path]:
-            if release not in made:
-                layer = Path(directory, release)
+            layer, made = directory / release, directory / f"{release}.made"
+            with open(directory / f"{release}.lock", "w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                if made.exists():
+                    return [layer, root("tests", release)]
                 layer.mkdir()
-                made[release] = installed(release, layer)
-            return made[release]
+                found = installed(release, layer)
+                made.touch()
+                return found
 
         yield layers
+
+
+@contextmanager
+def _shared_by_run(name: str) -> Iterator[Path]:
+    """A directory that all processes of a run share; the last one removes it. What is
+    left by a run that was killed is swept up by the next boot, by the pid in its name.
+    """
+    run = os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
+    directory = Path(tempfile.gettempdir(), f"{PREFIX}-{run}-{name}")
+    with _one_at_a_time():
+        directory.mkdir(mode=0o755, exist_ok=True)
+        users = open(directory / "users", "w")
+        fcntl.flock(users, fcntl.LOCK_SH)
+    try:
+        yield directory
+    finally:
+        with users, _one_at_a_time(), suppress(BlockingIOError):
+            fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(directory)
+
+
+@contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    with open(__file__) as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -126,13 +153,6 @@ def machine(release: str, deb_layers: Callable[[str], list[Path]]) -> Iterator[M
     """The package installed, Flask and Django in /srv/venv; shared by the tests of the
     module.
     """
-    with boot(release, *deb_layers(release)) as booted:
-        yield booted
-
-
-@pytest.fixture
-def fresh_machine(release: str, deb_layers: Callable[[str], list[Path]]) -> Iterator[Machine]:
-    """The same, booted for this test alone."""
     with boot(release, *deb_layers(release)) as booted:
         yield booted
 

@@ -17,9 +17,9 @@ tests/system/machine.py trixie`). Standard library and tests/waiting.py only.
 
 `run`, `popen`, `systemctl`, `write`, `read` act inside; `connect`, `http` and `network`
 bring its loopback (it has nothing else) to the test process. `machine` is shared by the
-tests of a module, `fresh_machine` is booted for one test; both have the .deb installed
-and Flask and Django in /srv/venv. `clean_machine` has neither, nor python3: it is for
-`apt install` itself.
+tests of a module; it has the .deb installed and Flask and Django in /srv/venv.
+`clean_machine` has neither, nor python3: it is for `apt install` itself, and booted for
+one test.
 
 How: packaging/root keeps the roots, packaging/overlay gives each boot a throwaway copy
 in memory, systemd-nspawn boots it. Every machine lives in a cgroup of its own, for two

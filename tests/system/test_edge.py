@@ -19,7 +19,7 @@ from process.hammer import KEPT, KINDS, MIXES, Hammer, header_timeout, milliseco
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.alone]
 
-CYCLES = 100  # of each of the three mixes
+CYCLES = 50  # of each of the three mixes
 IDLE = 0.12
 LONGEST_WAIT = 5.0  # seconds; a wake takes a fifth of one on a machine that has nothing else to do
 SETTINGS = {"idle_timeout": IDLE, "keepalive_timeout": IDLE * KEPT, "workers": 2, "threads": 4}

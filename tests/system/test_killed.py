@@ -1,18 +1,18 @@
-"""kill -9 under load: of a worker, of the Master, of everybody at once. The socket
-listens throughout; what is lost is what was in hand.
+"""kill -9 under load, of the Master and of all processes at once. The socket listens
+throughout; what is lost is what was in hand. (A worker alone is replaced by its Master:
+tests/process/test_killed.py.)
 """
 
 from __future__ import annotations
 
 import itertools
 import os
-import re
 import signal
 import time
 from collections.abc import Iterator
 
 import pytest
-from instance import Instance, life, worker
+from instance import Instance, life
 from load import Load
 from machine import Machine
 from process.visitor import Lost, visit
@@ -53,33 +53,6 @@ def until_gone(instance: Instance, pids: set[int]) -> None:
     instance.machine.wait_until(
         lambda: not pids & instance.processes(), 20, "no process is left behind"
     )
-
-
-def test_a_worker_costs_what_it_was_serving(instance: Instance) -> None:
-    kills = []
-    with Load(instance) as load:
-        for _ in range(TIMES):
-            load.flows()
-            # One that is at work: slow visitors come back all the time, and to the same
-            # one as long as they are kept.
-            victim = worker(load.regulars[1].answers[-1])
-            kill(instance, victim)
-            kills.append((victim, time.monotonic()))
-        load.flows()
-        state = instance.state()
-    deaths = re.findall(
-        r"worker (\d+) was killed by SIGKILL .*; (\d+) connection", "\n".join(instance.said("err"))
-    )
-    assert [int(pid) for pid, _ in deaths] == [pid for pid, _ in kills]
-    held = sum(int(count) for _, count in deaths)
-    assert len(load.lost) <= held, load.lost
-    for pid, lost in load.lost:
-        # Of a kept-alive visitor it is known whose he was. Any other must have been
-        # there at that moment.
-        assert any(pid in (victim, 0) and was_there(lost, when) for victim, when in kills), lost
-    assert {answer.status for answer in load.answers} == {200}
-    assert load.lives() == {state["InvocationID"]}
-    assert state["NRestarts"] == "0"
 
 
 def test_master_leaves_no_process_behind(instance: Instance) -> None:

@@ -135,15 +135,15 @@ def test_nothing_runs_but_the_socket_and_once_awake_exactly_four(sleepy: Machine
     assert units(sleepy) == units_before
 
 
-def test_twenty_times_over(listening: Machine) -> None:
+def test_again_and_again(listening: Machine) -> None:
     lives = set()
-    for _ in range(20):
+    for _ in range(5):
         assert curl(listening) == "200"
         with kept_awake(listening):
             lives.add(listening.state("spyglass.service")["InvocationID"])
             assert len(listening.processes()) >= 3  # the second worker may still be on its way
         until_asleep(listening)
-    assert len(lives) == 20
+    assert len(lives) == 5
     state = listening.state("spyglass.socket")
     assert (state["ActiveState"], state["SubState"], state["Result"]) == (
         "active",
@@ -201,5 +201,5 @@ def test_nothing_in_all_that_was_worth_a_warning(sleepy: Machine) -> None:
     the stop of one that was awake included.
     """
     records = sleepy.records("spyglass.service") + sleepy.records("spyglass.socket")
-    assert len(records) > 40
+    assert len(records) > 10
     assert [record["MESSAGE"] for record in records if int(record["PRIORITY"]) <= 5] == []
