@@ -15,7 +15,7 @@ from spyglass.master import counters
 from .fake_systemd import APPS, FakeSystemd
 from .hammer import KEPT, KINDS, MIXES, Hammer, header_timeout, milliseconds, waited
 
-pytestmark = [pytest.mark.alone, pytest.mark.slow]
+pytestmark = [pytest.mark.timeout(300), pytest.mark.alone, pytest.mark.slow]
 
 REQUESTS = 3000
 IDLE = 0.12
