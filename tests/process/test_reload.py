@@ -200,7 +200,8 @@ def test_settings_that_never_served_have_no_effect(site):
     here = site(idle_timeout=0.6)
     here.configure(log_level="debug", idle_timeout=60.0, keepalive_timeout=5)
     here.write("another", "import blgo\n")
-    assert said(here.life.reload())[0] == 78
+    with Visitor(here.life.address):  # as long as it is connected nothing leaves
+        assert said(here.life.reload())[0] == 78
     here.life.until_asleep(1)
     assert "exiting after 0.6 s" in here.life.log
     assert "worker" not in here.life.log, "that is for debug"

@@ -239,16 +239,17 @@ def test_hup_with_a_broken_app_leaves_the_old_one_serving(systemd, tmp_path):
         "def app(environ, start_response):\n    start_response('200 OK', [])\n    return [b'old']\n"
     )
     life = systemd("app", directory=tmp_path, idle_timeout=0.5)
-    assert visit(life.address).text == "old"
-    life.until(lambda: len(workers(life.run.pid)) == 2, "there are not 2 workers")
-    before = workers(life.run.pid)
-    app.write_text("import blgo\n")
-    life.signal(signal.SIGHUP)
-    life.until_logged(
-        "reload failed, the old generation keeps serving: ModuleNotFoundError: No module named 'blgo'"
-    )
-    assert visit(life.address).text == "old"
-    assert workers(life.run.pid) == before
+    with Visitor(life.address):  # as long as it is connected nothing leaves
+        assert visit(life.address).text == "old"
+        life.until(lambda: len(workers(life.run.pid)) == 2, "there are not 2 workers")
+        before = workers(life.run.pid)
+        app.write_text("import blgo\n")
+        life.signal(signal.SIGHUP)
+        life.until_logged(
+            "reload failed, the old generation keeps serving: ModuleNotFoundError: No module named 'blgo'"
+        )
+        assert visit(life.address).text == "old"
+        assert workers(life.run.pid) == before
     life.until_asleep(1)
     assert life.run.status == 0
 

@@ -123,7 +123,7 @@ def test_stopped_worker_is_replaced_when_a_client_waits_and_when_it_is_to_leave(
     """
     all_workers = systemd(idle_timeout=60, workers=2, request_timeout=1)
     zygote = systemd(idle_timeout=60, workers=1, request_timeout=1, environ=ASKS)
-    one = systemd(idle_timeout=0.5, workers=2, request_timeout=1)
+    one = systemd(idle_timeout=2, workers=2, request_timeout=1)
     lives = (all_workers, zygote, one)
     for life, count in zip(lives, (2, 1, 2), strict=True):
         with Visitor(life.address) as kept:
