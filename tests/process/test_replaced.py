@@ -82,17 +82,22 @@ def test_an_app_whose_threads_would_not_run_is_told_at_once(
         APP + where + THREADS.replace("\n", "\n    " if where else "\n", 1)
     )
     words = [] if preload else ["--no-preload"]
-    life = systemd("app:app", directory=tmp_path, workers=1, arguments=words)
-    answer = visit(life.address)
-    assert answer.status == 503
-    life.until(
-        lambda: any(TOLD in status for status in life.run.told("STATUS")), "systemd was not told"
-    )
     command = NOT_ROOT + spyglass("check", "app:app", "--directory", str(tmp_path), *words)
-    done = subprocess.run(
-        command, env=server_environ(pycache), capture_output=True, text=True, timeout=60
-    )
-    assert (done.returncode, TOLD in done.stderr) == (78, True)
+    with subprocess.Popen(
+        command,
+        env=server_environ(pycache),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as check:  # meanwhile, for both wait for a thread
+        life = systemd("app:app", directory=tmp_path, workers=1, arguments=words)
+        assert visit(life.address).status == 503
+        life.until(
+            lambda: any(TOLD in status for status in life.run.told("STATUS")),
+            "systemd was not told",
+        )
+        _, told = check.communicate(timeout=60)
+    assert (check.returncode, TOLD in told) == (78, True)
 
 
 def test_an_app_that_leaves_a_worker_nothing_is_told_by_check_as_well(systemd, tmp_path, pycache):
