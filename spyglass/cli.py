@@ -56,24 +56,18 @@ def _changes(argv: list[str]) -> bool:
 
 
 def _run(argv: list[str]) -> int:
-    if argv and argv[0] not in SERVER_COMMANDS:
+    if not argv or argv[0] not in SERVER_COMMANDS:
         from spyglass.ops import command_table
 
-        if argv[0] in command_table.COMMANDS:
-            return command_table.run(argv)
+        return command_table.run(argv)
     try:
         arguments = command_line.parse(argv)
     except StartError as error:
         return _refuse(error, argv)
-    if arguments.command == "version":
-        from spyglass import __version__
-
-        print(f"spyglass {__version__}")
-        return 0
-    if arguments.command == "help":
+    if arguments.help:
         from spyglass.ops import command_table
 
-        print(command_table.help_of(arguments.topic))
+        command_table.print_help(arguments.command)
         return 0
     return {"serve": _serve, "lookout": _lookout, "check": _check, "reload": _reload}[
         arguments.command

@@ -43,6 +43,8 @@ def _kind(command: Command, option: Option | Operand) -> str:
     """
     if option.choices:
         return "|" + " ".join(option.choices)
+    if option.value == "TOPIC":
+        return " ".join(("|settings", *(each.name for each in all_commands()), *settings.SETTINGS))
     if " | " in option.value:
         return "app or source"
     kind = next((_KINDS[word] for word in (*option.flags, option.value) if word in _KINDS), "")

@@ -26,8 +26,8 @@ class Arguments:
     """
 
     def __init__(self) -> None:
-        self.command = ""  # of the server, or "help" or "version"
-        self.topic = ""  # for "help": the command to describe, "" for all
+        self.command = ""  # one of SERVER_COMMANDS
+        self.help = False  # the help of the command is asked for
         self.options: dict[str, str] = {}
         self.file: str | None = None
         self.binds: list[str] = []
@@ -41,27 +41,17 @@ class Arguments:
 
 
 def parse(argv: Sequence[str]) -> Arguments:
-    """Parse the command line of a server's command. Raise UsageError, or ConfigError
-    for a --name that cannot be one.
+    """Parse a command line that begins with one of SERVER_COMMANDS. Raise UsageError,
+    or ConfigError for a --name that cannot be one.
     """
     arguments = Arguments()
-    rest = list(argv)
-    first = rest.pop(0) if rest else "--help"
-    if first in ("--help", "-h", "help"):
-        arguments.command = "help"
-        return arguments
-    if first in ("--version", "version"):
-        arguments.command = "version"
-        return arguments
-    if first not in SERVER_COMMANDS:
-        raise UsageError(f"unknown command {first!r}; 'spyglass --help' lists them")
-    arguments.command = first
+    arguments.command, *rest = argv
     while rest:
         word = rest.pop(0)
         if word in ("--help", "-h"):
-            arguments.command, arguments.topic = "help", first
+            arguments.help = True
             return arguments
-        if first == "reload":
+        if arguments.command == "reload":
             if word.startswith("-") or arguments.name is not None:
                 raise UsageError("reload takes the NAME of one app and no options")
             arguments.name = word
@@ -84,7 +74,8 @@ def _parse_option(arguments: Arguments, word: str, rest: list[str]) -> None:
     elif setting is None and name not in OWN_OPTIONS:
         from spyglass.config.setting_errors import hint
 
-        known = dict.fromkeys((*(entry.option for entry in SETTINGS.values()), *OWN_OPTIONS))
+        options = (entry.option for entry in SETTINGS.values())
+        known = dict.fromkeys((*options, *OWN_OPTIONS, "--help"))
         raise UsageError(f"unknown option {name!r}{hint(name, known)}")
     elif not equals:
         if not rest:

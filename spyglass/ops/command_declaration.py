@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from spyglass.config.setting_types import Setting
 
 
+# The groups of `spyglass --help`, in the order in which it shows them.
+GROUPS = ("Set up", "Every day", "Look", "Move", "Server")
+
+
 class Operand:
     """A word of the command line that is not an option: `value` (str) is its name in
     the help. It may be `optional`, or given several times (`many`), or be the `rest` of
@@ -85,6 +89,17 @@ class Command:
 
     It may take all settings of the server as options (`settings`), and it may change
     the machine rather than only print (`changes`).
+
+    `spyglass --help` has one line for each command, with `brief` (str): what it does,
+    in at most 58 characters. Without it, the line has the first part of `help`, up to
+    a comma, a colon or a semicolon. The lines are in groups (`group`, one of GROUPS, or
+    "" for a command that is not listed), in the order of COMMANDS in command_table.py:
+
+    Set up      makes, changes or removes an app: new, apply, remove
+    Every day   acts on an existing app; the default: reload, run, shell, wake, on, off
+    Look        only reports: list, status, doctor, logs, check
+    Move        renames or copies an app: rename, export, import
+    Server      is run by systemd, or for the machine: serve, lookout, units
     """
 
     def __init__(
@@ -97,6 +112,8 @@ class Command:
         settings: bool = False,
         changes: bool = False,
         more: str = "",
+        group: str = "Every day",
+        brief: str = "",
     ) -> None:
         self.name = name
         self.help = help
@@ -105,3 +122,5 @@ class Command:
         self.settings = settings
         self.changes = changes
         self.more = more
+        self.group = group
+        self.brief = brief

@@ -1,5 +1,7 @@
-"""The help of `spyglass` and of its commands, for a terminal of 80 columns, generated
-from their declarations and the table of settings.
+"""The help of `spyglass`, of its commands and of its settings, generated from their
+declarations and the table of settings.
+
+A function returns text for a terminal of `width` columns, 80 if the output is none.
 """
 
 from __future__ import annotations
@@ -8,56 +10,74 @@ import textwrap
 from typing import TYPE_CHECKING
 
 from spyglass.config.setting_errors import default_text
-from spyglass.config.settings import UNIT_SETTINGS
-from spyglass.ops.command_declaration import Command, Option
+from spyglass.config.setting_types import Unit
+from spyglass.config.settings import SERVER_SETTINGS, UNIT_SETTINGS
+from spyglass.ops.command_declaration import GROUPS, Command, Option
 from spyglass.ops.server_commands import setting_options
+from spyglass.ops.terminal import colourize
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from spyglass.config.setting_types import Setting
 
-_WIDTH = 79
+WIDTH = 80  # of a terminal, if it is unknown
+WIDEST = 120  # a longer line is hard to read
 _COLUMN = 20  # in which the description of an option begins
-_SETTINGS = (
-    "Settings: NAME = VALUE in the TOML file, SPYGLASS_NAME in the environment, or an option; "
-    "later ones take precedence:"
+_SERVER = (
+    "Set them in the TOML file (workers = 4), in the environment (SPYGLASS_WORKERS=4) or as an "
+    "option of serve, lookout and check (--workers 4); later ones take precedence. A setting that "
+    "is true or false is an option without a value: --debug, --no-debug."
 )
-_UNITS = "Settings of the units, only in the TOML file; 'spyglass apply' makes the units follow:"
+_OPTIONS = "Settings are options, too; 'spyglass help settings' explains them:"
+_UNITS = "Set these only in the TOML file; 'spyglass apply' makes the units follow."
 
 
-def overview(commands: Sequence[Command]) -> str:
-    """Return the help of `spyglass` itself."""
-    lines = [
-        "usage: spyglass COMMAND ...",
-        "       spyglass --version | --help",
-        "",
-        *_wrapped("Serve Python web apps that sleep while no client uses them."),
-        "",
-        "Commands:",
-    ]
-    for command in commands:
-        lines += _described(command.name, command.help, 11)
-    lines += ["", "'spyglass COMMAND --help' shows the options and exit statuses of a command."]
-    return "\n".join([*lines, *_all_settings(units=True)])
+def overview(commands: Sequence[Command], width: int = WIDTH, *, coloured: bool = False) -> str:
+    """Return the help of `spyglass` itself: one screen of 80 columns and 24 lines, the
+    last one for the prompt.
+    """
+    lines = ["usage: spyglass COMMAND ...    Serve Python web apps that sleep while unused.", ""]
+    groups = dict.fromkeys((*GROUPS, *(command.group for command in commands if command.group)))
+    indent = 2 + max(map(len, groups))
+    for group in groups:
+        heading = group
+        for command in commands:
+            if command.group == group:
+                start = colourize(f"{heading:<{indent}}", "title", coloured)
+                text = _brief(command, width - 1 - indent - 9)
+                lines.append(f"{start}{command.name:<9}{text}")
+                heading = ""
+    lines.append("More: spyglass help COMMAND | help settings | help SETTING | --version")
+    return "\n".join(lines)
 
 
-def page(command: Command) -> str:
+def _brief(command: Command, width: int) -> str:
+    """Return what the command does, in one line of `width` columns."""
+    text = command.brief or command.help
+    for end in ";:,":
+        if len(text) > width:
+            text = text.partition(end)[0]
+    return textwrap.shorten(text, width, placeholder=" …")
+
+
+def page(command: Command, width: int = WIDTH) -> str:
     """Return the help of one command."""
-    lines = [*_usage_lines(command), "", *_wrapped(_sentence(command.help))]
+    lines = [*_usage_lines(command, width), "", *_wrapped(_sentence(command.help), width)]
     operands = [each for each in command.operands if each.help]
     if operands:
         lines += ["", "Arguments:"]
         for operand in operands:
-            lines += _described(operand.value, operand.help)
+            lines += _described(operand.value, operand.help, width)
     lines += ["", "Options:"]
     for option in command.options:
-        lines += _described(_invocation(option), option.help + _repeated(option))
-    lines += _described("-h, --help", "show this help")
-    if command.more:
-        lines += ["", *_wrapped(_sentence(command.more))]
+        lines += _described(_invocation(option), option.help + _repeated(option), width)
+    lines += _described("-h, --help", "show this help", width)
     if command.settings:
-        lines += _all_settings(units=False)
+        names = ", ".join(option.flags[0] for option in setting_options())
+        lines += ["", *_wrapped(_OPTIONS, width), *_wrapped(names, width, 2)]
+    if command.more:
+        lines += ["", *_wrapped(_sentence(command.more), width)]
     return "\n".join(lines)
 
 
@@ -79,40 +99,55 @@ def usage(command: Command) -> list[str]:
     return words + [f"[--] {operand.value} ..." for operand in command.operands if operand.rest]
 
 
-def _usage_lines(command: Command) -> list[str]:
+def _usage_lines(command: Command, width: int) -> list[str]:
     first, *words = usage(command)
     lines = [f"usage: {first} {words.pop(0)}"]
     indent = " " * (len(lines[0]) + 1)
     for word in words:
-        if len(lines[-1]) + 1 + len(word) > _WIDTH:
+        if len(lines[-1]) + 1 + len(word) >= width:
             lines.append(indent + word)
         else:
             lines[-1] += f" {word}"
     return lines
 
 
-def _all_settings(*, units: bool) -> list[str]:
-    lines = ["", *_wrapped(_SETTINGS)]
-    for option in setting_options():
-        if option.setting is not None:
-            lines += _setting(_invocation(option), option.setting)
-    if units:
-        lines += ["", *_wrapped(_UNITS)]
-        for setting in UNIT_SETTINGS:
-            lines += _setting(setting.name, setting)
-    return lines
+def all_settings(width: int = WIDTH, *, coloured: bool = False) -> str:
+    """Return the help of all settings."""
+    lines = []
+    for title, how, settings in (
+        ("Settings of the server", _SERVER, SERVER_SETTINGS),
+        ("Settings of the units", _UNITS, UNIT_SETTINGS),
+    ):
+        lines += [colourize(title, "title", coloured), "", *_wrapped(how, width), ""]
+        for setting in settings:
+            lines += [*_setting_lines(setting, width, coloured), ""]
+    return "\n".join(lines[:-1])
 
 
-def _setting(head: str, setting: Setting) -> list[str]:
+def one_setting(setting: Setting, width: int = WIDTH, *, coloured: bool = False) -> str:
+    """Return the help of one setting: what it means, what it takes, where it is set."""
+    places = (
+        "Only in the TOML file; then run 'spyglass apply'."
+        if isinstance(setting, Unit)
+        else f"In the TOML file: {setting.name} = VALUE. In the environment: "
+        f"SPYGLASS_{setting.name.upper()}=VALUE. As an option of serve, lookout and check: "
+        f"{next(_invocation(each) for each in setting_options() if each.setting is setting)}."
+    )
+    return "\n".join([*_setting_lines(setting, width, coloured), "", *_wrapped(places, width)])
+
+
+def _setting_lines(setting: Setting, width: int, coloured: bool) -> list[str]:
     text = f"{setting.meaning} ({setting.kind}; default {default_text(setting)})"
-    return ["", f"  {head}", *_wrapped(text, 8)]
+    return [colourize(setting.name, "title", coloured), *_wrapped(text, width, 4)]
 
 
-def _described(head: str, text: str, column: int = _COLUMN) -> list[str]:
-    """Return lines with `head` to the left and `text` from `column` on."""
-    lines = _wrapped(text, column)
-    if len(head) + 2 < column:
-        return [f"  {head:<{column - 2}}{lines[0].lstrip()}", *lines[1:]]
+def _described(head: str, text: str, width: int) -> list[str]:
+    """Return lines with `head` to the left and `text` beside it, or below if `head` is
+    too long.
+    """
+    lines = _wrapped(text, width, _COLUMN)
+    if len(head) + 2 < _COLUMN:
+        return [f"  {head:<{_COLUMN - 2}}{lines[0].lstrip()}", *lines[1:]]
     return [f"  {head}", *lines]
 
 
@@ -124,10 +159,11 @@ def _repeated(option: Option) -> str:
     return "; may be given several times" if option.many else ""
 
 
-def _wrapped(text: str, indent: int = 0) -> list[str]:
+def _wrapped(text: str, width: int, indent: int = 0) -> list[str]:
+    # A line as wide as the terminal would make some of them begin an empty one.
     space = " " * indent
     return textwrap.wrap(
-        text, _WIDTH, initial_indent=space, subsequent_indent=space, break_on_hyphens=False
+        text, width - 1, initial_indent=space, subsequent_indent=space, break_on_hyphens=False
     )
 
 

@@ -8,21 +8,35 @@ status. `options` has one attribute for each declared operand and option.
 from __future__ import annotations
 
 import argparse
+import difflib
 import importlib
+import os
 import sys
 from typing import TYPE_CHECKING, NoReturn, Protocol, cast
 
+from spyglass.config.settings import SETTINGS
 from spyglass.errors import StartError, UsageError
-from spyglass.ops import command_help, server_commands
+from spyglass.ops import command_help, server_commands, terminal
 from spyglass.ops.command_declaration import Command
 from spyglass.ops.untrusted_text import filtered
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 COMMANDS: tuple[str, ...] = (
-    "new", "apply", "remove", "list", "status", "doctor", "wake", "run", "shell",
+    "new", "apply", "remove", "list", "status", "doctor", "wake", "run", "shell", "help",
 )  # fmt: skip
+
+# What other tools call a command of ours.
+_MEANT = {
+    "add": "new", "create": "new", "init": "new", "install": "new", "deploy": "apply", "up": "apply",
+    "delete": "remove", "rm": "remove", "uninstall": "remove", "ls": "list", "ps": "list",
+    "info": "status", "show": "status", "log": "logs", "journal": "logs", "tail": "logs",
+    "disable": "off", "stop": "off", "down": "off", "enable": "on", "start": "wake",
+    "restart": "reload", "exec": "run", "mv": "rename", "move": "rename", "backup": "export",
+    "restore": "import", "runserver": "lookout", "dev": "lookout", "validate": "check",
+    "test": "check",
+}  # fmt: skip
 
 
 class CommandModule(Protocol):
@@ -47,13 +61,52 @@ def all_commands() -> list[Command]:
     return [*server_commands.COMMANDS.values(), *(_module(name).COMMAND for name in COMMANDS)]
 
 
-def help_of(name: str) -> str:
-    """Return the help of the command `name`, or of `spyglass` itself for ""."""
-    commands = all_commands()
-    for command in commands:
-        if command.name == name:
-            return command_help.page(command)
-    return command_help.overview(commands)
+def help_of(topic: str, width: int = command_help.WIDTH, *, coloured: bool = False) -> str:
+    """Return the help of a command, of a setting, of all "settings", or of `spyglass`
+    itself for "". Raise UsageError.
+    """
+    commands = {command.name: command for command in all_commands()}
+    if topic in commands:
+        return command_help.page(commands[topic], width)
+    if topic == "settings":
+        return command_help.all_settings(width, coloured=coloured)
+    name = topic.replace("-", "_")
+    if name in SETTINGS:
+        return command_help.one_setting(SETTINGS[name], width, coloured=coloured)
+    if topic:
+        near = similar(topic, (*commands, "settings", *SETTINGS))
+        hint = f"did you mean 'spyglass help {near}'?" if near else "'spyglass help' lists commands"
+        raise UsageError(f"no help on {topic!r}: it is no command and no setting; {hint}")
+    listed = sorted(commands.values(), key=lambda command: command.name in server_commands.COMMANDS)
+    return command_help.overview(listed, width, coloured=coloured)
+
+
+def print_help(topic: str) -> None:
+    """Print the help of `topic`, as help_of() has it, to fit the terminal."""
+    width = terminal.width_limit(sys.stdout, os.environ) or command_help.WIDTH
+    coloured = terminal.is_coloured(sys.stdout, os.environ)
+    print(help_of(topic, min(width, command_help.WIDEST), coloured=coloured))
+
+
+def similar(word: str, known: Iterable[str]) -> str:
+    """Return the one of `known` that `word` is probably meant to be, or ""."""
+    found = difflib.get_close_matches(word, known, 1, cutoff=0.65)
+    return found[0] if found else ""
+
+
+def unknown(word: str) -> str:
+    """Return what is wrong with a command line that begins with `word`, and what may be
+    meant.
+    """
+    names = (*server_commands.COMMANDS, *COMMANDS)
+    if word.startswith("-"):
+        return f"the command comes first, then {word!r}; 'spyglass help' lists the commands"
+    if ":" in word or word.endswith((".py", ".wsgi")):
+        return f"unknown command {word!r}; to serve an app: spyglass lookout {word}"
+    meant = _MEANT.get(word, "")
+    near = meant if meant in names else similar(word, names)
+    hint = f", did you mean {near!r}?" if near else "; 'spyglass help' lists the commands"
+    return f"unknown command {word!r}{hint}"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -66,11 +119,26 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message}; see '{self.prog} --help'")
 
-    def format_help(self) -> str:
-        return command_help.page(self._command) + "\n"
+    def print_help(self, file: object = None) -> None:
+        print_help(self._command.name)
+
+    def parse_words(self, words: Sequence[str]) -> argparse.Namespace:
+        """Return the options. Raise UsageError, for an unknown option with a similar
+        one.
+        """
+        options, rest = self.parse_known_args(words)
+        for word in rest:
+            flag = word.partition("=")[0]
+            if flag.startswith("-"):
+                near = similar(flag, self._option_string_actions)
+                self.error(
+                    f"unknown option {flag!r}" + (f", did you mean {near!r}?" if near else "")
+                )
+            self.error(f"unexpected argument {word!r}")
+        return options
 
 
-def parser(name: str) -> argparse.ArgumentParser:
+def parser(name: str) -> _Parser:
     """Return a parser for the command `name`, made from its declaration."""
     command = _module(name).COMMAND
     made = _Parser(command)
@@ -105,7 +173,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     """
     command = _module(argv[0]).COMMAND
     own, rest = split_rest(command, argv[1:])
-    options = parser(argv[0]).parse_args(own)
+    options = parser(argv[0]).parse_words(own)
     for operand in command.operands:
         if operand.rest:
             setattr(options, operand.dest, rest)
@@ -139,9 +207,24 @@ def split_rest(command: Command, words: Sequence[str]) -> tuple[list[str], list[
 
 @filtered()
 def run(argv: Sequence[str]) -> int:
-    """Run a command line that begins with one of COMMANDS. Return the exit status."""
+    """Run a command line that begins with none of the server's commands. Return the
+    exit status.
+
+    One without a command asks for help: what it prints is no error, as with systemctl.
+    """
+    first = argv[0] if argv else "help"
     try:
-        return _module(argv[0]).run(parse(argv))
+        if first in ("--help", "-h"):
+            print_help(argv[1] if len(argv) > 1 else "")
+            return 0
+        if first in ("--version", "-V", "version"):
+            from spyglass import __version__
+
+            print(f"spyglass {__version__}")
+            return 0
+        if first not in COMMANDS:
+            raise UsageError(unknown(first))
+        return _module(first).run(parse([first, *argv[1:]]))
     except StartError as error:
         for line in error.lines:
             print(f"spyglass: {line}", file=sys.stderr)

@@ -39,6 +39,8 @@ COMMANDS = {
             options=(_NAME, _CONFIG),
             settings=True,
             more=_STATUS,
+            group="Server",
+            brief="serve an app on the sockets that systemd passes in",
         ),
         Command(
             "lookout",
@@ -49,6 +51,8 @@ COMMANDS = {
             settings=True,
             changes=True,
             more=_STATUS,
+            group="Server",
+            brief="serve an app without systemd, to try it",
         ),
         Command(
             "check",
@@ -64,6 +68,8 @@ COMMANDS = {
             options=(_NAME, _CONFIG),
             settings=True,
             more="exit status: 0 the app could be served; 2 wrong usage; 78 it could not",
+            group="Look",
+            brief="load an app as its service would, and say what is wrong",
         ),
         Command(
             "reload",
@@ -75,6 +81,7 @@ COMMANDS = {
             changes=True,
             more="exit status: 0 the new code serves, or the app is asleep; 69 there is no Master, "
             "or it is exiting; 78 the new code cannot be served, and the old code still is",
+            brief="load the new code of an app without losing a request",
         ),
     )
 }

@@ -38,7 +38,19 @@ def spyglass(*words, **how):
         ("--version", 0, f"spyglass {__version__}\n", ""),
         ("--help", 0, help_of("") + "\n", ""),
         ("", 0, help_of("") + "\n", ""),
-        ("sevre", 2, "", "spyglass: unknown command 'sevre'; 'spyglass --help' lists them\n"),
+        ("help", 0, help_of("") + "\n", ""),
+        ("help apply", 0, help_of("apply") + "\n", ""),
+        ("apply --help", 0, help_of("apply") + "\n", ""),
+        ("serve --help", 0, help_of("serve") + "\n", ""),
+        ("--help serve", 0, help_of("serve") + "\n", ""),
+        ("help settings", 0, help_of("settings") + "\n", ""),
+        ("help idle-timeout", 0, help_of("idle_timeout") + "\n", ""),
+        ("sevre", 2, "", "spyglass: unknown command 'sevre', did you mean 'serve'?\n"),
+        (
+            *("help aply", 2, ""),
+            "spyglass: no help on 'aply': it is no command and no setting; "
+            "did you mean 'spyglass help apply'?\n",
+        ),
         ("serve --nonsense", 2, "", "spyglass: unknown option '--nonsense'\n"),
         (
             "lookout --workers no",

@@ -1,12 +1,19 @@
 """The declarations of all commands, and the help that is generated from them."""
 
+import io
+import sys
+
 import pytest
 
 from spyglass.config import settings
 from spyglass.config.command_line import SERVER_COMMANDS
 from spyglass.config.setting_errors import default_text
-from spyglass.config.setting_types import Unit
-from spyglass.ops.command_table import COMMANDS, all_commands, help_of
+from spyglass.errors import UsageError
+from spyglass.ops import command_help, command_table
+from spyglass.ops.command_declaration import GROUPS, Command
+from spyglass.ops.command_table import COMMANDS, all_commands, help_of, parser, unknown
+
+LISTED = [command for command in all_commands() if command.group]
 
 
 def test_every_command_is_declared_once_under_its_name():
@@ -15,18 +22,89 @@ def test_every_command_is_declared_once_under_its_name():
     assert len(set(names)) == len(names)
 
 
+# `spyglass`
+
+
+def test_overview_is_one_screen_with_a_line_for_each_command():
+    lines = help_of("").splitlines()
+    assert len(lines) <= 23  # and the prompt
+    assert max(map(len, lines)) < 80
+    found = [line[11:].split()[0] for line in lines[2:-1]]
+    assert sorted(found) == sorted(command.name for command in LISTED)
+    assert [line[:11].strip() for line in lines[2:-1] if line[0] != " "] == [
+        group for group in GROUPS if any(command.group == group for command in LISTED)
+    ]
+
+
+@pytest.mark.parametrize("command", LISTED, ids=lambda command: command.name)
+def test_line_of_a_command_is_whole(command):
+    assert command.group in GROUPS
+    (line,) = (line for line in help_of("").splitlines() if line[11:20].strip() == command.name)
+    assert "…" not in line
+    assert len(line) > 30
+
+
+def test_overview_has_room_for_twenty_commands():
+    commands = [Command(f"name{number}", "do it, and more", group="Look") for number in range(20)]
+    lines = command_help.overview(commands).splitlines()
+    assert len(lines) <= 23
+    assert lines[3] == "           name1    do it, and more"
+
+
+def test_long_help_is_cut_at_a_clause():
+    command = Command("dig", "dig a hole: " + "deeper and deeper " * 9)
+    assert "Every day  dig      dig a hole" in command_help.overview([command]).splitlines()
+
+
+def test_overview_is_coloured_only_on_a_terminal(monkeypatch):
+    assert "\033" not in help_of("")
+    assert "\033[1mSet up     \033[mnew" in help_of("", coloured=True)
+
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    for name in ("NO_COLOR", "COLUMNS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    for no_color in ("", "1"):
+        monkeypatch.setenv("NO_COLOR", no_color)
+        monkeypatch.setattr(sys, "stdout", Terminal())
+        command_table.print_help("")
+        assert ("\033" in sys.stdout.getvalue()) != bool(no_color)
+
+
+# Settings
+
+
 def test_help_has_every_setting_with_meaning_and_default():
-    text = " ".join(help_of("").split())
+    text = " ".join(help_of("settings").split())
     for setting in settings.SETTINGS.values():
-        assert f" {setting.name if isinstance(setting, Unit) else setting.option}" in text
-        assert f"{setting.meaning} ({setting.kind}; default {default_text(setting)})" in text
-    for flag in ("--no-preload", "--no-debug"):
-        assert flag in text
+        described = f"{setting.meaning} ({setting.kind}; default {default_text(setting)})"
+        assert f"{setting.name} {described}" in text
+        assert described in " ".join(help_of(setting.name).split())
 
 
-@pytest.mark.parametrize("name", ["", *(command.name for command in all_commands())])
-def test_help_fits_a_terminal(name):
-    assert max(map(len, help_of(name).splitlines())) < 80
+def test_help_of_a_setting_tells_where_it_is_set():
+    assert help_of("workers").splitlines() == [
+        "workers",
+        "    number of worker processes (whole number; default 2)",
+        "",
+        "In the TOML file: workers = VALUE. In the environment: SPYGLASS_WORKERS=VALUE.",
+        "As an option of serve, lookout and check: --workers VALUE.",
+    ]
+    assert "--preload, --no-preload." in " ".join(help_of("preload").split())
+    assert help_of("listen").endswith("Only in the TOML file; then run 'spyglass apply'.")
+    assert help_of("max-body") == help_of("max_body")
+
+
+# `spyglass COMMAND --help`
+
+
+@pytest.mark.parametrize("name", ["settings", *(command.name for command in all_commands())])
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_help_fits_the_terminal(name, width):
+    assert max(map(len, help_of(name, width).splitlines())) < width
 
 
 @pytest.mark.parametrize("command", all_commands(), ids=lambda command: command.name)
@@ -40,5 +118,58 @@ def test_help_of_a_command_has_all_that_is_declared(command):
         assert each.value in words
         for flag in each.flags:
             assert f" {flag}" in words
-    assert ("--keepalive-timeout" in words) == command.settings
-    assert f"  {command.name} " in help_of("")
+    assert ("--keepalive-timeout," in words) == command.settings
+    assert ("--no-preload" in words) is False
+
+
+# Mistakes
+
+
+@pytest.mark.parametrize(
+    ("word", "says"),
+    [
+        ("aply", "unknown command 'aply', did you mean 'apply'?"),
+        ("Apply", "unknown command 'Apply', did you mean 'apply'?"),
+        ("ls", "unknown command 'ls', did you mean 'list'?"),
+        ("restart", "unknown command 'restart', did you mean 'reload'?"),
+        ("runserver", "unknown command 'runserver', did you mean 'lookout'?"),
+        ("zzz", "unknown command 'zzz'; 'spyglass help' lists the commands"),
+        ("", "unknown command ''; 'spyglass help' lists the commands"),
+        ("blog:app", "unknown command 'blog:app'; to serve an app: spyglass lookout blog:app"),
+        ("hello.py", "unknown command 'hello.py'; to serve an app: spyglass lookout hello.py"),
+        (
+            "--workers",
+            "the command comes first, then '--workers'; 'spyglass help' lists the commands",
+        ),
+    ],
+)
+def test_unknown_command_names_what_may_be_meant(word, says):
+    assert unknown(word) == says
+
+
+def test_words_of_other_tools_are_no_commands():
+    assert set(command_table._MEANT).isdisjoint({*SERVER_COMMANDS, *COMMANDS})
+
+
+@pytest.mark.parametrize(
+    ("command", "words", "says"),
+    [
+        ("apply", "--dryrun", "unknown option '--dryrun', did you mean '--dry-run'?"),
+        ("apply", "--hlp", "unknown option '--hlp', did you mean '--help'?"),
+        ("status", "blog --line=3", "unknown option '--line', did you mean '--lines'?"),
+        ("list", "-x", "unknown option '-x'"),
+        ("list", "blog", "unexpected argument 'blog'"),
+        ("status", "", "the following arguments are required: NAME"),
+    ],
+)
+def test_mistaken_option_is_a_usage_error(command, words, says):
+    with pytest.raises(UsageError) as caught:
+        parser(command).parse_words(words.split())
+    assert str(caught.value) == f"{says}; see 'spyglass {command} --help'"
+
+
+def test_unknown_topic_is_a_usage_error():
+    with pytest.raises(UsageError, match="did you mean 'spyglass help idle_timeout'"):
+        help_of("idle-timout")
+    with pytest.raises(UsageError, match="'spyglass help' lists commands"):
+        help_of("zzz")

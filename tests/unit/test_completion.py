@@ -57,6 +57,8 @@ QUESTIONS = {
     "check --workers 1 b": {"blog"},
     "reload ": {"blog", "shop"},
     "reload b": {"blog"},
+    "help ap": {"app", "apply"},
+    "help sett": {"settings"},
     "nonsense ": set(),
 }
 

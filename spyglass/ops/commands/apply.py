@@ -46,6 +46,8 @@ COMMAND = Command(
     ),
     options=(Option("-n", "--dry-run", help="only show what would change"),),
     changes=True,
+    group="Set up",
+    brief="put what the files in /etc/spyglass say into force",
 )
 
 

@@ -38,6 +38,8 @@ COMMAND = Command(
     options=(Option("--json", help="print JSON; docs/looking.md has the keys"),),
     more="exit status: 0 nothing is wrong, apart from hints; 1 something is; 4 there is no such "
     "app",
+    group="Look",
+    brief="look for what is wrong, and say how to fix it",
 )
 
 

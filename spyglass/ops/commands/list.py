@@ -24,6 +24,8 @@ COMMAND = Command(
     options=(
         Option("--json", help="print JSON, with all that is known; docs/looking.md has the keys"),
     ),
+    group="Look",
+    brief="show all apps: asleep, awake, failing or off",
 )
 
 _COLUMNS = (

@@ -58,6 +58,8 @@ COMMAND = Command(
         ),
     ),
     changes=True,
+    group="Set up",
+    brief="create the file of a new app, /etc/spyglass/NAME.toml",
 )
 
 # Settings that are usually changed next, with an example if the default does not show

@@ -29,6 +29,8 @@ COMMAND = Command(
         ),
     ),
     changes=True,
+    group="Set up",
+    brief="stop an app and remove it from systemd",
 )
 
 

@@ -38,6 +38,8 @@ COMMAND = Command(
         ),
     ),
     more="exit status: 0 asleep or awake; 1 failing; 3 off; 4 there is no such app",
+    group="Look",
+    brief="show one app: workers, settings, journal, last traceback",
 )
 
 _STATUS = {app_status.FAILING: 1, app_status.OFF: 3}
