@@ -72,19 +72,18 @@ def _parse_option(arguments: Arguments, word: str, rest: list[str]) -> None:
     if implied and not equals:
         value = implied
     elif setting is None and name not in OWN_OPTIONS:
-        from spyglass.config.setting_errors import hint
+        from spyglass.config.setting_errors import unknown_option
 
-        options = (entry.option for entry in SETTINGS.values())
-        known = dict.fromkeys((*options, *OWN_OPTIONS, "--help"))
-        raise UsageError(f"unknown option {name!r}{hint(name, known)}")
+        known = {**SETTINGS, **{option[2:]: None for option in (*OWN_OPTIONS, "--help")}}
+        raise UsageError(unknown_option(name, arguments.command, known))
     elif not equals:
         if not rest:
             raise UsageError(f"{name} needs a value")
         value = rest.pop(0)
     if isinstance(setting, Unit):
-        from spyglass.config.setting_errors import only_in_the_file
+        from spyglass.config.setting_errors import option_of_units
 
-        raise UsageError(f"{name}: {only_in_the_file(setting.name)}")
+        raise UsageError(f"{name}: {option_of_units(setting.name, arguments.command)}")
     if setting is not None:
         arguments.options[setting.name] = value
     else:

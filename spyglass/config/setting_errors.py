@@ -14,7 +14,7 @@ from spyglass.config.setting_types import UNITS, Setting, Size, Unit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 
 def place_in(file: str, text: str, name: str) -> str:
@@ -40,16 +40,22 @@ def not_toml(file: str, text: str, error: str) -> str:
     return f"{place}: not TOML: {message.removesuffix(' (at end of document)')}"
 
 
-def fault(name: str, value: object, error: Exception, known: Mapping[str, object]) -> str:
+def fault(
+    name: str, value: object, error: Exception, known: Mapping[str, object], *, in_file: bool
+) -> str:
     """Return what is wrong with `name` set to `value`: it cannot be set in this place
-    (LookupError), or not to this value (ValueError). `known` are all settings by name.
+    (LookupError), or not to this value (ValueError). `known` are all settings by name;
+    the place is the file or, if `in_file` (bool) is False, the environment.
     """
     if isinstance(error, LookupError):
-        return (
-            only_in_the_file(name)
-            if name in known
-            else f"unknown setting {name!r}{hint(name, known)}"
-        )
+        if name in known:
+            return only_in_the_file(name)
+        if in_file and isinstance(value, dict):
+            instead = instead_of(name, known, str)
+            belong = ": settings belong to no table, so delete this line"
+            return f"unknown table [{shown(name).strip(chr(39))}]{instead or belong}"
+        spelled = str if in_file else as_variable
+        return f"unknown setting {name!r}{instead_of(name, known, spelled)}"
     expected, *entry = error.args  # for a list, with the entry that is wrong
     return f"{name}: {expected}, not {shown(entry[0] if entry else value)}"
 
@@ -58,12 +64,70 @@ def only_in_the_file(name: str) -> str:
     return f"{name} configures the units: set it in the TOML file, then run 'spyglass apply'"
 
 
-def hint(name: str, known: Mapping[str, object]) -> str:
+def option_of_units(name: str, command: str) -> str:
+    """Return why the setting of the units `name` is no option of `command`."""
+    if (name, command) == ("listen", "lookout"):
+        return "lookout listens where --bind says: --bind 127.0.0.1:8001"
+    return only_in_the_file(name)
+
+
+def unknown_option(name: str, command: str, known: Mapping[str, object]) -> str:
+    """Return what is wrong with the option `name` of `command`, and what to write."""
+    from spyglass.config import foreign_names
+
+    def spelled(ours: str) -> str:
+        return "--bind" if (ours, command) == ("listen", "lookout") else as_option(ours)
+
+    long = foreign_names.SHORT.get(name, name)
+    return f"unknown option {name!r}{instead_of(long, known, spelled)}"
+
+
+def as_variable(name: str) -> str:
+    return f"SPYGLASS_{name.upper()}"
+
+
+def as_option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def instead_of(
+    name: str, known: Mapping[str, object], spelled: Callable[[str], str] = as_option
+) -> str:
+    """Return what to write instead of the unknown setting `name`, as the end of a
+    message: ", did you mean 'workers'?", ": it is 'listen' here", or "".
+
+    `known` are the settings, and the other options; `spelled` returns the name of one
+    of them as it is written in this place.
+    """
+    # A table of other servers' names is of no use before there is a mistake.
+    from spyglass.config import foreign_names
+
+    plain = foreign_names.plain(name)
+    if plain in known:
+        return f", did you mean {spelled(plain)!r}?"
+    if plain in foreign_names.NONE:
+        return f": {foreign_names.NONE[plain]}"
+    ours, equals, value = foreign_names.OURS.get(plain, "").partition(" = ")
+    if not ours:
+        return hint(plain, known, spelled)
+    if equals:
+        return f": write {f'{spelled(ours)} = {value}' if spelled is str else f'{spelled(ours)}={value}'!r}"
+    if spelled is not str and isinstance(known[ours], Unit) and spelled(ours) != "--bind":
+        return f": it is {ours!r} here, in the TOML file"
+    return f": it is {spelled(ours)!r} here"
+
+
+def hint(name: str, known: Iterable[str], spelled: Callable[[str], str] = str) -> str:
     """Return ", did you mean 'workers'?", or "" if no known name is similar."""
-    near = difflib.get_close_matches(
-        name, known, 1, cutoff=0.65
-    )  # at the usual 0.6, "server" is similar to "user"
-    return f", did you mean {near[0]!r}?" if near else ""
+    near = similar(name, known)
+    return f", did you mean {spelled(near)!r}?" if near else ""
+
+
+def similar(word: str, known: Iterable[str]) -> str:
+    """Return the one of `known` that `word` is probably meant to be, or ""."""
+    # At the usual 0.6, "server" is similar to "user".
+    near = difflib.get_close_matches(word.lower(), known, 1, cutoff=0.65)
+    return near[0] if near else ""
 
 
 def shown(value: object, most: int = 60) -> str:

@@ -320,7 +320,9 @@ def load(
         except (LookupError, ValueError) as error:
             from spyglass.config.setting_errors import fault
 
-            faults.append(f"{place(name)}: {fault(name, value, error, SETTINGS)}")
+            faults.append(
+                f"{place(name)}: {fault(name, value, error, SETTINGS, in_file=not origin)}"
+            )
     if faults:
         raise ConfigError(faults[0], file, faults[1:])
     config = Config(values, file)

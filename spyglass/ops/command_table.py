@@ -8,12 +8,12 @@ status. `options` has one attribute for each declared operand and option.
 from __future__ import annotations
 
 import argparse
-import difflib
 import importlib
 import os
 import sys
 from typing import TYPE_CHECKING, NoReturn, Protocol, cast
 
+from spyglass.config.setting_errors import hint, similar
 from spyglass.config.settings import SETTINGS
 from spyglass.errors import StartError, UsageError
 from spyglass.ops import command_help, server_commands, terminal
@@ -21,7 +21,7 @@ from spyglass.ops.command_declaration import Command
 from spyglass.ops.untrusted_text import filtered
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
 COMMANDS: tuple[str, ...] = (
     "new", "apply", "remove", "list", "status", "doctor", "wake", "run", "shell", "help",
@@ -75,8 +75,8 @@ def help_of(topic: str, width: int = command_help.WIDTH, *, coloured: bool = Fal
         return command_help.one_setting(SETTINGS[name], width, coloured=coloured)
     if topic:
         near = similar(topic, (*commands, "settings", *SETTINGS))
-        hint = f"did you mean 'spyglass help {near}'?" if near else "'spyglass help' lists commands"
-        raise UsageError(f"no help on {topic!r}: it is no command and no setting; {hint}")
+        more = f"did you mean 'spyglass help {near}'?" if near else "'spyglass help' lists commands"
+        raise UsageError(f"no help on {topic!r}: it is no command and no setting; {more}")
     listed = sorted(commands.values(), key=lambda command: command.name in server_commands.COMMANDS)
     return command_help.overview(listed, width, coloured=coloured)
 
@@ -86,12 +86,6 @@ def print_help(topic: str) -> None:
     width = terminal.width_limit(sys.stdout, os.environ) or command_help.WIDTH
     coloured = terminal.is_coloured(sys.stdout, os.environ)
     print(help_of(topic, min(width, command_help.WIDEST), coloured=coloured))
-
-
-def similar(word: str, known: Iterable[str]) -> str:
-    """Return the one of `known` that `word` is probably meant to be, or ""."""
-    found = difflib.get_close_matches(word, known, 1, cutoff=0.65)
-    return found[0] if found else ""
 
 
 def unknown(word: str) -> str:
@@ -105,8 +99,8 @@ def unknown(word: str) -> str:
         return f"unknown command {word!r}; to serve an app: spyglass lookout {word}"
     meant = _MEANT.get(word, "")
     near = meant if meant in names else similar(word, names)
-    hint = f", did you mean {near!r}?" if near else "; 'spyglass help' lists the commands"
-    return f"unknown command {word!r}{hint}"
+    more = f", did you mean {near!r}?" if near else "; 'spyglass help' lists the commands"
+    return f"unknown command {word!r}{more}"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -130,10 +124,7 @@ class _Parser(argparse.ArgumentParser):
         for word in rest:
             flag = word.partition("=")[0]
             if flag.startswith("-"):
-                near = similar(flag, self._option_string_actions)
-                self.error(
-                    f"unknown option {flag!r}" + (f", did you mean {near!r}?" if near else "")
-                )
+                self.error(f"unknown option {flag!r}{hint(flag, self._option_string_actions)}")
             self.error(f"unexpected argument {word!r}")
         return options
 

@@ -14,7 +14,7 @@ from .fake_systemd import server_environ, spyglass
 MISTAKES = {
     "unknown setting": ("workers = 2\n\nwrokers = 3\n", {}, [], r"FILE:3: unknown setting 'wrokers', did you mean 'workers'\?"),
     "unknown and like nothing": ("colour = 'red'\n", {}, [], "FILE:1: unknown setting 'colour'"),
-    "unknown table": ("workers = 2\n[server]\nport = 80\n", {}, [], "FILE:2: unknown setting 'server'"),
+    "unknown table": ("workers = 2\n[server]\nport = 80\n", {}, [], "FILE:2: unknown table .server.: settings belong to no table, so delete this line"),
     "text for a number": ("# how many\nworkers = 'two'\n", {}, [], "FILE:2: workers: expected a whole number, not 'two'"),
     "number for a text": ("app = 1\n", {}, [], "FILE:1: app: expected text, not 1"),
     "flag for a number": ("workers = true\n", {}, [], "FILE:1: workers: expected a whole number, not true"),
@@ -37,7 +37,7 @@ MISTAKES = {
         "idle_timeout = 5\nkeepalive_timeout = 10\n", {}, [],
         "FILE(:2)?: keepalive_timeout: 10 s must be shorter than idle_timeout, 5 s, .*",
     ),
-    "environment, unknown": ("", {"SPYGLASS_WROKERS": "2"}, [], r"SPYGLASS_WROKERS: unknown setting 'wrokers', did you mean 'workers'\?"),
+    "environment, unknown": ("", {"SPYGLASS_WROKERS": "2"}, [], r"SPYGLASS_WROKERS: unknown setting 'wrokers', did you mean 'SPYGLASS_WORKERS'\?"),
     "environment, wrong": ("", {"SPYGLASS_WORKERS": "two"}, [], "SPYGLASS_WORKERS: workers: expected a whole number, not 'two'"),
     "environment, empty": ("", {"SPYGLASS_WORKERS": ""}, [], "SPYGLASS_WORKERS: workers: expected a whole number, not ''"),
     "option, wrong": ("", {}, ["--workers", "two"], "--workers: workers: expected a whole number, not 'two'"),

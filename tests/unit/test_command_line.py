@@ -85,7 +85,25 @@ ONE_FILE = "--name and --config each name the one file; give one of them once"
             "serve --idle_timeout 2",
             "unknown option '--idle_timeout', did you mean '--idle-timeout'?",
         ),
-        ("serve -w 2", "unknown option '-w'"),
+        ("serve -w 2", "unknown option '-w', did you mean '--workers'?"),
+        ("serve -x 2", "unknown option '-x'"),
+        # Other servers' names
+        ("serve --timeout 30", "unknown option '--timeout': it is '--request-timeout' here"),
+        ("serve --chdir=/srv", "unknown option '--chdir': it is '--directory' here"),
+        ("lookout --lazy-apps", "unknown option '--lazy-apps': write '--preload=false'"),
+        ("lookout --port 8000", "unknown option '--port': it is '--bind' here"),
+        ("lookout -b :8000", "unknown option '-b', did you mean '--bind'?"),
+        ("check --port 8000", "unknown option '--port': it is 'listen' here, in the TOML file"),
+        ("lookout --uid www-data", "unknown option '--uid': it is 'user' here, in the TOML file"),
+        (
+            "lookout --listen 80",
+            "--listen: lookout listens where --bind says: --bind 127.0.0.1:8001",
+        ),
+        (
+            "serve -k gevent",
+            "unknown option '-k': there is one kind of worker; "
+            "`threads` says how many calls it runs at a time",
+        ),
         ("serve -workers 2", "unknown option '-workers', did you mean '--workers'?"),
         ("serve --", "unknown option '--'"),
         ("serve --zzz=1", "unknown option '--zzz'"),

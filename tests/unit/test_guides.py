@@ -3,8 +3,10 @@
 import pathlib
 import re
 
+import pytest
 from gunicorn import config as gunicorn
 
+from spyglass.config import foreign_names
 from spyglass.config.settings import SETTINGS
 
 GUIDES = pathlib.Path(__file__).parents[2] / "docs/guides"
@@ -47,3 +49,31 @@ def test_they_name_settings_that_there_are():
         for _, right in rows(guide, heading):
             for name in re.findall(r"^`([a-z_]+)`", right):
                 assert name in SETTINGS | dict.fromkeys(others), f"{guide}: {name}"
+
+
+@pytest.mark.parametrize(
+    ("guide", "heading"),
+    [
+        ("from-gunicorn.md", "Every option"),
+        ("from-uwsgi.md", "Every option that is often seen"),
+    ],
+)
+def test_message_about_an_unknown_setting_says_what_the_guide_says(guide, heading):
+    """Of an option that the guide has, `spyglass check` knows the same counterpart."""
+    for left, right in rows(guide, heading):
+        names = re.findall("`([a-z][a-z0-9_-]*)`", left)
+        settings = [name for name in re.findall("`([a-z_]+)", right) if name in SETTINGS]
+        for name in map(foreign_names.plain, names):
+            if name in foreign_names.OURS:
+                assert foreign_names.OURS[name].partition(" = ")[0] in settings, name
+            elif name not in SETTINGS:
+                assert name in foreign_names.NONE, f"{guide}: {name}"
+                assert not any(
+                    right.startswith(f"`{setting}`") and setting not in foreign_names.NONE[name]
+                    for setting in settings
+                ), name
+
+
+def test_every_option_of_gunicorn_is_answered():
+    options = {setting.name for setting in gunicorn.KNOWN_SETTINGS}
+    assert options - set(SETTINGS) <= {*foreign_names.OURS, *foreign_names.NONE}

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from spyglass.config import foreign_names
 from spyglass.config import settings as config
 from spyglass.config.setting_errors import default_text
 from spyglass.config.setting_types import NEVER, Unit
@@ -225,7 +226,25 @@ def test_shown_default_parses_to_the_default(name):
         # Unknown
         ("\nworker = 2", 2, "unknown setting 'worker', did you mean 'workers'?"),
         ("colour = 2", 1, "unknown setting 'colour'"),
-        ("[server]\nworkers = 2", 1, "unknown setting 'server'"),
+        (
+            *("[server]\nworkers = 2", 1),
+            "unknown table [server]: settings belong to no table, so delete this line",
+        ),
+        ("Workers = 2", 1, "unknown setting 'Workers', did you mean 'workers'?"),
+        ("SPYGLASS_WORKERS = 2", 1, "unknown setting 'SPYGLASS_WORKERS', did you mean 'workers'?"),
+        ("max-body = 2", 1, "unknown setting 'max-body', did you mean 'max_body'?"),
+        # Other servers' names
+        ("timeout = 30", 1, "unknown setting 'timeout': it is 'request_timeout' here"),
+        ('http-socket = ":80"', 1, "unknown setting 'http-socket': it is 'listen' here"),
+        ("processes = 4", 1, "unknown setting 'processes': it is 'workers' here"),
+        ("lazy-apps = true", 1, "unknown setting 'lazy-apps': write 'preload = false'"),
+        ('[env]\nA = "1"', 1, "unknown table [env]: it is 'environment' here"),
+        (
+            *('worker_class = "gevent"', 1),
+            "unknown setting 'worker_class': there is one kind of worker; "
+            "`threads` says how many calls it runs at a time",
+        ),
+        ("reload = true", 1, "unknown setting 'reload': run 'spyglass reload NAME' after a change"),
         ('"wor\\tkers" = 1', None, "unknown setting 'wor\\tkers', did you mean 'workers'?"),
         # Text
         ("app = 1", 1, "app: expected text, not 1"),
@@ -389,11 +408,37 @@ def test_mistake_elsewhere_is_named_with_its_place(name, text, says):
     assert complaint(options={name: text}) == f"--{name.replace('_', '-')}: {name}: {says}"
 
 
-def test_unknown_variable_is_refused():
-    assert (
-        complaint(environ={"SPYGLASS_WORKER": "2"})
-        == "SPYGLASS_WORKER: unknown setting 'worker', did you mean 'workers'?"
-    )
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("worker", ", did you mean 'SPYGLASS_WORKERS'?"),
+        ("zzz", ""),
+        ("timeout", ": it is 'SPYGLASS_REQUEST_TIMEOUT' here"),
+        ("bind", ": it is 'listen' here, in the TOML file"),
+        ("lazy_apps", ": write 'SPYGLASS_PRELOAD=false'"),
+        ("daemon", ": systemd runs the server and knows its processes"),
+    ],
+)
+def test_unknown_variable_is_refused(name, says):
+    variable = f"SPYGLASS_{name.upper()}"
+    assert complaint(environ={variable: "2"}) == f"{variable}: unknown setting {name!r}{says}"
+
+
+def test_names_of_other_servers_lead_to_settings():
+    assert {setting.partition(" = ")[0] for setting in foreign_names.OURS.values()} <= set(SETTINGS)
+    names = [*foreign_names.OURS, *foreign_names.NONE]
+    assert set(names).isdisjoint(SETTINGS)
+    assert len(set(names)) == len(names)
+    for name in names:
+        assert foreign_names.plain(f"--{name.replace('_', '-')}") == name
+    for why in foreign_names.NONE.values():
+        assert not why.endswith(".")
+
+
+def test_values_that_replace_a_setting_are_valid(toml):
+    for setting in foreign_names.OURS.values():
+        if " = " in setting:
+            load(toml(setting), {}, {}, units=True)
 
 
 def test_unreadable_file_is_named_with_the_reason(tmp_path, toml):
