@@ -153,6 +153,7 @@ def _check(arguments: Arguments) -> int:
         for line in error.lines:
             print(f"spyglass: {line}", file=sys.stderr)
         return error.exit_status
+    check_installed_app.print_remarks(settings)
     from spyglass.ops.commands.check import check
 
     status = check(settings, open_log("check", LEVELS[settings.log_level]))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import shlex
 
+from spyglass.config import value_hints
 from spyglass.config.setting_types import UNITS, Setting, Size, Unit
 
 TYPE_CHECKING = False
@@ -30,18 +31,8 @@ def place_in(file: str, text: str, name: str) -> str:
     return file
 
 
-def not_toml(file: str, text: str, error: str) -> str:
-    """Return one line for an error of tomllib (TOMLDecodeError) in `file`, with the
-    content `text`.
-    """
-    message, _, position = error.partition(" (at line ")
-    line = position.partition(",")[0]
-    place = f"{file}:{line}" if line.isdigit() else f"{file}:{text.rstrip().count(chr(10)) + 1}"
-    return f"{place}: not TOML: {message.removesuffix(' (at end of document)')}"
-
-
 def fault(
-    name: str, value: object, error: Exception, known: Mapping[str, object], *, in_file: bool
+    name: str, value: object, error: Exception, known: Mapping[str, Setting], *, in_file: bool
 ) -> str:
     """Return what is wrong with `name` set to `value`: it cannot be set in this place
     (LookupError), or not to this value (ValueError). `known` are all settings by name;
@@ -56,8 +47,19 @@ def fault(
             return f"unknown table [{shown(name).strip(chr(39))}]{instead or belong}"
         spelled = str if in_file else as_variable
         return f"unknown setting {name!r}{instead_of(name, known, spelled)}"
-    expected, *entry = error.args  # for a list, with the entry that is wrong
-    return f"{name}: {expected}, not {shown(entry[0] if entry else value)}"
+    expected, *entries = error.args  # for a list, with the entry that is wrong
+    entry = entries[0] if entries else value
+    said = f"{name}: {expected}, not {shown(entry)}"
+    if isinstance(entry, dict) and (stray := sorted({*entry} & {*known} - {name})):
+        return f"{said}; {stray[0]} is a setting: move it above [{name}]"
+    setting = known.get(name)
+    of_list = entry is value or isinstance(value, list | str)
+    meant = value_hints.closest(setting, entry) if setting is not None and of_list else None
+    if meant is None:
+        return said
+    return (
+        f"{said}; write {value_hints.toml(meant) if in_file or isinstance(meant, bool) else meant}"
+    )
 
 
 def only_in_the_file(name: str) -> str:

@@ -363,17 +363,20 @@ def _read_toml(file: str) -> tuple[str, dict[str, object]]:
 
     try:
         with open(file, "rb") as stream:
-            text = stream.read().decode()
+            data = stream.read()
+        text = data.decode()
         return text, tomllib.loads(text)
     except OSError as error:
         raise ConfigError(f"{file}: cannot be read: {error.strerror}", file) from None
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{file}: not UTF-8 at byte {error.start}", file) from None
     except (ValueError, RecursionError) as error:  # tomllib makes no TOMLDecodeError of these two
-        from spyglass.config.setting_errors import not_toml
+        from spyglass.config import toml_errors
 
-        why = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise ConfigError(not_toml(file, text, why), file) from None
+        if isinstance(error, UnicodeDecodeError):
+            line, why = toml_errors.not_utf_8(data, error.start)
+        else:
+            said = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+            line, why = toml_errors.explain(text, said, SETTINGS)
+        raise ConfigError(f"{file}:{line}: {why}", file) from None
 
 
 def file_for(name: str) -> str:

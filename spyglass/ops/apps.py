@@ -13,7 +13,7 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from spyglass.config import settings
+from spyglass.config import setting_notes, settings
 from spyglass.config.setting_errors import let_in, place_in
 from spyglass.config.unit_settings import unfit
 from spyglass.errors import ConfigError
@@ -44,8 +44,8 @@ class App:
     """An app as its settings file describes it, and the Spyglass that runs it.
 
     `faults` are lines; an app with any is not applied. `notes` are lines about settings
-    without effect. `is_unreadable` means that the faults are about the file's contents:
-    every command that reads it reports the same.
+    and variables without effect. `is_unreadable` means that the faults are about the
+    file's contents: every command that reads it reports the same.
     """
 
     name: str
@@ -67,6 +67,12 @@ class App:
         from spyglass.config.unit_settings import Address
 
         return self.config.listen or (Address(path=f"/run/spyglass/{self.name}.sock"),)
+
+    @property
+    def remarks(self) -> list[str]:
+        """The notes, and which ports are open to the network."""
+        text = atomic_files.read_untrusted_or_empty(self.file)
+        return [*self.notes, *setting_notes.open_ports(self.config, text)]
 
     def fault(self, setting: str, text: str) -> None:
         # One line, whatever other users put into the file names and links that it
@@ -142,6 +148,8 @@ def examine(app: App, others: Iterable[App], free: Iterable[Address] = ()) -> No
     """
     if app.faults:
         return
+    text = atomic_files.read_untrusted_or_empty(app.file)
+    app.notes += setting_notes.misplaced(app.config, text)
     _examine_addresses(app, others, free)
     account = _examine_user(app)
     if account.uid == 0:  # passwd(5) may have several names for uid 0

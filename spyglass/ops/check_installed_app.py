@@ -13,6 +13,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from spyglass.config import setting_notes
 from spyglass.config.setting_errors import hint
 from spyglass.config.settings import Config, file_for, load
 from spyglass.errors import EX_CONFIG, ConfigError, StartError
@@ -20,6 +21,7 @@ from spyglass.ops import (
     address_owners,
     apply_plan,
     apps,
+    atomic_files,
     effective_settings,
     sandboxed_check,
     service_copy,
@@ -58,6 +60,19 @@ def is_root() -> bool:
     not, it is the check itself.
     """
     return os.geteuid() == 0 and not sandboxed()
+
+
+def print_remarks(config: Config) -> None:
+    """Print what may not be meant in the settings file, unless this is the check in the
+    sandbox: the process that started it has printed that.
+    """
+    if config.file is not None and not sandboxed():
+        text = atomic_files.read_untrusted_or_empty(config.file)
+        for line in (
+            *setting_notes.misplaced(config, text),
+            *setting_notes.open_ports(config, text),
+        ):
+            print(f"warning: {line}", flush=True)
 
 
 def refusal(name: str, word: str) -> str:
@@ -136,7 +151,7 @@ def _check(name: str, options: Mapping[str, str]) -> int:
         faults = []  # the file itself is wrong: the check in the sandbox reports it
     for line in faults:
         print(f"spyglass: {line}", file=sys.stderr, flush=True)
-    for note in steps[0].app.notes if steps else ():
+    for note in steps[0].app.remarks if steps else ():
         print(f"warning: {note}", flush=True)
     pending = {} if faults or not steps else steps[0].changes
     if pending:

@@ -255,7 +255,7 @@ CONFIGURATIONS = {
         r".*/site\.toml:1: unknown setting 'wrokers', did you mean 'workers'\?",
         [],
     ),
-    "not TOML": ("workers = = 2\n", r".*/site\.toml:1: not TOML: .*", []),
+    "not TOML": ("workers = = 2\n", r".*/site\.toml:1: one = is enough: workers = 2", []),
     "wrong type": ("app = 1\n", r".*/site\.toml:1: app: expected text, not 1", []),
     "no file": (None, r".*/site\.toml: cannot be read: No such file or directory", []),
     "command line": ("", "unknown option '--wrokers'.*", ["--wrokers", "2"]),

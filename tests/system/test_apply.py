@@ -93,7 +93,8 @@ def test_the_whole_way(machine: Machine) -> None:
     said = spyglass(machine, "apply", "blog").stdout
     assert "+ListenStream=8001\n" in said
     assert "\033" not in said
-    assert said.endswith("\nblog: written, enabled, started; listens on port 8001\n")
+    assert "\nblog: written, enabled, started; listens on port 8001\n" in said
+    assert "listen: port 8001 is open to the network" in said
     assert machine.processes("spyglass@blog") == []
     for address in ("127.0.0.1:8001", "[::1]:8001"):
         assert curl(machine, address) == "a blog\n"
@@ -325,7 +326,7 @@ def test_what_cannot_be_is_not_begun(machine: Machine) -> None:
     said = spyglass(machine, "apply", status=78)
     assert said.stdout == ""
     assert said.stderr.splitlines() == [
-        "spyglass: /etc/spyglass/broken.toml:1: not TOML: Invalid value",
+        "spyglass: /etc/spyglass/broken.toml:1: listen has no value: delete the line, or write listen = VALUE",
         "spyglass: /etc/spyglass/wrong.toml:3: listen: 4222: in use by spyglass.socket",
         "spyglass: nothing was changed",
     ]

@@ -103,7 +103,9 @@ def test_new_app(here, capsys):
     )
     said = capsys.readouterr()
     assert said.out == (
-        f"wrote {file}: the app is blog.wsgi, its environment venv\nNext: spyglass check blog, then spyglass apply blog\n"
+        f"wrote {file}: the app is blog.wsgi, its environment venv\n"
+        'port 8001 is open to the network; for this machine only: listen = "127.0.0.1:8001"\n'
+        "Next: spyglass check blog, then spyglass apply blog\n"
     )
     values = {
         "app": "blog.wsgi",
@@ -201,7 +203,7 @@ def test_uncommented_settings_are_valid(here, tmp_path):
         (
             ["blog", "--worker", "3"],
             2,
-            "unrecognized arguments: --worker 3; see 'spyglass new --help'",
+            "unknown option '--worker'; see 'spyglass new --help'",
         ),
     ],
 )

@@ -79,7 +79,7 @@ def run(options: argparse.Namespace) -> int:
     else:
         print("nothing to do")
     for step in steps:
-        for note in step.app.notes:
+        for note in step.app.remarks if step.has_work else step.app.notes:
             print(f"{step.name}: {note}")
         for finding in state_directory.examine(step.name, step.app.config.user):
             print(f"{finding.where}: {finding.what}: {'; '.join(finding.cure)}")

@@ -13,6 +13,7 @@ from spyglass.config import settings
 from spyglass.config.setting_errors import default_text
 from spyglass.config.settings import SETTINGS
 from spyglass.config.unit_settings import address, unfit
+from spyglass.config.value_hints import toml
 from spyglass.errors import ConfigError, UsageError
 from spyglass.ops import app_detection, atomic_files
 from spyglass.ops.command_declaration import Command, Operand, Option
@@ -100,6 +101,12 @@ def run(options: argparse.Namespace) -> int:
     _refuse_unfit(values)
     _write(file, text(options.name, values))
     print(f"wrote {file}: the app is {values['app']}{', its environment ' + venv if venv else ''}")
+    for port in values.get("listen", ()):  # type: ignore[attr-defined]
+        if isinstance(port, int):
+            print(
+                f"port {port} is open to the network; for this machine only: "
+                f'listen = "127.0.0.1:{port}"'
+            )
     print(f"Next: spyglass check {options.name}, then spyglass apply {options.name}")
     return 0
 
@@ -194,19 +201,3 @@ def _comment(setting: str) -> list[str]:
     said = f"{entry.meaning}; without it: {default}" if setting == "listen" else entry.meaning
     said = said[0].upper() + said[1:] + "."
     return [f"# {line}" for line in textwrap.wrap(said, 96)]
-
-
-def toml(value: object) -> str:
-    """Return a string, an int, or a list of these in TOML (toml.io, basic strings)."""
-    if isinstance(value, list):
-        return f"[{', '.join(toml(each) for each in value)}]" if len(value) != 1 else toml(value[0])
-    if isinstance(value, int):
-        return str(value)
-    escaped = "".join(
-        _ESCAPES.get(letter) or (letter if letter.isprintable() else f"\\U{ord(letter):08X}")
-        for letter in str(value)
-    )
-    return f'"{escaped}"'
-
-
-_ESCAPES = {'"': '\\"', "\\": "\\\\"}
