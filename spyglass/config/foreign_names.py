@@ -37,6 +37,8 @@ _OURS = {
     "max_memory": "reload_on_rss evil_reload_on_rss reload_on_as evil_reload_on_as workers_max_rss",
     "trusted_proxies": "forwarded_allow_ips proxy_allow_ips proxy_headers trusted_proxy",
     "forwarded_headers": "forwarder_headers secure_scheme_headers trusted_proxy_headers url_scheme",
+    "script_name": "root_path mount manage_script_name url_prefix url_path_prefix "
+    "force_script_name application_root",
     "access_log": "accesslog access_log_format access_logfile log_format access_log_fmt "
     "access_logformat",
     "log_level": "loglevel",
@@ -110,7 +112,7 @@ _NONE = {
     _RELOAD: "reload reload_engine reload_extra_files touch_reload py_autoreload fs_reload "
     "touch_chain_reload reload_dir reload_delay reload_include reload_exclude auto_reload",
     "'spyglass check NAME' does this": "check_config print_config",
-    _MIDDLEWARE: "pre_request post_request route root_path mount manage_script_name url_prefix url_path_prefix",
+    _MIDDLEWARE: "pre_request post_request route",
     "a killed worker's tracebacks are always in the journal": "worker_int worker_abort "
     "harakiri_verbose spew",
     "there are no hooks around workers": "pre_fork nworkers_changed",

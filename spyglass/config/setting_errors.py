@@ -11,7 +11,7 @@ import difflib
 import shlex
 
 from spyglass.config import value_hints
-from spyglass.config.setting_types import UNITS, Setting, Size, Unit
+from spyglass.config.setting_types import NEVER, UNITS, Setting, Size, Unit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -117,6 +117,15 @@ def instead_of(
     if spelled is not str and isinstance(known[ours], Unit) and spelled(ours) != "--bind":
         return f": it is {ours!r} here, in the TOML file"
     return f": it is {spelled(ours)!r} here"
+
+
+def kept_too_long(keepalive: float, idle: float) -> str:
+    """Return what is wrong with these two timeouts (seconds)."""
+    kept = "never" if keepalive == NEVER else f"{keepalive:g} s"
+    return (
+        f"keepalive_timeout: {kept} must be shorter than idle_timeout, {idle:g} s, or a kept-alive "
+        "connection would always prevent the idle exit"
+    )
 
 
 def hint(name: str, known: Iterable[str], spelled: Callable[[str], str] = str) -> str:

@@ -80,6 +80,21 @@ class Text(Setting):
         return value
 
 
+class UrlPath(Text):
+    """A path of a URL. The check is called with any but the empty one, and returns the
+    value.
+    """
+
+    def __init__(self, meaning: str, check: str) -> None:
+        super().__init__("", meaning)
+        self.kind = 'path, "/blog"'
+        self.checker = check
+
+    def check(self, value: object) -> object:
+        text = super().check(value)
+        return self.run_checker(text) if text else text
+
+
 class Choice(Text):
     def __init__(self, default: str, choices: tuple[str, ...], meaning: str) -> None:
         super().__init__(default, meaning)

@@ -14,7 +14,6 @@ from __future__ import annotations
 import os
 
 from spyglass.config.setting_types import (
-    NEVER,
     Choice,
     Choices,
     CommaText,
@@ -27,6 +26,7 @@ from spyglass.config.setting_types import (
     Size,
     Text,
     Unit,
+    UrlPath,
 )
 from spyglass.errors import ConfigError
 
@@ -156,6 +156,10 @@ class Config:
         False,
         "expect a PROXY header, version 1 or 2, at the start of each connection; close one "
         "without it",
+    )
+    script_name = UrlPath(
+        "path below which a web server passes requests to the app; requests outside get a 404",
+        check="spyglass.policy.url_prefix:check",
     )
     access_log = FlagOrText(
         False,
@@ -327,13 +331,10 @@ def load(
         raise ConfigError(faults[0], file, faults[1:])
     config = Config(values, file)
     if config.idle_timeout and config.keepalive_timeout >= config.idle_timeout:
-        kept = "never" if config.keepalive_timeout == NEVER else f"{config.keepalive_timeout:g} s"
-        raise ConfigError(
-            f"{place('keepalive_timeout')}: keepalive_timeout: {kept} must be shorter than "
-            f"idle_timeout, {config.idle_timeout:g} s, or a kept-alive connection would always "
-            "prevent the idle exit",
-            file,
-        )
+        from spyglass.config.setting_errors import kept_too_long
+
+        why = kept_too_long(config.keepalive_timeout, config.idle_timeout)
+        raise ConfigError(f"{place('keepalive_timeout')}: {why}", file)
     return config
 
 
@@ -371,11 +372,7 @@ def _read_toml(file: str) -> tuple[str, dict[str, object]]:
     except (ValueError, RecursionError) as error:  # tomllib makes no TOMLDecodeError of these two
         from spyglass.config import toml_errors
 
-        if isinstance(error, UnicodeDecodeError):
-            line, why = toml_errors.not_utf_8(data, error.start)
-        else:
-            said = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
-            line, why = toml_errors.explain(text, said, SETTINGS)
+        line, why = toml_errors.explain_error(data, error, SETTINGS)
         raise ConfigError(f"{file}:{line}: {why}", file) from None
 
 

@@ -30,6 +30,14 @@ _FORM = "a line is NAME = VALUE, or begins with # if it is a comment"
 _LONGEST = 60  # letters of the file that are quoted
 
 
+def explain_error(data: bytes, error: Exception, known: Mapping[str, Setting]) -> tuple[int, str]:
+    """Return explain() or not_utf_8(): what the `error` says of a file, `data`."""
+    if isinstance(error, UnicodeDecodeError):
+        return not_utf_8(data, error.start)
+    said = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+    return explain(data.decode(), said, known)
+
+
 def explain(text: str, message: str, known: Mapping[str, Setting]) -> tuple[int, str]:
     """Return the number of the line (from 1), what is wrong there and how to fix it.
 

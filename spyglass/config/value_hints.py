@@ -76,6 +76,8 @@ def _candidates(setting: Setting, value: object) -> Iterator[object]:
     yield text.lower()
     if setting.name == "cpu_quota":
         yield text.replace(" ", "")
+    if setting.name == "script_name" and text.replace("/", ""):
+        yield f"/{text.strip('/')}"
 
 
 def _sizes(number: float, unit: str) -> Iterator[str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 REASONS = {
     400: "Bad Request",
+    404: "Not Found",
     408: "Request Timeout",
     413: "Content Too Large",
     414: "URI Too Long",

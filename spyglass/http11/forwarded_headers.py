@@ -1,5 +1,5 @@
 """What proxies say about the client and its request: X-Forwarded-For, -Proto, -Host,
--Port, and Forwarded (RFC 7239).
+-Port, -Prefix, and Forwarded (RFC 7239).
 
 Any client can send these headers, and apps decide by them: which address may log in,
 whether a cookie needs TLS, what host a link leads to. So only what a trusted proxy has
@@ -33,6 +33,7 @@ from spyglass.http11.caches import FORWARDED, FORWARDED_UNNAMED
 from spyglass.http11.chunked import is_token
 from spyglass.http11.request import FORWARDED_NAMES, PROXY_FIELDS
 from spyglass.http11.request_line import valid_host
+from spyglass.policy import url_prefix
 from spyglass.policy.trusted_proxies import trusted
 from spyglass.runtime.addresses import ip_text, packed_ip
 
@@ -43,11 +44,12 @@ if TYPE_CHECKING:
 
     from spyglass.policy.trusted_proxies import Trusted
 
-_FOR, _PROTO, _HOST, _PORT = (
+_FOR, _PROTO, _HOST, _PORT, _PREFIX = (
     "HTTP_X_FORWARDED_FOR",
     "HTTP_X_FORWARDED_PROTO",
     "HTTP_X_FORWARDED_HOST",
     "HTTP_X_FORWARDED_PORT",
+    "HTTP_X_FORWARDED_PREFIX",
 )
 _FARTHEST = 4096  # characters from the right: enough for any chain of proxies
 _PORTS = {"http": "80", "https": "443"}
@@ -58,11 +60,14 @@ _OTHERS: dict[str, frozenset[str]] = FORWARDED_UNNAMED.entries
 
 
 class Claims:
-    """What the headers say; "" for what they do not."""
+    """What the headers say; "" for what they do not. `hops` (int) is how many proxies
+    have told their client's address.
+    """
 
-    __slots__ = ("client", "client_port", "host", "proto", "server_port")
+    __slots__ = ("client", "client_port", "hops", "host", "proto", "server_port")
 
     def __init__(self) -> None:
+        self.hops = 0
         self.client = self.client_port = ""
         self.proto = ""
         self.host = ""
@@ -97,6 +102,8 @@ def believe(environ: dict[str, Any], trusted_proxies: str, forwarded_headers: st
             claims = x_forwarded(*said)
             FORWARDED.keep(said, claims, sum(len(each or "") for each in said[:4]))
     _apply(environ, claims)
+    if _PREFIX in environ:
+        environ["SCRIPT_NAME"] = _prefix(environ[_PREFIX], claims.hops)
 
 
 def x_forwarded(
@@ -117,6 +124,7 @@ def x_forwarded(
             break
     # These may be lists, too. The element about the client's hop is as far from the
     # right as the client is.
+    claims.hops = hops
     claims.proto = _scheme(_nth(_list(proto), hops))
     claims.host = _host(_nth(_list(host), hops))
     claims.server_port = _port(_nth(_list(port), hops))
@@ -157,6 +165,7 @@ def forwarded(value: str, trust: Trusted) -> Claims:
         address = _address(pairs.get("for", ""))
         if address is None:
             break
+        claims.hops += 1
         packed, claims.client, claims.client_port = address
         if not trust.hop(packed):
             break
@@ -204,6 +213,16 @@ def _scheme(text: str) -> str:
 
 def _host(text: str) -> str:
     return text if text and not text.startswith(":") and valid_host(text) else ""
+
+
+def _prefix(text: str, hops: int) -> str:
+    """Return the path that the proxies have removed, as SCRIPT_NAME has it: each
+    appends its part. The last `hops` parts count, at least one. Nonsense is "".
+    """
+    try:
+        return "".join([url_prefix.parse(part) for part in _list(text)[-max(1, hops) :]])
+    except ValueError:
+        return ""
 
 
 def _port(text: str) -> str:

@@ -48,8 +48,12 @@ class Peer:
     def make_environs(self) -> EnvironMaker:
         """Make `environs`, which makes the environ of each request."""
         server = self._server
-        self.environs = EnvironMaker(
-            self._constant(), server.trusted_proxies, server.forwarded_headers
+        constant, below = self._constant(), server.environs_below
+        trusted, forwarded = server.trusted_proxies, server.forwarded_headers
+        self.environs = (
+            EnvironMaker(constant, trusted, forwarded)
+            if below is None
+            else below(constant, trusted, forwarded, server.script_name)
         )
         return self.environs
 

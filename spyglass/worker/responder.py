@@ -267,7 +267,9 @@ class Responder:
 
     def refuse_begun(self, connection: Owner, request: Request, error: Exception) -> None:
         """Preparing the answer to `request` has failed."""
-        if isinstance(error, OSError):
+        if isinstance(error, RequestError):
+            self.refuse(connection, error.status, str(error))
+        elif isinstance(error, OSError):
             # An import that only some requests need takes a descriptor.
             self._server.log.error(f"{request.method} {request.target}: {error.strerror}")
             self.refuse(connection, 503, "out of resources")

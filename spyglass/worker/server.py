@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from spyglass.config.settings import Config
+    from spyglass.gateway.script_name import EnvironMakerBelow
     from spyglass.gateway.wsgi import App
     from spyglass.http11.request_body import Bodies
     from spyglass.log import Log
@@ -35,8 +36,9 @@ class Server:
     request finds them without a further look-up.
 
     `served` is the number of requests answered, `draining` (bool) whether the worker is
-    leaving, `access` the access log or None, `greeting` what reads a
-    PROXY header, or None.
+    leaving, `access` the access log or None, `greeting` what reads a PROXY header, or
+    None, `environs_below` what makes the environs of an app with a `script_name`
+    (decoded), or None.
     """
 
     def __init__(
@@ -69,6 +71,14 @@ class Server:
             from spyglass.worker.proxy_header import Greeting
 
             self.greeting = Greeting
+        self.script_name = ""
+        self.environs_below: type[EnvironMakerBelow] | None = None
+        if config.script_name:
+            from spyglass.gateway.script_name import EnvironMakerBelow
+            from spyglass.policy import url_prefix
+
+            self.script_name = url_prefix.parse(config.script_name)
+            self.environs_below = EnvironMakerBelow
         self.access: AccessLog | None = None
         self.date = ""
         self.next_second = 0.0  # monotonic: when `date` is out of date

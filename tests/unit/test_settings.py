@@ -192,6 +192,7 @@ def test_defaults():
             trusted_proxies="127.0.0.1, ::1, unix",
             forwarded_headers="for, proto",
             proxy_protocol=False,
+            script_name="",
         ),
         **dict(access_log=False, log_level="info", debug=False),
         **dict(

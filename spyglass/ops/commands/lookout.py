@@ -204,7 +204,7 @@ class Lookout:
 
     def _greet(self) -> None:
         what = self._config.app or "the welcome page"
-        places = " and ".join(_to_open(sock) for sock in self._sockets)
+        places = " and ".join(_to_open(sock, self._config.script_name) for sock in self._sockets)
         self._log.info(f"{what} is asleep; open {places}")
         if self._config.idle_timeout:
             self._log.info(
@@ -314,10 +314,10 @@ def _how(code: int) -> str:
     return f"was killed by {signal_name(-code)}" if code < 0 else f"exited with status {code}"
 
 
-def _to_open(sock: socket.socket) -> str:
+def _to_open(sock: socket.socket, script_name: str) -> str:
     if sock.family == socket.AF_UNIX:
         return address_text(sock)
     text = address_text(sock)
     for wildcard in ("0.0.0.0:", "[::]:"):
         text = text.replace(wildcard, "localhost:")
-    return f"http://{text}/"
+    return f"http://{text}{script_name}/"

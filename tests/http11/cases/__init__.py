@@ -27,6 +27,7 @@ TOPICS = (
     "app_errors",
     "file_wrapper",
     "proxies",
+    "script_name",
     "long_calls",
 )
 

@@ -23,6 +23,7 @@ EXIT_TIMEOUT = 20
 # no patience.
 PATIENT = ["--header-timeout", "60", "--body-timeout", "60", "--keepalive-timeout", "60", "--idle-timeout", "0"]
 HASTY = ["--header-timeout", "0.4", "--body-timeout", "0.4", "--keepalive-timeout", "0.4", "--write-timeout", "0.4", "--idle-timeout", "0"]
+BELOW = "/blog"
 SETTINGS = {
     "plain": PATIENT,
     "small": [*PATIENT, "--max-head", "4K", "--max-fields", "20", "--max-body", "64K", "--body-memory", "1K"],
@@ -30,6 +31,7 @@ SETTINGS = {
     "chain": [*PATIENT, "--trusted-proxies", "127.0.0.1, ::1, unix, 10.0.0.0/8"],
     "credulous": [*PATIENT, "--forwarded-headers", "for,proto,host,port,by,prefix,scheme,server,ssl,forwarded"],
     "strangers": [*PATIENT, "--trusted-proxies", "10.0.0.1"],
+    "below": [*PATIENT, "--script-name", BELOW, "--forwarded-headers", "for,proto,prefix"],
     "proxied": [*PATIENT, "--proxy-protocol"],
     "hasty_proxied": [*HASTY, "--proxy-protocol"],
 }
@@ -69,6 +71,7 @@ class Server:
         self.listener = threading.Thread(target=self._listen, daemon=True)
         self.listener.start()
         self.unix = str(directory / "http.sock")
+        self.below = BELOW.encode() if "--script-name" in SETTINGS[name] else b""  # where its app is
         self.preface = b"PROXY UNKNOWN\r\n" if "--proxy-protocol" in SETTINGS[name] else b""
         self._start(command(SETTINGS[name]))
         self._await_ready()
@@ -133,7 +136,7 @@ class Server:
     def ask(self, target):
         """The body of an answer, over a connection of its own."""
         with socket.create_connection(self.tcp, timeout=10) as connection:
-            connection.sendall(self.preface + b"GET %b HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n" % target)
+            connection.sendall(self.preface + b"GET %b HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n" % (self.below + target))
             received = b"".join(iter(lambda: connection.recv(65536), b""))
         return received.partition(b"\r\n\r\n")[2]
 

@@ -37,7 +37,6 @@ from .client import DEADLINE, Client, Reset, Unstrict
 
 MODES = ("whole", "bytes", "split", "behind", "before")
 MODERATE = 2500  # bytes; what is larger is not sent byte by byte
-GOOD = get("/good", host="good")
 GOOD_ANSWER = Answer(frozenset([200]), environ={"PATH_INFO": "/good", "HTTP_HOST": "good", "REQUEST_METHOD": "GET"}, seen=b"", head=False)
 RUNS = random.Random()
 
@@ -125,6 +124,7 @@ class Run:
         self.mode = mode
         self.token = "".join(RUNS.choices("abcdefghijklmnopqrstuvwxyz", k=12)).encode()
         self.server = server
+        self.good = get(f"{server.below.decode()}/good", host="good")
         self.gate = server.gates / f"gate-{self.token.decode()}"
         self.client = Client(server.unix if mode in ("bytes", "split") else server.tcp)
         self.sent = b""
@@ -139,10 +139,10 @@ class Run:
         steps = list(self.case.steps)
         if self.mode == "behind":
             first = steps.pop(0) if isinstance(steps[0], bytes) else b""
-            self.send(GOOD + first)
+            self.send(self.good + first)
             self.check(GOOD_ANSWER, self.next_response(head=False))
         if self.mode == "before":
-            steps[-1] += GOOD
+            steps[-1] += self.good
         for step in steps:
             self.take(step)
         if self.case.outcome.then is Then.GONE:
@@ -243,7 +243,7 @@ class Run:
             if last and (last.closing or last.framing == "close"):
                 raise Unstrict("the answer announces a close")
             if self.mode != "before":
-                self.client.send(GOOD)
+                self.client.send(self.good)
             self.check(GOOD_ANSWER, self.next_response(head=False))
             if self.client.received:
                 raise Unstrict(f"bytes after the last answer: {self.client.received[:200]!r}")
@@ -261,7 +261,7 @@ class Run:
 
     def expect_good_or_end(self):
         if self.mode != "before":
-            self.client.send(GOOD)
+            self.client.send(self.good)
         response = self.next_response(head=False)
         if response is not None:
             self.check(GOOD_ANSWER, response)
