@@ -39,6 +39,7 @@ _OURS = {
     "forwarded_headers": "forwarder_headers secure_scheme_headers trusted_proxy_headers url_scheme",
     "script_name": "root_path mount manage_script_name url_prefix url_path_prefix "
     "force_script_name application_root",
+    "log_slow": "log_slow_requests slowlog slow_log request_slowlog_timeout",
     "access_log": "accesslog access_log_format access_logfile log_format access_log_fmt "
     "access_logformat",
     "log_level": "loglevel",
@@ -106,7 +107,7 @@ _NONE = {
     "log_config log_file logfile use_colors log log_socket_errors log_untrusted_proxy_headers "
     "ident log_x_forwarded_for standardoutput standarderror",
     "`access_log` is off unless you set it, and it is for all requests": "disable_logging log_4xx "
-    "log_5xx log_slow_requests no_access_log",
+    "log_5xx no_access_log",
     _STATS: "statsd_host statsd_prefix dogstatsd_tags stats stats_server metrics metrics_enabled "
     "metrics_port carbon",
     _RELOAD: "reload reload_engine reload_extra_files touch_reload py_autoreload fs_reload "

@@ -281,10 +281,13 @@ class Size(Count):
 NEVER = 10.0**8
 
 
+TIMES = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+
+
 class Seconds(Setting):
     """With `zero` (bool), 0 is allowed, and "never" means 0."""
 
-    kind = 'number of seconds, or "never"'
+    kind = 'number of seconds, or "500ms", "5m", "1h", "never"'
     most = NEVER
 
     def __init__(self, default: float, meaning: str, zero: bool = False) -> None:
@@ -295,8 +298,8 @@ class Seconds(Setting):
         return config.values[self.name]  # type: ignore[return-value]
 
     def check(self, value: object) -> object:
-        if value == "never":
-            return 0.0 if self.zero else NEVER
+        if isinstance(value, str):
+            return self.parse(value)
         if not isinstance(value, int | float) or isinstance(value, bool):
             raise ValueError(f"expected a {self.kind}")
         if not (0 < value <= self.most or (self.zero and value == 0)):
@@ -308,11 +311,13 @@ class Seconds(Setting):
 
     def parse(self, text: str) -> object:
         if text == "never":
-            return self.check(text)
-        digits = text.replace(".", "", 1)
-        if not (digits.isascii() and digits.isdigit()):
+            return 0.0 if self.zero else NEVER
+        number = text.rstrip("hmins")
+        unit = TIMES.get(text[len(number) :])
+        digits = number.replace(".", "", 1)
+        if unit is None or not (digits.isascii() and digits.isdigit()):
             raise ValueError(f"expected a {self.kind}")
-        return self.check(float(text))
+        return self.check(float(number) * unit)
 
 
 class Unit(Setting):

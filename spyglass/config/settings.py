@@ -169,6 +169,9 @@ class Config:
         'format such as %h %t "%r" %>s %b',
         check="spyglass.policy.access_log_format:formatter",
     )
+    log_slow = Seconds(
+        0, "log a line for each request that takes this long or longer; 0: none", zero=True
+    )
     log_level = Choice(
         "info",
         ("error", "warning", "info", "debug"),

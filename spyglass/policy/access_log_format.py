@@ -56,15 +56,17 @@ class Entry:
     None when the bytes could not be understood; `line` (str) is then the first line, as
     far as it had come. `status` (str) has three digits, or is "" when the app gave
     none. `sent` (int) counts bytes of the response's body. `taken` (float, seconds) is
-    the time from the complete request to now, None for a refusal. `cut` (bool): the
-    response was not sent completely. `kept` (bool): the connection goes on. `when`
-    (float) is seconds since the epoch, which `calendar` makes dates of.
+    the time from the complete request to now, None for a refusal, `in_app` (float)
+    what of it the app took. `cut` (bool): the response was not sent completely. `kept`
+    (bool): the connection goes on. `when` (float) is seconds since the epoch, which
+    `calendar` makes dates of.
     """
 
     __slots__ = (
         "calendar",
         "client",
         "cut",
+        "in_app",
         "kept",
         "line",
         "listener",
@@ -97,6 +99,7 @@ class Entry:
         self.status = ""
         self.sent = 0
         self.taken: float | None = None
+        self.in_app = 0.0
         self.cut = False
         self.kept = False
 
@@ -221,6 +224,17 @@ _SHORT: list[str | Value] = [
 ]
 
 
+# log_slow: where the time was spent is the first question. The rest of the time went
+# into sending, or waiting for a turn.
+_SLOW: list[str | Value] = [
+    "slow: ",
+    *_SHORT[:8],
+    _ours(lambda e: f", {e.taken or 0:.3f} s"),
+    _ours(lambda e: f", {e.in_app:.3f} s of it in the app"),
+    _ours(lambda e: ", cut" if e.cut else ""),
+]
+
+
 # From values to a line
 
 
@@ -236,6 +250,11 @@ def formatter(setting: bool | str) -> Callable[[Entry], str]:
             parts += [f'{", " if parts else "{"}"{name}": ', value]
         return _Line([*parts, "}"], _json())
     return _Line(_parse(COMBINED if setting == "combined" else str(setting)), _plain)
+
+
+def slow_formatter() -> Callable[[Entry], str]:
+    """Return what makes the line about a slow request, without its end."""
+    return _Line(_SLOW, _plain)
 
 
 class _Line:

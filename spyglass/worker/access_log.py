@@ -1,4 +1,5 @@
-"""Write the access log, and never wait for its reader.
+"""Write the access log, and the lines about slow requests (`log_slow`), and never wait
+for their reader.
 
 Lines are collected and written once a turn of the loop, to where the log goes: stderr
 or the journal. That may be full, because its reader is slow or stopped (journald, a
@@ -20,17 +21,19 @@ import os
 import select
 import stat
 import time
+from math import inf
 
+from spyglass.gateway.wsgi import Exchange
 from spyglass.log import INFO, WARNING
-from spyglass.policy.access_log_format import Entry, formatter
+from spyglass.policy.access_log_format import Entry, formatter, slow_formatter
 from spyglass.runtime.fast_imports import deque, socket
+from spyglass.worker.timed_exchange import TimedExchange
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Protocol
 
-    from spyglass.gateway.wsgi import Exchange
     from spyglass.http11.request import Request
     from spyglass.log import Log
     from spyglass.runtime.sd_daemon import Listener
@@ -54,16 +57,21 @@ _KEPT = 256 << 10  # bytes of lines that wait for a reader
 
 
 class AccessLog:
-    """The access log in the form of `setting`. All of it is the leader's.
+    """The access log in the form of `setting`, False for none, and a line for each
+    request that took `slow` seconds (float) or more, 0 for none. All of it is the
+    leader's. `exchange` is the class of the exchanges that it is told of.
 
     A line of the short form looks like any other line of the log: after the role and,
     without a journal, the time and the pid. In all other forms the line is for
     programs: nothing precedes it but, for the journal, its priority.
     """
 
-    def __init__(self, setting: bool | str, log: Log, doors: Doors) -> None:
-        self._format = formatter(setting)
+    def __init__(self, setting: bool | str, slow: float, log: Log, doors: Doors) -> None:
+        self._format = formatter(setting) if setting else None
         self._short = setting is True
+        self._slow = slow or inf
+        self._slow_format = slow_formatter()
+        self.exchange: type[Exchange] = TimedExchange if slow else Exchange
         self._log = log
         self._doors = doors
         self._pid = os.getpid()
@@ -93,13 +101,21 @@ class AccessLog:
         """Note an answer, `unsent` bytes of which have not been sent. It took from
         `began` (monotonic) until now.
         """
+        taken = time.monotonic() - began
+        is_slow = taken >= self._slow
+        if self._format is None and not is_slow:
+            return
         entry = self._entry(peer, request)
         entry.status = exchange.status[:3]
         entry.sent = max(0, exchange.given - unsent)
-        entry.taken = time.monotonic() - began
+        entry.taken = taken
         entry.cut = cut
         entry.kept = kept
-        self._add(entry)
+        if self._format is not None:
+            self._add_entry(entry)
+        if is_slow and isinstance(exchange, TimedExchange):
+            entry.in_app = exchange.in_app
+            self._add(f"{self._log.start(WARNING)}{self._slow_format(entry)}\n")
 
     def refused(
         self, peer: Peer, request: Request | None, line: str, status: int, size: int
@@ -107,10 +123,12 @@ class AccessLog:
         """Note an error of our own, with a body of `size` bytes. Without a request that
         could be read, `line` is what arrived of its first line.
         """
+        if self._format is None:
+            return
         entry = self._entry(peer, request, line)
         entry.status = str(status)
         entry.sent = size
-        self._add(entry)
+        self._add_entry(entry)
 
     def _entry(self, peer: Peer, request: Request | None, line: str = "") -> Entry:
         listener = peer.listener
@@ -127,16 +145,20 @@ class AccessLog:
             line=line,
         )
 
-    def _add(self, entry: Entry) -> None:
+    def _add_entry(self, entry: Entry) -> None:
+        assert self._format is not None
+        bare = f"<{INFO}>" if self._log.journal else ""
+        start = self._log.start(INFO) if self._short else bare
+        self._add(f"{start}{self._format(entry)}\n")
+
+    def _add(self, line: str) -> None:
         # Written at the end of this turn, by write()
         if self._size > _KEPT:
             self._lost += 1
             return
         if self._lost:
             self._confess()
-        bare = f"<{INFO}>" if self._log.journal else ""
-        start = self._log.start(INFO) if self._short else bare
-        self._keep(f"{start}{self._format(entry)}\n")
+        self._keep(line)
 
     def _keep(self, line: str) -> None:
         data = line.encode()

@@ -111,12 +111,12 @@ class Loop:
                 _LINGER,
             ]
         )
-        if config.access_log:
+        if config.access_log or config.log_slow:
             # In here: only a worker with an access log needs it, and that has one from
             # the start
             from spyglass.worker.access_log import AccessLog
 
-            self.server.access = AccessLog(config.access_log, log, self)
+            self.server.access = AccessLog(config.access_log, config.log_slow, log, self)
 
     # What the process asks for
 

@@ -112,10 +112,12 @@ class Responder:
     def begin(self, connection: Owner, request: Request) -> None:
         """Prepare the exchange that answers `request`; pump() calls the app."""
         self.request = request
+        kind: type[Exchange] = Exchange
         if self._server.access is not None:
+            kind = self._server.access.exchange
             self._began = monotonic()
         environs = self._peer.environs or self._peer.make_environs()
-        self.exchange = Exchange(self._server, request, environs.make(request), connection)
+        self.exchange = kind(self._server, request, environs.make(request), connection)
 
     def pump(self, connection: Owner) -> bool:
         """Send, and ask the app for the next piece, until the answer is out (True), or

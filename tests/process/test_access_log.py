@@ -147,6 +147,46 @@ def test_a_slow_request_does_not_hold_up_the_lines_of_others(systemd):
     assert re.search(r'"GET /sleep/1\S+" 200 5 B \d{4}\.\d ms', lines(life, 2)[1])
 
 
+# Slow requests
+
+
+def test_a_slow_request_is_told_with_its_time(systemd):
+    life = systemd(log_slow="0.2", workers=1)
+    with life.visitor_under_way("/sleep/0.3") as slow:
+        visit(life.address, "/fast")
+        assert slow.answer().status == 200
+    with Visitor(life.address) as visitor:
+        visitor.ask("/stream/0.3?a=%1b", keep=True)
+    start = r"\d\d:\d\d:\d\d \[\d+ worker\] warning: slow: 127\.0\.0\.1 "
+    took = r" B, [\d.]+ s, ([\d.]+) s of it in the app"
+    one, two = lines(life, 2)
+    assert (found := re.fullmatch(start + r'"GET /sleep/0\.3\S+" 200 5' + took, one))
+    assert float(found[1]) >= 0.3
+    assert re.fullmatch(start + r'"GET /stream/0\.3\?a=%1b" 200 20' + took, two)
+    assert "/fast" not in life.log
+
+
+def test_slow_requests_stand_beside_the_access_log(systemd):
+    life = in_the_journal(systemd(log_slow="200ms", access_log="json", write_timeout=0.5))
+    visit(life.address, "/fast")
+    with Visitor(life.address) as visitor:
+        visitor.send("/large/20000000")
+        (line,) = lines(life, 1)
+    assert re.fullmatch(
+        r'<4>worker: slow: 127\.0\.0\.1 "GET /large/20000000" 200 \d+ B, [\d.]+ s, '
+        r"[\d.e-]+ s of it in the app, cut",
+        line,
+    )
+    assert len([line for line in life.log.splitlines() if '"target"' in line]) == 2
+
+
+def test_no_request_is_slow_by_default(systemd):
+    life = systemd(access_log="true")
+    visit(life.address, "/sleep/0.3")
+    assert len(lines(life, 1)) == 1
+    assert "slow:" not in life.log
+
+
 # A reader that stands still
 
 

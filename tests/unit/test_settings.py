@@ -13,7 +13,7 @@ from spyglass.config.setting_types import NEVER, Unit
 from spyglass.config.settings import SERVER_SETTINGS, SETTINGS, UNIT_SETTINGS, Config, load
 from spyglass.errors import EX_CONFIG, ConfigError
 
-SECONDS = 'expected a number of seconds, or "never"'
+SECONDS = 'expected a number of seconds, or "500ms", "5m", "1h", "never"'
 ABOVE = 'expected a number of seconds above 0 and below 1e+08, or "never"'
 AT_LEAST = 'expected a number of seconds of at least 0 and below 1e+08, or "never"'
 ACCESS_LOG = 'expected true, false, "combined", "json", or a format'
@@ -65,6 +65,15 @@ def complaint(file=None, environ=None, options=None):
         ('idle_timeout = "never"', 0.0),
         ('write_timeout = "never"', NEVER),
         ("header_timeout = 0.25", 0.25),
+        ('header_timeout = "250ms"', 0.25),
+        ('idle_timeout = "90"', 90.0),
+        ('idle_timeout = "90s"', 90.0),
+        ('idle_timeout = "1.5m"', 90.0),
+        ('idle_timeout = "2min"', 120.0),
+        ('idle_timeout = "1h"', 3600.0),
+        ("log_slow = 1", 1.0),
+        ('log_slow = "1s"', 1.0),
+        ('log_slow = "never"', 0.0),
         ("max_body = 0", 0),
         ("max_body = 4096", 4096),
         ('max_body = "64K"', 64 << 10),
@@ -116,6 +125,7 @@ TEXTS = [
     ("request_timeout", "never", NEVER),
     ("idle_timeout", "2.5", 2.5),
     ("header_timeout", ".5", 0.5),
+    ("log_slow", "500ms", 0.5),
     ("max_head", "64k", 64 << 10),
     ("max_body", "17", 17),
     ("max_requests", "5000", 5000),
@@ -194,7 +204,7 @@ def test_defaults():
             proxy_protocol=False,
             script_name="",
         ),
-        **dict(access_log=False, log_level="info", debug=False),
+        **dict(access_log=False, log_slow=0, log_level="info", debug=False),
         **dict(
             listen=(),
             user="",
@@ -263,7 +273,10 @@ def test_shown_default_parses_to_the_default(name):
         ("workers.many = 1", 1, "workers: expected a whole number, not {'many': 1}"),
         ("\n\n[workers]\nmany = 1", 3, "workers: expected a whole number, not {'many': 1}"),
         # Seconds
-        ('  idle_timeout = "30"', 1, f"idle_timeout: {SECONDS}, not '30'; write 30"),
+        ('  idle_timeout = "30x"', 1, f"idle_timeout: {SECONDS}, not '30x'"),
+        ('idle_timeout = "5 m"', 1, f"idle_timeout: {SECONDS}, not '5 m'; write 300"),
+        ('idle_timeout = "m"', 1, f"idle_timeout: {SECONDS}, not 'm'"),
+        ('header_timeout = "0s"', 1, f"header_timeout: {ABOVE}, not '0s'"),
         ("idle_timeout = true", 1, f"idle_timeout: {SECONDS}, not true"),
         ("idle_timeout = -1", 1, f"idle_timeout: {AT_LEAST}, not -1"),
         ("idle_timeout = nan", 1, f"idle_timeout: {AT_LEAST}, not nan"),

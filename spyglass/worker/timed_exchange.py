@@ -1,0 +1,35 @@
+"""An exchange that knows how long the app's code took, for the lines of `log_slow`."""
+
+from __future__ import annotations
+
+from time import monotonic
+
+from spyglass.gateway.wsgi import Exchange
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from spyglass.gateway.file_wrapper import FileSpan
+
+
+class TimedExchange(Exchange):
+    """An Exchange; `in_app` (float, seconds) is the time in which its app ran: the
+    call, and each piece of a response that it generates.
+
+    Derived, so that a worker without `log_slow` does not look at the clock.
+    """
+
+    __slots__ = ("in_app",)
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.in_app = 0.0
+
+    def advance(self) -> bytes | tuple[bytes, bytes] | FileSpan | None:
+        """As Exchange.advance()."""
+        began = monotonic()
+        try:
+            return super().advance()
+        finally:
+            self.in_app += monotonic() - began
