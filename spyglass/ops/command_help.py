@@ -37,7 +37,10 @@ def overview(commands: Sequence[Command], width: int = WIDTH, *, coloured: bool 
     """Return the help of `spyglass` itself: one screen of 80 columns and 24 lines, the
     last one for the prompt.
     """
-    lines = ["usage: spyglass COMMAND ...    Serve Python web apps that sleep while unused.", ""]
+    usage = "usage: spyglass COMMAND ..."
+    about = "Serve Python web apps that sleep while unused."
+    lines = [f"{usage}    {about}"] if width >= WIDTH else [usage, *_wrapped(about, width)]
+    lines.append("")
     groups = dict.fromkeys((*GROUPS, *(command.group for command in commands if command.group)))
     indent = 2 + max(map(len, groups))
     for group in groups:
@@ -48,7 +51,9 @@ def overview(commands: Sequence[Command], width: int = WIDTH, *, coloured: bool 
                 text = _brief(command, width - 1 - indent - 9)
                 lines.append(f"{start}{command.name:<9}{text}")
                 heading = ""
-    lines.append("More: spyglass help COMMAND | help settings | help SETTING | --version")
+    lines += _wrapped(
+        "More: spyglass help COMMAND | help settings | help SETTING | --version", width
+    )
     return "\n".join(lines)
 
 

@@ -101,7 +101,7 @@ def test_help_of_a_setting_tells_where_it_is_set():
 # `spyglass COMMAND --help`
 
 
-@pytest.mark.parametrize("name", ["settings", *(command.name for command in all_commands())])
+@pytest.mark.parametrize("name", ["", "settings", *(command.name for command in all_commands())])
 @pytest.mark.parametrize("width", [60, 80, 120])
 def test_help_fits_the_terminal(name, width):
     assert max(map(len, help_of(name, width).splitlines())) < width
