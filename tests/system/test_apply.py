@@ -79,13 +79,15 @@ def test_the_whole_way(machine: Machine) -> None:
     said = spyglass(machine, "new", "blog", "/srv/blog", "--listen", "8001").stdout
     assert said == (
         "wrote /etc/spyglass/blog.toml: the app is blog.wsgi:application, its environment .venv\n"
+        'port 8001 is open to the network; for this machine only: listen = "127.0.0.1:8001"\n'
         "Next: spyglass check blog, then spyglass apply blog\n"
     )
     said = spyglass(machine, "check", "blog").stdout
-    assert said.startswith(
+    assert (
         "units: as 'spyglass apply blog' would make them; /etc/spyglass/blog.toml is not applied yet\n"
         "addresses: 8001, free; spyglass@blog.socket does not listen there yet\n"
-    )
+    ) in said
+    assert said.startswith("warning: /etc/spyglass/blog.toml:8: listen: port 8001 is open to ")
     assert "\napp: blog.wsgi:application, loaded in" in said
     said = spyglass(machine, "apply", "--dry-run").stdout
     assert "+ListenStream=8001\n" in said

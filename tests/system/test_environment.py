@@ -68,7 +68,9 @@ def test_systemd_does_not_start_the_service(seen: Seen, data: bytes) -> None:
 
 
 def test_lines_without_effect_are_told(machine: Machine) -> None:
-    furnish(machine, "told", TELL, 'listen = 8097\nenvironment_file = "/etc/told.env"\n')
+    furnish(
+        machine, "told", TELL, 'listen = "127.0.0.1:8097"\nenvironment_file = "/etc/told.env"\n'
+    )
     machine.write("/etc/told.env", "GOOD=1\nexport BETTER=sesame\n", 0o600)
     machine.write("/etc/spyglass/told.env", "\ufeffSECRET=sesame\n", 0o600)
     lines = [
