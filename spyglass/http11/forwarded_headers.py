@@ -33,7 +33,6 @@ from spyglass.http11.caches import FORWARDED, FORWARDED_UNNAMED
 from spyglass.http11.chunked import is_token
 from spyglass.http11.request import FORWARDED_NAMES, PROXY_FIELDS
 from spyglass.http11.request_line import valid_host
-from spyglass.policy import url_prefix
 from spyglass.policy.trusted_proxies import trusted
 from spyglass.runtime.addresses import ip_text, packed_ip
 
@@ -219,6 +218,9 @@ def _prefix(text: str, hops: int) -> str:
     """Return the path that the proxies have removed, as SCRIPT_NAME has it: each
     appends its part. The last `hops` parts count, at least one. Nonsense is "".
     """
+    # Inside: few proxies remove a path, and the others must not wake more slowly.
+    from spyglass.policy import url_prefix
+
     try:
         return "".join([url_prefix.parse(part) for part in _list(text)[-max(1, hops) :]])
     except ValueError:
