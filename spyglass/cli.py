@@ -120,7 +120,8 @@ def _lookout(arguments: Arguments) -> int:
         log = open_log("lookout", LEVELS[settings.log_level])
         lookout = Lookout(arguments.binds or ["127.0.0.1:4222"], settings, arguments.again(), log)
     except StartError as error:
-        print(f"spyglass: {error}", file=sys.stderr)
+        for line in error.lines:
+            print(f"spyglass: {line}", file=sys.stderr)
         return error.exit_status
     return lookout.run()
 

@@ -59,6 +59,11 @@ def spyglass(*words, **how):
             "spyglass: --workers: workers: expected a whole number, not 'no'\n",
         ),
         (
+            *("lookout --workers no --threads 0", 78, ""),
+            "spyglass: --workers: workers: expected a whole number, not 'no'\n"
+            "spyglass: --threads: threads: expected a whole number from 1 to 256, not '0'\n",
+        ),
+        (
             *("check --workers no --threads 0", 78, ""),
             "spyglass: --workers: workers: expected a whole number, not 'no'\n"
             "spyglass: --threads: threads: expected a whole number from 1 to 256, not '0'\n",
