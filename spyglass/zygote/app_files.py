@@ -14,6 +14,23 @@ if TYPE_CHECKING:
 WELCOME = "spyglass.welcome:app"
 
 
+def split(app: str) -> tuple[str, str]:
+    """Return the module or file that the setting `app` names, and the name in it, with
+    the arguments of a factory; "" if there is no name.
+    """
+    app = app or WELCOME
+    # The first colon after which a name follows: a path may contain colons, and so may
+    # the arguments of a factory.
+    colon = app.find(":")
+    while colon >= 0:
+        name = app[colon + 1 :].partition("(")[0]
+        if all(part.isidentifier() for part in name.split(".")):
+            return app[:colon], app[colon + 1 :]
+        colon = app.find(":", colon + 1)
+    where, colon_found, name = app.rpartition(":")
+    return (where, name) if colon_found else (app, "")
+
+
 def is_path(where: str, base: str = ".") -> bool:
     """Return True if `where` names a file (relative to the directory `base`), not a
     module.
@@ -30,7 +47,7 @@ def candidates(config: Config) -> list[str]:
     """Return the files that decide what `config.app` is, whether they exist or not: a
     change of one makes another attempt worthwhile.
     """
-    where = (config.app or WELCOME).rpartition(":")[0] or config.app
+    where = split(config.app)[0] or config.app
     base = os.path.abspath(config.directory)
     file = [os.path.join(base, where)]
     if is_path(where, base):

@@ -12,12 +12,13 @@ import sys
 from spyglass.errors import LoadError
 from spyglass.printable import name_of, words_of
 from spyglass.runtime.sd_daemon import byte_code_directory
-from spyglass.zygote.app_files import WELCOME, candidates, is_path, sources
+from spyglass.zygote.app_files import candidates, is_path, sources, split
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from types import ModuleType, TracebackType
+    from typing import Any
 
     from spyglass.config.settings import Config
     from spyglass.gateway.wsgi import App
@@ -59,65 +60,65 @@ def prepare(config: Config) -> None:
 
 # CO_COROUTINE, CO_ASYNC_GENERATOR; `inspect`, which has the names, is slow to import.
 _ASYNCHRONOUS = 0x80 | 0x200
-CodeType = type((lambda: None).__code__)
+FunctionType = type(lambda: None)
 
 
 def load(config: Config) -> App:
     """Return the app that `config.app` names. Raise LoadError whatever the app's code
-    does, short of crashing or hanging.
+    does, short of crashing or hanging, and for an app that can never answer.
+
+    Each process that calls the app, or forks one that does, has it from here.
     """
-    where, name = _split(config)
-    module = _load_file(where) if is_path(where) else _import(where, candidates(config))
+    where, name = split(config.app)
+    module = _load_file(where) if is_path(where) else _import(where, config)
     source = [path for path in [getattr(module, "__file__", None)] if path]
-    app: object
-    if name:
-        app = _lookup(module, where, name, source)
+    if not name:
+        name, app = _by_default(module, where, source)
     else:
-        found = [
-            value
-            for each in _DEFAULT_NAMES
-            if (value := _attribute(module, each, source)) is not _ABSENT
-        ]
-        if not found:
-            raise LoadError(
-                f"module {where!r} has neither 'application' nor 'app': name it as {where}:NAME",
-                files=source,
-            )
-        app = found[0]
-    if not callable(app):
-        raise LoadError(
-            f"{config.app!r} is not callable: it is of type {type(app).__name__!r}", files=source
-        )
-    if _is_asynchronous(app):
-        raise LoadError(
-            f"{config.app!r} is an ASGI app (async def): it needs an ASGI server, Spyglass serves WSGI",
-            files=source,
-        )
-    return app
+        app = _lookup(module, where, name, source)
+    if not _is_plain(app):
+        from spyglass.zygote import app_judge  # few apps are anything else
+
+        if why := app_judge.refusal(app, where, name):
+            raise LoadError(why, files=source)
+    return app  # type: ignore[return-value]
 
 
-def _is_asynchronous(app: object) -> bool:
-    """Return True for an `async def` function, and for an object whose __call__ is one:
-    Starlette, FastAPI, Quart, Django.
+def _is_plain(app: object) -> bool:
+    """Return True if `app` is a function of two arguments, or an object whose
+    `__call__` is one. Nearly all apps are.
     """
+    kind: Any = type(app)
     try:
-        code = getattr(app, "__code__", None) or getattr(type(app).__call__, "__code__", None)
-        return isinstance(code, CodeType) and bool(code.co_flags & _ASYNCHRONOUS)
-    except Exception:  # a proxy object may raise anything when it is inspected
+        function: Any = app if kind is FunctionType else kind.__call__
+        if type(function) is not FunctionType:
+            return False
+    except Exception:  # a metaclass of the app's may raise anything
         return False
+    code = function.__code__
+    return (
+        code.co_argcount == (2 if kind is FunctionType else 3)
+        and not code.co_kwonlyargcount
+        and not code.co_flags & _ASYNCHRONOUS
+        and not function.__defaults__
+    )
 
 
-def _split(config: Config) -> tuple[str, str]:
-    """Return the module or file that `config.app` names, and the name in it or ""."""
-    if config.app and ":" not in config.app:
-        return config.app, ""
-    where, _, name = (config.app or WELCOME).rpartition(":")
-    return where, name
+def _by_default(module: ModuleType, where: str, source: list[str]) -> tuple[str, object]:
+    """Return the name and the app of a module for which none is named."""
+    for name in _DEFAULT_NAMES:
+        app = _attribute(module, name, source)
+        if app is not _ABSENT:
+            return name, app
+    from spyglass.zygote import similar_names  # only failures pay for it
+
+    hint = similar_names.instead_of_a_default(module, where)
+    raise LoadError(f"module {where!r} has neither 'application' nor 'app': {hint}", files=source)
 
 
 def module_of(config: Config) -> str:
     """Return the module or file that `config.app` names."""
-    return _split(config)[0]
+    return split(config.app)[0]
 
 
 def post_fork(config: Config) -> Callable[[], object] | None:
@@ -126,7 +127,7 @@ def post_fork(config: Config) -> Callable[[], object] | None:
 
     Raise LoadError if the module has something of that name that cannot be called.
     """
-    where = _split(config)[0]
+    where = split(config.app)[0]
     module = sys.modules.get(_stem(where) if is_path(where) else where)
     if module is None:  # it removed itself
         return None
@@ -158,11 +159,11 @@ def call(post_fork: Callable[[], object]) -> None:
         )
 
 
-def _import(name: str, files: list[str]) -> ModuleType:
+def _import(name: str, config: Config) -> ModuleType:
     try:
         __import__(name)
     except BaseException as error:
-        raise failure(error, files) from error
+        raise failure(error, candidates(config), where=name) from error
     return sys.modules[name]
 
 
@@ -184,7 +185,7 @@ def _load_file(path: str) -> ModuleType:
         spec.loader.exec_module(module)
     except BaseException as error:
         sys.modules.pop(stem, None)
-        raise failure(error, [path]) from error
+        raise failure(error, [path], where=path) from error
     return module
 
 
@@ -193,17 +194,37 @@ def _stem(path: str) -> str:
 
 
 def _lookup(module: ModuleType, where: str, name: str, source: list[str]) -> object:
-    is_factory = name.endswith("()")
+    dotted, bracket, _ = name.partition("(")
     found: object = module
-    for part in name.removesuffix("()").split("."):
-        found = _attribute(found, part, source)
+    for part in dotted.split("."):
+        owner, found = found, _attribute(found, part, source)
         if found is _ABSENT:
-            raise LoadError(f"{where!r} has no {name.removesuffix('()')!r}", files=source)
-    if not is_factory:
+            from spyglass.zygote import similar_names  # only failures pay for it
+
+            hint = similar_names.attribute_hint(owner, where, dotted, part)
+            raise LoadError(f"{where!r} has no {dotted!r}{hint}", files=source)
+    if not bracket:
         return found
+    return _make(found, where, name, source) if callable(found) else found
+
+
+def _make(factory: Callable[..., object], where: str, name: str, source: list[str]) -> object:
+    """Return the app that `factory` makes, called with the arguments in `name`."""
+    positional: list[Any] = []
+    named: dict[str, Any] = {}
+    if not name.endswith("()"):
+        from spyglass.zygote import app_factory  # few factories get arguments
+
+        positional, named = app_factory.arguments(where, name)
     try:
-        return found() if callable(found) else found
+        return factory(*positional, **named)
     except BaseException as error:
+        # Without a frame below ours, the factory was not entered.
+        if isinstance(error, TypeError) and error.__traceback__.tb_next is None:  # type: ignore[union-attr]
+            from spyglass.zygote import app_factory
+
+            why = app_factory.cannot_be_called(factory, where, name, error)
+            raise LoadError(why, files=source) from None
         raise failure(error, source) from error
 
 
@@ -217,14 +238,17 @@ def _attribute(owner: object, name: str, source: list[str]) -> object:
         raise failure(error, source) from error
 
 
-def failure(error: BaseException, files: Iterable[str] = (), doing: str = "") -> LoadError:
+def failure(
+    error: BaseException, files: Iterable[str] = (), doing: str = "", where: str = ""
+) -> LoadError:
     """Return the LoadError that explains `error`, which the app's code raised.
 
     `files` are worth watching for a change. `doing` says what it did, if it was not
-    being loaded.
+    being loaded. `where` is the module or file that was being loaded.
     """
     try:
-        return _failure(error, files, doing)
+        found = _failure(error, files, doing)
+        return _with_hint(found, error, where) if where else found
     except BaseException:  # formatting an error runs the app's code again
         line = f"{name_of(error)}: {words_of(error)}".removesuffix(": ")
         return LoadError(
@@ -264,6 +288,23 @@ def _failure(error: BaseException, files: Iterable[str], doing: str) -> LoadErro
         line = f"{line}: byte code was damaged; {_forget_byte_code()}"
     details = f"{details}\n{_advice(error)}".strip("\n")
     return LoadError(line, details, list(dict.fromkeys(os.path.abspath(path) for path in watched)))
+
+
+def _with_hint(found: LoadError, error: BaseException, where: str) -> LoadError:
+    """Return `found`, and which module or file may have been meant if there is none
+    that is called `where`.
+    """
+    if not isinstance(error, ModuleNotFoundError | FileNotFoundError):
+        return found
+    from spyglass.zygote import similar_names  # only failures pay for it
+
+    hint = ""
+    if isinstance(error, FileNotFoundError):
+        if error.filename == where:
+            hint = similar_names.file_hint(where)
+    elif error.name and f"{where}.".startswith(f"{error.name}."):
+        hint = similar_names.module_hint(os.getcwd(), where, error.name)
+    return LoadError(found.summary + hint, found.details, found.files) if hint else found
 
 
 def _is_damaged(trace: TracebackType) -> bool:

@@ -151,7 +151,7 @@ def test_an_app_that_would_be_served(check, name):
 BROKEN = {
     "import": ("import blgo\n", "ModuleNotFoundError: No module named 'blgo'", ['  File "{}/site.py", line 1, in <module>', "    import blgo"]),
     "exit": ("import sys\nsys.exit(3)\n", "the app called sys.exit(3) while it was being loaded", ['  File "{}/site.py", line 2, in <module>']),
-    "not callable": ("app = 7\n", "'site.py' is not callable: it is of type 'int'", []),
+    "not callable": ("app = 7\n", "'site.py:app' is not callable: it is of type 'int'", []),
     "crash": ("import os\nos.kill(os.getpid(), 9)\n", "the app's process was killed by SIGKILL while it was being loaded", []),
     "hang": ("import time\ntime.sleep(3600)\n", "the app was not loaded within 1 s (start_timeout)", ['  File "{}/site.py", line 2 in <module>']),
     "post_fork": (APP + "def post_fork():\n    1 / 0\n", "post_fork: ZeroDivisionError: division by zero", ['  File "{}/site.py", line 5, in post_fork']),

@@ -25,6 +25,11 @@ APPS = {
     "no such file": (None, "ModuleNotFoundError: No module named 'app'", False, {}),
     "wrong name": ("application = None\n", "'app' has no 'app'", False, {}),
     "not callable": ("app = 42\n", "'app:app' is not callable: it is of type 'int'", False, {}),
+    "ASGI": ("async def app(scope, receive, send): ...\n", "'app:app' is an ASGI app, and Spyglass serves WSGI only: .*", False, {}),
+    "a class without preload": (
+        "class app:\n    def __call__(self, environ, start_response): ...\n", r"'app:app' is a class, not an app: write app = \"app:app\(\)\", .*",
+        False, {"arguments": ["--no-preload"]},
+    ),
     "exception": ("def f():\n    1 / 0\nf()\n", "ZeroDivisionError: division by zero", True, {}),
     "sys.exit()": ("import sys\nsys.exit('enough')\n", r"the app called sys\.exit\('enough'\) while it was being loaded", True, {}),
     "os._exit()": ("import os\nos._exit(0)\n", "the app's process exited with status 0 while it was being loaded", False, {}),

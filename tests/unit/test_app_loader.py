@@ -41,8 +41,10 @@ print(json.dumps(result))
 """
 
 FILES = {
-    "both.py": "app = lambda: 'app'\napplication = lambda: 'application'",
-    "only.py": "app = lambda: 'app'\nother = lambda: 'other'\nnumber = 7\nnothing = None",
+    "plain.py": "def app(environ, start_response): ...",
+    "factory.py": "def make_app(): ...",
+    "both.py": "app = lambda *_: 'app'\napplication = lambda *_: 'application'",
+    "only.py": "app = lambda *_: 'app'\nother = lambda *_: 'other'\nnumber = 7\nnothing = None",
     "asgi.py": """
         async def function(environ, start_response): return [b'']
         async def streaming(environ, start_response): yield b''
@@ -55,30 +57,36 @@ FILES = {
     "odd.py": """
         class Proxy:
             def __getattr__(self, name): raise RuntimeError('working outside of context')
-            def __call__(self): return 'proxy'
+            def __call__(self, *_): return 'proxy'
         class Anything:
             def __getattr__(self, name): return self
-            def __call__(self): return 'anything'
+            def __call__(self, *_): return 'anything'
         proxy, anything = Proxy(), Anything()
         """,
     "pkg/__init__.py": "",
-    "pkg/sub.py": "app = lambda: __name__",
+    "pkg/sub.py": "app = lambda *_: __name__",
     "project/__init__.py": "",
-    "project/wsgi.py": "application = lambda: __name__",
+    "project/wsgi.py": "application = lambda *_: __name__",
     "nest.py": """
         class Site:
             @staticmethod
-            def app(): return 'nested'
+            def app(*_): return 'nested'
             @classmethod
             def make(cls): return cls.app
         def make(): return Site.app
+        def greet(name, *, times=1): return lambda *_: name * times
+        def needs(config): return Site.app
+        def create_app(): return Site.app
+        def forgets(): Site.app
+        async def waits(): return Site.app
+        def inner(): return needs()
         def number(): return 7
         def breaks(): raise KeyError('key')""",
-    "site.wsgi": "import neighbour\napplication = lambda: neighbour.name",
+    "site.wsgi": "import neighbour\napplication = lambda *_: neighbour.name",
     "neighbour.py": "name = 'neighbour'",
-    "deep/er/app.py": "app = lambda: 'deep'\nimport beside",
+    "deep/er/app.py": "app = lambda *_: 'deep'\nimport beside",
     "deep/er/beside.py": "",
-    "colorsys.py": "app = lambda: 'mine, not the library'",
+    "colorsys.py": "app = lambda *_: 'mine, not the library'",
     "neither.py": "",
     "empty.py": "",
     "raises.py": "import helper",
@@ -89,14 +97,14 @@ FILES = {
     "interrupted.py": "raise KeyboardInterrupt",
     "lines.py": "raise ValueError('the settings are wrong:\\n- SECRET_KEY is missing')",
     "noted.py": "error = ValueError('boom')\nerror.add_note('see the manual')\nraise error",
-    "forks.py": "told = 'not called'\ndef app(): return told\ndef post_fork():\n    global told\n    told = 'called'",
+    "forks.py": "told = 'not called'\ndef app(*_): return told\ndef post_fork():\n    global told\n    told = 'called'",
     "fork.wsgi": "import forks\napp = forks.app\nfrom forks import post_fork",
-    "hook/none.py": "post_fork = None\napp = lambda: 'none'",
-    "hook/seven.py": "post_fork = 7\napp = None.__class__",
-    "hook/takes.py": "def post_fork(server, worker): pass\napp = str",
-    "hook/exits.py": "def post_fork(): raise SystemExit(3)\napp = str",
-    "hook/awaits.py": "async def post_fork(): pass\napp = str",
-    "hook/breaks.py": "app = str\ndef post_fork():\n    open_pool()\ndef open_pool():\n    raise OSError('no database')",
+    "hook/none.py": "post_fork = None\napp = lambda *_: 'none'",
+    "hook/seven.py": "post_fork = 7\napp = lambda *_: ''",
+    "hook/takes.py": "def post_fork(server, worker): pass\napp = lambda *_: ''",
+    "hook/exits.py": "def post_fork(): raise SystemExit(3)\napp = lambda *_: ''",
+    "hook/awaits.py": "async def post_fork(): pass\napp = lambda *_: ''",
+    "hook/breaks.py": "app = lambda *_: ''\ndef post_fork():\n    open_pool()\ndef open_pool():\n    raise OSError('no database')",
     "lazy.py": "def __getattr__(name):\n    raise ImportError('the driver is not installed')",
 }
 
@@ -148,6 +156,10 @@ def attempt(directory, *, cwd=None, environ=None, **values):
         ("nest:Site.app", "nested"),
         ("nest:make()", "nested"),
         ("nest:Site.make()", "nested"),
+        ("nest:greet('a')", "a"),
+        ('nest:greet("a:b()", times=2)', "a:b()a:b()"),
+        ("nest:greet(name=(1, -2.5, None, {'x': [True]}))", [1, -2.5, None, {"x": [True]}]),
+        ("./nest.py:greet( 'a' )", "a"),
         ("only.py", "app"),
         ("./only.py:other", "other"),
         ("site.wsgi", "neighbour"),
@@ -227,6 +239,11 @@ def test_the_traceback_of_post_fork_begins_with_the_app(tree):
 
 # Not found, or broken
 
+LITERALS = (
+    "arguments are text, numbers, True, False, None, and lists, tuples, sets and dicts of these; "
+    "for anything else, call the factory in a module of your own, such as wsgi.py"
+)
+
 
 def in_tree(tree, names):
     return [str(tree / name) for name in names]
@@ -266,19 +283,126 @@ def in_tree(tree, names):
             "module 'neither.py' has neither 'application' nor 'app': name it as neither.py:NAME",
             ["neither.py"],
         ),
-        ("only:nope", "'only' has no 'nope'", ["only.py"]),
+        ("only:nope", "'only' has no 'nope', did you mean 'only:app'?", ["only.py"]),
+        ("only:ap", "'only' has no 'ap', did you mean 'only:app'?", ["only.py"]),
+        ("only:Other", "'only' has no 'Other', did you mean 'only:other'?", ["only.py"]),
+        ("neither:nope", "'neither' has no 'nope'", ["neither.py"]),
         ("nest:Site.nope", "'nest' has no 'Site.nope'", ["nest.py"]),
+        (
+            "nest:Site.mak()",
+            "'nest' has no 'Site.mak', did you mean 'nest:Site.make'?",
+            ["nest.py"],
+        ),
         ("nest:nope()", "'nest' has no 'nope'", ["nest.py"]),
+        (
+            "onyl:app",
+            "ModuleNotFoundError: No module named 'onyl', did you mean 'only'?",
+            ["onyl.py"],
+        ),
+        (
+            "pgk.sub:app",
+            "ModuleNotFoundError: No module named 'pgk', did you mean 'pkg.sub'?",
+            ["pgk.py"],
+        ),
+        (
+            "pkg.sup:app",
+            "ModuleNotFoundError: No module named 'pkg.sup', did you mean 'pkg.sub'?",
+            ["pkg/sup.py"],
+        ),
+        (
+            "deep/er/ap.py",
+            "FileNotFoundError: [Errno 2] No such file or directory: '{tree}/deep/er/ap.py', "
+            "did you mean '{tree}/deep/er/app.py'?",
+            ["deep/er/ap.py"],
+        ),
+        # Never an app
         ("only:number", "'only:number' is not callable: it is of type 'int'", ["only.py"]),
-        ("only:nothing", "'only:nothing' is not callable: it is of type 'NoneType'", ["only.py"]),
+        (
+            "only:nothing",
+            "'only:nothing' is None, not an app: is it set later, or never?",
+            ["only.py"],
+        ),
         ("nest:number()", "'nest:number()' is not callable: it is of type 'int'", ["nest.py"]),
+        ("only:number()", "'only:number()' is not callable: it is of type 'int'", ["only.py"]),
         *(
             (
                 f"asgi:{name}",
-                f"'asgi:{name}' is an ASGI app (async def): it needs an ASGI server, Spyglass serves WSGI",
+                f"'asgi:{name}' is an async function (async def), which WSGI cannot call: "
+                "make it a plain function (def)",
                 ["asgi.py"],
             )
-            for name in ("function", "streaming", "app", "bound")
+            for name in ("function", "streaming")
+        ),
+        *(
+            (
+                f"asgi:{name}",
+                f"'asgi:{name}' is an ASGI app, and Spyglass serves WSGI only: run it with an "
+                "ASGI server, such as uvicorn",
+                ["asgi.py"],
+            )
+            for name in ("app", "bound")
+        ),
+        # Factories
+        (
+            "nest:create_app",
+            "'nest:create_app' is a factory, not an app: write app = \"nest:create_app()\"",
+            ["nest.py"],
+        ),
+        (
+            "factory",
+            "module 'factory' has neither 'application' nor 'app': it has a factory, write "
+            'app = "factory:make_app()"',
+            ["factory.py"],
+        ),
+        (
+            "nest:forgets()",
+            "'nest:forgets()' returned None, not an app: is a `return` missing?",
+            ["nest.py"],
+        ),
+        (
+            "nest:waits()",
+            "'nest:waits()' returned a coroutine, not an app: make the factory a plain function (def)",
+            ["nest.py"],
+        ),
+        (
+            "nest:needs()",
+            "'nest:needs()' does not fit the factory: needs() missing 1 required positional "
+            "argument: 'config'; its arguments go into the parentheses, as literals",
+            ["nest.py"],
+        ),
+        (
+            "nest:make('x')",
+            "\"nest:make('x')\" does not fit the factory: make() takes 0 positional arguments but "
+            "1 was given; its arguments go into the parentheses, as literals",
+            ["nest.py"],
+        ),
+        (
+            "plain:app()",
+            "'plain:app()': app is the app itself, not a factory: write app = \"plain:app\"",
+            ["plain.py"],
+        ),
+        (
+            "nest:inner()",
+            "TypeError: needs() missing 1 required positional argument: 'config'",
+            ["nest.py"],
+        ),
+        *(
+            (
+                f"nest:greet({given})",
+                f"{f'nest:greet({given})'!r}: {given} is not a literal: {LITERALS}",
+                None,
+            )
+            for given in ("name", "print()", "*[1]", "**dict()", "1 + 'x'", "f''")
+        ),
+        (
+            "nest:greet('a'",
+            "\"nest:greet('a'\" is not a call that Python understands: '(' was never closed",
+            None,
+        ),
+        (
+            "nest:greet('a')('b')",
+            "\"nest:greet('a')('b')\" is neither a name nor a call: write module:factory(arguments)",
+            None,
         ),
         (":app", "ValueError: Empty module name", None),
         # The app breaks
@@ -384,7 +508,7 @@ def venv(tmp_path):
         (site / "more.pth").write_text(f"{tmp_path}/more\n")
         (tmp_path / "more").mkdir()
         (tmp_path / "more/added.py").write_text("")
-        (tmp_path / "dep_app.py").write_text("import dep, added\napp = lambda: dep.__file__")
+        (tmp_path / "dep_app.py").write_text("import dep, added\napp = lambda *_: dep.__file__")
         if settings is not None:
             (tmp_path / "env/pyvenv.cfg").write_text(settings)
         return tmp_path

@@ -1,0 +1,343 @@
+"""Judge, without calling it, whether an object can be a WSGI app, and say what it is
+instead.
+
+The worker calls `app(environ, start_response)` (PEP 3333), so what counts is the code
+that this call would run: that of a function, of a class's `__call__`, of what a partial
+wraps. Its flags and its parameters are read from there. `inspect.signature()` would
+follow `__wrapped__` and `__signature__`, which describe other code, and `inspect` is
+slow to import.
+
+Only what can never answer is refused. Code that is not Python's own (a C function, a
+proxy's descriptor) is not known, and accepted.
+"""
+
+from __future__ import annotations
+
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from functools import partial
+    from types import CodeType, FunctionType, MethodType, ModuleType
+else:  # as `types` and `functools` have them, which are slow to import
+    from _functools import partial
+
+    FunctionType = type(lambda: None)
+    MethodType = type(FunctionType.__get__(lambda self: None, 0))
+    ModuleType = type(sys)
+
+# CO_VARARGS, CO_COROUTINE | CO_ASYNC_GENERATOR; `inspect`, which has the names, is slow
+# to import.
+_VARARGS = 0x04
+_ASYNCHRONOUS = 0x80 | 0x200
+_MOST_LAYERS = 16  # partials and methods around each other
+
+_ASGI_NAMES = ("scope", "receive", "send")
+_FRAMEWORKS = {
+    "fastapi": "FastAPI",
+    "starlette": "Starlette",
+    "quart": "Quart",
+    "django": "Django",
+    "litestar": "Litestar",
+    "sanic": "Sanic",
+    "blacksheep": "BlackSheep",
+    "channels": "Django Channels",
+    "falcon": "Falcon",
+    "connexion": "Connexion",
+    "socketio": "Socket.IO",
+    "asgiref": "asgiref",
+    "a2wsgi": "a2wsgi",
+}
+_WITH_OWN_SERVERS = {"aiohttp": "aiohttp", "tornado": "Tornado"}
+# Of a function that makes an app: create_app, make_wsgi_app, get_wsgi_application.
+_MAKING = ("create", "make", "build", "factory", "get_app", "get_wsgi", "get_asgi", "init_app")
+_WSGI_ONLY = "and Spyglass serves WSGI only: run it with an ASGI server, such as uvicorn"
+_CALLED = "a WSGI app is called with two, (environ, start_response)"
+
+
+def refusal(app: object, where: str, name: str) -> str:
+    """Return why `app`, which is `name` in the module or file `where`, can never
+    answer, and what to write instead (one line); "" if it may.
+
+    `name` is as in the setting `app`, so it ends in ")" if `app` is what a factory has
+    returned.
+    """
+    try:
+        return _refusal(app, where, name)
+    except Exception:  # an object of the app's may raise anything when it is looked at
+        return ""
+
+
+def needs_two(app: object) -> bool:
+    """Return True if `app` must be called with two arguments, as a WSGI app is."""
+    try:
+        target = None if type in _mro(type(app)) else _target(app)
+        return target is not None and target.takes(2) and len(target.required) == 2
+    except Exception:
+        return False
+
+
+def setting(where: str, name: str) -> str:
+    """Return the line of the TOML file that names this app."""
+    value = f"{where}:{name}" if name else where
+    quote = "'" if '"' in value else '"'
+    return f"app = {quote}{value}{quote}"
+
+
+# What is called
+
+
+class _Target:
+    """The Python function that a call runs, and what it is given before the call's own
+    arguments: `bound` positional ones (int), and `keywords`.
+    """
+
+    def __init__(self, function: FunctionType, bound: int, keywords: set[str]) -> None:
+        code: CodeType = function.__code__
+        self.is_asynchronous = bool(code.co_flags & _ASYNCHRONOUS)
+        names = code.co_varnames[: code.co_argcount]
+        optional = set(names[len(names) - len(function.__defaults__ or ()) :])
+        self.positional = names[bound:]
+        self.has_varargs = bool(code.co_flags & _VARARGS)
+        # A positional argument for a name that a partial has given, too, is one twice.
+        given = [index for index, each in enumerate(self.positional) if each in keywords]
+        self.most = given[0] if given else len(self.positional)
+        if self.has_varargs and not given:
+            self.most = 1 << 16
+        self.required = [
+            each for each in self.positional if each not in optional and each not in keywords
+        ]
+        only = code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
+        self.required_keywords = [
+            each
+            for each in only
+            if each not in (function.__kwdefaults__ or {}) and each not in keywords
+        ]
+
+    def takes(self, count: int) -> bool:
+        """Return True if it can be called with `count` positional arguments."""
+        return (
+            len(self.required) <= count <= self.most
+            and not self.required_keywords
+            and not set(self.required) & set(self.positional[count:])
+        )
+
+
+def _target(app: object) -> _Target | None:
+    """Return what a call of `app` runs, None if that is unknown. Classes are not
+    looked into.
+    """
+    bound, keywords = 0, set[str]()
+    for _ in range(_MOST_LAYERS):
+        kind = type(app)
+        if kind is FunctionType:
+            return _Target(app, bound, keywords)  # type: ignore[arg-type]
+        if kind is MethodType:
+            bound, app = bound + 1, app.__func__  # type: ignore[attr-defined]
+        elif kind is partial:
+            assert isinstance(app, partial)  # for mypy
+            if any(type(each).__name__ == "_PlaceholderType" for each in app.args):
+                return None  # since Python 3.14: arguments may go between those given
+            bound, keywords, app = bound + len(app.args), keywords | set(app.keywords), app.func
+        elif type in _mro(kind):
+            return None
+        else:
+            app = _in_class(kind, "__call__")
+            if type(app) is staticmethod:
+                app = app.__func__
+            elif type(app) is classmethod:
+                bound, app = bound + 1, app.__func__
+            elif type(app) is FunctionType:
+                bound += 1
+            else:
+                return None  # written in C, or by a descriptor, as a proxy's
+    return None
+
+
+def _mro(kind: type) -> tuple[type, ...]:
+    found: tuple[type, ...] = type.__getattribute__(kind, "__mro__")
+    return found
+
+
+def _in_class(kind: type, name: str) -> object:
+    """Return the attribute that a special method lookup in the class `kind` finds, None
+    if there is none.
+
+    As Python does it: neither a `__getattr__` nor a metaclass has a say.
+    """
+    for each in _mro(kind):
+        attributes = type.__dict__["__dict__"].__get__(each)
+        if name in attributes:
+            return attributes[name]
+    return None
+
+
+# What to say
+
+
+def _refusal(app: object, where: str, name: str) -> str:
+    shown = repr(f"{where}:{name}" if name else where)
+    if not callable(app):
+        return _not_callable(app, shown, where, name)
+    if type in _mro(type(app)):
+        return _refusal_of_class(app, shown, where, name)  # type: ignore[arg-type]
+    target = _target(app)
+    if target is None:
+        return ""
+    framework = _framework(type(app), _FRAMEWORKS)
+    if _is_asgi(target):
+        return _asgi(shown, where, name, framework)
+    if target.is_asynchronous:
+        return f"{shown} is an async function (async def), which WSGI cannot call: make it a plain function (def)"
+    if _is_unfinished_factory(target, name):
+        return _factory(target, shown, where, name)
+    if target.takes(2):
+        return ""
+    if own := _framework(type(app), _WITH_OWN_SERVERS):
+        return f"{shown} is an app of {own}, which is neither WSGI nor ASGI: run it with the server of {own}"
+    return _wrong_arguments(target, shown, where, name)
+
+
+def _not_callable(app: object, shown: str, where: str, name: str) -> str:
+    made = name.endswith(")")
+    if app is None:
+        why = "is a `return` missing?" if made else "is it set later, or never?"
+        return f"{shown} {'returned' if made else 'is'} None, not an app: {why}"
+    if type in _mro(type(type(app))) and ModuleType in _mro(type(app)):
+        found = next((each for each in ("application", "app") if each in vars(app)), "NAME")
+        module = vars(app).get("__name__", where)
+        return f"{shown} is a module, not an app: write {setting(module, found)}"
+    if hasattr(type(app), "__await__"):
+        close = getattr(app, "close", None)
+        if close is not None:
+            close()  # or Python would warn that it was never awaited
+        return f"{shown} returned a coroutine, not an app: make the factory a plain function (def)"
+    return f"{shown} is not callable: it is of type {type(app).__name__!r}"
+
+
+def _is_asgi(target: _Target) -> bool:
+    """Return True for (scope, receive, send), whatever their names if it is `async
+    def`; and for what only takes `scope` (ASGI 2).
+    """
+    names = target.positional
+    if names[:3] == _ASGI_NAMES or names == _ASGI_NAMES[:1]:
+        return True
+    return target.is_asynchronous and target.takes(3)
+
+
+def _framework(kind: type, known: dict[str, str]) -> str:
+    """Return which of the `known` frameworks the class `kind` is of, or derived from;
+    "" if none.
+    """
+    for each in _mro(kind):
+        module = type.__dict__["__dict__"].__get__(each).get("__module__")
+        if isinstance(module, str) and (root := module.partition(".")[0]) in known:
+            return known[root]
+    return ""
+
+
+def _asgi(shown: str, where: str, name: str, framework: str) -> str:
+    if framework == "Django":
+        module = where.removesuffix(".py")
+        if module.endswith("asgi"):
+            suffix = where[len(module) :]
+            right = setting(f"{module[:-4]}wsgi{suffix}", name or "application")
+            return f"{shown} is the ASGI app of Django, and Spyglass serves WSGI: write {right}"
+        return f"{shown} is the ASGI app of Django, and Spyglass serves WSGI: name what get_wsgi_application() returns"
+    return f"{shown} is an ASGI app{_of(framework)}, {_WSGI_ONLY}"
+
+
+def _of(framework: str) -> str:
+    return f" of {framework}" if framework else ""
+
+
+def _is_unfinished_factory(target: _Target, name: str) -> bool:
+    """Return True if it makes an app and is not one.
+
+    A function `create_app(config=None, debug=False)` could be called with two
+    arguments, and would take the environ for its configuration.
+    """
+    if target.positional[:1] in (("global_config",), ("global_conf",)):
+        return True  # of Pyramid and others, for PasteDeploy
+    if not _makes(name):
+        return False
+    if not target.takes(2):
+        return True
+    is_environ = target.positional[:1] in (("environ",), ("env",), ("e",))
+    return len(target.required) < 2 and not is_environ and not target.has_varargs
+
+
+def _makes(name: str) -> bool:
+    last = name.rpartition(".")[2].lower()
+    return not name.endswith(")") and any(word in last for word in _MAKING)
+
+
+def _factory(target: _Target, shown: str, where: str, name: str) -> str:
+    needed = [*target.required, *target.required_keywords]
+    if not needed:
+        return f"{shown} is a factory, not an app: write {setting(where, f'{name}()')}"
+    words = [
+        *("..." for _ in target.required),
+        *(f"{each}=..." for each in target.required_keywords),
+    ]
+    example = setting(where, f"{name}({', '.join(words)})")
+    return f"{shown} is a factory, not an app: write {example}, with its {_arguments(needed)}"
+
+
+def _wrong_arguments(target: _Target, shown: str, where: str, name: str) -> str:
+    if target.positional[:1] == ("self",):
+        right = setting(where, f"OBJECT.{name.rpartition('.')[2]}")
+        return f"{shown} is a method without its object (self): write {right}"
+    if target.required_keywords:
+        named = _arguments(target.required_keywords)
+        return f"{shown} cannot be called without the keyword {named}, but {_CALLED}"
+    if target.takes(0) and not name.endswith(")"):
+        few = (
+            "no arguments" if not target.positional else f"only the {_arguments(target.positional)}"
+        )
+        return f"{shown} takes {few}, but {_CALLED}: if it makes the app, write {setting(where, f'{name}()')}"
+    names = target.required if len(target.required) > 2 else target.positional
+    count = len(names) or "no"
+    listed = f" ({', '.join(names)})" if names else ""
+    return f"{shown} takes {count} argument{'s' * (count != 1)}{listed}, but {_CALLED}"
+
+
+def _arguments(names: list[str] | tuple[str, ...]) -> str:
+    return f"argument{'s' * (len(names) != 1)} {', '.join(names)}"
+
+
+# Classes
+
+
+def _refusal_of_class(app: type, shown: str, where: str, name: str) -> str:
+    """A class is an app if its objects are the response (PEP 3333, "The
+    Application/Framework Side", has such an example).
+    """
+    call = _in_class(type(app), "__call__")
+    if call is not type.__call__:  # the metaclass's own
+        target = _Target(call, 1, set()) if type(call) is FunctionType else None
+        return "" if target is None or target.takes(2) else _class(app, shown, where, name)
+    if _in_class(app, "__new__") is not object.__dict__["__new__"]:
+        return ""  # it may return anything
+    makes = _in_class(app, "__init__")
+    is_iterable = any(_in_class(app, each) is not None for each in ("__iter__", "__getitem__"))
+    if not is_iterable or makes is object.__dict__["__init__"]:
+        return _class(app, shown, where, name)
+    if type(makes) is FunctionType and not _Target(makes, 1, set()).takes(2):
+        return _class(app, shown, where, name)
+    return ""
+
+
+def _class(app: type, shown: str, where: str, name: str) -> str:
+    makes, call = _in_class(app, "__init__"), _in_class(app, "__call__")
+    called = _Target(call, 1, set()) if type(call) is FunctionType else None
+    made = _Target(makes, 1, set()) if type(makes) is FunctionType else None
+    framework = _framework(app, _FRAMEWORKS)
+    is_asgi_2 = made is not None and made.positional == _ASGI_NAMES[:1]
+    if is_asgi_2 or (called is not None and _is_asgi(called)):
+        return f"{shown} is a class whose objects are ASGI apps{_of(framework)}, {_WSGI_ONLY}"
+    if called is not None and called.takes(2):
+        if made is None or made.takes(0):
+            return f"{shown} is a class, not an app: write {setting(where, f'{name}()')}, or name an object of it"
+        return f"{shown} is a class, not an app: name an object of it, such as one that the module creates by app = {app.__name__}(...)"
+    return f"{shown} is a class, and its objects are neither apps nor responses: name a WSGI app"
