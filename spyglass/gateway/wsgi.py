@@ -11,7 +11,7 @@ one at a time.
 
 from __future__ import annotations
 
-from spyglass.gateway.app_errors import Breach, cannot_be_called, is_from_within, iterate, no_bytes
+from spyglass.gateway.app_errors import Breach, explained, iterate, no_bytes
 from spyglass.gateway.file_wrapper import FileSpan, FileWrapper, rest_of
 from spyglass.http11.error_response import REASONS
 from spyglass.http11.response_head import (
@@ -268,7 +268,7 @@ class Exchange:
             # The response is out, or its client has gone: only the journal can be told.
             self._server.log.exception(
                 f"{self._request.method} {self._request.target}: close() raised {name_of(error)}",
-                error,
+                explained(error),
             )
 
     def start_response(
@@ -378,8 +378,7 @@ class Exchange:
     def _failed(self, error: BaseException) -> bytes:
         request, server = self._request, self._server
         line = f"{request.method} {request.target}: "
-        if isinstance(error, TypeError) and self._result is None and not is_from_within(error):
-            error = cannot_be_called(error)
+        error = explained(error, was_called=self._result is None)
         if isinstance(error, Breach):
             server.log.error(f"{line}{error}")  # its traceback has only the server's lines
         else:

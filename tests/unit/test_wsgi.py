@@ -4,6 +4,7 @@ becomes of it when it does otherwise.
 
 import sys
 import tempfile
+import traceback
 from wsgiref.validate import validator
 
 import pytest
@@ -373,6 +374,7 @@ class Starlette:
             ],
         ),
         (Starlette(), ["cannot be called with (environ, start_response)", "needs an ASGI server"]),
+        (answering(answering([])), ["returned function", "if the app is a factory"]),
         (asynchronous, ["returned coroutine", "needs an ASGI server"]),
         (streaming, ["returned async_generator", "needs an ASGI server"]),
     ],
@@ -422,6 +424,41 @@ def test_a_type_error_of_the_app_s_own_keeps_its_traceback():
     played = play(app)
     assert played.journal.lines == ["GET /x: the app raised TypeError"]
     assert len(played.journal.tracebacks) == 1
+
+
+def fails_when_iterated():
+    class Result:
+        def __iter__(self):
+            return iter(7)
+
+    return Result()
+
+
+def one_of_its_own(environ, start_response):
+    return len(7)
+
+
+def loosely_wrapped(*args):
+    return (list)(*args)
+
+
+def while_it_yields(environ, start_response):
+    start_response("200 OK", [])
+    yield len(7)
+
+
+@pytest.mark.parametrize(
+    "app",
+    [one_of_its_own, loosely_wrapped, while_it_yields, lambda *_: fails_when_iterated()],
+)
+def test_the_traceback_of_an_error_begins_with_the_app(app):
+    played = play(app)
+    assert played.status == "500"
+    (error,) = played.journal.tracebacks
+    assert type(error) is TypeError
+    frames = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
+    assert frames[0] == __file__
+    assert "spyglass/gateway" not in "".join(frames)
 
 
 def test_headers_of_the_connection_are_dropped_with_one_line_for_debugging():
