@@ -127,7 +127,7 @@ def _lookout(arguments: Arguments) -> int:
 
 
 def _check(arguments: Arguments) -> int:
-    from spyglass.ops import check_installed_app
+    from spyglass.ops import check_installed_app, check_report
 
     name = arguments.name or ""
     if arguments.word and arguments.file is None and check_installed_app.is_app(arguments.word):
@@ -143,28 +143,26 @@ def _check(arguments: Arguments) -> int:
             return EX_CONFIG
         return check_installed_app.run(name, arguments.options)
     if arguments.word and name == arguments.word:
-        print(
+        check_report.print_line(
             f"check: runs as {check_installed_app.user_name()}, outside of the sandbox of the service; "
-            "to check in it, run this as root",
-            flush=True,
+            "to check in it, run this as root"
         )
     try:
         settings = config.load(arguments.file, os.environ, arguments.options, units=True)
     except ConfigError as error:
-        for line in error.lines:
-            print(f"spyglass: {line}", file=sys.stderr)
+        what = name or arguments.options.get("app") or arguments.file or "the app"
+        check_report.print_verdict(what, error.lines)
         return error.exit_status
     check_installed_app.print_remarks(settings)
     from spyglass.ops.commands.check import check
 
-    status = check(settings, open_log("check", LEVELS[settings.log_level]))
-    if status and arguments.word and arguments.file is None and arguments.word.isidentifier():
-        print(
+    note = ""
+    if arguments.word and arguments.file is None and arguments.word.isidentifier():
+        note = (
             f"({arguments.word} was taken for a module: there is no app of that name, no "
-            f"{config.DIRECTORY}/{arguments.word}.toml)",
-            file=sys.stderr,
+            f"{config.DIRECTORY}/{arguments.word}.toml)"
         )
-    return status
+    return check(settings, open_log("check", LEVELS[settings.log_level]), name, note)
 
 
 def _reload(arguments: Arguments) -> int:

@@ -10,6 +10,7 @@ not it has run.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ from spyglass.ops import (
     apply_plan,
     apps,
     atomic_files,
+    check_report,
     effective_settings,
     sandboxed_check,
     service_copy,
@@ -43,6 +45,12 @@ _PROPERTIES = (
     "LoadState", "LoadError", "FragmentPath", "DropInPaths", "NeedDaemonReload", "User",
     "DynamicUser", "Environment", "EnvironmentFiles",
 )  # fmt: skip
+
+# Settings without which there is no sandbox to load the app in, or another one.
+_OF_THE_SANDBOX = {
+    *("app", "directory", "venv", "user", "group"),
+    *("environment_file", "credentials", "writable"),
+}
 
 
 def is_app(word: str) -> bool:
@@ -72,7 +80,7 @@ def print_remarks(config: Config) -> None:
             *setting_notes.misplaced(config, text),
             *setting_notes.open_ports(config, text),
         ):
-            print(f"warning: {line}", flush=True)
+            check_report.print_line(f"warning: {line}")
 
 
 def refusal(name: str, word: str) -> str:
@@ -127,9 +135,12 @@ def run(name: str, options: Mapping[str, str]) -> int:
     """
     try:
         return _check(name, options)
+    except ConfigError as error:
+        check_report.print_verdict(name, error.lines)
+        return error.exit_status
     except StartError as error:
         for line in error.lines:
-            print(f"spyglass: {line}", file=sys.stderr)
+            print(f"spyglass: {name} cannot be checked: {line}", file=sys.stderr)
         return error.exit_status
     except KeyboardInterrupt:
         return 130
@@ -137,48 +148,78 @@ def run(name: str, options: Mapping[str, str]) -> int:
 
 def _check(name: str, options: Mapping[str, str]) -> int:
     """Run the three steps for the app `name`. Raise StartError."""
-    words = [f"--{setting.replace('_', '-')}={value}" for setting, value in options.items()]
     service, unit = systemctl.service_of(name), systemctl.socket_of(name)
     states = systemctl.show([service, unit], [*_PROPERTIES, *address_owners.PROPERTIES])
-    for each in (service, unit):
-        _refuse_unloaded(each, states[each])
-    app = apps.read(name)
-    if app.faults and not app.is_unreadable:
-        # Another user could write this file, or no unit can be made of it: do not try.
-        raise ConfigError(app.faults[0], also=app.faults[1:])
+    warnings = sum(_is_outdated(each, states[each]) for each in (service, unit))
     steps, faults = apply_plan.plan([name])
-    if not steps:
-        faults = []  # the file itself is wrong: the check in the sandbox reports it
-    for line in faults:
-        print(f"spyglass: {line}", file=sys.stderr, flush=True)
-    for note in steps[0].app.remarks if steps else ():
-        print(f"warning: {note}", flush=True)
-    pending = {} if faults or not steps else steps[0].changes
+    if not steps:  # its file cannot be read, or not be trusted
+        raise ConfigError(faults[0], also=faults[1:])
+    (step,) = steps
+    warnings += len(step.app.remarks)
+    for note in step.app.remarks:
+        check_report.print_line(f"warning: {note}")
+    pending = {} if faults else step.changes
     if pending:
-        print(
-            f"units: as 'spyglass apply {name}' would make them; {file_for(name)} is not applied yet",
-            flush=True,
+        check_report.print_line(
+            f"units: as 'spyglass apply {name}' would make them; {file_for(name)} is not applied yet"
         )
-    status = (
-        _pending_addresses(unit, steps[0].app)
-        if unit_directives.path_of(unit) in pending
-        else _addresses(unit, states[unit], name)
-    )
+    if unit_directives.path_of(unit) in pending:
+        _report_pending_addresses(unit, step.app)
+    else:
+        faults += _report_addresses(unit, states[unit], name, faults)
+    if any(_concerns_the_sandbox(line, step.app.file) for line in faults):
+        check_report.print_line("app: not loaded, because its sandbox cannot be made")
+        check_report.print_verdict(name, faults)
+        return EX_CONFIG
     texts = service_copy.texts(states[service], unit_directives.path_of(service), pending)
     user = (
-        steps[0].app.config.user or f"spyglass-{name}"
+        step.app.config.user or f"spyglass-{name}"
         if unit_directives.path_of(service) in pending
         else states[service]["User"] or "root"
     )
-    print(f"sandbox: {service}, as {user}{_drop_in_note(list(texts))}", flush=True)
+    check_report.print_line(f"sandbox: {service}, as {user}{_drop_in_note(list(texts))}")
+    words = [f"--{setting.replace('_', '-')}={value}" for setting, value in options.items()]
     ended = sandboxed_check.run_in_sandbox(
         name, texts.values(), words, _start_timeout(name, states[service], options)
     )
-    for line in _explain(service, list(texts.values()), ended):
-        print(f"spyglass: {line}", file=sys.stderr)
-    if ended.status is None or ended.status >= 200 or faults:
-        return EX_CONFIG
-    return ended.status or status
+    return _report(name, list(texts.values()), ended, faults, warnings)
+
+
+def _report(
+    name: str,
+    texts: Sequence[str],
+    ended: sandboxed_check.CheckResult,
+    faults: list[str],
+    warnings: int,
+) -> int:
+    """Print the verdict on the app `name`, and return the exit status.
+
+    The check in the sandbox has `ended`; `faults` and `warnings` are what was found
+    outside of it.
+    """
+    status = ended.status
+    if status == 130:
+        return status
+    if status != 0:
+        faults = [*faults, *(ended.faults or [_explanation(systemctl.service_of(name), ended)])]
+    if status is None or status >= 200:
+        for line in _details(texts, ended):
+            check_report.print_line(line, sys.stderr)
+    check_report.print_verdict(name, faults, warnings + ended.warnings)
+    if not faults:
+        return 0
+    return status if status is not None and 0 < status < 200 else EX_CONFIG
+
+
+def _concerns_the_sandbox(fault: str, file: str) -> bool:
+    """Return True if `fault`, a line of apply's about the settings in `file`, is about
+    what the sandbox is made of. A check in another one would report it again, in other
+    words, or something that is not true of the app's own.
+    """
+    if fault.startswith(("address ", f"{unit_directives.DIRECTORY}/")):
+        return False
+    setting = re.match(rf"{re.escape(file)}(?::\d+)?: (\w+): ", fault)
+    return setting is None or setting[1] in _OF_THE_SANDBOX
 
 
 def _start_timeout(name: str, state: Mapping[str, str], options: Mapping[str, str]) -> float:
@@ -198,57 +239,60 @@ def _drop_in_note(paths: Sequence[str]) -> str:
     return f", with {', '.join(paths[1:])}" if paths[1:] else ""
 
 
-def _refuse_unloaded(unit: str, state: Mapping[str, str]) -> None:
-    """Raise StartError if a unit is not loaded; warn if it has changed on disk."""
-    service_copy.refuse_unloaded(unit, state)
-    if state["NeedDaemonReload"] == "yes":
-        print(
-            f"warning: {unit} has changed on disk and systemd has not read it: systemctl daemon-reload",
-            flush=True,
-        )
-
-
-def _pending_addresses(unit: str, app: App) -> int:
-    """Report the addresses that the socket will have once the settings are applied.
-    Return 0.
+def _is_outdated(unit: str, state: Mapping[str, str]) -> bool:
+    """Return True, and warn, if a unit has changed on disk. Raise StartError if it is
+    not loaded.
     """
-    print(
-        f"addresses: {', '.join(map(str, app.addresses))}, free; {unit} does not listen there yet",
-        flush=True,
+    service_copy.refuse_unloaded(unit, state)
+    if state["NeedDaemonReload"] != "yes":
+        return False
+    check_report.print_line(
+        f"warning: {unit} has changed on disk and systemd has not read it: systemctl daemon-reload"
     )
-    return 0
+    return True
 
 
-def _addresses(unit: str, state: Mapping[str, str], name: str) -> int:
-    """Report whether the socket listens or could. Return 0, or EX_CONFIG if an address
-    is in use.
+def _report_pending_addresses(unit: str, app: App) -> None:
+    """Report the addresses that the socket will have once the settings are applied."""
+    where = ", ".join(map(str, app.addresses))
+    check_report.print_line(f"addresses: {where}, free; {unit} does not listen there yet")
+
+
+def _report_addresses(
+    unit: str, state: Mapping[str, str], name: str, faults: Sequence[str]
+) -> list[str]:
+    """Report whether the socket listens or could. Return a fault for each address that
+    is in use, if it is not among `faults` already.
     """
     where = ", ".join(address_owners.addresses(state)) or "none"
     if state["ActiveState"] == "active":
-        print(f"addresses: {where}; {unit} listens", flush=True)
-        return 0
+        check_report.print_line(f"addresses: {where}; {unit} listens")
+        return []
     taken = address_owners.conflicts(state)
-    for line in taken:
-        print(f"spyglass: address {line}", file=sys.stderr, flush=True)
-    if not taken:
+    if not taken and not any(": listen: " in fault for fault in faults):
         how = "has failed" if state["ActiveState"] == "failed" else "does not listen yet"
-        print(f"addresses: {where}, free; {unit} {how}: spyglass apply {name}", flush=True)
-    return EX_CONFIG if taken else 0
+        check_report.print_line(f"addresses: {where}, free; {unit} {how}: spyglass apply {name}")
+    return [
+        f"address {line}"
+        for line in taken
+        if not any(f": {line.partition(': ')[0]}" in fault for fault in faults)
+    ]
 
 
-def _explain(
-    service: str, texts: Sequence[str], ended: sandboxed_check.CheckResult
-) -> Iterator[str]:
-    """Yield what to print about a check that ended without a message of its own."""
+def _explanation(service: str, ended: sandboxed_check.CheckResult) -> str:
+    """Return what to say of a check that ended without a verdict of its own."""
     if ended.result == "oom-kill":
-        yield "the check ran out of memory: memory_max, or this machine, is too small for the app"
-    elif ended.status is None:
-        yield f"the check could not be started or did not finish: {ended.result}"
-    elif ended.status < 200:
-        return
-    else:
-        step = start_failures.step(ended.status)
-        yield f"{service} {step}; clients would wait while systemd retries once a second"
+        return "the check ran out of memory: memory_max, or this machine, is too small for the app"
+    if ended.status is None:
+        return f"the check could not be started or did not finish: {ended.result}"
+    if ended.status < 200:
+        return f"the check ended with status {ended.status}, and has not said why"
+    step = start_failures.step(ended.status)
+    return f"{service} {step}; clients would wait while systemd retries once a second"
+
+
+def _details(texts: Sequence[str], ended: sandboxed_check.CheckResult) -> Iterator[str]:
+    """Yield what is known of a check that systemd could not start, or has ended."""
     yield from start_failures.missing_files(texts)
     for line in ended.messages:
         yield f"systemd: {line}"

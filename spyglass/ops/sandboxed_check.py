@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
 from spyglass.ops import locks, service_copy, start_failures, systemctl
+from spyglass.ops.check_report import Verdict, fitted
 from spyglass.ops.termination_signals import exit_on_termination_signals
 from spyglass.ops.untrusted_text import lines_of, number
 
@@ -32,6 +33,9 @@ StandardOutput=file:{out}
 StandardError=file:{err}
 """
 
+_UNFINISHED = 200  # milliseconds that a line may lack its end, and is not shown
+_LONGEST_LINE = 64 << 10  # characters
+
 _GRACE = 30.0  # seconds that the unit may run longer than the app's start_timeout
 
 
@@ -40,7 +44,8 @@ class CheckResult:
 
     `status` is its exit status (int), or None if it never ran or did not exit by
     itself. `result` is the unit's Result= ("exit-code", "signal", "oom-kill").
-    `messages` are lines of systemd's about it.
+    `messages` are lines of systemd's about it. `faults` (lines) and `warnings` (int)
+    are those of the check's own verdict.
     """
 
     def __init__(
@@ -49,13 +54,15 @@ class CheckResult:
         self.status = status
         self.result = result
         self.messages = list(messages)
+        self.faults: list[str] = []
+        self.warnings = 0
 
 
 def run_in_sandbox(
     name: str, texts: Iterable[str], words: Sequence[str], start_timeout: float
 ) -> CheckResult:
-    """Run `spyglass check` as the app `name` would run, forward its output, return its
-    result.
+    """Run `spyglass check` as the app `name` would run, forward its output without its
+    verdict, return its result.
 
     `texts` and `words` are as for check_unit(). The command gives the app
     `start_timeout` seconds and exits soon after. The app has the same user, so it can
@@ -107,27 +114,39 @@ def check_unit(
 
 def _run(unit: str, pipes: dict[str, int]) -> CheckResult:
     """Start the unit, forward its output until it has ended, and return the result."""
+    out, err = (Relay(stream) for stream in (sys.stdout, sys.stderr))
     with tempfile.TemporaryFile("w+") as words:
         job = systemctl.start_in_background(unit, words)
         try:
-            _forward_output(job, pipes)
+            _forward_output(job, dict(zip(pipes.values(), (out, err), strict=True)))
         finally:
             job.terminate()
             job.wait()
-        if job.returncode == 0:
-            return CheckResult(0)
         words.seek(0)
-        state = systemctl.show(
-            [unit], ["Result", "ExecMainCode", "ExecMainStatus", "InvocationID"]
-        )[unit]
-        status = number(state["ExecMainStatus"], 1) if state["Result"] == "exit-code" else None
-        if status is not None and status < 200:
-            return CheckResult(status, "exit-code")
-        said = (
-            start_failures.messages(state.get("InvocationID", ""))
-            or [line for line in lines_of(words.read()) if line][:1]
-        )
-        return CheckResult(status, state["Result"], said)
+        result = _result(unit, job.returncode, words)
+    result.warnings, result.faults = out.verdict.warnings, err.verdict.faults
+    if result.status == 0:
+        err.give_up_verdict()
+    return result
+
+
+def _result(unit: str, returncode: int, words: TextIO) -> CheckResult:
+    """Return how the unit ended: `returncode` is that of systemctl, which has printed
+    `words`.
+    """
+    if returncode == 0:
+        return CheckResult(0)
+    state = systemctl.show([unit], ["Result", "ExecMainCode", "ExecMainStatus", "InvocationID"])[
+        unit
+    ]
+    status = number(state["ExecMainStatus"], 1) if state["Result"] == "exit-code" else None
+    if status is not None and status < 200:
+        return CheckResult(status, "exit-code")
+    said = (
+        start_failures.messages(state.get("InvocationID", ""))
+        or [line for line in lines_of(words.read()) if line][:1]
+    )
+    return CheckResult(status, state["Result"], said)
 
 
 @contextmanager
@@ -155,34 +174,83 @@ def _pipes(name: str) -> Iterator[dict[str, int]]:
         shutil.rmtree(folder)
 
 
-def _forward_output(job: subprocess.Popen[bytes], pipes: dict[str, int]) -> None:
-    """Copy the pipes to our stdout and stderr until `job` has exited."""
-    out, err = pipes.values()
-    # As text, so that it passes untrusted_text.filtered(): the app prints here, too.
-    targets = {out: sys.stdout, err: sys.stderr}
-    decoders = {fd: codecs.getincrementaldecoder("utf-8")("replace") for fd in targets}
+class Relay:
+    """Writes what a check prints to `stream`, in lines that fit the terminal, but for
+    its `verdict`.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self.verdict = Verdict()
+        self._stream = stream
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._begun = ""  # a line without its end
+        self._is_shown = False  # the beginning of that line is written already
+
+    @property
+    def waits(self) -> bool:
+        """True if a line has begun, and is not written yet."""
+        return bool(self._begun)
+
+    def read(self, fd: int) -> None:
+        """Write what is in the pipe `fd` now."""
+        try:
+            while piece := os.read(fd, 65536):
+                *lines, self._begun = (self._begun + self._decoder.decode(piece)).split("\n")
+                for line in lines:
+                    self._write_line(line)
+                if len(self._begun) > _LONGEST_LINE:
+                    self.show_begun()
+        except BlockingIOError:
+            pass
+        self._stream.flush()
+
+    def show_begun(self) -> None:
+        """Write the beginning of a line: its end may come late, or never."""
+        if self._begun:
+            self.give_up_verdict()
+            self._stream.write(self._begun)
+            self._stream.flush()
+            self._begun, self._is_shown = "", True
+
+    def give_up_verdict(self) -> None:
+        """Write what was taken for the verdict: it is none."""
+        for line in self.verdict.release():
+            self._stream.write(f"{line}\n")
+
+    def _write_line(self, line: str) -> None:
+        if self._is_shown:
+            self._is_shown = False
+        elif self.verdict.takes(line):
+            return
+        else:
+            self.give_up_verdict()
+            if self.verdict.takes(line):
+                return
+            line = fitted(line, self._stream)
+        self._stream.write(f"{line}\n")
+
+
+def _forward_output(job: subprocess.Popen[bytes], relays: dict[int, Relay]) -> None:
+    """Copy the pipes ({descriptor: relay}) to our stdout and stderr until `job` has
+    exited.
+    """
+    # Through sys.stdout and sys.stderr, and so through untrusted_text.filtered(): the
+    # app prints here, too.
     sys.stdout.flush()
     poll = select.poll()
-    for fd in targets:
+    for fd in relays:
         poll.register(fd, select.POLLIN)
     ended = os.pidfd_open(job.pid)
     poll.register(ended, select.POLLIN)
     try:
         while True:
-            ready = [fd for fd, _ in poll.poll()]
-            for fd in targets:
-                _forward(fd, decoders[fd], targets[fd])
+            waits = any(relay.waits for relay in relays.values())
+            ready = [fd for fd, _ in poll.poll(_UNFINISHED if waits else None)]
+            for fd, relay in relays.items():
+                relay.read(fd)
+                if ended in ready or not ready:
+                    relay.show_begun()
             if ended in ready:
                 return
     finally:
         os.close(ended)
-
-
-def _forward(fd: int, decoder: codecs.IncrementalDecoder, target: TextIO) -> None:
-    """Copy what is in the pipe `fd` now."""
-    try:
-        while piece := os.read(fd, 65536):
-            target.write(decoder.decode(piece))
-            target.flush()
-    except BlockingIOError:
-        return

@@ -138,7 +138,10 @@ def test_an_app_that_would_be_served(check, name):
     source, words, expected = SERVED[name]
     done = check(source, *words)
     assert (done.returncode, done.err) == (0, "")
-    first, *lines = done.out.splitlines()
+    first, *lines, verdict = done.out.splitlines()
+    warnings = sum(line.startswith("warning: ") for line in lines)
+    having = ["", ", with a warning", ", with 2 warnings"][warnings]
+    assert verdict == f"site.py: can be served{having}"
     assert re.fullmatch(
         "configuration: no file; app = 'site.py', directory = '.*'(, workers = 1)?(, preload = false)?",
         first,
@@ -184,7 +187,7 @@ def test_an_app_that_would_not(check, tmp_path, name, words):
     source, summary, traceback = BROKEN[name]
     done = check(source, "--start-timeout", "1", *words)
     assert done.returncode == 78
-    assert f"spyglass: {summary}" in done.err.splitlines()
+    assert done.err.splitlines()[-1] == f"site.py: cannot be served: {summary}"
     assert (
         set(traceback)
         - {line.replace(str(tmp_path / "app"), "{}") for line in done.err.splitlines()}
@@ -240,8 +243,9 @@ def test_each_fault_of_a_configuration_has_a_line(check, tmp_path):
     done = check("raise SystemExit\n", "--config", str(file), app=())
     assert done.returncode == 78
     assert done.err.splitlines() == [
-        f"spyglass: {file}:1: unknown setting 'wrokers', did you mean 'workers'?",
-        f"spyglass: {file}:2: threads: expected a whole number from 1 to 256, not 0",
+        f"{file}: cannot be served:",
+        f"  {file}:1: unknown setting 'wrokers', did you mean 'workers'?",
+        f"  {file}:2: threads: expected a whole number from 1 to 256, not 0",
     ]
     assert done.out == ""
 

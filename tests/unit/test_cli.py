@@ -65,8 +65,9 @@ def spyglass(*words, **how):
         ),
         (
             *("check --workers no --threads 0", 78, ""),
-            "spyglass: --workers: workers: expected a whole number, not 'no'\n"
-            "spyglass: --threads: threads: expected a whole number from 1 to 256, not '0'\n",
+            "the app: cannot be served:\n"
+            "  --workers: workers: expected a whole number, not 'no'\n"
+            "  --threads: threads: expected a whole number from 1 to 256, not '0'\n",
         ),
         (
             "lookout --config /proc/nonexistent",

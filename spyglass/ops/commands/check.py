@@ -21,6 +21,7 @@ from spyglass.config.setting_errors import shown
 from spyglass.config.settings import SETTINGS
 from spyglass.errors import EX_CONFIG, LoadError
 from spyglass.master.generation import how_it_ended, is_end, is_pid
+from spyglass.ops import check_report
 from spyglass.printable import one_line
 from spyglass.runtime import channel, fork
 from spyglass.runtime.fast_imports import signal, socket
@@ -47,30 +48,43 @@ _GOODBYE = 1.0  # seconds for the app's own atexit functions
 _LATER = 0.3  # seconds for a thread that was started at import to open what it needs
 
 
-def check(config: Config, log: Log) -> int:
-    """Rehearse and print the results; return the exit status, 0 or EX_CONFIG."""
-    print(f"configuration: {config.file or 'no file'}; {_given(config)}", flush=True)
-    return fork.run(lambda: _rehearse(config, log))
+def check(config: Config, log: Log, label: str = "", note: str = "") -> int:
+    """Rehearse and print the results; return the exit status, 0 or EX_CONFIG.
+
+    `label` is what the verdict calls the app, by default what `app` says. `note` is
+    printed before it if the app cannot be loaded.
+    """
+    check_report.print_line(f"configuration: {config.file or 'no file'}; {_given(config)}")
+    return fork.run(lambda: _rehearse(config, log, label or _called(config), note))
 
 
-def _rehearse(config: Config, log: Log) -> int:
+def _rehearse(config: Config, log: Log, label: str, note: str) -> int:
     rehearsal = _Supervisor(config, log)
     patience = _GOODBYE
+    failure = None
     try:
         rehearsal.run()
     except LoadError as error:
-        print(f"spyglass: {error.summary}", file=sys.stderr)
-        if error.details:
-            print(error.details, file=sys.stderr)
-        return EX_CONFIG
+        failure = error
     except KeyboardInterrupt:
         patience = 0.0
         return 130  # as shells do: 128 + SIGINT
     finally:
         rehearsal.end(patience)
+    if failure is not None:
+        for line in [*failure.details.split("\n"), note]:
+            if line:
+                check_report.print_line(line, sys.stderr)
+        check_report.print_verdict(label, [failure.summary])
+        return EX_CONFIG
     for line in rehearsal.report():
-        print(line)
+        check_report.print_line(line)
+    check_report.print_verdict(label, [], rehearsal.warned)
     return 0
+
+
+def _called(config: Config) -> str:
+    return config.app or "the welcome page"
 
 
 def _given(config: Config) -> str:
@@ -250,7 +264,7 @@ class _Supervisor:
 
     def report(self) -> list[str]:
         milliseconds, size = self._facts[channel.LOADED]
-        app, mebibytes = self._config.app or "the welcome page", size / (1 << 20)
+        app, mebibytes = _called(self._config), size / (1 << 20)
         lines = [
             f"app: {app}, loaded in {milliseconds / 1000:.2f} s, {mebibytes:.0f} MiB; no request was tried"
         ]
@@ -260,6 +274,11 @@ class _Supervisor:
         for each in self._found:
             lines.append(f"{'warning' if each in self._warnings else 'note'}: {each}")
         return [*lines, f"preload: {self._verdict()}"]
+
+    @property
+    def warned(self) -> int:
+        """The number of warnings in the report."""
+        return len(self._warnings)
 
     @property
     def _warnings(self) -> list[Found]:
