@@ -1,24 +1,43 @@
-"""Guess the app and the virtual environment in a directory, for `spyglass new`.
-
-Sources are parsed, never imported: importing runs the code as the user who asks, often
-root.
+"""Find the app and the virtual environment in a directory, for `spyglass new`, and
+judge an app that is named, both from sources alone (app_source.py).
 """
 
 from __future__ import annotations
 
-import ast
 import glob
 import os
 import re
-import warnings
+import sys
+from dataclasses import dataclass, field
 
 from spyglass.ops import atomic_files
+from spyglass.ops.app_source import FACTORIES, NAMES, Source
+from spyglass.zygote import app_files
+from spyglass.zygote.similar_names import file_hint, module_hint
 
-_NAMES = ("application", "app")  # as the loader tries them for a module without a callable
-_FACTORIES = ("create_app", "make_app")
-_PACKAGES = 100  # packages to look at
+_PACKAGES = 100  # packages, or modules, to look at
 _FILES = ("wsgi.py", "app.py", "application.py", "main.py")
 _SETTINGS = re.compile(r"""DJANGO_SETTINGS_MODULE['"]\s*,\s*['"]([\w.]+)\.settings""")
+
+
+@dataclass(frozen=True)
+class Found:
+    """A candidate for the setting `app`, and what makes it one ("made by Flask() in
+    app.py, line 3").
+    """
+
+    app: str
+    why: str
+
+
+@dataclass
+class Detection:
+    """The candidates in a directory, most likely first, and why others can never
+    answer (lines).
+    """
+
+    found: list[Found] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
 
 
 def venv_in(directory: str) -> str:
@@ -33,22 +52,29 @@ def venv_in(directory: str) -> str:
     )
 
 
-def apps_in(directory: str) -> list[str]:
-    """Return candidates for the setting `app`, most likely first.
-
-    One if there is no doubt: a Django project, or a wsgi.py.
+def detect(directory: str) -> Detection:
+    """Return the apps in `directory`: one if there is no doubt, as of a Django project
+    or a wsgi.py.
     """
     if django := _django(directory):
-        return [django]
-    found = [app for file in _FILES if (app := _app_in(directory, file))]
-    if found and found[0].startswith("wsgi"):
-        return found[:1]  # this is the purpose of a wsgi.py
-    if not found:
-        packages = sorted(glob.glob("*/wsgi.py", root_dir=directory)) + sorted(
-            glob.glob("*/__init__.py", root_dir=directory)
-        )
-        found = [app for file in packages[:_PACKAGES] if (app := _app_in(directory, file))]
-    return found
+        return Detection([Found(django, "the WSGI app of the Django project of manage.py")])
+    detection = Detection()
+    for file in _FILES:
+        _look(directory, file, detection)
+        if file == "wsgi.py" and detection.found:
+            return detection  # this is the purpose of a wsgi.py
+    if detection.found:
+        return detection
+    packages = sorted(glob.glob("*/wsgi.py", root_dir=directory)) + sorted(
+        glob.glob("*/__init__.py", root_dir=directory)
+    )
+    for file in packages[:_PACKAGES]:
+        _look(directory, file, detection)
+    if not detection.found:
+        others = sorted(set(glob.glob("*.py", root_dir=directory)) - set(_FILES))
+        for file in others[:_PACKAGES]:
+            _look(directory, file, detection, only_if_plain=True)
+    return detection
 
 
 def _django(directory: str) -> str:
@@ -61,38 +87,90 @@ def _django(directory: str) -> str:
     return ""
 
 
-def _app_in(directory: str, file: str) -> str:
-    """Return "module:callable" of the app in `file`, relative to `directory`, or ""."""
+def _look(directory: str, file: str, detection: Detection, *, only_if_plain: bool = False) -> None:
+    """Add the app in `file`, relative to `directory`, to the detection. In any file,
+    `app` may be something else: then it counts `only_if_plain` that it is one.
+    """
     module = file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
     if not all(part.isidentifier() for part in module.split(".")):
-        return ""  # cannot be imported, and must not get into a suggested command
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # SyntaxWarnings of the app do not matter here
-            tree = ast.parse(atomic_files.read_untrusted_or_empty(os.path.join(directory, file)))
-    except (
-        SyntaxError,
-        ValueError,
-        RecursionError,
-        MemoryError,
-    ):  # the last two: nested too deeply for the parser
-        return ""
-    made = _top_level(tree)
-    for name in _NAMES:
-        if name in made:
-            return f"{module}:{name}"
-    return next((f"{module}:{name}()" for name in _FACTORIES if name in made), "")
+        return  # cannot be imported, and must not get into a suggested command
+    source = Source(os.path.join(directory, file), module)
+    for name in (*NAMES, *(f"{each}()" for each in FACTORIES)):
+        plain = name.removesuffix("()")
+        if not source.has(plain):
+            continue
+        if why := source.refusal(name):
+            detection.refused.append(why)
+            continue
+        what = source.made_by(name)
+        if only_if_plain and not what:
+            continue
+        what = "a factory" if name != plain else what or "set"
+        detection.found.append(
+            Found(f"{module}:{name}", f"{what} in {file}, line {source.line_of(plain)}")
+        )
+        return
 
 
-def _top_level(tree: ast.Module) -> set[str]:
-    """Return the names that a module defines at its top level."""
-    names: set[str] = set()
-    for node in tree.body:
-        if isinstance(node, ast.FunctionDef | ast.ClassDef):
-            names.add(node.name)
-        elif isinstance(node, ast.ImportFrom | ast.Import):
-            names |= {alias.asname or alias.name for alias in node.names}
-        elif isinstance(node, ast.Assign | ast.AnnAssign):
-            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            names |= {target.id for target in targets if isinstance(target, ast.Name)}
-    return names
+# An app that is named
+
+
+def judge(directory: str, venv: str, app: str) -> tuple[str, str]:
+    """Return why `app`, as in the setting, can never answer, or "", and a doubt about
+    it, or "" (one line each). `venv` is its virtual environment, "" if it has none.
+    """
+    where, name = app_files.split(app)
+    if app_files.is_path(where, directory):
+        path = os.path.join(directory, where)
+        if not os.path.isfile(path):
+            return f"there is no file {path}{file_hint(path)}", ""
+        return _refusal(path, where, name), ""
+    if not all(part.isidentifier() for part in where.split(".")):
+        return f"{where!r} is neither the name of a module nor the path of a .py or .wsgi file", ""
+    path = next(filter(os.path.isfile, reversed(app_files.sources(directory, where))), "")
+    if _is_module(path, where):
+        return _refusal(path, where, name), ""
+    missing = _missing_part(directory, where)
+    hint = module_hint(directory, where, missing)
+    text = f"there is no module {missing!r} in {directory}{hint}"
+    first = where.partition(".")[0]
+    if missing != first:
+        return text, ""  # its package is in the directory, which comes before all others
+    places = _packages(directory, venv)
+    if any(os.path.exists(path) for place in places for path in app_files.sources(place, first)):
+        return "", ""
+    # A .pth file may add any directory, as an editable installation does.
+    is_certain = not venv or not any(glob.glob("*.pth", root_dir=place) for place in places)
+    return (text, "") if hint and is_certain else ("", text)
+
+
+def _refusal(path: str, where: str, name: str) -> str:
+    source = Source(path, where)
+    if name or not source.is_readable:
+        return source.refusal(name) if name else ""
+    names = [each for each in NAMES if source.has(each)]
+    return source.refusal(names[0]) if names else ""
+
+
+def _is_module(path: str, module: str) -> bool:
+    """Return True if `path` is the file of `module`, and not of a package around it."""
+    stem = path.removesuffix(".py").removesuffix("/__init__")
+    return bool(path) and stem.endswith("/" + module.replace(".", "/"))
+
+
+def _missing_part(directory: str, module: str) -> str:
+    """Return the beginning of the dotted name `module` that does not exist."""
+    parts = module.split(".")
+    for depth in range(1, len(parts)):
+        folder = os.path.join(directory, *parts[:depth])
+        if not os.path.isdir(folder) and not os.path.isfile(f"{folder}.py"):
+            return ".".join(parts[:depth])
+    return module
+
+
+def _packages(directory: str, venv: str) -> list[str]:
+    """Return the directories of installed packages that the app will have."""
+    if venv:
+        pattern = os.path.join(glob.escape(os.path.join(directory, venv)), "lib/python3*")
+        return glob.glob(os.path.join(pattern, "site-packages"))
+    return [path for path in sys.path if os.path.isdir(path)]

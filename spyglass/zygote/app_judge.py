@@ -33,7 +33,7 @@ _ASYNCHRONOUS = 0x80 | 0x200
 _MOST_LAYERS = 16  # partials and methods around each other
 
 _ASGI_NAMES = ("scope", "receive", "send")
-_FRAMEWORKS = {
+FRAMEWORKS = {
     "fastapi": "FastAPI",
     "starlette": "Starlette",
     "quart": "Quart",
@@ -48,10 +48,10 @@ _FRAMEWORKS = {
     "asgiref": "asgiref",
     "a2wsgi": "a2wsgi",
 }
-_WITH_OWN_SERVERS = {"aiohttp": "aiohttp", "tornado": "Tornado"}
+WITH_OWN_SERVERS = {"aiohttp": "aiohttp", "tornado": "Tornado"}
 # Of a function that makes an app: create_app, make_wsgi_app, get_wsgi_application.
 _MAKING = ("create", "make", "build", "factory", "get_app", "get_wsgi", "get_asgi", "init_app")
-_WSGI_ONLY = "and Spyglass serves WSGI only: run it with an ASGI server, such as uvicorn"
+WSGI_ONLY = "and Spyglass serves WSGI only: run it with an ASGI server, such as uvicorn"
 _CALLED = "a WSGI app is called with two, (environ, start_response)"
 
 
@@ -87,7 +87,12 @@ def setting(where: str, name: str) -> str:
 # What is called
 
 
-class _Target:
+def flags(*, varargs: bool, asynchronous: bool) -> int:
+    """Return the flags that such a function has in its `co_flags`."""
+    return _VARARGS * varargs | _ASYNCHRONOUS * asynchronous
+
+
+class Target:
     """The Python function that a call runs, and what it is given before the call's own
     arguments: `bound` positional ones (int), and `keywords`.
     """
@@ -123,7 +128,7 @@ class _Target:
         )
 
 
-def _target(app: object) -> _Target | None:
+def _target(app: object) -> Target | None:
     """Return what a call of `app` runs, None if that is unknown. Classes are not
     looked into.
     """
@@ -131,7 +136,7 @@ def _target(app: object) -> _Target | None:
     for _ in range(_MOST_LAYERS):
         kind = type(app)
         if kind is FunctionType:
-            return _Target(app, bound, keywords)  # type: ignore[arg-type]
+            return Target(app, bound, keywords)  # type: ignore[arg-type]
         if kind is MethodType:
             bound, app = bound + 1, app.__func__  # type: ignore[attr-defined]
         elif kind is partial:
@@ -184,18 +189,28 @@ def _refusal(app: object, where: str, name: str) -> str:
     target = _target(app)
     if target is None:
         return ""
-    framework = _framework(type(app), _FRAMEWORKS)
+    if not target.takes(2) and (own := _framework(type(app), WITH_OWN_SERVERS)):
+        return neither(shown, own)
+    return refusal_of_call(target, where, name, _framework(type(app), FRAMEWORKS))
+
+
+def refusal_of_call(target: Target, where: str, name: str, framework: str = "") -> str:
+    """Return why the call of `target`, which is `name` in `where`, can never answer
+    (one line); "" if it may. `framework` is what the app is made with, if it is known.
+    """
+    shown = repr(f"{where}:{name}")
     if _is_asgi(target):
-        return _asgi(shown, where, name, framework)
+        return asgi(where, name, framework)
     if target.is_asynchronous:
         return f"{shown} is an async function (async def), which WSGI cannot call: make it a plain function (def)"
     if _is_unfinished_factory(target, name):
         return _factory(target, shown, where, name)
-    if target.takes(2):
-        return ""
-    if own := _framework(type(app), _WITH_OWN_SERVERS):
-        return f"{shown} is an app of {own}, which is neither WSGI nor ASGI: run it with the server of {own}"
-    return _wrong_arguments(target, shown, where, name)
+    return "" if target.takes(2) else _wrong_arguments(target, shown, where, name)
+
+
+def neither(shown: str, own: str) -> str:
+    """Return the refusal of an app of the framework `own`, which has its own server."""
+    return f"{shown} is an app of {own}, which is neither WSGI nor ASGI: run it with the server of {own}"
 
 
 def _not_callable(app: object, shown: str, where: str, name: str) -> str:
@@ -215,7 +230,7 @@ def _not_callable(app: object, shown: str, where: str, name: str) -> str:
     return f"{shown} is not callable: it is of type {type(app).__name__!r}"
 
 
-def _is_asgi(target: _Target) -> bool:
+def _is_asgi(target: Target) -> bool:
     """Return True for (scope, receive, send), whatever their names if it is `async
     def`; and for what only takes `scope` (ASGI 2).
     """
@@ -236,7 +251,11 @@ def _framework(kind: type, known: dict[str, str]) -> str:
     return ""
 
 
-def _asgi(shown: str, where: str, name: str, framework: str) -> str:
+def asgi(where: str, name: str, framework: str) -> str:
+    """Return the refusal of an ASGI app, which is made with `framework` or, if that is
+    "", with none that is known.
+    """
+    shown = repr(f"{where}:{name}")
     if framework == "Django":
         module = where.removesuffix(".py")
         if module.endswith("asgi"):
@@ -244,14 +263,14 @@ def _asgi(shown: str, where: str, name: str, framework: str) -> str:
             right = setting(f"{module[:-4]}wsgi{suffix}", name or "application")
             return f"{shown} is the ASGI app of Django, and Spyglass serves WSGI: write {right}"
         return f"{shown} is the ASGI app of Django, and Spyglass serves WSGI: name what get_wsgi_application() returns"
-    return f"{shown} is an ASGI app{_of(framework)}, {_WSGI_ONLY}"
+    return f"{shown} is an ASGI app{_of(framework)}, {WSGI_ONLY}"
 
 
 def _of(framework: str) -> str:
     return f" of {framework}" if framework else ""
 
 
-def _is_unfinished_factory(target: _Target, name: str) -> bool:
+def _is_unfinished_factory(target: Target, name: str) -> bool:
     """Return True if it makes an app and is not one.
 
     A function `create_app(config=None, debug=False)` could be called with two
@@ -272,7 +291,7 @@ def _makes(name: str) -> bool:
     return not name.endswith(")") and any(word in last for word in _MAKING)
 
 
-def _factory(target: _Target, shown: str, where: str, name: str) -> str:
+def _factory(target: Target, shown: str, where: str, name: str) -> str:
     needed = [*target.required, *target.required_keywords]
     if not needed:
         return f"{shown} is a factory, not an app: write {setting(where, f'{name}()')}"
@@ -284,7 +303,7 @@ def _factory(target: _Target, shown: str, where: str, name: str) -> str:
     return f"{shown} is a factory, not an app: write {example}, with its {_arguments(needed)}"
 
 
-def _wrong_arguments(target: _Target, shown: str, where: str, name: str) -> str:
+def _wrong_arguments(target: Target, shown: str, where: str, name: str) -> str:
     if target.positional[:1] == ("self",):
         right = setting(where, f"OBJECT.{name.rpartition('.')[2]}")
         return f"{shown} is a method without its object (self): write {right}"
@@ -315,7 +334,7 @@ def _refusal_of_class(app: type, shown: str, where: str, name: str) -> str:
     """
     call = _in_class(type(app), "__call__")
     if call is not type.__call__:  # the metaclass's own
-        target = _Target(call, 1, set()) if type(call) is FunctionType else None
+        target = Target(call, 1, set()) if type(call) is FunctionType else None
         return "" if target is None or target.takes(2) else _class(app, shown, where, name)
     if _in_class(app, "__new__") is not object.__dict__["__new__"]:
         return ""  # it may return anything
@@ -323,19 +342,19 @@ def _refusal_of_class(app: type, shown: str, where: str, name: str) -> str:
     is_iterable = any(_in_class(app, each) is not None for each in ("__iter__", "__getitem__"))
     if not is_iterable or makes is object.__dict__["__init__"]:
         return _class(app, shown, where, name)
-    if type(makes) is FunctionType and not _Target(makes, 1, set()).takes(2):
+    if type(makes) is FunctionType and not Target(makes, 1, set()).takes(2):
         return _class(app, shown, where, name)
     return ""
 
 
 def _class(app: type, shown: str, where: str, name: str) -> str:
     makes, call = _in_class(app, "__init__"), _in_class(app, "__call__")
-    called = _Target(call, 1, set()) if type(call) is FunctionType else None
-    made = _Target(makes, 1, set()) if type(makes) is FunctionType else None
-    framework = _framework(app, _FRAMEWORKS)
+    called = Target(call, 1, set()) if type(call) is FunctionType else None
+    made = Target(makes, 1, set()) if type(makes) is FunctionType else None
+    framework = _framework(app, FRAMEWORKS)
     is_asgi_2 = made is not None and made.positional == _ASGI_NAMES[:1]
     if is_asgi_2 or (called is not None and _is_asgi(called)):
-        return f"{shown} is a class whose objects are ASGI apps{_of(framework)}, {_WSGI_ONLY}"
+        return f"{shown} is a class whose objects are ASGI apps{_of(framework)}, {WSGI_ONLY}"
     if called is not None and called.takes(2):
         if made is None or made.takes(0):
             return f"{shown} is a class, not an app: write {setting(where, f'{name}()')}, or name an object of it"

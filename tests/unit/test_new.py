@@ -54,7 +54,175 @@ def lay(directory, files):
 )
 def test_app_is_found_in_a_directory(tmp_path, files, apps):
     lay(tmp_path, files)
-    assert app_detection.apps_in(str(tmp_path)) == apps
+    assert [found.app for found in app_detection.detect(str(tmp_path)).found] == apps
+
+
+FASTAPI = "from fastapi import FastAPI\napp = FastAPI()\n"
+DEMO = "def app(environ, start_response): ...\n"
+WSGI_ONLY = "and Spyglass serves WSGI only: run it with an ASGI server, such as uvicorn"
+
+
+@pytest.mark.parametrize(
+    ("files", "app", "why"),
+    [
+        ({"app.py": FLASK}, "app:app", "made by Flask() in app.py, line 3"),
+        ({"app.py": "app = 1\n"}, "app:app", "set in app.py, line 1"),
+        (
+            {"app.py": "\ndef create_app(): ...\n"},
+            "app:create_app()",
+            "a factory in app.py, line 2",
+        ),
+        # In a file of any name, only what is plainly one.
+        ({"hello.py": DEMO, "x.py": "app = 1\n"}, "hello:app", "a function in hello.py, line 1"),
+        ({"main.py": FASTAPI, "hello.py": DEMO}, "hello:app", "a function in hello.py, line 1"),
+        (
+            {"manage.py": MANAGE, "blog/wsgi.py": "", "blog/asgi.py": ""},
+            "blog.wsgi:application",
+            "the WSGI app of the Django project of manage.py",
+        ),
+    ],
+)
+def test_what_was_found_is_said(tmp_path, files, app, why):
+    lay(tmp_path, files)
+    assert app_detection.detect(str(tmp_path)).found == [app_detection.Found(app, why)]
+
+
+FASTAPI_REFUSED = f"'main:app' is an ASGI app of FastAPI, {WSGI_ONLY}"
+
+
+@pytest.mark.parametrize(
+    ("source", "refused"),
+    [
+        (FASTAPI, FASTAPI_REFUSED),
+        ("import fastapi as f\napp: object = f.FastAPI(title='x')\n", FASTAPI_REFUSED),
+        (
+            "from fastapi import FastAPI\ndef create_app():\n    app = FastAPI()\n    return app\n",
+            f"'main:create_app()' is an ASGI app of FastAPI, {WSGI_ONLY}",
+        ),
+        ("async def app(scope, receive, send): ...\n", f"'main:app' is an ASGI app, {WSGI_ONLY}"),
+        (
+            "async def create_app(): ...\n",
+            "'main:create_app()' would return a coroutine, not an app: make the factory a plain function (def)",
+        ),
+        (
+            "def create_app(config, *, debug): ...\n",
+            "'main:create_app()' lacks the argument config: write app = \"main:create_app(...)\", with its arguments",
+        ),
+        (
+            "from aiohttp import web\napp = web.Application()\n",
+            "'main:app' is an app of aiohttp, which is neither WSGI nor ASGI: run it with the server of aiohttp",
+        ),
+    ],
+)
+def test_a_directory_of_apps_that_can_never_answer_is_refused(here, capsys, source, refused):
+    lay(here / "srv", {"main.py": source})
+    assert command_table.run(["new", "blog"]) == 2
+    assert capsys.readouterr().err == f"spyglass: {refused}\n"
+    assert list((here / "etc").iterdir()) == []
+
+
+SHOP = """
+import functools, os
+from fastapi import FastAPI
+from flask import Flask
+from werkzeug import Request
+flask, fast, wrapped, late = Flask(__name__), 1, 2, None
+app = Flask(__name__)
+api = FastAPI()
+rebound = FastAPI()
+rebound = functools.partial(rebound)
+def create_app(config=None): return app
+def needs(config, debug=False): return app
+def view(): ...
+@Request.application
+def decorated(request): ...
+def three(a, b, c): ...
+def sets():
+    global elsewhere
+    elsewhere = app
+with open(os.devnull) as opened: ...
+"""
+CALLED = "but a WSGI app is called with two, (environ, start_response)"
+
+
+@pytest.mark.parametrize(
+    ("app", "refused"),
+    [
+        *(
+            (f"shop:{name}", "")
+            for name in (
+                "app",
+                "app.wsgi_app",
+                "flask",
+                "rebound",
+                "decorated",
+                "elsewhere",
+                "opened",
+            )
+        ),
+        *((app, "") for app in ("shop", "shop.py", "./shop.py:app", "shop:create_app({'a': 1})")),
+        *((app, "") for app in ("star:ap", "lazy:ap", "broken:ap", "pkg.wsgi:application", "pkg")),
+        ("shop:needs('prod', debug=True)", ""),
+        ("os.path:join", ""),  # installed: not in the directory
+        ("shop:ap", "'shop' has no 'ap', did you mean 'shop:app'?"),
+        ("shop:application", "'shop' has no 'application', did you mean 'shop:app'?"),
+        ("shop:create_ap()", "'shop' has no 'create_ap', did you mean 'shop:create_app'?"),
+        ("shpo:app", "there is no module 'shpo' in {}, did you mean 'shop'?"),
+        ("shpo.py:app", "there is no file {0}/shpo.py, did you mean '{0}/shop.py'?"),
+        ("pkg.wsgj:app", "there is no module 'pkg.wsgj' in {}, did you mean 'pkg.wsgi'?"),
+        ("shop:api", f"'shop:api' is an ASGI app of FastAPI, {WSGI_ONLY}"),
+        (
+            "shop:create_app",
+            "'shop:create_app' is a factory, not an app: write app = \"shop:create_app()\"",
+        ),
+        (
+            "shop:view",
+            f"'shop:view' takes no arguments, {CALLED}: if it makes the app, write app = \"shop:view()\"",
+        ),
+        ("shop:three", f"'shop:three' takes 3 arguments (a, b, c), {CALLED}"),
+        (
+            "shop:needs()",
+            "'shop:needs()' lacks the argument config: write app = \"shop:needs(...)\", with its arguments",
+        ),
+        (
+            "a-b:app",
+            "'a-b' is neither the name of a module nor the path of a .py or .wsgi file",
+        ),
+    ],
+)
+def test_an_app_that_is_named_is_judged_by_its_source(here, capsys, app, refused):
+    lay(
+        here / "srv",
+        {
+            "shop.py": SHOP,
+            "star.py": "from shop import *\n",
+            "lazy.py": "def __getattr__(name): ...\n",
+            "broken.py": "app = (\n",
+            "pkg/__init__.py": FLASK,
+            "pkg/wsgi.py": "from pkg import app as application\n",
+        },
+    )
+    assert command_table.run(["new", "blog", "--app", app]) == (2 if refused else 0)
+    expected = f"spyglass: --app: {refused.format(here / 'srv')}\n" if refused else ""
+    said = capsys.readouterr()
+    assert said.err == expected
+    assert "warning" not in said.out
+    assert (here / "etc" / "blog.toml").exists() == (not refused)
+
+
+def test_a_module_that_may_be_installed_is_a_doubt(here, capsys):
+    site = "v/lib/python3.13/site-packages"
+    lay(here / "srv", {"shop.py": FLASK, "v/pyvenv.cfg": "", f"{site}/inst/__init__.py": ""})
+    new_app = ["new", "blog", "--venv", "v", "--app"]
+    assert command_table.run([*new_app, "shpo:app"]) == 2
+    lay(here / "srv", {f"{site}/__editable__.x.pth": ""})
+    assert command_table.run([*new_app, "shpo:app"]) == 0
+    assert capsys.readouterr().out.startswith(
+        f"warning: there is no module 'shpo' in {here}/srv, did you mean 'shop'?\nwrote "
+    )
+    (here / "etc" / "blog.toml").unlink()
+    assert command_table.run([*new_app, "inst:app"]) == 0
+    assert capsys.readouterr().out.startswith("wrote ")
 
 
 @pytest.mark.parametrize(
@@ -81,7 +249,7 @@ def here(tmp_path, monkeypatch):
 
 
 def test_new_app(here, capsys):
-    lay(here / "srv", {"app.py": FLASK, "venv/pyvenv.cfg": ""})
+    lay(here / "srv", {"app.py": FLASK, "blog/wsgi.py": FLASK, "venv/pyvenv.cfg": ""})
     file = here / "etc" / "blog.toml"
     assert (
         command_table.run(

@@ -147,7 +147,7 @@ def test_pyvenv_cfg_that_is_no_file(tmp_path, put):
 def test_sources_that_are_no_files(tmp_path, put):
     for name in ("manage.py", "wsgi.py", "app.py"):
         put(tmp_path / name)
-    assert app_detection.apps_in(str(tmp_path)) == []
+    assert app_detection.detect(str(tmp_path)).found == []
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,8 @@ def test_sources_that_are_no_files(tmp_path, put):
 )
 def test_sources_that_cannot_be_parsed(tmp_path, source, capfd):
     (tmp_path / "app.py").write_text(source)
-    assert app_detection.apps_in(str(tmp_path)) in ([], ["app:app"])
+    found = [each.app for each in app_detection.detect(str(tmp_path)).found]
+    assert found in ([], ["app:app"])
     assert capfd.readouterr() == ("", "")
 
 

@@ -6,6 +6,7 @@ The settings that are usually changed next are in it as comments.
 from __future__ import annotations
 
 import os
+import shlex
 import textwrap
 from typing import TYPE_CHECKING
 
@@ -86,8 +87,10 @@ def run(options: argparse.Namespace) -> int:
     directory = os.path.abspath(options.directory)
     if not os.path.isdir(directory):
         raise ConfigError(f"{directory} is not a directory")
-    values: dict[str, object] = {"app": options.app or _guess(directory), "directory": directory}
-    if venv := options.venv if options.venv is not None else app_detection.venv_in(directory):
+    venv = options.venv if options.venv is not None else app_detection.venv_in(directory)
+    app, notes = _named(directory, venv, options.app) if options.app else _found(directory)
+    values: dict[str, object] = {"app": app, "directory": directory}
+    if venv:
         values["venv"] = venv
     if options.listen:
         values["listen"] = [_listen(word) for word in options.listen]
@@ -100,6 +103,8 @@ def run(options: argparse.Namespace) -> int:
             raise UsageError(f"--{setting}: {error.args[0]}, not {value!r}") from None
     _refuse_unfit(values)
     _write(file, text(options.name, values))
+    for note in notes:
+        print(note)
     print(f"wrote {file}: the app is {values['app']}{', its environment ' + venv if venv else ''}")
     for port in values.get("listen", ()):  # type: ignore[attr-defined]
         if isinstance(port, int):
@@ -146,15 +151,30 @@ def _listen(word: str) -> object:
     return found.port if not found.host and found.port else str(found)
 
 
-def _guess(directory: str) -> str:
-    """Return the app in `directory`. Raise UsageError if there is none, or more than
-    one.
+def _named(directory: str, venv: str, app: str) -> tuple[str, list[str]]:
+    """Return `app`, and what to say about it. Raise UsageError if it can never
+    answer.
     """
-    found = app_detection.apps_in(directory)
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise UsageError(f"several apps found: use {' or '.join(f'--app {app}' for app in found)}")
+    _refuse_unfit({"app": app})
+    refusal, doubt = app_detection.judge(directory, venv, app)
+    if refusal:
+        raise UsageError(f"--app: {refusal}")
+    return app, [f"warning: {doubt}"] if doubt else []
+
+
+def _found(directory: str) -> tuple[str, list[str]]:
+    """Return the app in `directory`, and what makes it one. Raise UsageError if there
+    is none, or more than one.
+    """
+    detection = app_detection.detect(directory)
+    if len(detection.found) == 1:
+        (found,) = detection.found
+        return found.app, [f"found {found.app}: {found.why}"]
+    if detection.found:
+        listed = " or ".join(f"--app {shlex.quote(found.app)}" for found in detection.found)
+        raise UsageError(f"several apps found: use {listed}")
+    if detection.refused:
+        raise UsageError(detection.refused[0], also=detection.refused[1:])
     raise UsageError(
         f"no wsgi.py, app.py or manage.py in {directory} contains an app: name it with --app MODULE:CALLABLE"
     )
