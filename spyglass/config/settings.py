@@ -46,8 +46,8 @@ class Config:
 
     app = Text(
         "",
-        "`module:callable`, `module` (its `application` or `app`), or the path of a .py or .wsgi "
-        "file; empty: the welcome page",
+        "`module:callable`, `module:factory()`, `module` (its `application` or `app`), or the path "
+        "of a .py or .wsgi file; empty: the welcome page",
     )
     directory = Text(".", "working directory of the app, and the first place it imports from")
     venv = Text(

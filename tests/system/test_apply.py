@@ -78,6 +78,7 @@ def test_the_whole_way(machine: Machine) -> None:
     machine.run("ln", "-s", "/srv/venv", "/srv/blog/.venv")
     said = spyglass(machine, "new", "blog", "/srv/blog", "--listen", "8001").stdout
     assert said == (
+        "found blog.wsgi:application: made by Flask() in blog/wsgi.py, line 2\n"
         "wrote /etc/spyglass/blog.toml: the app is blog.wsgi:application, its environment .venv\n"
         'port 8001 is open to the network; for this machine only: listen = "127.0.0.1:8001"\n'
         "Next: spyglass check blog, then spyglass apply blog\n"

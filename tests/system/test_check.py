@@ -82,8 +82,8 @@ def test_as_the_services_user_in_its_sandbox_and_no_app_wakes(
     )
     # Specifiers of the drop-in are those of the service.
     assert "who: spyglass-who /srv/apps/who who-spyglass@who" in lines
-    assert lines[-2].startswith("app: app:app, loaded in ")
-    assert lines[-1] == "preload: on (no problems found)"
+    assert lines[-3].startswith("app: app:app, loaded in ")
+    assert lines[-2:] == ["preload: on (no problems found)", "who: can be served"]
     assert who.asleep()
     after = who.state()
     assert [after[each] for each in ("InvocationID", "NRestarts", "Result")] == [
@@ -163,8 +163,11 @@ BROKEN = {
     "an address family": ("import socket\nsocket.if_nameindex()\n", {}, "RestrictAddressFamilies="),
     "a privilege": ("import os\nos.nice(1)\n", {}, "see the table in docs/sandbox.md"),
     "a variable": ("import os\nos.environ['SECRET_KEY']\n", {}, "SECRET_KEY is not in the service's environment"),
-    "a home directory": ("", {"directory": "/home/ada/blog"}, "cannot enter /home/ada (drwx------, owned by another user): create a group for the app (addgroup --system "),
-    "an environment": ("", {"venv": "/home/ada/venv"}, "cannot enter /home/ada (drwx------"),
+    "a home directory": (
+        "", {"directory": "/home/ada/blog"},
+        "directory: /home/ada/blog cannot be reached, /home/ada is not accessible to the app's dynamic user (mode 0700): move it somewhere else",
+    ),
+    "an environment": ("", {"venv": "/home/ada/venv"}, "venv: "),
     "a setting": ("", {"workers": 0}, "workers: expected a whole number from 1 to 256, not 0"),
     "a crash": ("import os\nos.kill(os.getpid(), 11)\n", {}, "the app's process was killed by SIGSEGV while it was being loaded"),
 }  # fmt: skip
@@ -177,10 +180,13 @@ def test_what_the_sandbox_would_refuse(machine: Machine, check: Check, name: str
     source, settings, said = BROKEN[name]
     Instance(machine, "broken", source, settings=settings).write()
     done = check("broken")
-    assert (done.returncode, said in done.stderr) == (78, True), done.stderr
-    assert done.stdout.startswith(
-        "addresses: /run/spyglass/broken.sock, free; spyglass@broken.socket does not listen yet"
-    )
+    assert (done.returncode, done.stderr.count(said)) == (78, 1), done.stderr
+    assert done.stderr.splitlines()[-1].startswith("broken: cannot be served: ")
+    assert "can be served" not in done.stdout
+    if name != "a setting":
+        assert done.stdout.startswith(
+            "addresses: /run/spyglass/broken.sock, free; spyglass@broken.socket does not listen yet"
+        )
 
 
 def test_an_app_that_stops_all_that_would_end_it(machine: Machine, check: Check) -> None:
@@ -232,7 +238,16 @@ def test_addresses(machine: Machine, who: Instance, check: Check) -> None:
     machine.systemctl("start", first.socket)
     done = check("second")
     assert done.returncode == 78
-    assert done.stderr == "spyglass: address 127.0.0.1:8071: in use by spyglass@first.socket\n"
+    in_use = "address 127.0.0.1:8071: in use by spyglass@first.socket"
+    assert done.stderr == f"second: cannot be served: {in_use}\n"
+    # With a fault of the app itself, each is listed once.
+    machine.write("/srv/apps/second/app.py", "import blgo\n")
+    assert check("second").stderr.splitlines()[-3:] == [
+        "second: cannot be served:",
+        f"  {in_use}",
+        "  ModuleNotFoundError: No module named 'blgo'",
+    ]
+    machine.write("/srv/apps/second/app.py", WHO)
     assert first.asleep()
     visit(first.unix)
     assert re.search(
@@ -252,6 +267,7 @@ def test_user_without_the_right_is_told_what_is_checked_instead(
         == "check: runs as www-data, outside of the sandbox of the service; to check in it, run this as root"
     )
     assert "who: www-data /srv/apps/who None" in done.stdout
+    assert done.stdout.endswith("\nwho: can be served\n")
     assert done.returncode == 0
 
 
@@ -278,7 +294,7 @@ def test_a_word_that_names_no_app_is_an_error_for_root(
     )
     assert (
         check("who", "--workers", "0").stderr
-        == "spyglass: --workers: workers: expected a whole number from 1 to 256, not '0'\n"
+        == "who: cannot be served: --workers: workers: expected a whole number from 1 to 256, not '0'\n"
     )
     assert check("who", "--no-such").returncode == 2
     assert "app = 'app:who and \"$HOME\" %i'" in check("who", '--app=app:who and "$HOME" %i').stdout
@@ -289,6 +305,55 @@ def test_a_word_that_names_no_app_is_an_error_for_root(
     assert check("who:app", "--directory", "/srv/apps/who", user="www-data").stdout.startswith(
         "configuration: no file; app = 'who:app'"
     )
+
+
+SHOP = """
+from flask import Flask
+
+def create_app(name, *, debug):
+    app = Flask(name)
+    app.get("/")(lambda: f"{name} {debug}")
+    return app
+"""
+
+
+def test_from_a_directory_to_a_served_factory(machine: Machine, check: Check) -> None:
+    machine.write("/srv/shop/shop.py", SHOP)
+    machine.write("/srv/shop/main.py", "from fastapi import FastAPI\napp = FastAPI()\n")
+    machine.run("ln", "-s", "/srv/venv", "/srv/shop/.venv")
+
+    def new(*words: str) -> str:
+        done = machine.run("spyglass", "new", "shop", "/srv/shop", *words, check=False)
+        return done.stdout if done.returncode == 0 else done.stderr
+
+    assert new() == (
+        "spyglass: 'main:app' is an ASGI app of FastAPI, and Spyglass serves WSGI only: "
+        "run it with an ASGI server, such as uvicorn\n"
+    )
+    assert new("--app", "shpo:create_app()") == (
+        "spyglass: --app: there is no module 'shpo' in /srv/shop, did you mean 'shop'?\n"
+    )
+    factory = 'is a factory, not an app: write app = "shop:create_app(..., debug=...)"'
+    assert new("--app", "shop:create_app").startswith(
+        f"spyglass: --app: 'shop:create_app' {factory}"
+    )
+    assert new("--app", "shop:create_app('a:b', debug=True)").startswith("wrote ")
+    assert check("shop").stdout.endswith("\nshop: can be served\n")
+    # What the source would say is said of what is loaded, too.
+    machine.write(
+        "/etc/spyglass/shop.toml",
+        'app = "shop:create_app"\ndirectory = "/srv/shop"\nvenv = ".venv"\n',
+    )
+    done = check("shop")
+    assert done.returncode == 78
+    assert done.stderr.startswith(f"shop: cannot be served: 'shop:create_app' {factory}")
+    machine.write(
+        "/etc/spyglass/shop.toml",
+        'app = "shop:create_app(\'a:b\', debug=True)"\ndirectory = "/srv/shop"\nvenv = ".venv"\n',
+    )
+    machine.run("spyglass", "apply", "shop")
+    assert visit(machine.path("/run/spyglass/shop.sock")).text == "a:b True"
+    machine.run("spyglass", "remove", "--purge", "shop")
 
 
 TRAPS = """\

@@ -16,7 +16,7 @@ VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 SITE = f"lib/python{VERSION}/site-packages"
 
 # Prints what came of it; the loaded "apps" of these tests give their name when they are
-# called without arguments.
+# called.
 CHILD = """
 import json, os, sys
 from spyglass.zygote import app_loader as loader
@@ -33,14 +33,15 @@ def attempt(values):
             loader.call(post_fork)
     except LoadError as error:
         return {"summary": error.summary, "details": error.details, "files": error.files}
-    return {"app": app() if values.get("app") else app.__module__, "path": sys.path, "cwd": os.getcwd(), "venv": os.environ.get("VIRTUAL_ENV"),
-            "cache": sys.pycache_prefix, "write": not sys.dont_write_bytecode}
+    return {"app": app({}, None) if values.get("app") else app.__module__, "path": sys.path, "cwd": os.getcwd(), "venv": os.environ.get("VIRTUAL_ENV"),
+            "modules": sorted(sys.modules), "cache": sys.pycache_prefix, "write": not sys.dont_write_bytecode}
 
 result = attempt(json.loads(sys.argv[1]))
 print(json.dumps(result))
 """
 
 FILES = {
+    "exact.py": "def app(environ, start_response): return 'exact'",
     "plain.py": "def app(environ, start_response): ...",
     "factory.py": "def make_app(): ...",
     "both.py": "app = lambda *_: 'app'\napplication = lambda *_: 'application'",
@@ -189,6 +190,23 @@ def test_directory_is_where_the_app_lives_and_imports_from_first(tree):
         f"{tree}/deep/er",
         f"{tree}/deep/er",
     )
+
+
+@pytest.mark.parametrize(
+    ("app", "imported"),
+    [
+        ("exact", []),
+        ("only:app", ["app_judge"]),
+        ("nest:make()", ["app_judge"]),
+        ("nest:greet('a')", ["app_factory", "app_judge"]),
+    ],
+)
+def test_few_apps_pay_for_being_judged(tree, app, imported):
+    """A wake waits for each import; `inspect` alone takes as long as all of ours."""
+    got = attempt(tree, app=app)["modules"]
+    judging = ("app_factory", "app_judge", "similar_names")
+    assert [name for name in judging if f"spyglass.zygote.{name}" in got] == imported
+    assert {"inspect", "difflib"}.isdisjoint(got)
 
 
 # What each worker calls first
