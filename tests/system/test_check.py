@@ -329,6 +329,8 @@ def test_from_a_directory_to_a_served_factory(machine: Machine, check: Check) ->
     assert new() == (
         "spyglass: 'main:app' is an ASGI app of FastAPI, and Spyglass serves WSGI only: "
         "run it with an ASGI server, such as uvicorn\n"
+        "spyglass: 'shop:create_app()' lacks the argument name: write app = "
+        '"shop:create_app(...)", with its arguments\n'
     )
     assert new("--app", "shpo:create_app()") == (
         "spyglass: --app: there is no module 'shpo' in /srv/shop, did you mean 'shop'?\n"
