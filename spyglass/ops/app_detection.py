@@ -139,8 +139,7 @@ def judge(directory: str, venv: str, app: str) -> tuple[str, str]:
     places = _packages(directory, venv)
     if any(os.path.exists(path) for place in places for path in app_files.sources(place, first)):
         return "", ""
-    # A .pth file may add any directory, as an editable installation does.
-    is_certain = not venv or not any(glob.glob("*.pth", root_dir=place) for place in places)
+    is_certain = not venv or not any(map(_adds_places, places))
     return (text, "") if hint and is_certain else ("", text)
 
 
@@ -166,6 +165,18 @@ def _missing_part(directory: str, module: str) -> str:
         if not os.path.isdir(folder) and not os.path.isfile(f"{folder}.py"):
             return ".".join(parts[:depth])
     return module
+
+
+def _adds_places(folder: str) -> bool:
+    """Return True if a .pth file in this directory of packages adds others (site.py),
+    as an editable installation does.
+    """
+    for file in glob.glob("*.pth", root_dir=folder)[:_PACKAGES]:
+        lines = atomic_files.read_untrusted_or_empty(os.path.join(folder, file)).splitlines()
+        code = ("#", "import ", "import\t")
+        if "editable" in file or any(line.strip() and not line.startswith(code) for line in lines):
+            return True
+    return False
 
 
 def _packages(directory: str, venv: str) -> list[str]:

@@ -213,9 +213,10 @@ def test_an_app_that_is_named_is_judged_by_its_source(here, capsys, app, refused
 def test_a_module_that_may_be_installed_is_a_doubt(here, capsys):
     site = "v/lib/python3.13/site-packages"
     lay(here / "srv", {"shop.py": FLASK, "v/pyvenv.cfg": "", f"{site}/inst/__init__.py": ""})
+    lay(here / "srv", {f"{site}/distutils-precedence.pth": "import os; os.environ\n"})
     new_app = ["new", "blog", "--venv", "v", "--app"]
     assert command_table.run([*new_app, "shpo:app"]) == 2
-    lay(here / "srv", {f"{site}/__editable__.x.pth": ""})
+    lay(here / "srv", {f"{site}/more.pth": "/srv/more\n"})
     assert command_table.run([*new_app, "shpo:app"]) == 0
     assert capsys.readouterr().out.startswith(
         f"warning: there is no module 'shpo' in {here}/srv, did you mean 'shop'?\nwrote "
