@@ -162,9 +162,8 @@ class Source:
             return ""
         if isinstance(statement, ast.AsyncFunctionDef):
             return f"'{self.where}:{name}' would return a coroutine, not an app: make the factory a plain function (def)"
-        for node in ast.walk(statement):
-            if isinstance(node, ast.Call) and (made := self._asgi_framework(node)):
-                return app_judge.asgi(self.where, name, made)
+        if framework := self._returned_framework(statement):
+            return app_judge.asgi(self.where, name, framework)
         if statement.decorator_list:
             return ""
         target = _target(statement)
@@ -176,6 +175,33 @@ class Source:
             right = app_judge.setting(self.where, f"{statement.name}(...)")
             return f"'{self.where}:{name}' lacks the argument {missing[0]}: write {right}, with its arguments"
         return ""
+
+    def _returned_framework(self, factory: ast.FunctionDef) -> str:
+        """Return the framework of the ASGI app that each `return` of `factory` gives,
+        "" if one may give anything else.
+        """
+        made: dict[str, list[str]] = {}
+        returned: list[ast.expr | None] = []
+        for node in _own_statements(factory):
+            if isinstance(node, ast.Return):
+                returned.append(node.value)
+            elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                made.setdefault(node.id, []).append("")
+            elif isinstance(node, ast.Assign) and isinstance(node.value, ast.Call):
+                framework = self._asgi_framework(node.value)
+                for target in node.targets:
+                    if framework and isinstance(target, ast.Name):
+                        made.setdefault(target.id, []).append(framework)
+        found = [
+            self._asgi_framework(value)
+            if isinstance(value, ast.Call)
+            # Bound once: by the assignment, and as its target.
+            else max(made[value.id])
+            if isinstance(value, ast.Name) and len(made.get(value.id, [])) == 2
+            else ""
+            for value in returned
+        ]
+        return found[0] if found and all(found) else ""
 
     def _refusal_of_made(self, value: ast.expr | None, name: str) -> str:
         if not isinstance(value, ast.Call):
@@ -231,6 +257,16 @@ class Source:
     def line_of(self, name: str) -> int:
         """Return the line that binds `name`, 0 if it is not known."""
         return next((node.lineno for node, names in self._top_level() if name in names), 0)
+
+
+def _own_statements(function: ast.FunctionDef) -> Iterator[ast.AST]:
+    """Yield the nodes of a function's body without those of functions within it."""
+    waiting: list[ast.AST] = list(function.body)
+    while waiting:
+        node = waiting.pop()
+        yield node
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda):
+            waiting += ast.iter_child_nodes(node)
 
 
 def _target(node: Function) -> app_judge.Target:

@@ -74,6 +74,13 @@ WSGI_ONLY = "and Spyglass serves WSGI only: run it with an ASGI server, such as 
         ),
         # In a file of any name, only what is plainly one.
         ({"hello.py": DEMO, "x.py": "app = 1\n"}, "hello:app", "a function in hello.py, line 1"),
+        (
+            {
+                "app.py": "from fastapi import FastAPI\ndef create_app():\n    api = FastAPI()\n    api = wrap(api)\n    return api\n"
+            },
+            "app:create_app()",
+            "a factory in app.py, line 2",
+        ),
         ({"main.py": FASTAPI, "hello.py": DEMO}, "hello:app", "a function in hello.py, line 1"),
         (
             {"manage.py": MANAGE, "blog/wsgi.py": "", "blog/asgi.py": ""},
@@ -96,7 +103,7 @@ FASTAPI_REFUSED = f"'main:app' is an ASGI app of FastAPI, {WSGI_ONLY}"
         (FASTAPI, FASTAPI_REFUSED),
         ("import fastapi as f\napp: object = f.FastAPI(title='x')\n", FASTAPI_REFUSED),
         (
-            "from fastapi import FastAPI\ndef create_app():\n    app = FastAPI()\n    return app\n",
+            "from fastapi import FastAPI\ndef create_app():\n    app = FastAPI()\n    def view(): return 1\n    return app\n",
             f"'main:create_app()' is an ASGI app of FastAPI, {WSGI_ONLY}",
         ),
         ("async def app(scope, receive, send): ...\n", f"'main:app' is an ASGI app, {WSGI_ONLY}"),
