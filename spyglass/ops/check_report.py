@@ -30,6 +30,7 @@ _OURS = re.compile(
 _SERVED = re.compile(r".{1,300}: can be served(?:, with (?:a|(\d{1,9})) warnings?)?")
 _NOT_SERVED = re.compile(r".{1,300}: cannot be served:(?: (.*))?")
 _INDENT = "  "
+_NO_BREAK = "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}"
 _MOST_FAULTS = 100
 
 
@@ -50,14 +51,15 @@ def _wrapped(line: str, stream: TextIO, hanging: str) -> str:
     if limit is None or len(line) <= limit:
         return line
     begin = line[: len(line) - len(line.lstrip(" "))]
+    # No line ends within `app = "shop:app"`, which may be copied.
     return textwrap.fill(
-        line.lstrip(" "),
+        line.lstrip(" ").replace(" = ", _NO_BREAK),
         limit,
         initial_indent=begin,
         subsequent_indent=begin + hanging,
         break_long_words=False,
         break_on_hyphens=False,
-    )
+    ).replace(_NO_BREAK, " = ")
 
 
 def print_line(line: str, stream: TextIO | None = None) -> None:

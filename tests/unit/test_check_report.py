@@ -39,6 +39,11 @@ def test_the_lines_of_a_report_hang(terminal):
         "configuration: /etc/spyglass/blog.toml; app = 'blog.wsgi',",
         "  directory = '/srv/blog', venv = 'venv'",
     ]
+    line = "configuration: no file; app = 'blog.wsgi', directory = '/srv/blog'"
+    assert check_report.fitted(line, terminal()[0]).splitlines() == [
+        "configuration: no file; app = 'blog.wsgi',",
+        "  directory = '/srv/blog'",
+    ]
     hint = "(the file system is read-only in the sandbox: write to $STATE_DIRECTORY)"
     assert check_report.fitted(hint, terminal()[0]).splitlines() == [
         "(the file system is read-only in the sandbox: write to",
