@@ -25,7 +25,12 @@ def module_hint(base: str, wanted: str, missing: str) -> str:
     """
     *package, last = missing.split(".")
     rest = wanted[len(missing) :]
-    near = closest(last, modules_in(os.path.join(base, *package)))
+    known = modules_in(os.path.join(base, *package))
+    near = ""
+    if not package:
+        # Perhaps the package around it was left out: "wsgi" for "blog.wsgi".
+        near = next((f"{each}.{last}" for each in known if _holds(base, each, last)), "")
+    near = near or closest(last, known)
     return f", did you mean {'.'.join([*package, near]) + rest!r}?" if near else ""
 
 
@@ -83,6 +88,10 @@ def modules_in(folder: str) -> list[str]:
         if is_module and stem.isidentifier() and not stem.startswith("__"):
             found.append(stem)
     return found
+
+
+def _holds(base: str, package: str, module: str) -> bool:
+    return os.path.isfile(os.path.join(base, package, f"{module}.py"))
 
 
 def closest(name: str, known: Iterable[str]) -> str:

@@ -323,6 +323,11 @@ def in_tree(tree, names):
             ["pgk.py"],
         ),
         (
+            "wsgi:application",
+            "ModuleNotFoundError: No module named 'wsgi', did you mean 'project.wsgi'?",
+            ["wsgi.py"],
+        ),
+        (
             "pkg.sup:app",
             "ModuleNotFoundError: No module named 'pkg.sup', did you mean 'pkg.sub'?",
             ["pkg/sup.py"],
