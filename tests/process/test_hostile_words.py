@@ -65,7 +65,7 @@ def test_an_app_that_fails_with_odd_words(systemd, app, name, preload):
     )
     answer = visit(life.address)
     assert answer.status == 503
-    assert answer.text.endswith("</pre>\n"), "not all of it has come"
+    assert answer.text.endswith("</html>\n"), "not all of it has come"
     life.until(lambda: status in life.run.told("STATUS"), f"systemd was not told {status!r}")
     app.write_text(MENDED)
     life.until(lambda: visit(life.address).text == "mended", "the mended app is not served")
