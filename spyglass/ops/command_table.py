@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 COMMANDS: tuple[str, ...] = (
-    "new", "apply", "remove", "list", "status", "doctor", "wake", "run", "shell",
+    "new", "apply", "remove", "list", "status", "doctor", "wake", "run", "shell", "logs",
 )  # fmt: skip
 
 
