@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 COMMANDS: tuple[str, ...] = (
     "new", "apply", "remove", "list", "status", "doctor", "wake", "run", "shell", "logs",
+    "rename",
 )  # fmt: skip
 
 
