@@ -35,8 +35,9 @@ SOCKETS = "/run/spyglass"
 
 
 def files(name: str) -> list[str]:
-    """Return the paths /etc/spyglass/NAME.* that exist, sorted."""
-    return sorted(glob.glob(os.path.join(settings.DIRECTORY, f"{name}.*")))
+    """Return the paths /etc/spyglass/NAME.* that exist, the settings first."""
+    found = glob.glob(os.path.join(settings.DIRECTORY, f"{name}.*"))
+    return sorted(found, key=lambda path: (not path.endswith(".toml"), path))
 
 
 def drop_in_directories(name: str) -> list[str]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 COMMANDS: tuple[str, ...] = (
     "new", "apply", "remove", "list", "status", "doctor", "wake", "run", "shell", "logs",
-    "rename",
+    "rename", "export", "import",
 )  # fmt: skip
 
 

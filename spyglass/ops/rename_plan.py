@@ -67,7 +67,7 @@ def plan(old: str, new: str) -> Rename:
     if taken:
         raise ConfigError(
             f"there is something of an app {new!r} already: {', '.join(taken)}; "
-            f"choose another name, or remove it first: spyglass remove {new}"
+            "choose another name, or move all of that away first"
         )
     _examine_units(old)
     shown = systemctl.show([socket_of(old)], ["ActiveState", "UnitFileState"])[socket_of(old)]
@@ -167,7 +167,7 @@ def _plan_texts(made: Rename) -> None:
                     _plan_text(made, path, os.path.join(target, name))
     then = {path: text for path, _, text in made.texts}.get(settings.file_for(made.new))
     if then is not None:
-        made.app.config = _parsed(then, made.app.file)
+        made.app.config = parsed(then, made.app.file)
     _plan_addresses(made)
     if made.listens or any(os.path.lexists(path) for path in ours):
         program = made.app.program.command
@@ -181,7 +181,7 @@ def _plan_text(made: Rename, source: str, target: str) -> None:
         made.texts.append((target, text, then))
 
 
-def _parsed(text: str, file: str) -> settings.Config:
+def parsed(text: str, file: str) -> settings.Config:
     """Return the settings in `text`, which will be in another file than `file`."""
     draft = os.path.join(locks.DIRECTORY, "settings.toml")
     atomic_files.write(draft, text, 0o600)

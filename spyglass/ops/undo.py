@@ -32,10 +32,15 @@ class Steps:
 
     def __init__(self) -> None:
         self._undoing: list[tuple[str, Callable[[], object]]] = []
+        self.changed = False
 
-    def begin(self, what: str, undo: Callable[[], object]) -> None:
-        """Note that a step begins. `what` names it if it cannot be undone."""
+    def begin(self, what: str, undo: Callable[[], object], *, change: bool = True) -> None:
+        """Note that a step begins. `what` names it if it cannot be undone.
+
+        A step that is no `change` (bool) is one that only the command itself can see.
+        """
         self._undoing.append((what, undo))
+        self.changed = self.changed or change
 
     def move(self, source: str, target: str) -> None:
         """Rename a file or directory of root's. Raise OSError; FileExistsError if there
@@ -76,6 +81,8 @@ class Steps:
 def undone_on_failure() -> Iterator[Steps]:
     """Undo the steps of the block if it ends by an error or a termination signal, and
     raise UndoneError, or exit with the signal's status.
+
+    A StartError before the first change is raised as it is.
     """
     steps = Steps()
     with exit_on_termination_signals():
@@ -87,6 +94,8 @@ def undone_on_failure() -> Iterator[Steps]:
             state = "; ".join(failed) if failed else "all changes were undone"
             if isinstance(error, SystemExit):
                 print(f"spyglass: interrupted; {state}", file=sys.stderr)
+                raise
+            if isinstance(error, StartError) and not steps.changed and not failed:
                 raise
             raise UndoneError(f"{_words(error)}; {state}") from error
 

@@ -49,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
         raise ConfigError(f"only root may rename apps: sudo spyglass rename {old} {new}")
     with locks.held("units", "changing units"):
         rename_plan.examine_name(old)  # it becomes part of a file's name
-        with locks.held(f"stored-{old}", f"reading the data of {old}"):
+        with locks.held(f"stored-{old}", f"reading or moving the data of {old}"):
             made = rename_plan.plan(old, new)
             with undone_on_failure() as steps:
                 _Renaming(made, steps).run()
