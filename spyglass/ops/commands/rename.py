@@ -36,7 +36,7 @@ COMMAND = Command(
     ),
     changes=True,
     more="requests in progress are finished first; new connections are refused meanwhile, which "
-    "takes less than a second for an app that is asleep. exit status: 0; 1 a step failed, and all "
+    "usually takes less than a second for an app that is asleep. exit status: 0; 1 a step failed, and all "
     "was undone; 78 it cannot be renamed, and nothing was changed",
 )
 
