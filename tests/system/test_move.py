@@ -64,6 +64,7 @@ def shop(disk: Machine) -> Iterator[Machine]:
     assert curl(disk, "127.0.0.1:8096/put") == "shop x []\n"
     sleep(disk, "shop")
     yield disk
+    signal_command(disk, "KILL", "export shop", check=False)  # of a test that has failed
     disk.run("sh", "-c", "touch /srv/shop/go; umount -q /var/cache/private/spyglass || true")
     for name in NAMES:
         disk.run("spyglass", "remove", "--purge", name, check=False)
@@ -167,17 +168,17 @@ def test_requests_are_finished_first_and_clients_wait_meanwhile(shop: Machine) -
     assert curl(shop, "127.0.0.1:8096") == "news x []\n"
 
 
-def signal_command(machine: Machine, signal: str, words: str) -> None:
+def signal_command(machine: Machine, signal: str, words: str, *, check: bool = True) -> None:
     """Send a signal to the process that runs `spyglass` with these words."""
     script = """
         for each in /proc/[0-9]*; do
             case "$(tr '\\0' ' ' <$each/cmdline 2>/dev/null)" in
-                *python3*"/spyglass $2 ") kill -s "$1" "${each#/proc/}" && found=yes ;;
+                *python3*"/spyglass $2 "*) kill -s "$1" "${each#/proc/}" && found=yes ;;
             esac
         done
         [ "$found" ]
     """
-    machine.run("sh", "-c", script, "signal", signal, words)
+    machine.run("sh", "-c", script, "signal", signal, words, check=check)
 
 
 def status(machine: Machine, name: str) -> str:
@@ -307,9 +308,9 @@ def export_into_pipe(machine: Machine) -> subprocess.Popen[str]:
     script = f"""
         head -c 300000 /dev/urandom >{big} && chown --reference=/var/lib/spyglass/shop/ {big}
         mkfifo /root/pipe
-        exec spyglass export shop --stop 1<>/root/pipe
     """
-    return machine.popen("sh", "-c", script)
+    machine.run("sh", "-euc", script)
+    return machine.popen("sh", "-c", "exec spyglass export shop --stop 1<>/root/pipe")
 
 
 def test_an_awake_app_is_stopped_only_if_wanted_and_clients_wait(shop: Machine) -> None:
@@ -321,6 +322,10 @@ def test_an_awake_app_is_stopped_only_if_wanted_and_clients_wait(shop: Machine) 
     assert shop.run("ls", "/root/shop.tar", check=False).returncode != 0
 
     export = export_into_pipe(shop)
+    shop.wait_until(
+        lambda: shop.state("spyglass@shop.service")["ActiveState"] == "deactivating",
+        what="the app is to stop",
+    )
     shop.run("touch", "/srv/shop/go")
     assert answer(slow) == "shop x []\n"
     waiting = visit(shop, "/put")
