@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 ERROR, WARNING, INFO, DEBUG = 3, 4, 6, 7  # the priorities of syslog(3)
 LEVELS = {"error": ERROR, "warning": WARNING, "info": INFO, "debug": DEBUG}
+ACCESS_LOG = "spyglass-access"  # the journal's identifier for lines of the access log
 _JOURNAL = "/run/systemd/journal/stdout"
 _MOST_HINTS = 16
 _LONGEST = 8 << 10  # characters of a line
@@ -52,15 +53,15 @@ def open_log(role: str, level: int = INFO, environ: Mapping[str, str] = os.envir
     the journal's and one can be had, else stderr.
     """
     journal = stderr_is_journal(environ)
-    return Log(role, level, journal=journal, fd=_open_stream() if journal else 2)
+    return Log(role, level, journal=journal, fd=open_stream() if journal else 2)
 
 
-def _open_stream() -> int:
+def open_stream(identifier: str = "spyglass") -> int:
     """Return a stream to the journal that takes lines with a priority; 2 if none can be
-    had (another sandbox).
+    had (another sandbox). `identifier` is the SYSLOG_IDENTIFIER= of its lines.
 
     sd_journal_stream_fd(3) makes one in the same way, but its library takes a tenth of
-    a wake to load. The header is one item a line: our identifier, the unit (only root
+    a wake to load. The header is one item a line: the identifier, the unit (only root
     may name one; journald knows it by the control group), the priority of lines that
     have none, whether lines have one, and three ways of forwarding.
     """
@@ -70,7 +71,7 @@ def _open_stream() -> int:
     try:
         sock.connect(_JOURNAL)
         sock.shutdown(socket.SHUT_RD)
-        sock.sendall(b"spyglass\n\n6\n1\n0\n0\n0\n")
+        sock.sendall(f"{identifier}\n\n6\n1\n0\n0\n0\n".encode())
     except OSError:
         sock.close()
         return 2

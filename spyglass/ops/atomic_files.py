@@ -129,9 +129,8 @@ def _below(
                 os.close(inner)
 
 
-def write(path: str, text: str, new: bool = False) -> None:
-    """Write `text` to `path` (mode 0644) atomically, and make its directory if
-    necessary.
+def write(path: str, text: str, mode: int = 0o644, *, new: bool = False) -> None:
+    """Write `text` to `path` atomically, and make its directory if necessary.
 
     A power cut leaves the old file or the new one (fsync(2), rename(2)). An empty text
     deletes the file, and its directory if that is empty then. With `new` (bool) raise
@@ -149,7 +148,7 @@ def write(path: str, text: str, new: bool = False) -> None:
         with os.fdopen(fd, "w", encoding="utf-8", errors="surrogateescape") as stream:
             stream.write(text)
             stream.flush()
-            os.fchmod(fd, 0o644)
+            os.fchmod(fd, mode)
             os.fsync(fd)
         if new:
             os.link(temporary, path)

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 COMMANDS: tuple[str, ...] = (
-    "new", "apply", "remove", "list", "status", "doctor", "wake", "run", "shell", "help",
+    "new", "apply", "remove", "list", "status", "doctor", "wake", "run", "shell", "logs",
+    "rename", "export", "import", "help",
 )  # fmt: skip
 
 # What other tools call a command of ours.

@@ -32,6 +32,7 @@ _LONGEST = 256 << 10
 # Seconds between two lines that were written at once: the message of an exception may
 # have several.
 _SAME_WRITE = 0.05
+NO_RIGHT = "cannot read the journal: use sudo, or join the group systemd-journal or adm"
 
 
 class JournalError(StartError):
@@ -104,9 +105,7 @@ def read(options: Sequence[str], limit: int) -> list[Entry]:
     if not found and (
         "permission" in said.lower() or "not seeing messages" in said or reader.returncode
     ):
-        raise JournalError(
-            "cannot read the journal: use sudo, or join the group systemd-journal or adm"
-        )
+        raise JournalError(NO_RIGHT)
     return found
 
 
@@ -147,12 +146,12 @@ def parse(lines: Iterable[bytes | str], limit: int = 1 << 20) -> list[Entry]:
             continue
         pid, priority = number(fields.get("_PID"), 0), number(fields.get("PRIORITY"), 6)
         when = number(fields.get("__REALTIME_TIMESTAMP"), 0) / 1e6
-        for text in sanitize(_message_text(fields.get("MESSAGE", ""))).split("\n"):
+        for text in sanitize(message_text(fields.get("MESSAGE", ""))).split("\n"):
             found.append(Entry(when, pid, priority, text))
     return list(found)
 
 
-def _message_text(value: object) -> str:
+def message_text(value: object) -> str:
     """Return a MESSAGE field as text.
 
     In JSON it is null if it is too long, a list of bytes if it is not UTF-8, and a list
@@ -164,7 +163,7 @@ def _message_text(value: object) -> str:
         if all(isinstance(byte, int) and 0 <= byte < 256 for byte in value):
             return bytes(value).decode(errors="replace")
         return "\n".join(
-            _message_text(each)
+            message_text(each)
             for each in value
             if not isinstance(each, list) or all(isinstance(byte, int) for byte in each)
         )

@@ -32,6 +32,11 @@ class LockedError(StartError):
     exit_status = EX_UNAVAILABLE
 
 
+def path_of(name: str) -> str:
+    """Return the path of the lock `name`."""
+    return os.path.join(DIRECTORY, name)
+
+
 @contextmanager
 def held(name: str, doing: str) -> Iterator[None]:
     """Hold the lock `name` inside the `with` block. Only root can.
@@ -45,14 +50,14 @@ def held(name: str, doing: str) -> Iterator[None]:
         if why := path_ownership.weakness(DIRECTORY):
             raise StartError(f"{why}: refusing to use a lock that another user could take")
         fd = os.open(
-            os.path.join(DIRECTORY, name),
+            path_of(name),
             os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC,
             0o600,
         )
     except OSError as error:
         raise StartError(f"{DIRECTORY}: cannot create a lock there: {error.strerror}") from None
     try:
-        _take(fd, os.path.join(DIRECTORY, name), doing)
+        _take(fd, path_of(name), doing)
         yield
     finally:
         os.close(fd)

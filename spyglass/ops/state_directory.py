@@ -48,6 +48,13 @@ def existing(name: str) -> list[str]:
     return [path for path in paths if os.path.lexists(path)]
 
 
+def places(base: str, name: str) -> tuple[str, str]:
+    """Return the app's directory below `base` (STATE or CACHE): the path that the app
+    sees, and the one behind it for a dynamic user.
+    """
+    return _public(base, name), _private(base, name)
+
+
 def _public(base: str, name: str) -> str:
     """Return the path that the app sees."""
     return os.path.join(base, "spyglass", name)

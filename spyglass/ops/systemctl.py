@@ -62,6 +62,25 @@ def start_in_background(unit: str, output: IO[str]) -> subprocess.Popen[bytes]:
     )
 
 
+def hold_back(service: str, until_unlocked: str) -> None:
+    """Keep systemd from starting `service` until the lock of a file is free, which the
+    caller holds (locks.py). Raise RefusedError.
+
+    A job waits for the jobs of units that are ordered before its own (systemd.unit(5),
+    Before=). So connections stay in the socket's queue. If the caller is killed, the
+    kernel unlocks the file and the service starts.
+    """
+    unit = f"spyglass-hold-{service.partition('@')[2]}"
+    if run("is-active", unit).stdout.strip() == "activating":
+        return  # of a command that was killed; it waits for the same lock
+    properties = ["Type=oneshot", f"Before={service}", "TimeoutStartSec=infinity"]
+    argv = ["systemd-run", "--quiet", "--no-block", "--collect", "--no-ask-password"]
+    argv += [f"--unit={unit}", *(f"--property={each}" for each in properties)]
+    done = _run([*argv, "--", "flock", until_unlocked, "true"])
+    if done.returncode:
+        raise RefusedError(f"systemd-run: {' '.join(done.stderr.split())}")
+
+
 def ask(*words: str) -> str:
     """Run systemctl and return its output. Raise RefusedError if it fails,
     NoSystemdError if there is no systemd.

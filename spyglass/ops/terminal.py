@@ -179,6 +179,13 @@ def size(count: int | None) -> str:
     return f"{count / (1 << 30):.1f} GiB" if count >= 10 << 30 else f"{count / (1 << 20):.0f} MiB"
 
 
+def bytes_text(count: int) -> str:
+    """Return a number of bytes in the unit that suits it: "12 bytes", "35 MiB"."""
+    if count < 10_000:
+        return f"{count} bytes"
+    return f"{count >> 10} KiB" if count < 10 << 20 else size(count)
+
+
 def number(count: int | None) -> str:
     """Return `count` in digits, or "-" if it is unknown."""
     return UNKNOWN if count is None else str(count)

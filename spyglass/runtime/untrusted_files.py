@@ -27,7 +27,7 @@ def read(path: str, most: int, *, links: bool = False) -> bytes:
     no such file or it cannot be read, ELOOP for a link that is not followed, and
     NotRegularError for what is no regular file.
     """
-    fd = _open_regular(path) if links else os.open(path, _FLAGS | os.O_NOFOLLOW)
+    fd = open_regular(path) if links else os.open(path, _FLAGS | os.O_NOFOLLOW)
     try:
         _refuse_others(fd, path)
         pieces = []
@@ -39,7 +39,10 @@ def read(path: str, most: int, *, links: bool = False) -> bytes:
         os.close(fd)
 
 
-def _open_regular(path: str) -> int:
+def open_regular(path: str) -> int:
+    """Return a descriptor of the regular file at `path`, reached by links or not. Raise
+    OSError, NotRegularError.
+    """
     # A link may lead to a device, and to open a watchdog or a tape drive has effects.
     # O_PATH opens the name only (open(2)). Through /proc exactly the file that was
     # checked is opened, wherever the name leads by then.

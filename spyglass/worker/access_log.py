@@ -24,7 +24,7 @@ import time
 from math import inf
 
 from spyglass.gateway.wsgi import Exchange
-from spyglass.log import INFO, WARNING
+from spyglass.log import ACCESS_LOG, INFO, WARNING, open_stream
 from spyglass.policy.access_log_format import Entry, formatter, slow_formatter
 from spyglass.runtime.fast_imports import deque, socket
 from spyglass.worker.timed_exchange import TimedExchange
@@ -80,7 +80,11 @@ class AccessLog:
         self._size = 0  # bytes of the lines
         self._lost = 0  # lines
         self._waiting = False  # for room
-        self._fd, self._send = _outlet(log.fd)
+        # By this name `spyglass logs` and journalctl -t tell these lines from others.
+        stream = open_stream(ACCESS_LOG) if log.journal else 2
+        self._fd, self._send = _outlet(stream if stream > 2 else log.fd)
+        if stream > 2:
+            os.close(stream)
 
     @property
     def due(self) -> bool:

@@ -157,6 +157,38 @@ def machine(release: str, deb_layers: Callable[[str], list[Path]]) -> Iterator[M
         yield booted
 
 
+_MOUNT = """
+    mkdir -p /run/disk && mknod /dev/disk-of-a-test b $1 $2 && mount -t ext4 /dev/disk-of-a-test /run/disk
+    for each in lib cache; do mkdir /run/disk/$each; cp -a /var/$each/. /run/disk/$each/; mount --bind /run/disk/$each /var/$each; done
+"""
+
+
+@pytest.fixture(scope="module")
+def disk(machine: Machine, tmp_path_factory: pytest.TempPathFactory) -> Machine:
+    """The machine, with /var/lib and /var/cache on ext4, on which systemd maps the
+    owners of a dynamic user's directories where it can.
+
+    The kernel unmounts it, and lets go of the file, when the machine ends.
+    """
+    image = tmp_path_factory.mktemp("disk") / "image"
+    with image.open("wb") as stream:
+        stream.truncate(200 << 20)
+    subprocess.run(["mkfs.ext4", "-q", image], check=True)
+    loop = subprocess.run(
+        ["losetup", "--find", "--show", image], check=True, capture_output=True, text=True
+    ).stdout.strip()
+    try:
+        number = Path(loop).stat().st_rdev
+        device = [str(os.major(number)), str(os.minor(number))]
+        enter = ["nsenter", "--mount", "--target", str(machine.leader)]
+        subprocess.run([*enter, "sh", "-euc", _MOUNT, "mount", *device], check=True)
+    finally:
+        # With its last mount, from here on.
+        subprocess.run(["losetup", "--detach", loop], check=True)
+    assert machine.run("stat", "-f", "-c", "%T", "/var/lib").stdout == "ext2/ext3\n"
+    return machine
+
+
 @pytest.fixture
 def clean_machine(release: str) -> Iterator[Machine]:
     """A bare Debian, booted for this test alone: no python3, no package; what the

@@ -7,10 +7,7 @@ that, as ext4 can; an overlay on tmpfs, of which the machine is made otherwise, 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from machine import Machine
@@ -31,45 +28,6 @@ def app(environ, start_response):
     start_response("200 OK", [("Content-Type", "text/plain")])
     return [" ".join(sorted(failed) or ["all"]).encode()]
 """
-MOUNT = """
-    mkdir -p /run/disk && mknod /dev/disk-of-a-test b $1 $2 && mount -t ext4 /dev/disk-of-a-test /run/disk
-    for each in lib cache; do mkdir /run/disk/$each; cp -a /var/$each/. /run/disk/$each/; mount --bind /run/disk/$each /var/$each; done
-"""
-
-
-@pytest.fixture(scope="module")
-def disk(machine: Machine, tmp_path_factory: pytest.TempPathFactory) -> Machine:
-    """The machine, with /var/lib and /var/cache on ext4. The kernel unmounts it, and
-    lets go of the file, when the machine ends.
-    """
-    image = tmp_path_factory.mktemp("disk") / "image"
-    with image.open("wb") as stream:
-        stream.truncate(200 << 20)
-    subprocess.run(["mkfs.ext4", "-q", image], check=True)
-    loop = subprocess.run(
-        ["losetup", "--find", "--show", image], check=True, capture_output=True, text=True
-    ).stdout.strip()
-    try:
-        number = Path(loop).stat().st_rdev
-        enter = [
-            "nsenter",
-            "--mount",
-            "--target",
-            str(machine.leader),
-            "sh",
-            "-euc",
-            MOUNT,
-            "mount",
-            str(os.major(number)),
-            str(os.minor(number)),
-        ]
-        subprocess.run(enter, check=True)
-    finally:
-        subprocess.run(
-            ["losetup", "--detach", loop], check=True
-        )  # with its last mount, from here on
-    assert machine.run("stat", "-f", "-c", "%T", "/var/lib").stdout == "ext2/ext3\n"
-    return machine
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ LEVELS = {"error", "warning", "info", "debug"}
 # What is typed, and what is offered then.
 QUESTIONS = {
     "": COMMANDS | {"--help", "--version"},
-    "lo": {"lookout"},
+    "lo": {"lookout", "logs"},
     "serve --": OPTIONS | {"--help"},
     "serve --log-level ": LEVELS,
     "serve --log-level=": LEVELS,

@@ -7,11 +7,19 @@ from __future__ import annotations
 
 import glob
 import os
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from spyglass.config import settings
 from spyglass.errors import ConfigError
-from spyglass.ops import apps, atomic_files, locks, state_directory, systemctl, unit_directives
+from spyglass.ops import (
+    app_footprint,
+    atomic_files,
+    locks,
+    state_directory,
+    systemctl,
+    unit_directives,
+)
 from spyglass.ops.command_declaration import Command, Operand, Option
 from spyglass.ops.systemctl import RefusedError, service_of, socket_of
 
@@ -25,32 +33,39 @@ COMMAND = Command(
     operands=(Operand("NAME", "an app", many=True),),
     options=(
         Option(
-            "--purge", help="also delete its file, its secrets in NAME.env, and all of its data"
+            "--purge",
+            help="also delete its files in /etc/spyglass, secrets included, and all of its data",
         ),
     ),
     changes=True,
     group="Set up",
     brief="stop an app and remove it from systemd",
+    more="'spyglass export NAME' first keeps all of that in one file, for 'spyglass import'",
 )
 
 
 def run(options: argparse.Namespace) -> int:
     names = list(dict.fromkeys(options.names))
-    paths = {name: settings.file_for(name) for name in names}
+    for name in names:
+        settings.file_for(name)  # it becomes part of files' names
     if os.geteuid() != 0:
         raise ConfigError("only root may remove apps: sudo spyglass remove")
-    with locks.held("units", "changing units"):
-        _run(names, paths, purge=options.purge)
+    with ExitStack() as held:
+        held.enter_context(locks.held("units", "changing units"))
+        for name in sorted(names):
+            doing = f"reading or moving the data of {name}"
+            held.enter_context(locks.held(f"stored-{name}", doing))
+        _run(names, purge=options.purge)
     return 0
 
 
-def _run(names: list[str], paths: dict[str, str], *, purge: bool) -> None:
+def _run(names: list[str], *, purge: bool) -> None:
     """Remove these apps and print what was done. Raise ConfigError if one of them does
     not exist.
     """
     properties = systemctl.show(systemctl.app_units(names), ["ActiveState", "UnitFileState"])
     for name in names:
-        here = [*_drop_ins(name), *_left(name, paths[name])]
+        here = [*_drop_ins(name), *_left(name)]
         socket, service = properties[socket_of(name)], properties[service_of(name)]
         idle = socket["ActiveState"] == service["ActiveState"] == "inactive"
         if not here and idle and socket["UnitFileState"] != "enabled":
@@ -60,8 +75,8 @@ def _run(names: list[str], paths: dict[str, str], *, purge: bool) -> None:
         for name in names:
             _remove(name)
             if purge:
-                said += _purge(name, paths[name])
-            said.append(_what_is_left(name, _left(name, paths[name])))
+                said += _purge(name)
+            said.append(_what_is_left(name, _left(name)))
     finally:
         # Printed last: a slow reader must not hold up the work.
         for line in said:
@@ -94,11 +109,11 @@ def _drop_ins(name: str) -> list[str]:
     return [path for path in paths if os.path.lexists(path)]
 
 
-def _purge(name: str, file: str) -> list[str]:
+def _purge(name: str) -> list[str]:
     """Delete what the app has stored, its settings and its secrets. Return what was
     done (lines).
     """
-    doomed = [path for path in (file, apps.variables_file(name)) if os.path.lexists(path)]
+    doomed = app_footprint.files(name)
     stored = state_directory.existing(name)
     said = [f"{name}: deleting {', '.join([*doomed, *stored]) or 'nothing'}"]
     if stored:
@@ -108,15 +123,18 @@ def _purge(name: str, file: str) -> list[str]:
         except RefusedError as error:
             said.append(f"{name}: {error}")
     for path in doomed:
-        os.unlink(path)
+        if os.path.isdir(path) and not os.path.islink(path):
+            said.append(f"{name}: {path} is a directory, and was not deleted")
+        else:
+            os.unlink(path)
     return said
 
 
-def _left(name: str, file: str) -> list[str]:
+def _left(name: str) -> list[str]:
     """Return the files of the app outside of systemd: the administrator's, and what the
     app has stored.
     """
-    written = [path for path in (file, apps.variables_file(name)) if os.path.lexists(path)]
+    written = app_footprint.files(name)
     for unit in systemctl.app_units([name]):
         written += sorted(glob.glob(os.path.join(unit_directives.DIRECTORY, f"{unit}.d", "*")))
     return written + state_directory.existing(name)
