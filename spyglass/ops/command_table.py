@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 COMMANDS: tuple[str, ...] = (
-    "new", "apply", "remove", "list", "status", "doctor", "wake", "run", "shell", "help",
+    "new", "apply", "remove", "list", "status", "doctor", "wake", "run", "shell",
+    "units", "help",
 )  # fmt: skip
 
 # What other tools call a command of ours.
@@ -142,6 +143,7 @@ def parser(name: str) -> _Parser:
             nargs=how.get((operand.optional, operand.many)),
             metavar=operand.value,
             default=operand.default,
+            choices=operand.choices or None,
         )
     for option in command.options:
         if not option.value:
