@@ -109,14 +109,15 @@ def sources(suite: str, architectures: Sequence[str], signer: Signer, url: str) 
 def instructions(suites: Sequence[str], signer: Signer, url: str) -> str:
     """Return what an administrator types."""
     key = (
-        "This repository is NOT SIGNED: whoever controls the way to it controls the\n"
-        "packages, and apt does not notice. Use it for tests only.\n"
+        "This repository is NOT SIGNED: apt would not notice that its packages were\n"
+        "replaced on the way. Use it for tests only.\n"
         if signer.unsigned
         else f"""\
 The repository is signed with the key
     {signer.fingerprint}
 Fetch it, and compare the fingerprint with the one that the project publishes:
 
+    install -d /etc/apt/keyrings
     curl --fail --output {KEY_PATH} {url}/{KEY}
     gpg --show-keys {KEY_PATH}
 """

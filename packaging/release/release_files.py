@@ -1,6 +1,6 @@
 """Build what is released, from the commit that is tagged and nothing else.
 
-    OUTPUT/spyglass_VERSION~debNNu1_ARCH.deb     for each release of Debian
+    OUTPUT/spyglass_VERSION.debNNu1_ARCH.deb     for each release of Debian
     OUTPUT/spyglass-VERSION.tar.gz, .whl         for pip
     OUTPUT/apt, spyglass-apt-VERSION.tar.gz      the APT repository, and the same packed
     OUTPUT/SHA256SUMS, SHA256SUMS.asc            of these files
@@ -136,7 +136,9 @@ def arrange(
     for files in debs.values():
         for file in files:
             if file.suffix == ".deb" and "-dbgsym_" not in file.name:
-                shutil.copy(file, output)
+                # Forges rename what is attached to a tag, "~" among it, and then the
+                # sums name other files. apt reads the version in the package.
+                shutil.copy(file, output / file.name.replace("~", "."))
     apt_repository.make(output / "apt", debs, signer, url.rstrip("/"))
     packed = output / f"spyglass-apt-{version}.tar.gz"
     subprocess.run(
