@@ -124,7 +124,7 @@ version: .venv/.run ## make spyglass/__init__.py and debian/changelog follow the
 	@.venv/bin/python packaging/release version
 
 release: $(RELEASING)/.made release-packages ## the tagged commit as packages, sdist, wheel and signed APT repository, in dist/release (KEY=fingerprint or file, URL=https://...)
-	@$(RELEASING)/bin/python packaging/release make --key '$(KEY)' $(if $(UNSIGNED),--unsigned) --url '$(URL)' dist/release
+	@ROOTS_CACHE='$(ROOTS_CACHE)' $(RELEASING)/bin/python packaging/release make --key '$(KEY)' $(if $(UNSIGNED),--unsigned) --url '$(URL)' dist/release
 
 shell: dist/$(RELEASE)/.built test-packages ## root's shell in a booted Debian RELEASE=trixie with the package installed
 	@$(AS_ROOT) .venv/bin/python tests/system/machine.py $(RELEASE)

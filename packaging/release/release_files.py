@@ -99,8 +99,11 @@ def packages(source: Path, directory: Path) -> dict[str, list[Path]]:
     each suite.
     """
     sudo = [] if os.geteuid() == 0 else ["sudo"]
-    keep = [f"{key}={os.environ[key]}" for key in ("ROOTS_CACHE",) if key in os.environ]
-    environ = ["env", f"PYTHON={sys.executable}", *keep]
+    # sudo resets the environment.
+    cache = [f"ROOTS_CACHE={path}"] if (path := os.environ.get("ROOTS_CACHE")) else []
+    environ = ["env", f"PYTHON={sys.executable}", *cache]
+    for suite in SUITES:
+        (directory / suite).mkdir()  # ours, so that we can remove it with root's files in it
     running = {
         suite: subprocess.Popen(
             [*sudo, *environ, source / "packaging/deb", suite, directory / suite],

@@ -99,6 +99,8 @@ def _make(wanted: set[str]) -> None:
             root("clean", release)
         if wanted & judges:
             root("judges", release)
+        if "pip_machine" in wanted:
+            root("pip", release)
 
 
 @pytest.fixture(scope="session")
