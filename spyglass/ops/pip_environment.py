@@ -19,6 +19,7 @@ from spyglass.errors import ConfigError
 from spyglass.ops import path_ownership, pip_units, user_access
 
 _PRIVATE = ("/tmp", "/var/tmp")  # noqa: S108, the units have directories of their own there
+_DEPENDENCIES = {"httptools": "httptools", "systemd": "systemd-python"}  # module: project
 _WEB_SERVER_GROUPS = (pip_units.WEB_SERVER_GROUP, "nginx", "apache", "http", "caddy")
 
 
@@ -60,8 +61,11 @@ def refuse_unsafe() -> None:
     """Raise ConfigError if another user could replace the program, which root runs, or
     if the apps' users cannot read it.
     """
-    python, program = os.path.realpath(sys.executable), os.path.dirname(spyglass.__file__)
-    for path in (sys.executable, python, program, os.path.dirname(os.__file__)):
+    python = os.path.realpath(sys.executable)
+    script = os.path.join(sys.prefix, "bin", "spyglass")
+    settings = os.path.join(sys.prefix, "pyvenv.cfg")
+    packages = _packages()
+    for path in (sys.executable, python, os.path.dirname(os.__file__), script, settings, *packages):
         if why := path_ownership.weakness(os.path.abspath(path)):
             raise ConfigError(
                 f"{why}. Root runs it: install Spyglass where only root may write, such as /opt/spyglass"
@@ -72,11 +76,11 @@ def refuse_unsafe() -> None:
             "install Spyglass elsewhere, such as in /opt/spyglass"
         )
     wanted = [
-        (os.path.join(sys.prefix, "bin", "spyglass"), os.R_OK | os.X_OK),
-        (os.path.join(sys.prefix, "pyvenv.cfg"), os.R_OK),
+        (script, os.R_OK | os.X_OK),
+        (settings, os.R_OK),
         (python, os.X_OK),
         (os.__file__, os.R_OK),
-        *((os.path.join(directory, "__init__.py"), os.R_OK) for directory in _packages()),
+        *((os.path.join(directory, "__init__.py"), os.R_OK) for directory in packages),
     ]
     for path, where in user_access.inaccessible(user_access.account(""), wanted).items():
         own = os.path.commonpath((where, sys.prefix)) == sys.prefix
@@ -92,12 +96,17 @@ def refuse_unsafe() -> None:
 
 
 def _packages() -> list[str]:
-    """Return the directories of what a Master imports from the environment."""
+    """Return the directories of what a Master imports from the environment. Raise
+    ConfigError if one is missing.
+    """
     found = [os.path.dirname(os.path.abspath(spyglass.__file__))]
-    for name in ("httptools", "systemd"):
+    for name, project in _DEPENDENCIES.items():
         spec = importlib.util.find_spec(name)
-        if spec is not None and spec.origin:
-            found.append(os.path.dirname(spec.origin))
+        if spec is None or not spec.origin:
+            raise ConfigError(
+                f"{project} is not installed in {sys.prefix}: {sys.prefix}/bin/pip install {project}"
+            )
+        found.append(os.path.dirname(spec.origin))
     return found
 
 

@@ -440,7 +440,10 @@ def test_an_environment_that_cannot_serve_is_refused(
     machine = pip_machine
     machine.run("rm", "-rf", venv)
     machine.run("python3", "-m", "venv", venv)
-    pip_install(machine, venv, f"/root/{released.one('*.whl').name}", "--no-deps")
+    # Compiled once for all of these.
+    wheel = "cd /srv/wheels; ls systemd_python*.whl || $0/bin/pip wheel --no-index --find-links . systemd-python"
+    machine.run("sh", "-c", wheel, venv, timeout=200)
+    pip_install(machine, venv, f"/root/{released.one('*.whl').name}")
     machine.run("bash", "-euc", change)
     done = machine.run(f"{venv}/bin/spyglass", "units", "install", check=False)
     assert done.returncode == 78, done.stdout + done.stderr
@@ -471,6 +474,13 @@ def test_from_pip_to_the_package(release: str, released: Release, bare_machine: 
     machine.run(command, "apply", "moving")
     assert get(machine, 8001) == released.version
     before = machine.state("spyglass@moving.service")["MainPID"]
+    machine.run("ln", "-s", command, "/usr/local/bin/spyglass")
+    assert "successfully" in do(machine, Page("README.md").typed("Django"))
+    for words in (["list"], ["status", "blog"], ["check", "blog"], ["reload", "blog"]):
+        spyglass(machine, *words)
+    assert "nothing wrong" in spyglass(machine, "doctor")
+    spyglass(machine, "remove", "--purge", "blog")
+    machine.run("rm", "/usr/local/bin/spyglass")
 
     machine.run("dpkg", "--install", f"/srv/wheels/{deb.name}")
     assert "hides the package's" in machine.run("/usr/bin/spyglass", "doctor").stdout

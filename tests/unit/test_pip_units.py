@@ -259,6 +259,12 @@ def test_an_environment_that_another_user_could_replace_is_refused(monkeypatch):
         pip_environment.refuse_unsafe()
 
 
+def test_an_environment_without_the_parser_is_refused(monkeypatch):
+    monkeypatch.setattr(pip_environment, "_DEPENDENCIES", {"no_such": "no-such-project"})
+    with pytest.raises(ConfigError, match="no-such-project is not installed in"):
+        pip_environment.refuse_unsafe()
+
+
 def test_an_environment_in_tmp_is_refused(monkeypatch):
     monkeypatch.setattr(pip_environment.path_ownership, "weakness", lambda path: "")
     monkeypatch.setattr(pip_environment.sys, "prefix", "/tmp/venv")
