@@ -54,9 +54,9 @@ RUN_PACKAGES := gcc libc6-dev libsystemd-dev pkg-config \
 ROOT_PACKAGES := mmdebstrap debian-archive-keyring
 # Programs that tests run: those of tests/unit, and the database of tests/process. Of postgresql
 # only the programs are used, for a cluster of the tests' own; Debian may start another one.
-QUICK_PACKAGES := bash-completion chromium-headless-shell man-db mandoc zsh
+QUICK_PACKAGES := bash-completion chromium-headless-shell git man-db mandoc zsh
 PROGRAM_PACKAGES := $(QUICK_PACKAGES) postgresql
-RELEASE_PACKAGES := $(ROOT_PACKAGES) apt-utils git gnupg
+RELEASE_PACKAGES := $(ROOT_PACKAGES) apt-utils git gnupg gpgv
 TEST_PACKAGES := $(RELEASE_PACKAGES) systemd-container $(PROGRAM_PACKAGES)
 BENCH_PACKAGES := libev-dev wrk
 
