@@ -108,8 +108,10 @@ def _install(socket_group: str | None, dry: bool) -> int:
         return 0
     with exit_on_termination_signals():
         restarted = _write(changes, {file.path: file.text for file in before.values()})
-    verb = "updated" if any(before[os.path.basename(path)].text for path in changes) else "wrote"
-    _print_files(f"{verb} in {pip_units.DIRECTORY}:", changes)
+    verb = (
+        "updated in" if any(before[os.path.basename(path)].text for path in changes) else "wrote to"
+    )
+    _print_files(f"{verb} {pip_units.DIRECTORY}:", changes)
     print(f"they run {command[-1]}, Spyglass {spyglass.__version__}")
     for line in [*restarted, *_hints(command[-1])]:
         print(line)
