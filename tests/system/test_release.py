@@ -9,6 +9,7 @@ would fetch lies in /srv/wheels (packaging/root).
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import functools
 import hashlib
 import http.server
@@ -23,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from conftest import shared_by_run
 from machine import REPOSITORY, Machine, boot, root
 from typed import Page, do
 
@@ -40,7 +42,7 @@ def app(environ, start_response):
 """
 
 # The first test of a process makes the release.
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,6 @@ class Release:
     version: str
     tree: Path  # what it was made of
     files: Path  # dist/release
-    key: Path  # GnuPG's directory with the secret key
 
     def one(self, pattern: str) -> Path:
         [found] = self.files.glob(pattern)
@@ -104,9 +105,21 @@ def make(tree: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture(scope="session")
-def released(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Release]:
-    base = tmp_path_factory.mktemp("release")
-    tree, home = base / "tree", base / "key"
+def released() -> Iterator[Release]:
+    """The release, made once in a run, however many processes share out its tests."""
+    with shared_by_run("release") as base:
+        tree, made = base / "tree", base / "version"
+        with open(base / "lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not made.exists():
+                made.write_text(make_release(tree, base / "key"))
+        yield Release(made.read_text(), tree, tree / "dist/release")
+
+
+def make_release(tree: Path, home: Path) -> str:
+    """Commit and tag a copy of the working tree, and make its release. Return its
+    version.
+    """
     copy_tree(tree)
     version = set_version(tree, r"## \1")
     set_version(tree, f"## {version} (2026-12-24)")
@@ -114,13 +127,12 @@ def released(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Release]:
     git(tree, "add", "--all")
     git(tree, "commit", "--quiet", "--message", "The tree that is tested")
     git(tree, "tag", f"v{version}")
-    key = make_key(home)
     try:
-        done = make(tree, "release", f"KEY={key}", f"URL={URL}")
-        assert done.returncode == 0, done.stdout + done.stderr
-        yield Release(version, tree, tree / "dist/release", home)
+        done = make(tree, "release", f"KEY={make_key(home)}", f"URL={URL}")
     finally:
         subprocess.run(["gpgconf", "--homedir", home, "--kill", "all"], check=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return version
 
 
 @pytest.fixture(scope="session")
