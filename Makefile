@@ -36,6 +36,12 @@ MINUTES ?= 30
 SEED ?=
 KEEP ?=
 
+# What a release is built with (packaging/release/requirements.txt), which key signs it and where it will be served.
+RELEASING ?= $(ROOTS_CACHE)/release
+KEY ?=
+UNSIGNED ?=
+URL ?=
+
 # Booting and building need root. sudo resets the environment, so it is set again.
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 AS_ROOT = $(SUDO) env ROOTS_CACHE='$(ROOTS_CACHE)' RELEASES='$(RELEASES)' PYTHON='$(CURDIR)/.venv/bin/python' PYTHONDONTWRITEBYTECODE=1
@@ -48,9 +54,10 @@ RUN_PACKAGES := gcc libc6-dev libsystemd-dev pkg-config \
 ROOT_PACKAGES := mmdebstrap debian-archive-keyring
 # Programs that tests run: those of tests/unit, and the database of tests/process. Of postgresql
 # only the programs are used, for a cluster of the tests' own; Debian may start another one.
-QUICK_PACKAGES := bash-completion chromium-headless-shell man-db mandoc zsh
+QUICK_PACKAGES := bash-completion chromium-headless-shell git man-db mandoc zsh
 PROGRAM_PACKAGES := $(QUICK_PACKAGES) postgresql
-TEST_PACKAGES := $(ROOT_PACKAGES) systemd-container $(PROGRAM_PACKAGES)
+RELEASE_PACKAGES := $(ROOT_PACKAGES) apt-utils git gnupg gpgv
+TEST_PACKAGES := $(RELEASE_PACKAGES) systemd-container $(PROGRAM_PACKAGES)
 BENCH_PACKAGES := libev-dev wrk
 
 # What pip and apt say matters only when they fail.
@@ -113,6 +120,12 @@ docs: .venv/.dev ## the documentation as a site, in dist/site (settings.md and c
 
 deb: $(RELEASES:%=dist/%/.built) ## Debian packages for RELEASES, in dist
 
+version: .venv/.run ## make spyglass/__init__.py and debian/changelog follow the first heading of CHANGELOG.md
+	@.venv/bin/python packaging/release version
+
+release: $(RELEASING)/.made release-packages ## the tagged commit as packages, sdist, wheel and signed APT repository, in dist/release (KEY=fingerprint or file, URL=https://...)
+	@ROOTS_CACHE='$(ROOTS_CACHE)' $(RELEASING)/bin/python packaging/release make --key '$(KEY)' $(if $(UNSIGNED),--unsigned) --url '$(URL)' dist/release
+
 shell: dist/$(RELEASE)/.built test-packages ## root's shell in a booted Debian RELEASE=trixie with the package installed
 	@$(AS_ROOT) .venv/bin/python tests/system/machine.py $(RELEASE)
 
@@ -122,7 +135,7 @@ recording: .venv/.dev dist/$(RELEASE)/.built test-packages ## the terminal sessi
 ROOTS := $(RELEASES:%=roots-%)
 roots: $(ROOTS) ## the Debian roots that tests boot
 $(ROOTS): roots-%: .venv/.run root-packages
-	@for kind in clean tests judges; do $(AS_ROOT) packaging/root $$kind $* >/dev/null || exit 1; done
+	@for kind in clean tests judges pip; do $(AS_ROOT) packaging/root $$kind $* >/dev/null || exit 1; done
 
 bench-wake: $(BENCH)/.made ## how long a sleeping app's first visitor waits, beside uWSGI, gunicorn and bare Python (ROUNDS=30)
 	@$(BENCH)/bin/python benchmarks/wake/wake.py --rounds $(ROUNDS)
@@ -145,11 +158,11 @@ clean: ## remove what was made in the clone
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 distclean: clean ## and the Debian roots
-	$(SUDO) rm -rf '$(ROOTS_CACHE)'/{build,clean,tests,judges}-* '$(ROOTS_CACHE)'/httptools-* '$(BENCH)' '$(FUZZ)' '$(CRASHES)'
+	$(SUDO) rm -rf '$(ROOTS_CACHE)'/{build,clean,tests,judges,pip}-* '$(ROOTS_CACHE)'/httptools-* '$(BENCH)' '$(FUZZ)' '$(RELEASING)' '$(CRASHES)'
 
-.PHONY: help run venv quick test check docs deb shell recording roots $(ROOTS) fuzz soak bench-wake bench-memory \
+.PHONY: help run venv quick test check docs deb version release shell recording roots $(ROOTS) fuzz soak bench-wake bench-memory \
     bench-throughput clean distclean \
-    run-packages root-packages quick-packages program-packages test-packages bench-packages
+    run-packages root-packages quick-packages program-packages test-packages bench-packages release-packages
 
 run-packages:
 	$(call install,$(RUN_PACKAGES))
@@ -163,6 +176,8 @@ test-packages:
 	$(call install,$(TEST_PACKAGES))
 bench-packages:
 	$(call install,$(BENCH_PACKAGES))
+release-packages:
+	$(call install,$(RELEASE_PACKAGES))
 
 .venv/.run: pyproject.toml | run-packages
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than 3.11: make PYTHON=..."; exit 1; }
@@ -194,6 +209,12 @@ dist/%/.built: $(SOURCES) | .venv/.run root-packages
 $(BENCH)/.made: $(SOURCES) $(BENCH)/.rivals
 	@$(call pip,$(BENCH)) install --force-reinstall --no-deps .
 	@$(call pip,$(BENCH)) install .
+	@touch $@
+
+$(RELEASING)/.made: packaging/release/requirements.txt | run-packages
+	@echo "Making $(RELEASING) with what builds a release"
+	@$(PYTHON) -m venv --clear $(RELEASING)
+	@$(call pip,$(RELEASING)) install --require-hashes --no-deps --only-binary :all: --requirement packaging/release/requirements.txt
 	@touch $@
 
 $(FUZZ)/.made: pyproject.toml | run-packages

@@ -1,6 +1,7 @@
-"""Choose which Spyglass runs an app: the package's, or the one in the app's virtualenv.
+"""Choose which Spyglass runs an app: the units', or the one in the app's virtualenv.
 
-An environment made by the package's Python, or by another of the same version, only
+The units run the package's Spyglass, or the one that `spyglass units install` named. An
+environment made by the Python of that one, or by another of the same version, only
 contributes its packages. One for another Python version cannot: compiled extensions fit
 one version only. Then the unit starts the Spyglass installed in the environment.
 `apply` decides this and writes the path into the unit, so no wake pays for it.
@@ -20,9 +21,9 @@ from dataclasses import dataclass
 from spyglass import __version__
 from spyglass.errors import ConfigError
 from spyglass.ops import atomic_files
+from spyglass.ops.pip_units import PACKAGED_PYTHON, server_python
 from spyglass.printable import one_line
 
-PACKAGED_PYTHON = "/usr/bin/python3"
 _VERSION = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,3})?(?![0-9])")
 
 
@@ -50,7 +51,7 @@ def program_for(venv: str) -> Program:
         raise ConfigError(
             f"the Python{where} of the virtual environment {venv} does not exist: create the environment again"
         )
-    if os.path.realpath(python) == os.path.realpath(PACKAGED_PYTHON):
+    if os.path.realpath(python) == os.path.realpath(server_python()):
         return Program()
     command = os.path.join(venv, "bin", "spyglass")
     if os.access(command, os.X_OK):
@@ -60,7 +61,7 @@ def program_for(venv: str) -> Program:
     ):
         return Program()
     raise ConfigError(
-        f"{venv} is for Python {theirs}, but the package's Spyglass runs on {packaged_version()}: "
+        f"{venv} is for Python {theirs}, but Spyglass runs on {packaged_version()}: "
         f"install Spyglass in the environment: {_install(venv)}"
     )
 
@@ -88,10 +89,10 @@ def version_in(venv: str) -> str:
 
 
 def packaged_version() -> str:
-    """Return the Python version that /usr/bin/spyglass runs on, "3.11". It need not be
+    """Return the Python version that the units run Spyglass on, "3.11". It need not be
     the one that runs this.
     """
-    real = os.path.realpath(PACKAGED_PYTHON)
+    real = os.path.realpath(server_python())
     named = os.path.basename(real).removeprefix("python")
     if real == os.path.realpath(sys.executable) or "." not in named:
         return f"{sys.version_info.major}.{sys.version_info.minor}"

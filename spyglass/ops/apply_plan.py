@@ -119,7 +119,7 @@ def _compare(step: Step) -> None:
     app = step.app
     if step.socket["LoadState"] == "not-found":
         app.faults.append(
-            f"{app.file}: systemd has no {socket_of(app.name)}: is the package installed?"
+            f"{app.file}: systemd has no {socket_of(app.name)}: install the package, or run 'spyglass units install'"
         )
         return
     missing = address_owners.missing(step.socket)

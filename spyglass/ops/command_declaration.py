@@ -20,12 +20,11 @@ GROUPS = ("Set up", "Every day", "Look", "Move", "Server")
 
 class Operand:
     """A word of the command line that is not an option: `value` (str) is its name in
-    the help. It may be `optional`, or given several times (`many`), or be the `rest` of
-    the command line: a command with options of its own.
+    the help. It may be `optional`, given several times (`many`), one of few words
+    (`choices`), or the `rest` of the command line: a command with options of its own.
     """
 
     flags: tuple[str, ...] = ()
-    choices: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -35,10 +34,12 @@ class Operand:
         optional: bool = False,
         many: bool = False,
         rest: bool = False,
+        choices: tuple[str, ...] = (),
         default: object = None,
     ) -> None:
         self.value = value
         self.help = help
+        self.choices = choices
         self.optional = optional
         self.many = many
         self.rest = rest

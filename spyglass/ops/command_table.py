@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 COMMANDS: tuple[str, ...] = (
     "new", "apply", "remove", "list", "status", "doctor", "wake", "run", "shell", "logs",
-    "rename", "export", "import", "help",
+    "rename", "export", "import", "units", "help",
 )  # fmt: skip
 
 # What other tools call a command of ours.
@@ -143,6 +143,7 @@ def parser(name: str) -> _Parser:
             nargs=how.get((operand.optional, operand.many)),
             metavar=operand.value,
             default=operand.default,
+            choices=operand.choices or None,
         )
     for option in command.options:
         if not option.value:

@@ -117,7 +117,7 @@ def refuse_unloaded(unit: str, state: Mapping[str, str]) -> None:
     if state["LoadState"] == "loaded":
         return
     why = {
-        "not-found": "there is no such unit: is the package installed?",
+        "not-found": "there is no such unit: install the package, or run 'spyglass units install'",
         "masked": "it is masked: systemctl unmask",
     }
     raise StartError(

@@ -142,7 +142,10 @@ def units(pattern: str) -> list[str]:
     loaded or have a unit file, sorted, without templates.
     """
     loaded = ask("list-units", "--all", "--plain", "--no-legend", "--full", "--", pattern)
-    files = ask("list-unit-files", "--no-legend", "--full", "--", pattern)
+    words = ("list-unit-files", "--no-legend", "--full", "--", pattern)
+    done = run(*words)
+    # Later versions of systemctl exit with 1 if no file matches, and print nothing.
+    files = ask(*words) if done.stderr else done.stdout
     names = {line.split()[0] for line in (*lines_of(loaded), *lines_of(files)) if line.strip()}
     return sorted(name for name in names if "@." not in name)
 

@@ -10,7 +10,7 @@ import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from spyglass.ops import atomic_files
+from spyglass.ops import atomic_files, pip_units
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -92,7 +92,8 @@ def removal_commands(unit: Mapping[str, str], *keys: str) -> list[str]:
     """Return the shell commands that remove the administrator's assignments of `keys`.
 
     [] if there are none. A file that replaces the package's unit is moved away as a
-    whole: deleting one line of it would not bring the package's value back.
+    whole: deleting one line of it would not bring the package's value back. One that
+    `spyglass units install` made is made again.
     """
     commands: dict[str, None] = {}
     for line in assignments(unit):
@@ -106,6 +107,8 @@ def removal_commands(unit: Mapping[str, str], *keys: str) -> list[str]:
             commands[
                 f"sed -i {pattern} {file}" if line.is_single_line else f"${{EDITOR:-nano}} {file}"
             ] = None
+    if not commands and (own := pip_units.of_fragment(unit)):
+        return [f"rm {shlex.quote(own.path)}", "spyglass units install"]
     if not commands and is_replaced(unit):
         return [
             f"mv {shlex.quote(unit['FragmentPath'])} {shlex.quote(unit['FragmentPath'] + '.off')}"

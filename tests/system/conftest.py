@@ -99,6 +99,8 @@ def _make(wanted: set[str]) -> None:
             root("clean", release)
         if wanted & judges:
             root("judges", release)
+        if "pip_machine" in wanted:
+            root("pip", release)
 
 
 @pytest.fixture(scope="session")
@@ -106,7 +108,7 @@ def deb_layers() -> Iterator[Callable[[str], list[Path]]]:
     """The layers of a machine with the package installed, by release; dpkg runs once in
     a run, however many processes share out its tests.
     """
-    with _shared_by_run("layers") as directory:
+    with shared_by_run("layers") as directory:
 
         def layers(release: str) -> list[Path]:
             layer, made = directory / release, directory / f"{release}.made"
@@ -123,7 +125,7 @@ def deb_layers() -> Iterator[Callable[[str], list[Path]]]:
 
 
 @contextmanager
-def _shared_by_run(name: str) -> Iterator[Path]:
+def shared_by_run(name: str) -> Iterator[Path]:
     """A directory that all processes of a run share; the last one removes it. What is
     left by a run that was killed is swept up by the next boot, by the pid in its name.
     """

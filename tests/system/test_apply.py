@@ -262,7 +262,7 @@ def test_another_python_brings_its_own_spyglass(machine: Machine) -> None:
     version = spyglass(machine, "--version").stdout.split()[1]
     said = spyglass(machine, "apply", "alien", status=78).stderr
     assert said.startswith(
-        "spyglass: /etc/spyglass/alien.toml:4: venv: /srv/alien/venv is for Python 3.99, but the package's Spyglass runs on "
+        "spyglass: /etc/spyglass/alien.toml:4: venv: /srv/alien/venv is for Python 3.99, but Spyglass runs on "
     )
     assert (
         f": install Spyglass in the environment: uv pip install --python /srv/alien/venv spyglass=={version}\n"

@@ -75,7 +75,7 @@ def test_other_python_without_spyglass_is_rejected(venv, another, pip, install):
     with pytest.raises(ConfigError) as caught:
         program_for(path)
     assert str(caught.value) == (
-        f"{path} is for Python 3.99, but the package's Spyglass runs on {OURS}: install Spyglass in the environment: {install.format(path, __version__)}"
+        f"{path} is for Python 3.99, but Spyglass runs on {OURS}: install Spyglass in the environment: {install.format(path, __version__)}"
     )
 
 
@@ -99,9 +99,9 @@ def test_directory_that_is_no_virtualenv(tmp_path):
 def test_packaged_python_version(monkeypatch, tmp_path):
     (tmp_path / "python3.97").touch()
     (tmp_path / "python3").symlink_to("python3.97")
-    monkeypatch.setattr(app_interpreter, "PACKAGED_PYTHON", str(tmp_path / "python3"))
+    monkeypatch.setattr(app_interpreter, "server_python", lambda: str(tmp_path / "python3"))
     assert app_interpreter.packaged_version() == "3.97"
-    monkeypatch.setattr(app_interpreter, "PACKAGED_PYTHON", os.path.realpath(sys.executable))
+    monkeypatch.setattr(app_interpreter, "server_python", lambda: os.path.realpath(sys.executable))
     assert (
         app_interpreter.packaged_version() == f"{sys.version_info.major}.{sys.version_info.minor}"
     )

@@ -363,7 +363,7 @@ def test_address_in_use_is_rejected(systemd, files, tmp_path, capsys, monkeypatc
 def test_missing_unit_templates_are_reported(systemd, files, capsys):
     systemd.missing = True
     files(a="")
-    assert "systemd has no spyglass@a.socket: is the package installed?" in refused(capsys)[0]
+    assert "systemd has no spyglass@a.socket: install the package, or run" in refused(capsys)[0]
 
 
 @pytest.mark.parametrize(

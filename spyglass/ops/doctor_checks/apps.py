@@ -25,6 +25,7 @@ from spyglass.ops import (
 from spyglass.ops.app_interpreter import packaged_version, version_in
 from spyglass.ops.doctor_checks.unit_rules import Properties
 from spyglass.ops.finding import Finding, systemctl
+from spyglass.ops.pip_units import server_python
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -165,7 +166,7 @@ def _venv(app: App) -> list[Finding]:
         return []
     requirements = shlex.quote(os.path.join(os.path.dirname(venv), "requirements.txt"))
     cure = [
-        f"/usr/bin/python3 -m venv --clear {shlex.quote(venv)}",
+        f"{server_python()} -m venv --clear {shlex.quote(venv)}",
         f"{shlex.quote(venv)}/bin/pip install -r {requirements}",
     ]
     what = f"{venv} is for Python {theirs}, but Spyglass runs on {packaged_version()}"

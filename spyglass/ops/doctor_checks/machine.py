@@ -18,6 +18,7 @@ from spyglass.ops import (
     apps,
     unit_directives,
 )
+from spyglass.ops.doctor_checks import pip_units
 from spyglass.ops.doctor_checks.unit_rules import FEWEST_WAITING, Properties
 from spyglass.ops.finding import Finding
 
@@ -48,6 +49,7 @@ def examine(services: Iterable[Properties]) -> list[Finding]:
         *_user_namespaces(services),
         *_somaxconn(),
         *_byte_code(),
+        *pip_units.examine(MACHINE),
         *_disk_space(),
         *_journal(),
         *_file_names(),

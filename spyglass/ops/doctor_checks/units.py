@@ -10,7 +10,7 @@ import re
 import shlex
 
 from spyglass.master.counters import one_line
-from spyglass.ops import address_owners, unit_files
+from spyglass.ops import address_owners, pip_units, unit_files
 from spyglass.ops.app_status import BROKEN, FAILING, exit_reason
 from spyglass.ops.doctor_checks.unit_rules import SERVICE, SOCKET, Properties
 from spyglass.ops.finding import Finding, systemctl
@@ -114,8 +114,10 @@ class _Examination:
     # The units
 
     def _replaced(self, unit: Properties) -> None:
-        """Find a unit file that replaces the package's."""
-        if unit_files.is_replaced(unit):
+        """Find a unit file that replaces the package's. Those of a Spyglass that pip
+        installed are looked at as a whole (pip_units.py in this directory).
+        """
+        if unit_files.is_replaced(unit) and not pip_units.of_fragment(unit):
             why = "package updates do not reach it; make changes in a drop-in instead (systemctl edit)"
             self._setting(
                 unit,
