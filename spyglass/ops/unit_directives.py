@@ -163,6 +163,7 @@ _NAMED = (
     "NoNewPrivileges=yes",
     "RestrictSUIDSGID=yes",
 )
+IMPLIED_BY_USER = frozenset(("DynamicUser", *(line.partition("=")[0] for line in _NAMED)))
 
 
 def service_lines(config: Config, base: str, command: str = "") -> list[str]:
