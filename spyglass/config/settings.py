@@ -179,6 +179,12 @@ class Config:
     )
     debug = Flag(False, "show tracebacks to clients; never use it in public")
 
+    enabled = Unit(
+        True,
+        Flag.kind,
+        "false: the app is off, and neither a boot nor `spyglass apply` starts it",
+        check="spyglass.config.unit_settings:flag",
+    )
     listen = Unit(
         (),
         'port, "address:port", "[v6]:port", path, { path, group, mode }; or a list',

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from spyglass.config.setting_types import UNITS
 from spyglass.ops import unit_files
-from spyglass.ops.unit_directives import IMPLIED_BY_USER, LIMITS
+from spyglass.ops.unit_directives import IMPLIED, LIMITS
 from spyglass.ops.untrusted_text import lines_of
 from spyglass.printable import one_line
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 UNSET = "unset"
 _LONGEST = 60  # characters of a value
 _CREDENTIALS = ("LoadCredential", "LoadCredentialEncrypted", "SetCredential", "SetCredentialEncrypted")  # fmt: skip
+_SIZES = ("MemoryHigh", "MemoryMax")
 _LISTS = ("EnvironmentFile", "ListenStream", "ReadWritePaths")
 # systemd uses these itself, or has the kernel use them, at once after a daemon-reload.
 AT_ONCE = frozenset(
@@ -55,28 +57,40 @@ def changes(
     before: Mapping[str, list[str]], after: Mapping[str, list[str]]
 ) -> list[tuple[str, str]]:
     """Return (directive, line) for each difference between two sections: ("UMask",
-    "UMask: 0077 -> 0027").
+    "UMask 0077 -> 0027").
 
-    The directives that `user` implies are left out where it changes, too.
+    Those that follow from another difference are left out (IMPLIED).
     """
+    differing = [
+        key for key in dict.fromkeys([*before, *after]) if before.get(key, []) != after.get(key, [])
+    ]
+    implied = {each for key in differing for each in IMPLIED.get(key, ())}
     found: list[tuple[str, str]] = []
-    for key in dict.fromkeys([*before, *after]):
-        old, new = before.get(key, []), after.get(key, [])
-        if old == new or (key in IMPLIED_BY_USER and before.get("User") != after.get("User")):
+    for key in differing:
+        if key in implied:
             continue
+        old, new = before.get(key, []), after.get(key, [])
         if key == "Environment":
             lines = _named("environment", _variables(old), _variables(new))
         elif key in _CREDENTIALS:
             lines = _named("credential", _credentials(old), _credentials(new))
         else:
-            lines = [f"{key}: {_shown(key, old)} -> {_shown(key, new)}"]
+            lines = [f"{key} {_shown(key, old)} -> {_shown(key, new)}"]
         found += [(key, line) for line in lines]
     return found
 
 
 def _shown(key: str, values: list[str]) -> str:
     text = ", ".join(values if key in _LISTS else values[-1:])
+    if key in _SIZES and text.isdecimal():
+        text = in_units(int(text))
     return one_line(text.replace("%%", "%"), _LONGEST) or UNSET
+
+
+def in_units(size: int) -> str:
+    """Return a number of bytes as people write it: "300M"."""
+    unit = next((each for each in "GMK" if size and size % UNITS[each] == 0), "")
+    return f"{size // UNITS.get(unit, 1)}{unit}"
 
 
 def _named(kind: str, old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import spyglass
 from spyglass.config import settings
-from spyglass.config.setting_types import NEVER, UNITS, Seconds, Size
+from spyglass.config.setting_types import NEVER, Seconds, Size
 from spyglass.ops import (
     address_conflicts,
     apps,
@@ -62,7 +62,7 @@ class Action(enum.IntEnum):
 
 @dataclass(frozen=True)
 class Difference:
-    """One thing that is saved and not in force: `what` in words ("workers: 2 -> 3",
+    """One thing that is saved and not in force: `what` in words ("workers 2 -> 3",
     "hello.env changed"), and the least `action` that changes it.
     """
 
@@ -87,13 +87,28 @@ def differences(
         socket, service = shown[socket_of(name)], shown[service_of(name)]
     if service.get("ActiveState") not in AWAKE:
         return []
-    app = app or apps.read(name)
-    wanted = saved_settings.drop_ins(app)
-    found = _socket_differences(name, socket, wanted)
     running = running_process.read(service)
-    if running is not None:
-        found += compare(name, saved_settings.look(app, service, running, wanted), running)
-    return found
+    return _differences(app or apps.read(name), socket, service, running)
+
+
+def pending(app: App, socket: Properties, service: Properties) -> list[Difference]:
+    """Return what is saved and not applied: only the units are compared, and no process
+    is looked at.
+    """
+    return _differences(app, socket, service, None)
+
+
+def _differences(
+    app: App, socket: Properties, service: Properties, running: Running | None
+) -> list[Difference]:
+    # Of a process that has ended nothing is known, and no file is newer.
+    running = running or running_process.Running(float("inf"))
+    wanted = saved_settings.drop_ins(app)
+    saved = saved_settings.look(app, service, running, wanted)
+    return [
+        *_socket_differences(app.name, socket, wanted),
+        *compare(app.name, saved, running),
+    ]
 
 
 def summary(found: Iterable[Difference], most: int = 3) -> str:
@@ -129,9 +144,7 @@ def _server_differences(saved: Saved, running: Running, since: float) -> list[Di
     if saved.settings is None:
         return []
     return [
-        Difference(
-            f"{key}: {shown(key, value)} -> {shown(key, saved.settings[key])}", Action.RELOAD
-        )
+        Difference(f"{key} {shown(key, value)} -> {shown(key, saved.settings[key])}", Action.RELOAD)
         for key, value in running.record.settings.items()
         if key in saved.settings and saved.settings[key] != value
     ]
@@ -143,8 +156,7 @@ def shown(name: str, value: object) -> str:
     if isinstance(value, bool):
         text = str(value).lower()
     elif isinstance(setting, Size) and isinstance(value, int) and value:
-        unit = next((each for each in "GMK" if value % UNITS[each] == 0), "")
-        text = f"{value // UNITS.get(unit, 1)}{unit}"
+        text = directive_changes.in_units(value)
     elif isinstance(setting, Seconds) and isinstance(value, int | float):
         text = "never" if value == NEVER else f"{value:g}s"
     elif isinstance(value, tuple | list):
@@ -200,7 +212,7 @@ def _unit_differences(name: str, saved: Saved, running: Running, since: float) -
     ]
     if running.record is None or max(saved.times.values(), default=0.0) <= since:
         return found
-    before = directive_changes.directives(_started_with(name, saved, running), "Service")
+    before = directive_changes.directives(_started_with(name, saved, running).values(), "Service")
     return [
         *(each for each in found if each.action is Action.UNITS),
         *(
@@ -211,27 +223,15 @@ def _unit_differences(name: str, saved: Saved, running: Running, since: float) -
     ]
 
 
-def _started_with(name: str, saved: Saved, running: Running) -> list[str]:
+def _started_with(name: str, saved: Saved, running: Running) -> dict[str, str]:
     """Return the texts of the unit file and the drop-ins that were in force at the
-    start, in their order.
-
-    The Master has recorded all there were: an instance's file comes before the
-    template's, and of two drop-ins of one name the more specific one counts
-    (systemd.unit(5)).
+    start.
     """
     units = dict(running.record.units) if running.record else {}
     for path, text in saved.current.items():
         if saved.times.get(path, 0.0) <= running.started - _EARLIER:
             units.setdefault(path, text)  # which the Master was not allowed to read
-    unit = service_of(name)
-    main = [path for path in units if ".d/" not in path]
-    main.sort(key=lambda path: os.path.basename(path) != unit)
-    drop_ins: dict[str, str] = {}
-    for folder in (f"{unit}.d", "spyglass@.service.d", ""):
-        for path in units:
-            if ".d/" in path and os.path.dirname(path).endswith(folder):
-                drop_ins.setdefault(os.path.basename(path), units[path])
-    return [*(units[path] for path in main[:1]), *(drop_ins[each] for each in sorted(drop_ins))]
+    return saved_settings.effective(service_of(name), units)
 
 
 def _version_differences(running: Running) -> list[Difference]:

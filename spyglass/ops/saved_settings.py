@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import glob
 import os
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from spyglass.config import settings
 from spyglass.config.command_line import parse
 from spyglass.errors import StartError
+from spyglass.master import settings_record
 from spyglass.ops import (
     app_interpreter,
     apps,
@@ -28,7 +30,7 @@ from spyglass.ops import (
     unit_files,
 )
 from spyglass.ops.systemctl import service_of
-from spyglass.ops.untrusted_text import lines_of
+from spyglass.ops.untrusted_text import lines_of, number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -110,14 +112,9 @@ def look(app: App, service: Properties, running: Running, wanted: Mapping[str, s
     """
     saved = Saved(file=Source(app.file, touched(app.file)))
     saved.settings = _settings(app, running)
-    ours = unit_directives.path_of(service_of(app.name))
-    paths = [service.get("FragmentPath", ""), *service.get("DropInPaths", "").split()]
-    paths = [path for path in paths if path]
-    saved.current = {path: atomic_files.read_untrusted_or_empty(path) for path in paths}
-    if ours in wanted and ours not in paths:
-        paths = [*paths[:1], *sorted([*paths[1:], ours], key=os.path.basename)]
-    texts = {path: wanted.get(path, saved.current.get(path, "")) for path in paths}
-    saved.units = {path: text for path, text in texts.items() if text}
+    saved.units = unit_texts(app.name, service, wanted)
+    saved.current = unit_texts(app.name, service, {})
+    paths = list(saved.current)
     directories = {os.path.dirname(path) for path in paths[1:]}
     if running.record is not None:
         directories |= {os.path.dirname(path) for path in running.record.units if ".d/" in path}
@@ -127,6 +124,46 @@ def look(app: App, service: Properties, running: Running, wanted: Mapping[str, s
     return saved
 
 
+def unit_texts(name: str, service: Properties, wanted: Mapping[str, str]) -> dict[str, str]:
+    """Return {path: text} of the app's service unit and its drop-ins, in their order of
+    precedence; those in `wanted` as they will be.
+
+    They are those on disk, which systemd may not have read yet (`daemon-reload`).
+    """
+    unit = service_of(name)
+    ours = unit_directives.path_of(unit)
+    known = [service.get("FragmentPath", ""), *service.get("DropInPaths", "").split(), ours]
+    found = {
+        path: _text(path)
+        for path in (*settings_record.unit_paths(unit), *known)
+        if path and os.path.isfile(path)
+    }
+    found |= {ours: wanted[ours]} if ours in wanted else {}
+    return {path: text for path, text in effective(unit, found).items() if text}
+
+
+def effective(unit: str, units: Mapping[str, str]) -> dict[str, str]:
+    """Return those of `units` that count for a service, in their order of precedence.
+
+    Its own unit file comes before its template's, and a directory of /etc before others
+    (the order of `units`). Of drop-ins with one name the most specific one counts; they
+    are read in the order of their names (systemd.unit(5)).
+    """
+    main = [path for path in units if ".d/" not in path]
+    main.sort(key=lambda path: os.path.basename(path) != unit)
+    drop_ins: dict[str, str] = {}
+    for folder in (f"{unit}.d", f"{unit.partition('@')[0]}@.service.d", ""):
+        for path in units:
+            if ".d/" in path and os.path.dirname(path).endswith(folder):
+                drop_ins.setdefault(os.path.basename(path), path)
+    paths = [*main[:1], *(drop_ins[name] for name in sorted(drop_ins))]
+    return {path: units[path] for path in paths}
+
+
+def _text(path: str) -> str:
+    return atomic_files.read_untrusted_or_empty(path, surrogates=True)
+
+
 def touched(path: str) -> float:
     """Return when the file or its name was last changed, 0.0 if there is none."""
     try:
@@ -134,6 +171,18 @@ def touched(path: str) -> float:
     except OSError:
         return 0.0
     return max(status.st_mtime, status.st_ctime, link.st_ctime)
+
+
+def is_newer_than_last_exit(app: App, service: Properties) -> bool:
+    """Return True if something of an app that is asleep was saved after it was awake in
+    this boot. `service` has InactiveEnterTimestampMonotonic.
+    """
+    left = number(service.get("InactiveEnterTimestampMonotonic")) / 1e6
+    files = (os.path.join(app.base, path) for path in app.config.environment_file)
+    paths = (app.file, apps.variables_file(app.name), *files, *app.config.credentials.values())
+    return left > 0 and any(
+        touched(path) > time.time() - time.monotonic() + left for path in paths if path
+    )
 
 
 def _settings(app: App, running: Running) -> dict[str, object] | None:
@@ -157,7 +206,7 @@ def _look_at_sources(app: App, saved: Saved) -> None:
         for path in sorted(glob.glob(pattern)) or [pattern]:
             variables = {}
             if not apps.why_untrusted(path):
-                text = atomic_files.read_untrusted_or_empty(path, surrogates=True)
+                text = _text(path)
                 variables = dict(env_files.parse(text).found)
             saved.environment_files.append(Source(path, touched(path), variables))
     for key in ("LoadCredential", "LoadCredentialEncrypted"):
