@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 _PROPERTIES = (*running_settings.PROPERTIES, "InactiveEnterTimestampMonotonic", "StatusText")
 
+_LEFT_ALONE = ("masked", "disabled")  # why an app is off that no file turns off
+
 
 @dataclass
 class Step:
@@ -114,7 +116,7 @@ class Step:
 
     @property
     def changes_units(self) -> bool:
-        return (
+        return self.why_off not in _LEFT_ALONE and (
             bool(self.changes)
             or self.restarts_socket
             or self.starts_socket
@@ -233,7 +235,7 @@ def _compare(step: Step) -> None:
             f"{app.file}: systemd has no {socket_of(app.name)}: install the package, or run 'spyglass units install'"
         )
         return
-    if step.why_off in ("masked", "disabled"):
+    if step.why_off in _LEFT_ALONE:
         return  # it is left as it is, and turning it on applies the rest
     missing = address_owners.missing(step.socket)
     step.file_missing = bool(missing)

@@ -112,15 +112,17 @@ def _credentials(directory: str) -> dict[str, str]:
     except OSError:
         return {}
     for name in names:
-        if made := digest(os.path.join(directory, name)):
+        if made := digest(os.path.join(directory, name), links=False):
             found[name] = made
     return found
 
 
-def digest(path: str) -> str:
-    """Return a digest of a file's content; "" if it cannot be read."""
+def digest(path: str, *, links: bool = True) -> str:
+    """Return a digest of a file's content; "" if it cannot be read, or with `links`
+    False is a symbolic link.
+    """
     try:
-        data = untrusted_files.read(path, _LARGEST, links=True)
+        data = untrusted_files.read(path, _LARGEST, links=links)
     except OSError:
         return ""
     return hashlib.sha256(data).hexdigest()
