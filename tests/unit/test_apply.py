@@ -534,6 +534,17 @@ def test_more_than_three_differences_have_lines_of_their_own(systemd, awake, cap
     ]
 
 
+def test_lines_are_wrapped_at_the_width_of_the_terminal(systemd, awake, capsys, monkeypatch):
+    awake += [Difference(f"{name * 20} 1 -> 2", Action.RELOAD) for name in "cd"]
+    monkeypatch.setenv("COLUMNS", "60")
+    capsys.readouterr()
+    apply("a")
+    assert capsys.readouterr().out == (
+        "a: reloaded (cccccccccccccccccccc 1 -> 2,\n"
+        "  dddddddddddddddddddd 1 -> 2); open http://localhost:8001/\n"
+    )
+
+
 def test_reload_that_fails_is_reported(systemd, awake, capsys):
     awake.append(RELOADED)
     systemd.fails = {"try-reload-or-restart spyglass@a.service"}

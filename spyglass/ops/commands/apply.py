@@ -29,6 +29,7 @@ from spyglass.ops import (
     orphaned_apps,
     state_directory,
     systemctl,
+    terminal,
 )
 from spyglass.ops.app_status import FAILING
 from spyglass.ops.apply_plan import plan
@@ -43,6 +44,7 @@ from spyglass.printable import one_line
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterable
+    from typing import TextIO
 
     from spyglass.ops.apply_plan import Step
 
@@ -155,14 +157,14 @@ def _why_failed(step: Step, service: dict[str, str], complaint: str) -> str:
 def report(outcome: Outcome) -> int:
     """Print what was done, and return the exit status."""
     for line in apply_report.complaints(outcome):
-        print(f"spyglass: {line}", file=sys.stderr, flush=True)
-    if outcome.steps:
-        for line in apply_report.lines(outcome):
-            print(line)
+        _print(f"spyglass: {line}", sys.stderr)
+    for line in apply_report.lines(outcome) if outcome.steps else ():
+        _print(line)
     for step in outcome.steps:
         for note in step.app.remarks if step.has_work else step.app.notes:
-            print(f"{step.name}: {note}")
+            _print(f"{step.name}: {note}")
         for finding in state_directory.examine(step.name, step.app.config.user):
+            # Not wrapped: the commands in it are to be copied.
             print(f"{finding.where}: {finding.what}: {'; '.join(finding.cure)}")
     _print_orphans(outcome.orphans)
     failing = any(step.trouble and not step.has_work for step in outcome.steps)
@@ -171,9 +173,15 @@ def report(outcome: Outcome) -> int:
     return 1 if outcome.failed else 0
 
 
+def _print(line: str, stream: TextIO | None = None) -> None:
+    stream = stream or sys.stdout
+    limit = terminal.width_limit(stream, os.environ)
+    print(apply_report.fitted(line, limit), file=stream, flush=stream is sys.stderr)
+
+
 def _print_orphans(orphans: dict[str, str]) -> None:
     """Print a line about each orphan. One may hold the address that a new name asks
     for.
     """
     for name, what in orphans.items():
-        print(f"{name}: {orphaned_apps.describe(name, what)}")
+        _print(f"{name}: {orphaned_apps.describe(name, what)}")
