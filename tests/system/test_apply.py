@@ -454,6 +454,7 @@ def awake(machine: Machine) -> str:
     return answer
 
 
+@pytest.mark.timeout(300)  # many commands, on a machine that may be busy
 def test_what_is_saved_comes_into_force_by_the_least_that_is_needed(machine: Machine) -> None:
     machine.write("/etc/spyglass/greets.key", "one", 0o600)
     machine.write("/etc/spyglass/greets.env", "GREETING=hi\n", 0o600)
