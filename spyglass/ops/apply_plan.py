@@ -160,12 +160,27 @@ def _why_off(step: Step) -> str:
     return "disabled" if any(map(os.path.lexists, (socket, service, record))) else ""
 
 
-def plan(names: list[str], *, named: bool = True) -> tuple[list[Step], dict[str, list[str]]]:
+def plan(names: list[str]) -> tuple[list[Step], list[str]]:
+    """Return a step for each of these apps whose file can be read, and the faults of
+    all of them (lines).
+
+    Raise NoSystemdError, RefusedError.
+    """
+    steps, faults = _plan(names, named=True)
+    return steps, [line for lines in faults.values() for line in lines]
+
+
+def plan_applicable(names: list[str], *, named: bool) -> tuple[list[Step], dict[str, list[str]]]:
     """Return a step for each of these apps that can be applied, and {name: faults} of
     the others. `named` (bool): the administrator has named them.
 
     Raise NoSystemdError, RefusedError.
     """
+    steps, faults = _plan(names, named)
+    return [step for step in steps if step.name not in faults], faults
+
+
+def _plan(names: list[str], named: bool) -> tuple[list[Step], dict[str, list[str]]]:
     known = {name: apps.read(name) for name in dict.fromkeys([*names, *apps.names()])}
     valid = [name for name in known if not known[name].faults]
     shown = systemctl.show(systemctl.app_units(valid), _PROPERTIES)
@@ -183,10 +198,7 @@ def plan(names: list[str], *, named: bool = True) -> tuple[list[Step], dict[str,
                 _compare(step)
     wanted = [steps[name] for name in names if name in steps]
     _examine_addresses(wanted, steps)
-    return (
-        [step for step in wanted if not step.app.faults],
-        {name: known[name].faults for name in names if known[name].faults},
-    )
+    return wanted, {name: known[name].faults for name in names if known[name].faults}
 
 
 def _examine_addresses(wanted: list[Step], steps: dict[str, Step]) -> None:

@@ -32,7 +32,7 @@ from spyglass.ops import (
     terminal,
 )
 from spyglass.ops.app_status import FAILING
-from spyglass.ops.apply_plan import plan
+from spyglass.ops.apply_plan import plan_applicable
 from spyglass.ops.apply_report import Outcome
 from spyglass.ops.apply_transaction import Transaction, restarts
 from spyglass.ops.command_declaration import Command, Operand, Option
@@ -96,11 +96,11 @@ def apply(outcome: Outcome, names: list[str], *, named: bool, check: bool) -> No
     """
     if check and not outcome.is_dry:
         # Before the lock is taken: an app may take a minute to load.
-        steps, _ = plan(names, named=named)
+        steps, _ = plan_applicable(names, named=named)
         outcome.broken = app_trial.broken_apps([step for step in steps if step.activates])
     # A dry run only reads, so ordinary users, who cannot take a lock, may do it.
     with nullcontext() if outcome.is_dry else locks.held("units", "changing units"):
-        outcome.steps, outcome.faulty = plan(names, named=named)
+        outcome.steps, outcome.faulty = plan_applicable(names, named=named)
         outcome.orphans = orphaned_apps.query()
         for step in outcome.steps:
             outcome.diff += atomic_files.unified_diff(step.changes)
