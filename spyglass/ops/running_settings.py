@@ -127,7 +127,7 @@ def compare(name: str, saved: Saved, running: Running) -> list[Difference]:
     """
     since = running.started - _EARLIER
     return [
-        *_server_differences(saved, running, since),
+        *_server_differences(saved, running),
         *_variable_differences(saved, running, since),
         *_credential_differences(saved, running, since),
         *_unit_differences(name, saved, running, since),
@@ -135,12 +135,12 @@ def compare(name: str, saved: Saved, running: Running) -> list[Difference]:
     ]
 
 
-def _server_differences(saved: Saved, running: Running, since: float) -> list[Difference]:
+def _server_differences(saved: Saved, running: Running) -> list[Difference]:
     if running.record is None:
-        # It has been awake for less than a second, or is of a version without records:
-        # then only a restart is sure to read the file.
-        newer = saved.file.touched > since + _EARLIER
-        return [Difference(f"{_label(saved.file.path)} changed", Action.RESTART)] if newer else []
+        # It has been awake for less than a second, or is of a version without records.
+        # A reload reads the file again, whatever has changed.
+        newer = saved.file.touched > running.started
+        return [Difference(f"{_label(saved.file.path)} changed", Action.RELOAD)] if newer else []
     if saved.settings is None:
         return []
     return [

@@ -440,12 +440,12 @@ def applied(machine: Machine, status: int = 0) -> str:
     return done.partition("greets: ")[2].partition("; open http://localhost:8101/\n")[0]
 
 
-def awake(machine: Machine) -> str:
+def awake(machine: Machine, name: str = "greets", port: int = 8101) -> str:
     """Its answer, when the Master has recorded what it was started with: the record
     comes after the first answer.
     """
-    answer = curl(machine, "localhost:8101")
-    pid = machine.state("spyglass@greets.service")["MainPID"]
+    answer = curl(machine, f"localhost:{port}")
+    pid = machine.state(f"spyglass@{name}.service")["MainPID"]
     machine.wait_until(
         lambda: "/memfd:spyglass-settings" in machine.run("ls", "-l", f"/proc/{pid}/fd").stdout,
         20,
@@ -535,10 +535,7 @@ def test_no_value_of_a_secret_is_in_the_record(machine: Machine) -> None:
 def test_a_broken_app_is_told_of_before_it_is_activated(machine: Machine) -> None:
     furnish(machine, "shaky", TELL, "listen = 8111\nidle_timeout = 600\n")
     spyglass(machine, "apply", "shaky")
-    assert curl(machine, "localhost:8111")
-    machine.wait_until(
-        lambda: spyglass(machine, "apply", "shaky").stdout.startswith("shaky: nothing"), 20
-    )
+    assert awake(machine, "shaky", 8111)
     furnish(machine, "shaky", "import blgo\n", "listen = 8111\nidle_timeout = 601\n")
     why = "shaky cannot be loaded: ModuleNotFoundError: No module named 'blgo'"
     said = spyglass(machine, "apply", status=78)

@@ -83,11 +83,11 @@ def test_setting_that_the_running_version_does_not_know_is_left_out():
 
 
 @pytest.mark.parametrize(("touched", "count"), [(BEFORE, 0), (AFTER, 1)])
-def test_master_without_a_record_is_restarted_if_the_file_is_newer(touched, count):
+def test_master_without_a_record_is_reloaded_if_the_file_is_newer(touched, count):
     given = saved()
     given.file.touched = touched
     found = compare("a", given, Running(STARTED))
-    assert found == [Difference("a.toml changed", Action.RESTART)][:count]
+    assert found == [Difference("a.toml changed", Action.RELOAD)][:count]
 
 
 def variables(path="/etc/spyglass/a.env", touched=AFTER, **given):
