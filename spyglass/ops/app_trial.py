@@ -54,9 +54,8 @@ def _reason(said: str, ended: sandboxed_check.CheckResult) -> str:
     """Return the reason of a check that has failed, from its output, part of which may
     be the app's.
     """
-    verdict: list[str] = getattr(ended, "faults", [])
-    if verdict:
-        return one_line(verdict[0], _LONGEST)
+    if ended.faults:
+        return one_line(ended.faults[0], _LONGEST)
     for line in reversed(lines_of(said) if said else []):
         if found := _REASON.fullmatch(line):
             return one_line(found[1], _LONGEST)

@@ -36,7 +36,9 @@ def shop(disk: Machine) -> Iterator[Machine]:
     """An app that has been awake once."""
     furnish(disk, "shop", WRITES, "listen = 8095\n")
     disk.run("sh", "-c", "id shop 2>/dev/null || adduser --quiet --system --group shop")
-    assert spyglass(disk, "apply", "shop").stdout.startswith("shop: listens; open http://localhost:8095/\n")
+    assert spyglass(disk, "apply", "shop").stdout.startswith(
+        "shop: listens; open http://localhost:8095/\n"
+    )
     assert wake(disk) == "all"
     sleep(disk)
     assert_nothing_to_do(disk)

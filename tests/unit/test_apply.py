@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from spyglass.config import settings
+from spyglass.config import setting_notes, settings
 from spyglass.config.unit_settings import address
 from spyglass.ops import (
     address_conflicts,
@@ -104,6 +104,7 @@ def systemd(tmp_path, monkeypatch):
     monkeypatch.setattr(settings, "DIRECTORY", str(tmp_path / "etc"))
     monkeypatch.setattr(unit_directives, "DIRECTORY", str(tmp_path / "systemd"))
     monkeypatch.setattr(unit_directives, "STATE", str(tmp_path / "lib"))
+    monkeypatch.setattr(setting_notes, "open_ports", lambda config, text: [])
     monkeypatch.setattr(app_trial, "why_broken", lambda step: fake.broken.get(step.name, ""))
     monkeypatch.setattr(systemctl, "run", fake.run)
     monkeypatch.setattr(systemctl, "verify", lambda units: fake.complaints)

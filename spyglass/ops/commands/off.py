@@ -25,6 +25,8 @@ COMMAND = Command(
     "apply, until 'spyglass on'",
     operands=(Operand("NAME", "an app", many=True),),
     changes=True,
+    group="Set up",
+    brief="turn apps off until spyglass on",
 )
 
 

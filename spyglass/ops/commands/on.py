@@ -26,6 +26,8 @@ COMMAND = Command(
     operands=(Operand("NAME", "an app", many=True),),
     options=(apply.NO_CHECK, apply.VERBOSE),
     changes=True,
+    group="Set up",
+    brief="turn apps on again",
 )
 
 
