@@ -2,11 +2,9 @@
 
 A setting comes from the TOML file, from SPYGLASS_NAME in the environment, or from
 --name on the command line; later ones take precedence. They are read once into a frozen
-Config that is passed down. Help, man pages, completion and documentation are generated
-from the same table. To add a setting, add a row.
+Config that is passed down. Help, man pages and documentation come from the same table.
 
-Some settings are for the units, not for the server: `spyglass apply` makes drop-ins of
-them. They are in the same file, and a wake skips them.
+Some are for the units: `spyglass apply` makes drop-ins of them, and a wake skips them.
 """
 
 from __future__ import annotations
@@ -179,6 +177,12 @@ class Config:
     )
     debug = Flag(False, "show tracebacks to clients; never use it in public")
 
+    enabled = Unit(
+        True,
+        Flag.kind,
+        "false: the app is off, and neither a boot nor `spyglass apply` starts it",
+        check="spyglass.config.unit_settings:flag",
+    )
     listen = Unit(
         (),
         'port, "address:port", "[v6]:port", path, { path, group, mode }; or a list',

@@ -121,6 +121,7 @@ class Master:
         from spyglass.master.idle_exit import IdleExit
         from spyglass.master.listener_watch import ListenerWatch
         from spyglass.master.reload_socket import Reloads
+        from spyglass.master.settings_record import SettingsRecord
         from spyglass.master.status_notes import StatusNotes
         from spyglass.master.systemd_watchdog import Watchdog, interval
 
@@ -140,7 +141,10 @@ class Master:
         self._status = StatusNotes(generations, failing, reloads)
         self._generations, self._failing = generations, failing
         self._reloads, self._notes = reloads, notes
-        self._parts = [failing, generations, self._watchdog, self._status, reloads, notes]
+        record = SettingsRecord(lambda: self._launcher.config, lambda: generations.ready, log)
+        # The record before the reloads: when a reload has ended, it is up to date.
+        self._parts = [failing, generations, self._watchdog, self._status]
+        self._parts += [record, reloads, notes]
 
     def turn(self) -> None:
         """Wait once, handle the events there are, look at every part."""

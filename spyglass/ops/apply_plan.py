@@ -1,4 +1,4 @@
-"""Plan what `spyglass apply` does for each app: settings file against systemd's state.
+"""Plan what `spyglass apply` does for each app: what is saved against what is in force.
 
 Nothing is changed here, so `apply --dry-run`, `check` and `doctor` use the same plan.
 """
@@ -9,21 +9,32 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from spyglass.master import counters
 from spyglass.ops import (
     address_conflicts,
     address_owners,
+    app_status,
     apps,
     atomic_files,
+    directive_changes,
+    running_settings,
+    saved_settings,
     systemctl,
     unit_directives,
 )
+from spyglass.ops.running_settings import Action, Difference
 from spyglass.ops.systemctl import service_of, socket_of
-from spyglass.ops.untrusted_text import lines_of
+from spyglass.printable import one_line
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from spyglass.config.unit_settings import Address
     from spyglass.ops.apps import App
 
-_PROPERTIES = ("LoadState", "ActiveState", "UnitFileState", "NeedDaemonReload", "Listen")
+_PROPERTIES = (*running_settings.PROPERTIES, "InactiveEnterTimestampMonotonic", "StatusText")
+
+_LEFT_ALONE = ("masked", "disabled")  # why an app is off that no file turns off
 
 
 @dataclass
@@ -31,17 +42,22 @@ class Step:
     """What to do for one app.
 
     `changes` are the new texts of the drop-ins that differ, by path; `before` their
-    current texts. `socket` and `service` are properties (_PROPERTIES).
+    current texts. `socket` and `service` are properties (_PROPERTIES). `differences`
+    are what is saved and not in force: of an app that is asleep only what differs in
+    its units. `is_named` (bool): the administrator has named this app.
     """
 
     app: App
     socket: dict[str, str]
     service: dict[str, str]
+    is_named: bool = True
     changes: dict[str, str] = field(default_factory=dict)
     before: dict[str, str] = field(default_factory=dict)
-    service_changed: bool = False  # beyond the limits, which apply to running processes
+    differences: list[Difference] = field(default_factory=list)
     file_missing: bool = False  # the file of a listening unix socket was deleted
     restarts_socket: bool = False  # it listens, but with other addresses or options
+    is_newer: bool = False  # asleep, and something is saved since it was awake
+    why_off: str = ""  # it is not to listen: "masked", "setting", "disabled" (_why_off)
 
     @property
     def name(self) -> str:
@@ -52,41 +68,96 @@ class Step:
         return self.socket["ActiveState"] == "active"
 
     @property
-    def starts_socket(self) -> bool:
-        return not self.is_listening and not self.is_masked
+    def is_awake(self) -> bool:
+        return self.service["ActiveState"] in running_settings.AWAKE
 
     @property
-    def enables_socket(self) -> bool:
-        return self.socket["UnitFileState"] != "enabled" and not self.is_masked
+    def is_enabled(self) -> bool:
+        return self.socket["UnitFileState"] == "enabled"
 
     @property
     def is_masked(self) -> bool:
         return self.socket["LoadState"] == "masked"
 
     @property
-    def restarts_service(self) -> bool:
-        """True if the service is awake with an outdated unit. Restarting the socket
-        restarts it anyway.
-        """
-        return (
-            self.service_changed
-            and not self.restarts_socket
-            and self.service["ActiveState"] in ("active", "activating", "reloading")
-        )
+    def is_new(self) -> bool:
+        """True if it has never been applied, as far as its units show."""
+        return not (self.is_listening or self.is_enabled or any(self.before.values()))
 
     @property
-    def has_work(self) -> bool:
-        return (
+    def turns_off(self) -> bool:
+        """True if the app is on, and its file says that it is to be off."""
+        on = self.is_listening or self.is_enabled or self.is_awake
+        return self.why_off == "setting" and on
+
+    @property
+    def starts_socket(self) -> bool:
+        return not self.is_listening and not self.why_off
+
+    @property
+    def enables_socket(self) -> bool:
+        return not self.is_enabled and not self.why_off
+
+    @property
+    def action(self) -> Action:
+        """What the service needs. Restarting the socket, or turning the app off, ends
+        the service anyway.
+        """
+        if not self.is_awake or self.restarts_socket or self.turns_off:
+            return Action.UNITS
+        return max((each.action for each in self.differences), default=Action.UNITS)
+
+    @property
+    def trouble(self) -> str:
+        """Why the app is failing, "" if it is not. It may be the app's words."""
+        status = one_line(self.service.get("StatusText", ""))
+        failing, found, why = status.partition(f"{app_status.FAILING}: ")
+        return why if self.is_awake and found and not failing else ""
+
+    @property
+    def changes_units(self) -> bool:
+        return self.why_off not in _LEFT_ALONE and (
             bool(self.changes)
             or self.restarts_socket
             or self.starts_socket
             or self.enables_socket
+            or self.turns_off
             or "yes"
             in (
                 self.socket["NeedDaemonReload"],
                 self.service["NeedDaemonReload"],
             )
         )
+
+    @property
+    def has_work(self) -> bool:
+        return self.changes_units or self.action > Action.UNITS
+
+    @property
+    def activates(self) -> bool:
+        """True if code or settings of the app take effect now, or at its next wake for
+        the first time.
+        """
+        return not self.why_off and (self.has_work or self.is_newer)
+
+
+def _why_off(step: Step) -> str:
+    """Return why the app is not to listen, "" if it is.
+
+    `systemctl disable` is respected unless the app is named. An app that was never
+    applied is disabled, too: it is told by what an applied one leaves behind.
+    """
+    if step.is_masked:
+        return "masked"
+    if not step.app.config.enabled:
+        return "setting"
+    if step.is_named or step.is_listening or step.socket["UnitFileState"] != "disabled":
+        return ""
+    socket, service = map(unit_directives.path_of, systemctl.app_units([step.name]))
+    if unit_directives.is_off(atomic_files.read_untrusted_or_empty(socket)):
+        return ""  # the file had turned it off, and does so no longer
+    record = os.path.join(unit_directives.STATE, step.name, counters.NAME)
+    return "disabled" if any(map(os.path.lexists, (socket, service, record))) else ""
 
 
 def plan(names: list[str]) -> tuple[list[Step], list[str]]:
@@ -95,23 +166,77 @@ def plan(names: list[str]) -> tuple[list[Step], list[str]]:
 
     Raise NoSystemdError, RefusedError.
     """
+    steps, faults = _plan(names, named=True)
+    return steps, [line for lines in faults.values() for line in lines]
+
+
+def plan_applicable(names: list[str], *, named: bool) -> tuple[list[Step], dict[str, list[str]]]:
+    """Return a step for each of these apps that can be applied, and {name: faults} of
+    the others. `named` (bool): the administrator has named them.
+
+    Raise NoSystemdError, RefusedError.
+    """
+    steps, faults = _plan(names, named)
+    return [step for step in steps if step.name not in faults], faults
+
+
+def _plan(names: list[str], named: bool) -> tuple[list[Step], dict[str, list[str]]]:
     known = {name: apps.read(name) for name in dict.fromkeys([*names, *apps.names()])}
-    valid = [name for name in names if not known[name].faults]
+    valid = [name for name in known if not known[name].faults]
     shown = systemctl.show(systemctl.app_units(valid), _PROPERTIES)
-    steps = [Step(known[name], shown[socket_of(name)], shown[service_of(name)]) for name in valid]
-    # An app whose addresses change in this run releases the old ones: other apps may
-    # take them.
-    free = [
-        each
-        for step in steps
-        if step.is_listening
-        for each in address_conflicts.addresses_of(step.socket)
+    steps = {
+        name: Step(
+            known[name], shown[socket_of(name)], shown[service_of(name)], named and name in names
+        )
+        for name in valid
+    }
+    for name, step in steps.items():
+        step.why_off = _why_off(step)
+        if name in names:
+            apps.examine_machine(step.app)
+            if not step.app.faults:
+                _compare(step)
+    wanted = [steps[name] for name in names if name in steps]
+    _examine_addresses(wanted, steps)
+    return wanted, {name: known[name].faults for name in names if known[name].faults}
+
+
+def _examine_addresses(wanted: list[Step], steps: dict[str, Step]) -> None:
+    """Fill in the faults of addresses that an app cannot have.
+
+    An app whose addresses change in this run releases the old ones: another app may
+    take them. If a fault keeps it from being applied, it does not, and so all others
+    are examined again.
+    """
+    others = [step.app for step in steps.values() if not step.why_off]
+    while True:
+        healthy = [step for step in wanted if not step.app.faults and not step.why_off]
+        leaving = [step for step in wanted if not step.app.faults]
+        free = [each for step in leaving for each in _held(step)]
+        for step in healthy:
+            apps.examine_addresses(step.app, others, free, _held(step))
+            if step.app.faults:
+                step.app.faults += _swaps(step, wanted, steps.values())
+        if not any(step.app.faults for step in healthy):
+            return
+
+
+def _swaps(step: Step, wanted: list[Step], known: Iterable[Step]) -> list[str]:
+    """Return a line for each app that holds an address of the step's app, would leave
+    it by its file, and is not applied now.
+    """
+    return [
+        f"{other.app.file}: {other.name} no longer asks for {address}: apply both, spyglass apply {step.name} {other.name}"
+        for other in known
+        for address in step.app.addresses
+        if other not in wanted
+        and any(address_conflicts.conflicts(address, each) for each in _held(other))
+        and not any(address_conflicts.conflicts(address, each) for each in other.app.addresses)
     ]
-    for step in steps:
-        apps.examine(step.app, known.values(), free)
-        if not step.app.faults:
-            _compare(step)
-    return steps, [line for name in names for line in known[name].faults]
+
+
+def _held(step: Step) -> list[Address]:
+    return address_conflicts.addresses_of(step.socket) if step.is_listening else []
 
 
 def _compare(step: Step) -> None:
@@ -122,6 +247,8 @@ def _compare(step: Step) -> None:
             f"{app.file}: systemd has no {socket_of(app.name)}: install the package, or run 'spyglass units install'"
         )
         return
+    if step.why_off in _LEFT_ALONE:
+        return  # it is left as it is, and turning it on applies the rest
     missing = address_owners.missing(step.socket)
     step.file_missing = bool(missing)
     # Restarting the socket would fail, and its other addresses would be lost with it.
@@ -137,18 +264,29 @@ def _compare(step: Step) -> None:
         elif current != text:
             step.changes[path] = text
             step.before[path] = current
-    socket, service = (
-        unit_directives.path_of(socket_of(app.name)),
-        unit_directives.path_of(service_of(app.name)),
+    ours = unit_directives.path_of(socket_of(app.name))
+    changed = _directives(step.before.get(ours, "")) != _directives(step.changes.get(ours, ""))
+    step.restarts_socket = (
+        step.is_listening
+        and not step.turns_off
+        and (
+            changed
+            or address_conflicts.not_held_by_systemd(address_conflicts.addresses_of(step.socket))
+        )
     )
-    # systemd applies the limits to a running service at a daemon-reload: no restart.
-    step.service_changed = _lines(step.before.get(service, ""), unit_directives.LIMITS) != _lines(
-        step.changes.get(service, ""), unit_directives.LIMITS
-    )
-    step.restarts_socket = step.is_listening and (
-        _lines(step.before.get(socket, "")) != _lines(step.changes.get(socket, ""))
-        or address_conflicts.not_held_by_systemd(address_conflicts.addresses_of(step.socket))
-    )
+    step.differences = _differences(step)
+    if not step.is_awake:
+        step.is_newer = saved_settings.is_newer_than_last_exit(app, step.service)
+
+
+def _differences(step: Step) -> list[Difference]:
+    if step.is_awake and os.geteuid() == 0:
+        return running_settings.differences(step.name, step.app, step.socket, step.service)
+    return running_settings.pending(step.app, step.socket, step.service)
+
+
+def _directives(text: str) -> list[str]:
+    return directive_changes.without_comments(text)
 
 
 def _edited(path: str, ours: bool) -> str:
@@ -158,12 +296,3 @@ def _edited(path: str, ours: bool) -> str:
     what = "has been edited since it was made" if ours else "was not made by 'spyglass apply'"
     unit = os.path.basename(os.path.dirname(path)).removesuffix(".d")
     return f"{path}: {what}: move its lines to your own drop-in (systemctl edit {unit}) or to the TOML file, then delete it"
-
-
-def _lines(text: str, less: tuple[str, ...] = ()) -> list[str]:
-    """Return the directives of a drop-in, without those in `less`."""
-    return [
-        line
-        for line in lines_of(text)
-        if line and line[0] not in "#[" and line.partition("=")[0] not in less
-    ]

@@ -141,16 +141,17 @@ def why_untrusted(path: str) -> str:
 
 def examine(app: App, others: Iterable[App], free: Iterable[Address] = ()) -> None:
     """Check the app against the machine; fill in `app.program`, `app.faults` and
-    `app.notes`.
-
-    `others` are the apps it must not conflict with. `free` are addresses that the app
-    has already, or that will be free when it needs them.
+    `app.notes`. For `others` and `free` see examine_addresses().
     """
-    if app.faults:
-        return
+    if not app.faults:
+        examine_addresses(app, others, free)
+        examine_machine(app)
+
+
+def examine_machine(app: App) -> None:
+    """Check all but the addresses."""
     text = atomic_files.read_untrusted_or_empty(app.file)
     app.notes += setting_notes.misplaced(app.config, text)
-    _examine_addresses(app, others, free)
     account = _examine_user(app)
     if account.uid == 0:  # passwd(5) may have several names for uid 0
         app.fault(
@@ -190,8 +191,23 @@ def _examine_user(app: App) -> user_access.Account:
         return user_access.account("", group)
 
 
-def _examine_addresses(app: App, others: Iterable[App], free: Iterable[Address]) -> None:
-    """Check the addresses against each other, other apps and the machine."""
+def examine_addresses(
+    app: App,
+    others: Iterable[App],
+    free: Iterable[Address] = (),
+    held: Iterable[Address] = (),
+) -> None:
+    """Check the addresses against each other, other apps and the machine.
+
+    `others` are the apps it must not conflict with. `free` are addresses that the app
+    has already, or that will be free when it needs them. An address of `held` is the
+    app's own now: another file that asks for it, too, is wrong.
+    """
+    held = list(held)
+
+    def is_held(address: Address) -> bool:
+        return any(address_conflicts.conflicts(address, each) for each in held)
+
     for index, address in enumerate(app.addresses):
         if any(_exclude_each_other(address, other) for other in app.addresses[:index]):
             app.fault("listen", f"{address} conflicts with another entry of the list")
@@ -201,6 +217,7 @@ def _examine_addresses(app: App, others: Iterable[App], free: Iterable[Address])
                 other
                 for other in others
                 if other is not app
+                and not is_held(address)
                 and any(address_conflicts.conflicts(address, each) for each in other.addresses)
             ),
             None,

@@ -43,14 +43,17 @@ UNTRUSTED_LIMIT = 1 << 20
 """Bytes read of another user's file. Settings, units and main modules are smaller."""
 
 
-def read_untrusted_or_empty(path: str, limit: int = UNTRUSTED_LIMIT) -> str:
+def read_untrusted_or_empty(
+    path: str, limit: int = UNTRUSTED_LIMIT, *, surrogates: bool = False
+) -> str:
     """Return the first `limit` bytes of a regular file as text; "" if it cannot be
-    read.
+    read. With `surrogates` bytes that are not UTF-8 survive (see read()).
     """
     try:
-        return read_untrusted(path, limit)
+        data = untrusted_files.read(path, limit, links=True)
     except OSError:
         return ""
+    return data.decode(errors="surrogateescape" if surrogates else "replace")
 
 
 def read_untrusted(path: str, limit: int = UNTRUSTED_LIMIT, *, links: bool = True) -> str:

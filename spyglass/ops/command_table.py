@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 COMMANDS: tuple[str, ...] = (
-    "new", "apply", "remove", "list", "status", "doctor", "wake", "run", "shell", "logs",
-    "rename", "export", "import", "units", "help",
+    "new", "apply", "off", "on", "remove", "list", "status", "doctor", "wake", "run", "shell",
+    "logs", "rename", "export", "import", "units", "help",
 )  # fmt: skip
 
 # What other tools call a command of ours.

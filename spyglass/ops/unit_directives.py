@@ -69,7 +69,9 @@ def drop_ins(name: str, config: Config, command: str = "") -> dict[str, str]:
     """
     socket, service = socket_of(name), service_of(name)
     return {
-        path_of(socket): _text(name, socket, "Socket", socket_lines(config.listen)),
+        path_of(socket): _text(
+            name, socket, "Socket", _off_lines(config) + socket_lines(config.listen)
+        ),
         path_of(service): _text(
             name, service, "Service", service_lines(config, base_of(name, config), command)
         ),
@@ -115,6 +117,19 @@ def is_ours(text: str) -> bool:
 
 
 # The socket
+
+_OFF = "# enabled = false: this socket is neither started nor enabled."
+
+
+def _off_lines(config: Config) -> list[str]:
+    # A comment, by which `apply` tells a socket that it has disabled from one that an
+    # administrator has.
+    return [] if config.enabled else [_OFF]
+
+
+def is_off(text: str) -> bool:
+    """Return True if a socket's drop-in was made from `enabled = false`."""
+    return is_ours(text) and f"\n{_OFF}\n" in text
 
 
 def socket_lines(addresses: tuple[Address, ...]) -> list[str]:
@@ -163,6 +178,11 @@ _NAMED = (
     "NoNewPrivileges=yes",
     "RestrictSUIDSGID=yes",
 )
+IMPLIED = {
+    "User": frozenset(("DynamicUser", *(line.partition("=")[0] for line in _NAMED))),
+    "ListenStream": frozenset(("BindIPv6Only", "FreeBind")),
+}
+"""Directives that follow from the value of another one."""
 
 
 def service_lines(config: Config, base: str, command: str = "") -> list[str]:

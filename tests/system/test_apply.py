@@ -91,12 +91,12 @@ def test_the_whole_way(machine: Machine) -> None:
     assert said.startswith("warning: /etc/spyglass/blog.toml:8: listen: port 8001 is open to ")
     assert "\napp: blog.wsgi:application, loaded in" in said
     said = spyglass(machine, "apply", "--dry-run").stdout
-    assert "+ListenStream=8001\n" in said
+    assert said.startswith("blog: would listen; open http://localhost:8001/\n")
     assert drop_ins(machine, "blog") == {}
-    said = spyglass(machine, "apply", "blog").stdout
+    said = spyglass(machine, "apply", "-v", "blog").stdout
     assert "+ListenStream=8001\n" in said
     assert "\033" not in said
-    assert "\nblog: written, enabled, started; listens on port 8001\n" in said
+    assert "\nblog: listens; open http://localhost:8001/\n" in said
     assert "listen: port 8001 is open to the network" in said
     assert machine.processes("spyglass@blog") == []
     for address in ("127.0.0.1:8001", "[::1]:8001"):
@@ -157,7 +157,9 @@ def test_addresses_change_and_limits_come_under_load(machine: Machine) -> None:
                 TELL,
                 'listen = 8011\nidle_timeout = 60\nmemory_max = "300M"\ncpu_quota = "150%"\n',
             )
-            assert "busy: written; listens" in spyglass(machine, "apply", "busy").stdout
+            assert spyglass(machine, "apply", "busy").stdout.startswith(
+                "busy: applied (MemoryMax unset -> 300M, CPUQuota unset -> 150%); open http://localhost:8011/\n"
+            )
             state = machine.state("spyglass@busy.service")
             assert (state["InvocationID"], state["MemoryMax"]) == (life, str(300 << 20))
             assert float(state["CPUQuotaPerSecUSec"].removesuffix("s")) == 1.5
@@ -168,9 +170,8 @@ def test_addresses_change_and_limits_come_under_load(machine: Machine) -> None:
                 TELL,
                 'listen = 8011\nidle_timeout = 60\nmemory_max = "300M"\nallow_jit = true\n',
             )
-            assert (
-                "restarted, because its service has changed"
-                in spyglass(machine, "apply", "busy").stdout
+            assert spyglass(machine, "apply", "busy").stdout.startswith(
+                "busy: restarted (CPUQuota 150% -> unset, MemoryDenyWriteExecute yes -> no); open "
             )
             assert (crowd.lost, slow.lost) == ([], [])
             machine.wait_until(
@@ -187,8 +188,9 @@ def test_addresses_change_and_limits_come_under_load(machine: Machine) -> None:
                 'listen = ["127.0.0.1:8011", "127.0.0.1:8012", "/run/spyglass/busy.sock"]\nidle_timeout = 60\n',
             )
             done = spyglass(machine, "apply", "busy").stdout
+            assert done.startswith("busy: socket restarted (ListenStream 8011 -> 127.0.0.1:8011, ")
             assert done.endswith(
-                "; listens on 127.0.0.1:8011, 127.0.0.1:8012, /run/spyglass/busy.sock\n"
+                "; open http://127.0.0.1:8011/ and http://127.0.0.1:8012/ and /run/spyglass/busy.sock\n"
             )
             for address in (
                 ("127.0.0.1", 8011),
@@ -279,7 +281,7 @@ def test_another_python_brings_its_own_spyglass(machine: Machine) -> None:
     machine.run("sh", "-euc", script)
     assert (
         "+ExecStart=/srv/alien/venv/bin/spyglass serve --name %i\n"
-        in spyglass(machine, "apply", "alien").stdout
+        in spyglass(machine, "apply", "-v", "alien").stdout
     )
     seen = ask(machine, 8031)
     assert seen["python"] == "/srv/alien/venv/bin/python"
@@ -317,7 +319,7 @@ def test_app_that_cannot_be_reached_is_told_of_before_a_client_comes(machine: Ma
 
 def test_what_cannot_be_is_not_begun(machine: Machine) -> None:
     """A port of somebody else's, TOML that is none, a drop-in that somebody has edited:
-    nothing changes for anybody.
+    nothing changes for that app, and the others are applied.
     """
     machine.systemctl("start", "spyglass.socket")
     furnish(machine, "good", TELL, "listen = 8051\n")
@@ -326,15 +328,21 @@ def test_what_cannot_be_is_not_begun(machine: Machine) -> None:
     furnish(machine, "good", TELL, "listen = 8052\n")
     furnish(machine, "wrong", TELL, "listen = 4222\n")
     machine.write("/etc/spyglass/broken.toml", "listen = \n")
-    said = spyglass(machine, "apply", status=78)
-    assert said.stdout == ""
-    assert said.stderr.splitlines() == [
+    faults = [
         "spyglass: /etc/spyglass/broken.toml:1: listen has no value: delete the line, or write listen = VALUE",
         "spyglass: /etc/spyglass/wrong.toml:3: listen: 4222: in use by spyglass.socket",
-        "spyglass: nothing was changed",
     ]
+    said = spyglass(machine, "apply", "broken", "wrong", status=78)
+    assert said.stdout == ""
+    assert said.stderr.splitlines() == [*faults, "spyglass: nothing was changed"]
     assert drop_ins(machine, "good") == before
     assert curl(machine, "localhost:8051")
+    said = spyglass(machine, "apply", status=78)
+    assert said.stderr.splitlines() == [*faults, "spyglass: not applied: broken, wrong"]
+    assert said.stdout.startswith(
+        "good: socket restarted (ListenStream 8051 -> 8052); open http://localhost:8052/\n"
+    )
+    assert drop_ins(machine, "wrong") == {}
     machine.run("rm", "/etc/spyglass/broken.toml", "/etc/spyglass/wrong.toml")
     machine.systemctl("stop", "spyglass.socket")
 
@@ -344,8 +352,9 @@ def test_what_cannot_be_is_not_begun(machine: Machine) -> None:
     assert f"{edited}: has been edited since it was made" in said.stderr
     assert machine.read(edited).endswith("ListenStream=8053\n")
     machine.run("rm", edited)
+    furnish(machine, "good", TELL, "listen = 8054\n")
     spyglass(machine, "apply", "good")
-    assert curl(machine, "localhost:8052")
+    assert curl(machine, "localhost:8054")
     spyglass(machine, "remove", "--purge", "good")
 
 
@@ -391,11 +400,250 @@ def test_what_systemd_no_longer_listens_on_is_heard_again(machine: Machine, how:
         assert curl(machine, "localhost:8071")  # who is awake listens on, for now
     machine.systemctl("daemon-reload")
     assert machine.state("spyglass@deaf.socket")["ActiveState"] == "active"
-    assert (
-        "restarted, because its addresses have changed" in spyglass(machine, "apply", "deaf").stdout
-    )
+    assert "deaf: socket restarted (" in spyglass(machine, "apply", "deaf").stdout
     assert curl(machine, f"localhost:{port}")
     assert spyglass(machine, "apply").stdout == "nothing to do\n"
     spyglass(machine, "remove", "--purge", "deaf")
     machine.run("rm", "-rf", f"{SYSTEMD}/spyglass@deaf.socket.d")
     machine.systemctl("daemon-reload")
+
+
+# What is saved is in force, or comes into force by the least that is needed
+
+
+GREETS = """\
+import os
+GREETING = os.environ.get("GREETING", "nothing")
+def app(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    with open(os.environ["CREDENTIALS_DIRECTORY"] + "/key") as key:
+        return [f"{GREETING} {key.read()} {os.environ['INVOCATION_ID']}\\n".encode()]
+"""
+ASLEEP = "greets: asleep, applies at the next wake; open http://127.0.0.1:8101/\n"
+
+
+def greets(machine: Machine, settings: str = "") -> None:
+    furnish(
+        machine,
+        "greets",
+        GREETS,
+        f'listen = "127.0.0.1:8101"\nidle_timeout = 600\ncredentials = {{ key = "/etc/spyglass/greets.key" }}\n{settings}',
+    )
+
+
+def applied(machine: Machine, status: int = 0) -> str:
+    """What `apply` does for it; and afterwards there is nothing to do."""
+    said = spyglass(machine, "apply", "-n", "greets").stdout
+    done = spyglass(machine, "apply", status=status).stdout
+    assert said.replace("would be ", "") == done
+    assert spyglass(machine, "apply").stdout == "nothing to do\n"
+    return done.partition("greets: ")[2].partition("; open http://127.0.0.1:8101/\n")[0]
+
+
+def awake(machine: Machine, name: str = "greets", port: int = 8101) -> str:
+    """Its answer, when the Master has recorded what it was started with: the record
+    comes after the first answer.
+    """
+    answer = curl(machine, f"localhost:{port}")
+    pid = machine.state(f"spyglass@{name}.service")["MainPID"]
+    machine.wait_until(
+        lambda: "/memfd:spyglass-settings" in machine.run("ls", "-l", f"/proc/{pid}/fd").stdout,
+        20,
+        "the Master has recorded its settings",
+    )
+    return answer
+
+
+@pytest.mark.timeout(300)  # many commands, on a machine that may be busy
+def test_what_is_saved_comes_into_force_by_the_least_that_is_needed(machine: Machine) -> None:
+    machine.write("/etc/spyglass/greets.key", "one", 0o600)
+    machine.write("/etc/spyglass/greets.env", "GREETING=hi\n", 0o600)
+    greets(machine)
+    spyglass(machine, "apply")
+    greeting, key, life = awake(machine).split()
+    assert (greeting, key) == ("hi", "one")
+    assert spyglass(machine, "apply").stdout == "nothing to do\n"
+
+    # Settings of the server: a reload, and the same Master.
+    greets(machine, "workers = 3\n")
+    assert applied(machine) == "reloaded (workers 2 -> 3)"
+    assert awake(machine).split()[2] == life
+    # Variables and credentials: another Master, which clients wait for.
+    machine.write("/etc/spyglass/greets.env", "GREETING=ho\n", 0o600)
+    assert applied(machine) == "restarted (greets.env changed)"
+    greeting, _, next_life = awake(machine).split()
+    assert (greeting, next_life == life) == ("ho", False)
+    machine.write("/etc/spyglass/greets.key", "two", 0o600)
+    assert applied(machine) == "restarted (credential key changed)"
+    assert awake(machine).split()[1] == "two"
+    machine.run("rm", "/etc/spyglass/greets.env")
+    assert applied(machine) == "restarted (greets.env changed)"
+    assert awake(machine).split()[0] == "nothing"
+    # Several at once, and what needs the most decides.
+    machine.write("/etc/spyglass/greets.env", "GREETING=hu\n", 0o600)
+    greets(machine, "workers = 4\n[environment]\nOTHER = '1'\n")
+    assert applied(machine) == (
+        "restarted (workers 3 -> 4, greets.env changed, environment OTHER added)"
+    )
+    # A drop-in of the administrator's, whether or not systemd has read it.
+    awake(machine)
+    own = f"{SYSTEMD}/spyglass@greets.service.d/own.conf"
+    machine.write(own, "[Service]\nUMask=0027\n")
+    assert applied(machine) == "restarted (UMask 0077 -> 0027)"
+    awake(machine)
+    machine.write(own, "[Service]\nUMask=0022\n")
+    machine.systemctl("daemon-reload")
+    assert applied(machine) == "restarted (UMask 0027 -> 0022)"
+    awake(machine)
+    # What was only touched is as it was.
+    machine.run("touch", "/etc/spyglass/greets.env", "/etc/spyglass/greets.key", own)
+    spyglass(machine, "apply")
+    assert spyglass(machine, "apply").stdout == "nothing to do\n"
+
+    # Asleep: nothing is started, and nothing restarted.
+    machine.systemctl("stop", "spyglass@greets.service")
+    greets(machine, "workers = 2\n")
+    spyglass(machine, "apply", "greets")
+    machine.write("/etc/spyglass/greets.env", "GREETING=ha\n", 0o600)
+    assert spyglass(machine, "apply", "greets").stdout == ASLEEP
+    assert machine.processes("spyglass@greets") == []
+    assert awake(machine).split()[0] == "ha"
+    spyglass(machine, "remove", "--purge", "greets")
+    machine.run("rm", "-rf", f"{SYSTEMD}/spyglass@greets.service.d", "/etc/spyglass/greets.key")
+
+
+def test_no_value_of_a_secret_is_in_the_record(machine: Machine) -> None:
+    machine.write("/etc/spyglass/greets.key", "sesame-key", 0o600)
+    machine.write("/etc/spyglass/greets.env", "GREETING=sesame-env\n", 0o600)
+    greets(machine)
+    spyglass(machine, "apply", "greets")
+    assert "sesame-env sesame-key" in awake(machine)
+    pid = machine.state("spyglass@greets.service")["MainPID"]
+    script = 'for fd in /proc/$1/fd/*; do case $(readlink "$fd") in "/memfd:spyglass-settings"*) cat "$fd";; esac; done'
+    record = machine.run("sh", "-c", script, "sh", pid).stdout
+    assert "\nsetting workers 2\n" in record
+    assert "sesame" not in record
+    # Only root may look, and no process but the Master has it.
+    for process in machine.processes("spyglass@greets"):
+        listed = machine.run("ls", "-l", f"/proc/{process.pid}/fd").stdout
+        assert ("spyglass-settings" in listed) == (str(process.pid) == pid)
+    assert machine.run("ls", f"/proc/{pid}/fd", user="nobody", check=False).returncode != 0
+    spyglass(machine, "remove", "--purge", "greets")
+    machine.run("rm", "/etc/spyglass/greets.key")
+
+
+def test_a_broken_app_is_told_of_before_it_is_activated(machine: Machine) -> None:
+    furnish(machine, "shaky", TELL, "listen = '127.0.0.1:8111'\nidle_timeout = 600\n")
+    spyglass(machine, "apply", "shaky")
+    assert awake(machine, "shaky", 8111)
+    furnish(machine, "shaky", "import blgo\n", "listen = '127.0.0.1:8111'\nidle_timeout = 601\n")
+    why = "shaky cannot be loaded: ModuleNotFoundError: No module named 'blgo'"
+    said = spyglass(machine, "apply", status=78)
+    assert said.stderr.startswith(f"spyglass: warning: {why}")
+    assert said.stdout == (
+        "shaky: not reloaded (idle_timeout 600s -> 601s), the old settings stay in force; open http://127.0.0.1:8111/\n"
+    )
+    assert curl(machine, "localhost:8111")
+    said = spyglass(machine, "apply", "--no-check", status=1)
+    assert said.stderr == ""
+    assert "stay in force: ModuleNotFoundError: No module named 'blgo'; open" in said.stdout
+    machine.systemctl("restart", "spyglass@shaky.service")
+    said = spyglass(machine, "apply", status=78)
+    assert "shaky: nothing to do, but it is failing: ModuleNotFoundError" in said.stdout
+    furnish(machine, "shaky", TELL, "listen = '127.0.0.1:8111'\nidle_timeout = 602\n")
+    # What it was started with may not be recorded yet.
+    assert spyglass(machine, "apply").stdout in (
+        "shaky: reloaded (idle_timeout 601s -> 602s); open http://127.0.0.1:8111/\n",
+        "shaky: reloaded (shaky.toml changed); open http://127.0.0.1:8111/\n",
+    )
+    assert curl(machine, "localhost:8111")
+    spyglass(machine, "remove", "--purge", "shaky")
+
+
+def test_two_apps_swap_their_ports(machine: Machine) -> None:
+    for name, port in (("left", 8121), ("right", 8122)):
+        furnish(machine, name, f"NAME = {name!r}\n{SAYS}", f"listen = '127.0.0.1:{port}'\n")
+    spyglass(machine, "apply")
+    assert (curl(machine, "localhost:8121"), curl(machine, "localhost:8122")) == ("left", "right")
+    for name, port in (("left", 8122), ("right", 8121)):
+        furnish(machine, name, f"NAME = {name!r}\n{SAYS}", f"listen = '127.0.0.1:{port}'\n")
+    assert (
+        "right no longer asks for 127.0.0.1:8122: apply both, spyglass apply left right"
+        in spyglass(machine, "apply", "left", status=78).stderr
+    )
+    assert spyglass(machine, "apply").stdout.splitlines() == [
+        "left: socket restarted (ListenStream 127.0.0.1:8121 -> 127.0.0.1:8122); open http://127.0.0.1:8122/",
+        "right: socket restarted (ListenStream 127.0.0.1:8122 -> 127.0.0.1:8121); open http://127.0.0.1:8121/",
+    ]
+    assert (curl(machine, "localhost:8121"), curl(machine, "localhost:8122")) == ("right", "left")
+    spyglass(machine, "remove", "--purge", "left", "right")
+
+
+SAYS = """\
+def app(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [NAME.encode()]
+"""
+
+
+def test_an_app_that_was_turned_off_stays_off(machine: Machine) -> None:
+    furnish(
+        machine,
+        "dark",
+        TELL,
+        'listen = ["127.0.0.1:8131", "/run/spyglass/dark.sock"]\nidle_timeout = 60\n',
+    )
+    furnish(machine, "other", TELL, "")
+    spyglass(machine, "apply")
+    assert curl(machine, "localhost:8131")
+    with machine.network(), Crowd(("127.0.0.1", 8131), "/sleep/1", count=2, pause=0.01) as crowd:
+        machine.wait_until(lambda: crowd.answers, 20, "requests are in progress")
+        said = spyglass(machine, "off", "dark").stdout
+        assert said == "dark: off, clients are refused; to turn it on: spyglass on dark\n"
+        assert not [each for each in crowd.lost if str(each).startswith(("cut", "unanswered"))]
+    assert "Connection refused" in visit_refused(machine, 8131)
+    assert machine.run("ls", "/run/spyglass/dark.sock", check=False).returncode != 0
+    assert spyglass(machine, "apply").stdout == "nothing to do\n"
+    assert spyglass(machine, "apply", "dark").stdout == (
+        "dark: off; to turn it on: spyglass on dark\n"
+    )
+    [listed] = [
+        app
+        for app in json.loads(spyglass(machine, "list", "--json").stdout)
+        if app["name"] == "dark"
+    ]
+    assert listed["state"] == "off"
+    # A boot starts what is enabled and not masked.
+    machine.systemctl("start", "sockets.target")
+    machine.systemctl("start", "spyglass@dark.socket", check=False)
+    assert "Connection refused" in visit_refused(machine, 8131)
+    said = spyglass(machine, "on", "dark").stdout
+    assert said == "dark: listens; open http://127.0.0.1:8131/ and /run/spyglass/dark.sock\n"
+    assert curl(machine, "localhost:8131")
+    assert machine.systemctl("is-enabled", "spyglass@dark.socket") == "enabled\n"
+
+    # By its file.
+    furnish(machine, "dark", TELL, "enabled = false\nlisten = '127.0.0.1:8131'\n")
+    said = spyglass(machine, "apply").stdout
+    assert "dark: turned off (enabled = false, /etc/spyglass/dark.toml:3)\n" in said
+    assert "Connection refused" in visit_refused(machine, 8131)
+    assert machine.systemctl("is-enabled", "spyglass@dark.socket", check=False) == "disabled\n"
+    assert spyglass(machine, "apply").stdout == "nothing to do\n"
+    furnish(machine, "dark", TELL, "listen = '127.0.0.1:8131'\n")
+    assert "dark: listens; open" in spyglass(machine, "apply").stdout
+    # By systemctl.
+    machine.systemctl("disable", "--now", "spyglass@dark.socket")
+    assert spyglass(machine, "apply").stdout == (
+        "dark: off, its socket was disabled; to turn it on: spyglass on dark\n1 other app: nothing to do\n"
+    )
+    assert "dark: listens; open" in spyglass(machine, "apply", "dark").stdout
+    # Removing one that is off leaves no mask behind.
+    spyglass(machine, "off", "dark")
+    spyglass(machine, "remove", "--purge", "dark", "other")
+    assert machine.run("find", SYSTEMD, "-name", "*dark*").stdout == ""
+
+
+@pytest.mark.parametrize("command", ["apply", "off", "on"])
+def test_an_unknown_app_is_an_error(machine: Machine, command: str) -> None:
+    said = spyglass(machine, command, "unknown", status=4).stderr
+    assert said == "spyglass: there is no app 'unknown', no /etc/spyglass/unknown.toml\n"

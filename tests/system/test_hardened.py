@@ -60,7 +60,7 @@ def test_apps_are_served_with_what_is_left(hardened: Machine) -> None:
         for command in finding["cure"]
         if command.startswith("spyglass ")
     ]
-    assert "+PrivateUsers=no\n" in said[0]
+    assert "(PrivateUsers yes -> no)" in said[0]
     assert "app: runs without PrivateUsers=: this machine allows no user namespaces" in said[0]
     assert curl(hardened, "localhost:8096")
     state = hardened.state("spyglass@app.service")
@@ -81,6 +81,6 @@ def test_apps_are_served_with_what_is_left(hardened: Machine) -> None:
 
     # When it is allowed again, the next `apply` has it back.
     allow(hardened, 1000)
-    assert "-PrivateUsers=no\n" in spyglass(hardened, "apply").stdout
+    assert "(PrivateUsers no -> yes)" in spyglass(hardened, "apply").stdout
     assert hardened.state("spyglass@app.service")["PrivateUsers"] == "yes"
     assert curl(hardened, "localhost:8096")

@@ -51,7 +51,7 @@ def test_a_reader_that_does_not_read_holds_nothing_up(machine: Machine) -> None:
     # The difference is longer than a pipe takes (64 KiB, pipe(7)).
     variables = "".join(f'V{number} = "{"x" * 1000}"\n' for number in range(200))
     furnish(machine, "stuck", TELL, f"listen = 8093\n[environment]\n{variables}")
-    applying = machine.popen("spyglass", "apply", "stuck", stdout=subprocess.PIPE)
+    applying = machine.popen("spyglass", "apply", "-v", "stuck", stdout=subprocess.PIPE)
     machine.wait_until(
         lambda: (
             machine.run("systemctl", "is-enabled", "spyglass@stuck.socket", check=False).stdout
@@ -60,7 +60,7 @@ def test_a_reader_that_does_not_read_holds_nothing_up(machine: Machine) -> None:
         30,
     )
     assert curl(machine, "localhost:8093")
-    assert "stuck: written, enabled, started" in applying.communicate()[0]
+    assert "stuck: listens; open http://localhost:8093/" in applying.communicate()[0]
     assert applying.returncode == 0
     spyglass(machine, "remove", "--purge", "stuck")
 

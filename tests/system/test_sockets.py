@@ -74,11 +74,11 @@ def test_a_socket_file_that_was_deleted_is_noticed_and_made_again(
     assert curl(machine, "localhost:8081")
     machine.run("rmdir", "/run/spyglass/lost.sock")
     assert (
-        "would be restarted, because the file of its socket was deleted"
+        "lost: socket would be restarted (its file was deleted); open "
         in spyglass(machine, "apply", "-n", "lost").stdout
     )
     assert (
-        "restarted, because the file of its socket was deleted" in spyglass(machine, "apply").stdout
+        "lost: socket restarted (its file was deleted); open " in spyglass(machine, "apply").stdout
     )
     assert visit(machine.path("/run/spyglass/lost.sock")).status == 200
     assert spyglass(machine, "apply").stdout == "nothing to do\n"
@@ -94,9 +94,9 @@ def test_an_app_whose_settings_were_renamed_is_noticed_and_can_be_removed(machin
     assert said in spyglass(machine, "list").stdout
     assert f"{said}: spyglass remove old" in spyglass(machine, "status", "old", status=1).stdout
     assert f"{said}\n" in spyglass(machine, "doctor", "old", status=1).stdout
-    refused = spyglass(machine, "apply", status=78).stderr
-    assert "8082: in use by spyglass@old.socket" in refused
-    assert f"{said}, but spyglass@old.socket still exists: spyglass remove old\n" in refused
+    refused = spyglass(machine, "apply", status=78)
+    assert "8082: in use by spyglass@old.socket" in refused.stderr
+    assert f"{said}, but spyglass@old.socket still exists: spyglass remove old\n" in refused.stdout
     spyglass(machine, "remove", "old")
     assert said not in spyglass(machine, "apply").stdout
     assert curl(machine, "localhost:8082")
@@ -147,7 +147,7 @@ def test_an_address_that_comes_late_costs_nothing_but_itself(machine: Machine) -
     assert "has that address now" not in spyglass(machine, "doctor", "late").stdout
     for address in ("192.0.2.5/32", "2001:db8::5/128"):
         machine.run("ip", "address", "del", address, "dev", "lo")
-    assert spyglass(machine, "apply", "late").stdout == "nothing to do\n"
+    assert spyglass(machine, "apply").stdout == "nothing to do\n"
     assert curl(machine, "127.0.0.1:8085")
     spyglass(machine, "remove", "--purge", "late")
 

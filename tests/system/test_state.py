@@ -7,6 +7,7 @@ that, as ext4 can; an overlay on tmpfs, of which the machine is made otherwise, 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -35,15 +36,25 @@ def shop(disk: Machine) -> Iterator[Machine]:
     """An app that has been awake once."""
     furnish(disk, "shop", WRITES, "listen = 8095\n")
     disk.run("sh", "-c", "id shop 2>/dev/null || adduser --quiet --system --group shop")
-    assert spyglass(disk, "apply", "shop").stdout.count("listens on port 8095\n")
+    assert spyglass(disk, "apply", "shop").stdout.startswith(
+        "shop: listens; open http://localhost:8095/\n"
+    )
     assert wake(disk) == "all"
     sleep(disk)
-    assert spyglass(disk, "apply", "shop").stdout == "nothing to do\n"
+    assert_nothing_to_do(disk)
     spyglass(disk, "doctor", "shop")
     yield disk
     sleep(disk)
     disk.run("sh", "-c", f"rm -rf {PRIVATE}.old")
     spyglass(disk, "remove", "--purge", "shop")
+
+
+def assert_nothing_to_do(machine: Machine) -> None:
+    said = spyglass(machine, "apply", "shop").stdout
+    assert re.fullmatch(
+        r"shop: (nothing to do|asleep, applies at the next wake); open http://localhost:8095/\n",
+        said,
+    )
 
 
 def wake(machine: Machine) -> str:
@@ -70,7 +81,7 @@ def cure(machine: Machine, what: str) -> None:
     for command in finding["cure"]:
         machine.run("sh", "-euc", command)
     assert what not in spyglass(machine, "doctor", "shop").stdout
-    assert spyglass(machine, "apply", "shop").stdout == "nothing to do\n"
+    assert_nothing_to_do(machine)
 
 
 @pytest.mark.parametrize("user", ["", "shop"])
@@ -125,7 +136,7 @@ def test_a_backup_that_has_only_the_link(shop: Machine) -> None:
         in spyglass(shop, "doctor", "shop", status=1).stdout
     )
     shop.run("mv", f"{PRIVATE}.old", PRIVATE)
-    assert spyglass(shop, "apply", "shop").stdout == "nothing to do\n"
+    assert_nothing_to_do(shop)
 
 
 def test_a_restored_directory_of_any_owner_becomes_the_apps(shop: Machine) -> None:
@@ -150,7 +161,7 @@ def test_from_a_dynamic_user_to_a_named_one_and_back(shop: Machine) -> None:
                 f"{STATE} belongs to nobody, not to shop: systemctl stop spyglass@shop.service; chown -R shop: {STATE}\n"
             )
             shop.run("sh", "-euc", said.rpartition("not to shop: ")[2])
-        assert spyglass(shop, "apply", "shop").stdout == "nothing to do\n"
+        assert_nothing_to_do(shop)
         assert wake(shop) == "all"
         assert shop.run("cat", f"{STATE}/own", user="shop").stdout
         sleep(shop)
@@ -158,4 +169,4 @@ def test_from_a_dynamic_user_to_a_named_one_and_back(shop: Machine) -> None:
         spyglass(shop, "apply", "shop")
         assert wake(shop) == "all"
         sleep(shop)
-        assert spyglass(shop, "apply", "shop").stdout == "nothing to do\n"
+        assert_nothing_to_do(shop)

@@ -88,7 +88,7 @@ def test_a_service_that_cannot_be_started_is_tried_again_while_clients_wait(
 
 def test_an_app_that_cannot_be_loaded_answers_503_until_it_is_fixed(machine: Machine) -> None:
     furnish(machine, "unfit", "import blgo\n", QUICK)
-    spyglass(machine, "apply", "unfit")
+    spyglass(machine, "apply", "unfit", status=78)
     socket = machine.path("/run/spyglass/unfit.sock")
     for _ in range(2):  # the second time it is the next client that has it tried again
         assert visit(socket).status == 503

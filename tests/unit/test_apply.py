@@ -9,16 +9,20 @@ import subprocess
 
 import pytest
 
-from spyglass.config import settings
+from spyglass.config import setting_notes, settings
+from spyglass.config.unit_settings import address
 from spyglass.ops import (
     address_conflicts,
+    app_trial,
     apps,
     command_table,
+    running_settings,
     state_directory,
     systemctl,
     unit_directives,
     user_access,
 )
+from spyglass.ops.running_settings import Action, Difference
 
 
 class FakeSystemd:
@@ -28,7 +32,11 @@ class FakeSystemd:
         self.told = []
         self.active = set()
         self.enabled = set()
+        self.masked = set()
+        self.status = {}
+        self.listen = {}
         self.fails = set()
+        self.broken = {}
         self.complaints = []
         self.missing = False
 
@@ -42,7 +50,10 @@ class FakeSystemd:
                 "",
             )
         if verb == "show":
-            return subprocess.CompletedProcess(words, 0, "\n".join(map(self._shown, names)), "")
+            [wanted] = [word for word in words if word.startswith("--property=")]
+            wanted = wanted.removeprefix("--property=").split(",")
+            blocks = ["".join(self._lines(name, wanted)) for name in names]
+            return subprocess.CompletedProcess(words, 0, "\n".join(blocks), "")
         self.told.append(" ".join(words))
         if self.told[-1] in self.fails:
             return subprocess.CompletedProcess(words, 1, "", "it could not\nbe done\n")
@@ -50,21 +61,32 @@ class FakeSystemd:
             self.active |= set(names)
         elif verb == "stop" or "--now" in words:
             self.active -= set(names)
+        if verb == "mask":
+            self.masked |= set(names)
+        elif verb == "unmask":
+            self.masked -= set(names)
         if verb == "enable":
             self.enabled |= set(names)
         elif verb == "disable":
             self.enabled -= set(names)
         return subprocess.CompletedProcess(words, 0, "", "")
 
+    def _lines(self, name, wanted):
+        return [
+            f"{line}\n"
+            for line in self._shown(name).splitlines()
+            if line.partition("=")[0] in wanted
+        ]
+
     def _shown(self, name):
         states = (
             "active" if name in self.active else "inactive",
             "enabled" if name in self.enabled else "disabled",
         )
-        load = "not-found" if self.missing else "loaded"
+        load = "not-found" if self.missing else "masked" if name in self.masked else "loaded"
         return (
-            "LoadState={}\nActiveState={}\nUnitFileState={}\nNeedDaemonReload=no\nListen=\n".format(
-                load, *states
+            "LoadState={}\nActiveState={}\nUnitFileState={}\nNeedDaemonReload=no\nListen={}\nStatusText={}\n".format(
+                load, *states, self.listen.get(name, ""), self.status.get(name, "")
             )
             + (
                 f"ExecStart={{ argv[]=/usr/bin/spyglass serve --name {name[9:-8]} ; }}\n"
@@ -81,6 +103,9 @@ def systemd(tmp_path, monkeypatch):
         (tmp_path / directory).mkdir()
     monkeypatch.setattr(settings, "DIRECTORY", str(tmp_path / "etc"))
     monkeypatch.setattr(unit_directives, "DIRECTORY", str(tmp_path / "systemd"))
+    monkeypatch.setattr(unit_directives, "STATE", str(tmp_path / "lib"))
+    monkeypatch.setattr(setting_notes, "open_ports", lambda config, text: [])
+    monkeypatch.setattr(app_trial, "why_broken", lambda step: fake.broken.get(step.name, ""))
     monkeypatch.setattr(systemctl, "run", fake.run)
     monkeypatch.setattr(systemctl, "verify", lambda units: fake.complaints)
     monkeypatch.setattr(user_access, "inaccessible", lambda who, wanted: {})
@@ -117,14 +142,18 @@ def test_new_apps(systemd, files, tmp_path, capsys):
     assert apply() == 0
     assert systemd.told == ["daemon-reload", f"start {A} {B}", f"enable {A} {B}"]
     assert list(drop_ins(tmp_path)) == [A, "spyglass@b.service"]
+    assert capsys.readouterr().out.splitlines() == [
+        "a: listens; open http://localhost:8001/",
+        "b: listens; open /run/spyglass/b.sock",
+    ]
+
+
+def test_verbose_shows_the_units(systemd, files, capsys):
+    files(a="listen = 8001\n", b='cpu_quota = "50%"\n')
+    assert apply("-v") == 0
     said = capsys.readouterr().out
     assert "+ListenStream=8001\n" in said
     assert "+CPUQuota=50%\n" in said
-    assert (
-        "a: written, enabled, started; listens on port 8001\nb: written, enabled, started; listens on /run/spyglass/b.sock\n"
-        in said
-    )
-    assert said.count("listen: port 8001 is open to the network") == 1
 
 
 def test_second_run_has_nothing_to_do(systemd, files, capsys):
@@ -132,8 +161,10 @@ def test_second_run_has_nothing_to_do(systemd, files, capsys):
     apply()
     systemd.told.clear()
     capsys.readouterr()
-    assert apply("a", "a") == 0
+    assert apply() == 0
     assert capsys.readouterr().out == "nothing to do\n"
+    assert apply("a", "a") == 0
+    assert capsys.readouterr().out == "a: nothing to do; open http://localhost:8001/\n"
     assert systemd.told == []
 
 
@@ -145,11 +176,7 @@ def test_no_apps(systemd, capsys):
 def test_dry_run_changes_nothing(systemd, files, tmp_path, capsys):
     files(a="listen = 8001\n")
     assert apply("--dry-run") == 0
-    assert "+ListenStream=8001\n" in (said := capsys.readouterr().out)
-    assert (
-        "a: would be written, would be enabled, would be started; would listen on port 8001\n"
-        in said
-    )
+    assert capsys.readouterr().out == "a: would listen; open http://localhost:8001/\n"
     assert (systemd.told, drop_ins(tmp_path)) == ([], {})
 
 
@@ -204,8 +231,10 @@ def test_socket_that_does_not_listen_is_restarted(systemd, files, monkeypatch):
     files(a="listen = 8001\n")
     apply()
     systemd.told.clear()
-    silent = iter([True, False])
-    monkeypatch.setattr(address_conflicts, "not_held_by_systemd", lambda addresses: next(silent))
+    silent = iter([True] * 4)  # both plans ask twice
+    monkeypatch.setattr(
+        address_conflicts, "not_held_by_systemd", lambda addresses: next(silent, False)
+    )
     assert apply() == 0
     assert systemd.told == MOVE
 
@@ -218,9 +247,13 @@ def test_app_whose_file_was_renamed_is_reported(systemd, files, tmp_path, capsys
     capsys.readouterr()
     line = f"old: there is no {etc}/old.toml, but spyglass@old.socket still exists: spyglass remove old"
     assert apply("other") == 0
-    assert capsys.readouterr().out.splitlines() == ["nothing to do", line]
+    done = "other: nothing to do; open /run/spyglass/other.sock"
+    assert capsys.readouterr().out.splitlines() == [done, line]
     (etc / "new.toml").write_text("listen = -1\n")
-    assert line in refused(capsys, "new")[1]
+    assert apply("new") == 78
+    assert capsys.readouterr().out == f"{line}\n"
+    assert apply("old") == 4
+    assert capsys.readouterr().err == f"spyglass: {line}\n"
     (etc / "new.toml").unlink()
     (etc / "other.toml").unlink()
     assert apply() == 0
@@ -239,7 +272,7 @@ def refused(capsys, *argv):
     return capsys.readouterr().err.splitlines()
 
 
-def test_one_invalid_file_stops_all_changes(systemd, files, tmp_path, capsys):
+def test_faulty_file_keeps_its_own_app_only_from_being_applied(systemd, files, tmp_path, capsys):
     files(a="listen = 8001\n", b="listen = 0\nmemory_max = 3\n", c="listen", Bad="")
     etc = tmp_path / "etc"
     said = refused(capsys)
@@ -249,10 +282,33 @@ def test_one_invalid_file_stops_all_changes(systemd, files, tmp_path, capsys):
         f"{etc}/b.toml:2",
         f"{etc}/c.toml:1",
     ]
-    assert said[-1] == "spyglass: nothing was changed"
-    assert (systemd.told, drop_ins(tmp_path)) == ([], {})
-    # An app that is named is applied although other files are invalid.
+    assert said[-1] == "spyglass: not applied: Bad, b, c"
+    assert systemd.active == {A}
+    assert list(drop_ins(tmp_path)) == [A]
     assert apply("a") == 0
+
+
+def test_address_of_an_app_that_listens_is_its_own(systemd, files, capsys, monkeypatch):
+    files(a="listen = 8001\n", b="listen = 8002\n")
+    apply()
+    systemd.listen = {A: "[::]:8001 (Stream)", B: "[::]:8002 (Stream)"}
+    monkeypatch.setattr(address_conflicts, "not_held_by_systemd", lambda addresses: False)
+    files(c="listen = 8001\n", a="listen = 8001\nmemory_max = '1G'\n")
+    said = refused(capsys)
+    assert [line.partition(": ")[2].partition(" (")[0] for line in said] == [
+        f"{settings.DIRECTORY}/c.toml:1: listen: 8001 is in use by the app a",
+        "not applied: c",
+    ]
+    # An app that stays where it is keeps the other from moving there.
+    files(c="", a="listen = 8002\n", b="listen = 8001\nuser = 'nobody-knows'\n")
+    monkeypatch.setattr(
+        address_conflicts,
+        "why_unavailable",
+        lambda wanted: "in use by b" if wanted == address("8002") else "",
+    )
+    said = refused(capsys)
+    assert f"spyglass: {settings.DIRECTORY}/a.toml:1: listen: 8002: in use by b" in said
+    assert "spyglass: not applied: a, b" in said
 
 
 @pytest.mark.parametrize(
@@ -397,6 +453,270 @@ def test_only_root_may_apply(systemd, files, capsys, monkeypatch):
     assert apply("--dry-run") == 0
 
 
+def test_app_that_holds_the_address_is_applied_together(systemd, files, capsys, monkeypatch):
+    files(a="listen = 8001\n", b="listen = 8002\n")
+    apply()
+    systemd.listen = {A: "[::]:8001 (Stream)", B: "[::]:8002 (Stream)"}
+    monkeypatch.setattr(address_conflicts, "not_held_by_systemd", lambda addresses: False)
+    monkeypatch.setattr(address_conflicts, "why_unavailable", lambda wanted: "in use")
+    files(a="listen = 8002\n", b="listen = 8001\n")
+    line = f"{settings.DIRECTORY}/b.toml: b no longer asks for 8002: apply both, spyglass apply a b"
+    assert f"spyglass: {line}" in refused(capsys, "a")
+    systemd.told.clear()
+    assert apply("a", "b") == 0
+    assert systemd.told == [f"stop {A} {B}", "daemon-reload", f"start {A} {B}"]
+
+
+def test_unknown_app_stops_all(systemd, files, capsys):
+    files(hello="")
+    assert apply("hello", "helo") == 4
+    assert capsys.readouterr().err == (
+        f"spyglass: there is no app 'helo', no {settings.DIRECTORY}/helo.toml, did you mean 'hello'?\n"
+    )
+    assert systemd.told == []
+
+
+# What is in force
+
+
+@pytest.fixture
+def awake(systemd, files, monkeypatch):
+    """The app `a` is awake, with these differences."""
+    files(a="listen = 8001\n", b="")
+    apply()
+    systemd.told.clear()
+    systemd.active.add("spyglass@a.service")
+    found = []
+    monkeypatch.setattr(running_settings, "differences", lambda *_: list(found))
+    return found
+
+
+RELOADED = Difference("workers 2 -> 3", Action.RELOAD)
+RESTARTED = Difference("a.env changed", Action.RESTART)
+
+
+@pytest.mark.parametrize(
+    ("differences", "told", "said"),
+    [
+        ([RELOADED], "try-reload-or-restart", "reloaded (workers 2 -> 3)"),
+        ([RESTARTED], "try-restart", "restarted (a.env changed)"),
+        ([RELOADED, RESTARTED], "try-restart", "restarted (workers 2 -> 3, a.env changed)"),
+    ],
+)
+def test_the_least_is_done(systemd, awake, capsys, differences, told, said):
+    awake += differences
+    capsys.readouterr()
+    assert apply("--dry-run") == 0
+    assert systemd.told == []
+    assert (
+        capsys.readouterr().out.splitlines()[0]
+        == f"a: would be {said}; open http://localhost:8001/"
+    )
+    assert apply() == 0
+    assert systemd.told == [f"{told} spyglass@a.service"]
+    assert capsys.readouterr().out.splitlines() == [
+        f"a: {said}; open http://localhost:8001/",
+        "1 other app: nothing to do",
+    ]
+
+
+def test_more_than_three_differences_have_lines_of_their_own(systemd, awake, capsys):
+    awake += [Difference(f"{name} 1 -> 2", Action.RELOAD) for name in "cdef"]
+    awake.append(RESTARTED)
+    capsys.readouterr()
+    apply("a")
+    assert capsys.readouterr().out.splitlines() == [
+        "a: restarted (c 1 -> 2, d 1 -> 2, e 1 -> 2 and 2 more); open http://localhost:8001/",
+        "  c: 1 -> 2",
+        "  d: 1 -> 2",
+        "  e: 1 -> 2",
+        "  f: 1 -> 2",
+        "  a.env changed",
+    ]
+
+
+def test_lines_are_wrapped_at_the_width_of_the_terminal(systemd, awake, capsys, monkeypatch):
+    awake += [Difference(f"{name * 20} 1 -> 2", Action.RELOAD) for name in "cd"]
+    monkeypatch.setenv("COLUMNS", "60")
+    capsys.readouterr()
+    apply("a")
+    assert capsys.readouterr().out == (
+        "a: reloaded (cccccccccccccccccccc 1 -> 2,\n"
+        "  dddddddddddddddddddd 1 -> 2); open http://localhost:8001/\n"
+    )
+
+
+def test_reload_that_fails_is_reported(systemd, awake, capsys):
+    awake.append(RELOADED)
+    systemd.fails = {"try-reload-or-restart spyglass@a.service"}
+    systemd.status["spyglass@a.service"] = (
+        "awake: 2 workers; reload failed: SyntaxError: x (app.py:6)"
+    )
+    capsys.readouterr()
+    assert apply("a") == 1
+    assert capsys.readouterr().out == (
+        "a: not reloaded (workers 2 -> 3), the old settings stay in force: SyntaxError: x (app.py:6); "
+        "open http://localhost:8001/\n"
+    )
+
+
+def test_app_that_is_failing_after_its_restart_is_reported(systemd, awake, capsys):
+    awake.append(RESTARTED)
+    systemd.status["spyglass@a.service"] = "failing: KeyError: 'X'"
+    capsys.readouterr()
+    assert apply("a") == 1
+    assert capsys.readouterr().out.startswith(
+        "a: restarted (a.env changed), and is failing: KeyError: 'X'; open"
+    )
+    awake.clear()
+    assert apply() == 78
+    assert capsys.readouterr().out.startswith(
+        "a: nothing to do, but it is failing: KeyError: 'X'; open"
+    )
+
+
+def test_broken_app_is_applied_with_a_warning(systemd, files, capsys):
+    files(a="", b="")
+    systemd.broken["a"] = "ModuleNotFoundError: No module named 'x'"
+    assert apply() == 78
+    said = capsys.readouterr()
+    assert said.err == f"spyglass: warning: a cannot be loaded: {systemd.broken['a']}\n"
+    assert systemd.active == {A, B}
+    files(c="")
+    systemd.broken["c"] = "x"
+    assert apply("--no-check", "c") == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_only_what_takes_effect_is_tried(systemd, files, monkeypatch):
+    files(a="", b="")
+    apply()
+    tried = []
+    monkeypatch.setattr(app_trial, "why_broken", lambda step: tried.append(step.name) or "")
+    files(b="network = false\n", c="", d="enabled = false\n")
+    apply("--dry-run")
+    assert tried == []
+    apply()
+    assert tried == ["b", "c"]
+
+
+# Off and on
+
+
+def test_off_and_on(systemd, files, capsys):
+    files(a="listen = 8001\n", b="")
+    apply()
+    systemd.active.add("spyglass@a.service")
+    systemd.told.clear()
+    capsys.readouterr()
+    assert command_table.run(["off", "a"]) == 0
+    assert systemd.told == [f"stop {A} spyglass@a.service", f"mask {A}"]
+    assert capsys.readouterr().out == "a: off, clients are refused; to turn it on: spyglass on a\n"
+    systemd.told.clear()
+    files(a="listen = 8002\n")
+    assert command_table.run(["off", "a"]) == 0
+    assert apply() == apply("a") == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "a: was off already",
+        "nothing to do",
+        "a: off; to turn it on: spyglass on a",
+    ]
+    assert systemd.told == []
+    assert command_table.run(["on", "a"]) == 0
+    assert systemd.masked == set()
+    assert systemd.told == [f"unmask {A}", f"unmask --runtime {A}", "daemon-reload", f"start {A}"]
+    assert capsys.readouterr().out == (
+        "a: listens (ListenStream 8001 -> 8002); open http://localhost:8002/\n"
+    )
+
+
+def test_app_that_cannot_be_applied_stays_off(systemd, files, capsys):
+    files(a="")
+    apply()
+    command_table.run(["off", "a"])
+    files(a="user = 'nobody-knows'\n")
+    assert command_table.run(["on", "a"]) == 78
+    assert systemd.masked == {A}
+    files(a="")
+    systemd.fails = {f"start {A}"}
+    assert command_table.run(["on", "a"]) == 1
+    assert (systemd.masked, systemd.active) == ({A}, set())
+
+
+def test_off_that_fails_turns_nothing_off(systemd, files, capsys):
+    files(a="")
+    apply()
+    systemd.fails = {f"mask {A}"}
+    capsys.readouterr()
+    assert command_table.run(["off", "a"]) == 1
+    assert "it could not be done; all apps listen as before" in capsys.readouterr().err
+    assert systemd.active == {A}
+
+
+@pytest.mark.parametrize("command", ["off", "on"])
+def test_off_and_on_of_unknown_apps(systemd, files, capsys, monkeypatch, command):
+    files(a="")
+    assert command_table.run([command, "a", "none"]) == 4
+    assert systemd.told == []
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert command_table.run([command, "a"]) == 78
+    assert "only root may turn apps" in capsys.readouterr().err
+
+
+def test_file_turns_an_app_off(systemd, files, tmp_path, capsys):
+    files(a="listen = 8001\n", b="listen = 8002\n")
+    apply()
+    systemd.told.clear()
+    capsys.readouterr()
+    # It no longer claims its address.
+    files(a="enabled = false\nlisten = 8001\n", c="listen = 8001\n")
+    assert apply() == 0
+    C = "spyglass@c.socket"
+    assert systemd.told == [
+        f"stop {A}", "daemon-reload", f"start {C}", f"enable {C}", f"disable {A}",
+    ]  # fmt: skip
+    place = f"(enabled = false, {settings.DIRECTORY}/a.toml:1)"
+    assert capsys.readouterr().out.splitlines()[0] == f"a: turned off {place}"
+    assert command_table.run(["on", "a"]) == 78
+    assert (
+        f"{settings.DIRECTORY}/a.toml:1: enabled = false: change it there"
+        in capsys.readouterr().err
+    )
+    systemd.told.clear()
+    assert apply("a") == 0
+    assert capsys.readouterr().out == f"a: off {place}\n"
+    assert systemd.told == []
+    # What the file has turned off it turns on again, without being named.
+    files(a="listen = 8003\n")
+    assert apply() == 0
+    assert A in systemd.active & systemd.enabled
+
+
+def test_file_that_turns_an_app_off_is_rolled_back(systemd, files, tmp_path):
+    files(a="listen = 8001\n")
+    apply()
+    before = drop_ins(tmp_path)
+    files(a="enabled = false\nlisten = 8001\n")
+    systemd.fails = {f"disable {A}"}
+    assert apply() == 1
+    assert (systemd.active, systemd.enabled, drop_ins(tmp_path)) == ({A}, {A}, before)
+
+
+def test_socket_that_was_disabled_stays_so_unless_it_is_named(systemd, files, capsys):
+    files(a="listen = 8001\n", b="")
+    apply()
+    systemd.active.clear()
+    systemd.enabled = {B}
+    capsys.readouterr()
+    assert apply() == 0
+    assert capsys.readouterr().out.splitlines()[0] == (
+        "a: off, its socket was disabled; to turn it on: spyglass on a"
+    )
+    assert systemd.active == {B}  # which was only stopped
+    assert apply("a") == 0
+    assert systemd.active == {A, B}
+
+
 # What fails half way
 
 
@@ -461,6 +781,7 @@ def test_remove(systemd, files, tmp_path, capsys):
     assert command_table.run(["remove", "a"]) == 0
     assert systemd.told == [
         f"stop {A}",
+        f"unmask {A}",
         f"disable {A}",
         "stop spyglass@a.service",
         "daemon-reload",

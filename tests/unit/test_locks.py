@@ -80,6 +80,7 @@ def test_directory_writable_by_others_is_rejected(tmp_path, monkeypatch, put):
 def test_locks_of_other_users_do_not_block_commands(tmp_path, monkeypatch, capsys):
     """Any user can open /etc/spyglass and lock it."""
     monkeypatch.setattr("spyglass.config.settings.DIRECTORY", str(tmp_path))
+    (tmp_path / "a.toml").write_text("listen = -1\n")
     fd = os.open(tmp_path, os.O_RDONLY)
     fcntl.flock(fd, fcntl.LOCK_EX)
     try:

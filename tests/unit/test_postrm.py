@@ -67,6 +67,18 @@ def test_what_is_spyglasss_goes(purge):
     assert left == {"var", "var/lib", "var/lib/private", "var/cache", "run"}
 
 
+def test_links_that_turn_an_app_on_or_off_go(purge):
+    units = "etc/systemd/system"
+    left = purge(
+        f"{units}/sockets.target.wants/spyglass@a.socket -> /usr/lib/systemd/system/spyglass@.socket",
+        f"{units}/spyglass@b.socket -> /dev/null",
+        f"{units}/other.socket -> /dev/null",
+        f"{units}/spyglass@c.socket",
+    )
+    files = {path for path in left if path.endswith(".socket")}
+    assert files == {f"{units}/other.socket", f"{units}/spyglass@c.socket"}
+
+
 def test_a_link_of_an_app_that_has_stored_something_stays(purge):
     left = purge(f"{PRIVATE}/blog/data", f"{STATE}/blog -> ../private/spyglass/blog")
     assert {f"{PRIVATE}/blog/data", f"{STATE}/blog"} <= left

@@ -206,6 +206,7 @@ def test_defaults():
         ),
         **dict(access_log=False, log_slow=0, log_level="info", debug=False),
         **dict(
+            enabled=True,
             listen=(),
             user="",
             group="",

@@ -141,6 +141,7 @@ def test_machine_without_user_namespaces(tmp_path, monkeypatch, says, allowed):
 
 EXAMPLES = {
     **dict(
+        enabled=False,
         listen=8001,
         user="blog",
         group="blog",
@@ -318,7 +319,7 @@ def test_no_setting_adds_a_line(setting, hostile):
     """Any accepted value stays on its line, and no line ends in a continuation."""
     plain = len(
         unit_directives.drop_ins("blog", config(**{setting: EXAMPLES[setting]}))[
-            SERVICE if setting != "listen" else SOCKET
+            SERVICE if setting not in ("listen", "enabled") else SOCKET
         ].split("\n")
     )
     for value in (

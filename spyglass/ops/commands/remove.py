@@ -92,6 +92,7 @@ def _remove(name: str) -> None:
     the file of a unix socket behind.
     """
     systemctl.ask("stop", socket_of(name))
+    systemctl.run("unmask", socket_of(name))  # `spyglass off` has masked it
     systemctl.ask("disable", socket_of(name))
     systemctl.ask("stop", service_of(name))
     for path in _drop_ins(name):

@@ -1,0 +1,227 @@
+"""What the running generation was started with, so that root's commands can tell which
+of the saved settings are in force.
+
+The record is a memory file (memfd_create(2)) among the Master's descriptors, which root
+reads as /proc/PID/fd/N. A file in the state directory would be the app's to forge, and
+would outlive the Master. This one is sealed, exists as long as what it describes, and
+costs no disk a write. What the kernel shows of the Master anyway (its environment, its
+credentials) is not repeated here.
+
+It is written a while after READY=1, when the first client has its answer, and again
+when a reload brings other settings into force.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+
+from spyglass import __version__
+from spyglass.runtime import untrusted_files
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from spyglass.config.settings import Config
+    from spyglass.log import Log
+
+NAME = "spyglass-settings"
+LARGEST = 512 << 10  # bytes
+_FIRST_AFTER = 1.0  # seconds after READY=1
+_AGAIN = 10.0  # seconds, where no descriptor was left
+_NEVER = float("inf")
+_HEAD, _END = "spyglass settings 1", "end"
+_LARGEST_UNIT = 64 << 10  # bytes
+# In linux/memfd.h since Linux 6.3: with the sysctl vm.memfd_noexec = 2 a memory file
+# without it is refused. Older kernels do not know it (EINVAL).
+_NOEXEC_SEAL = 8
+_SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+_UNIT_DIRECTORIES = (
+    *("/etc/systemd/system.control", "/run/systemd/system.control", "/run/systemd/transient"),
+    *("/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system"),
+    *("/usr/lib/systemd/system", "/lib/systemd/system"),
+)
+
+
+class Record:
+    """The contents. `settings` are the server's settings by name, `units` the texts of
+    the service's unit file and drop-ins by path, without comments. `version` and
+    `package` (a path) are of the Spyglass that runs.
+    """
+
+    def __init__(self) -> None:
+        self.version = self.package = ""
+        self.settings: dict[str, object] = {}
+        self.units: dict[str, str] = {}
+
+    def text(self) -> str:
+        """The file's contents."""
+        lines = [_HEAD, f"version {self.version}", f"package {self.package!r}"]
+        lines += [f"setting {name} {value!r}" for name, value in self.settings.items()]
+        for path, text in self.units.items():
+            lines += [f"unit {path!r}", *(f"\t{line}" for line in text.split("\n"))]
+        return "\n".join([*lines, _END, ""])
+
+
+def parse(text: str) -> Record:
+    """Return the record in `text`. Raises ValueError if it is incomplete, or in an
+    unknown format; facts of a later version are skipped.
+    """
+    lines = text.split("\n")
+    if lines[0] != _HEAD or lines[-2:] != [_END, ""]:
+        raise ValueError("incomplete, or in an unknown format")
+    record, unit = Record(), ""
+    for line in lines[1:-2]:
+        word, _, rest = line.partition(" ")
+        if line.startswith("\t"):
+            record.units[unit] += f"{line[1:]}\n"
+        elif word == "version":
+            record.version = rest
+        elif word == "package":
+            record.package = str(_literal(rest))
+        elif word == "setting":
+            name, _, value = rest.partition(" ")
+            record.settings[name] = _literal(value)
+        elif word == "unit":
+            unit = str(_literal(rest))
+            record.units[unit] = ""
+    record.units = {path: text.removesuffix("\n") for path, text in record.units.items()}
+    return record
+
+
+def _literal(text: str) -> object:
+    import ast  # for the reader only: the Master would keep it
+
+    try:
+        return ast.literal_eval(text)
+    except (SyntaxError, MemoryError, RecursionError, TypeError) as error:
+        raise ValueError(f"not a value: {text[:60]!r}") from error
+
+
+def directives(text: str) -> str:
+    """Return the text of a unit file without comments and empty lines."""
+    lines = [line.rstrip() for line in text.split("\n")]
+    return "\n".join(line for line in lines if line and line.lstrip()[:1] not in ("#", ";"))
+
+
+def unit_of(cgroups: str) -> str:
+    """Return the service that the process belongs to whose /proc/PID/cgroup contains
+    `cgroups`, "" if it is none's (cgroups(7)).
+    """
+    for line in cgroups.split("\n"):
+        _, controllers, path = [*line.split(":", 2), "", ""][:3]
+        if controllers in ("", "name=systemd"):
+            for part in reversed(path.split("/")):
+                if part.endswith(".service"):
+                    return part
+    return ""
+
+
+def unit_paths(unit: str, directories: tuple[str, ...] = _UNIT_DIRECTORIES) -> Iterator[str]:
+    """Yield the paths of the unit file and the drop-ins of a service; several may be
+    the same file (systemd.unit(5)).
+    """
+    prefix, at, _ = unit.partition("@")
+    names = [unit, f"{prefix}@.service"] if at else [unit]
+    for directory in directories:
+        yield from (f"{directory}/{name}" for name in names)
+        for name in (*names, "service"):
+            try:
+                found = sorted(os.listdir(f"{directory}/{name}.d"))
+            except OSError:
+                continue
+            yield from (f"{directory}/{name}.d/{each}" for each in found if each.endswith(".conf"))
+
+
+def _read_units(unit: str) -> dict[str, str]:
+    """Return the texts of the unit's files that this process can read, by path."""
+    found = {}
+    for path in unit_paths(unit) if unit else ():
+        try:
+            data = untrusted_files.read(path, _LARGEST_UNIT, links=True)
+        except OSError:
+            continue
+        found[path] = directives(data.decode(errors="surrogateescape"))
+    return found
+
+
+class SettingsRecord:
+    """Keeps the record up to date. `config()` is the configuration in force, `ready()`
+    (bool) whether systemd has had READY=1.
+    """
+
+    def __init__(self, config: Callable[[], Config], ready: Callable[[], bool], log: Log) -> None:
+        self._config = config
+        self._ready = ready
+        self._log = log
+        self._fd = -1
+        self._write_at = _NEVER
+        self._written: Config | None = None
+        self._units: dict[str, str] | None = None  # none have been read yet
+
+    def due(self, _now: float) -> list[float]:
+        return [] if self._config() is self._written else [self._write_at]
+
+    def look(self, now: float) -> None:
+        if self._write_at == _NEVER and self._ready():
+            self._write_at = now + _FIRST_AFTER
+        config = self._config()
+        if now >= self._write_at and config is not self._written:
+            try:
+                self._write(config)
+            except OSError as error:
+                # Without a descriptor, for example. Until then the commands compare
+                # times of files.
+                self._log.debug(f"the settings in force are not recorded: {error.strerror}")
+                self._write_at = now + _AGAIN
+
+    def _write(self, config: Config) -> None:
+        if self._units is None:
+            with open("/proc/self/cgroup", encoding="utf-8", errors="replace") as stream:
+                self._units = _read_units(unit_of(stream.read()))
+        fd = _memory_file(_record(config, self._units).text())
+        if self._fd < 0:
+            self._fd = fd
+        else:
+            # A reader sees the old one or the new one, and never both.
+            os.dup2(fd, self._fd, inheritable=False)
+            os.close(fd)
+        self._written = config
+
+    def abandon(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def _record(config: Config, units: Mapping[str, str]) -> Record:
+    from spyglass.config.settings import SERVER_SETTINGS
+
+    record = Record()
+    record.version = __version__
+    record.package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    record.settings = {each.name: config.values[each.name] for each in SERVER_SETTINGS}
+    record.units = dict(units)
+    return record
+
+
+def _memory_file(text: str) -> int:
+    """Return the descriptor of a sealed memory file that contains `text`."""
+    flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
+    try:
+        fd = os.memfd_create(NAME, flags | _NOEXEC_SEAL)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        fd = os.memfd_create(NAME, flags)
+    try:
+        data = text.encode("utf-8", "surrogateescape")
+        while data:
+            data = data[os.write(fd, data) :]
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd

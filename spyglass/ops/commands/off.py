@@ -1,0 +1,75 @@
+"""`spyglass off`: turn apps off until `spyglass on`, whatever happens in between.
+
+The socket is stopped and masked (systemctl(1)): neither a boot, nor `spyglass apply`,
+nor `systemctl start` makes it listen again. The service finishes its requests first.
+Files and data stay as they are.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from spyglass.errors import ConfigError
+from spyglass.ops import known_apps, locks, systemctl
+from spyglass.ops.command_declaration import Command, Operand
+from spyglass.ops.systemctl import RefusedError, app_units, service_of, socket_of
+from spyglass.ops.termination_signals import exit_on_termination_signals
+
+if TYPE_CHECKING:
+    import argparse
+
+COMMAND = Command(
+    "off",
+    "turn apps off: they finish their requests and no longer listen, also after a boot and an "
+    "apply, until 'spyglass on'",
+    operands=(Operand("NAME", "an app", many=True),),
+    changes=True,
+    group="Set up",
+    brief="turn apps off until spyglass on",
+)
+
+
+def run(options: argparse.Namespace) -> int:
+    names = list(dict.fromkeys(options.names))
+    known_apps.refuse_unknown(names)
+    if os.geteuid() != 0:
+        raise ConfigError("only root may turn apps off: sudo spyglass off")
+    with locks.held("units", "changing units"), exit_on_termination_signals():
+        lines = _turn_off(names)
+    for line in lines:
+        print(line)
+    return 0
+
+
+def _turn_off(names: list[str]) -> list[str]:
+    """Turn these apps off; return what was done (lines). Raise RefusedError when none
+    was.
+    """
+    shown = systemctl.show(app_units(names), ["LoadState", "ActiveState"])
+    listening = [name for name in names if shown[socket_of(name)]["ActiveState"] == "active"]
+    masked = [name for name in names if shown[socket_of(name)]["LoadState"] == "masked"]
+    running = [
+        name
+        for name in names
+        if name in listening or shown[service_of(name)]["ActiveState"] not in ("inactive", "failed")
+    ]
+    if running:
+        # Stopped before it is masked: systemd would forget the file of a unix socket.
+        systemctl.ask("stop", *app_units(running))
+    if masking := [socket_of(name) for name in names if name not in masked]:
+        try:
+            systemctl.ask("mask", *masking)
+        except BaseException as error:
+            systemctl.run("unmask", *masking)
+            if listening:
+                systemctl.run("start", *map(socket_of, listening))
+            if isinstance(error, RefusedError):
+                raise RefusedError(f"{error}; all apps listen as before") from None
+            raise
+    return [
+        f"{name}: was off already"
+        if name in masked and name not in running
+        else f"{name}: off, clients are refused; to turn it on: spyglass on {name}"
+        for name in names
+    ]

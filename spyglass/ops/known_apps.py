@@ -1,0 +1,41 @@
+"""Refuse a command line that names an app that does not exist, before anything is done.
+
+All commands that change apps do so in the same words and with the same exit status.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from spyglass.config import settings
+from spyglass.config.setting_errors import hint
+from spyglass.errors import StartError
+from spyglass.ops import apps, orphaned_apps
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class UnknownAppError(StartError):
+    """There is no app with this name."""
+
+    exit_status = 4  # as of `systemctl status` for an unknown unit
+
+
+def refuse_unknown(names: Sequence[str]) -> None:
+    """Raise UnknownAppError if one of `names` has no settings file, ConfigError for one
+    that cannot be an app's name.
+    """
+    missing = [name for name in names if not os.path.lexists(settings.file_for(name))]
+    if not missing:
+        return
+    orphans = orphaned_apps.query()
+    known = dict.fromkeys(apps.names())
+    lines = [
+        f"{name}: {orphaned_apps.describe(name, orphans[name])}"
+        if name in orphans
+        else f"there is no app {name!r}, no {settings.file_for(name)}{hint(name, known)}"
+        for name in missing
+    ]
+    raise UnknownAppError(lines[0], lines[1:])
