@@ -37,8 +37,12 @@ _NEVER = float("inf")
 # Seconds; a write that takes longer must not delay the next Master, for which a client
 # may wait.
 SLOW = 0.5
-_HEAD, _END = "spyglass 1", "end"
-_COUNTS = ("awake", "wakes", "requests", "errors", "failures", "crashes", "reloads")
+HEAD = "spyglass 1"
+_END = "end"
+_COUNTS = (
+    "awake", "wakes", "requests", "errors", "failures", "crashes", "reloads", "recent_requests",
+    "recent_errors",
+)  # fmt: skip
 _TIMES = ("since", "woke", "wake_ms", "load_ms", "written", "left")
 _LARGEST = 64 << 10  # bytes: of 256 workers and two generations, and then some
 _LONGEST = 200  # characters of a reason
@@ -65,7 +69,8 @@ class Record:
     `woke`, `written` and `left` are wall clock (float).
 
     `by` is the listener at which a client woke it, as in last_wake(). `errors` of the
-    requests were answered with a status of 5xx, or cut short. `failures` are attempts
+    requests were answered with a status of 5xx, or cut short. `recent_requests` and
+    `recent_errors` are those of the last wake. `failures` are attempts
     to load the app that failed, `crashes` workers that ended without an order.
     `wake_ms` is from the start of the process to the first worker that accepted,
     `load_ms` the app's part of it (of the latest generation). `left` is when this
@@ -77,13 +82,14 @@ class Record:
     def __init__(self) -> None:
         self.awake = 0
         self.wakes = self.requests = self.errors = self.failures = self.crashes = self.reloads = 0
+        self.recent_requests = self.recent_errors = 0
         self.since = self.woke = self.wake_ms = self.load_ms = self.written = self.left = 0.0
         self.why = self.by = ""
         self.workers: list[Process] = []
 
     def text(self) -> str:
         """The file's contents."""
-        lines = [_HEAD]
+        lines = [HEAD]
         lines += [f"{name} {getattr(self, name)}" for name in _COUNTS]
         lines += [f"{name} {getattr(self, name):.3f}" for name in _TIMES]
         lines += [
@@ -102,7 +108,7 @@ def parse(text: str) -> Record:
     unknown format; facts of a later version are skipped.
     """
     lines = text.split("\n")
-    if lines[0] != _HEAD or lines[-2:] != [_END, ""]:
+    if lines[0] != HEAD or lines[-2:] != [_END, ""]:
         raise ValueError("incomplete, or in an unknown format")
     record = Record()
     for line in lines[1:-2]:
@@ -110,7 +116,7 @@ def parse(text: str) -> Record:
         if name in _COUNTS:
             setattr(record, name, _count(value))
         elif name in _TIMES:
-            setattr(record, name, _time(value))
+            setattr(record, name, seconds(value))
         elif name == "worker":
             pid, served, errors, open = (_count(number) for number in value.split(" "))
             record.workers.append(Process(pid, served, errors, open))
@@ -125,7 +131,8 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def _time(text: str) -> float:
+def seconds(text: str) -> float:
+    """Return a time in `text`. Raise ValueError for what cannot be one."""
     value = float(text)
     if not 0 <= value < _MOST:  # nor inf, nor nan
         raise ValueError(f"not a time: {text!r}")
@@ -220,10 +227,7 @@ class Counters:
         `loading` is how many seconds the app took to load, `why` the Master exits, or
         "". Nothing is written when nothing has changed. Never raises.
         """
-        record = self._record(workers, failures, reloads, loading)
-        record.awake = 0 if why else 1
-        record.why = why or self._before.why
-        record.left = 0.0 if why else self._before.left
+        record = self.record(workers, failures, reloads, loading, why)
         news = record.text()
         if news == self._written:
             return EVERY
@@ -244,9 +248,15 @@ class Counters:
         # However slow the disk: at most a hundredth of the Master's time goes to it.
         return max(EVERY, 100 * took)
 
-    def _record(
-        self, workers: Iterable[Worker], failures: int, reloads: int, loading: float
+    def record(
+        self,
+        workers: Iterable[Worker],
+        failures: int,
+        reloads: int,
+        loading: float,
+        why: str = "",
     ) -> Record:
+        """Return what note() would write, except for the time of writing."""
         before, record, board = self._before, Record(), self._board
         for worker in workers:
             cells = worker.cells
@@ -258,11 +268,14 @@ class Counters:
                     cells[scoreboard.OPEN],
                 )
             )
+        record.awake = 0 if why else 1
+        record.why = why or before.why
+        record.left = 0.0 if why else before.left
         record.wakes = before.wakes + 1
-        record.requests = (
-            before.requests + board.served + sum(each.served for each in record.workers)
-        )
-        record.errors = before.errors + board.errors + sum(each.errors for each in record.workers)
+        record.recent_requests = board.served + sum(each.served for each in record.workers)
+        record.recent_errors = board.errors + sum(each.errors for each in record.workers)
+        record.requests = before.requests + record.recent_requests
+        record.errors = before.errors + record.recent_errors
         record.crashes = before.crashes + board.crashes
         record.failures, record.reloads = before.failures + failures, before.reloads + reloads
         record.woke, record.by = self._woke, self._by
@@ -317,19 +330,40 @@ class CounterNotes:
         """Write them now; `why` the Master exits, or "". Never raises."""
         if not self._environ.get("STATE_DIRECTORY"):
             return
-        now = time.monotonic()
-        if self._counters is None:
-            try:
-                self._counters = Counters(self._environ, self._shared, self._log)
-            # Without a descriptor to read it with: to begin from nothing would be to
-            # lose what was counted before.
-            except OSError:
-                self._note_at = now + _FIRST_AFTER
-                return
-        pause = self._counters.note(
+        counters = self._read_counters()
+        # Without a descriptor to read it with: to begin from nothing would be to lose
+        # what was counted before.
+        if counters is None:
+            self._note_at = time.monotonic() + _FIRST_AFTER
+            return
+        pause = counters.note(
             self._workers(), self._failures(), self._reloads, self._load_seconds, why
         )
         self._note_at = time.monotonic() + pause
+
+    def current(self) -> Record | None:
+        """Return the counters as they are now; None without a STATE_DIRECTORY, or if
+        what was counted before cannot be read at present.
+        """
+        counters = self._read_counters() if self._environ.get("STATE_DIRECTORY") else None
+        if counters is None:
+            return None
+        record = counters.record(
+            self._workers(), self._failures(), self._reloads, self._load_seconds
+        )
+        record.written = time.time()
+        return record
+
+    def _read_counters(self) -> Counters | None:
+        """Return the counters, which continue those of the Masters before this one, or
+        None if those cannot be read at present.
+        """
+        if self._counters is None:
+            try:
+                self._counters = Counters(self._environ, self._shared, self._log)
+            except OSError:
+                return None
+        return self._counters
 
     def end(self, why: str) -> None:
         """The last time, because of `why`; not on a slow disk. A client that came

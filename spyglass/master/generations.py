@@ -306,7 +306,7 @@ class Generations:
             self.failing.begin(error, self.config, began)
             self._say_ready()
         if asked:
-            self.reloads.end(EX_CONFIG, error.summary)
+            self.reloads.end(EX_CONFIG, error.summary, error.details)
 
     def _fail_beside(self, serving: Generation, error: LoadError, *, asked: bool) -> None:
         loads = self.failing.loads

@@ -48,7 +48,8 @@ class Launcher:
         try:
             config = self._read()
         except ConfigError as error:
-            raise LoadError(str(error), files=[error.file] if error.file else []) from None
+            files = [error.file] if error.file else []
+            raise LoadError(str(error), "\n".join(error.also), files) from None
         if config.idle_ignore:
             self._check_ignored(config)
         return config

@@ -56,7 +56,5 @@ class LoadFailures:
     def worker_died_loading(self, unfit: LoadError | None, how: str) -> None:
         """The worker loaded the app itself (preload = false), and no other one has."""
         if unfit is not None and self.loading is None:
-            self.loading = LoadError(
-                unfit.summary, "" if unfit.told else unfit.details, unfit.files
-            )
+            self.loading = unfit
         self.load_ended(how)

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from spyglass.master.failing import Failing
     from spyglass.master.generations import Generations
     from spyglass.master.reload_socket import Reloads
+    from spyglass.master.report_socket import Reports
     from spyglass.master.status_notes import StatusNotes
     from spyglass.master.systemd_watchdog import Watchdog
     from spyglass.runtime.sd_daemon import Listener
@@ -66,6 +67,7 @@ class Master:
     _generations: Generations
     _failing: Failing
     _reloads: Reloads
+    _reports: Reports
     _notes: CounterNotes
     _watchdog: Watchdog
     _status: StatusNotes
@@ -106,6 +108,7 @@ class Master:
         status, why = self._exit
         self._notes.end(why)
         self._reloads.close()
+        self._reports.close()
         return status
 
     def _build(self) -> None:
@@ -121,6 +124,7 @@ class Master:
         from spyglass.master.idle_exit import IdleExit
         from spyglass.master.listener_watch import ListenerWatch
         from spyglass.master.reload_socket import Reloads
+        from spyglass.master.report_socket import Reports
         from spyglass.master.settings_record import SettingsRecord
         from spyglass.master.status_notes import StatusNotes
         from spyglass.master.systemd_watchdog import Watchdog, interval
@@ -141,10 +145,11 @@ class Master:
         self._status = StatusNotes(generations, failing, reloads)
         self._generations, self._failing = generations, failing
         self._reloads, self._notes = reloads, notes
+        self._reports = Reports(os.environ, poller, self._report)
         record = SettingsRecord(lambda: self._launcher.config, lambda: generations.ready, log)
         # The record before the reloads: when a reload has ended, it is up to date.
         self._parts = [failing, generations, self._watchdog, self._status]
-        self._parts += [record, reloads, notes]
+        self._parts += [record, reloads, self._reports, notes]
 
     def turn(self) -> None:
         """Wait once, handle the events there are, look at every part."""
@@ -232,6 +237,13 @@ class Master:
             return
         self._log.info(f"{asker}: loading another generation")
         self._generations.reload()
+
+    def _report(self) -> str:
+        """Return what the Master reports of itself (report_socket.py)."""
+        from spyglass.master.report_socket import Report  # loaded by _build()
+
+        status = self._status.line(time.monotonic())
+        return Report(status, self._notes.current(), self._reloads.last).text()
 
     # Exiting
 

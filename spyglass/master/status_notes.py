@@ -30,7 +30,7 @@ class StatusNotes:
         return []  # it follows the others
 
     def look(self, now: float) -> None:
-        status = self._line(now)
+        status = self.line(now)
         if status != self._said:
             self._said = status
             notify(f"STATUS={status}")
@@ -38,7 +38,8 @@ class StatusNotes:
     def abandon(self) -> None:
         """Nothing in it is open."""
 
-    def _line(self, now: float) -> str:
+    def line(self, now: float) -> str:
+        """Return what is true now; systemd has the line of the last look."""
         generations = self._generations
         serving = generations.serving
         if self._stopping:

@@ -7,8 +7,10 @@ import signal
 import time
 
 import pytest
+from waiting import wait_until
 
 from spyglass.master import counters
+from spyglass.ops import master_report
 
 from .fake_systemd import ROOT
 from .processes import no_descriptors, workers
@@ -253,3 +255,34 @@ def test_a_slow_disk_holds_up_the_leaving_and_no_visitor(systemd, tmp_path, stat
     done.touch()
     life.until_asleep(1)
     assert counters.read(state).requests == 2
+
+
+def test_master_reports_what_it_counts_now(counted, state):
+    """Not what the file says, which is up to ten seconds old."""
+    life = counted(idle_timeout=60)
+
+    def report():
+        [found] = master_report.ask([(str(state), life.run.pid)], within=5)
+        return found
+
+    def counts(record):
+        return record.requests, record.recent_errors
+
+    visit(life.address)
+    for number in range(1, 4):
+        visit(life.address, "/later")
+        wait_until(  # a worker counts a request when its client has the answer already
+            lambda number=number: counts(report().record) == (number + 1, number),
+            5,
+            "all are counted",
+        )
+    assert report().status.startswith("awake: 2 workers")
+    assert report().outcome is None
+    life.source.write_text("1 +\n")
+    os.kill(life.run.pid, signal.SIGHUP)
+    wait_until(lambda: report().outcome, 10, "the reload has ended")
+    done = report().outcome
+    assert (done.status, done.why.partition(":")[0]) == (78, "SyntaxError")
+    assert "1 +" in done.details
+    assert 0 < done.seconds < 60
+    assert done.ended <= time.monotonic()

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from spyglass.master import counters
-from spyglass.master.counters import NAME, Counters, Record, parse, read, write
+from spyglass.master.counters import NAME, CounterNotes, Counters, Record, parse, read, write
 from spyglass.master.worker_records import Worker
 from spyglass.runtime import scoreboard
 from spyglass.runtime.scoreboard import ERRORS, OPEN, SERVED, Scoreboard
@@ -26,6 +26,8 @@ errors 2
 failures 1
 crashes 1
 reloads 5
+recent_requests 20
+recent_errors 1
 since 1700000000.000
 woke 1700000100.500
 wake_ms 81.250
@@ -140,7 +142,7 @@ class Life:
         self.journal = FakeLog()
         self.board = Scoreboard(8)
         self.workers = []
-        shared = SimpleNamespace(
+        shared = self.shared = SimpleNamespace(
             board=self.board, woken_by="127.0.0.1:8000", master=os.getpid(), began=time.monotonic()
         )
         self.counters = Counters(
@@ -196,6 +198,7 @@ def test_each_life_adds_to_those_before(tmp_path):
         assert (record.wakes, record.requests, record.errors) == (number, 11 * number, 2 * number)
         assert (record.crashes, record.failures, record.reloads) == (number, 3 * number, 4 * number)
         assert (record.awake, record.why) == (0, "idle")
+        assert (record.recent_requests, record.recent_errors) == (11, 2)
         assert abs(time.time() - record.left) < 60
     assert life.journal.lines == []
 
@@ -303,3 +306,18 @@ def test_the_cells_of_a_slot_are_apart():
         "_REASON",
     )
     assert len({getattr(scoreboard, name) for name in names}) == len(names)
+
+
+def test_current_counters_need_no_write(tmp_path):
+    life = Life(tmp_path)
+    notes = CounterNotes(
+        {"STATE_DIRECTORY": str(tmp_path)}, life.shared, life.journal, lambda: life.workers, int
+    )
+    worker = life.worker(served=5)
+    assert notes.current().requests == 5
+    life.works(worker, served=6, errors=6)
+    record = notes.current()
+    assert (record.requests, record.recent_errors, record.awake) == (6, 6, 1)
+    assert record.written == pytest.approx(time.time(), abs=60)
+    assert os.listdir(tmp_path) == []
+    assert CounterNotes({}, life.shared, life.journal, list, int).current() is None

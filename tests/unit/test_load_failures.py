@@ -41,10 +41,10 @@ def test_on_another_attempt_at_a_broken_app_the_log_is_the_master_s():
     assert len(log.lines) == 1
 
 
-def test_details_that_were_logged_are_not_kept_twice():
+def test_details_that_were_logged_are_kept_for_the_report_and_not_logged_again():
     it, _ = failures()
     it.worker_died_loading(it.worker_unfit(WHY, accepting=False), "exited with status 1")
-    assert (it.loading.summary, it.loading.details) == (WHY[0], "")
+    assert (it.loading.summary, it.loading.details, it.loading.told) == (*WHY[:2], True)
 
 
 def test_of_two_workers_that_died_loading_the_first_says_why():

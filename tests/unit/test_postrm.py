@@ -49,13 +49,14 @@ def test_what_an_app_has_stored_stays_whatever_it_is(purge, kept, place):
         *(f"{place}/blog/{path}" for path in kept),
         f"{place}/blog/.spyglass-counters.new",
         f"{place}/blog/.spyglass-reload",
+        f"{place}/blog/.spyglass-report",
     )
     for path in kept:
         assert f"{place}/blog/{path.partition(' -> ')[0].rstrip('/')}" in left
     assert not {
         path
         for path in left
-        if path.endswith(("blog/.spyglass-counters.new", "blog/.spyglass-reload"))
+        if path.partition("blog/.spyglass-")[2] in ("counters.new", "reload", "report")
     }
 
 

@@ -13,7 +13,7 @@ import pytest
 from spyglass.config.command_line import parse
 from spyglass.errors import ConfigError, UsageError
 from spyglass.log import Log
-from spyglass.master import reload_socket as reloading
+from spyglass.master import local_socket
 from spyglass.master.reload_socket import Reloads, reload_addresses
 from spyglass.ops.commands import reload
 from spyglass.runtime import scoreboard
@@ -212,11 +212,11 @@ class Peer:
 @pytest.mark.parametrize(("uid", "ours"), [(0, True), (1000, True), (1001, False), (65534, False)])
 def test_only_root_and_the_masters_own_user_may_ask(monkeypatch, uid, ours):
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    assert reloading._is_ours(Peer(uid)) is ours
+    assert local_socket._is_ours(Peer(uid)) is ours
 
 
 def test_another_user_is_sent_away(desk, environ, monkeypatch):
-    monkeypatch.setattr(reloading, "_is_ours", lambda sock: False)
+    monkeypatch.setattr(local_socket, "_is_ours", lambda sock: False)
     visitor = come(environ)
     desk.knock()
     assert heard(visitor) == ""
