@@ -166,10 +166,14 @@ def _check(arguments: Arguments) -> int:
 
 
 def _reload(arguments: Arguments) -> int:
-    from spyglass.ops.commands.reload import reload, reload_unit
-
     try:
-        return reload(os.environ) if arguments.name is None else reload_unit(arguments.name)
+        if arguments.name is None:
+            from spyglass.ops.commands.reload import reload
+
+            return reload(os.environ)
+        from spyglass.ops.reload_app import reload_app
+
+        return reload_app(arguments.name)
     except StartError as error:
         print(f"spyglass: {error}", file=sys.stderr)
         return error.exit_status

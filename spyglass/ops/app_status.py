@@ -1,8 +1,9 @@
 """Find out the state of an app without waking it.
 
-Two sources: what systemd says of its units, and the record that its last Master left in
-the state directory (master/counters.py). Nothing here connects to a socket: that is
-what wakes an app. A value that an ordinary user may not read, or that was never
+Three sources: what systemd says of its units, the record that its last Master left in
+the state directory (master/counters.py), and what a Master that runs reports
+(master_report.py). Nothing here connects to an app's socket, which would wake it. A
+value that an ordinary user may not read, or that was never
 recorded, is None.
 """
 
@@ -14,20 +15,22 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from spyglass.config import settings
+from spyglass.config.setting_errors import hint
 from spyglass.errors import ConfigError
 from spyglass.master import counters
-from spyglass.master.worker_memory import share
-from spyglass.ops import address_owners, apps, orphaned_apps, systemctl
+from spyglass.ops import address_owners, apps, master_report, orphaned_apps, systemctl
+from spyglass.ops.app_processes import memory
 from spyglass.ops.untrusted_text import number
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from spyglass.master.reload_socket import Outcome
 
     Properties = Mapping[str, str]
 
 DEFAULT = "_default"  # the nameless app of spyglass.service; not a valid app name
 _STATE = "/var/lib"
-_CGROUPS = ("/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/systemd")
 
 # A Master that cannot load its app exits with status 78; the next connection is the
 # next try.
@@ -57,7 +60,8 @@ class AppStatus:
     `state` is one of the words above; `trouble` says what is wrong if it is failing.
     `woke` and `wake_ms` are about the last wake: from the connection that caused it,
     where systemd remembers it, to the first worker that accepted. `record` is None if
-    it cannot be read (`unread` says why) or does not exist.
+    it cannot be read (`unread` says why) or does not exist. `is_fresh` (bool): it is
+    from the running Master, which has ended its last reload as `reloaded` says.
     """
 
     name: str
@@ -68,6 +72,8 @@ class AppStatus:
     addresses: list[str] = field(default_factory=list)
     record: counters.Record | None = None
     unread: str = ""
+    is_fresh: bool = False
+    reloaded: Outcome | None = None
     memory: int | None = None
     woke: float | None = None
     wake_ms: float | None = None
@@ -95,6 +101,17 @@ class AppStatus:
         count: int = getattr(self.record, name)
         return count
 
+    @property
+    def noted(self) -> float | None:
+        """When the counts of a running app were written, if that is not now."""
+        record = self.record
+        return record.written if record and record.awake and not self.is_fresh else None
+
+    @property
+    def problems(self) -> list[str]:
+        """What is wrong, the worst first: `trouble`, and that no request succeeds."""
+        return [line for line in (self.trouble, all_fail(self.record)) if line]
+
     def facts(self) -> dict[str, object]:
         """Return the keys of `--json`. docs/looking.md documents them.
 
@@ -105,6 +122,7 @@ class AppStatus:
             "name": self.name,
             "state": self.state,
             "trouble": self.trouble or None,
+            "problems": self.problems,
             "status": self.status or None,
             "enabled": self.socket.get("UnitFileState") in ("enabled", "enabled-runtime"),
             "addresses": self.addresses,
@@ -115,6 +133,7 @@ class AppStatus:
                 for name in ("wakes", "requests", "errors", "failures", "crashes", "reloads")
             },
             "counted_since": iso(record.since) if record else None,
+            "counted_at": iso(record.written) if record else None,
             "woke": iso(self.woke),
             "wake_ms": self.wake_ms and round(self.wake_ms, 1),
             "load_ms": round(record.load_ms, 1) if record and record.load_ms else None,
@@ -133,8 +152,9 @@ class NoSuchAppError(ConfigError):
 
     exit_status = 4  # as of `systemctl status` for an unknown unit
 
-    def __init__(self, name: str) -> None:
-        super().__init__(f"there is no app {name!r}; 'spyglass list' shows all apps")
+    def __init__(self, name: str, known: Sequence[str]) -> None:
+        more = hint(name, dict.fromkeys(known)) or "; 'spyglass list' shows all apps"
+        super().__init__(f"there is no app {name!r}{more if known else ', nor any other'}")
 
 
 # Queries
@@ -157,6 +177,18 @@ def names() -> list[str]:
     return sorted(found)
 
 
+def resolve(text: str) -> str:
+    """Return the name of the app that `text` names, itself or by one of its units.
+    Raise NoSuchAppError.
+    """
+    name = text.removesuffix(".service").removesuffix(".socket")
+    name = DEFAULT if name == "spyglass" != text else name.removeprefix("spyglass@")
+    known = names()
+    if name != DEFAULT and name not in known:
+        raise NoSuchAppError(text, known)
+    return name
+
+
 def is_name(text: str) -> bool:
     """Return True if `text` is a valid name of an app."""
     try:
@@ -176,16 +208,31 @@ def query(wanted: Iterable[str], properties: Iterable[str] = PROPERTIES) -> list
     found = []
     for name in wanted:
         socket, service = units_of(name)
-        app = AppStatus(name, shown[socket], shown[service])
+        found.append(AppStatus(name, shown[socket], shown[service]))
+        _read_record(found[-1])
+    _ask_masters(found)
+    for app in found:
         app.addresses = address_owners.addresses(app.socket)
         app.state, app.trouble = state(app.socket, app.service)
-        _read_record(app)
         _fill_times(app, now - monotonic)
         _check_files(app)
         if app.service.get("ControlGroup"):
             app.memory = memory(app.service)
-        found.append(app)
     return found
+
+
+def _ask_masters(found: Iterable[AppStatus]) -> None:
+    """Have the Masters that run report what is true now. One that does not answer, or
+    is of an older version, has left its record.
+    """
+    running = [app for app in found if number(app.service.get("MainPID"))]
+    masters = [(_directory(app), number(app.service.get("MainPID"))) for app in running]
+    for app, report in zip(running, master_report.ask(masters), strict=True):
+        if report is not None:
+            app.service = {**app.service, "StatusText": report.status}
+            app.reloaded = report.outcome
+            if report.record is not None:
+                app.record, app.unread, app.is_fresh = report.record, "", True
 
 
 def _check_files(app: AppStatus) -> None:
@@ -203,11 +250,16 @@ def _check_files(app: AppStatus) -> None:
             app.state = FAILING
 
 
-def _read_record(app: AppStatus) -> None:
-    """Read what the last Master has recorded, or why that cannot be read."""
-    directory = os.path.join(
+def _directory(app: AppStatus) -> str:
+    """Return the app's state directory."""
+    return os.path.join(
         _STATE, (app.service.get("StateDirectory") or f"spyglass/{app.name}").split()[0]
     )
+
+
+def _read_record(app: AppStatus) -> None:
+    """Read what the last Master has recorded, or why that cannot be read."""
+    directory = _directory(app)
     try:
         app.record = counters.read(directory)
     except FileNotFoundError:
@@ -253,6 +305,25 @@ def state(socket: Properties, service: Properties) -> tuple[str, str]:
         broken = service.get("ExecMainStatus") == "78" and service.get("Result") == "exit-code"
         return FAILING, BROKEN if broken else f"it ended: {exit_reason(service)}"
     return ASLEEP, ""
+
+
+def all_fail(record: counters.Record | None) -> str:
+    """Return that each request since the last wake, or of the present code's workers,
+    has failed; "" if one has not, or there was none.
+    """
+    if record is None:
+        return ""
+    served, failed = (
+        sum(getattr(each, name) for each in record.workers) for name in ("served", "errors")
+    )
+    for requests, errors, since in (
+        (record.recent_requests, record.recent_errors, "since the last wake"),
+        (served, failed, "of its present workers"),
+    ):
+        if 0 < requests <= errors:
+            many = f"all {requests} requests" if requests > 1 else "the only request"
+            return f"{many} {since} failed (status 5xx, or an incomplete response)"
+    return ""
 
 
 def exit_reason(service: Properties) -> str:
@@ -304,34 +375,3 @@ def _fill_times(app: AppStatus, boot: float) -> None:
             app.why = (
                 FAILING if app.service.get("ExecMainStatus") == "78" else exit_reason(app.service)
             )
-
-
-def memory(service: Properties) -> int | None:
-    """Return the bytes of memory that the app's processes use, None if unknown: the
-    unit's own count, else the sum of their shares.
-    """
-    current = number(service.get("MemoryCurrent"), -1)
-    if 0 <= current < 1 << 62:
-        return current
-    pids = members(service)
-    try:
-        return sum(share(pid) for pid in pids) if pids else None
-    except OSError:
-        return None
-
-
-def members(service: Properties) -> list[int]:
-    """Return the pids of a service's processes, sorted."""
-    for base in _CGROUPS:
-        path = base + service.get("ControlGroup", "")
-        if service.get("ControlGroup") and os.path.exists(f"{path}/cgroup.procs"):
-            pids: list[int] = []
-            for directory, _, _ in os.walk(path):
-                try:
-                    with open(f"{directory}/cgroup.procs") as stream:
-                        pids += [int(line) for line in stream]
-                except OSError:
-                    pass  # the process exited meanwhile
-            if pids:
-                return sorted(pids)
-    return []

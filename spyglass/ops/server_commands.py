@@ -79,8 +79,11 @@ COMMANDS = {
                 Operand("NAME", "the app (default: the one with this ExecReload=)", optional=True),
             ),
             changes=True,
-            more="exit status: 0 the new code serves, or the app is asleep; 69 there is no Master, "
-            "or it is exiting; 78 the new code cannot be served, and the old code still is",
+            more="exit status with NAME: 0 the new code serves, or the app is asleep or off and loads "
+            "it when it starts; 1 it failed: the new code cannot be loaded, or nothing could be "
+            "reloaded, and why is printed ('systemctl reload' exits with 1, too); 4 there is no such "
+            "app; 69 there is no systemd. As ExecReload=: 0 the new code serves; 69 there is no Master, "
+            "or it is exiting; 78 the new code cannot be loaded",
             brief="load the new code of an app without losing a request",
         ),
     )

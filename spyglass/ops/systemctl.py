@@ -36,17 +36,24 @@ def run(*words: str) -> subprocess.CompletedProcess[str]:
     """Run systemctl with `words` and return the completed process, whatever its status.
     Raise NoSystemdError if there is no systemctl.
     """
-    try:
-        return _run([SYSTEMCTL, "--no-pager", "--no-ask-password", *words])
-    except FileNotFoundError:
-        raise NoSystemdError("systemctl not found: this command needs systemd") from None
+    return _run([SYSTEMCTL, "--no-pager", "--no-ask-password", *words])
 
 
 def _run(argv: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(argv, check=False, capture_output=True)  # noqa: S603, no shell
+    try:
+        done = subprocess.run(argv, check=False, capture_output=True)  # noqa: S603, no shell
+    except FileNotFoundError:
+        raise NoSystemdError(f"{argv[0]} not found: this command needs systemd") from None
     # Not text=True, which turns "\r" into line ends.
     said = [stream.decode(errors="replace") for stream in (done.stdout, done.stderr)]
     return subprocess.CompletedProcess(argv, done.returncode, *said)
+
+
+def reload(unit: str) -> subprocess.CompletedProcess[str]:
+    """Reload `unit` if it is active, and return the completed process. Polkit may ask
+    an ordinary user for a password. Raise NoSystemdError if there is no systemctl.
+    """
+    return _run([SYSTEMCTL, "--no-pager", "try-reload-or-restart", "--", unit])
 
 
 def start_in_background(unit: str, output: IO[str]) -> subprocess.Popen[bytes]:

@@ -12,11 +12,15 @@ import pytest
 
 from spyglass.config import settings
 from spyglass.master import counters
+from spyglass.master.reload_socket import Outcome
+from spyglass.master.report_socket import Report
 from spyglass.ops import (
     address_owners,
+    app_processes,
     app_status,
     command_table,
     effective_settings,
+    master_report,
     systemctl,
     terminal,
 )
@@ -188,7 +192,7 @@ def test_facts_about_a_sleeping_app(machine):
         "idle",
     )
     assert view.facts() == {
-        "name": "blog", "state": "asleep", "trouble": None, "status": None, "enabled": False, "addresses": ["/run/spyglass/blog.sock"],
+        "name": "blog", "state": "asleep", "trouble": None, "problems": [], "counted_at": None, "status": None, "enabled": False, "addresses": ["/run/spyglass/blog.sock"],
         "workers": None, "memory": None, "wakes": 3, "requests": 40, "errors": 0, "failures": 0, "crashes": 0, "reloads": 0,
         "counted_since": None, "woke": "2023-11-14T22:13:20Z", "wake_ms": 81.2, "load_ms": None, "left": "2023-11-14T22:15:00Z", "why_left": "idle",
     }  # fmt: skip
@@ -261,7 +265,88 @@ def test_damaged_record_is_reported_and_missing_one_is_not(machine):
     [("1048576", 1 << 20), ("[not set]", None), ("18446744073709551615", None), ("", None)],
 )
 def test_memory_from_the_unit_or_its_processes(current, bytes):
-    assert app_status.memory({"MemoryCurrent": current, "ControlGroup": "/nowhere"}) == bytes
+    assert app_processes.memory({"MemoryCurrent": current, "ControlGroup": "/nowhere"}) == bytes
+
+
+ALL_FAIL = [
+    ({}, [], ""),
+    ({"recent_requests": 3, "recent_errors": 2}, [], ""),
+    ({"recent_requests": 3, "recent_errors": 3}, [], "all 3 requests since the last wake failed"),
+    ({"recent_requests": 1, "recent_errors": 1}, [], "the only request since the last wake failed"),
+    ({"recent_requests": 9, "recent_errors": 2}, [(2, 2)], "all 2 requests of its present workers failed"),
+    ({"recent_requests": 9, "recent_errors": 2}, [(2, 2), (1, 0)], ""),
+    ({"recent_requests": 9, "recent_errors": 2}, [(0, 0)], ""),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("facts", "workers", "said"), ALL_FAIL)
+def test_app_whose_every_request_fails(facts, workers, said):
+    record = counters.Record()
+    for name, value in facts.items():
+        setattr(record, name, value)
+    record.workers = [
+        counters.Process(number, served, errors, 0)
+        for number, (served, errors) in enumerate(workers)
+    ]
+    assert app_status.all_fail(record) == (
+        f"{said} (status 5xx, or an incomplete response)" if said else ""
+    )
+    assert app_status.all_fail(None) == ""
+
+
+def test_running_master_is_asked_and_a_silent_one_has_left_its_record(machine, monkeypatch):
+    here = machine(
+        **{
+            name: (LISTENING, ACTIVE | {"MainPID": pid})
+            for name, pid in (("blog", "7"), ("shop", "8"))
+        }
+    )
+    keep(here.states, "blog", awake=1, requests=40, written=1_700_000_000.0)
+    keep(here.states, "shop", awake=1, requests=50, written=1_700_000_000.0)
+    current = counters.Record()
+    current.requests = 42
+    reports = {
+        7: Report("failing: boom", current, Outcome(78, 0.1, 5.0, "boom")),
+        8: None,
+    }
+
+    def ask(masters):
+        assert masters == [(str(here.states / "blog"), 7), (str(here.states / "shop"), 8)]
+        return [reports[pid] for _, pid in masters]
+
+    monkeypatch.setattr(master_report, "ask", ask)
+    blog, shop = app_status.query(["blog", "shop"])
+    assert (blog.state, blog.trouble, blog.counted("requests")) == (FAILING, "boom", 42)
+    assert (blog.noted, blog.reloaded.why) == (None, "boom")
+    assert (shop.state, shop.counted("requests"), shop.noted) == (AWAKE, 50, 1_700_000_000)
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("blog", "blog"), ("spyglass@blog.service", "blog"), ("spyglass@blog.socket", "blog"), ("spyglass@blog", "blog"),
+        ("_default", "_default"), ("spyglass.service", "_default"), ("spyglass.socket", "_default"),
+    ],
+)  # fmt: skip
+def test_app_may_be_named_by_its_units(machine, text, name):
+    machine(blog=(LISTENING, DEAD))
+    assert app_status.resolve(text) == name
+
+
+@pytest.mark.parametrize(
+    ("text", "more"),
+    [
+        ("blgo", ", did you mean 'blog'?"),
+        ("zebra", "; 'spyglass list' shows all apps"),
+        ("spyglass", "; 'spyglass list' shows all apps"),
+    ],
+)
+def test_similar_name_of_an_unknown_app_is_suggested(machine, text, more):
+    machine(blog=(LISTENING, DEAD))
+    with pytest.raises(app_status.NoSuchAppError) as raised:
+        app_status.resolve(text)
+    assert str(raised.value) == f"there is no app {text!r}{more}"
+    assert raised.value.exit_status == 4
 
 
 # Tables
@@ -517,7 +602,7 @@ def test_processes_and_their_roles(monkeypatch):
     parents = {10: 1, 11: 10, 12: 11, 13: 11, 14: 13}
     from spyglass.ops.commands import status
 
-    monkeypatch.setattr(app_status, "members", lambda _service: sorted(parents))
+    monkeypatch.setattr(status, "members", lambda _service: sorted(parents))
     monkeypatch.setattr(status, "_parent", parents.__getitem__)
     monkeypatch.setattr(status, "share", lambda pid: pid << 20)
     found = {each.pid: (each.what, each.requests, each.memory) for each in status.processes(view)}
@@ -531,9 +616,9 @@ def test_pids_of_a_control_group(monkeypatch, tmp_path):
     (tmp_path / "a.service" / "inner").mkdir(parents=True)
     (tmp_path / "a.service" / "cgroup.procs").write_text("7\n3\n")
     (tmp_path / "a.service" / "inner" / "cgroup.procs").write_text("5\n")
-    monkeypatch.setattr(app_status, "_CGROUPS", ("/nowhere", str(tmp_path)))
-    assert app_status.members({"ControlGroup": "/a.service"}) == [3, 5, 7]
-    assert app_status.members({"ControlGroup": ""}) == []
+    monkeypatch.setattr(app_processes, "_CGROUPS", ("/nowhere", str(tmp_path)))
+    assert app_processes.members({"ControlGroup": "/a.service"}) == [3, 5, 7]
+    assert app_processes.members({"ControlGroup": ""}) == []
     assert os.path.exists(tmp_path)
 
 

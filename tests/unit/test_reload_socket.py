@@ -11,7 +11,7 @@ import threading
 import pytest
 
 from spyglass.config.command_line import parse
-from spyglass.errors import ConfigError, UsageError
+from spyglass.errors import UsageError
 from spyglass.log import Log
 from spyglass.master import local_socket
 from spyglass.master.reload_socket import Reloads, reload_addresses
@@ -360,41 +360,3 @@ def test_the_command_line(words, name):
 def test_it_takes_one_name_and_no_options(words):
     with pytest.raises(UsageError, match="takes the NAME of one app and no options"):
         parse(words)
-
-
-def test_a_name_that_no_unit_could_have():
-    with pytest.raises(ConfigError):
-        reload.reload_unit("A")
-
-
-TELLS = " (see journalctl -u spyglass@blog.service)"
-
-
-@pytest.mark.parametrize(
-    ("status", "said", "line"),
-    [
-        (0, "", ""),
-        (1, "awake: x; reload failed: boom", "spyglass: blog is awake: x; reload failed: boom\n"),
-        (1, "failing: boom", "spyglass: blog is failing: boom\n"),
-        (1, "awake: 1 worker", f"spyglass: blog was not reloaded{TELLS}; it is awake: 1 worker\n"),
-        (1, "", f"spyglass: blog was not reloaded{TELLS}\n"),
-    ],
-)
-def test_by_its_name_systemd_is_asked(tmp_path, monkeypatch, capfd, status, said, line):
-    systemctl = tmp_path / "systemctl"
-    systemctl.write_text(
-        f"#!/bin/sh\necho \"$*\" >>{tmp_path}/asked\nif [ $1 = show ]; then echo '{said}'; else exit {status}; fi\n"
-    )
-    systemctl.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    assert reload.reload_unit("blog") == status
-    assert (tmp_path / "asked").read_text().splitlines()[
-        0
-    ] == "try-reload-or-restart spyglass@blog.service"
-    assert capfd.readouterr().err == line
-
-
-def test_without_systemd_it_says_what_to_do(monkeypatch, capfd):
-    monkeypatch.setenv("PATH", "/nonexistent")
-    assert reload.reload_unit("blog") == 69
-    assert "send SIGHUP to the lookout" in capfd.readouterr().err

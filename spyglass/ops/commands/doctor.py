@@ -59,12 +59,10 @@ def examine(wanted: Sequence[str] = ()) -> list[Finding]:
 
     `wanted` limits the apps. Raise NoSuchAppError if one of them does not exist.
     """
-    names = app_status.names()
-    for name in wanted:
-        if name not in names:
-            raise app_status.NoSuchAppError(name)
+    wanted = [app_status.resolve(name) for name in wanted]
+    names = [name for name in wanted or app_status.names() if name != app_status.DEFAULT]
     found = app_status.query(
-        [*(wanted or names), app_status.DEFAULT],
+        [*names, app_status.DEFAULT],
         dict.fromkeys((*app_status.PROPERTIES, *units.PROPERTIES)),
     )
     if found[-1].socket.get("LoadState") != "loaded":

@@ -2,8 +2,7 @@
 report it.
 
 The unit runs it as ExecReload=, as another process of the unit in the same sandbox.
-`spyglass reload NAME` is for people: it asks systemd for a reload, and says why one
-failed.
+`spyglass reload NAME`, which people type, is in ops/reload_app.py.
 """
 
 from __future__ import annotations
@@ -12,11 +11,8 @@ import os
 import signal
 import socket
 import struct
-import subprocess
-import sys
 import time
 
-from spyglass.config.settings import file_for
 from spyglass.errors import EX_UNAVAILABLE, UsageError
 from spyglass.log import open_log
 from spyglass.master.reload_socket import reload_addresses
@@ -125,34 +121,3 @@ def _hear(desk: socket.socket) -> str:
     except ConnectionError:
         pass  # it ended before it accepted us
     return said.decode(errors="replace")
-
-
-def reload_unit(name: str) -> int:
-    """Have systemd reload the app `name` if it is awake; return an exit status. An
-    app that is asleep loads its current code at its next wake anyway.
-
-    Raise ConfigError for what cannot be a name.
-    """
-    file_for(name)
-    unit = f"spyglass@{name}.service"
-    try:
-        done = subprocess.run(["systemctl", "try-reload-or-restart", unit], check=False)  # noqa: S603, S607, of our own words
-        if done.returncode:
-            show = ["systemctl", "show", "--property=StatusText", "--value", unit]
-            shown = subprocess.run(show, check=False, capture_output=True)  # noqa: S603, the same
-            said = shown.stdout.decode(errors="replace").strip()
-            said = one_line(said)  # the app's words
-            if "failed: " in said or said.startswith("failing: "):
-                what = f"is {said}"
-            else:  # the Master was not reached, so it knows of no failure
-                what = f"was not reloaded (see journalctl -u {unit})" + (
-                    f"; it is {said}" if said else ""
-                )
-            print(f"spyglass: {name} {what}", file=sys.stderr)
-        return done.returncode
-    except FileNotFoundError:
-        print(
-            "spyglass: systemctl was not found; without systemd, send SIGHUP to the lookout",
-            file=sys.stderr,
-        )
-        return EX_UNAVAILABLE

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from spyglass.master.counters import one_line
 from spyglass.master.worker_memory import share
 from spyglass.ops import app_status, effective_settings, journal, terminal, untrusted_text
+from spyglass.ops.app_processes import members
 from spyglass.ops.command_declaration import Command, Operand, Option
 from spyglass.ops.terminal import Column, ago, colourize, local_time
 
@@ -57,20 +58,7 @@ _PROCESSES = (
 
 def run(options: argparse.Namespace) -> int:
     terminal.escape_unencodable()
-    name = options.name.removeprefix("spyglass@").removesuffix(".service").removesuffix(".socket")
-    if (
-        name != app_status.DEFAULT
-        and not app_status.is_name(name)
-        and name not in app_status.names()
-    ):
-        raise app_status.NoSuchAppError(name)
-    [app] = app_status.query([name], (*app_status.PROPERTIES, *_MORE))
-    if (
-        name != app_status.DEFAULT
-        and app.state == app_status.OFF
-        and name not in app_status.names()
-    ):
-        raise app_status.NoSuchAppError(name)
+    [app] = app_status.query([app_status.resolve(options.name)], (*app_status.PROPERTIES, *_MORE))
     report = Report(app, max(0, options.lines))
     if options.json:
         print(json.dumps(report.facts(), indent=2))
@@ -248,7 +236,7 @@ def processes(app: AppStatus) -> list[Process]:
     )
     master = untrusted_text.number(app.service.get("MainPID"))
     found: list[Process] = []
-    for pid in app_status.members(app.service):
+    for pid in members(app.service):
         try:
             parent = _parent(pid)
             memory: int | None = share(pid)

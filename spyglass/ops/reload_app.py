@@ -1,0 +1,148 @@
+"""`spyglass reload NAME`: have systemd reload an app, and report how that went.
+
+systemd runs the reload, so that it waits for a start or a stop of the unit, and shows
+it. How it ended is asked of the Master, because systemd knows only that it failed:
+which error, where, and after how long.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from spyglass.errors import EX_UNAVAILABLE, StartError
+from spyglass.ops import app_status, systemctl
+from spyglass.ops.app_status import ASLEEP, FAILING, LEAVING, OFF, WAKING
+from spyglass.ops.systemctl import NoSystemdError
+from spyglass.ops.terminal import colourize, is_coloured
+from spyglass.ops.untrusted_text import filtered
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from spyglass.ops.app_status import AppStatus
+
+_FAILED = 1  # as of systemctl(1), which has one status for each kind of failure
+_RUNNING = ("active", "reloading", "activating")
+
+
+class Result:
+    """`status` (int) is the exit status, `said` one line, `details` lines with a
+    traceback.
+    """
+
+    def __init__(self, status: int, said: str, details: Sequence[str] = ()) -> None:
+        self.status = status
+        self.said = said
+        self.details = list(details)
+
+
+@filtered()
+def reload_app(text: str) -> int:
+    """Reload the app that `text` names if it is awake, and print the result; return the
+    exit status. Raise StartError if there is no such app, or no systemd.
+    """
+    try:
+        name = app_status.resolve(text)
+        result = _reload(name)
+    except NoSystemdError as error:
+        raise _NoMasterError(f"{error}; without systemd, send SIGHUP to the lookout") from None
+    except KeyboardInterrupt:
+        print(f"{text}: interrupted; a reload that has begun goes on", file=sys.stderr)
+        return 130
+    stream = sys.stderr if result.status else sys.stdout
+    coloured = bool(result.status) and is_coloured(stream, os.environ)
+    print(colourize(f"{name}: {result.said}", "fault", coloured), file=stream)
+    for line in result.details:
+        print(line, file=stream)
+    return result.status
+
+
+class _NoMasterError(StartError):
+    exit_status = EX_UNAVAILABLE
+
+
+def _reload(name: str) -> Result:
+    """Ask systemd, unless there is nothing to reload."""
+    began = time.monotonic()
+    [before] = app_status.query([name])
+    if before.service.get("ActiveState") not in _RUNNING:
+        return resting(before)
+    done = systemctl.reload(app_status.units_of(name)[1])
+    took = time.monotonic() - began
+    [after] = app_status.query([name])
+    if after.reloaded is not None and after.reloaded.ended < began:
+        after.reloaded = None
+    if done.returncode == 0:
+        return succeeded(before, after, took)
+    return failed(after, " ".join(done.stderr.split()) or f"status {done.returncode}")
+
+
+# From what is known to what is said
+
+
+def resting(app: AppStatus) -> Result:
+    """There is no process that could load anything: the result for `app`."""
+    if app.state == OFF:
+        return Result(0, "off, nothing to reload: its next start loads the new code")
+    if app.socket.get("ActiveState") == "failed":
+        return Result(_FAILED, f"not reloaded: {app.trouble}; see 'spyglass doctor {app.name}'")
+    if app.state == FAILING and app.trouble:
+        return Result(
+            0, f"not running, the next request loads the new code (before: {app.trouble})"
+        )
+    return Result(0, f"{app.state}, the next request loads the new code")
+
+
+def succeeded(before: AppStatus, after: AppStatus, took: float) -> Result:
+    """systemd reports success after `took` (seconds); the result for the app."""
+    done = after.reloaded
+    if done is not None and done.status:
+        # A unit with Type=notify-reload and without ExecReload=: systemd cannot be told
+        # of a failure.
+        return failed(after, "")
+    if after.state in (ASLEEP, LEAVING, OFF):
+        return resting(after)
+    if after.state == WAKING or before.service.get("ActiveState") == "activating":
+        return Result(0, "was still waking, and starts over with the new code")
+    if after.state == FAILING:
+        return Result(_FAILED, f"not reloaded: {after.trouble}")
+    return Result(0, f"new code serves after {took if done is None else done.seconds:.2f} s")
+
+
+def failed(after: AppStatus, said: str) -> Result:
+    """The result for an app whose reload failed; `said` is what systemctl printed."""
+    done, unit = after.reloaded, after.service.get("Id", "")
+    if done is not None and done.status not in (0, EX_UNAVAILABLE):
+        return _broken(after, done.why, done.details)
+    if after.service.get("ActiveState") not in _RUNNING or after.state == LEAVING:
+        rest = resting(after)
+        return Result(
+            _FAILED, f"the reload was cancelled, because the app stopped; now {rest.said}"
+        )
+    # A Master of another version does not report, and nor does any to an ordinary
+    # user. But its status line has the reason for everybody.
+    why = after.status.partition("; reload failed: ")[2] or (
+        after.trouble if after.state == FAILING else ""
+    )
+    if why and said.startswith("Job "):
+        return _broken(after, why, "")
+    return Result(_FAILED, f"not reloaded: {said or 'the Master has ended'} (journalctl -u {unit})")
+
+
+def _broken(app: AppStatus, why: str, details: str) -> Result:
+    """The result for an app whose new code cannot be loaded."""
+    serves = "the app answers 503" if app.state == FAILING else "the old one keeps serving"
+    lines = details.strip("\n").split("\n") if details else []
+    check = f"to try a fix without a reload: spyglass check {app.name}"
+    if app.name == app_status.DEFAULT:
+        check = ""
+    if not details:
+        check = f"the traceback: journalctl -u {app.service.get('Id', '')}, or this command as root"
+    return Result(
+        _FAILED,
+        f"the new code cannot be loaded, {serves}: {why}",
+        [*(f"  {line}".rstrip() for line in lines), *([f"({check})"] if check else [])],
+    )

@@ -1,0 +1,206 @@
+"""`spyglass reload NAME`: what it says of each way in which a reload ends, and its exit
+status.
+"""
+
+import os
+import subprocess
+import time
+
+import pytest
+
+from spyglass import cli
+from spyglass.master.reload_socket import Outcome
+from spyglass.ops import app_status, reload_app, systemctl
+from spyglass.ops.app_status import ASLEEP, AWAKE, FAILING, LEAVING, OFF, WAKING
+
+UNIT = "spyglass@hello.service"
+JOB = f"Job for {UNIT} failed."
+TRACEBACK = '  File "/srv/app.py", line 6\n    x = (\n        ^\nSyntaxError: unclosed\n'
+
+
+def app(state, active="active", status="", trouble="", socket="active", outcome=None):
+    service = {"Id": UNIT, "ActiveState": active, "StatusText": status}
+    made = app_status.AppStatus("hello", {"ActiveState": socket}, service, state, trouble)
+    made.reloaded = outcome
+    return made
+
+
+def broken(why="SyntaxError: unclosed (app.py, line 6)", details=TRACEBACK):
+    return Outcome(78, 0.1, 2.0, why, details)
+
+
+SERVES = "awake: 1 worker"
+RESTING = [
+    (app(ASLEEP, "inactive"), 0, "asleep, the next request loads the new code"),
+    (app(LEAVING, "deactivating"), 0, "leaving, the next request loads the new code"),
+    (app(OFF, "inactive", socket="inactive"), 0, "off, nothing to reload: its next start loads the new code"),
+    (
+        app(FAILING, "failed", trouble="KeyError: 'a'"), 0,
+        "not running, the next request loads the new code (before: KeyError: 'a')",
+    ),
+    (
+        app(FAILING, "inactive", trouble="its socket has failed", socket="failed"), 1,
+        "not reloaded: its socket has failed; see 'spyglass doctor hello'",
+    ),
+]  # fmt: skip
+SUCCEEDED = [
+    (app(AWAKE, outcome=Outcome(0, 0.15, 2.0)), 0, "new code serves after 0.15 s"),
+    (app(AWAKE), 0, "new code serves after 3.00 s"),  # an ordinary user: systemctl's time
+    (app(ASLEEP, "inactive"), 0, "asleep, the next request loads the new code"),
+    (app(WAKING, "activating"), 0, "was still waking, and starts over with the new code"),
+    (app(FAILING, trouble="boom"), 1, "not reloaded: boom"),
+    (
+        app(AWAKE, outcome=broken()), 1,  # Type=notify-reload
+        "the new code cannot be loaded, the old one keeps serving: SyntaxError: unclosed (app.py, line 6)",
+    ),
+]  # fmt: skip
+FAILED = [
+    (
+        app(AWAKE, outcome=broken()), JOB,
+        "the new code cannot be loaded, the old one keeps serving: SyntaxError: unclosed (app.py, line 6)",
+    ),
+    (
+        app(FAILING, trouble="x", outcome=broken()), JOB,
+        "the new code cannot be loaded, the app answers 503: SyntaxError: unclosed (app.py, line 6)",
+    ),
+    (
+        app(AWAKE, status=f"{SERVES}; reload failed: KeyError: 'a; b'"), JOB,
+        "the new code cannot be loaded, the old one keeps serving: KeyError: 'a; b'",
+    ),
+    (
+        app(AWAKE, status=f"{SERVES}; reload failed: of yesterday"), "Access denied",
+        f"not reloaded: Access denied (journalctl -u {UNIT})",
+    ),
+    (app(AWAKE, status=SERVES), JOB, f"not reloaded: {JOB} (journalctl -u {UNIT})"),
+    (
+        app(ASLEEP, "inactive"), "Job for it canceled.",
+        "the reload was cancelled, because the app stopped; now asleep, the next request loads the new code",
+    ),
+    (
+        app(LEAVING, outcome=Outcome(69, 0.1, 2.0, "the app is stopping")), JOB,
+        "the reload was cancelled, because the app stopped; now leaving, the next request loads the new code",
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("found", "status", "said"), RESTING)
+def test_app_without_a_process_has_nothing_to_reload(found, status, said):
+    result = reload_app.resting(found)
+    assert (result.status, result.said) == (status, said)
+
+
+@pytest.mark.parametrize(("found", "status", "said"), SUCCEEDED)
+def test_success_is_told(found, status, said):
+    result = reload_app.succeeded(app(AWAKE), found, 3.0)
+    assert (result.status, result.said) == (status, said)
+
+
+def test_app_that_was_waking_starts_over():
+    result = reload_app.succeeded(app(WAKING, "activating"), app(AWAKE), 3.0)
+    assert result.said == "was still waking, and starts over with the new code"
+
+
+@pytest.mark.parametrize(("found", "printed", "said"), FAILED)
+def test_failure_is_told_whole_and_first(found, printed, said):
+    result = reload_app.failed(found, printed)
+    assert (result.status, result.said) == (1, said)
+
+
+def test_traceback_and_hint_follow_the_reason():
+    assert reload_app.failed(app(AWAKE, outcome=broken()), JOB).details == [
+        '    File "/srv/app.py", line 6',
+        "      x = (",
+        "          ^",
+        "  SyntaxError: unclosed",
+        "(to try a fix without a reload: spyglass check hello)",
+    ]
+
+
+def test_without_a_traceback_it_says_where_that_is():
+    found = app(AWAKE, status=f"{SERVES}; reload failed: boom")
+    [hint] = reload_app.failed(found, JOB).details
+    assert hint == f"(the traceback: journalctl -u {UNIT}, or this command as root)"
+
+
+# The command
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """machine(*states, reload=(status, stderr)): systemd with the app hello in these
+    states, one after the other; `.asked` has the units that it was to reload.
+    """
+
+    def new(*states, reload=(0, "")):
+        waiting, asked = list(states), []
+
+        def ask(unit):
+            asked.append(unit)
+            return subprocess.CompletedProcess([], reload[0], "", reload[1])
+
+        monkeypatch.setattr(app_status, "names", lambda: ["hello"])
+        monkeypatch.setattr(app_status, "query", lambda names: [waiting.pop(0)])
+        monkeypatch.setattr(systemctl, "reload", ask)
+        return asked
+
+    return new
+
+
+def test_sleeping_app_is_left_alone(machine, capsys):
+    asked = machine(app(ASLEEP, "inactive"))
+    assert cli.main(["reload", "hello"]) == 0
+    assert asked == []
+    assert capsys.readouterr() == ("hello: asleep, the next request loads the new code\n", "")
+
+
+def test_awake_app_is_reloaded_by_systemd(machine, capsys):
+    done = Outcome(0, 0.15, time.monotonic() + 60)
+    asked = machine(app(AWAKE), app(AWAKE, outcome=done))
+    assert cli.main(["reload", UNIT]) == 0
+    assert asked == [UNIT]
+    assert capsys.readouterr() == ("hello: new code serves after 0.15 s\n", "")
+
+
+def test_outcome_of_an_earlier_reload_is_not_taken_for_this_one(machine, capsys):
+    old = Outcome(0, 9.99, time.monotonic() - 60)
+    machine(app(AWAKE), app(AWAKE, outcome=old))
+    assert cli.main(["reload", "hello"]) == 0
+    assert "9.99" not in capsys.readouterr().out
+
+
+def test_failure_goes_to_stderr_without_control_characters(machine, capsys):
+    done = Outcome(78, 0.1, time.monotonic() + 60, "boom \x1b[31m", "  File\n\x1b]0;x\x07")
+    machine(app(AWAKE), app(AWAKE, outcome=done), reload=(1, JOB))
+    assert cli.main(["reload", "hello"]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("hello: the new code cannot be loaded, the old one keeps serving: boom ")
+    assert "\x1b" not in err
+
+
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [("helo", ", did you mean 'hello'?"), ("x", "; 'spyglass list' shows all apps"), ("../A", "; 'spyglass list' shows all apps")],
+)  # fmt: skip
+def test_unknown_app_is_an_error(machine, capsys, name, more):
+    machine()
+    assert cli.main(["reload", name]) == 4
+    assert capsys.readouterr().err == f"spyglass: there is no app {name!r}{more}\n"
+
+
+def test_without_systemd_it_says_what_to_do(monkeypatch, capsys):
+    monkeypatch.setenv("PATH", "/nonexistent")
+    assert cli.main(["reload", "hello"]) == 69
+    err = capsys.readouterr().err
+    assert err.startswith("spyglass: systemctl not found: this command needs systemd")
+    assert "send SIGHUP to the lookout" in err
+
+
+def test_systemctl_reloads_only_what_runs(tmp_path, monkeypatch):
+    fake = tmp_path / "systemctl"
+    fake.write_text(f'#!/bin/sh\necho "$*" >>{tmp_path}/asked\necho no >&2\nexit 1\n')
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    done = systemctl.reload(UNIT)
+    assert (done.returncode, done.stderr) == (1, "no\n")
+    assert (tmp_path / "asked").read_text() == f"--no-pager try-reload-or-restart -- {UNIT}\n"
