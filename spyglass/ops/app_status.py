@@ -49,7 +49,8 @@ PROPERTIES = (
     "MainPID", "NRestarts", "Listen", "StateDirectory", "ControlGroup", "MemoryCurrent",
     "ExecMainCode", "ExecMainStatus", "InvocationID", "NAccepted", "ExecStart",
     "InactiveExitTimestampMonotonic", "ActiveEnterTimestampMonotonic",
-    "InactiveEnterTimestampMonotonic", "StateChangeTimestampMonotonic",
+    "InactiveEnterTimestampMonotonic", "StateChangeTimestampMonotonic", "NeedDaemonReload",
+    "FragmentPath", "DropInPaths",
 )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+import textwrap
 import time
 from typing import TYPE_CHECKING
 
@@ -63,89 +64,96 @@ def width_limit(stream: TextIO, environ: Mapping[str, str]) -> int | None:
     return None
 
 
+def wrapped(text: str, limit: int | None, hang: int = 0) -> list[str]:
+    """Return `text` as lines of at most `limit` letters (None: one line). All but the
+    first begin with `hang` (int) blanks; the text's own indentation is kept.
+
+    It breaks at blanks only, so that a path or an address can be copied: a longer word
+    stays whole, and its line is too long.
+    """
+    if limit is None or len(text) <= limit:
+        return [text]
+    start = text[: len(text) - len(text.lstrip(" "))]
+    return textwrap.wrap(
+        text.strip(" "),
+        limit,
+        initial_indent=start,
+        subsequent_indent=" " * min(hang, limit // 2),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
 class Column:
-    """A column of a table: its title, and how it behaves if the line is too long.
-
-    `short` is the title to use if space is scarce. `right` (bool) aligns numbers. The
-    column shrinks to `min_width` letters at the least; 0 means that it never shrinks.
+    """A column of a table. `right` (bool) aligns numbers. If the lines are too long the
+    columns with a `drop` (int) are left out, the lowest number first.
     """
 
-    def __init__(
-        self, title: str, short: str = "", *, right: bool = False, min_width: int = 0
-    ) -> None:
+    def __init__(self, title: str, *, right: bool = False, drop: int = 0) -> None:
         self.title = title
-        self.short = short or title
         self.right = right
-        self.min_width = min_width
+        self.drop = drop
 
 
-def column_widths(
-    columns: Sequence[Column], rows: Sequence[Sequence[str]], limit: int | None
-) -> list[int]:
-    """Return the widths of the columns (letters), so that a line has at most `limit`.
-
-    The widest column that may shrink does so first. A table that is too wide uses the
-    short titles. A line stays longer than `limit` if no column can shrink any more.
+class Row:
+    """A row of a table: its `cells`, which may have several lines, and lines to print
+    `below` it.
     """
-    titles = [column.short if column.min_width else column.title for column in columns]
-    found = [max(len(text) for text in texts) for texts in zip(titles, *rows, strict=True)]
-    if limit is not None and _total_width(found) > limit:
-        found = [
-            max(len(text) for text in texts)
-            for texts in zip([column.short for column in columns], *rows, strict=True)
-        ]
-    while limit is not None and _total_width(found) > limit:
-        giving = [
-            index
-            for index, column in enumerate(columns)
-            if column.min_width and found[index] > column.min_width
-        ]
-        if not giving:
-            break
-        found[max(giving, key=lambda index: found[index])] -= 1
-    return found
+
+    def __init__(self, cells: Sequence[str], below: Sequence[str] = ()) -> None:
+        self.cells = [cell.split("\n") for cell in cells]
+        self.below = below
 
 
-def _total_width(widths: Sequence[int]) -> int:
-    return sum(widths) + 2 * (len(widths) - 1)
+def _widths(columns: Sequence[Column], rows: Sequence[Row]) -> list[int]:
+    """Return the widths of the columns, in letters."""
+    return [
+        max(len(column.title), *(len(line) for row in rows for line in row.cells[index]))
+        if rows
+        else len(column.title)
+        for index, column in enumerate(columns)
+    ]
 
 
-def truncate(text: str, width: int) -> str:
-    """Return `text` cut to `width` letters. The end of a path says more than its
-    beginning, so a path keeps its end.
-    """
-    if len(text) <= width:
-        return text
-    return "…" + text[-(width - 1) :] if text.startswith("/") else text[: width - 1] + "…"
+def table_width(columns: Sequence[Column], rows: Sequence[Row]) -> int:
+    """Return the letters of the table's longest line, if no column is dropped."""
+    return sum(_widths(columns, rows)) + 2 * (len(columns) - 1)
 
 
 def table_lines(
     columns: Sequence[Column],
-    rows: Sequence[Sequence[str]],
+    rows: Sequence[Row],
     limit: int | None = None,
     *,
     coloured: bool = False,
     kind: int | None = None,
 ) -> list[str]:
-    """Return the lines of a table, titles first.
+    """Return the lines of a table, titles first, of at most `limit` letters (None: no
+    limit). Nothing is cut: columns are dropped, and then lines may be longer.
 
     The column with index `kind` (int) is coloured according to its own text: a state.
     """
-    widths = column_widths(columns, rows, limit)
-    titles = [
-        column.title if len(column.title) <= width else column.short
-        for column, width in zip(columns, widths, strict=True)
-    ]
-    made = []
-    for number, row in enumerate([titles, *rows]):
+    widths = _widths(columns, rows)
+    kept = list(range(len(columns)))
+    for index in sorted(kept, key=lambda index: columns[index].drop):
+        width = sum(widths[each] for each in kept) + 2 * (len(kept) - 1)
+        if columns[index].drop and limit is not None and width > limit:
+            kept.remove(index)
+
+    def line(texts: Sequence[str], colour: str = "") -> str:
         cells = []
-        for index, (text, column, width) in enumerate(zip(row, columns, widths, strict=True)):
-            cell = truncate(text, width)
-            cell = cell.rjust(width) if column.right else cell.ljust(width)
-            if number == 0 or index == kind:
-                cell = colourize(cell, text if number else "title", coloured)
-            cells.append(cell)
-        made.append("  ".join(cells).rstrip())
+        for index in kept:
+            text, width = texts[index], widths[index]
+            cell = text.rjust(width) if columns[index].right else text.ljust(width)
+            shade = colour or (text if index == kind else "")
+            cells.append(colourize(cell, shade, coloured))
+        return "  ".join(cells).rstrip()
+
+    made = [line([column.title for column in columns], "title")]
+    for row in rows:
+        for number in range(max(len(cell) for cell in row.cells)):
+            made.append(line([(cell[number : number + 1] or [""])[0] for cell in row.cells]))
+        made += row.below
     return made
 
 

@@ -73,10 +73,6 @@ def apps(machine: Machine) -> Iterator[Apps]:
         machine.wait_until(
             lambda name=name: not here.by_name[name].processes(), what=f"{name} has left"
         )  # type: ignore[misc]
-    machine.wait_until(
-        lambda: here.list()["awake"]["requests"] == 2,
-        what="the Master has noted what it has counted",
-    )
     yield here
     machine.systemctl("disable", "--now", *sockets)
 
@@ -98,7 +94,9 @@ def test_each_app_and_how_it_is(apps: Apps) -> None:
     awake, slept, broken, never = (listed[name] for name in ("awake", LONG, "broken", "never"))
     assert awake["addresses"] == ["/run/spyglass/awake.sock", "127.0.0.1:8001"]
     assert (awake["workers"], awake["enabled"], listed["off"]["enabled"]) == (2, True, False)
+    assert awake["not_in_force"] == []
     for app in (awake, slept):
+        assert app["problems"] == []
         assert (app["wakes"], app["requests"], app["errors"]) == (1, 2, 1)
         assert 0 < app["load_ms"] < app["wake_ms"]
     assert (slept["why_left"], awake["why_left"]) == ("idle", None)
@@ -114,6 +112,35 @@ def test_each_app_and_how_it_is(apps: Apps) -> None:
     assert slept["memory"] is None
 
 
+def test_counts_are_of_now(apps: Apps) -> None:
+    """Not of the last time that they were written, up to ten seconds ago."""
+    one = Instance(apps.machine, "counted", APP, settings={"idle_timeout": 600}).start()
+    for number in range(1, 4):
+        visit(one.unix, "/raise")
+        apps.machine.wait_until(
+            # a worker counts a request after its client has the answer
+            lambda number=number: apps.list()["counted"]["requests"] == number,  # type: ignore[misc]
+            timeout=5,
+            what="it is counted",
+        )
+    problem = "all 3 requests since the last wake failed (status 5xx, or an incomplete response)"
+    assert apps.list()["counted"]["problems"] == [problem]
+    assert f"\n    {problem}\n" in apps.command("list")
+    assert f"\n  problem   {problem}\n" in apps.command("status", "counted")
+    assert [finding["what"] for finding in findings(apps.machine)["counted"]] == [problem]
+    visit(one.unix)
+    apps.machine.wait_until(lambda: apps.list()["counted"]["problems"] == [], what="one was served")
+    # A Master that stands still cannot report.
+    apps.machine.systemctl("kill", "--kill-whom=main", "--signal=STOP", one.service)
+    said = apps.machine.run("spyglass", "list").stderr
+    assert re.fullmatch(
+        r"counted: its counts are of \d+ s ago, because its Master did not answer\n", said
+    )
+    apps.machine.systemctl("kill", "--kill-whom=main", "--signal=CONT", one.service)
+    apps.machine.systemctl("stop", one.socket)
+    apps.machine.run("rm", one.configuration)
+
+
 def test_an_ordinary_user_sees_what_may_be_seen(apps: Apps) -> None:
     listed = apps.list("nobody")
     assert {name: app["state"] for name, app in listed.items()} == STATES
@@ -126,18 +153,23 @@ def test_an_ordinary_user_sees_what_may_be_seen(apps: Apps) -> None:
         )  # systemd tells everybody
     assert (listed["awake"]["workers"], listed["failing"]["trouble"]) == (2, TOLD)
     done = apps.machine.run("spyglass", "list", user="nobody")
-    assert done.stderr == "-: only root can read the counts\n"
+    assert done.stderr == "-: only root can read the counts, and which settings are in force\n"
     assert re.search(r"^awake +awake +unix 127\.0\.0\.1:8001 +2 +- ", done.stdout, re.M)
 
 
 def test_the_table_fits_a_terminal(apps: Apps) -> None:
     wide = apps.command("list").splitlines()
-    assert [line.split()[0] for line in wide[1:]] == sorted(STATES)
-    assert wide[1 + sorted(STATES).index("broken")].endswith(TOLD)
-    for columns in (80, 100):
+    rows = [line for line in wide[1:] if not line.startswith(" ")]
+    assert [line.split()[0] for line in rows] == sorted(STATES)
+    assert wide[1 + wide.index(rows[sorted(STATES).index("broken")])] == f"    {TOLD}"
+    for columns in (80, 100, 120):
         lines = apps.command("list", COLUMNS=str(columns)).splitlines()
-        assert len(lines) == 1 + len(STATES)
         assert max(map(len, lines)) <= columns
+        for name in (*STATES, "127.0.0.1:8001", TOLD):
+            assert name in "\n".join(lines)
+        lines = apps.command("status", "awake", "-n", "0", COLUMNS=str(columns)).splitlines()
+        head = lines[: lines.index("")]
+        assert max(map(len, head)) <= columns
     assert "\033" not in apps.command("list")
     assert (
         "\033[32mawake"
@@ -191,7 +223,10 @@ def test_exit_statuses_are_those_of_systemctl(apps: Apps) -> None:
         assert facts["settings_faults"] == []
         assert (facts["traceback"] is None) == (name in ("never", "off"))
         assert facts["unread"] == []
-    apps.command("status", "nobody", status=4)
+    for command in ("status", "doctor", "reload"):
+        done = apps.machine.run("spyglass", command, "awak", check=False)
+        assert (done.returncode, done.stdout) == (4, "")
+        assert done.stderr == "spyglass: there is no app 'awak', did you mean 'awake'?\n"
 
 
 @pytest.mark.parametrize("user", USERS)

@@ -21,12 +21,14 @@ from spyglass.ops import (
     command_table,
     effective_settings,
     master_report,
+    older_settings,
     systemctl,
     terminal,
 )
 from spyglass.ops.app_status import ASLEEP, AWAKE, FAILING, LEAVING, OFF, WAKING
 from spyglass.ops.commands import list as listing
-from spyglass.ops.terminal import Column
+from spyglass.ops.running_settings import Action, Difference
+from spyglass.ops.terminal import Column, Row
 
 LISTENING = {
     "LoadState": "loaded",
@@ -397,37 +399,122 @@ def test_table_of_apps():
     assert (
         listing.render(APPS, None, now=NOW)
         == """\
-NAME                    STATE    ADDRESS                       WORKERS  REQUESTS  MEMORY  LAST WAKE    TOOK  LEFT
-blog                    awake    unix                                2      1234  35 MiB  3 min ago   81 ms  -
-a-very-long-name-of-it  asleep   127.0.0.1:8001 [::1]:8001 +1        -         0       -    3 d ago  812 ms  idle
-broken                  failing  *:4222                              -         0       -    5 s ago       -  ModuleNotFoundError: No module named 'blgo'
-gone                    off      unix                                -         0       -          -       -  -
+NAME                    STATE    ADDRESS                                WORKERS  REQUESTS  MEMORY  LAST WAKE    TOOK  LAST EXIT
+blog                    awake    unix                                         2      1234  35 MiB  3 min ago   81 ms  -
+a-very-long-name-of-it  asleep   127.0.0.1:8001 [::1]:8001 /run/x.sock        -         0       -    3 d ago  812 ms  idle
+broken                  failing  *:4222                                       -         0       -    5 s ago       -  -
+    ModuleNotFoundError: No module named 'blgo'
+gone                    off      unix                                         -         0       -          -       -  -
 """.splitlines()
     )
 
 
-@pytest.mark.parametrize("most", [80, 90, 100, 120, 200])
-def test_table_fits_the_width(most):
-    lines = listing.render(APPS, most, now=NOW)
-    assert max(len(line) for line in lines) <= most
+def test_table_drops_columns_and_cuts_nothing():
     assert (
-        len(
-            {
-                line.index(state)
-                for line, state in zip(
-                    lines, ("STATE", "awake", "asleep", "failing", "off"), strict=True
-                )
-            }
-        )
-        == 1
+        listing.render(APPS, 80, now=NOW)
+        == """\
+NAME                    STATE    ADDRESS         REQUESTS  MEMORY  LAST WAKE
+blog                    awake    unix                1234  35 MiB  3 min ago
+a-very-long-name-of-it  asleep   127.0.0.1:8001         0       -    3 d ago
+                                 [::1]:8001
+                                 /run/x.sock
+broken                  failing  *:4222                 0       -    5 s ago
+    ModuleNotFoundError: No module named 'blgo'
+gone                    off      unix                   0       -          -
+""".splitlines()
     )
-    # Whatever gives way, these can be told.
-    for line, words in zip(
-        lines[1:],
-        (("blog", "1234", "35 MiB", "81 ms"), ("a-very-lo", "idle"), ("broken",), ("gone",)),
-        strict=True,
-    ):
-        assert [word for word in words if word not in line] == []
+
+
+LONG = [
+    "[2001:db8:1234:5678:90ab:cdef:1234:5678]:65535",
+    "/srv/run/some/where/deep/down/in/the/file/system/app.sock",
+]
+
+
+def test_long_address_is_below_its_row():
+    lines = listing.render([seen("v6", ASLEEP, [*LONG, "[::1]:80"]), seen("other")], 80, now=NOW)
+    assert lines == [
+        "NAME   STATE   ADDRESS   WORKERS  REQUESTS  MEMORY  LAST WAKE  TOOK  LAST EXIT",
+        "v6     asleep  [::1]:80        -         0       -          -     -  -",
+        f"    listens on {LONG[0]},",
+        f"        {LONG[1]}",
+        "other  asleep  unix            -         0       -          -     -  -",
+    ]
+
+
+@pytest.mark.parametrize("most", [40, 60, 80, 90, 100, 120, 200])
+def test_table_shows_each_name_address_and_problem_whole(most):
+    apps = [
+        *APPS,
+        seen("n" * 22, FAILING, LONG, trouble="its socket has failed (x): refused"),
+        *(seen(f"app{number}", ASLEEP, [f"127.0.0.1:{number}"]) for number in range(300)),
+    ]
+    lines = listing.render(apps, most, now=NOW)
+    text = " ".join("\n".join(lines).split())
+    for app in apps:
+        assert f"{app.name} {app.state}" in text
+        for address in listing.addresses(app):
+            assert address in text
+        assert app.trouble in text
+    # Only a word that is longer than the terminal is wide makes a line too long.
+    longest = max(len(line) for line in lines if not any(word in line for word in LONG))
+    assert longest <= max(most, 52)
+
+
+def test_all_columns_are_shown_if_there_is_room():
+    titles = listing.render(APPS, 140, now=NOW)[0]
+    assert titles.split() == (
+        [
+            "NAME",
+            "STATE",
+            "ADDRESS",
+            "WORKERS",
+            "REQUESTS",
+            "MEMORY",
+            "LAST",
+            "WAKE",
+            "TOOK",
+            "LAST",
+            "EXIT",
+        ]
+    )
+
+
+def test_older_settings_are_below_the_row(monkeypatch):
+    said = [
+        Difference("workers: 2 -> 3", Action.RELOAD),
+        Difference("blog.env changed", Action.RESTART),
+    ]
+    monkeypatch.setattr(older_settings, "look", lambda app: said if app.name == "blog" else None)
+    lines = listing.render(APPS, 80, now=NOW)
+    assert lines[2:4] == [
+        "    running with older settings: workers: 2 -> 3, blog.env changed; 'spyglass",
+        "        apply blog' brings them into force",
+    ]
+
+
+def test_old_counts_are_said_to_be_old(monkeypatch):
+    monkeypatch.setattr(time, "time", lambda: NOW)
+    old, fresh = seen("old", AWAKE), seen("fresh", AWAKE)
+    for view in (old, fresh):
+        view.record.awake, view.record.written = 1, NOW - 7
+    fresh.is_fresh = True
+    assert (
+        listing.unread([old, fresh])
+        == "old: its counts are of 7 s ago, because its Master did not answer"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "limit", "lines"),
+    [
+        ("  a line", None, ["  a line"]),
+        ("  status    one two three four five six", 26, ["  status    one two three", "            four five six"]),
+        ("a /path/that/is/too/long/for-a-line of", 12, ["a", "    /path/that/is/too/long/for-a-line", "    of"]),
+    ],
+)  # fmt: skip
+def test_wrapping(text, limit, lines):
+    assert terminal.wrapped(text, limit, 12 if "status" in text else 4) == lines
 
 
 def test_colours_do_not_change_widths():
@@ -458,12 +545,13 @@ def test_file_has_no_width_limit():
     assert terminal.width_limit(SimpleNamespace(isatty=lambda: False), {}) is None
 
 
-def test_too_wide_table_keeps_its_numbers():
-    columns = [Column("NAME", min_width=4), Column("COUNT", right=True)]
-    assert terminal.table_lines(columns, [["something long", "123456"]], 5) == [
-        "NAME   COUNT",
-        "som…  123456",
-    ]
+def test_too_wide_table_drops_columns_in_their_order():
+    columns = [Column("NAME"), Column("COUNT", right=True, drop=2), Column("SIZE", drop=1)]
+    rows = [Row(["something", "12", "big"])]
+    for limit, titles in [(22, "NAME COUNT SIZE"), (21, "NAME COUNT"), (15, "NAME"), (3, "NAME")]:
+        made = terminal.table_lines(columns, rows, limit)
+        assert made[0].split() == titles.split()
+        assert made[1].startswith("something")
 
 
 @pytest.mark.parametrize(

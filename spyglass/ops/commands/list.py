@@ -7,13 +7,13 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from spyglass.ops import app_status, terminal
+from spyglass.ops import app_status, older_settings, terminal
 from spyglass.ops.command_declaration import Command, Option
-from spyglass.ops.terminal import Column
+from spyglass.ops.terminal import Column, Row
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from spyglass.ops.app_status import AppStatus
 
@@ -29,17 +29,18 @@ COMMAND = Command(
 )
 
 _COLUMNS = (
-    Column("NAME", min_width=10), Column("STATE"), Column("ADDRESS", min_width=7), Column("WORKERS", "WRK", right=True),
-    Column("REQUESTS", "REQ", right=True), Column("MEMORY", "MEM", right=True), Column("LAST WAKE", "WOKE", right=True),
-    Column("TOOK", right=True), Column("LEFT", min_width=7),
+    Column("NAME"), Column("STATE"), Column("ADDRESS"), Column("WORKERS", right=True, drop=3), Column("REQUESTS", right=True, drop=6),
+    Column("MEMORY", right=True, drop=4), Column("LAST WAKE", right=True, drop=5), Column("TOOK", right=True, drop=1),
+    Column("LAST EXIT", drop=2),
 )  # fmt: skip
+_SHORT = len("255.255.255.255:65535")  # an address that fits into every table
 
 
 def run(options: argparse.Namespace) -> int:
     terminal.escape_unencodable()
     found = all_apps()
     if options.json:
-        print(json.dumps([app.facts() for app in found], indent=2))
+        print(json.dumps([facts(app) for app in found], indent=2))
         return 0
     if not found:
         print("there is no app on this machine; create one with 'spyglass new'")
@@ -60,6 +61,11 @@ def all_apps() -> list[AppStatus]:
     return found if default.state != app_status.OFF or default.facts()["enabled"] else apps
 
 
+def facts(app: AppStatus) -> dict[str, object]:
+    """Return the keys of `--json` about one app."""
+    return app.facts() | {"not_in_force": older_settings.in_words(older_settings.look(app))}
+
+
 def render(
     found: Sequence[AppStatus],
     limit: int | None,
@@ -67,46 +73,90 @@ def render(
     coloured: bool = False,
     now: float | None = None,
 ) -> list[str]:
-    """Return the table as lines of at most `limit` letters (None: no limit)."""
-    return terminal.table_lines(
-        _COLUMNS, [_row(app, now) for app in found], limit, coloured=coloured, kind=1
-    )
+    """Return the table as lines of at most `limit` letters (None: no limit).
+
+    No name and no address is ever cut. If the lines would be too long, several
+    addresses get a line each, long ones are printed below the row, and at last columns
+    are dropped.
+    """
+    below = {app.name: remarks(app, limit, coloured) for app in found}
+
+    def rows(arrange: Callable[[list[str]], tuple[list[str], str]]) -> list[Row]:
+        made = []
+        for app in found:
+            inside, outside = arrange(addresses(app))
+            listens = terminal.wrapped(f"    listens on {outside}", limit, 8) if outside else []
+            made.append(Row(_cells(app, "\n".join(inside), now), [*listens, *below[app.name]]))
+        return made
+
+    made = rows(lambda each: ([" ".join(each)], ""))
+    if limit is not None:
+        for arrange in (_one_each, _long_ones_below):
+            if terminal.table_width(_COLUMNS, made) > limit:
+                made = rows(arrange)
+    return terminal.table_lines(_COLUMNS, made, limit, coloured=coloured, kind=1)
 
 
-def _row(app: AppStatus, now: float | None) -> list[str]:
+def _one_each(each: list[str]) -> tuple[list[str], str]:
+    return each, ""
+
+
+def _long_ones_below(each: list[str]) -> tuple[list[str], str]:
+    inside = [address for address in each if len(address) <= _SHORT]
+    return inside, ", ".join(address for address in each if len(address) > _SHORT)
+
+
+def remarks(app: AppStatus, limit: int | None, coloured: bool) -> list[str]:
+    """Return the lines below an app's row: what is wrong with it, what is not in
+    force.
+    """
+    said = [(line, "fault") for line in app.problems]
+    said += [(line, "hint") for line in (older_settings.describe(app),) if line]
+    return [
+        terminal.colourize(line, kind, coloured)
+        for text, kind in said
+        for line in terminal.wrapped(f"    {text}", limit, 8)
+    ]
+
+
+def _cells(app: AppStatus, listens: str, now: float | None) -> list[str]:
     """Return the cells of an app's row."""
     return [
         app.name,
         app.state,
-        where(app),
+        listens,
         terminal.number(app.workers),
         terminal.number(app.counted("requests")),
         terminal.size(app.memory),
         terminal.ago(app.woke, now),
         terminal.duration(app.wake_ms),
-        app.trouble or app.why or terminal.UNKNOWN,
+        (app.why or terminal.UNKNOWN).partition(": ")[0],
     ]
 
 
-def where(app: AppStatus) -> str:
-    """Return the app's addresses in a few letters.
+def addresses(app: AppStatus) -> list[str]:
+    """Return the app's addresses, the usual ones in a few letters.
 
     "unix" is the default socket, /run/spyglass/NAME.sock. "*:80" is any address.
     """
     usual = f"/run/spyglass/{app.name}.sock"
-    short = [
+    return [
         "unix" if each == usual else each.replace("[::]:", "*:").replace("0.0.0.0:", "*:")
         for each in app.addresses
-    ]
-    more = f" +{len(short) - 2}" if len(short) > 2 else ""
-    return " ".join(short[:2]) + more if short else terminal.UNKNOWN
+    ] or [terminal.UNKNOWN]
 
 
 def unread(found: Sequence[AppStatus]) -> str:
-    """Return why some values are unknown, or ""."""
+    """Return which values are unknown or old, and why, or ""."""
+    lines = []
     hidden = [app for app in found if app.unread]
-    if not hidden:
-        return ""
-    if os.geteuid() and all("Permission denied" in app.unread for app in hidden):
-        return "-: only root can read the counts"
-    return "\n".join(f"{app.name}: {app.unread}" for app in hidden)
+    if hidden and os.geteuid() and all("Permission denied" in app.unread for app in hidden):
+        lines.append("-: only root can read the counts, and which settings are in force")
+    else:
+        lines += [f"{app.name}: {app.unread}" for app in hidden]
+    lines += [
+        f"{app.name}: its counts are of {terminal.ago(app.noted)}, because its Master did not answer"
+        for app in found
+        if app.noted
+    ]
+    return "\n".join(lines)

@@ -15,10 +15,17 @@ from typing import TYPE_CHECKING
 
 from spyglass.master.counters import one_line
 from spyglass.master.worker_memory import share
-from spyglass.ops import app_status, effective_settings, journal, terminal, untrusted_text
+from spyglass.ops import (
+    app_status,
+    effective_settings,
+    journal,
+    older_settings,
+    terminal,
+    untrusted_text,
+)
 from spyglass.ops.app_processes import members
 from spyglass.ops.command_declaration import Command, Operand, Option
-from spyglass.ops.terminal import Column, ago, colourize, local_time
+from spyglass.ops.terminal import Column, Row, ago, colourize, local_time
 
 if TYPE_CHECKING:
     import argparse
@@ -47,8 +54,8 @@ _STATUS = {app_status.FAILING: 1, app_status.OFF: 3}
 _MORE = (
     "FragmentPath", "DropInPaths", "ExecStart", "Environment", "EnvironmentFiles",
     "SocketUser", "SocketGroup", "SocketMode", "User", "MemoryHigh", "MemoryMax",
-    "NeedDaemonReload",
 )  # fmt: skip
+_UNKNOWN = "only root can tell whether the saved settings are in force"
 _SEARCHED = 2000  # entries of the journal in which the last traceback is looked for
 _PROCESSES = (
     Column("PID", right=True), Column("IS"), Column("REQUESTS", right=True), Column("ERRORS", right=True), Column("OPEN", right=True),
@@ -58,12 +65,14 @@ _PROCESSES = (
 
 def run(options: argparse.Namespace) -> int:
     terminal.escape_unencodable()
-    [app] = app_status.query([app_status.resolve(options.name)], (*app_status.PROPERTIES, *_MORE))
+    properties = dict.fromkeys((*app_status.PROPERTIES, *_MORE))
+    [app] = app_status.query([app_status.resolve(options.name)], properties)
     report = Report(app, max(0, options.lines))
     if options.json:
         print(json.dumps(report.facts(), indent=2))
     else:
-        for line in report.lines(terminal.is_coloured(sys.stdout, os.environ)):
+        coloured = terminal.is_coloured(sys.stdout, os.environ)
+        for line in report.lines(coloured, terminal.width_limit(sys.stdout, os.environ)):
             print(line)
     return _STATUS.get(app.state, 0)
 
@@ -90,6 +99,7 @@ class Report:
     def __init__(self, app: AppStatus, count: int) -> None:
         self.app = app
         self.settings: EffectiveSettings = effective_settings.of_service(app.service)
+        self.not_in_force = older_settings.look(app)  # None: it cannot be known
         self.processes = processes(app)
         self.silence = ""  # why the journal cannot be read
         self.entries: list[Entry] = []
@@ -118,42 +128,52 @@ class Report:
             "processes": [vars(process) for process in self.processes],
             "settings": [vars(setting) for setting in self.settings.differing],
             "settings_faults": self.settings.faults,
+            "not_in_force": older_settings.in_words(self.not_in_force),
             "traceback": last and vars(last) | {"when": app_status.iso(last.when)},
             "journal": [vars(each) | {"when": app_status.iso(each.when)} for each in self.entries],
-            "unread": [text for text in (app.unread, *self.settings.hidden, self.silence) if text],
+            "unread": [text for text in self._unread() if text],
         }
 
-    def lines(self, coloured: bool) -> list[str]:
-        """Return the same for people."""
+    def _unread(self) -> list[str]:
+        unknown = _UNKNOWN if self.not_in_force is None else ""
+        return [self.app.unread, *self.settings.hidden, unknown, self.silence]
+
+    def lines(self, coloured: bool, limit: int | None = None) -> list[str]:
+        """Return the same for people, in lines of at most `limit` letters (None: no
+        limit). A traceback keeps its lines: they are code.
+        """
         app = self.app
-        made = [
-            f"{colourize(app.name, 'title', coloured)}: {colourize(app.state, app.state, coloured)}{_since(app)}"
-        ]
-        made += [f"  {title:<10}{text}" for title, text in self._head()]
+        state = colourize(app.state, app.state, coloured)
+        made = [f"{colourize(app.name, 'title', coloured)}: {state}{_since(app)}"]
+        for title, text in self._head():
+            kind = {"problem": "fault", "changed": "hint"}.get(title, "")
+            lines = terminal.wrapped(f"  {title:<10}{text}", limit, 12)
+            made += [colourize(line, kind, coloured) for line in lines]
         made += self._processes(coloured)
-        made += self._settings(coloured)
+        made += self._settings(coloured, limit)
         if self.traceback is not None:
             last = self.traceback
-            made += [
-                "",
-                colourize(
-                    f"Last traceback: {local_time(last.when)} ({ago(last.when)}), pid {last.pid}",
-                    "title",
-                    coloured,
-                ),
-            ]
+            title = f"Last traceback: {local_time(last.when)} ({ago(last.when)}), pid {last.pid}"
+            made += ["", colourize(title, "title", coloured)]
             made += [f"  {line}" for line in (*([last.title] if last.title else []), *last.lines)]
         if self.entries or self.silence:
             made += ["", colourize("Journal", "title", coloured)]
-            made += [f"  {local_time(each.when)} [{each.pid}] {each.text}" for each in self.entries]
-            made += [f"  {self.silence}"] if self.silence else []
+            said = [f"{local_time(each.when)} [{each.pid}] {each.text}" for each in self.entries]
+            for line in (*said, self.silence):
+                made += terminal.wrapped(f"  {line}", limit, 4) if line else []
         return made
 
     def _head(self) -> list[tuple[str, str]]:
         app = self.app
         found = [
             ("status", app.status),
-            ("problem", "" if app.trouble in app.status else app.trouble),
+            *(("problem", text) for text in app.problems if text not in app.status),
+            (
+                "changed",
+                _UNKNOWN
+                if self.not_in_force is None
+                else older_settings.sentence(app.name, self.not_in_force),
+            ),
             ("listens", _listens(app)),
         ]
         found += [("socket", _state(app.socket)), ("service", _state(app.service))]
@@ -183,15 +203,16 @@ class Report:
     def _processes(self, coloured: bool) -> list[str]:
         if not self.processes:
             return []
-        record = self.app.record
-        noted = f", as of {ago(record.written)}" if record is not None and record.awake else ""
+        noted = f", as of {ago(self.app.noted)}" if self.app.noted else ""
         rows = [
-            [
-                str(each.pid),
-                each.what,
-                *(terminal.number(count) for count in (each.requests, each.errors, each.open)),
-                terminal.size(each.memory),
-            ]
+            Row(
+                [
+                    str(each.pid),
+                    each.what,
+                    *(terminal.number(count) for count in (each.requests, each.errors, each.open)),
+                    terminal.size(each.memory),
+                ]
+            )
             for each in self.processes
         ]
         made = terminal.table_lines(_PROCESSES, rows, coloured=coloured)
@@ -201,28 +222,20 @@ class Report:
             *(f"  {line}" for line in made),
         ]
 
-    def _settings(self, coloured: bool) -> list[str]:
+    def _settings(self, coloured: bool, limit: int | None) -> list[str]:
         found = self.settings
-        made = [
-            f"  {fault}"
-            for fault in (*found.faults, *(f"{path}: not read" for path in found.hidden))
-        ]
-        if found.differing:
-            wide = [
-                max(len(text) for text in texts)
-                for texts in zip(
-                    *((each.name, each.value) for each in found.differing), strict=True
-                )
-            ]
-            made += [
-                f"  {each.name:<{wide[0]}} = {each.value:<{wide[1]}}  {each.place}"
-                for each in found.differing
-            ]
-        return (
-            ["", colourize("Settings, where they are not the default", "title", coloured), *made]
-            if made
-            else []
-        )
+        faults = (*found.faults, *(f"{path}: not read" for path in found.hidden))
+        made = [line for fault in faults for line in terminal.wrapped(f"  {fault}", limit, 4)]
+        wide = max((len(each.name) for each in found.differing), default=0)
+        also = max((len(each.value) for each in found.differing), default=0)
+        for each in found.differing:
+            # Where two columns do not fit, the place follows the value.
+            line = f"  {each.name:<{wide}} = {each.value:<{also}}  {each.place}"
+            if limit is not None and len(line) > limit:
+                line = f"  {each.name:<{wide}} = {each.value}  {each.place}"
+            made += terminal.wrapped(line, limit, wide + 5)
+        title = colourize("Settings, where they are not the default", "title", coloured)
+        return ["", title, *made] if made else []
 
 
 def processes(app: AppStatus) -> list[Process]:
@@ -358,7 +371,8 @@ def _counted(app: AppStatus) -> str:
         f"{getattr(record, name)} {name if getattr(record, name) != 1 else _singular(name)}"
         for name in names
     )
-    return one_line(f"{counts}, since {local_time(record.since)}")
+    noted = f"; as of {ago(app.noted)}, because its Master did not answer" if app.noted else ""
+    return one_line(f"{counts}, since {local_time(record.since)}{noted}")
 
 
 def _singular(name: str) -> str:
