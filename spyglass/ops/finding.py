@@ -23,7 +23,8 @@ class Finding:
     """One thing that is wrong. `what` and `why` are sentences, `cure` are shell
     commands (lines).
 
-    With `grave` False everything works, and the finding is only worth knowing. `where`
+    With `grave` False everything works, and the finding is only worth knowing. With
+    `inspected` False nothing was found, because `what` could not be looked at. `where`
     is the app's name or "machine". The names of these attributes are keys of `--json`.
     """
 
@@ -32,6 +33,7 @@ class Finding:
     why: str
     cure: list[str] = field(default_factory=list)
     grave: bool = True
+    inspected: bool = True
 
     def __post_init__(self) -> None:
         # Apps choose the names of some files in these texts. A line break in one would
@@ -40,3 +42,8 @@ class Finding:
             printable.one_line(text, _LONGEST) for text in (self.where, self.what, self.why)
         )
         self.cure = [printable.one_line(command, _LONGEST) for command in self.cure]
+
+
+def not_inspected(where: str, what: str, why: str) -> Finding:
+    """Return that `what` could not be looked at, and `why`."""
+    return Finding(where, what, why, [], grave=False, inspected=False)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from spyglass.ops import atomic_files
 from spyglass.ops.app_status import units_of
-from spyglass.ops.finding import Finding
+from spyglass.ops.finding import Finding, not_inspected
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -150,6 +150,9 @@ def _foreign_files(name: str, directory: str) -> list[Finding]:
     except OSError:
         return []
     found = next(_not_owned_by(owner, directory), "") if owner else ""
+    if found is None:
+        what = f"the owners of the files in {directory}"
+        return [not_inspected(name, what, f"there are more than {_LIMIT}, or very deep ones")]
     if not found:
         return []
     what = f"{found} does not belong to the app's user, unlike {directory}"
@@ -159,10 +162,15 @@ def _foreign_files(name: str, directory: str) -> list[Finding]:
     ]
 
 
-def _not_owned_by(owner: int, directory: str) -> Iterator[str]:
+def _not_owned_by(owner: int, directory: str) -> Iterator[str | None]:
     """Yield the paths below `directory` that do not belong to `owner` (uid), links
-    excepted.
+    excepted; at the end None, if some were not looked at.
     """
+    whole = True
     for each in atomic_files.walk_untrusted(directory, _LIMIT):
-        if each is not None and each[1].st_uid != owner and not stat.S_ISLNK(each[1].st_mode):
+        if each is None:
+            whole = False
+        elif each[1].st_uid != owner and not stat.S_ISLNK(each[1].st_mode):
             yield each[0]
+    if not whole:
+        yield None

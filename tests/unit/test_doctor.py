@@ -27,7 +27,7 @@ from spyglass.ops.doctor_checks import apps as app_checks
 from spyglass.ops.doctor_checks import machine as machine_checks
 from spyglass.ops.doctor_checks import units as unit_checks
 from spyglass.ops.doctor_checks.units import examine, seconds
-from spyglass.ops.finding import Finding
+from spyglass.ops.finding import Finding, not_inspected
 
 SOCKET = {
     "Id": "spyglass@blog.socket", "LoadState": "loaded", "ActiveState": "active", "SubState": "listening", "Result": "success",
@@ -563,6 +563,7 @@ def machine(monkeypatch):
 
 
 GRAVE = Finding("blog", "something is wrong", "it matters", ["mend it", "and again"])
+HIDDEN = not_inspected("blog", "its counts", "only root can")
 NOTED = Finding("machine", "something is so", "it may matter", [], grave=False)
 
 
@@ -570,15 +571,42 @@ NOTED = Finding("machine", "something is so", "it may matter", [], grave=False)
     ("findings", "status", "last"),
     [
         ([], 0, "nothing wrong"), ([NOTED], 0, "nothing wrong, 1 worth knowing"), ([GRAVE], 1, "1 thing wrong"),
-        ([GRAVE, GRAVE, NOTED], 1, "2 things wrong, 1 worth knowing"),
+        ([GRAVE, GRAVE, NOTED], 1, "2 things wrong, 1 worth knowing"), ([HIDDEN], 3, "nothing wrong in what was inspected, 1 not inspected"),
+        ([NOTED, HIDDEN, HIDDEN], 3, "nothing wrong in what was inspected, 1 worth knowing, 2 not inspected"),
+        ([GRAVE, HIDDEN], 1, "1 thing wrong, 1 not inspected"),
     ],
 )  # fmt: skip
-def test_exit_status_depends_on_grave_findings(machine, findings, status, last, capsys):
+def test_exit_status_and_summary_are_true(machine, findings, status, last, capsys, monkeypatch):
     machine(findings)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
     assert command_table.run(["doctor"]) == status
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1] == last
     assert ("      $ mend it" in lines) == (GRAVE in findings)
+
+
+def test_what_was_not_inspected_is_grouped_and_says_how_to_inspect_it(monkeypatch):
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    gaps = [
+        not_inspected(name, what, "only root can")
+        for name in ("blog", "shop")
+        for what in ("its counts", "its variables")
+    ]
+    assert doctor.render(gaps) == [
+        "not inspected: its counts (blog, shop): only root can",
+        "not inspected: its variables (blog, shop): only root can",
+        "",
+        "nothing wrong in what was inspected, 4 not inspected (run it as root)",
+    ]
+
+
+@pytest.mark.parametrize("limit", [80, 120])
+def test_findings_wrap_and_commands_do_not(limit):
+    words = "word " * 40
+    lines = doctor.render([Finding("blog", words, words, ["command " * 30])], limit)
+    assert max(len(line) for line in lines if "$" not in line) <= limit
+    assert [line.startswith("    word") for line in lines[1:3]] == [True, True]
+    assert sum("$" in line for line in lines) == 1
 
 
 def test_json_output(machine, capsys):
@@ -591,6 +619,7 @@ def test_json_output(machine, capsys):
             "why": "it matters",
             "cure": ["mend it", "and again"],
             "grave": True,
+            "inspected": True,
         }
     ]
 

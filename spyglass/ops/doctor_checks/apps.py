@@ -17,6 +17,7 @@ from spyglass.ops import (
     address_owners,
     apps,
     atomic_files,
+    older_settings,
     orphaned_apps,
     state_directory,
     unit_directives,
@@ -202,7 +203,7 @@ def _drop_ins(app: App, status: AppStatus) -> list[Finding]:
                     grave=False,
                 )
             )
-        elif there != text:
+        elif there != text and not older_settings.look(status):  # which is another finding
             why = "the app still runs with the previous settings"
             findings.append(
                 Finding(
