@@ -233,6 +233,11 @@ def _end(own: Sequence[Entry], index: int, prefix: str) -> int:
             )
             if entry.when - own[position - 1].when >= _SAME_WRITE or not (more or prefix):
                 return position
+            # The title of another one that was written at once. Between chained ones
+            # there are empty lines.
+            after = own[position + 1].text.removeprefix(prefix) if own[position + 1 :] else ""
+            if text and _START.match(after):
+                return position
             over = not text.startswith(" ") and not _START.match(text)
         else:
             over = bool(text) and not text.startswith((" ", "\t")) and not _START.match(text)

@@ -6,8 +6,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from spyglass.ops import running_settings
-from spyglass.ops.app_status import DEFAULT
+from spyglass.ops import (
+    apps,
+    atomic_files,
+    directive_changes,
+    running_settings,
+    saved_settings,
+    unit_directives,
+)
+from spyglass.ops.app_status import DEFAULT, OFF
+from spyglass.ops.systemctl import socket_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,14 +42,34 @@ def in_words(found: Sequence[Difference] | None) -> list[str] | None:
     return None if found is None else [each.what for each in found]
 
 
+def unapplied(app: AppStatus) -> list[str]:
+    """Return the directives of an app without a process that `apply` would change, in
+    words. Its next wake reads everything else.
+    """
+    known = app.name != DEFAULT and app.name in apps.names()
+    if app.state == OFF or not known or app.service.get("ActiveState") in running_settings.AWAKE:
+        return []
+    found = []
+    for path, text in saved_settings.drop_ins(apps.read(app.name)).items():
+        section = "Socket" if path == unit_directives.path_of(socket_of(app.name)) else "Service"
+        current = atomic_files.read_untrusted_or_empty(path)
+        found += directive_changes.of_drop_in(current, text, section)
+    return found
+
+
 def describe(app: AppStatus) -> str:
-    """Return the same as one line for people, "" if there is nothing to say."""
-    return sentence(app.name, look(app) or ())
+    """Return what is not in force as one line for people, "" if there is nothing to
+    say, or it cannot be known.
+    """
+    return sentence(app, look(app) or ())
 
 
-def sentence(name: str, found: Sequence[Difference]) -> str:
-    """Return that the app `name` runs with older settings; "" without any `found`."""
-    if not found:
-        return ""
-    said = running_settings.summary(found)
-    return f"running with older settings: {said}; 'spyglass apply {name}' brings them into force"
+def sentence(app: AppStatus, found: Sequence[Difference]) -> str:
+    """Return the same, with what look() has `found`."""
+    cure = f"'spyglass apply {app.name}' brings them into force"
+    if found:
+        return f"running with older settings: {running_settings.summary(found)}; {cure}"
+    if left := unapplied(app):
+        more = f" and {len(left) - 1} more" if len(left) > 1 else ""
+        return f"saved, but not applied: {left[0]}{more}; {cure}"
+    return ""

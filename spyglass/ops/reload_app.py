@@ -13,7 +13,7 @@ import time
 from typing import TYPE_CHECKING
 
 from spyglass.errors import EX_UNAVAILABLE, StartError
-from spyglass.ops import app_status, systemctl
+from spyglass.ops import app_status, older_settings, systemctl
 from spyglass.ops.app_status import ASLEEP, FAILING, LEAVING, OFF, WAKING
 from spyglass.ops.systemctl import NoSystemdError
 from spyglass.ops.terminal import colourize, is_coloured
@@ -46,7 +46,7 @@ def reload_app(text: str) -> int:
     """
     try:
         name = app_status.resolve(text)
-        result = _reload(name)
+        result, warning = _reload(name)
     except NoSystemdError as error:
         raise _NoMasterError(f"{error}; without systemd, send SIGHUP to the lookout") from None
     except KeyboardInterrupt:
@@ -57,6 +57,10 @@ def reload_app(text: str) -> int:
     print(colourize(f"{name}: {result.said}", "fault", coloured), file=stream)
     for line in result.details:
         print(line, file=stream)
+    if warning:
+        stream.flush()
+        coloured = is_coloured(sys.stderr, os.environ)
+        print(colourize(f"{name}: {warning}", "hint", coloured), file=sys.stderr)
     return result.status
 
 
@@ -64,20 +68,24 @@ class _NoMasterError(StartError):
     exit_status = EX_UNAVAILABLE
 
 
-def _reload(name: str) -> Result:
-    """Ask systemd, unless there is nothing to reload."""
+def _reload(name: str) -> tuple[Result, str]:
+    """Ask systemd, unless there is nothing to reload. Return the result, and a warning
+    of what a reload does not bring into force, or "".
+    """
     began = time.monotonic()
     [before] = app_status.query([name])
     if before.service.get("ActiveState") not in _RUNNING:
-        return resting(before)
+        return resting(before), older_settings.describe(before)
     done = systemctl.reload(app_status.units_of(name)[1])
     took = time.monotonic() - began
     [after] = app_status.query([name])
     if after.reloaded is not None and after.reloaded.ended < began:
         after.reloaded = None
-    if done.returncode == 0:
-        return succeeded(before, after, took)
-    return failed(after, " ".join(done.stderr.split()) or f"status {done.returncode}")
+    if done.returncode:
+        # Of its lines the first says what, the others where to look for more.
+        return failed(after, done.stderr.partition("\n")[0] or f"status {done.returncode}"), ""
+    result = succeeded(before, after, took)
+    return result, "" if result.status else older_settings.describe(after)
 
 
 # From what is known to what is said

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -262,7 +263,8 @@ def test_what_was_counted_is_counted_on(apps: Apps) -> None:
 def test_one_that_is_killed_is_known_to_have_been(apps: Apps) -> None:
     one = Instance(apps.machine, "killed", APP, settings={"idle_timeout": 600}).start()
     assert visit(one.unix).text == "hello"
-    apps.machine.wait_until(lambda: apps.list()["killed"]["wakes"] == 1, what="it has been noted")
+    noted = Path(apps.machine.path("/var/lib/private/spyglass/killed/.spyglass-counters"))
+    apps.machine.wait_until(noted.exists, what="it has been noted")
     apps.machine.systemctl("kill", "--signal=KILL", one.service)
     apps.machine.wait_until(
         lambda: apps.list()["killed"]["wakes"] == 2, what="another has been started, and noted that"

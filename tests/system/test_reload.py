@@ -401,6 +401,30 @@ def test_result_is_told_whole_and_first(machine: Machine) -> None:
     assert denied.stderr.startswith(f"{here.name}: not reloaded: ")
 
 
+def test_what_a_reload_does_not_bring_into_force_is_a_warning(machine: Machine) -> None:
+    here = site(machine, "warns")
+    visit(here.unix)
+    # Until the Master has recorded what it was started with, only times are compared.
+    wait_until(lambda: here.state()["StatusText"].startswith("awake: 2 workers"), 10, "it is awake")
+    machine.write(here.configuration, here.toml() + "threads = 3\n")
+    machine.write(f"/etc/spyglass/{here.name}.env", "ANSWER=42\n")
+
+    def listed() -> str:
+        return machine.run("spyglass", "list").stdout
+
+    wait_until(lambda: f"{here.name}.env changed" in listed(), 10, "both are seen")
+    assert re.search(r"running with older settings: .*threads: \d+ -> 3", listed())
+    done = machine.run("spyglass", "reload", here.name)
+    assert done.stdout.startswith(f"{here.name}: new code serves after ")
+    assert done.stderr == (
+        f"{here.name}: running with older settings: {here.name}.env changed; "
+        f"'spyglass apply {here.name}' brings them into force\n"
+    )
+    machine.systemctl("restart", here.service)
+    assert told(here).startswith(f"{here.name}: new code serves after ")
+    machine.run("rm", f"/etc/spyglass/{here.name}.env")
+
+
 def test_unknown_app_is_an_error(machine: Machine) -> None:
     """To systemd, any name is that of an instance."""
     here = site(machine, "known")
@@ -420,10 +444,10 @@ def test_while_it_wakes(machine: Machine) -> None:
         assert here.reload() == (0, "")
         assert version(early.answer()) == "first"
     machine.systemctl("stop", here.service)
-    here.deploy("slow", "import time\ntime.sleep(30)\n")
+    here.deploy("never", HANG)
     with Visitor(here.unix) as early:
         early.send()
-        wait_until(lambda: here.state()["ActiveState"] == "activating", 10, "it wakes")
+        here.until_it_hangs()
         here.deploy("second")
         assert told(here) == f"{here.name}: was still waking, and starts over with the new code\n"
         assert version(early.answer()) == "second"

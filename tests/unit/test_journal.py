@@ -99,6 +99,13 @@ def test_latest_traceback_is_returned():
     assert last_traceback([]) is None
 
 
+def test_tracebacks_written_at_once_are_kept_apart():
+    [*entries] = told("\n".join([CHAINED, CHAINED, SIMPLE.replace("master: ", "worker: ")]))
+    found = last_traceback(entries)
+    assert found.title == "worker: failing: KeyError: 'a'"
+    assert len(found.lines) == len(SIMPLE.split("\n")) - 1
+
+
 def test_binary_message_is_a_list_of_numbers():
     [entry] = parse([json.dumps({"MESSAGE": [104, 105, 255], "_PID": "x", "PRIORITY": None})])
     assert (entry.text, entry.pid, entry.priority) == ("hi�", 0, 6)

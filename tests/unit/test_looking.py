@@ -493,6 +493,23 @@ def test_older_settings_are_below_the_row(monkeypatch):
     ]
 
 
+@pytest.mark.parametrize(
+    ("state", "active", "known", "said"),
+    [
+        (ASLEEP, "inactive", True, "saved, but not applied: MemoryMax: unset -> 300M and 1 more; 'spyglass apply blog' brings them into force"),
+        (ASLEEP, "inactive", False, ""), (OFF, "inactive", True, ""), (AWAKE, "active", True, ""),
+    ],
+)  # fmt: skip
+def test_unapplied_settings_of_a_sleeping_app(monkeypatch, state, active, known, said):
+    monkeypatch.setattr(older_settings.apps, "names", lambda: ["blog"] if known else [])
+    text = "[Service]\nMemoryMax=300M\nUMask=0027\n"
+    path = "/etc/systemd/system/spyglass@blog.service.d/10-spyglass.conf"
+    monkeypatch.setattr(older_settings.saved_settings, "drop_ins", lambda app: {path: text})
+    monkeypatch.setattr(older_settings.apps, "read", lambda name: None)
+    blog = seen("blog", state, service={"ActiveState": active})
+    assert older_settings.sentence(blog, []) == said
+
+
 def test_old_counts_are_said_to_be_old(monkeypatch):
     monkeypatch.setattr(time, "time", lambda: NOW)
     old, fresh = seen("old", AWAKE), seen("fresh", AWAKE)

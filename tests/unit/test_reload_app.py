@@ -10,7 +10,7 @@ import pytest
 
 from spyglass import cli
 from spyglass.master.reload_socket import Outcome
-from spyglass.ops import app_status, reload_app, systemctl
+from spyglass.ops import app_status, older_settings, reload_app, systemctl
 from spyglass.ops.app_status import ASLEEP, AWAKE, FAILING, LEAVING, OFF, WAKING
 
 UNIT = "spyglass@hello.service"
@@ -131,7 +131,7 @@ def machine(monkeypatch):
     states, one after the other; `.asked` has the units that it was to reload.
     """
 
-    def new(*states, reload=(0, "")):
+    def new(*states, reload=(0, ""), warning=""):
         waiting, asked = list(states), []
 
         def ask(unit):
@@ -141,6 +141,7 @@ def machine(monkeypatch):
         monkeypatch.setattr(app_status, "names", lambda: ["hello"])
         monkeypatch.setattr(app_status, "query", lambda names: [waiting.pop(0)])
         monkeypatch.setattr(systemctl, "reload", ask)
+        monkeypatch.setattr(older_settings, "describe", lambda app: warning)
         return asked
 
     return new
@@ -168,9 +169,25 @@ def test_outcome_of_an_earlier_reload_is_not_taken_for_this_one(machine, capsys)
     assert "9.99" not in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("states", "said"),
+    [
+        ([app(ASLEEP, "inactive")], "asleep, the next request loads the new code"),
+        ([app(AWAKE), app(AWAKE, outcome=Outcome(0, 0.15, 1e9))], "new code serves after 0.15 s"),
+    ],
+)
+def test_what_needs_apply_is_a_warning(machine, capsys, states, said):
+    machine(*states, warning="running with older settings: hello.env changed")
+    assert cli.main(["reload", "hello"]) == 0
+    assert capsys.readouterr() == (
+        f"hello: {said}\n",
+        "hello: running with older settings: hello.env changed\n",
+    )
+
+
 def test_failure_goes_to_stderr_without_control_characters(machine, capsys):
     done = Outcome(78, 0.1, time.monotonic() + 60, "boom \x1b[31m", "  File\n\x1b]0;x\x07")
-    machine(app(AWAKE), app(AWAKE, outcome=done), reload=(1, JOB))
+    machine(app(AWAKE), app(AWAKE, outcome=done), reload=(1, f"{JOB}\nSee journalctl."))
     assert cli.main(["reload", "hello"]) == 1
     out, err = capsys.readouterr()
     assert out == ""

@@ -42,7 +42,7 @@ def reload(environ: Mapping[str, str]) -> int:
     pid = environ.get("MAINPID", "")
     if not pid:
         raise UsageError(
-            "reload: MAINPID is not set (systemd sets it for ExecReload=); give the app's NAME, or use 'systemctl reload UNIT'"
+            "reload needs the NAME of an app: MAINPID is not set, which systemd sets for ExecReload="
         )
     log = open_log("reload", environ=environ)
     # A signal that systemd or `systemctl kill` sends to all processes of the unit is

@@ -172,7 +172,7 @@ class Report:
                 "changed",
                 _UNKNOWN
                 if self.not_in_force is None
-                else older_settings.sentence(app.name, self.not_in_force),
+                else older_settings.sentence(app, self.not_in_force),
             ),
             ("listens", _listens(app)),
         ]

@@ -204,7 +204,7 @@ def _drop_ins(app: App, status: AppStatus) -> list[Finding]:
                 )
             )
         elif there != text and not older_settings.look(status):  # which is another finding
-            why = "the app still runs with the previous settings"
+            why = "the app uses the settings that were applied last"
             findings.append(
                 Finding(
                     app.name,
