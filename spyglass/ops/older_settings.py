@@ -4,8 +4,10 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
+from spyglass.config import settings
 from spyglass.ops import (
     apps,
     atomic_files,
@@ -37,17 +39,14 @@ def look(app: AppStatus) -> list[Difference] | None:
         return None
 
 
-def in_words(found: Sequence[Difference] | None) -> list[str] | None:
-    """Return what look() has found for programs."""
-    return None if found is None else [each.what for each in found]
-
-
 def unapplied(app: AppStatus) -> list[str]:
     """Return the directives of an app without a process that `apply` would change, in
     words. Its next wake reads everything else.
     """
-    known = app.name != DEFAULT and app.name in apps.names()
-    if app.state == OFF or not known or app.service.get("ActiveState") in running_settings.AWAKE:
+    file = os.path.join(settings.DIRECTORY, f"{app.name}.toml")
+    if app.state == OFF or app.service.get("ActiveState") in running_settings.AWAKE:
+        return []
+    if not os.path.exists(file):
         return []
     found = []
     for path, text in saved_settings.drop_ins(apps.read(app.name)).items():
@@ -55,6 +54,11 @@ def unapplied(app: AppStatus) -> list[str]:
         current = atomic_files.read_untrusted_or_empty(path)
         found += directive_changes.of_drop_in(current, text, section)
     return found
+
+
+def facts(app: AppStatus, found: Sequence[Difference] | None) -> list[str] | None:
+    """Return the same for programs, with what look() has `found`."""
+    return None if found is None else [each.what for each in found] or unapplied(app)
 
 
 def describe(app: AppStatus) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from spyglass.errors import EX_UNAVAILABLE, StartError
 from spyglass.ops import app_status, older_settings, systemctl
-from spyglass.ops.app_status import ASLEEP, FAILING, LEAVING, OFF, WAKING
+from spyglass.ops.app_status import ASLEEP, AWAKE, FAILING, LEAVING, OFF, WAKING
 from spyglass.ops.systemctl import NoSystemdError
 from spyglass.ops.terminal import colourize, is_coloured
 from spyglass.ops.untrusted_text import filtered
@@ -83,7 +83,8 @@ def _reload(name: str) -> tuple[Result, str]:
         after.reloaded = None
     if done.returncode:
         # Of its lines the first says what, the others where to look for more.
-        return failed(after, done.stderr.partition("\n")[0] or f"status {done.returncode}"), ""
+        said = done.stderr.partition("\n")[0] or f"status {done.returncode}"
+        return failed(before, after, said), ""
     result = succeeded(before, after, took)
     return result, "" if result.status else older_settings.describe(after)
 
@@ -110,7 +111,7 @@ def succeeded(before: AppStatus, after: AppStatus, took: float) -> Result:
     if done is not None and done.status:
         # A unit with Type=notify-reload and without ExecReload=: systemd cannot be told
         # of a failure.
-        return failed(after, "")
+        return failed(before, after, "")
     if after.state in (ASLEEP, LEAVING, OFF):
         return resting(after)
     if after.state == WAKING or before.service.get("ActiveState") == "activating":
@@ -120,11 +121,14 @@ def succeeded(before: AppStatus, after: AppStatus, took: float) -> Result:
     return Result(0, f"new code serves after {took if done is None else done.seconds:.2f} s")
 
 
-def failed(after: AppStatus, said: str) -> Result:
+def failed(before: AppStatus, after: AppStatus, said: str) -> Result:
     """The result for an app whose reload failed; `said` is what systemctl printed."""
     done, unit = after.reloaded, after.service.get("Id", "")
     if done is not None and done.status not in (0, EX_UNAVAILABLE):
         return _broken(after, done.why, done.details)
+    lives = [app.service.get("InvocationID") for app in (before, after)]
+    if lives[0] != lives[1] and after.state in (WAKING, AWAKE):
+        return Result(0, "restarted meanwhile, with the new code")
     if after.service.get("ActiveState") not in _RUNNING or after.state == LEAVING:
         rest = resting(after)
         return Result(

@@ -500,14 +500,19 @@ def test_older_settings_are_below_the_row(monkeypatch):
         (ASLEEP, "inactive", False, ""), (OFF, "inactive", True, ""), (AWAKE, "active", True, ""),
     ],
 )  # fmt: skip
-def test_unapplied_settings_of_a_sleeping_app(monkeypatch, state, active, known, said):
-    monkeypatch.setattr(older_settings.apps, "names", lambda: ["blog"] if known else [])
+def test_unapplied_settings_of_a_sleeping_app(monkeypatch, tmp_path, state, active, known, said):
+    monkeypatch.setattr(settings, "DIRECTORY", str(tmp_path))
+    (tmp_path / ("blog.toml" if known else "other.toml")).touch()
     text = "[Service]\nMemoryMax=300M\nUMask=0027\n"
     path = "/etc/systemd/system/spyglass@blog.service.d/10-spyglass.conf"
     monkeypatch.setattr(older_settings.saved_settings, "drop_ins", lambda app: {path: text})
     monkeypatch.setattr(older_settings.apps, "read", lambda name: None)
     blog = seen("blog", state, service={"ActiveState": active})
     assert older_settings.sentence(blog, []) == said
+    assert older_settings.facts(blog, None) is None
+    assert older_settings.facts(blog, []) == (
+        ["MemoryMax: unset -> 300M", "UMask: unset -> 0027"] if said else []
+    )
 
 
 def test_old_counts_are_said_to_be_old(monkeypatch):

@@ -102,12 +102,19 @@ def test_app_that_was_waking_starts_over():
 
 @pytest.mark.parametrize(("found", "printed", "said"), FAILED)
 def test_failure_is_told_whole_and_first(found, printed, said):
-    result = reload_app.failed(found, printed)
+    result = reload_app.failed(app(AWAKE), found, printed)
     assert (result.status, result.said) == (1, said)
 
 
+def test_app_that_was_restarted_meanwhile_has_the_new_code():
+    after = app(AWAKE)
+    after.service["InvocationID"] = "another"
+    result = reload_app.failed(app(AWAKE), after, f"Job for {UNIT} canceled.")
+    assert (result.status, result.said) == (0, "restarted meanwhile, with the new code")
+
+
 def test_traceback_and_hint_follow_the_reason():
-    assert reload_app.failed(app(AWAKE, outcome=broken()), JOB).details == [
+    assert reload_app.failed(app(AWAKE), app(AWAKE, outcome=broken()), JOB).details == [
         '    File "/srv/app.py", line 6',
         "      x = (",
         "          ^",
@@ -118,7 +125,7 @@ def test_traceback_and_hint_follow_the_reason():
 
 def test_without_a_traceback_it_says_where_that_is():
     found = app(AWAKE, status=f"{SERVES}; reload failed: boom")
-    [hint] = reload_app.failed(found, JOB).details
+    [hint] = reload_app.failed(app(AWAKE), found, JOB).details
     assert hint == f"(the traceback: journalctl -u {UNIT}, or this command as root)"
 
 

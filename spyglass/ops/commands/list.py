@@ -63,7 +63,7 @@ def all_apps() -> list[AppStatus]:
 
 def facts(app: AppStatus) -> dict[str, object]:
     """Return the keys of `--json` about one app."""
-    return app.facts() | {"not_in_force": older_settings.in_words(older_settings.look(app))}
+    return app.facts() | {"not_in_force": older_settings.facts(app, older_settings.look(app))}
 
 
 def render(

@@ -128,7 +128,7 @@ class Report:
             "processes": [vars(process) for process in self.processes],
             "settings": [vars(setting) for setting in self.settings.differing],
             "settings_faults": self.settings.faults,
-            "not_in_force": older_settings.in_words(self.not_in_force),
+            "not_in_force": older_settings.facts(app, self.not_in_force),
             "traceback": last and vars(last) | {"when": app_status.iso(last.when)},
             "journal": [vars(each) | {"when": app_status.iso(each.when)} for each in self.entries],
             "unread": [text for text in self._unread() if text],
