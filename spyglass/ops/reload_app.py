@@ -46,7 +46,7 @@ def reload_app(text: str) -> int:
     """
     try:
         name = app_status.resolve(text)
-        result, warning = _reload(name)
+        result, warnings = _reload(name)
     except NoSystemdError as error:
         raise _NoMasterError(f"{error}; without systemd, send SIGHUP to the lookout") from None
     except KeyboardInterrupt:
@@ -57,9 +57,9 @@ def reload_app(text: str) -> int:
     print(colourize(f"{name}: {result.said}", "fault", coloured), file=stream)
     for line in result.details:
         print(line, file=stream)
-    if warning:
-        stream.flush()
-        coloured = is_coloured(sys.stderr, os.environ)
+    stream.flush()
+    coloured = is_coloured(sys.stderr, os.environ)
+    for warning in warnings:
         print(colourize(f"{name}: {warning}", "hint", coloured), file=sys.stderr)
     return result.status
 
@@ -68,14 +68,15 @@ class _NoMasterError(StartError):
     exit_status = EX_UNAVAILABLE
 
 
-def _reload(name: str) -> tuple[Result, str]:
-    """Ask systemd, unless there is nothing to reload. Return the result, and a warning
-    of what a reload does not bring into force, or "".
+def _reload(name: str) -> tuple[Result, list[str]]:
+    """Ask systemd, unless there is nothing to reload. Return the result, and warnings:
+    of what a reload does not bring into force, and of what keeps clients away.
     """
     began = time.monotonic()
     [before] = app_status.query([name])
     if before.service.get("ActiveState") not in _RUNNING:
-        return resting(before), older_settings.describe(before)
+        result = resting(before)
+        return result, [] if result.status else _lines(older_settings.describe(before))
     done = systemctl.reload(app_status.units_of(name)[1])
     took = time.monotonic() - began
     [after] = app_status.query([name])
@@ -84,9 +85,13 @@ def _reload(name: str) -> tuple[Result, str]:
     if done.returncode:
         # Of its lines the first says what, the others where to look for more.
         said = done.stderr.partition("\n")[0] or f"status {done.returncode}"
-        return failed(before, after, said), ""
+        return failed(before, after, said), []
     result = succeeded(before, after, took)
-    return result, "" if result.status else older_settings.describe(after)
+    return result, [] if result.status else _lines(after.trouble, older_settings.describe(after))
+
+
+def _lines(*texts: str) -> list[str]:
+    return [text for text in texts if text]
 
 
 # From what is known to what is said
@@ -96,12 +101,13 @@ def resting(app: AppStatus) -> Result:
     """There is no process that could load anything: the result for `app`."""
     if app.state == OFF:
         return Result(0, "off, nothing to reload: its next start loads the new code")
-    if app.socket.get("ActiveState") == "failed":
+    if app.state == FAILING and app.socket.get("ActiveState") != "active":
         return Result(_FAILED, f"not reloaded: {app.trouble}; see 'spyglass doctor {app.name}'")
-    if app.state == FAILING and app.trouble:
-        return Result(
-            0, f"not running, the next request loads the new code (before: {app.trouble})"
-        )
+    if app.state == FAILING and app.service.get("ActiveState") != "failed":
+        return Result(_FAILED, f"not reloaded: {app.trouble}")  # it names the command to type
+    if app.state == FAILING:
+        said = "not running, the next request loads the new code"
+        return Result(0, f"{said} (before: {app.trouble})")
     return Result(0, f"{app.state}, the next request loads the new code")
 
 
@@ -116,7 +122,7 @@ def succeeded(before: AppStatus, after: AppStatus, took: float) -> Result:
         return resting(after)
     if after.state == WAKING or before.service.get("ActiveState") == "activating":
         return Result(0, "was still waking, and starts over with the new code")
-    if after.state == FAILING:
+    if done is None and after.state == FAILING:
         return Result(_FAILED, f"not reloaded: {after.trouble}")
     return Result(0, f"new code serves after {took if done is None else done.seconds:.2f} s")
 
@@ -146,7 +152,8 @@ def failed(before: AppStatus, after: AppStatus, said: str) -> Result:
 
 def _broken(app: AppStatus, why: str, details: str) -> Result:
     """The result for an app whose new code cannot be loaded."""
-    serves = "the app answers 503" if app.state == FAILING else "the old one keeps serving"
+    answers = app.status.startswith(f"{FAILING}: ")
+    serves = "the app answers 503" if answers else "the old one keeps serving"
     lines = details.strip("\n").split("\n") if details else []
     check = f"to try a fix without a reload: spyglass check {app.name}"
     if app.name == app_status.DEFAULT:

@@ -42,9 +42,11 @@ RESTING = [
         app(FAILING, "inactive", trouble="its socket has failed", socket="failed"), 1,
         "not reloaded: its socket has failed; see 'spyglass doctor hello'",
     ),
+    (app(FAILING, "inactive", trouble="there is no hello.toml: spyglass remove hello"), 1, "not reloaded: there is no hello.toml: spyglass remove hello"),
 ]  # fmt: skip
 SUCCEEDED = [
     (app(AWAKE, outcome=Outcome(0, 0.15, 2.0)), 0, "new code serves after 0.15 s"),
+    (app(FAILING, trouble="its socket was deleted", outcome=Outcome(0, 0.15, 2.0)), 0, "new code serves after 0.15 s"),
     (app(AWAKE), 0, "new code serves after 3.00 s"),  # an ordinary user: systemctl's time
     (app(ASLEEP, "inactive"), 0, "asleep, the next request loads the new code"),
     (app(WAKING, "activating"), 0, "was still waking, and starts over with the new code"),
@@ -60,7 +62,7 @@ FAILED = [
         "the new code cannot be loaded, the old one keeps serving: SyntaxError: unclosed (app.py, line 6)",
     ),
     (
-        app(FAILING, trouble="x", outcome=broken()), JOB,
+        app(FAILING, trouble="x", status="failing: x", outcome=broken()), JOB,
         "the new code cannot be loaded, the app answers 503: SyntaxError: unclosed (app.py, line 6)",
     ),
     (
