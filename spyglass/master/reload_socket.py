@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 _HANDOVER = 1.0
 
 
-_FILE = ".spyglass-reload"
+NAME = ".spyglass-reload"
 
 
 def reload_addresses(environ: Mapping[str, str], pid: str) -> list[str]:
@@ -52,7 +52,7 @@ def reload_addresses(environ: Mapping[str, str], pid: str) -> list[str]:
     """
     state = environ.get("STATE_DIRECTORY", "").partition(":")[0]
     names = [f"\0spyglass/reload/{name}" for name in (environ.get("INVOCATION_ID"), pid) if name]
-    return [os.path.join(state, _FILE), *names] if state else names
+    return [os.path.join(state, NAME), *names] if state else names
 
 
 class Outcome:

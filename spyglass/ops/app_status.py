@@ -227,7 +227,7 @@ def _ask_masters(found: Iterable[AppStatus]) -> None:
     is of an older version, has left its record.
     """
     running = [app for app in found if number(app.service.get("MainPID"))]
-    masters = [(_directory(app), number(app.service.get("MainPID"))) for app in running]
+    masters = [(directory(app), number(app.service.get("MainPID"))) for app in running]
     for app, report in zip(running, master_report.ask(masters), strict=True):
         if report is not None:
             app.service = {**app.service, "StatusText": report.status}
@@ -251,7 +251,7 @@ def _check_files(app: AppStatus) -> None:
             app.state = FAILING
 
 
-def _directory(app: AppStatus) -> str:
+def directory(app: AppStatus) -> str:
     """Return the app's state directory."""
     return os.path.join(
         _STATE, (app.service.get("StateDirectory") or f"spyglass/{app.name}").split()[0]
@@ -260,15 +260,15 @@ def _directory(app: AppStatus) -> str:
 
 def _read_record(app: AppStatus) -> None:
     """Read what the last Master has recorded, or why that cannot be read."""
-    directory = _directory(app)
+    where = directory(app)
     try:
-        app.record = counters.read(directory)
+        app.record = counters.read(where)
     except FileNotFoundError:
         pass
     except OSError as error:
-        app.unread = f"{directory}: {error.strerror}"
+        app.unread = f"{where}: {error.strerror}"
     except ValueError:
-        app.unread = f"{os.path.join(directory, counters.NAME)} is damaged or not Spyglass's; the next wake restarts the counts"
+        app.unread = f"{os.path.join(where, counters.NAME)} is damaged or not Spyglass's; the next wake restarts the counts"
 
 
 # From systemd's properties to a state

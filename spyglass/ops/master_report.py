@@ -44,7 +44,7 @@ def _ask_some(masters: Sequence[tuple[str, int]], within: float) -> list[Report 
     waiting: dict[int, tuple[int, socket.socket]] = {}
     poll, by = select.poll(), time.monotonic() + within
     for index, (directory, pid) in enumerate(masters):
-        if sock := _connect(directory, pid):
+        if sock := connect(os.path.join(directory, NAME), pid):
             waiting[sock.fileno()] = index, sock
             poll.register(sock, select.POLLIN)
     while waiting and (left := by - time.monotonic()) > 0:
@@ -64,10 +64,12 @@ def _ask_some(masters: Sequence[tuple[str, int]], within: float) -> list[Report 
     return [_understood(each) for each in said]
 
 
-def _connect(directory: str, pid: int) -> socket.socket | None:
-    """Return a connection to the Master with this pid, None if there is none."""
+def connect(path: str, pid: int) -> socket.socket | None:
+    """Return a connection, which does not block, to the socket `path` of the Master
+    with this pid; None if there is none.
+    """
     try:
-        name = os.open(os.path.join(directory, NAME), os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+        name = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
         return None
     sock = socket.socket(socket.AF_UNIX)

@@ -8,16 +8,18 @@ which error, where, and after how long.
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import time
 from typing import TYPE_CHECKING
 
 from spyglass.errors import EX_UNAVAILABLE, StartError
-from spyglass.ops import app_status, older_settings, systemctl
+from spyglass.master import reload_socket
+from spyglass.ops import app_status, master_report, older_settings, systemctl
 from spyglass.ops.app_status import ASLEEP, AWAKE, FAILING, LEAVING, OFF, WAKING
 from spyglass.ops.systemctl import NoSystemdError
 from spyglass.ops.terminal import colourize, is_coloured
-from spyglass.ops.untrusted_text import filtered
+from spyglass.ops.untrusted_text import filtered, number
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,6 +27,11 @@ if TYPE_CHECKING:
     from spyglass.ops.app_status import AppStatus
 
 _FAILED = 1  # as of systemctl(1), which has one status for each kind of failure
+_ANSWERS = 3600.0  # seconds; the Master gives up after start_timeout
+_LONGEST = 64 << 10  # bytes of an answer
+_WAKING = (
+    "it is still waking, with the code that was there when it began; repeat this when it is awake"
+)
 _RUNNING = ("active", "reloading", "activating")
 
 
@@ -74,10 +81,12 @@ def _reload(name: str) -> tuple[Result, list[str]]:
     """
     began = time.monotonic()
     [before] = app_status.query([name])
-    if before.service.get("ActiveState") not in _RUNNING:
+    active = before.service.get("ActiveState")
+    if active not in _RUNNING or not number(before.service.get("MainPID")):
         result = resting(before)
         return result, [] if result.status else _lines(older_settings.describe(before))
-    done = systemctl.reload(app_status.units_of(name)[1])
+    unit = app_status.units_of(name)[1]
+    done = _ask_master(before) if active == "activating" else systemctl.reload(unit)
     took = time.monotonic() - began
     [after] = app_status.query([name])
     if after.reloaded is not None and after.reloaded.ended < began:
@@ -88,6 +97,30 @@ def _reload(name: str) -> tuple[Result, list[str]]:
         return failed(before, after, said), []
     result = succeeded(before, after, took)
     return result, [] if result.status else _lines(after.trouble, older_settings.describe(after))
+
+
+def _ask_master(app: AppStatus) -> subprocess.CompletedProcess[str]:
+    """Have the Master of an app that wakes load it again, and wait for the result;
+    return it as systemctl would.
+
+    To systemd, a start that is under way does for a reload as well. So the app would
+    serve the code that it read before this command.
+    """
+    path = os.path.join(app_status.directory(app), reload_socket.NAME)
+    sock = master_report.connect(path, number(app.service.get("MainPID")))
+    if sock is None:
+        return subprocess.CompletedProcess([], 1, "", _WAKING)
+    said = b""
+    with sock:
+        sock.settimeout(_ANSWERS)
+        try:
+            while len(said) < _LONGEST and (piece := sock.recv(_LONGEST)):
+                said += piece
+        except OSError:
+            pass  # the Master has ended, or stands still
+    status, _, why = said.decode(errors="replace").partition(" ")
+    failed = "" if status == "0" else why.strip() or "the Master has ended"
+    return subprocess.CompletedProcess([], int(bool(failed)), "", failed)
 
 
 def _lines(*texts: str) -> list[str]:
@@ -103,11 +136,13 @@ def resting(app: AppStatus) -> Result:
         return Result(0, "off, nothing to reload: its next start loads the new code")
     if app.state == FAILING and app.socket.get("ActiveState") != "active":
         return Result(_FAILED, f"not reloaded: {app.trouble}; see 'spyglass doctor {app.name}'")
-    if app.state == FAILING and app.service.get("ActiveState") != "failed":
-        return Result(_FAILED, f"not reloaded: {app.trouble}")  # it names the command to type
+    before = f"(before: {app.trouble})"
+    if app.service.get("SubState") == "auto-restart":
+        return Result(0, f"not running, its next start loads the new code {before}")
+    if app.state == FAILING and app.service.get("ActiveState") == "failed":
+        return Result(0, f"not running, the next request loads the new code {before}")
     if app.state == FAILING:
-        said = "not running, the next request loads the new code"
-        return Result(0, f"{said} (before: {app.trouble})")
+        return Result(_FAILED, f"not reloaded: {app.trouble}")  # it names the command to type
     return Result(0, f"{app.state}, the next request loads the new code")
 
 
@@ -120,8 +155,8 @@ def succeeded(before: AppStatus, after: AppStatus, took: float) -> Result:
         return failed(before, after, "")
     if after.state in (ASLEEP, LEAVING, OFF):
         return resting(after)
-    if after.state == WAKING or before.service.get("ActiveState") == "activating":
-        return Result(0, "was still waking, and starts over with the new code")
+    if after.state == WAKING:  # since this command began
+        return Result(0, "waking, with the new code")
     if done is None and after.state == FAILING:
         return Result(_FAILED, f"not reloaded: {after.trouble}")
     return Result(0, f"new code serves after {took if done is None else done.seconds:.2f} s")
@@ -147,7 +182,9 @@ def failed(before: AppStatus, after: AppStatus, said: str) -> Result:
     )
     if why and said.startswith("Job "):
         return _broken(after, why, "")
-    return Result(_FAILED, f"not reloaded: {said or 'the Master has ended'} (journalctl -u {unit})")
+    if said != _WAKING:
+        said = f"{said or 'the Master has ended'} (journalctl -u {unit})"
+    return Result(_FAILED, f"not reloaded: {said}")
 
 
 def _broken(app: AppStatus, why: str, details: str) -> Result:

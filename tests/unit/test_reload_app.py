@@ -3,6 +3,7 @@ status.
 """
 
 import os
+import socket
 import subprocess
 import time
 
@@ -10,7 +11,7 @@ import pytest
 
 from spyglass import cli
 from spyglass.master.reload_socket import Outcome
-from spyglass.ops import app_status, older_settings, reload_app, systemctl
+from spyglass.ops import app_status, master_report, older_settings, reload_app, systemctl
 from spyglass.ops.app_status import ASLEEP, AWAKE, FAILING, LEAVING, OFF, WAKING
 
 UNIT = "spyglass@hello.service"
@@ -19,7 +20,7 @@ TRACEBACK = '  File "/srv/app.py", line 6\n    x = (\n        ^\nSyntaxError: un
 
 
 def app(state, active="active", status="", trouble="", socket="active", outcome=None):
-    service = {"Id": UNIT, "ActiveState": active, "StatusText": status}
+    service = {"Id": UNIT, "ActiveState": active, "StatusText": status, "MainPID": "7"}
     made = app_status.AppStatus("hello", {"ActiveState": socket}, service, state, trouble)
     made.reloaded = outcome
     return made
@@ -49,7 +50,7 @@ SUCCEEDED = [
     (app(FAILING, trouble="its socket was deleted", outcome=Outcome(0, 0.15, 2.0)), 0, "new code serves after 0.15 s"),
     (app(AWAKE), 0, "new code serves after 3.00 s"),  # an ordinary user: systemctl's time
     (app(ASLEEP, "inactive"), 0, "asleep, the next request loads the new code"),
-    (app(WAKING, "activating"), 0, "was still waking, and starts over with the new code"),
+    (app(WAKING), 0, "waking, with the new code"),
     (app(FAILING, trouble="boom"), 1, "not reloaded: boom"),
     (
         app(AWAKE, outcome=broken()), 1,  # Type=notify-reload
@@ -73,6 +74,7 @@ FAILED = [
         app(AWAKE, status=f"{SERVES}; reload failed: of yesterday"), "Access denied",
         f"not reloaded: Access denied (journalctl -u {UNIT})",
     ),
+    (app(WAKING, "activating"), reload_app._WAKING, f"not reloaded: {reload_app._WAKING}"),
     (app(AWAKE, status=SERVES), JOB, f"not reloaded: {JOB} (journalctl -u {UNIT})"),
     (
         app(ASLEEP, "inactive"), "Job for it canceled.",
@@ -91,15 +93,19 @@ def test_app_without_a_process_has_nothing_to_reload(found, status, said):
     assert (result.status, result.said) == (status, said)
 
 
+def test_app_that_systemd_restarts_needs_no_reload():
+    found = app(FAILING, "activating", trouble="it ended (status 1) and is being restarted")
+    found.service["SubState"] = "auto-restart"
+    assert reload_app.resting(found).said == (
+        "not running, its next start loads the new code "
+        "(before: it ended (status 1) and is being restarted)"
+    )
+
+
 @pytest.mark.parametrize(("found", "status", "said"), SUCCEEDED)
 def test_success_is_told(found, status, said):
     result = reload_app.succeeded(app(AWAKE), found, 3.0)
     assert (result.status, result.said) == (status, said)
-
-
-def test_app_that_was_waking_starts_over():
-    result = reload_app.succeeded(app(WAKING, "activating"), app(AWAKE), 3.0)
-    assert result.said == "was still waking, and starts over with the new code"
 
 
 @pytest.mark.parametrize(("found", "printed", "said"), FAILED)
@@ -176,6 +182,35 @@ def test_outcome_of_an_earlier_reload_is_not_taken_for_this_one(machine, capsys)
     machine(app(AWAKE), app(AWAKE, outcome=old))
     assert cli.main(["reload", "hello"]) == 0
     assert "9.99" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "said"),
+    [
+        (b"0 \n", 0, "new code serves after 0.15 s"),
+        (b"", 1, f"not reloaded: the Master has ended (journalctl -u {UNIT})"),
+        (b"69 the app is stopping\n", 1, f"not reloaded: the app is stopping (journalctl -u {UNIT})"),
+        (None, 1, f"not reloaded: {reload_app._WAKING}"),
+    ],
+)  # fmt: skip
+def test_waking_app_is_told_to_start_over(machine, monkeypatch, capsys, answer, status, said):
+    """systemd takes the start that is under way for the reload."""
+    ours, masters = socket.socketpair()
+    if answer is not None:
+        masters.send(answer)
+    masters.close()
+
+    def connect(path, pid):
+        assert (path, pid) == ("/var/lib/spyglass/hello/.spyglass-reload", 7)
+        return None if answer is None else ours
+
+    monkeypatch.setattr(master_report, "connect", connect)
+    done = Outcome(0, 0.15, time.monotonic() + 60) if status == 0 else None
+    asked = machine(app(WAKING, "activating"), app(AWAKE, outcome=done))
+    assert cli.main(["reload", "hello"]) == status
+    assert asked == []
+    assert "".join(capsys.readouterr()) == f"hello: {said}\n"
+    ours.close()
 
 
 @pytest.mark.parametrize(
