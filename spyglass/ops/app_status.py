@@ -298,7 +298,7 @@ def state(socket: Properties, service: Properties) -> tuple[str, str]:
         )
     if active == "deactivating":
         return LEAVING, ""
-    if socket.get("LoadState") in ("masked", "not-found", "bad-setting", "error"):
+    if socket.get("LoadState") in ("not-found", "bad-setting", "error"):
         return OFF, f"{socket.get('Id')}: {socket['LoadState']}"
     if socket.get("ActiveState") not in ("active", "activating"):
         return OFF, ""

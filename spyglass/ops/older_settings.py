@@ -8,16 +8,8 @@ import os
 from typing import TYPE_CHECKING
 
 from spyglass.config import settings
-from spyglass.ops import (
-    apps,
-    atomic_files,
-    directive_changes,
-    running_settings,
-    saved_settings,
-    unit_directives,
-)
+from spyglass.ops import apps, running_settings
 from spyglass.ops.app_status import DEFAULT, OFF
-from spyglass.ops.systemctl import socket_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,26 +31,21 @@ def look(app: AppStatus) -> list[Difference] | None:
         return None
 
 
-def unapplied(app: AppStatus) -> list[str]:
-    """Return the directives of an app without a process that `apply` would change, in
-    words. Its next wake reads everything else.
+def unapplied(app: AppStatus) -> list[Difference]:
+    """Return what is saved of an app that sleeps, and not applied to its units. Its
+    next wake reads everything else.
     """
     file = os.path.join(settings.DIRECTORY, f"{app.name}.toml")
     if app.state == OFF or app.service.get("ActiveState") in running_settings.AWAKE:
         return []
     if not os.path.exists(file):
         return []
-    found = []
-    for path, text in saved_settings.drop_ins(apps.read(app.name)).items():
-        section = "Socket" if path == unit_directives.path_of(socket_of(app.name)) else "Service"
-        current = atomic_files.read_untrusted_or_empty(path)
-        found += directive_changes.of_drop_in(current, text, section)
-    return found
+    return running_settings.pending(apps.read(app.name), app.socket, app.service)
 
 
 def facts(app: AppStatus, found: Sequence[Difference] | None) -> list[str] | None:
     """Return the same for programs, with what look() has `found`."""
-    return None if found is None else [each.what for each in found] or unapplied(app)
+    return None if found is None else [each.what for each in [*found, *unapplied(app)]]
 
 
 def describe(app: AppStatus) -> str:
@@ -74,6 +61,5 @@ def sentence(app: AppStatus, found: Sequence[Difference]) -> str:
     if found:
         return f"running with older settings: {running_settings.summary(found)}; {cure}"
     if left := unapplied(app):
-        more = f" and {len(left) - 1} more" if len(left) > 1 else ""
-        return f"saved, but not applied: {left[0]}{more}; {cure}"
+        return f"saved, but not applied: {running_settings.summary(left)}; {cure}"
     return ""

@@ -413,7 +413,7 @@ def test_what_a_reload_does_not_bring_into_force_is_a_warning(machine: Machine) 
         return machine.run("spyglass", "list").stdout
 
     wait_until(lambda: f"{here.name}.env changed" in listed(), 10, "both are seen")
-    assert re.search(r"running with older settings: .*threads: \d+ -> 3", listed())
+    assert re.search(r"running with older settings: .*threads \d+ -> 3", listed())
     done = machine.run("spyglass", "reload", here.name)
     assert done.stdout.startswith(f"{here.name}: new code serves after ")
     assert done.stderr == (

@@ -139,9 +139,9 @@ def test_app_whose_every_request_fails_is_found(differ):
 
 
 def test_older_settings_are_found(differ):
-    differ([Difference("workers: 2 -> 3", Action.RELOAD)])
+    differ([Difference("workers 2 -> 3", Action.RELOAD)])
     [finding] = running.examine(status())
-    assert finding.what == "it runs with older settings: workers: 2 -> 3"
+    assert finding.what == "it runs with older settings: workers 2 -> 3"
     assert finding.cure == ["spyglass apply blog"]
 
 

@@ -22,6 +22,7 @@ from spyglass.ops import (
     effective_settings,
     master_report,
     older_settings,
+    running_settings,
     systemctl,
     terminal,
 )
@@ -81,7 +82,8 @@ STATES = [
     ),
     ("off", STOPPED, DEAD, OFF, ""),
     ("off, and was broken", STOPPED, FAILED | {"ExecMainStatus": "78"}, OFF, ""),
-    ("masked", STOPPED | {"LoadState": "masked", "Id": "spyglass@blog.socket"}, DEAD, OFF, "spyglass@blog.socket: masked"),
+    ("cannot be loaded", STOPPED | {"LoadState": "bad-setting", "Id": "spyglass@blog.socket"}, DEAD, OFF, "spyglass@blog.socket: bad-setting"),
+    ("turned off", STOPPED | {"LoadState": "masked", "Id": "spyglass@blog.socket"}, DEAD, OFF, ""),
 ]  # fmt: skip
 
 
@@ -482,13 +484,13 @@ def test_all_columns_are_shown_if_there_is_room():
 
 def test_older_settings_are_below_the_row(monkeypatch):
     said = [
-        Difference("workers: 2 -> 3", Action.RELOAD),
+        Difference("workers 2 -> 3", Action.RELOAD),
         Difference("blog.env changed", Action.RESTART),
     ]
     monkeypatch.setattr(older_settings, "look", lambda app: said if app.name == "blog" else None)
     lines = listing.render(APPS, 80, now=NOW)
     assert lines[2:4] == [
-        "    running with older settings: workers: 2 -> 3, blog.env changed; 'spyglass",
+        "    running with older settings: workers 2 -> 3, blog.env changed; 'spyglass",
         "        apply blog' brings them into force",
     ]
 
@@ -496,23 +498,19 @@ def test_older_settings_are_below_the_row(monkeypatch):
 @pytest.mark.parametrize(
     ("state", "active", "known", "said"),
     [
-        (ASLEEP, "inactive", True, "saved, but not applied: MemoryMax: unset -> 300M and 1 more; 'spyglass apply blog' brings them into force"),
+        (ASLEEP, "inactive", True, "saved, but not applied: MemoryMax unset -> 300M; 'spyglass apply blog' brings them into force"),
         (ASLEEP, "inactive", False, ""), (OFF, "inactive", True, ""), (AWAKE, "active", True, ""),
     ],
 )  # fmt: skip
 def test_unapplied_settings_of_a_sleeping_app(monkeypatch, tmp_path, state, active, known, said):
     monkeypatch.setattr(settings, "DIRECTORY", str(tmp_path))
     (tmp_path / ("blog.toml" if known else "other.toml")).touch()
-    text = "[Service]\nMemoryMax=300M\nUMask=0027\n"
-    path = "/etc/systemd/system/spyglass@blog.service.d/10-spyglass.conf"
-    monkeypatch.setattr(older_settings.saved_settings, "drop_ins", lambda app: {path: text})
-    monkeypatch.setattr(older_settings.apps, "read", lambda name: None)
+    found = [Difference("MemoryMax unset -> 300M", Action.UNITS)]
+    monkeypatch.setattr(running_settings, "pending", lambda app, socket, service: found)
     blog = seen("blog", state, service={"ActiveState": active})
     assert older_settings.sentence(blog, []) == said
     assert older_settings.facts(blog, None) is None
-    assert older_settings.facts(blog, []) == (
-        ["MemoryMax: unset -> 300M", "UMask: unset -> 0027"] if said else []
-    )
+    assert older_settings.facts(blog, []) == (["MemoryMax unset -> 300M"] if said else [])
 
 
 def test_old_counts_are_said_to_be_old(monkeypatch):
