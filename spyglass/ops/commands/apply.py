@@ -164,8 +164,9 @@ def report(outcome: Outcome) -> int:
         for note in step.app.remarks if step.has_work else step.app.notes:
             _print(f"{step.name}: {note}")
         for finding in state_directory.examine(step.name, step.app.config.user):
-            # Not wrapped: the commands in it are to be copied.
-            print(f"{finding.where}: {finding.what}: {'; '.join(finding.cure)}")
+            if finding.inspected:
+                # Not wrapped: the commands in it are to be copied.
+                print(f"{finding.where}: {finding.what}: {'; '.join(finding.cure)}")
     _print_orphans(outcome.orphans)
     failing = any(step.trouble and not step.has_work for step in outcome.steps)
     if outcome.faulty or outcome.broken or failing:
