@@ -379,6 +379,31 @@ def test_each_trap_is_found_and_its_cure_cures_it(apps: Apps) -> None:
     forget(machine, trapped)
 
 
+def test_what_the_doctor_could_not_inspect_is_told(apps: Apps) -> None:
+    said = apps.command("doctor", LONG, user="nobody", status=3).splitlines()
+    assert f"not inspected: counts, stored files and byte code ({LONG}): only root can" in said
+    assert said[-1].startswith("nothing wrong in what was inspected, ")
+    assert said[-1].endswith(" not inspected (run it as root)")
+    assert "not inspected" not in apps.command("doctor", LONG)
+
+
+def test_public_secrets_are_found_and_closed(apps: Apps) -> None:
+    file = f"/etc/spyglass/{LONG}.env"
+    apps.machine.write(file, "SECRET_KEY=hunter2\n")
+    apps.machine.run("chmod", "0644", file)
+    for user in USERS:
+        said = apps.command("doctor", LONG, user=user, status=1)
+        assert (
+            f"{LONG}: {file} is readable by all users, and SECRET_KEY looks like a secret" in said
+        )
+        assert "hunter2" not in said
+    apps.machine.run("sh", "-c", f"chmod o= {file}")
+    apps.command("doctor", LONG)
+    said = apps.command("doctor", LONG, user="nobody", status=3)
+    assert f"not inspected: {file} ({LONG}): only root can read it" in said
+    apps.machine.run("rm", file)
+
+
 def served_and_left(machine: Machine, apps: dict[str, Instance]) -> None:
     def come(name: str) -> str:
         with machine.http(8009 if name == "moved" else f"/run/spyglass/{name}.sock") as client:
