@@ -178,13 +178,17 @@ def names() -> list[str]:
     return sorted(found)
 
 
+def name_of(text: str) -> str:
+    """Return the name that `text` would be: `blog` for spyglass@blog.service."""
+    name = text.removesuffix(".service").removesuffix(".socket")
+    return DEFAULT if name == "spyglass" != text else name.removeprefix("spyglass@")
+
+
 def resolve(text: str) -> str:
     """Return the name of the app that `text` names, itself or by one of its units.
     Raise NoSuchAppError.
     """
-    name = text.removesuffix(".service").removesuffix(".socket")
-    name = DEFAULT if name == "spyglass" != text else name.removeprefix("spyglass@")
-    known = names()
+    name, known = name_of(text), names()
     if name != DEFAULT and name not in known:
         raise NoSuchAppError(text, known)
     return name

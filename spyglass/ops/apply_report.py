@@ -5,7 +5,6 @@ Functions from a plan's step to text; printing is the command's.
 
 from __future__ import annotations
 
-import textwrap
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -148,22 +147,6 @@ def to_open(address: Address) -> str:
         return address.path
     host = "localhost" if address.host in ("", "0.0.0.0", "::") else address.host  # noqa: S104, nothing is bound
     return f"http://{f'[{host}]' if ':' in host else host}:{address.port}/"
-
-
-def fitted(line: str, limit: int | None) -> str:
-    """Return a line wrapped to `limit` columns (None: no limit), with a hanging indent.
-    No word of it is broken: it may be an address.
-    """
-    if limit is None or len(line) <= limit:
-        return line
-    begin = line[: len(line) - len(line.lstrip(" "))]
-    return textwrap.fill(
-        line,
-        limit,
-        subsequent_indent=f"{begin}  ",
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
 
 
 def complaints(outcome: Outcome) -> Iterator[str]:

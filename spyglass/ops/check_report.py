@@ -14,10 +14,9 @@ from __future__ import annotations
 import os
 import re
 import sys
-import textwrap
 from typing import TYPE_CHECKING
 
-from spyglass.ops.terminal import colourize, is_coloured, width_limit
+from spyglass.ops.terminal import colourize, is_coloured, width_limit, wrapped
 from spyglass.printable import one_line
 
 if TYPE_CHECKING:
@@ -30,7 +29,6 @@ _OURS = re.compile(
 _SERVED = re.compile(r".{1,300}: can be served(?:, with (?:a|(\d{1,9})) warnings?)?")
 _NOT_SERVED = re.compile(r".{1,300}: cannot be served:(?: (.*))?")
 _INDENT = "  "
-_NO_BREAK = "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}"
 _MOST_FAULTS = 100
 
 
@@ -43,23 +41,12 @@ def fitted(line: str, stream: TextIO) -> str:
     is_hint = line.startswith("(") and line.endswith(")")
     if not _OURS.match(line) and not is_hint:
         return line
-    return _wrapped(line, stream, " " if is_hint else _INDENT)
+    return _wrapped(line, stream, 1 if is_hint else len(_INDENT))
 
 
-def _wrapped(line: str, stream: TextIO, hanging: str) -> str:
-    limit = width_limit(stream, os.environ)
-    if limit is None or len(line) <= limit:
-        return line
-    begin = line[: len(line) - len(line.lstrip(" "))]
-    # No line ends within `app = "shop:app"`, which may be copied.
-    return textwrap.fill(
-        line.lstrip(" ").replace(" = ", _NO_BREAK),
-        limit,
-        initial_indent=begin,
-        subsequent_indent=begin + hanging,
-        break_long_words=False,
-        break_on_hyphens=False,
-    ).replace(_NO_BREAK, " = ")
+def _wrapped(line: str, stream: TextIO, hanging: int) -> str:
+    begin = len(line) - len(line.lstrip(" "))
+    return "\n".join(wrapped(line, width_limit(stream, os.environ), begin + hanging))
 
 
 def print_line(line: str, stream: TextIO | None = None) -> None:
@@ -73,7 +60,7 @@ def print_verdict(label: str, faults: Iterable[str], warnings: int = 0) -> None:
     not if there are `faults` (lines). `warnings` (int) were printed before.
     """
     for line, stream in _verdict(label, list(dict.fromkeys(faults)), warnings):
-        text = _wrapped(line, stream, _INDENT)
+        text = _wrapped(line, stream, len(_INDENT))
         # Only the judgement is coloured: a fault has to be read.
         for words in ("can be served", "cannot be served"):
             if text.startswith(f"{label}: {words}"):

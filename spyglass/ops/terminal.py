@@ -28,6 +28,8 @@ _COLOURS = {
 }
 UNKNOWN = "-"
 
+_NO_BREAK = "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}"
+
 
 def escape_unencodable(stream: TextIO | None = None) -> None:
     """Make `stream` (default: stdout) escape characters that its encoding lacks,
@@ -69,19 +71,20 @@ def wrapped(text: str, limit: int | None, hang: int = 0) -> list[str]:
     first begin with `hang` (int) blanks; the text's own indentation is kept.
 
     It breaks at blanks only, so that a path or an address can be copied: a longer word
-    stays whole, and its line is too long.
+    stays whole, and its line is too long. Nor does a line end within `app = "a:b"`.
     """
     if limit is None or len(text) <= limit:
         return [text]
     start = text[: len(text) - len(text.lstrip(" "))]
-    return textwrap.wrap(
-        text.strip(" "),
+    lines = textwrap.wrap(
+        text.strip(" ").replace(" = ", _NO_BREAK),
         limit,
         initial_indent=start,
         subsequent_indent=" " * min(hang, limit // 2),
         break_long_words=False,
         break_on_hyphens=False,
     )
+    return [line.replace(_NO_BREAK, " = ") for line in lines]
 
 
 class Column:

@@ -177,7 +177,9 @@ def report(outcome: Outcome) -> int:
 def _print(line: str, stream: TextIO | None = None) -> None:
     stream = stream or sys.stdout
     limit = terminal.width_limit(stream, os.environ)
-    print(apply_report.fitted(line, limit), file=stream, flush=stream is sys.stderr)
+    hang = len(line) - len(line.lstrip(" ")) + 2
+    for part in terminal.wrapped(line, limit, hang):
+        print(part, file=stream, flush=stream is sys.stderr)
 
 
 def _print_orphans(orphans: dict[str, str]) -> None:

@@ -59,9 +59,9 @@ _OURS = ("", "spyglass", ACCESS_LOG)  # sources that are not worth a word on eve
 def run(options: argparse.Namespace) -> int:
     terminal.escape_unencodable()
     count, since = _count(options.lines, since=options.since), _since(options.since)
-    name = options.name.removeprefix("spyglass@").removesuffix(".service").removesuffix(".socket")
+    name = app_status.name_of(options.name)
     if name != app_status.DEFAULT and not app_status.is_name(name):
-        raise app_status.NoSuchAppError(name)
+        raise app_status.NoSuchAppError(name, app_status.names())
     coloured = terminal.is_coloured(sys.stdout, os.environ)
     units = [word for unit in app_status.units_of(name) for word in ("--unit", unit)]
 
@@ -72,8 +72,7 @@ def run(options: argparse.Namespace) -> int:
     _print(lines(found, coloured))
     if not found:
         # A removed app has no units and no file, but its lines may still be there.
-        if name != app_status.DEFAULT and name not in app_status.names():
-            raise app_status.NoSuchAppError(name)
+        app_status.resolve(name)
         if count != 0 and not options.follow:
             print(_nothing(name, options), file=sys.stderr)
     if options.follow:
