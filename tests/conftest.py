@@ -1,7 +1,7 @@
 """What all tests share: how several processes divide them, and figures that are worth a
 line at the end of a run.
 
-`make test` runs the tests in two processes (pytest-xdist). Without it (Debian's
+`make test` runs the tests in several processes (pytest-xdist). Without it (Debian's
 autopkgtest, `make test PROCESSES=0`) they run in one, in order, and nothing here
 matters but the figures.
 """
@@ -16,6 +16,11 @@ import pytest
 TESTS = Path(__file__).parent
 WIRE = "tests/process/wire/test_wire.py"  # thousands, with nothing in common but servers
 _EDGES, _FLOOR = pytest.StashKey(), pytest.StashKey()
+
+
+# pytest-xdist tells its processes how wide the terminal is. What we test would wrap its
+# lines at that, which a pipe does not have.
+os.environ.pop("COLUMNS", None)
 
 
 def pytest_addoption(parser):
