@@ -150,7 +150,10 @@ def _check(name: str, options: Mapping[str, str]) -> int:
     """Run the three steps for the app `name`. Raise StartError."""
     service, unit = systemctl.service_of(name), systemctl.socket_of(name)
     states = systemctl.show([service, unit], [*_PROPERTIES, *address_owners.PROPERTIES])
-    warnings = sum(_is_outdated(each, states[each]) for each in (service, unit))
+    is_off = states[unit]["LoadState"] == "masked"
+    warnings = sum(
+        _is_outdated(each, states[each]) for each in ((service,) if is_off else (service, unit))
+    )
     steps, faults = apply_plan.plan([name])
     if not steps:  # its file cannot be read, or not be trusted
         raise ConfigError(faults[0], also=faults[1:])
@@ -163,7 +166,10 @@ def _check(name: str, options: Mapping[str, str]) -> int:
         check_report.print_line(
             f"units: as 'spyglass apply {name}' would make them; {file_for(name)} is not applied yet"
         )
-    if unit_directives.path_of(unit) in pending:
+    if is_off:
+        where = ", ".join(map(str, step.app.addresses))
+        check_report.print_line(f"addresses: {where}; {name} is off: spyglass on {name}")
+    elif unit_directives.path_of(unit) in pending:
         _report_pending_addresses(unit, step.app)
     else:
         faults += _report_addresses(unit, states[unit], name, faults)

@@ -53,6 +53,8 @@ def survey(directory: str) -> Survey:
     """Look at everything in `directory`. Raise OSError, StoredDataError."""
     found = Survey()
     for _, name, status in _walk(directory):
+        if _is_ours(name):
+            continue
         if _kind(status) is None:
             found.omitted.append(name)
         else:
@@ -64,6 +66,8 @@ def survey(directory: str) -> Survey:
 def pack(directory: str, archive: Writer) -> None:
     """Add `directory` to the archive. Raise OSError, StoredDataError."""
     for parent, name, status in _walk(directory):
+        if _is_ours(name):
+            continue
         kind = _kind(status)
         inside = f"{STATE}/{name}" if name else STATE
         last = os.path.basename(name)
@@ -75,6 +79,13 @@ def pack(directory: str, archive: Writer) -> None:
         elif kind is not None:
             mode = status.st_mode & 0o3777
             archive.add(Member(inside, kind, mode, 0, status.st_mtime))
+
+
+def _is_ours(name: str) -> bool:
+    """Return True for what the Master keeps there: its counters are about this machine,
+    and its sockets about this moment.
+    """
+    return name.startswith(".spyglass-")
 
 
 def _pack_file(parent: int, name: str, inside: str, archive: Writer) -> None:

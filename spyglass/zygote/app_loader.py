@@ -339,11 +339,11 @@ def _advice(error: BaseException) -> str:
 
 
 def _without_us(trace: TracebackType | None) -> TracebackType | None:
-    # The first frames are of this file and of the import system: the app's author has
-    # no use for them.
+    # The first frames are ours, of this package, and those of the import system: the
+    # app's author has no use for them.
+    ours = os.path.dirname(__file__) + "/"
     while trace is not None:
-        filename = trace.tb_frame.f_code.co_filename
-        if filename != __file__ and not filename.startswith("<frozen importlib"):
+        if not trace.tb_frame.f_code.co_filename.startswith((ours, "<frozen importlib")):
             break
         trace = trace.tb_next
     return trace

@@ -200,8 +200,7 @@ def text(name: str, values: dict[str, object]) -> str:
     """
     lines = [
         f"# Settings of the app {name}, for the server and for `spyglass apply {name}`.",
-        "# All settings: spyglass help settings. After a change: spyglass apply, and spyglass reload if",
-        "# the app is awake.",
+        "# All settings: spyglass help settings. After a change: spyglass apply.",
         "",
     ]
     lines += [f"{setting} = {toml(value)}" for setting, value in values.items()]

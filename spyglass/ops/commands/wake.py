@@ -62,7 +62,7 @@ def _wake(name: str) -> str:
         return f"already awake ({app.status.partition(': ')[2] or 'serving'})"
     if app.state == app_status.OFF:
         raise _NotAwakeError(
-            f"off: its socket does not listen, so no client could reach it: spyglass apply {name}"
+            f"off: its socket does not listen, so no client could reach it: spyglass on {name}"
         )
     began = time.monotonic()
     said = _start(name)

@@ -15,6 +15,7 @@ from spyglass.errors import ConfigError
 from spyglass.ops import (
     address_conflicts,
     address_owners,
+    app_status,
     apps,
     atomic_files,
     older_settings,
@@ -240,6 +241,8 @@ def _cache(status: AppStatus) -> list[Finding]:
     """Find an app that was awake but has no byte code. Usually its user has changed,
     and the directory belongs to the old one.
     """
+    if status.name == app_status.DEFAULT:
+        return []  # the welcome page is Spyglass's own, and so is its byte code
     directory = status.service.get("CacheDirectory", "").split()
     path = os.path.join(_CACHE, *directory[:1])
     if not directory or not status.counted("requests") or not os.path.isdir(path):
