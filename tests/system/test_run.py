@@ -143,9 +143,9 @@ REFUSED = {
     "app": (["blgo", "true"], 125, "there is no app 'blgo' (/etc/spyglass/blgo.toml), did you mean 'blog'?"),
     "word": (["bl/go", "true"], 78, "expected 1 to 22 of a-z"),
     "command": (["blog"], 2, "run: which command? spyglass run blog COMMAND ..."),
-    "option": (["blog", "--nope", "true"], 2, "unrecognized arguments: --nope"),
+    "option": (["blog", "--nope", "true"], 2, "unknown option '--nope'"),
     "path": (["--writable", "/none", "blog", "true"], 125, "--writable /none: there is no /none"),
-    "toml": (["broken", "true"], 125, "/etc/spyglass/broken.toml:1: not TOML"),
+    "toml": (["broken", "true"], 125, "/etc/spyglass/broken.toml:1: "),
     "gone": (["gone", "true"], 125, "/etc/spyglass/gone.toml:1: directory: /srv/gone is not a directory"),
 }  # fmt: skip
 
