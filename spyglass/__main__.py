@@ -1,5 +1,6 @@
 """`python -m spyglass` is `spyglass`."""
 
+import gc
 import os
 import sys
 
@@ -8,6 +9,10 @@ if __name__ == "__main__":
         # The current directory may be an app's: only the process of the app may import
         # from it, and each import of ours would look there first.
         del sys.path[0]
+
+    # What an import makes is no garbage, and to look for some takes a tenth of a wake.
+    # cli.main(), or the Master when its parts are there, enables it again.
+    gc.disable()
 
     from spyglass.runtime import module_finder
 

@@ -9,6 +9,7 @@ function.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
@@ -25,6 +26,7 @@ def main(argv: list[str] | None = None) -> int:
     # systemd starts `serve`, which prints nothing; a test may have replaced stdout.
     if argv[:1] == ["serve"] or sys.stdout is not sys.__stdout__:
         return _run(argv)
+    gc.enable()
     if argv[:1] == ["enter-app"]:  # in the unit of `spyglass run`, not typed
         from spyglass.ops import enter_app
 
@@ -86,11 +88,6 @@ def _refuse(error: StartError, argv: list[str]) -> int:
 
 
 def _serve(arguments: Arguments, refused: StartError | None = None) -> int:
-    import gc
-
-    # What an import makes is no garbage, and to look for some takes a tenth of a wake.
-    # Master.run() and the zygote enable it again.
-    gc.disable()
     from spyglass.runtime.sd_daemon import adopt_listeners
 
     log = open_log("master")

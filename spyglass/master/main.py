@@ -101,7 +101,7 @@ class Master:
         else:
             self._build()
             self._generations.begin(config, zygote)
-        gc.enable()  # see cli.py: nothing more is imported
+        gc.enable()  # which the command has disabled; little more is imported
         self._status.look(time.monotonic())
         while not self._stopping or self._generations.all() or self._failing.open:
             self.turn()
