@@ -44,6 +44,11 @@ def test_the_web_server_reads_what_the_app_writes_as_the_guides_say(
     place = {"django": "media", "nginx": "files"}[guide]
     furnish(machine, "blog", UPLOADS, f'environment = {{ MEDIA = "/srv/blog/{place}" }}\n')
     if guide == "django":
+        settings = DJANGO.found('umask = "0027"')  # and the key of its site, which is another
+        kept = [line for line in settings.splitlines(True) if "credentials" not in line]
+        toml = machine.read("/etc/spyglass/blog.toml")
+        machine.write("/etc/spyglass/blog.toml", toml + "".join(kept))
+        do(machine, "id blog 2>/dev/null || adduser --quiet --system --group blog")
         do(
             machine,
             "".join(
