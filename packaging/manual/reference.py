@@ -41,7 +41,7 @@ def _settings(settings: list[Setting]) -> str:
         f"| `{each.name}` | {_cell(setting_errors.default_text(each))} | {_cell(each.meaning)} | {_cell(each.kind)} |"
         for each in settings
     ]
-    return "\n".join(["| setting | default | | takes |", "|---|---|---|---|", *rows])
+    return "\n".join(["| setting | default | meaning | takes |", "|---|---|---|---|", *rows])
 
 
 def _cell(text: str) -> str:
@@ -59,13 +59,15 @@ def _command(command: Command) -> str:
         "",
         _sentence(_cell(command.help)),
         "",
-        f"    {' '.join(command_help.usage(command))}",
+        "```text",
+        " ".join(command_help.usage(command)),
+        "```",
     ]
     told = [each for each in (*command.operands, *command.options) if each.help]
     if told:
         lines += [
             "",
-            "| | |",
+            "| argument | meaning |",
             "|---|---|",
             *(f"| {_name(each)} | {_cell(each.help)}{_choices(each)} |" for each in told),
         ]

@@ -4,16 +4,20 @@ import concurrent.futures
 import pathlib
 import re
 import signal
-import textwrap
 
 import pytest
+from code_blocks import code_blocks
 
 from .fake_systemd import ROOT
 from .processes import workers
 from .visitor import visit
 
 PAGE = (ROOT / "docs" / "preload.md").read_text("utf-8")
-EXAMPLES = dict(re.findall(r"^    # (\w+)\.py\n((?:    .*\n|\n)+)", PAGE, re.MULTILINE))
+EXAMPLES = {
+    named[1]: block.text
+    for block in code_blocks(PAGE)
+    if (named := re.match(r"# (\w+)\.py\n", block.text))
+}
 # What each answers, all workers together.
 ANSWERS = {
     "pool": {r"PostgreSQL \d.*\n"},
@@ -32,7 +36,7 @@ def test_all_examples_are_known():
 
 @pytest.mark.parametrize("name", ANSWERS)
 def test_an_example_works_and_is_warned_of_nothing(systemd, tmp_path, request, name):
-    source = textwrap.dedent(EXAMPLES[name])
+    source = EXAMPLES[name]
     (tmp_path / f"{name}.py").write_text(source)
     environ = {"STATE_DIRECTORY": str(tmp_path)}
     if "DATABASE_URL" in source:

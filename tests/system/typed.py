@@ -1,18 +1,18 @@
 """What a page of the documentation tells people to type, and to write into files, taken
 from there and done, but for what needs a network.
 
-A block of code is indented by four. It is the text of a file when the line above it
-ends with the file's path (an absolute one, in backticks) and a colon, and is added to
-that file when that line says so; everything else is what people type, or are shown.
+A block of code is the text of a file when the line above it ends with the file's path
+(an absolute one, in backticks) and a colon, and is added to that file when that line
+says so; everything else is what people type, or are shown.
 """
 
 from __future__ import annotations
 
 import re
-import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from code_blocks import code_blocks
 from machine import REPOSITORY, Machine
 
 # No network: the packages are there already, and so is a virtual environment with the
@@ -77,22 +77,11 @@ class Page:
         return block.text
 
 
-def _blocks(whole: str) -> Iterator[Block]:
-    heading, above, block = "", "", list[str]()
-    for line in [*whole.splitlines(), "end"]:
-        if line.startswith("    ") or (block and not line):
-            block.append(line)
-            continue
-        if block:
-            named = _FILE.match(above)
-            text = textwrap.dedent("\n".join(block)).strip() + "\n"
-            yield Block(
-                heading, text, named[1] if named else "", bool(re.search(r"\badd\b", above, re.I))
-            )
-            block = []
-        if line.startswith("#"):
-            heading = line.lstrip("#").strip()
-        above = line or above
+def _blocks(page: str) -> Iterator[Block]:
+    for block in code_blocks(page):
+        named = _FILE.match(block.above)
+        adds = bool(re.search(r"\badd\b", block.above, re.I))
+        yield Block(block.heading, block.text, named[1] if named else "", adds)
 
 
 def _offline(script: str) -> str:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 
 import pytest
+from code_blocks import prose
 from process.chromium import Chromium
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -51,8 +52,7 @@ def test_every_link_leads_somewhere(page):
     of the site.
     """
     path = ROOT / page
-    text = re.sub(r"^    .*$", "", path.read_text(), flags=re.MULTILINE)
-    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose(path.read_text())):
         if not re.match(r"https?://", target):
             name, _, anchor = target.partition("#")
             page = path.parent / name if name else path
@@ -62,8 +62,18 @@ def test_every_link_leads_somewhere(page):
 
 def anchors(page):
     """The anchors of a page's headings, as GitHub and mkdocs make them of plain ones."""
-    headings = re.findall(r"^#+ (.*)$", page.read_text(), flags=re.MULTILINE)
+    headings = re.findall(r"^#+ (.*)$", prose(page.read_text()), flags=re.MULTILINE)
     return {re.sub(r"[^\w\s-]", "", each.lower()).strip().replace(" ", "-") for each in headings}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_columns_of_tables_have_names(page):
+    """Except the first of three or more, which names the rows."""
+    headers = re.findall(r"^\|(.*)\|\n\|[-:| ]+\|$", prose((ROOT / page).read_text()), re.MULTILINE)
+    for header in headers:
+        first, *others = [cell.strip() for cell in header.split("|")]
+        assert all(others), header
+        assert first or len(others) > 1, header
 
 
 class Fetched(html.parser.HTMLParser):
