@@ -121,6 +121,18 @@ def test_browser_asks_no_other_host(site, tmp_path):
         chromium.end()
 
 
+def test_no_page_is_wider_than_a_phone(site, tmp_path):
+    """Wide tables and blocks of code are moved within their own frames."""
+    chromium = Chromium(tmp_path)
+    try:
+        for page in sorted(site.rglob("*.html")):
+            if page.name != "404.html":  # its links begin at the site's root
+                chromium.open(f"file://{page}", size=(390, 844))
+                assert chromium.evaluate("document.documentElement.scrollWidth") == 390, page
+    finally:
+        chromium.end()
+
+
 def test_search_works_from_a_disk(site, tmp_path):
     chromium = Chromium(tmp_path)
     try:
