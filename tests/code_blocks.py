@@ -18,7 +18,7 @@ _FENCE = re.compile(r" *(?P<marks>```+|~~~+) *(?P<language>[\w+-]*)[^`]*$")
 @dataclass(frozen=True)
 class CodeBlock:
     heading: str  # that it stands below, "" before the first
-    above: str  # the last line before it that is not empty
+    above: str  # the last line before it that is not empty, "" after another block
     text: str
     language: str = ""
 
@@ -47,11 +47,13 @@ def _parts(page: str) -> Iterator[CodeBlock | Prose]:
         if fence := _FENCE.match(line):
             code = _until_fence(lines, fence["marks"])
             yield CodeBlock(heading, above, _text(code), fence["language"])
+            above = ""
         elif line.startswith("    "):
             code = [line]
             while lines and (lines[0].startswith("    ") or not lines[0]):
                 code.append(lines.pop(0))
             yield CodeBlock(heading, above, _text(code))
+            above = ""
         else:
             if line.startswith("#"):
                 heading = line.lstrip("#").strip()

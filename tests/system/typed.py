@@ -18,7 +18,7 @@ from machine import REPOSITORY, Machine
 # No network: the packages are there already, and so is a virtual environment with the
 # frameworks.
 _INSTALLS = {
-    r"apt install (python3-venv|\./\S+)\n": "",
+    r"apt install ((git )?python3-venv|\./\S+)\n": "",
     r"python3 -m venv venv && venv/bin/pip install \w+\n": "ln -s /srv/venv venv\n",
 }
 _FILE = re.compile(r".*`(/[^`\s]+)`:$")
