@@ -185,6 +185,11 @@ def test_slow_requests(blog: Machine) -> None:
     assert '"GET /slow" 200' in logged
 
 
+def subjects(mails: list[str]) -> list[str]:
+    """The units that they are about."""
+    return [mail.removeprefix("Subject: ").partition(" has failed on ")[0] for mail in mails]
+
+
 def test_notification_when_an_app_fails_and_not_when_it_goes_on(
     blog: Machine, mails: Callable[[], list[str]]
 ) -> None:
@@ -194,6 +199,9 @@ def test_notification_when_an_app_fails_and_not_when_it_goes_on(
         lambda: blog.state("spyglass@blog.service")["NRestarts"] == "1", what="started again"
     )
     ask(blog, "/")
+    # systemd 254 and later call a failure what is followed by a restart.
+    expected = [] if blog.release == "bookworm" else ["spyglass@blog.service"]
+    blog.wait_until(lambda: subjects(mails()) == expected, what="told of the restart, or not")
     blog.write("/srv/broken/app.py", "import nothing_of_that_name\n")
     blog.write(
         "/etc/spyglass/broken.toml",
@@ -204,20 +212,16 @@ def test_notification_when_an_app_fails_and_not_when_it_goes_on(
     with blog.http("/run/spyglass/broken.sock") as client:
         client.request("GET", "/")
         assert client.getresponse().status == 503
-        assert mails() == []
-    blog.wait_until(mails, what="a message")
-    [mail] = mails()
-    assert mail.startswith("Subject: spyglass@broken.service has failed on ")
-    assert "status=78" in mail
+        assert subjects(mails()) == expected
+    blog.wait_until(lambda: mails()[-1:] and "status=78" in mails()[-1], what="a message")
+    assert subjects(mails()) == [*expected, "spyglass@broken.service"]
 
 
 def test_notification_of_what_doctor_finds(blog: Machine, mails: Callable[[], list[str]]) -> None:
-    before = len(mails())
     assert blog.state("spyglass-doctor.timer")["ActiveState"] == "active"
     blog.run("systemctl", "start", "spyglass-doctor.service", check=False)
-    blog.wait_until(lambda: len(mails()) > before, what="a message")
-    assert mails()[-1].startswith("Subject: spyglass-doctor.service has failed on ")
-    assert "broken: " in mails()[-1]
+    blog.wait_until(lambda: "broken: " in mails()[-1], what="a message with the report")
+    assert subjects(mails())[-1] == "spyglass-doctor.service"
     blog.run("spyglass", "remove", "broken")
 
 
