@@ -13,6 +13,8 @@ import pytest
 from machine import Machine, boot
 from typed import Page, do
 
+pytestmark = pytest.mark.slow  # each deployment makes a virtual environment
+
 RECIPES = Page("docs/recipes.md")
 APP = """\
 import os
@@ -264,7 +266,7 @@ def test_rename_and_move(blog: Machine) -> None:
 
 @pytest.fixture(scope="module")
 def contained(release: str, deb_layers: Callable[[str], list[Path]]) -> Iterator[Machine]:
-    """A container whose root is nobody outside, as an unprivileged one of LXC."""
+    """A container whose root has no rights outside, as an unprivileged one of LXC."""
     users = ("--private-users=524288:65536", "--private-users-ownership=auto")
     with boot(release, *deb_layers(release), options=users) as booted:
         yield booted
