@@ -8,8 +8,8 @@ file (ops/commands/).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+# Not from typing: a waiting lookout keeps what is imported here.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from spyglass.config.setting_types import Setting
 

@@ -13,8 +13,9 @@ import io
 import os
 import select
 import sys
-from typing import TYPE_CHECKING
 
+# Not from typing: a waiting lookout keeps what is imported here.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TextIO

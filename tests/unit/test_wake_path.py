@@ -80,6 +80,15 @@ def test_neither_master_nor_worker_imports_what_is_dear():
     assert imported(WORKER) & DEAR == set()
 
 
+def test_a_waiting_lookout_keeps_little():
+    """It is there as long as its app may be visited, and is mostly what it imports."""
+    code = (
+        "from spyglass.ops.commands import lookout; lookout.Lookout.run = lambda self: 0; "
+        "from spyglass import cli; cli.main(['lookout', '--bind', '127.0.0.1:0'])"
+    )
+    assert imported(code) & DEAR == set()
+
+
 def test_the_master_imports_nothing_of_a_worker():
     assert imported(MASTER) & SERVER_ONLY == set()
 
