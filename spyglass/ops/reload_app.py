@@ -13,16 +13,18 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+from spyglass.config import settings
 from spyglass.errors import EX_UNAVAILABLE, StartError
 from spyglass.master import reload_socket
 from spyglass.ops import app_status, master_report, older_settings, systemctl
 from spyglass.ops.app_status import ASLEEP, AWAKE, FAILING, LEAVING, OFF, WAKING
 from spyglass.ops.systemctl import NoSystemdError
-from spyglass.ops.terminal import colourize, is_coloured
+from spyglass.ops.terminal import colourize, is_coloured, width_limit, wrapped
 from spyglass.ops.untrusted_text import filtered, number
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import TextIO
 
     from spyglass.ops.app_status import AppStatus
 
@@ -60,15 +62,20 @@ def reload_app(text: str) -> int:
         print(f"{text}: interrupted; a reload that has begun goes on", file=sys.stderr)
         return 130
     stream = sys.stderr if result.status else sys.stdout
-    coloured = bool(result.status) and is_coloured(stream, os.environ)
-    print(colourize(f"{name}: {result.said}", "fault", coloured), file=stream)
+    _print(f"{name}: {result.said}", "fault" if result.status else "", stream)
     for line in result.details:
-        print(line, file=stream)
+        print(line, file=stream)  # not wrapped: a traceback is read as Python prints it
     stream.flush()
-    coloured = is_coloured(sys.stderr, os.environ)
     for warning in warnings:
-        print(colourize(f"{name}: {warning}", "hint", coloured), file=sys.stderr)
+        _print(f"{name}: {warning}", "hint", sys.stderr)
     return result.status
+
+
+def _print(text: str, kind: str, stream: TextIO) -> None:
+    """Print `text` wrapped, in the colour of `kind`."""
+    coloured = is_coloured(stream, os.environ)
+    for line in wrapped(text, width_limit(stream, os.environ), 4):
+        print(colourize(line, kind, coloured), file=stream)
 
 
 class _NoMasterError(StartError):
@@ -188,17 +195,26 @@ def failed(before: AppStatus, after: AppStatus, said: str) -> Result:
 
 
 def _broken(app: AppStatus, why: str, details: str) -> Result:
-    """The result for an app whose new code cannot be loaded."""
+    """The result for an app whose new code, or settings, cannot be loaded."""
     answers = app.status.startswith(f"{FAILING}: ")
     serves = "the app answers 503" if answers else "the old one keeps serving"
-    lines = details.strip("\n").split("\n") if details else []
-    check = f"to try a fix without a reload: spyglass check {app.name}"
-    if app.name == app_status.DEFAULT:
-        check = ""
-    if not details:
-        check = f"the traceback: journalctl -u {app.service.get('Id', '')}, or this command as root"
-    return Result(
-        _FAILED,
-        f"the new code cannot be loaded, {serves}: {why}",
-        [*(f"  {line}".rstrip() for line in lines), *([f"({check})"] if check else [])],
-    )
+    what = "the new code cannot be loaded"
+    file = os.path.join(settings.DIRECTORY, f"{app.name}.toml")
+    if why.startswith(f"{file}:"):
+        what = "the new settings cannot be read"
+        serves = serves if answers else "the old ones stay in force"
+    return Result(_FAILED, f"{what}, {serves}: {why}", _details(app, details))
+
+
+def _details(app: AppStatus, details: str) -> list[str]:
+    """Return the traceback as lines, and what to do next. A fault in the settings has
+    no traceback, nor has a module that does not exist.
+    """
+    lines = [f"  {line}".rstrip() for line in details.strip("\n").split("\n") if details]
+    if not details and app.reloaded is None:  # the Master has not answered this user
+        unit = app.service.get("Id", "")
+        root = "" if os.geteuid() == 0 else ", or this command as root"
+        return [f"(the traceback: journalctl -u {unit}{root})"]
+    if app.name != app_status.DEFAULT:
+        lines.append(f"(to try a fix without a reload: spyglass check {app.name})")
+    return lines

@@ -131,10 +131,30 @@ def test_traceback_and_hint_follow_the_reason():
     ]
 
 
-def test_without_a_traceback_it_says_where_that_is():
+@pytest.mark.parametrize(("uid", "more"), [(1000, ", or this command as root"), (0, "")])
+def test_without_an_answer_it_says_where_the_traceback_is(monkeypatch, uid, more):
+    monkeypatch.setattr(os, "geteuid", lambda: uid)
     found = app(AWAKE, status=f"{SERVES}; reload failed: boom")
     [hint] = reload_app.failed(app(AWAKE), found, JOB).details
-    assert hint == f"(the traceback: journalctl -u {UNIT}, or this command as root)"
+    assert hint == f"(the traceback: journalctl -u {UNIT}{more})"
+
+
+def test_a_fault_without_a_traceback_promises_none():
+    found = app(AWAKE, outcome=broken("ModuleNotFoundError: No module named 'app'", ""))
+    assert reload_app.failed(app(AWAKE), found, JOB).details == [
+        "(to try a fix without a reload: spyglass check hello)"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("state", "status", "serves"),
+    [(AWAKE, SERVES, "the old ones stay in force"), (FAILING, "failing: x", "the app answers 503")],
+)
+def test_settings_that_cannot_be_read_are_not_called_code(state, status, serves):
+    why = "/etc/spyglass/hello.toml:4: unknown setting 'backlog'"
+    found = app(state, status=status, outcome=broken(why, ""))
+    result = reload_app.failed(app(AWAKE), found, JOB)
+    assert result.said == f"the new settings cannot be read, {serves}: {why}"
 
 
 # The command
@@ -237,6 +257,28 @@ def test_failure_goes_to_stderr_without_control_characters(machine, capsys):
     assert out == ""
     assert err.startswith("hello: the new code cannot be loaded, the old one keeps serving: boom ")
     assert "\x1b" not in err
+
+
+def test_what_it_says_is_wrapped_and_a_traceback_is_not(machine, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "60")
+    line = '  File "/srv/app.py", line 6, in a_function_with_a_long_name: x'
+    done = Outcome(78, 0.1, time.monotonic() + 60, "KeyError: 'a'", line)
+    machine(app(AWAKE), app(AWAKE, outcome=done), reload=(1, JOB))
+    assert cli.main(["reload", "hello"]) == 1
+    assert capsys.readouterr().err.splitlines()[:3] == [
+        "hello: the new code cannot be loaded, the old one keeps",
+        "    serving: KeyError: 'a'",
+        f"  {line}",
+    ]
+    machine(
+        app(ASLEEP, "inactive"),
+        warning="saved, but not applied: MemoryMax unset -> 1G, a.env changed",
+    )
+    assert cli.main(["reload", "hello"]) == 0
+    assert capsys.readouterr().err.splitlines() == [
+        "hello: saved, but not applied: MemoryMax unset -> 1G, a.env",
+        "    changed",
+    ]
 
 
 @pytest.mark.parametrize(
