@@ -306,6 +306,9 @@ def state(socket: Properties, service: Properties) -> tuple[str, str]:
         return OFF, f"{socket.get('Id')}: {socket['LoadState']}"
     if socket.get("ActiveState") not in ("active", "activating"):
         return OFF, ""
+    if service.get("LoadState") == "masked":
+        # Its socket listens until the next client comes, and then fails.
+        return FAILING, f"{service.get('Id')} is masked: systemctl unmask {service.get('Id')}"
     if active == "failed":
         broken = service.get("ExecMainStatus") == "78" and service.get("Result") == "exit-code"
         return FAILING, BROKEN if broken else f"it ended: {exit_reason(service)}"

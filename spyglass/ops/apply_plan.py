@@ -130,6 +130,11 @@ class Step:
         )
 
     @property
+    def only_enables(self) -> bool:
+        """True if it listens as it is to, and only the next boot would change that."""
+        return self.enables_socket and self.is_listening and not self.changes
+
+    @property
     def has_work(self) -> bool:
         return self.changes_units or self.action > Action.UNITS
 
@@ -249,6 +254,10 @@ def _compare(step: Step) -> None:
         return
     if step.why_off in _LEFT_ALONE:
         return  # it is left as it is, and turning it on applies the rest
+    if step.service["LoadState"] == "masked" and not step.why_off:
+        service = service_of(app.name)
+        app.faults.append(f"{service}: it is masked: systemctl unmask {service}")
+        return
     missing = address_owners.missing(step.socket)
     step.file_missing = bool(missing)
     # Restarting the socket would fail, and its other addresses would be lost with it.

@@ -5,6 +5,7 @@ Functions from a plan's step to text; printing is the command's.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -49,7 +50,7 @@ def lines(outcome: Outcome) -> list[str]:
             found += _app_lines(step, outcome)
         else:
             idle += 1
-    if not found:
+    if not found and not outcome.faulty:
         return ["nothing to do"]
     if idle:
         found.append(f"{idle} other app{'' if idle == 1 else 's'}: nothing to do")
@@ -90,6 +91,8 @@ def _done(step: Step, outcome: Outcome) -> str:
         return f"{listens}{why}"
     if step.action is not Action.UNITS:
         return f"{be}{'reloaded' if step.action is Action.RELOAD else 'restarted'}{why}"
+    if step.only_enables:
+        return f"{be}enabled, so it listens after a boot, too{why}"
     if step.is_awake and step.changes_units:
         return f"{be}applied{why}"
     if not step.is_awake and (step.changes_units or step.is_newer):
@@ -157,5 +160,7 @@ def complaints(outcome: Outcome) -> Iterator[str]:
         yield f"not applied: {', '.join(outcome.faulty)}"
     elif outcome.faulty:
         yield "nothing was changed"
+    if os.geteuid() and any(step.is_awake for step in outcome.steps):
+        yield "only root can tell whether the apps that are awake run with older settings"
     for name, why in outcome.broken.items():
         yield f"warning: {name} cannot be loaded: {why}"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from spyglass.config import settings
 from spyglass.config.setting_errors import hint
 from spyglass.errors import StartError
-from spyglass.ops import apps, orphaned_apps
+from spyglass.ops import app_status, apps, orphaned_apps
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,11 +23,18 @@ class UnknownAppError(StartError):
     exit_status = 4  # as of `systemctl status` for an unknown unit
 
 
-def refuse_unknown(names: Sequence[str]) -> None:
-    """Raise UnknownAppError if one of `names` has no settings file, ConfigError for one
-    that cannot be an app's name.
+def resolve(words: Sequence[str]) -> list[str]:
+    """Return the names of the apps that `words` name, themselves or by their units,
+    each once. Raise UnknownAppError if one has no settings file.
     """
-    missing = [name for name in names if not os.path.lexists(settings.file_for(name))]
+    names = list(dict.fromkeys(map(app_status.name_of, words)))
+    refuse_unknown(names)
+    return names
+
+
+def refuse_unknown(names: Sequence[str]) -> None:
+    """Raise UnknownAppError if one of `names` has no settings file."""
+    missing = [name for name in names if not _has_file(name)]
     if not missing:
         return
     orphans = orphaned_apps.query()
@@ -35,7 +42,15 @@ def refuse_unknown(names: Sequence[str]) -> None:
     lines = [
         f"{name}: {orphaned_apps.describe(name, orphans[name])}"
         if name in orphans
-        else f"there is no app {name!r}, no {settings.file_for(name)}{hint(name, known)}"
+        else f"there is no app {name!r}{_no_file(name)}{hint(name, known)}"
         for name in missing
     ]
     raise UnknownAppError(lines[0], lines[1:])
+
+
+def _has_file(name: str) -> bool:
+    return app_status.is_name(name) and os.path.lexists(settings.file_for(name))
+
+
+def _no_file(name: str) -> str:
+    return f", no {settings.file_for(name)}" if app_status.is_name(name) else ""

@@ -45,7 +45,21 @@ def unapplied(app: AppStatus) -> list[Difference]:
 
 def facts(app: AppStatus, found: Sequence[Difference] | None) -> list[str] | None:
     """Return the same for programs, with what look() has `found`."""
-    return None if found is None else [each.what for each in [*found, *unapplied(app)]]
+    if found is None:
+        return None
+    return [*(each.what for each in [*found, *unapplied(app)]), *_faults(app)]
+
+
+def _faults(app: AppStatus) -> list[str]:
+    """Return the first fault of the app's settings file, which keeps all of it from
+    being applied; [] if there is none, this user may not read it, or it is known as the
+    reason why the app is failing.
+    """
+    file = os.path.join(settings.DIRECTORY, f"{app.name}.toml")
+    if app.state == OFF or app.name == DEFAULT or not os.path.exists(file):
+        return []
+    faults = apps.read(app.name).faults[:1]
+    return [each for each in faults if each not in app.trouble and "Permission denied" not in each]
 
 
 def describe(app: AppStatus) -> str:
@@ -57,6 +71,8 @@ def describe(app: AppStatus) -> str:
 
 def sentence(app: AppStatus, found: Sequence[Difference]) -> str:
     """Return the same, with what look() has `found`."""
+    if faults := _faults(app):
+        return f"saved, but cannot be applied: {faults[0]}"
     cure = f"'spyglass apply {app.name}' brings them into force"
     if found:
         return f"running with older settings: {running_settings.summary(found)}; {cure}"

@@ -34,6 +34,8 @@ _LONGEST = 64 << 10  # bytes of an answer
 _WAKING = (
     "it is still waking, with the code that was there when it began; repeat this when it is awake"
 )
+# What systemctl says to a user whom polkit does not allow it.
+_DENIED = ("Access denied", "authentication required", "Permission denied")
 _RUNNING = ("active", "reloading", "activating")
 
 
@@ -189,7 +191,9 @@ def failed(before: AppStatus, after: AppStatus, said: str) -> Result:
     )
     if why and said.startswith("Job "):
         return _broken(after, why, "")
-    if said != _WAKING:
+    if os.geteuid() and any(sign in said for sign in _DENIED):
+        said = f"only root may reload an app through systemd: sudo spyglass reload {after.name}"
+    elif said != _WAKING:
         said = f"{said or 'the Master has ended'} (journalctl -u {unit})"
     return Result(_FAILED, f"not reloaded: {said}")
 

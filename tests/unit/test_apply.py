@@ -546,6 +546,55 @@ def test_lines_are_wrapped_at_the_width_of_the_terminal(systemd, awake, capsys, 
     )
 
 
+def test_another_user_is_told_what_a_dry_run_cannot_see(systemd, awake, capsys, monkeypatch):
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    capsys.readouterr()
+    assert apply("--dry-run") == 0
+    assert capsys.readouterr().err == (
+        "spyglass: only root can tell whether the apps that are awake run with older settings\n"
+    )
+
+
+def test_socket_that_was_disabled_while_it_listens_is_enabled(systemd, files, capsys):
+    files(a="listen = 8001\n")
+    apply()
+    systemd.enabled.clear()
+    for words, would in (["--dry-run"], "would be "), ([], ""):
+        capsys.readouterr()
+        assert apply(*words) == 0
+        assert capsys.readouterr().out == (
+            f"a: {would}enabled, so it listens after a boot, too; open http://localhost:8001/\n"
+        )
+    assert systemd.enabled == {A}
+    assert apply() == 0
+    assert capsys.readouterr().out == "nothing to do\n"
+
+
+def test_app_whose_service_is_masked_is_not_applied(systemd, files, capsys):
+    files(a="listen = 8001\n", b="")
+    systemd.masked.add("spyglass@a.service")
+    assert apply() == 78
+    said = capsys.readouterr()
+    assert said.err == (
+        "spyglass: spyglass@a.service: it is masked: systemctl unmask spyglass@a.service\n"
+        "spyglass: not applied: a\n"
+    )
+    assert A not in systemd.active
+    assert apply() == 78
+    assert capsys.readouterr().out == "1 other app: nothing to do\n"
+
+
+@pytest.mark.parametrize("command", ["apply", "off", "on", "wake"])
+def test_units_name_apps_and_nonsense_names_none(systemd, files, capsys, command):
+    files(a="")
+    assert command_table.run([command, "spyglass@b.service"]) == 4
+    assert "there is no app 'b', no " in capsys.readouterr().err
+    for word in ("../b", "", "B", "b\x1b[31m"):
+        assert command_table.run([command, word]) == 4
+        assert capsys.readouterr().err == f"spyglass: there is no app {word!r}\n"
+    assert systemd.told == []
+
+
 def test_reload_that_fails_is_reported(systemd, awake, capsys):
     awake.append(RELOADED)
     systemd.fails = {"try-reload-or-restart spyglass@a.service"}

@@ -83,6 +83,8 @@ STATES = [
     ("off", STOPPED, DEAD, OFF, ""),
     ("off, and was broken", STOPPED, FAILED | {"ExecMainStatus": "78"}, OFF, ""),
     ("cannot be loaded", STOPPED | {"LoadState": "bad-setting", "Id": "spyglass@blog.socket"}, DEAD, OFF, "spyglass@blog.socket: bad-setting"),
+    ("will fail at the next client", LISTENING, DEAD | {"LoadState": "masked", "Id": "spyglass@blog.service"}, FAILING, "spyglass@blog.service is masked: systemctl unmask spyglass@blog.service"),
+    ("off, and its service is masked", STOPPED, DEAD | {"LoadState": "masked"}, OFF, ""),
     ("turned off", STOPPED | {"LoadState": "masked", "Id": "spyglass@blog.socket"}, DEAD, OFF, ""),
 ]  # fmt: skip
 
@@ -511,6 +513,21 @@ def test_unapplied_settings_of_a_sleeping_app(monkeypatch, tmp_path, state, acti
     assert older_settings.sentence(blog, []) == said
     assert older_settings.facts(blog, None) is None
     assert older_settings.facts(blog, []) == (["MemoryMax unset -> 300M"] if said else [])
+
+
+@pytest.mark.parametrize("state", [ASLEEP, AWAKE, FAILING, OFF])
+def test_settings_with_a_fault_are_not_in_force(monkeypatch, tmp_path, state):
+    monkeypatch.setattr(settings, "DIRECTORY", str(tmp_path))
+    (tmp_path / "blog.toml").write_text("workers = = 3\n")
+    fault = f"{tmp_path}/blog.toml:1: one = is enough: workers = 3"
+    blog = seen(
+        "blog", state, trouble=fault if state == FAILING else "", service={"ActiveState": "active"}
+    )
+    said = state in (ASLEEP, AWAKE)  # nobody expects an app that is off to use them
+    assert older_settings.sentence(blog, []) == (
+        f"saved, but cannot be applied: {fault}" if said else ""
+    )
+    assert older_settings.facts(blog, []) == ([fault] if said else [])
 
 
 def test_old_counts_are_said_to_be_old(monkeypatch):

@@ -114,6 +114,21 @@ def test_failure_is_told_whole_and_first(found, printed, said):
     assert (result.status, result.said) == (1, said)
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        f"Failed to reload-or-try-restart {UNIT}: Access denied",
+        f"Failed to reload-or-try-restart {UNIT}: Interactive authentication required.",
+    ],
+)
+def test_another_user_is_told_to_be_root(monkeypatch, said):
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    result = reload_app.failed(app(AWAKE), app(AWAKE, status=SERVES), said)
+    assert (result.status, result.said) == (
+        1, "not reloaded: only root may reload an app through systemd: sudo spyglass reload hello",
+    )  # fmt: skip
+
+
 def test_app_that_was_restarted_meanwhile_has_the_new_code():
     after = app(AWAKE)
     after.service["InvocationID"] = "another"

@@ -65,8 +65,7 @@ COMMAND = Command(
 
 
 def run(options: argparse.Namespace) -> int:
-    names = list(dict.fromkeys(options.names))
-    known_apps.refuse_unknown(names)
+    names = known_apps.resolve(options.names)
     everything = names or apps.names()
     if not everything:
         print(

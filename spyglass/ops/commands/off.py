@@ -31,8 +31,7 @@ COMMAND = Command(
 
 
 def run(options: argparse.Namespace) -> int:
-    names = list(dict.fromkeys(options.names))
-    known_apps.refuse_unknown(names)
+    names = known_apps.resolve(options.names)
     if os.geteuid() != 0:
         raise ConfigError("only root may turn apps off: sudo spyglass off")
     with locks.held("units", "changing units"), exit_on_termination_signals():

@@ -32,8 +32,7 @@ COMMAND = Command(
 
 
 def run(options: argparse.Namespace) -> int:
-    names = list(dict.fromkeys(options.names))
-    known_apps.refuse_unknown(names)
+    names = known_apps.resolve(options.names)
     if os.geteuid() != 0:
         raise ConfigError("only root may turn apps on: sudo spyglass on")
     _refuse_settings(names)

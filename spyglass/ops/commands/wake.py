@@ -14,7 +14,7 @@ import time
 from typing import TYPE_CHECKING
 
 from spyglass.errors import EX_UNAVAILABLE, ConfigError, StartError
-from spyglass.ops import app_status, apps, run_preparation, systemctl
+from spyglass.ops import app_status, apps, known_apps, run_preparation, systemctl
 from spyglass.ops.command_declaration import Command, Operand
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ COMMAND = Command(
     operands=(Operand("NAME", "an app", many=True),),
     changes=True,
     more="exit status: 0 all are awake; 69 one of them did not wake in time; 78 one of them is "
-    "failing or off, or there is no such app",
+    "failing or off, or its settings are wrong; 4 there is no such app",
 )
 _MARGIN = 10.0  # seconds for systemd, beyond what the app may take
 
@@ -38,7 +38,7 @@ class _NotAwakeError(StartError):
 
 
 def run(options: argparse.Namespace) -> int:
-    names = list(dict.fromkeys(options.names))
+    names = known_apps.resolve(options.names)
     for name in names:
         run_preparation.find_app(name)
     if os.geteuid() != 0:
