@@ -105,7 +105,12 @@ class Step:
         """
         if not self.is_awake or self.restarts_socket or self.turns_off:
             return Action.UNITS
-        return max((each.action for each in self.differences), default=Action.UNITS)
+        needed = max((each.action for each in self.differences), default=Action.UNITS)
+        if needed is Action.RELOAD and self.service["ActiveState"] == "activating":
+            # To systemd, a start that is under way does for a reload as well. Nothing
+            # serves yet, and clients wait in the socket's queue.
+            return Action.RESTART
+        return needed
 
     @property
     def trouble(self) -> str:

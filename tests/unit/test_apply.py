@@ -33,6 +33,7 @@ class FakeSystemd:
         self.active = set()
         self.enabled = set()
         self.masked = set()
+        self.activating = set()
         self.status = {}
         self.listen = {}
         self.fails = set()
@@ -79,8 +80,9 @@ class FakeSystemd:
         ]
 
     def _shown(self, name):
+        state = "activating" if name in self.activating else "inactive"
         states = (
-            "active" if name in self.active else "inactive",
+            "active" if name in self.active else state,
             "enabled" if name in self.enabled else "disabled",
         )
         load = "not-found" if self.missing else "masked" if name in self.masked else "loaded"
@@ -518,6 +520,17 @@ def test_the_least_is_done(systemd, awake, capsys, differences, told, said):
         f"a: {said}; open http://localhost:8001/",
         "1 other app: nothing to do",
     ]
+
+
+def test_app_that_wakes_is_started_anew(systemd, awake, capsys):
+    """systemd takes the start that is under way for the reload."""
+    awake.append(RELOADED)
+    systemd.active.discard("spyglass@a.service")
+    systemd.activating = {"spyglass@a.service"}
+    capsys.readouterr()
+    apply("a")
+    assert systemd.told == ["try-restart spyglass@a.service"]
+    assert "a: restarted (workers 2 -> 3)" in capsys.readouterr().out
 
 
 def test_more_than_three_differences_have_lines_of_their_own(systemd, awake, capsys):
