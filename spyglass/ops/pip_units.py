@@ -11,7 +11,6 @@ Nothing is changed here, so `doctor` and `apply` can ask, too.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import shlex
@@ -21,7 +20,7 @@ from typing import TYPE_CHECKING
 import spyglass
 from spyglass.config.unit_settings import unfit
 from spyglass.errors import ConfigError
-from spyglass.ops import atomic_files
+from spyglass.ops import atomic_files, digest_header
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,7 +35,6 @@ PACKAGED_PYTHON = "/usr/bin/python3"
 _PACKAGED_COMMAND = "/usr/bin/spyglass"
 _MADE = "# Made by `spyglass units install`"
 _VERSION = re.compile(rf"{_MADE} of Spyglass (\S+):")
-_DIGEST = re.compile(r"^# digest: ([0-9a-f]{16})\n", re.M)
 _COMMAND = re.compile(r"^ExecStart=(.*) serve\b", re.M)
 _GROUP = re.compile(r"^SocketGroup=(.*)$", re.M)
 
@@ -62,12 +60,7 @@ class UnitFile:
     @property
     def is_untouched(self) -> bool:
         """True if it is as some version of `spyglass units install` wrote it."""
-        found = _DIGEST.search(self.text)
-        return (
-            self.is_ours
-            and found is not None
-            and _digest(_DIGEST.sub("", self.text, count=1)) == found[1]
-        )
+        return self.is_ours and digest_header.is_untouched(self.text)
 
     @property
     def version(self) -> str:
@@ -141,7 +134,7 @@ def _text(name: str, template: str, command: str, socket_group: str) -> str:
         f"{_MADE} of Spyglass {spyglass.__version__}: the next one replaces this file.\n"
         f"# Changes belong into a drop-in: systemctl edit {name}\n"
     )
-    return f"{head}# digest: {_digest(f'{head}{body}')}\n{body}"
+    return digest_header.signed(head, body)
 
 
 def templates() -> dict[str, str]:
@@ -161,11 +154,6 @@ def templates() -> dict[str, str]:
     raise ConfigError(
         f"{program}/units: this installation has no units: install Spyglass again with pip"
     )
-
-
-def _digest(text: str) -> str:
-    """Return the digest that a header holds; it protects against accidents only."""
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
 def of_fragment(unit: Mapping[str, str]) -> UnitFile | None:

@@ -11,13 +11,12 @@ Changing the header's or a comment's wording here makes every drop-in differ fro
 
 from __future__ import annotations
 
-import hashlib
 import os
-import re
 from typing import TYPE_CHECKING
 
 from spyglass.config.unit_settings import CONTROL, unfit
 from spyglass.errors import ConfigError
+from spyglass.ops import digest_header
 from spyglass.ops.atomic_files import read_untrusted_or_empty
 from spyglass.ops.systemctl import service_of, socket_of
 
@@ -44,7 +43,6 @@ CREDENTIAL_STORES = (
 _USER_NAMESPACES, _KIND = "/proc/sys/user/max_user_namespaces", "/proc/self/ns/user"
 
 _MADE = "# Made by `spyglass apply`"
-_DIGEST = re.compile(r"^# digest: ([0-9a-f]{16})\n", re.M)
 
 
 def path_of(unit: str) -> str:
@@ -89,26 +87,14 @@ def _text(name: str, unit: str, section: str, lines: list[str]) -> str:
         f"# What has no setting there goes into a drop-in of your own, which counts for more: systemctl edit {unit}\n"
     )
     body = f"\n[{section}]\n" + "".join(f"{line}\n" for line in lines)
-    return f"{head}# digest: {_digest(head + body)}\n{body}"
-
-
-def _digest(text: str) -> str:
-    """Return the digest that a drop-in's header holds."""
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[
-        :16
-    ]  # protects against accidents, not attackers
+    return digest_header.signed(head, body)
 
 
 def is_untouched(text: str) -> bool:
     """Return True if a drop-in is exactly as some version of `spyglass apply` wrote
     it.
     """
-    found = _DIGEST.search(text)
-    return (
-        found is not None
-        and text.startswith(_MADE)
-        and _digest(_DIGEST.sub("", text, count=1)) == found[1]
-    )
+    return text.startswith(_MADE) and digest_header.is_untouched(text)
 
 
 def is_ours(text: str) -> bool:
