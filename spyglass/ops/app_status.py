@@ -3,8 +3,7 @@
 Three sources: what systemd says of its units, the record that its last Master left in
 the state directory (master/counters.py), and what a Master that runs reports
 (master_report.py). Nothing here connects to an app's socket, which would wake it. A
-value that an ordinary user may not read, or that was never
-recorded, is None.
+value that an ordinary user may not read, or that was never recorded, is None.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from spyglass.ops.app_processes import memory
 from spyglass.ops.untrusted_text import number
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
     from spyglass.master.reload_socket import Outcome
 
@@ -153,9 +152,12 @@ class NoSuchAppError(ConfigError):
 
     exit_status = 4  # as of `systemctl status` for an unknown unit
 
-    def __init__(self, name: str, known: Sequence[str]) -> None:
-        more = hint(name, dict.fromkeys(known)) or "; 'spyglass list' shows all apps"
-        super().__init__(f"there is no app {name!r}{more if known else ', nor any other'}")
+
+def no_such_app(name: str, known: Iterable[str]) -> NoSuchAppError:
+    """Return the error for `name`, where `known` are the names that there are."""
+    known = dict.fromkeys(known)
+    more = hint(name, known) or "; 'spyglass list' shows all apps"
+    return NoSuchAppError(f"there is no app {name!r}{more if known else ', nor any other'}")
 
 
 # Queries
@@ -190,7 +192,7 @@ def resolve(text: str) -> str:
     """
     name, known = name_of(text), names()
     if name != DEFAULT and name not in known:
-        raise NoSuchAppError(text, known)
+        raise no_such_app(text, known)
     return name
 
 

@@ -1,6 +1,6 @@
 """Refuse a command line that names an app that does not exist, before anything is done.
 
-All commands that change apps do so in the same words and with the same exit status.
+Every command does so with the same exit status.
 """
 
 from __future__ import annotations
@@ -10,22 +10,16 @@ from typing import TYPE_CHECKING
 
 from spyglass.config import settings
 from spyglass.config.setting_errors import hint
-from spyglass.errors import StartError
 from spyglass.ops import app_status, apps, orphaned_apps
+from spyglass.ops.app_status import NoSuchAppError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-class UnknownAppError(StartError):
-    """There is no app with this name."""
-
-    exit_status = 4  # as of `systemctl status` for an unknown unit
-
-
 def resolve(words: Sequence[str]) -> list[str]:
     """Return the names of the apps that `words` name, themselves or by their units,
-    each once. Raise UnknownAppError if one has no settings file.
+    each once. Raise NoSuchAppError if one has no settings file.
     """
     names = list(dict.fromkeys(map(app_status.name_of, words)))
     refuse_unknown(names)
@@ -33,7 +27,7 @@ def resolve(words: Sequence[str]) -> list[str]:
 
 
 def refuse_unknown(names: Sequence[str]) -> None:
-    """Raise UnknownAppError if one of `names` has no settings file."""
+    """Raise NoSuchAppError if one of `names` has no settings file."""
     missing = [name for name in names if not _has_file(name)]
     if not missing:
         return
@@ -45,7 +39,7 @@ def refuse_unknown(names: Sequence[str]) -> None:
         else f"there is no app {name!r}{_no_file(name)}{hint(name, known)}"
         for name in missing
     ]
-    raise UnknownAppError(lines[0], lines[1:])
+    raise NoSuchAppError(lines[0], also=lines[1:])
 
 
 def _has_file(name: str) -> bool:

@@ -16,6 +16,7 @@ from spyglass.ops import (
     apply_plan,
     apps,
     atomic_files,
+    known_apps,
     locks,
     state_directory,
     systemctl,
@@ -55,13 +56,14 @@ class Rename:
 
 
 def plan(old: str, new: str) -> Rename:
-    """Return what to do to rename the app. Raise ConfigError if it cannot be done."""
+    """Return what to do to rename the app. Raise ConfigError if it cannot be done,
+    NoSuchAppError if there is no app `old`.
+    """
     for name in (old, new):
         examine_name(name)
     if old == new:
         raise ConfigError(f"{old} has this name already")
-    if not os.path.lexists(settings.file_for(old)):
-        raise ConfigError(f"there is no app {old!r}: {settings.file_for(old)} does not exist")
+    known_apps.refuse_unknown([old])
     app = _applicable(old)
     taken = app_footprint.taken(new, dynamic=not app.config.user)
     if taken:

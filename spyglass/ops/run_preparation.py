@@ -11,13 +11,12 @@ from __future__ import annotations
 import os
 import sys
 
-from spyglass.config.setting_errors import hint
-from spyglass.config.settings import file_for
 from spyglass.config.unit_settings import unfit
 from spyglass.errors import ConfigError, StartError
 from spyglass.ops import (
     apps,
     atomic_files,
+    known_apps,
     path_ownership,
     service_copy,
     systemctl,
@@ -30,14 +29,10 @@ _PROPERTIES = (
 
 
 def find_app(name: str) -> apps.App:
-    """Return the app `name`. Raise ConfigError if there is none, or if its file is
+    """Return the app `name`. Raise NoSuchAppError, or ConfigError if its file is
     wrong.
     """
-    file = file_for(name)
-    if not os.path.lexists(file):
-        raise ConfigError(
-            f"there is no app {name!r} ({file}){hint(name, dict.fromkeys(apps.names()))}"
-        )
+    known_apps.refuse_unknown([name])
     app = apps.read(name)
     if app.faults:
         raise ConfigError(app.faults[0], also=app.faults[1:])

@@ -140,7 +140,7 @@ REFUSED = {
     "none": (["blog", "none"], 127, "none: there is no such command in /srv/venv/bin:"),
     "file": (["blog", "./none"], 127, "./none: there is no such file, seen from /srv/apps/blog"),
     "mode": (["blog", "/etc/passwd"], 126, "/etc/passwd: Permission denied"),
-    "app": (["blgo", "true"], 125, "there is no app 'blgo' (/etc/spyglass/blgo.toml), did you mean 'blog'?"),
+    "app": (["blgo", "true"], 125, "there is no app 'blgo', no /etc/spyglass/blgo.toml, did you mean 'blog'?"),
     "word": (["bl/go", "true"], 78, "expected 1 to 22 of a-z"),
     "command": (["blog"], 2, "run: which command? spyglass run blog COMMAND ..."),
     "option": (["blog", "--nope", "true"], 2, "unknown option '--nope'"),
@@ -488,5 +488,6 @@ def test_wake(machine: Machine, blog: Instance) -> None:
     machine.systemctl("stop", torn.socket)
     done = machine.run("spyglass", "wake", "torn", check=False)
     assert (done.returncode, "torn: off: its socket does not listen" in done.stderr) == (78, True)
-    assert "there is no app 'blgo'" in machine.run("spyglass", "wake", "blgo", check=False).stderr
+    done = machine.run("spyglass", "wake", "blgo", check=False)
+    assert (done.returncode, "there is no app 'blgo'" in done.stderr) == (4, True)
     machine.wait_until(blog.asleep, what="it sleeps")

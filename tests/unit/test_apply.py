@@ -872,8 +872,9 @@ def test_remove_with_purge(systemd, files, tmp_path, capsys, monkeypatch):
 
 def test_unknown_app_cannot_be_removed(systemd, files, capsys):
     files(a="")
-    assert command_table.run(["remove", "a", "nobody"]) == 78
-    assert capsys.readouterr().err == "spyglass: there is no app 'nobody'\n"
+    assert command_table.run(["remove", "a", "nobody"]) == 4
+    message = "spyglass: there is no app 'nobody'; 'spyglass list' shows all apps\n"
+    assert capsys.readouterr().err == message
     assert systemd.told == []
     assert command_table.run(["remove", "../x"]) == 78
 

@@ -23,6 +23,7 @@ from spyglass.ops import (
     app_archive,
     app_footprint,
     apps,
+    known_apps,
     locks,
     rename_plan,
     state_directory,
@@ -64,8 +65,8 @@ COMMAND = Command(
     ),
     changes=True,
     more="The file holds secrets: the app's variables, credentials that are in /etc/spyglass, and "
-    "what the app stores. exit status: 0; 1 it failed, and there is no file; 78 the app cannot be "
-    "exported",
+    "what the app stores. exit status: 0; 1 it failed, and there is no file; 4 there is no such app; "
+    "78 the app cannot be exported",
     group="Move",
     brief="write an app's settings and data into one file",
 )
@@ -79,9 +80,8 @@ def run(options: argparse.Namespace) -> int:
     to_stdout = options.output in (None, "-")
     if to_stdout and os.isatty(1):
         raise UsageError("an archive is nothing for a terminal: give a file, -o FILE, or a pipe")
+    known_apps.refuse_unknown([name])
     app = apps.read(name)
-    if not os.path.lexists(app.file):
-        raise ConfigError(f"there is no app {name!r}: {app.file} does not exist")
     if app.faults:
         raise ConfigError(app.faults[0], also=[*app.faults[1:], "nothing was exported"])
     output = None if to_stdout else options.output

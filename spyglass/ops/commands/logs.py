@@ -61,7 +61,7 @@ def run(options: argparse.Namespace) -> int:
     count, since = _count(options.lines, since=options.since), _since(options.since)
     name = app_status.name_of(options.name)
     if name != app_status.DEFAULT and not app_status.is_name(name):
-        raise app_status.NoSuchAppError(name, app_status.names())
+        raise app_status.no_such_app(name, app_status.names())
     coloured = terminal.is_coloured(sys.stdout, os.environ)
     units = [word for unit in app_status.units_of(name) for word in ("--unit", unit)]
 

@@ -14,6 +14,8 @@ from spyglass.config import settings
 from spyglass.errors import ConfigError
 from spyglass.ops import (
     app_footprint,
+    app_status,
+    apps,
     atomic_files,
     locks,
     state_directory,
@@ -60,8 +62,8 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _run(names: list[str], *, purge: bool) -> None:
-    """Remove these apps and print what was done. Raise ConfigError if one of them does
-    not exist.
+    """Remove these apps and print what was done. Raise NoSuchAppError if one of them
+    does not exist.
     """
     properties = systemctl.show(systemctl.app_units(names), ["ActiveState", "UnitFileState"])
     for name in names:
@@ -69,7 +71,7 @@ def _run(names: list[str], *, purge: bool) -> None:
         socket, service = properties[socket_of(name)], properties[service_of(name)]
         idle = socket["ActiveState"] == service["ActiveState"] == "inactive"
         if not here and idle and socket["UnitFileState"] != "enabled":
-            raise ConfigError(f"there is no app {name!r}")
+            raise app_status.no_such_app(name, apps.names())
     said: list[str] = []
     try:
         for name in names:

@@ -37,7 +37,7 @@ COMMAND = Command(
     changes=True,
     more="requests in progress are finished first; new connections are refused meanwhile, which "
     "usually takes less than a second for an app that is asleep. exit status: 0; 1 a step failed, and all "
-    "was undone; 78 it cannot be renamed, and nothing was changed",
+    "was undone; 4 there is no such app; 78 it cannot be renamed, and nothing was changed",
     group="Move",
     brief="give an app another name, with all that it has",
 )

@@ -27,8 +27,8 @@ COMMAND = Command(
     "wake sleeping apps without a request, and report how long that took or why it failed",
     operands=(Operand("NAME", "an app", many=True),),
     changes=True,
-    more="exit status: 0 all are awake; 69 one of them did not wake in time; 78 one of them is "
-    "failing or off, or its settings are wrong; 4 there is no such app",
+    more="exit status: 0 all are awake; 4 there is no such app; 69 one of them did not wake in time; "
+    "78 one of them is failing or off, or its settings are wrong",
 )
 _MARGIN = 10.0  # seconds for systemd, beyond what the app may take
 
