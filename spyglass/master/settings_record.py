@@ -141,6 +141,9 @@ def _read_units(unit: str) -> dict[str, str]:
     for path in unit_paths(unit) if unit else ():
         try:
             data = untrusted_files.read(path, _LARGEST_UNIT, links=True)
+        except untrusted_files.NotRegularError:
+            found[path] = ""  # a link to /dev/null, which masks a drop-in elsewhere
+            continue
         except OSError:
             continue
         found[path] = directives(data.decode(errors="surrogateescape"))

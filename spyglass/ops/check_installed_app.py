@@ -26,6 +26,7 @@ from spyglass.ops import (
     check_report,
     effective_settings,
     sandboxed_check,
+    saved_settings,
     service_copy,
     start_failures,
     systemctl,
@@ -177,7 +178,7 @@ def _check(name: str, options: Mapping[str, str]) -> int:
         check_report.print_line("app: not loaded, because its sandbox cannot be made")
         check_report.print_verdict(name, faults)
         return EX_CONFIG
-    texts = service_copy.texts(states[service], unit_directives.path_of(service), pending)
+    texts = saved_settings.unit_texts(name, states[service], pending)
     user = (
         step.app.config.user or f"spyglass-{name}"
         if unit_directives.path_of(service) in pending

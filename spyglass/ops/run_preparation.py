@@ -18,6 +18,7 @@ from spyglass.ops import (
     atomic_files,
     known_apps,
     path_ownership,
+    saved_settings,
     service_copy,
     systemctl,
     unit_directives,
@@ -62,7 +63,7 @@ def service_texts(app: apps.App) -> list[str]:
             f"spyglass apply {app.name}"
         )
         pending = {}
-    found = service_copy.texts(states[service], unit_directives.path_of(service), pending)
+    found = saved_settings.unit_texts(app.name, states[service], pending)
     return list(found.values())
 
 

@@ -136,7 +136,8 @@ def unit_texts(name: str, service: Properties, wanted: Mapping[str, str]) -> dic
     found = {
         path: _text(path)
         for path in (*settings_record.unit_paths(unit), *known)
-        if path and os.path.isfile(path)
+        # A link to /dev/null masks the drop-ins of its name in other directories.
+        if os.path.exists(path) and not os.path.isdir(path)
     }
     found |= {ours: wanted[ours]} if ours in wanted else {}
     return {path: text for path, text in effective(unit, found).items() if text}

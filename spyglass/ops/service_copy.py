@@ -19,7 +19,7 @@ import re
 from typing import TYPE_CHECKING
 
 from spyglass.errors import StartError
-from spyglass.ops import atomic_files, systemctl, unit_files
+from spyglass.ops import systemctl, unit_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -91,23 +91,6 @@ def unit_text(
     run = " ".join([_resolve_specifiers(run.lstrip("-"), name), *map(quoted, words)])
     own = f"ExecStart={run}\n{_OVERRIDES}{service}"
     return "\n".join(["[Unit]", *lines, "", "[Service]", *others, own])
-
-
-def texts(state: Mapping[str, str], ours: str, pending: Mapping[str, str]) -> dict[str, str]:
-    """Return {path: text} of the service's unit file and drop-ins in order of
-    precedence.
-
-    `state` are the service's FragmentPath and DropInPaths. `ours` is the path of the
-    drop-in that `apply` makes; `pending` has its future text.
-    """
-    unit, *drop_ins = [state["FragmentPath"], *state["DropInPaths"].split()]
-    if ours in pending:
-        drop_ins = sorted({*drop_ins, ours}, key=os.path.basename)
-    found = {
-        path: pending[path] if path in pending else atomic_files.read(path)
-        for path in (unit, *drop_ins)
-    }
-    return {path: text for path, text in found.items() if text}
 
 
 def refuse_unloaded(unit: str, state: Mapping[str, str]) -> None:

@@ -9,12 +9,13 @@ import pytest
 
 from spyglass import __version__
 from spyglass.config.settings import SERVER_SETTINGS, Config
+from spyglass.master import settings_record
 from spyglass.master.settings_record import Record
-from spyglass.ops import running_process, running_settings
+from spyglass.ops import running_process, running_settings, saved_settings
 from spyglass.ops.directive_changes import of_drop_in
 from spyglass.ops.running_process import Running
 from spyglass.ops.running_settings import Action, Difference, compare, shown, summary
-from spyglass.ops.saved_settings import Saved, Source
+from spyglass.ops.saved_settings import Saved, Source, unit_texts
 
 UNIT = "/usr/lib/systemd/system/spyglass@.service"
 OURS = "/etc/systemd/system/spyglass@a.service.d/10-spyglass.conf"
@@ -248,3 +249,22 @@ def test_this_process():
         assert found is not None
         assert found.environ.get("PATH")
         assert abs(found.started - time.time()) < 3600
+
+
+def test_masked_drop_in_counts_neither_when_read_nor_when_recorded(tmp_path, monkeypatch):
+    """A link to /dev/null hides the drop-in of the same name (systemd.unit(5))."""
+    etc, lib = tmp_path / "etc", tmp_path / "lib"
+    for place in (etc, lib):
+        (place / "spyglass@.service.d").mkdir(parents=True)
+    (lib / "spyglass@.service").write_text("[Service]\nUMask=0077\n")
+    (lib / "spyglass@.service.d" / "limit.conf").write_text("[Service]\nTasksMax=5\n")
+    (etc / "spyglass@.service.d" / "limit.conf").symlink_to("/dev/null")
+    paths = settings_record.unit_paths
+    monkeypatch.setattr(
+        settings_record, "unit_paths", lambda unit: paths(unit, (str(etc), str(lib)))
+    )
+    texts = unit_texts("a", {}, {})
+    assert texts == {f"{lib}/spyglass@.service": "[Service]\nUMask=0077\n"}
+    recorded = settings_record._read_units("spyglass@a.service")
+    effective = saved_settings.effective("spyglass@a.service", recorded)
+    assert "".join(effective.values()) == "[Service]\nUMask=0077"
