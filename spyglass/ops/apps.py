@@ -75,9 +75,9 @@ class App:
         return [*self.notes, *setting_notes.open_ports(self.config, text)]
 
     def fault(self, setting: str, text: str) -> None:
+        """Add a fault of `setting` (its name): `text` after the place in the file."""
         # One line, whatever other users put into the file names and links that it
         # quotes.
-        """Add a fault of `setting` (its name): `text` after the place in the file."""
         self.faults.append(
             one_line(
                 f"{place_in(self.file, atomic_files.read_untrusted_or_empty(self.file), setting)}: {setting}: {text}",

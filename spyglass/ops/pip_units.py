@@ -108,8 +108,8 @@ def packaged() -> list[str]:
 
 
 def wanted(command: list[str], socket_group: str) -> dict[str, str]:
-    """Return {path: text} of the units that run `command` (words), by which
-    `socket_group` may connect to unix sockets. Raise ConfigError.
+    """Return {path: text} of the units that run `command` (words) and let
+    `socket_group` connect to their unix sockets. Raise ConfigError.
     """
     for word in (*command, socket_group):
         if why := unfit(word):
@@ -132,7 +132,7 @@ def _text(name: str, template: str, command: str, socket_group: str) -> str:
     body = _GROUP.sub(lambda found: f"SocketGroup={socket_group}", body)
     head = (
         f"{_MADE} of Spyglass {spyglass.__version__}: the next one replaces this file.\n"
-        f"# Changes belong into a drop-in: systemctl edit {name}\n"
+        f"# Changes belong in a drop-in: systemctl edit {name}\n"
     )
     return digest_header.signed(head, body)
 

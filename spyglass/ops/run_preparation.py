@@ -43,7 +43,9 @@ def find_app(name: str) -> apps.App:
 def require_systemd() -> None:
     """Raise StartError where systemd is not running (sd_booted(3))."""
     if not os.path.isdir("/run/systemd/system"):
-        raise systemctl.NoSystemdError("systemd is not running here: it makes the app's sandbox")
+        raise systemctl.NoSystemdError(
+            "systemd is not running here, and only it can make the app's sandbox"
+        )
 
 
 def service_texts(app: apps.App) -> list[str]:
@@ -72,7 +74,7 @@ def _pending(app: apps.App, *, listens: bool) -> dict[str, str]:
     ConfigError for what `apply` would refuse, unless the app `listens` already.
     """
     path = unit_directives.path_of(systemctl.service_of(app.name))
-    # Addresses are no matter of a command's.
+    # A command uses no addresses.
     apps.examine(app, [], app.addresses)
     if app.faults and not listens:
         raise ConfigError(app.faults[0], also=app.faults[1:])

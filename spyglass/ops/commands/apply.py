@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
     from spyglass.ops.apply_plan import Step
 
-NO_CHECK = Option("--no-check", help="do not try the apps in their sandboxes before")
+NO_CHECK = Option("--no-check", help="do not try the apps in their sandboxes first")
 VERBOSE = Option("-v", "--verbose", help="show the changes of the units' files, too")
 COMMAND = Command(
     "apply",
@@ -60,7 +60,10 @@ COMMAND = Command(
     options=(Option("-n", "--dry-run", help="only show what would be done"), NO_CHECK, VERBOSE),
     changes=True,
     group="Set up",
-    brief="put what the files in /etc/spyglass say into force",
+    brief="bring into force what the files in /etc/spyglass say",
+    more="exit status: 0 what is saved is in force, or will be at the next wake; 1 a step, a reload "
+    "or a restart failed; 4 there is no such app; 69 there is no systemd, or it is busy with another "
+    "command; 78 a file has a mistake or an app is failing, and the others were applied",
 )
 
 

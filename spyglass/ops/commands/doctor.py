@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 COMMAND = Command(
     "doctor",
-    "look for what is wrong with units, sockets and the machine, say why it matters and how to "
+    "look for what is wrong with units, sockets and the machine, and say why it matters and how to "
     "fix it",
     operands=(
         Operand(

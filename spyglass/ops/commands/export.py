@@ -65,7 +65,7 @@ COMMAND = Command(
     ),
     changes=True,
     more="The file holds secrets: the app's variables, credentials that are in /etc/spyglass, and "
-    "what the app stores. exit status: 0; 1 it failed, and there is no file; 4 there is no such app; "
+    "what the app stores. Exit status: 0; 1 it failed, and there is no file; 4 there is no such app; "
     "78 the app cannot be exported",
     group="Move",
     brief="write an app's settings and data into one file",
@@ -79,7 +79,9 @@ def run(options: argparse.Namespace) -> int:
         raise ConfigError(f"only root may export apps: sudo spyglass export {name}")
     to_stdout = options.output in (None, "-")
     if to_stdout and os.isatty(1):
-        raise UsageError("an archive is nothing for a terminal: give a file, -o FILE, or a pipe")
+        raise UsageError(
+            "the archive would go to the terminal: name a file, -o FILE, or use a pipe"
+        )
     known_apps.refuse_unknown([name])
     app = apps.read(name)
     if app.faults:
@@ -113,7 +115,7 @@ def _held_back(name: str, *, stop: bool) -> Iterator[None]:
     if state not in ("inactive", "failed"):
         raise StoredDataError(
             f"{name} is awake, and may change its files while they are copied: wait until it is "
-            "asleep, or let it finish its requests first, while new clients wait: --stop"
+            "asleep, or use --stop: it finishes its requests first, and new clients wait"
         )
     yield
 

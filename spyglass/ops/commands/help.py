@@ -15,7 +15,7 @@ COMMAND = Command(
     "show all commands, or explain one command, all settings, or one setting",
     operands=(Operand("TOPIC", "a command, 'settings', or a setting", optional=True),),
     more="'spyglass' alone and 'spyglass --help' show all commands, 'spyglass COMMAND --help' "
-    "explains one; exit status: 0; 2 there is no such topic",
+    "explains one. Exit status: 0; 2 there is no such topic",
     group="",
 )
 

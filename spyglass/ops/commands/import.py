@@ -60,10 +60,10 @@ COMMAND = Command(
     ),
     changes=True,
     more="systemd follows drop-ins with root's rights, so a file that has any needs one of the "
-    "two options. exit status: 0; 1 it failed, and all was undone; 78 it cannot be imported here, "
+    "two options. Exit status: 0; 1 it failed, and all was undone; 78 it cannot be imported here, "
     "and nothing was changed",
     group="Move",
-    brief="bring in an app from a file of export",
+    brief="bring in an app from a file of 'spyglass export'",
 )
 
 _SUFFIX = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
@@ -212,7 +212,7 @@ def _refuse_taken(made: Import) -> None:
     if taken:
         raise ConfigError(
             f"there is something of an app {made.name!r} already: {', '.join(taken)}: import this one "
-            f"by another name, --name NEW, or move all of that away first; nothing was changed"
+            f"under another name, --name NEW, or move all of that away first; nothing was changed"
         )
 
 

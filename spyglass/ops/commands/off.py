@@ -21,12 +21,13 @@ if TYPE_CHECKING:
 
 COMMAND = Command(
     "off",
-    "turn apps off: they finish their requests and no longer listen, also after a boot and an "
-    "apply, until 'spyglass on'",
+    "turn apps off: they finish their requests and stop listening until 'spyglass on', whatever "
+    "boots and 'spyglass apply' come in between",
     operands=(Operand("NAME", "an app", many=True),),
     changes=True,
     group="Set up",
-    brief="turn apps off until spyglass on",
+    brief="turn apps off until 'spyglass on'",
+    more="exit status: 0 they are off; 1 a step failed; 4 there is no such app; 69 there is no systemd",
 )
 
 

@@ -28,6 +28,7 @@ COMMAND = Command(
     changes=True,
     group="Set up",
     brief="turn apps on again",
+    more="exit status: as of 'spyglass apply'",
 )
 
 

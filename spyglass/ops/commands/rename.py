@@ -36,7 +36,7 @@ COMMAND = Command(
     ),
     changes=True,
     more="requests in progress are finished first; new connections are refused meanwhile, which "
-    "usually takes less than a second for an app that is asleep. exit status: 0; 1 a step failed, and all "
+    "usually takes less than a second for an app that is asleep. Exit status: 0; 1 a step failed, and all "
     "was undone; 4 there is no such app; 78 it cannot be renamed, and nothing was changed",
     group="Move",
     brief="give an app another name, with all that it has",
@@ -183,5 +183,5 @@ def _report(made: Rename) -> None:
         )
     print(
         f"{made.new}: code and web servers were not searched for the old name; an app finds its "
-        "data by $STATE_DIRECTORY"
+        "data in $STATE_DIRECTORY"
     )

@@ -29,7 +29,7 @@ OPTIONS = (
         "--writable",
         value="PATH",
         help="a directory or file, beginning at the app's directory, that the sandbox makes "
-        "writable; its permissions hold as ever",
+        "writable; file permissions still apply",
         many=True,
     ),
 )

@@ -91,7 +91,7 @@ def _file(name: str, path: str) -> Iterator[Finding]:
     if text is None:
         yield not_inspected(name, path, _ONLY_ROOT)
     elif is_public(path) and (found := secret_names(env_files.parse(text).found)):
-        what = f"{path} is readable by all users, and {_listed(found)} looks like a secret"
+        what = f"{path} is readable by all users, and {_listed(found)}"
         yield Finding(name, what, _READ, [_close(path)])
 
 
@@ -118,7 +118,7 @@ def _settings(app: App, variables: str) -> Iterator[Finding]:
     if not found:
         return
     text = atomic_files.read_untrusted_or_empty(app.file)
-    what = f"{place_in(app.file, text, 'environment')}: environment: {_listed(found)} looks like a secret"
+    what = f"{place_in(app.file, text, 'environment')}: environment: {_listed(found)}"
     why = f"{_READ} ('systemctl show'): move it to {variables} (mode 0600), which only systemd reads, or pass it in `credentials`"
     new = shlex.quote(variables)
     cure = [
@@ -130,8 +130,10 @@ def _settings(app: App, variables: str) -> Iterator[Finding]:
 
 
 def _listed(names: list[str], most: int = 3) -> str:
+    """Return "A, B look like secrets", with `most` names at most."""
     more = f" (and {len(names) - most} more)" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+    like = "looks like a secret" if len(names) == 1 else "look like secrets"
+    return f"{', '.join(names[:most])}{more} {like}"
 
 
 def _ignored_lines(name: str, path: str) -> Iterator[Finding]:
