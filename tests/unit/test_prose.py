@@ -83,3 +83,10 @@ def test_architecture_names_files_that_exist():
         for name in sorted(named)
         if not (ROOT / "spyglass" / name).exists() and not (ROOT / name).exists()
     ] == []
+
+
+def test_architecture_names_each_file_of_the_commands():
+    """Too many to guess from; what a subpackage has, its own name says."""
+    text = (ROOT / "ARCHITECTURE.md").read_text("utf-8")
+    files = {path.name for path in ROOT.glob("spyglass/ops/*.py")} - {"__init__.py"}
+    assert [name for name in sorted(files) if f"`ops/{name}`" not in text] == []
