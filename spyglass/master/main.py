@@ -125,7 +125,7 @@ class Master:
         from spyglass.master.listener_watch import ListenerWatch
         from spyglass.master.reload_socket import Reloads
         from spyglass.master.report_socket import Reports
-        from spyglass.master.settings_record import SettingsRecord
+        from spyglass.master.settings_recorder import SettingsRecorder
         from spyglass.master.status_notes import StatusNotes
         from spyglass.master.systemd_watchdog import Watchdog, interval
 
@@ -146,7 +146,7 @@ class Master:
         self._generations, self._failing = generations, failing
         self._reloads, self._notes = reloads, notes
         self._reports = Reports(os.environ, poller, self._report)
-        record = SettingsRecord(lambda: self._launcher.config, lambda: generations.ready, log)
+        record = SettingsRecorder(lambda: self._launcher.config, lambda: generations.ready, log)
         # The record before the reloads: when a reload has ended, it is up to date.
         self._parts = [failing, generations, self._watchdog, self._status]
         self._parts += [record, reloads, self._reports, notes]

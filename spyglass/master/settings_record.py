@@ -7,8 +7,7 @@ would outlive the Master. This one is sealed, exists as long as what it describe
 costs no disk a write. What the kernel shows of the Master anyway (its environment, its
 credentials) is not repeated here.
 
-It is written a while after READY=1, when the first client has its answer, and again
-when a reload brings other settings into force.
+When it is written: settings_recorder.py.
 """
 
 from __future__ import annotations
@@ -22,16 +21,12 @@ from spyglass.runtime import untrusted_files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from spyglass.config.settings import Config
-    from spyglass.log import Log
 
 NAME = "spyglass-settings"
 LARGEST = 512 << 10  # bytes
-_FIRST_AFTER = 1.0  # seconds after READY=1
-_AGAIN = 10.0  # seconds, where no descriptor was left
-_NEVER = float("inf")
 _HEAD, _END = "spyglass settings 1", "end"
 _LARGEST_UNIT = 64 << 10  # bytes
 # In linux/memfd.h since Linux 6.3: with the sysctl vm.memfd_noexec = 2 a memory file
@@ -135,7 +130,7 @@ def unit_paths(unit: str, directories: tuple[str, ...] = _UNIT_DIRECTORIES) -> I
             yield from (f"{directory}/{name}.d/{each}" for each in found if each.endswith(".conf"))
 
 
-def _read_units(unit: str) -> dict[str, str]:
+def read_units(unit: str) -> dict[str, str]:
     """Return the texts of the unit's files that this process can read, by path."""
     found = {}
     for path in unit_paths(unit) if unit else ():
@@ -150,56 +145,8 @@ def _read_units(unit: str) -> dict[str, str]:
     return found
 
 
-class SettingsRecord:
-    """Keeps the record up to date. `config()` is the configuration in force, `ready()`
-    (bool) whether systemd has had READY=1.
-    """
-
-    def __init__(self, config: Callable[[], Config], ready: Callable[[], bool], log: Log) -> None:
-        self._config = config
-        self._ready = ready
-        self._log = log
-        self._fd = -1
-        self._write_at = _NEVER
-        self._written: Config | None = None
-        self._units: dict[str, str] | None = None  # none have been read yet
-
-    def due(self, _now: float) -> list[float]:
-        return [] if self._config() is self._written else [self._write_at]
-
-    def look(self, now: float) -> None:
-        if self._write_at == _NEVER and self._ready():
-            self._write_at = now + _FIRST_AFTER
-        config = self._config()
-        if now >= self._write_at and config is not self._written:
-            try:
-                self._write(config)
-            except OSError as error:
-                # Without a descriptor, for example. Until then the commands compare
-                # times of files.
-                self._log.debug(f"the settings in force are not recorded: {error.strerror}")
-                self._write_at = now + _AGAIN
-
-    def _write(self, config: Config) -> None:
-        if self._units is None:
-            with open("/proc/self/cgroup", encoding="utf-8", errors="replace") as stream:
-                self._units = _read_units(unit_of(stream.read()))
-        fd = _memory_file(_record(config, self._units).text())
-        if self._fd < 0:
-            self._fd = fd
-        else:
-            # A reader sees the old one or the new one, and never both.
-            os.dup2(fd, self._fd, inheritable=False)
-            os.close(fd)
-        self._written = config
-
-    def abandon(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
-
-
-def _record(config: Config, units: Mapping[str, str]) -> Record:
+def record_of(config: Config, units: Mapping[str, str]) -> Record:
+    """Return the record of a Master with this configuration and these unit files."""
     from spyglass.config.settings import SERVER_SETTINGS
 
     record = Record()
@@ -210,8 +157,10 @@ def _record(config: Config, units: Mapping[str, str]) -> Record:
     return record
 
 
-def _memory_file(text: str) -> int:
-    """Return the descriptor of a sealed memory file that contains `text`."""
+def memory_file(text: str) -> int:
+    """Return the descriptor of a sealed memory file that contains `text`. Raise
+    OSError.
+    """
     flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
     try:
         fd = os.memfd_create(NAME, flags | _NOEXEC_SEAL)

@@ -265,6 +265,6 @@ def test_masked_drop_in_counts_neither_when_read_nor_when_recorded(tmp_path, mon
     )
     texts = unit_texts("a", {}, {})
     assert texts == {f"{lib}/spyglass@.service": "[Service]\nUMask=0077\n"}
-    recorded = settings_record._read_units("spyglass@a.service")
+    recorded = settings_record.read_units("spyglass@a.service")
     effective = saved_settings.effective("spyglass@a.service", recorded)
     assert "".join(effective.values()) == "[Service]\nUMask=0077"

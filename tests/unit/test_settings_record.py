@@ -9,7 +9,8 @@ import pytest
 from spyglass import __version__
 from spyglass.config.settings import SERVER_SETTINGS, Config
 from spyglass.master import settings_record
-from spyglass.master.settings_record import NAME, SettingsRecord, parse, unit_of, unit_paths
+from spyglass.master.settings_record import NAME, parse, unit_of, unit_paths
+from spyglass.master.settings_recorder import SettingsRecorder
 
 from .fake_log import FakeLog
 
@@ -21,7 +22,7 @@ class Force:
         self.config = Config(values)
         self.ready = False
         self.log = FakeLog()
-        self.record = SettingsRecord(lambda: self.config, lambda: self.ready, self.log)
+        self.record = SettingsRecorder(lambda: self.config, lambda: self.ready, self.log)
 
 
 def memory_files():

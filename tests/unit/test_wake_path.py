@@ -93,6 +93,12 @@ def test_the_master_imports_nothing_of_a_worker():
     assert imported(MASTER) & SERVER_ONLY == set()
 
 
+def test_the_master_loads_what_comes_after_the_first_answer_after_it():
+    """Its parts are imported while a client waits (Master._build())."""
+    parts = "import spyglass.master.settings_recorder, spyglass.master.report_socket"
+    assert not {"spyglass.master.settings_record", "fcntl"} & imported(f"{MASTER}; {parts}")
+
+
 def test_what_only_some_apps_ask_for_comes_when_they_do():
     assert not {"spyglass.hold", "spyglass.wake_record"} & imported(WORKER)
 
