@@ -10,6 +10,7 @@ import os
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import ModuleType
 
     from spyglass.config.settings import Config
     from spyglass.log import Log
@@ -50,9 +51,7 @@ class SettingsRecorder:
                 self._write_at = now + _AGAIN
 
     def _write(self, config: Config) -> None:
-        # Inside: no client waits for it.
-        from spyglass.master import settings_record
-
+        settings_record = _record_module()
         if self._units is None:
             with open("/proc/self/cgroup", encoding="utf-8", errors="replace") as stream:
                 self._units = settings_record.read_units(settings_record.unit_of(stream.read()))
@@ -69,3 +68,16 @@ class SettingsRecorder:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+def _record_module() -> ModuleType:
+    """Return settings_record.py, imported here because no client waits for it. Raise
+    ImportError.
+    """
+    try:
+        from spyglass.master import settings_record
+    except Exception as error:
+        # Of whatever class: an upgrade has just replaced the files, and the module of
+        # the other version does not fit. The service is about to be restarted.
+        raise ImportError(f"cannot import what writes them: {error}") from error
+    return settings_record

@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import sys
 
 import pytest
 
@@ -106,6 +107,25 @@ def test_without_a_descriptor_it_is_written_later(force, monkeypatch):
     assert force.record.due(1.0) == [11.0]
     force.record.look(11.0)
     assert recorded().settings["workers"] == 3
+
+
+def test_upgrade_before_the_record_is_written_does_not_end_the_master(force, monkeypatch):
+    """The module of the other version may fail in any way when it is imported."""
+
+    class Stranger:
+        def find_spec(self, name, *_):
+            assert name != "spyglass.master.settings_record"
+
+    from spyglass import master
+
+    monkeypatch.delattr(master, "settings_record")
+    monkeypatch.delitem(sys.modules, "spyglass.master.settings_record")
+    monkeypatch.setattr(sys, "meta_path", [Stranger()])
+    force.ready = True
+    force.record.look(0.0)
+    force.record.look(1.0)
+    assert memory_files() == []
+    assert force.record.due(1.0) == [11.0]
 
 
 def test_kernel_that_does_not_know_the_newest_flag(force, monkeypatch):
