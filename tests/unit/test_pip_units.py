@@ -12,6 +12,7 @@ from spyglass.ops import pip_environment, pip_units, systemctl, unit_files
 from spyglass.ops.app_interpreter import PACKAGED_PYTHON
 from spyglass.ops.commands import units
 from spyglass.ops.doctor_checks import pip_units as doctor_checks
+from spyglass.ops.undo import UndoneError
 
 COMMAND = "/opt/spyglass/bin/spyglass"
 
@@ -217,7 +218,7 @@ def test_what_systemd_rejects_is_taken_back(machine, monkeypatch):
     before = installed(machine)
     monkeypatch.setattr(spyglass, "__version__", "9.9.9")
     machine.systemd.complaints = [f"{machine.units}/spyglass.socket:1: Missing '='"]
-    with pytest.raises(units.UnitsError, match="Missing '='; all changes were undone"):
+    with pytest.raises(UndoneError, match="Missing '='; all changes were undone"):
         run("install")
     assert installed(machine) == before
 

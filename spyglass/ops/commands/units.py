@@ -9,6 +9,7 @@ everything was validated; if systemd rejects a unit, the previous files are rest
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import shlex
 import shutil
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import spyglass
 from spyglass.config import settings
-from spyglass.errors import ConfigError, StartError
+from spyglass.errors import ConfigError
 from spyglass.ops import (
     atomic_files,
     locks,
@@ -27,7 +28,7 @@ from spyglass.ops import (
     unit_directives,
 )
 from spyglass.ops.command_declaration import Command, Operand, Option
-from spyglass.ops.termination_signals import exit_on_termination_signals
+from spyglass.ops.undo import UndoneError, undone_on_failure
 
 if TYPE_CHECKING:
     import argparse
@@ -65,12 +66,6 @@ COMMAND = Command(
 _BOOTED = "/run/systemd/system"  # sd_booted(3)
 
 
-class UnitsError(StartError):
-    """The units could not be installed; the message says what the state is now."""
-
-    exit_status = 1
-
-
 def run(options: argparse.Namespace) -> int:
     if options.action == "show":
         return _show()
@@ -86,7 +81,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _install(socket_group: str | None, dry: bool) -> int:
-    """Write the units that differ. Raise ConfigError, UnitsError."""
+    """Write the units that differ. Raise ConfigError, UndoneError."""
     before = pip_units.installed()
     _refuse_conflicts(before.values())
     command = pip_environment.command()
@@ -106,8 +101,7 @@ def _install(socket_group: str | None, dry: bool) -> int:
     if not changes:
         print(f"nothing to do: the units of Spyglass {spyglass.__version__} are installed")
         return 0
-    with exit_on_termination_signals():
-        restarted = _write(changes, {file.path: file.text for file in before.values()})
+    restarted = _write(changes, {file.path: file.text for file in before.values()})
     verb = (
         "updated in" if any(before[os.path.basename(path)].text for path in changes) else "wrote to"
     )
@@ -143,28 +137,26 @@ def _fault(file: UnitFile) -> str:
 def _write(changes: Mapping[str, str], before: Mapping[str, str]) -> list[str]:
     """Write the files and make systemd follow. Return what else was done (lines).
 
-    Raise UnitsError after the previous files were restored.
+    Raise UndoneError after the previous files were restored.
     """
-    try:
+    is_booted = os.path.isdir(_BOOTED)
+    with undone_on_failure() as steps:
+        if is_booted:
+            # Undone last: when the files are back.
+            reload = functools.partial(systemctl.ask, "daemon-reload")
+            steps.begin("systemd could not be reloaded", reload, change=False)
         for path, text in changes.items():
+            back = functools.partial(_replace, path, before[path])
+            steps.begin(f"{path} could not be restored", back)
             _replace(path, text)
-        if not os.path.isdir(_BOOTED):
+        if not is_booted:
             return ["systemd is not running here: it reads them at the next boot"]
         # A template is verified by an instance of it.
         names = [os.path.basename(path).replace("@.", "@a.") for path in changes]
         said = [line for line in systemctl.verify(names) if any(path in line for path in changes)]
         if said:
-            raise UnitsError(f"systemd rejects the units: {said[0]}")
+            raise UndoneError(f"systemd rejects the units: {said[0]}")
         systemctl.ask("daemon-reload")
-    except BaseException as error:
-        for path in changes:
-            with contextlib.suppress(OSError):
-                _replace(path, before[path])
-        if os.path.isdir(_BOOTED):
-            systemctl.run("daemon-reload")
-        if isinstance(error, (StartError, OSError)):
-            raise UnitsError(f"{error}; all changes were undone") from error
-        raise
     return _restart_awake(map(os.path.basename, changes))
 
 
