@@ -145,8 +145,14 @@ def read_units(unit: str) -> dict[str, str]:
     return found
 
 
-def record_of(config: Config, units: Mapping[str, str]) -> Record:
-    """Return the record of a Master with this configuration and these unit files."""
+def write(config: Config, units: Mapping[str, str]) -> int:
+    """Return the descriptor of a record of this configuration and these texts of unit
+    files (by path). Raise OSError.
+    """
+    return _memory_file(_record(config, units).text())
+
+
+def _record(config: Config, units: Mapping[str, str]) -> Record:
     from spyglass.config.settings import SERVER_SETTINGS
 
     record = Record()
@@ -157,10 +163,8 @@ def record_of(config: Config, units: Mapping[str, str]) -> Record:
     return record
 
 
-def memory_file(text: str) -> int:
-    """Return the descriptor of a sealed memory file that contains `text`. Raise
-    OSError.
-    """
+def _memory_file(text: str) -> int:
+    """Return the descriptor of a sealed memory file that contains `text`."""
     flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
     try:
         fd = os.memfd_create(NAME, flags | _NOEXEC_SEAL)

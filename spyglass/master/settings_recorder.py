@@ -55,7 +55,7 @@ class SettingsRecorder:
         if self._units is None:
             with open("/proc/self/cgroup", encoding="utf-8", errors="replace") as stream:
                 self._units = settings_record.read_units(settings_record.unit_of(stream.read()))
-        fd = settings_record.memory_file(settings_record.record_of(config, self._units).text())
+        fd = settings_record.write(config, self._units)
         if self._fd < 0:
             self._fd = fd
         else:
