@@ -12,8 +12,11 @@ import re
 import signal
 import sys
 import time
+from pathlib import Path
 
 import pytest
+
+from spyglass.master import settings_record
 
 from .fake_systemd import ROOT
 from .processes import children, look_at, members, workers
@@ -549,11 +552,19 @@ def descriptors(pid):
     return len(os.listdir(f"/proc/{pid}/fd"))
 
 
+def has_recorded(pid):
+    """True if the Master has the memory file that it makes a second after READY=1."""
+    links = Path(f"/proc/{pid}/fd").iterdir()
+    return any(settings_record.NAME in str(link.readlink()) for link in links)
+
+
 def test_nothing_is_left_in_the_master(site):
     """Not even where an app has forked a process that lives on with all descriptors it
     was forked with.
     """
     here = site()
+    master = here.life.run.pid
+    here.life.until(lambda: has_recorded(master), "the settings in force are not recorded")
     fork = "import os, time\nif not os.fork():\n    open('child', 'w').write(str(os.getpid()))\n    time.sleep(3600)\n"
     counts, forked = [], []
     child = here.code.with_name("child")
