@@ -360,7 +360,10 @@ def _fill_times(app: AppStatus, boot: float) -> None:
     clock's time at which they were 0.
     """
     record = app.record
-    there = app.service.get("ActiveState") in ("active", "reloading", "deactivating")
+    state = app.service.get("ActiveState")
+    # A Master that wakes has begun a record of its own.
+    wakes = state == "activating" and number(app.service.get("MainPID")) > 0
+    there = wakes or state in ("active", "reloading", "deactivating")
     began, ready, dead = (
         number(app.service.get(f"{name}TimestampMonotonic")) / 1e6
         for name in ("InactiveExit", "ActiveEnter", "InactiveEnter")

@@ -247,6 +247,18 @@ def test_killed_app_has_no_reason_of_its_own(machine):
     assert other.trouble == "it ended: killed by SIGKILL"
 
 
+def test_waking_app_was_not_killed(machine):
+    wakes = DEAD | {"ActiveState": "activating", "SubState": "start", "MainPID": "7"}
+    here = machine(
+        blog=(LISTENING, wakes),
+        other=(LISTENING, wakes | {"MainPID": "0", "SubState": "auto-restart"}),
+    )
+    keep(here.states, "blog", awake=1, why="idle", left=1.0)
+    keep(here.states, "other", awake=1, why="idle", left=1.0)
+    blog, other = app_status.query(["blog", "other"])
+    assert (blog.why, blog.left, other.why) == ("idle", 1.0, counters.KILLED)
+
+
 def test_reason_of_a_failed_load(machine):
     here = machine(blog=(LISTENING, FAILED | {"ExecMainStatus": "78"}))
     [view] = app_status.query(["blog"])
