@@ -520,16 +520,67 @@ def test_no_value_of_a_secret_is_in_the_record(machine: Machine) -> None:
     assert "sesame-env sesame-key" in awake(machine)
     pid = machine.state("spyglass@greets.service")["MainPID"]
     script = 'for fd in /proc/$1/fd/*; do case $(readlink "$fd") in "/memfd:spyglass-settings"*) cat "$fd";; esac; done'
-    record = machine.run("sh", "-c", script, "sh", pid).stdout
+
+    def record_of(pid: str) -> str:
+        return machine.run("sh", "-c", script, "sh", pid, check=False).stdout
+
+    # Its descriptor is there before its contents are.
+    machine.wait_until(lambda: record_of(pid).endswith("\nend\n"), 20, "it is written")
+    record = record_of(pid)
     assert "\nsetting workers 2\n" in record
     assert "sesame" not in record
     # Only root may look, and no process but the Master has it.
     for process in machine.processes("spyglass@greets"):
-        listed = machine.run("ls", "-l", f"/proc/{process.pid}/fd").stdout
+        # One that has just ended has no descriptors.
+        listed = machine.run("ls", "-l", f"/proc/{process.pid}/fd", check=False).stdout
         assert ("spyglass-settings" in listed) == (str(process.pid) == pid)
     assert machine.run("ls", f"/proc/{pid}/fd", user="nobody", check=False).returncode != 0
     spyglass(machine, "remove", "--purge", "greets")
     machine.run("rm", "-f", "/etc/spyglass/greets.key")  # --purge has deleted it
+
+
+def test_app_is_not_asleep_that_the_next_client_cannot_wake(machine: Machine) -> None:
+    furnish(machine, "bound", TELL, "listen = '127.0.0.1:8131'\n")
+    spyglass(machine, "apply", "bound")
+    service = "spyglass@bound.service"
+    machine.systemctl("mask", service)
+    why = f"{service} is masked: systemctl unmask {service}"
+    [listed] = [
+        each
+        for each in json.loads(spyglass(machine, "list", "--json").stdout)
+        if each["name"] == "bound"
+    ]
+    assert (listed["state"], listed["trouble"]) == ("failing", why)
+    assert f"bound: failing: {why}" in spyglass(machine, "wake", "bound", status=78).stderr
+    said = spyglass(machine, "apply", "bound", status=78).stderr
+    assert said.startswith(f"spyglass: {service}: it is masked: systemctl unmask {service}\n")
+    machine.systemctl("unmask", service)
+    assert "bound: nothing to do" in spyglass(machine, "apply", "bound").stdout
+    assert curl(machine, "localhost:8131")
+    spyglass(machine, "remove", "--purge", "bound")
+
+
+def test_what_is_saved_while_an_app_wakes_comes_into_force(machine: Machine) -> None:
+    late = f"import time, os\nwhile os.path.exists('/srv/late/wait'): time.sleep(0.1)\n{TELL}"
+    furnish(machine, "late", late, "listen = '127.0.0.1:8141'\nworkers = 1\n")
+    machine.write("/srv/late/wait", "")
+    spyglass(machine, "apply", "--no-check", "late")
+    visitor = machine.popen("curl", "--silent", "--fail", "--max-time", "60", "localhost:8141")
+    service = "spyglass@late.service"
+    # It imports the app, so it has read its settings.
+    machine.wait_until(lambda: len(machine.processes("spyglass@late")) > 1, 20, "it wakes")
+    machine.write(
+        "/etc/spyglass/late.toml", machine.read("/etc/spyglass/late.toml") + "threads = 3\n"
+    )
+    restarted = machine.popen("spyglass", "apply", "--no-check", "late", stdout=subprocess.PIPE)
+    before = machine.state(service)["MainPID"]
+    machine.wait_until(lambda: machine.state(service)["MainPID"] not in ("0", before), 20, "anew")
+    machine.run("rm", "/srv/late/wait")
+    assert restarted.communicate(timeout=60)[0].startswith("late: restarted (late.toml changed)")
+    assert visitor.wait(60) == 0
+    assert "late: nothing to do; open" in spyglass(machine, "apply", "late").stdout
+    assert " threads " in spyglass(machine, "status", "late").stdout
+    spyglass(machine, "remove", "--purge", "late")
 
 
 def test_a_broken_app_is_told_of_before_it_is_activated(machine: Machine) -> None:
