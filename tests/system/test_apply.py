@@ -88,7 +88,7 @@ def test_the_whole_way(machine: Machine) -> None:
         "units: as 'spyglass apply blog' would make them; /etc/spyglass/blog.toml is not applied yet\n"
         "addresses: 8001, free; spyglass@blog.socket does not listen there yet\n"
     ) in said
-    assert said.startswith("warning: /etc/spyglass/blog.toml:8: listen: port 8001 is open to ")
+    assert said.startswith("warning: /etc/spyglass/blog.toml:7: listen: port 8001 is open to ")
     assert "\napp: blog.wsgi:application, loaded in" in said
     said = spyglass(machine, "apply", "--dry-run").stdout
     assert said.startswith("blog: would listen; open http://localhost:8001/\n")
