@@ -83,7 +83,7 @@ def _refuse(error: StartError, argv: list[str]) -> int:
         arguments = Arguments()
         arguments.command = "serve"
         return _serve(arguments, error)
-    print(f"spyglass: {error}", file=sys.stderr)
+    print(f"spyglass: {error.lines[0]}", file=sys.stderr)
     return error.exit_status
 
 
@@ -101,7 +101,7 @@ def _serve(arguments: Arguments, refused: StartError | None = None) -> int:
         listeners = adopt_listeners()
     except ListenerError as error:
         # No client can be answered, so there is nothing to start.
-        print(f"spyglass: {error}", file=sys.stderr)
+        print(f"spyglass: {error.lines[0]}", file=sys.stderr)
         return error.exit_status
     from spyglass.master.main import Master
     from spyglass.runtime import fork
@@ -172,5 +172,5 @@ def _reload(arguments: Arguments) -> int:
 
         return reload_app(arguments.name)
     except StartError as error:
-        print(f"spyglass: {error}", file=sys.stderr)
+        print(f"spyglass: {error.lines[0]}", file=sys.stderr)
         return error.exit_status

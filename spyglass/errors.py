@@ -13,6 +13,7 @@ from spyglass.printable import lines, one_line, paths
 
 _SUMMARY = 500  # characters; systemd accepts no notification of more than 4 KiB
 _SHORT = 200
+_LINE = 4000  # characters: a path has up to 4096 bytes
 
 EX_CONFIG = 78
 """Exit status for a broken configuration or app (sysexits.h). The units list it in
@@ -39,8 +40,10 @@ class StartError(Exception):
 
     @property
     def lines(self) -> list[str]:
-        """The text, and that of the further mistakes."""
-        return [str(self), *self.also]
+        """The text, and that of the further mistakes, each as one line: they may quote
+        the name of a file, and an app or an archive may put a line end into one.
+        """
+        return [one_line(each, _LINE) for each in (str(self), *self.also)]
 
 
 class ConfigError(StartError):

@@ -165,13 +165,7 @@ def _record(config: Config, units: Mapping[str, str]) -> Record:
 
 def _memory_file(text: str) -> int:
     """Return the descriptor of a sealed memory file that contains `text`."""
-    flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
-    try:
-        fd = os.memfd_create(NAME, flags | _NOEXEC_SEAL)
-    except OSError as error:
-        if error.errno != errno.EINVAL:
-            raise
-        fd = os.memfd_create(NAME, flags)
+    fd = new_memory_file(NAME, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         data = text.encode("utf-8", "surrogateescape")
         while data:
@@ -181,3 +175,13 @@ def _memory_file(text: str) -> int:
         os.close(fd)
         raise
     return fd
+
+
+def new_memory_file(name: str, flags: int) -> int:
+    """Return the descriptor of a memory file that cannot be executed. Raise OSError."""
+    try:
+        return os.memfd_create(name, flags | _NOEXEC_SEAL)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        return os.memfd_create(name, flags)

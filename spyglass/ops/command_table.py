@@ -19,6 +19,7 @@ from spyglass.errors import StartError, UsageError
 from spyglass.ops import command_help, server_commands, terminal
 from spyglass.ops.command_declaration import Command
 from spyglass.ops.untrusted_text import filtered
+from spyglass.printable import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -222,5 +223,10 @@ def run(argv: Sequence[str]) -> int:
         for line in error.lines:
             print(f"spyglass: {line}", file=sys.stderr)
         return error.exit_status
+    except OSError as error:
+        # Of the machine: a full disk, a current directory that is gone.
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"spyglass: {one_line(f'{where}{error.strerror or error}')}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         return 130

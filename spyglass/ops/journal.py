@@ -11,12 +11,12 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import tempfile
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from spyglass.errors import StartError
+from spyglass.ops import memory_file
 from spyglass.ops.untrusted_text import number, sanitize
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def read(options: Sequence[str], limit: int) -> list[Entry]:
         *options,
     ]
     # stderr goes to a file: an unread pipe that is full would block journalctl.
-    with tempfile.TemporaryFile() as errors:
+    with memory_file.create() as errors:
         try:
             reader = subprocess.Popen(  # noqa: S603, no shell
                 argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors
@@ -100,8 +100,7 @@ def read(options: Sequence[str], limit: int) -> list[Entry]:
         with reader:
             assert reader.stdout is not None
             found = parse(_lines(reader.stdout), limit)
-        errors.seek(0)
-        said = errors.read(_LONGEST).decode(errors="replace")
+        said = memory_file.text_of(errors)
     if not found and (
         "permission" in said.lower() or "not seeing messages" in said or reader.returncode
     ):

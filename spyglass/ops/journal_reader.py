@@ -11,19 +11,20 @@ import json
 import os
 import select
 import subprocess
-import tempfile
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from spyglass.errors import UsageError
+from spyglass.ops import memory_file
 from spyglass.ops.journal import NO_RIGHT, JournalError, message_text
 from spyglass.ops.untrusted_text import number
 from spyglass.printable import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from typing import IO
 
 _FIELDS = "--output-fields=MESSAGE,PRIORITY,_PID,SYSLOG_IDENTIFIER"
 _PIECE = 64 << 10
@@ -86,7 +87,7 @@ def follow(options: Sequence[str]) -> Iterator[list[Message]]:
 class _Reader:
     """Reads the output of journalctl; what it writes to stderr is in `errors`."""
 
-    def __init__(self, process: subprocess.Popen[bytes], errors: int) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], errors: IO[bytes]) -> None:
         self._process = process
         self._errors = errors
         self.ended = False
@@ -125,7 +126,7 @@ class _Reader:
         failed.
         """
         self._process.wait()
-        said = os.pread(self._errors, _PIECE, 0).decode(errors="replace")
+        said = memory_file.text_of(self._errors)
         if "Failed to parse timestamp" in said:
             when = one_line(said.partition("timestamp: ")[2].strip(), 100)
             raise UsageError(
@@ -148,7 +149,7 @@ def _journalctl(options: Sequence[str]) -> Iterator[_Reader]:
     # --all: without it journalctl omits messages of more than 4 KiB.
     argv = ["journalctl", "--all", "--output=json", "--no-pager", _FIELDS, *options]
     # stderr goes to a file: an unread pipe that is full would block journalctl.
-    with tempfile.TemporaryFile() as errors:
+    with memory_file.create() as errors:
         try:
             process = subprocess.Popen(  # noqa: S603, no shell
                 argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors
@@ -156,7 +157,7 @@ def _journalctl(options: Sequence[str]) -> Iterator[_Reader]:
         except FileNotFoundError:
             raise JournalError("journalctl not found: this command needs systemd") from None
         try:
-            yield _Reader(process, errors.fileno())
+            yield _Reader(process, errors)
         finally:
             process.kill()
             with process:

@@ -20,20 +20,26 @@ import signal
 import socket
 import struct
 import sys
-import tempfile
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from spyglass import __version__
 from spyglass.errors import StartError
-from spyglass.ops import path_ownership, run_channel, service_copy, start_failures, systemctl
+from spyglass.ops import (
+    memory_file,
+    path_ownership,
+    run_channel,
+    service_copy,
+    start_failures,
+    systemctl,
+)
 from spyglass.ops.terminal_relay import TerminalRelay
 from spyglass.ops.untrusted_text import lines_of, number
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from spyglass.ops.run_channel import Request
 
@@ -98,11 +104,12 @@ def run(
     texts: Sequence[str],
     request: Request,
     *,
+    begun: Callable[[], object] = lambda: None,
     sandbox: bool = True,
     writable: Sequence[str] = (),
 ) -> int:
     """Run the command; return its exit status, or 128 + the number of the signal that
-    ended it.
+    ended it. Call `begun()` when it has been handed over.
 
     Raise StartError if it could not be started. Nothing is left behind, unless this
     process is killed: then the next one cleans up.
@@ -111,7 +118,7 @@ def run(
     unit = f"spyglass-run-{os.getpid()}@{name}.service"
     with _listening() as (listener, channel):
         text = unit_text(name, texts, channel, sandbox=sandbox, writable=writable)
-        session = _Session(name, unit, texts, request, listener)
+        session = _Session(name, unit, texts, request, listener, begun)
         with session.signals_recorded():
             try:
                 service_copy.write(unit, text)
@@ -165,12 +172,14 @@ class _Session:
         texts: Sequence[str],
         request: Request,
         listener: socket.socket,
+        begun: Callable[[], object],
     ) -> None:
         self._name = name
         self._unit = unit
         self._texts = texts
         self._request = request
         self._listener = listener
+        self._begun = begun
         self._relay = TerminalRelay()
         self._signals: list[int] = []
         self._handed_over = False
@@ -200,7 +209,7 @@ class _Session:
             os.close(self._written)
 
     def run(self) -> int:
-        with tempfile.TemporaryFile("w+") as words:
+        with memory_file.create() as words:
             job = systemctl.start_in_background(self._unit, words)
             try:
                 with self._relay.raw_keyboard():
@@ -208,8 +217,7 @@ class _Session:
             finally:
                 job.terminate()
                 job.wait()
-            words.seek(0)
-            return self._status(job.returncode, words.read())
+            return self._status(job.returncode, memory_file.text_of(words))
 
     def _wait(self, job: subprocess.Popen[bytes]) -> None:
         """Hand the command over, then relay, until the unit's job has ended."""
@@ -226,7 +234,8 @@ class _Session:
                     poll.register(fd, events)
                 timeout = None if self._handed_over else max(0.0, until - time.monotonic()) * 1000
                 ready = [fd for fd, _ in poll.poll(timeout)]
-                if not ready and not self._handed_over:
+                # Any process may connect, so there may be something ready for ever.
+                if not self._handed_over and time.monotonic() >= until:
                     raise StartError(
                         f"{self._unit} has not started for {_START:.0f} s: journalctl -u {self._unit}"
                     )
@@ -275,6 +284,7 @@ class _Session:
                     f"{self._unit}: cannot send the command: {error.strerror or error}"
                 ) from None
             self._handed_over = True
+        self._begun()
 
     def _status(self, returncode: int, said: str) -> int:
         """Return the command's exit status, when its unit has ended.

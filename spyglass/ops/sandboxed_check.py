@@ -12,11 +12,16 @@ import os
 import select
 import shutil
 import sys
-import tempfile
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
-from spyglass.ops import locks, service_copy, start_failures, systemctl
+from spyglass.ops import (
+    locks,
+    memory_file,
+    service_copy,
+    start_failures,
+    systemctl,
+)
 from spyglass.ops.check_report import Verdict, fitted
 from spyglass.ops.termination_signals import exit_on_termination_signals
 from spyglass.ops.untrusted_text import lines_of, number
@@ -115,22 +120,21 @@ def check_unit(
 def _run(unit: str, pipes: dict[str, int]) -> CheckResult:
     """Start the unit, forward its output until it has ended, and return the result."""
     out, err = (Relay(stream) for stream in (sys.stdout, sys.stderr))
-    with tempfile.TemporaryFile("w+") as words:
+    with memory_file.create() as words:
         job = systemctl.start_in_background(unit, words)
         try:
             _forward_output(job, dict(zip(pipes.values(), (out, err), strict=True)))
         finally:
             job.terminate()
             job.wait()
-        words.seek(0)
-        result = _result(unit, job.returncode, words)
+        result = _result(unit, job.returncode, memory_file.text_of(words))
     result.warnings, result.faults = out.verdict.warnings, err.verdict.faults
     if result.status == 0:
         err.give_up_verdict()
     return result
 
 
-def _result(unit: str, returncode: int, words: TextIO) -> CheckResult:
+def _result(unit: str, returncode: int, words: str) -> CheckResult:
     """Return how the unit ended: `returncode` is that of systemctl, which has printed
     `words`.
     """
@@ -144,7 +148,7 @@ def _result(unit: str, returncode: int, words: TextIO) -> CheckResult:
         return CheckResult(status, "exit-code")
     said = (
         start_failures.messages(state.get("InvocationID", ""))
-        or [line for line in lines_of(words.read()) if line][:1]
+        or [line for line in lines_of(words) if line][:1]
     )
     return CheckResult(status, state["Result"], said)
 

@@ -56,7 +56,7 @@ def reload(unit: str) -> subprocess.CompletedProcess[str]:
     return _run([SYSTEMCTL, "--no-pager", "try-reload-or-restart", "--", unit])
 
 
-def start_in_background(unit: str, output: IO[str]) -> subprocess.Popen[bytes]:
+def start_in_background(unit: str, output: IO[bytes]) -> subprocess.Popen[bytes]:
     """Run `systemctl start` for `unit` and return the process without waiting for it.
 
     What it prints goes to the file `output`. It has a session of its own: Ctrl-C in

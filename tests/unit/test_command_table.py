@@ -8,7 +8,7 @@ import pytest
 from spyglass.config import settings
 from spyglass.config.command_line import SERVER_COMMANDS
 from spyglass.config.setting_errors import default_text
-from spyglass.errors import UsageError
+from spyglass.errors import StartError, UsageError
 from spyglass.ops import command_help, command_table
 from spyglass.ops.command_declaration import GROUPS, Command
 from spyglass.ops.command_table import COMMANDS, all_commands, help_of, parser, unknown
@@ -173,3 +173,38 @@ def test_unknown_topic_is_a_usage_error():
         help_of("idle-timout")
     with pytest.raises(UsageError, match="'spyglass help' lists commands"):
         help_of("zzz")
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (FileNotFoundError(2, "No such file or directory"), "No such file or directory"),
+        (
+            OSError(28, "No space left on device", "/a\nb\x1b[2J"),
+            "/a b\\x1b[2J: No space left on device",
+        ),
+        (OSError("of the library"), "of the library"),
+    ],
+)
+def test_a_fault_of_the_machine_is_one_line(error, says, monkeypatch, capsys):
+    from spyglass.ops.commands import units
+
+    def fail(_options):
+        raise error
+
+    monkeypatch.setattr(units, "run", fail)
+    assert command_table.run(["units", "show"]) == 1
+    assert capsys.readouterr() == ("", f"spyglass: {says}\n")
+
+
+def test_a_line_end_in_a_name_makes_no_second_line(monkeypatch, capsys):
+    from spyglass.ops.commands import units
+
+    def fail(_options):
+        raise StartError("state/x\nspyglass: forged: broken", also=["a\nb"])
+
+    monkeypatch.setattr(units, "run", fail)
+    assert command_table.run(["units", "show"]) == 78
+    assert capsys.readouterr().err == (
+        "spyglass: state/x spyglass: forged: broken\nspyglass: a b\n"
+    )

@@ -164,3 +164,13 @@ def test_a_number_of_lines_that_is_none(lines):
 )  # fmt: skip
 def test_a_span_means_ago(since, option):
     assert logs._since(since) == [f"--since={option}"]
+
+
+def test_no_temporary_file_is_needed(journalctl, monkeypatch):
+    # On a full disk the journal is what tells why.
+    def full(*_args, **_more):
+        raise FileNotFoundError(2, "No usable temporary directory found")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", full)
+    journalctl(f"print('{entry(1)}')")
+    assert texts(tail([], 5, lambda each: True)[0]) == ["text"]

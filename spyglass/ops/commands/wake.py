@@ -9,12 +9,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from typing import TYPE_CHECKING
 
 from spyglass.errors import EX_UNAVAILABLE, ConfigError, StartError
-from spyglass.ops import app_status, apps, known_apps, run_preparation, systemctl
+from spyglass.ops import app_status, apps, known_apps, memory_file, run_preparation, systemctl
 from spyglass.ops.command_declaration import Command, Operand
 
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
         try:
             print(f"{name}: {_wake(name)}", flush=True)
         except StartError as error:
-            print(f"spyglass: {name}: {error}", file=sys.stderr, flush=True)
+            print(f"spyglass: {name}: {error.lines[0]}", file=sys.stderr, flush=True)
             status = status or error.exit_status
     return status
 
@@ -84,7 +83,7 @@ def _start(name: str) -> str:
     says. Raise StartError if that takes longer than the settings allow.
     """
     limit = _limit(name)
-    with tempfile.TemporaryFile("w+") as words:
+    with memory_file.create() as words:
         job = systemctl.start_in_background(systemctl.service_of(name), words)
         try:
             job.wait(limit)
@@ -97,8 +96,7 @@ def _start(name: str) -> str:
         finally:
             job.terminate()
             job.wait()
-        words.seek(0)
-        return " ".join(words.read().split())
+        return " ".join(memory_file.text_of(words).split())
 
 
 def _limit(name: str) -> float:
