@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, TextIO
 from spyglass.ops import (
     locks,
     memory_file,
+    running_commands,
     service_copy,
     start_failures,
     systemctl,
@@ -78,6 +79,7 @@ def run_in_sandbox(
     unit = f"spyglass-check@{name}.service"
     with (
         locks.held(f"check-{name}", f"checking {name}"),
+        running_commands.data_locked(name),
         exit_on_termination_signals(),
         _pipes(name) as pipes,
     ):

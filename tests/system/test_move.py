@@ -395,6 +395,76 @@ def test_an_import_that_fails_leaves_nothing(shop: Machine) -> None:
     )
 
 
+# commands of the app meanwhile
+
+
+def test_data_stays_while_a_command_of_the_app_uses_it(shop: Machine) -> None:
+    script = "echo begun; read end; echo $end >> $STATE_DIRECTORY/db; cat $STATE_DIRECTORY/db"
+    command = shop.popen(
+        *("spyglass", "run", "shop", "sh", "-c", script),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert command.stdout is not None
+    assert command.stdout.readline() == "begun\n"
+    before = everything(shop, "shop")
+    for words in (
+        ("export", "shop", "-o", "/root/shop.tar"),
+        ("rename", "shop", "news"),
+        ("remove", "--purge", "shop"),
+    ):
+        done = spyglass(shop, *words, status=78)
+        assert done.stdout == ""
+        assert "a command runs as shop and may change its data" in done.stderr
+        assert everything(shop, "shop") == before
+    assert command.communicate("end\n", timeout=60)[0] == "xend\n"
+    spyglass(shop, "export", "shop", "-o", "/root/shop.tar")
+
+
+def test_a_command_of_the_app_waits_while_its_data_is_copied(shop: Machine) -> None:
+    export = export_into_pipe(shop)
+    shop.wait_until(
+        lambda: (
+            shop.systemctl("is-active", "spyglass-hold-shop.service", check=False) == "activating\n"
+        ),
+        what="the data is locked",
+    )
+    command = shop.popen(
+        *("spyglass", "run", "shop", "sh", "-c", "cat $STATE_DIRECTORY/db"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert command.stderr is not None
+    assert command.stderr.readline() == "waiting: another command is using the data of shop\n"
+    shop.run("sh", "-c", "cat /root/pipe >/root/shop.tar.gz")
+    assert export.wait(60) == 0
+    assert command.communicate(timeout=60) == ("x", "")
+
+
+def test_names_of_an_apps_files_forge_no_lines(shop: Machine) -> None:
+    script = r"""
+import os, socket
+os.chdir(os.environ["STATE_DIRECTORY"])
+socket.socket(socket.AF_UNIX).bind("s\nforged: \x1b[2J")
+os.symlink("../../x\nforged", "l\nforged")
+open(b"bytes\xff", "w").close()
+os.makedirs("\n".join(["a", "forged"]) + "/b" * 110)
+"""
+    spyglass(shop, "run", "shop", "python3", "-c", script)
+    deep = spyglass(shop, "export", "shop", "-o", "/root/shop.tar", status=1)
+    assert deep.stderr.startswith("spyglass: a forged/b/b/b")
+    assert len(deep.stderr.splitlines()) == 1
+    spyglass(shop, "run", "shop", "sh", "-c", "rm -r $STATE_DIRECTORY/a*")
+    moved = spyglass(shop, "export", "shop", "-o", "/root/shop.tar").stdout
+    moved += spyglass(shop, "import", "--no-drop-ins", "--name", "copy", "/root/shop.tar").stdout
+    assert "sockets and pipes are left out: s forged: \\x1b[2J\n" in moved
+    assert "  state/l forged -> ../../x forged: a link that leads out of" in moved
+    assert "\x1b" not in moved
+    assert not [line for line in moved.splitlines() if line.startswith("forged")]
+    names = shop.run("python3", "-c", "import os; print(os.listdir(b'/var/lib/private/spyglass/copy'))")  # fmt: skip
+    assert "bytes\\xff" in names.stdout
+
+
 # logs
 
 

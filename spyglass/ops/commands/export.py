@@ -26,6 +26,7 @@ from spyglass.ops import (
     known_apps,
     locks,
     rename_plan,
+    running_commands,
     state_directory,
     stored_data,
     systemctl,
@@ -37,6 +38,7 @@ from spyglass.ops.command_declaration import Command, Operand, Option
 from spyglass.ops.stored_data import StoredDataError, Survey
 from spyglass.ops.systemctl import service_of
 from spyglass.ops.termination_signals import exit_on_termination_signals
+from spyglass.printable import one_line
 
 if TYPE_CHECKING:
     import argparse
@@ -71,6 +73,8 @@ COMMAND = Command(
     brief="write an app's settings and data into one file",
 )
 
+_LONGEST_NAME = 200  # characters of a file's name in the report
+
 
 def run(options: argparse.Namespace) -> int:
     name = options.name
@@ -89,7 +93,7 @@ def run(options: argparse.Namespace) -> int:
     output = None if to_stdout else options.output
     try:
         with (
-            locks.held(f"stored-{name}", f"reading or moving the data of {name}"),
+            running_commands.data_locked(name),
             exit_on_termination_signals(),
             _held_back(name, stop=options.stop),
             _output(output) as stream,
@@ -107,8 +111,9 @@ def _held_back(name: str, *, stop: bool) -> Iterator[None]:
     """Keep the app asleep for the block, while its lock is held. Raise StoredDataError
     if it is awake, unless it is to `stop`.
     """
+    running_commands.refuse_running([name], "exported")
     service = service_of(name)
-    systemctl.hold_back(service, locks.path_of(f"stored-{name}"))
+    systemctl.hold_back(service, locks.path_of(running_commands.lock_of(name)))
     if stop:
         systemctl.ask("stop", service)
     state = systemctl.show([service], ["ActiveState"])[service]["ActiveState"]
@@ -232,7 +237,8 @@ def _report(app: App, found: Survey, output: str | None, stream: TextIO) -> None
     if found.omitted:
         sockets = [each for each in found.omitted if each != ".spyglass-reload"]
         if sockets:
-            print(f"sockets and pipes are left out: {', '.join(sockets[:10])}", file=stream)
+            names = ", ".join(one_line(each, _LONGEST_NAME) for each in sockets[:10])
+            print(f"sockets and pipes are left out: {names}", file=stream)
     for what, path in left_behind(app):
         print(f"not in it: {what} {path}", file=stream)
 

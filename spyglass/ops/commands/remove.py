@@ -18,6 +18,7 @@ from spyglass.ops import (
     apps,
     atomic_files,
     locks,
+    running_commands,
     state_directory,
     systemctl,
     unit_directives,
@@ -55,8 +56,7 @@ def run(options: argparse.Namespace) -> int:
     with ExitStack() as held:
         held.enter_context(locks.held("units", "changing units"))
         for name in sorted(names):
-            doing = f"reading or moving the data of {name}"
-            held.enter_context(locks.held(f"stored-{name}", doing))
+            held.enter_context(running_commands.data_locked(name))
         _run(names, purge=options.purge)
     return 0
 
@@ -72,6 +72,8 @@ def _run(names: list[str], *, purge: bool) -> None:
         idle = socket["ActiveState"] == service["ActiveState"] == "inactive"
         if not here and idle and socket["UnitFileState"] != "enabled":
             raise app_status.no_such_app(name, apps.names())
+    if purge:
+        running_commands.refuse_running(names, "removed")
     said: list[str] = []
     try:
         for name in names:

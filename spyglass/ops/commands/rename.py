@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from spyglass.config import settings
 from spyglass.errors import ConfigError
-from spyglass.ops import apps, atomic_files, locks, rename_plan, systemctl
+from spyglass.ops import apps, atomic_files, locks, rename_plan, running_commands, systemctl
 from spyglass.ops.command_declaration import Command, Operand
 from spyglass.ops.systemctl import service_of, socket_of
 from spyglass.ops.undo import UndoneError, undone_on_failure
@@ -51,8 +51,9 @@ def run(options: argparse.Namespace) -> int:
         raise ConfigError(f"only root may rename apps: sudo spyglass rename {old} {new}")
     with locks.held("units", "changing units"):
         rename_plan.examine_name(old)  # it becomes part of a file's name
-        with locks.held(f"stored-{old}", f"reading or moving the data of {old}"):
+        with running_commands.data_locked(old):
             made = rename_plan.plan(old, new)
+            running_commands.refuse_running([old], "renamed")
             with undone_on_failure() as steps:
                 _Renaming(made, steps).run()
     _report(made)

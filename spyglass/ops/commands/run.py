@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from spyglass.config.settings import file_for
 from spyglass.errors import ConfigError, StartError, UsageError
-from spyglass.ops import run_preparation, run_unit
+from spyglass.ops import run_preparation, run_unit, running_commands
 from spyglass.ops.command_declaration import Command, Operand, Option
 from spyglass.ops.enter_app import NOT_RUN
 from spyglass.ops.run_channel import Request
@@ -73,18 +74,22 @@ def run_as(options: argparse.Namespace, words: list[str]) -> int:
                 "only root may run a command as an app, which has a user of its own: sudo spyglass run"
             )
         run_preparation.require_systemd()
-        app = run_preparation.find_app(options.name)
-        writable = run_preparation.writable_paths(app, options.writable or [])
-        texts = run_preparation.service_texts(app)
+        run_preparation.find_app(options.name)
         shown = any(map(os.isatty, range(3)))
         variables = {name: os.environ[name] for name in _TERMINAL if name in os.environ}
-        return run_unit.run(
-            app.name,
-            texts,
-            Request(words, variables if shown else {}),
-            sandbox=not options.no_sandbox,
-            writable=writable,
-        )
+        with ExitStack() as data:
+            # Until the command runs. A rename may have had the lock before.
+            data.enter_context(running_commands.data_locked(options.name))
+            app = run_preparation.find_app(options.name)
+            writable = run_preparation.writable_paths(app, options.writable or [])
+            return run_unit.run(
+                app.name,
+                run_preparation.service_texts(app),
+                Request(words, variables if shown else {}),
+                begun=data.close,
+                sandbox=not options.no_sandbox,
+                writable=writable,
+            )
     except StartError as error:
         for line in error.lines:
             print(f"spyglass: {line}", file=sys.stderr)
