@@ -206,7 +206,10 @@ class Reader:
 
     def __init__(self, stream: io.RawIOBase) -> None:
         start = io.BufferedReader(stream, _PIECE)
-        is_gzip = start.peek(2)[:2] == b"\x1f\x8b"
+        try:
+            is_gzip = start.peek(2)[:2] == b"\x1f\x8b"
+        except OSError as error:
+            raise _damaged(error) from error
         self._source = _Source(gzip.GzipFile(fileobj=start) if is_gzip else start)  # type: ignore[arg-type]  # GzipFile reads, which is all
         self._tar: tarfile.TarFile | None = None
         self._member: Member | None = None

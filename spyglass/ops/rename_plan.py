@@ -185,7 +185,9 @@ def _plan_text(made: Rename, source: str, target: str) -> None:
 
 def parsed(text: str, file: str) -> settings.Config:
     """Return the settings in `text`, which will be in another file than `file`."""
-    draft = os.path.join(locks.DIRECTORY, "settings.toml")
+    # Where only root can go, and of this process: two commands may judge at once.
+    os.makedirs(locks.DIRECTORY, 0o700, exist_ok=True)
+    draft = os.path.join(locks.DIRECTORY, f"settings-{os.getpid()}.toml")
     atomic_files.write(draft, text, 0o600)
     try:
         return settings.load(draft, {}, {}, units=True)

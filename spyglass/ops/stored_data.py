@@ -169,6 +169,7 @@ class Unpacker:
         parts = member.name.split("/")[1:]
         if len(parts) > _MAX_DEPTH:
             raise ArchiveError(f"{member.name}: nested deeper than {_MAX_DEPTH} directories")
+        self.check_space(member.size)
         self.entries += 1
         self.bytes += member.size
         if not parts:
@@ -209,7 +210,6 @@ class Unpacker:
             if _leads_out(member.target, depth):
                 self.links_out.append(f"{member.name} -> {member.target}")
         else:
-            self.check_space(member.size)
             with os.fdopen(os.open(name, _NEW_FILE, 0o600, dir_fd=parent), "wb") as stream:
                 while piece := reader.read():
                     stream.write(piece)

@@ -3,14 +3,22 @@
 import argparse
 import importlib
 import io
+import os
 
 import pytest
 
 from spyglass.config import settings
 from spyglass.errors import ConfigError
-from spyglass.ops import app_archive, app_footprint, locks, path_ownership, state_directory
+from spyglass.ops import (
+    app_archive,
+    app_footprint,
+    locks,
+    path_ownership,
+    rename_plan,
+    state_directory,
+)
 from spyglass.ops.app_archive import ArchiveError, Manifest, Member, Writer, manifest_text
-from spyglass.ops.stored_data import StoredDataError
+from spyglass.ops.stored_data import StoredDataError, Unpacker
 from spyglass.ops.undo import Steps
 
 importing = importlib.import_module("spyglass.ops.commands.import")
@@ -128,7 +136,8 @@ def test_what_is_refused(stream, error, why, places):
     with pytest.raises(error, match=why) as caught:
         read(stream)
     assert str(caught.value).isprintable()
-    assert [path for path in places.rglob("*") if path.is_file()] == []
+    files = [path for path in places.rglob("*") if path.is_file()]
+    assert [path for path in files if path != places / "run/import"] == []  # a lock
     assert list(places.rglob(".import-*")) == []
 
 
@@ -145,3 +154,40 @@ def test_what_a_killed_import_has_left_is_swept(places):
     (left / "db").write_text("old")
     read(archive(SETTINGS))
     assert list((places / "lib/private/spyglass").iterdir()) == []
+
+
+def test_two_commands_that_judge_settings_at_once_do_not_mix_them(monkeypatch):
+    load = settings.load
+
+    def disturbed(*args, **more):
+        monkeypatch.setattr(settings, "load", load)
+        child = os.fork()
+        if not child:
+            os._exit(rename_plan.parsed('user = "other"\n', "theirs").user != "other")
+        assert os.waitpid(child, 0)[1] == 0
+        return load(*args, **more)
+
+    monkeypatch.setattr(settings, "load", disturbed)
+    assert rename_plan.parsed('user = "one"\n', "ours").user == "one"
+
+
+def test_names_in_the_report_make_no_lines(monkeypatch, capsys):
+    link = "../../x\nFORGED: all is well"
+    made = importing.Import(Manifest("blog", "1", "2026", "host", 2, 0), "blog")
+    made.unpacker = Unpacker("/nowhere", (0, 0))
+    made.unpacker.links_out = [f"state/l -> {link}"]
+    monkeypatch.setattr(importing.apply_plan, "plan", lambda names: ([], []))
+    importing._report(made)
+    assert not [line for line in capsys.readouterr().out.split("\n") if line.startswith("FORGED")]
+
+
+def test_a_closed_stdin_is_said():
+    class Closed(io.RawIOBase):
+        def readable(self):
+            return True
+
+        def readinto(self, _buffer):
+            raise OSError(9, "Bad file descriptor")
+
+    with pytest.raises(ArchiveError, match="cannot be read: Bad file descriptor"):
+        read(Closed())

@@ -40,6 +40,7 @@ from spyglass.ops.app_archive import ArchiveError, Manifest, Reader
 from spyglass.ops.command_declaration import Command, Operand, Option
 from spyglass.ops.stored_data import Unpacker
 from spyglass.ops.undo import undone_on_failure
+from spyglass.printable import one_line
 from spyglass.runtime import untrusted_files
 
 if TYPE_CHECKING:
@@ -227,15 +228,17 @@ def _stage(made: Import, steps: Steps) -> None:
         os.makedirs(directory, 0o755, exist_ok=True)
         if why := path_ownership.weakness(directory):
             raise ConfigError(f"{why}: refusing to unpack the app's data there")
-    _sweep(parent)
-    staging = tempfile.mkdtemp(prefix=_STAGING, dir=parent)
+    # Or another import would sweep away what this one has made and not yet locked.
+    with locks.held("import", "beginning an import"):
+        _sweep(parent)
+        staging = tempfile.mkdtemp(prefix=_STAGING, dir=parent)
+        # Held until the process ends: tells _sweep() that it is in use.
+        fcntl.flock(os.open(staging, os.O_RDONLY | os.O_CLOEXEC), fcntl.LOCK_EX)
     steps.begin(
         f"{staging} could not be removed",
         lambda: shutil.rmtree(staging, ignore_errors=True),
         change=False,
     )
-    # Held until the process ends: tells _sweep() that it is in use.
-    fcntl.flock(os.open(staging, os.O_RDONLY | os.O_CLOEXEC), fcntl.LOCK_EX)
     made.staged = os.path.join(staging, app_archive.STATE)
     owner = (0, 0)  # a dynamic user gets all of it from systemd at the first start
     if made.config.user:
@@ -304,7 +307,7 @@ def _report(made: Import) -> None:
         count, size = made.unpacker.entries, terminal.bytes_text(made.unpacker.bytes)
         print(f"  {public}: {count} files and directories, {size}")
         for link in made.unpacker.links_out[:10]:
-            print(f"  {link}: a link that leads out of the app's data")
+            print(f"  {one_line(link, 400)}: a link that leads out of the app's data")
     file = settings.file_for(name)
     sys.stdout.flush()
     try:
