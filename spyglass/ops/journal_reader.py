@@ -50,10 +50,10 @@ class Message:
 
 
 def tail(
-    options: Sequence[str], count: int | None, wanted: Callable[[Message], bool]
+    options: Sequence[str], count: int, wanted: Callable[[Message], bool]
 ) -> tuple[list[Message], list[str]]:
-    """Return the last `count` (None: all) messages that match `options` and are
-    `wanted`, oldest first, and the options with which follow() continues.
+    """Return the last `count` messages that match `options` and are `wanted`, oldest
+    first, and the options with which follow() continues.
 
     `options` are options and matches of journalctl(1). Raise JournalError, and
     UsageError for a time that journalctl does not understand.
@@ -65,12 +65,30 @@ def tail(
         for messages in reader.batches():
             newest = newest or next((each.cursor for each in messages if each.cursor), "")
             found += [each for each in messages if wanted(each)]
-            if count is not None and len(found) >= count:
+            if len(found) >= count:
                 break
         else:
             reader.finish()
-    after = f"--after-cursor={newest}" if newest else f"--since=@{now}"
-    return found[:count][::-1], [after]
+    return found[:count][::-1], _after(newest, now)
+
+
+def whole(options: Sequence[str], show: Callable[[list[Message]], object]) -> list[str]:
+    """Call `show` with all messages that match `options`, oldest first, some at a time:
+    together they may be larger than memory. Return the options with which follow()
+    continues. Raise as tail() does.
+    """
+    newest, now = "", int(time.time())
+    with _journalctl(options) as reader:
+        for messages in reader.batches(while_open=1):
+            newest = next((each.cursor for each in reversed(messages) if each.cursor), newest)
+            show(messages)
+        if reader.ended:
+            reader.finish()
+    return _after(newest, now)
+
+
+def _after(cursor: str, now: int) -> list[str]:
+    return [f"--after-cursor={cursor}" if cursor else f"--since=@{now}"]
 
 
 def follow(options: Sequence[str]) -> Iterator[list[Message]]:

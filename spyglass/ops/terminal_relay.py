@@ -133,12 +133,17 @@ class TerminalRelay:
             # Never the end of the file: we have the command's end open ourselves, so a
             # command may close its own and open it again.
             piece = os.read(self._fd, _PIECE)
-            while piece and self._screen >= 0:
-                piece = piece[os.write(self._screen, piece) :]
         except BlockingIOError:
             return
-        except OSError:  # EIO: our terminal is gone
-            self._screen = -1
+        while piece and self._screen >= 0:
+            try:
+                piece = piece[os.write(self._screen, piece) :]
+            except BlockingIOError:  # another process made our terminal non-blocking
+                poll = select.poll()
+                poll.register(self._screen, select.POLLOUT)
+                poll.poll()
+            except OSError:  # EIO: our terminal is gone
+                self._screen = -1
 
     def drain(self) -> None:
         """Copy what is left when the command has ended."""

@@ -13,7 +13,7 @@ from spyglass.log import ACCESS_LOG
 from spyglass.ops import journal_reader
 from spyglass.ops.commands import logs
 from spyglass.ops.journal import JournalError
-from spyglass.ops.journal_reader import Message, follow, parse, tail
+from spyglass.ops.journal_reader import Message, follow, parse, tail, whole
 
 
 def entry(number, text="text", source="spyglass", **more):
@@ -80,10 +80,11 @@ def test_following_an_empty_journal_begins_now(journalctl):
 def test_too_long_a_message_is_replaced_and_the_next_one_is_whole(journalctl):
     long = journal_reader._LONGEST + 200_000
     journalctl(f"print('x' * {long})\nprint('''{entry(1, 'next')}''')")
-    found, after = tail([], None, lambda each: True)
-    assert texts(found) == ["next", journal_reader._TOO_LONG]
+    found = []
+    after = whole([], found.extend)
+    assert texts(found) == [journal_reader._TOO_LONG, "next"]
     assert after == ["--after-cursor=s=1"]
-    assert list(logs.lines(found, False))[1] == journal_reader._TOO_LONG
+    assert next(iter(logs.lines(found, False))) == journal_reader._TOO_LONG
 
 
 @pytest.mark.parametrize("line", [b"", b"nonsense", b"[1]", b"[" * 100_000, b"{"])
@@ -174,3 +175,25 @@ def test_no_temporary_file_is_needed(journalctl, monkeypatch):
     monkeypatch.setattr("tempfile.TemporaryFile", full)
     journalctl(f"print('{entry(1)}')")
     assert texts(tail([], 5, lambda each: True)[0]) == ["text"]
+
+
+def test_a_whole_journal_is_shown_as_it_is_read(journalctl, tmp_path):
+    """A busy app's is larger than memory."""
+    asked = journalctl(
+        f"""
+        import os
+        print({entry(1, "a")!r}, flush=True)
+        while not os.path.exists({str(tmp_path / "shown")!r}):
+            time.sleep(0.01)
+        print({entry(2, "b")!r})
+        """
+    )
+    found = []
+
+    def show(messages):
+        found.extend(messages)
+        (tmp_path / "shown").touch()
+
+    assert whole(["--since=x"], show) == ["--after-cursor=s=2"]
+    assert texts(found) == ["a", "b"]
+    assert "--reverse" not in asked.read_text()

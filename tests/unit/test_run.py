@@ -14,6 +14,7 @@ from spyglass.errors import LoadError, StartError, UsageError
 from spyglass.ops import apps, command_table, enter_app, run_channel, run_preparation, run_unit
 from spyglass.ops.commands import run as run_command
 from spyglass.ops.run_channel import Request
+from spyglass.ops.terminal_relay import TerminalRelay
 
 UNIT = """\
 [Unit]
@@ -252,3 +253,26 @@ def test_unknown_app_is_named(tmp_path, monkeypatch):
     (tmp_path / "blog.toml").touch()
     with pytest.raises(StartError, match="there is no app 'blgo'.*did you mean 'blog'"):
         run_preparation.find_app("blgo")
+
+
+def test_output_for_a_terminal_that_does_not_block_is_not_lost(monkeypatch):
+    """Programs that share the administrator's terminal may have set O_NONBLOCK."""
+    monkeypatch.setattr(os, "isatty", lambda fd: False)
+    relay = TerminalRelay()
+    relay._fd, command = os.pipe()
+    end, relay._screen = os.pipe()
+    os.write(command, b"all of it")
+    full, write = [True], os.write
+
+    def refuse_once(fd, data):
+        if fd == relay._screen and full:
+            full.pop()
+            raise BlockingIOError
+        return write(fd, data)
+
+    monkeypatch.setattr(os, "write", refuse_once)
+    relay._show()
+    os.close(relay._screen)
+    assert os.read(end, 100) == b"all of it"
+    for fd in (command, relay._fd, end):
+        os.close(fd)

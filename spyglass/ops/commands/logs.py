@@ -68,9 +68,20 @@ def run(options: argparse.Namespace) -> int:
     def wanted(message: Message) -> bool:
         return (message.source == ACCESS_LOG) == bool(options.access)
 
-    found, after = journal_reader.tail([*units, *since], count, wanted)
-    _print(lines(found, coloured))
-    if not found:
+    shown = 0
+
+    def show(messages: list[Message]) -> None:
+        nonlocal shown
+        found = list(filter(wanted, messages))
+        shown += len(found)
+        _print(lines(found, coloured))
+
+    if count is None:
+        after = journal_reader.whole([*units, *since], show)
+    else:
+        found, after = journal_reader.tail([*units, *since], count, wanted)
+        show(found)
+    if not shown:
         # A removed app has no units and no file, but its lines may still be there.
         app_status.resolve(name)
         if count != 0 and not options.follow:
@@ -78,7 +89,7 @@ def run(options: argparse.Namespace) -> int:
     if options.follow:
         with exit_on_termination_signals():
             for messages in journal_reader.follow([*units, *after]):
-                _print(lines(filter(wanted, messages), coloured))
+                show(messages)
     return 0
 
 
