@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from spyglass.errors import StartError
+from spyglass.master import counters, reload_socket, report_socket
 from spyglass.ops.app_archive import STATE, ArchiveError, Member
 
 if TYPE_CHECKING:
@@ -26,6 +27,10 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _MAX_DEPTH = 100  # each level holds a descriptor
+_OURS = (
+    *(reload_socket.NAME, report_socket.NAME),
+    *(counters.NAME, f"{counters.NAME}.new"),  # new: one that is being written
+)
 _SPARE = 64 << 20  # bytes of the disk that are left to others
 
 
@@ -53,7 +58,7 @@ def survey(directory: str) -> Survey:
     """Look at everything in `directory`. Raise OSError, StoredDataError."""
     found = Survey()
     for _, name, status in _walk(directory):
-        if _is_ours(name):
+        if _is_ours(name, status):
             continue
         if _kind(status) is None:
             found.omitted.append(name)
@@ -66,7 +71,7 @@ def survey(directory: str) -> Survey:
 def pack(directory: str, archive: Writer) -> None:
     """Add `directory` to the archive. Raise OSError, StoredDataError."""
     for parent, name, status in _walk(directory):
-        if _is_ours(name):
+        if _is_ours(name, status):
             continue
         kind = _kind(status)
         inside = f"{STATE}/{name}" if name else STATE
@@ -81,11 +86,11 @@ def pack(directory: str, archive: Writer) -> None:
             archive.add(Member(inside, kind, mode, 0, status.st_mtime))
 
 
-def _is_ours(name: str) -> bool:
+def _is_ours(name: str, status: os.stat_result) -> bool:
     """Return True for what the Master keeps there: its counters are about this machine,
-    and its sockets about this moment.
+    and its sockets about this moment. Anything else is the app's, whatever its name.
     """
-    return name.startswith(".spyglass-")
+    return name in _OURS and not stat.S_ISDIR(status.st_mode)
 
 
 def _pack_file(parent: int, name: str, inside: str, archive: Writer) -> None:

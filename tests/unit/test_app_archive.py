@@ -101,6 +101,20 @@ def test_what_was_packed_is_unpacked_as_it_was(data, tmp_path, compressed):
     assert unpacker.links_out == ["state/out -> /etc/passwd", "state/up -> sub/../../x"]
 
 
+def test_only_what_the_master_keeps_is_left_out(tmp_path):
+    top = tmp_path / "data"
+    for kept in (".spyglass-notes", ".spyglass-counters.old", "sub/.spyglass-counters"):
+        (top / kept).parent.mkdir(parents=True, exist_ok=True)
+        (top / kept).write_text("x")
+    (top / ".spyglass-reload").mkdir()
+    (top / ".spyglass-reload" / "db").write_text("x")
+    there = seen(top)
+    for name in (".spyglass-counters", ".spyglass-counters.new", ".spyglass-report"):
+        (top / name).write_text("x")
+    unpack(packed(top), tmp_path / "there")
+    assert seen(tmp_path / "there" / "state").keys() == there.keys()
+
+
 def test_any_tar_can_read_it(data):
     with tarfile.open(fileobj=io.BytesIO(packed(data))) as archive:
         names = archive.getnames()

@@ -235,10 +235,8 @@ def _report(app: App, found: Survey, output: str | None, stream: TextIO) -> None
     if drop_ins := own_drop_ins(app.name):
         print(f"drop-ins: {', '.join(drop_ins)}", file=stream)
     if found.omitted:
-        sockets = [each for each in found.omitted if each != ".spyglass-reload"]
-        if sockets:
-            names = ", ".join(one_line(each, _LONGEST_NAME) for each in sockets[:10])
-            print(f"sockets and pipes are left out: {names}", file=stream)
+        names = ", ".join(one_line(each, _LONGEST_NAME) for each in found.omitted[:10])
+        print(f"sockets and pipes are left out: {names}", file=stream)
     for what, path in left_behind(app):
         print(f"not in it: {what} {path}", file=stream)
 
