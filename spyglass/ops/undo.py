@@ -59,7 +59,13 @@ class Steps:
     def write(self, path: str, text: str, mode: int = 0o644) -> None:
         """Write a text file, or delete it if `text` is empty. Raise OSError."""
         before = atomic_files.read(path)
-        self.begin(f"{path} could not be restored", lambda: atomic_files.write(path, before, mode))
+
+        def back() -> None:
+            # Not if the step has failed: on a full disk this would, too.
+            if atomic_files.read(path) != before:
+                atomic_files.write(path, before, mode)
+
+        self.begin(f"{path} could not be restored", back)
         atomic_files.write(path, text, mode)
 
     def undo(self) -> list[str]:

@@ -5,6 +5,7 @@ import signal
 
 import pytest
 
+from spyglass.ops import atomic_files
 from spyglass.ops.app_footprint import renamed
 from spyglass.ops.undo import UndoneError, undone_on_failure
 
@@ -106,3 +107,19 @@ def test_a_signal_undoes_all_and_a_second_one_does_not_disturb_that(files, capsy
     assert state(files) == {"a": "a", "b": "b"}
     assert capsys.readouterr().err == "spyglass: interrupted; all changes were undone\n"
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_on_a_full_disk_nothing_has_changed_and_that_is_said(files, monkeypatch):
+    before = state(files)
+
+    def full(path, *_args, **_more):
+        raise OSError(28, "No space left on device", path)
+
+    monkeypatch.setattr(atomic_files, "write", full)
+    with (  # noqa: PT012
+        pytest.raises(UndoneError, match=r"No space left on device; all changes were undone$"),
+        undone_on_failure() as steps,
+    ):
+        steps.move(f"{files}/a", f"{files}/c")
+        steps.write(f"{files}/b", "then")
+    assert state(files) == before
