@@ -13,7 +13,7 @@ import socket
 import stat
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TextIO
 
 from spyglass import __version__
@@ -138,9 +138,26 @@ def _output(path: str | None) -> Iterator[BinaryIO]:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
                 raise ArchiveError("the reader of the archive has closed the pipe") from None
         return
+    directory, name = os.path.split(path)
+    try:
+        # Held: another user may replace it before a failure deletes the file.
+        where = os.open(directory or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be created: {error.strerror}") from None
+    try:
+        yield from _new_file(where, name, path)
+    finally:
+        os.close(where)
+
+
+def _new_file(where: int, name: str, path: str) -> Iterator[BinaryIO]:
+    """Create the file `name` in the directory open as `where`, and yield it. `path` is
+    for the message.
+    """
     try:
         # O_EXCL follows no link: in a directory of other users that is all it takes.
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        fd = os.open(name, flags, 0o600, dir_fd=where)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be created: {error.strerror}") from None
     try:
@@ -149,7 +166,8 @@ def _output(path: str | None) -> Iterator[BinaryIO]:
             stream.flush()
             os.fsync(stream.fileno())
     except BaseException:
-        os.unlink(path)
+        with suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=where)
         raise
 
 
