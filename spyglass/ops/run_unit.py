@@ -246,6 +246,8 @@ class _Session:
                 for fd in ready:
                     if fd in self._relay.events():
                         self._relay.handle(fd)
+                if self._relay.is_abandoned:
+                    sys.exit(128 + signal.SIGTERM)  # the unit is stopped below
                 if ended in ready:
                     self._relay.drain()
                     return

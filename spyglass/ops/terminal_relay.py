@@ -9,6 +9,10 @@ it would be no controlling terminal: that one belongs to the session of the shel
 Only descriptors that are terminals are replaced. `spyglass run blog dump >file` writes
 to the file, and asks for a password at the terminal. If stdout is a pipe, the keyboard
 is left to the program behind it, and the command reads from /dev/null.
+
+A command may ignore Ctrl-C, and another process of its user may stop it (SIGSTOP), so
+that it does not even notice. Ctrl-] typed three times gives the terminal back in any
+case, as with systemd-run(1).
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ import os
 import select
 import stat
 import termios
+import time
 import tty
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -26,6 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _PIECE = 16384  # bytes copied at once
+_ESCAPE = 0x1D  # Ctrl-]
+_ESCAPES, _WITHIN = 3, 1.0  # seconds
 _OFLAG = 1  # index in the list of tcgetattr(3)
 
 
@@ -34,7 +41,8 @@ class TerminalRelay:
     terminal.
 
     `stdio` are the three descriptors for the command. `terminal` is the number (0 to 2)
-    of the one that is its terminal, -1 if none is.
+    of the one that is its terminal, -1 if none is. `is_abandoned` (bool): Ctrl-] was
+    typed three times within a second.
     """
 
     def __init__(self) -> None:
@@ -42,6 +50,8 @@ class TerminalRelay:
         self._keyboard = 0 in ours and not stat.S_ISFIFO(os.fstat(1).st_mode)
         self._screen = next((fd for fd in (1, 2, 0) if fd in ours), -1)
         self._typed = b""  # read from the keyboard, not yet taken by the command
+        self._escapes: list[float] = []  # when Ctrl-] was typed, other keys not between
+        self.is_abandoned = False
         self._fd, self._command_end = -1, -1
         self.stdio = [0, 1, 2]
         if 0 in ours and not self._keyboard:
@@ -119,6 +129,7 @@ class TerminalRelay:
             except OSError:  # EIO: our terminal is gone
                 self._typed = b""
             self._keyboard = bool(self._typed)
+            self._look_for_escape(time.monotonic())
         else:
             self._show()
         try:
@@ -126,6 +137,12 @@ class TerminalRelay:
                 self._typed = self._typed[os.write(self._fd, self._typed) :]
         except BlockingIOError:
             pass  # the command does not read: events() waits for it
+
+    def _look_for_escape(self, now: float) -> None:
+        for key in self._typed:
+            self._escapes = [*self._escapes, now][-_ESCAPES:] if key == _ESCAPE else []
+            if len(self._escapes) == _ESCAPES and now - self._escapes[0] <= _WITHIN:
+                self.is_abandoned = True
 
     def _show(self) -> None:
         """Copy what the command has written to our terminal."""

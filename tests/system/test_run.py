@@ -387,6 +387,20 @@ def test_ctrl_c_ends_the_command(terminal: Callable[[str], Typist]) -> None:
         assert at.seen.endswith("status 130\n")
 
 
+def test_a_command_that_hears_nothing_gives_the_terminal_back(
+    terminal: Callable[[str], Typist],
+) -> None:
+    deaf = "trap '' INT; echo ready; kill -STOP $$"
+    at = terminal(
+        f'spyglass run blog sh -c "{deaf}"; echo status $?; stty -a'.replace("$$", r"\$\$")
+    )
+    at.sees("ready")
+    at.type("\x03\x1d\x1d\x1d")
+    assert at.status() == 0
+    assert "status 143\n" in at.seen
+    assert {"icanon", "echo", "isig", "opost"} <= {*at.seen.split()}
+
+
 def test_a_pipe_leaves_the_keyboard_to_its_reader(terminal: Callable[[str], Typist]) -> None:
     at = terminal(
         "spyglass run blog sh -c 'cat; echo told >&2; echo end' | "

@@ -11,7 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spyglass.errors import LoadError, StartError, UsageError
-from spyglass.ops import apps, command_table, enter_app, run_channel, run_preparation, run_unit
+from spyglass.ops import (
+    apps,
+    command_table,
+    enter_app,
+    run_channel,
+    run_preparation,
+    run_unit,
+    terminal_relay,
+)
 from spyglass.ops.commands import run as run_command
 from spyglass.ops.run_channel import Request
 from spyglass.ops.terminal_relay import TerminalRelay
@@ -275,4 +283,33 @@ def test_output_for_a_terminal_that_does_not_block_is_not_lost(monkeypatch):
     os.close(relay._screen)
     assert os.read(end, 100) == b"all of it"
     for fd in (command, relay._fd, end):
+        os.close(fd)
+
+
+@pytest.mark.parametrize(
+    ("typed", "seconds", "abandoned"),
+    [
+        ([b"\x1d", b"\x1d", b"\x1d"], 0.4, True),
+        ([b"a\x1d\x1d\x1d"], 0.0, True),
+        ([b"\x1d", b"\x1d", b"\x1d"], 0.6, False),
+        ([b"\x1d", b"\x1d", b"\x1d", b"\x1d"], 0.6, False),
+        ([b"\x1d\x1d", b"x", b"\x1d"], 0.0, False),
+        ([b"\x03", b"\x03", b"\x03"], 0.0, False),
+        ([b""], 0.0, False),
+    ],
+)
+def test_ctrl_bracket_typed_three_times_gives_the_terminal_back(
+    monkeypatch, typed, seconds, abandoned
+):
+    monkeypatch.setattr(os, "isatty", lambda fd: False)
+    relay = TerminalRelay()
+    end, relay._fd = os.pipe()
+    keys, now, read = iter(typed), iter(n * seconds for n in range(9)), os.read
+    monkeypatch.setattr(os, "read", lambda fd, size: next(keys) if fd == 0 else read(fd, size))
+    monkeypatch.setattr(terminal_relay.time, "monotonic", lambda: next(now))
+    for _ in typed:
+        assert not relay.is_abandoned
+        relay.handle(0)
+    assert relay.is_abandoned == abandoned
+    for fd in (end, relay._fd):
         os.close(fd)

@@ -36,7 +36,8 @@ OPTIONS = (
 )
 STATUSES = (
     "exit status: that of the command, 128 + N if signal N ended it; 2 wrong usage; 125 the "
-    "command was not run; 126 it cannot be executed; 127 it was not found"
+    "command was not run; 126 it cannot be executed; 127 it was not found. On a terminal, Ctrl-] "
+    "typed three times within a second ends a command that ignores Ctrl-C"
 )
 COMMAND = Command(
     "run",
