@@ -239,8 +239,9 @@ class _Session:
                     raise StartError(
                         f"{self._unit} has not started for {_START:.0f} s: journalctl -u {self._unit}"
                     )
-                if self._wakeup in ready:
-                    self._take_signals()
+                # Whatever the poll said: a signal that came while it returned was earlier
+                # than the keys, which are for a terminal that has its new size by now.
+                self._take_signals()
                 if self._listener.fileno() in ready:
                     self._hand_over()
                 for fd in ready:
@@ -255,7 +256,11 @@ class _Session:
             os.close(ended)
 
     def _take_signals(self) -> None:
-        for each in os.read(self._wakeup, 4096):
+        try:
+            recorded = os.read(self._wakeup, 4096)
+        except BlockingIOError:
+            return
+        for each in recorded:
             if each == signal.SIGWINCH:
                 self._relay.resize()
             elif each in _FORWARDED and self._handed_over:

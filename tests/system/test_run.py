@@ -303,9 +303,10 @@ class Typist:
         self._fd, theirs = os.openpty()
         fcntl.ioctl(self._fd, termios.TIOCSWINSZ, struct.pack("4H", 31, 97, 0, 0))
         os.set_blocking(self._fd, False)
-        # setsid gives the shell this terminal, as a login does.
+        # setsid gives the shell this terminal, as a login does. Where the tests run in the
+        # background, SIGINT is ignored, and a shell cannot change what it has inherited.
         self._shell = machine.popen(
-            "setsid", "--ctty", "--wait", "bash", "-c", typed,
+            "env", "--default-signal=INT,QUIT", "setsid", "--ctty", "--wait", "bash", "-c", typed,
             env={"TERM": "xterm"}, stdin=theirs, stdout=theirs, stderr=theirs,
         )  # fmt: skip
         os.close(theirs)
