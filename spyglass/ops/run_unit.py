@@ -239,8 +239,8 @@ class _Session:
                     raise StartError(
                         f"{self._unit} has not started for {_START:.0f} s: journalctl -u {self._unit}"
                     )
-                # Whatever the poll said: a signal that came while it returned was earlier
-                # than the keys, which are for a terminal that has its new size by now.
+                # Whatever the poll said: a signal that came as it returned came before
+                # the keys, which are for a terminal that has its new size by now.
                 self._take_signals()
                 if self._listener.fileno() in ready:
                     self._hand_over()
