@@ -288,7 +288,7 @@ def test_what_cannot_serve_is_told_and_the_old_one_goes_on(machine: Machine) -> 
                 == 1
             )
         assert re.fullmatch(
-            f"{here.name}: the new code cannot be loaded, the old one keeps serving: "
+            f"{here.name}: the new settings cannot be read, the old ones stay in force: "
             rf"{here.configuration}:\d+: unknown setting 'wrokers', did you mean 'workers'\?",
             told(here, 1).partition("\n")[0],
         )
