@@ -44,8 +44,7 @@ class App:
     """An app as its settings file describes it, and the Spyglass that runs it.
 
     `faults` are lines; an app with any is not applied. `notes` are lines about settings
-    and variables without effect. `is_unreadable` means that the faults are about the
-    file's contents: every command that reads it reports the same.
+    and variables without effect.
     """
 
     name: str
@@ -54,7 +53,6 @@ class App:
     program: Program = field(default_factory=Program)
     faults: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    is_unreadable: bool = False
 
     @property
     def base(self) -> str:
@@ -112,7 +110,6 @@ def read(name: str) -> App:
         app.config = settings.load(app.file, {}, {}, units=True)
     except ConfigError as error:
         app.faults = error.lines
-        app.is_unreadable = True
         return app
     # Valid for the server, but these paths become part of unit files, which allow fewer
     # characters.

@@ -79,24 +79,9 @@ def read(options: Sequence[str], limit: int) -> list[Entry]:
     Without --all journalctl omits fields longer than 4 KiB. An app can write entries of
     any size, so they are read one at a time.
     """
-    argv = [
-        "journalctl",
-        "--lines",
-        str(limit),
-        "--output",
-        "json",
-        "--no-pager",
-        _FIELDS,
-        *options,
-    ]
-    # stderr goes to a file: an unread pipe that is full would block journalctl.
+    options = ["--lines", str(limit), "--output", "json", "--no-pager", _FIELDS, *options]
     with memory_file.create() as errors:
-        try:
-            reader = subprocess.Popen(  # noqa: S603, no shell
-                argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors
-            )
-        except FileNotFoundError:
-            raise JournalError("journalctl not found") from None
+        reader = start(options, errors)
         with reader:
             assert reader.stdout is not None
             found = parse(_lines(reader.stdout), limit)
@@ -106,6 +91,24 @@ def read(options: Sequence[str], limit: int) -> list[Entry]:
     ):
         raise JournalError(NO_RIGHT)
     return found
+
+
+def start(options: Sequence[str], errors: IO[bytes]) -> subprocess.Popen[bytes]:
+    """Start journalctl with `options`, its output a pipe. Raise JournalError if there
+    is no journalctl.
+
+    What it complains of goes to the file `errors`: an unread pipe that is full would
+    block it.
+    """
+    try:
+        return subprocess.Popen(  # noqa: S603, no shell
+            ["journalctl", *options],  # noqa: S607, wherever PATH has it
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+        )
+    except FileNotFoundError:
+        raise JournalError("journalctl not found: this command needs systemd") from None
 
 
 def sync() -> None:

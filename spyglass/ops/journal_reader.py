@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from spyglass.errors import UsageError
-from spyglass.ops import memory_file
+from spyglass.ops import journal, memory_file
 from spyglass.ops.journal import NO_RIGHT, JournalError, message_text
 from spyglass.ops.untrusted_text import number
 from spyglass.printable import one_line
@@ -165,15 +165,9 @@ def _too_long() -> Message:
 def _journalctl(options: Sequence[str]) -> Iterator[_Reader]:
     """Run journalctl with `options` for the block, and end it afterwards."""
     # --all: without it journalctl omits messages of more than 4 KiB.
-    argv = ["journalctl", "--all", "--output=json", "--no-pager", _FIELDS, *options]
-    # stderr goes to a file: an unread pipe that is full would block journalctl.
+    arguments = ["--all", "--output=json", "--no-pager", _FIELDS, *options]
     with memory_file.create() as errors:
-        try:
-            process = subprocess.Popen(  # noqa: S603, no shell
-                argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors
-            )
-        except FileNotFoundError:
-            raise JournalError("journalctl not found: this command needs systemd") from None
+        process = journal.start(arguments, errors)
         try:
             yield _Reader(process, errors)
         finally:
