@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _LARGEST = 2 << 20  # bytes of an environment, or of a credential (systemd allows 1 MiB)
+# Seconds after READY=1. A Master makes its record in the second after it, so that no
+# client waits (master/settings_recorder.py); on a busy machine it takes longer.
+_RECORDED_WITHIN = 5.0
+_LOOK_AGAIN = 0.05  # seconds
 _MEMORY_FILE = f"/memfd:{settings_record.NAME} "
 
 
@@ -44,9 +48,23 @@ def read(service: Mapping[str, str]) -> Running | None:
     """Return what the main process of a service was started with, or None if there is
     no such process.
 
-    `service` are its properties MainPID and ControlGroup. Raise PermissionError if this
-    user may not see that.
+    Of a Master that has just become ready, wait for the record. `service` are its
+    properties MainPID, ControlGroup and ActiveEnterTimestampMonotonic. Raise
+    PermissionError if this user may not see that.
     """
+    found = _look(service)
+    while found and found.record is None and _has_just_become_ready(service):
+        time.sleep(_LOOK_AGAIN)
+        found = _look(service)
+    return found
+
+
+def _has_just_become_ready(service: Mapping[str, str]) -> bool:
+    ready = service.get("ActiveEnterTimestampMonotonic", "")  # microseconds; "0": it was not
+    return ready.isdigit() and 0 < int(ready) > (time.monotonic() - _RECORDED_WITHIN) * 1e6
+
+
+def _look(service: Mapping[str, str]) -> Running | None:
     pid = service.get("MainPID", "")
     if not pid.isdigit() or pid == "0":
         return None

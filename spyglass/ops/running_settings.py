@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 PROPERTIES = (
     "LoadState", "ActiveState", "UnitFileState", "NeedDaemonReload", "Listen", "MainPID",
-    "ControlGroup", "FragmentPath", "DropInPaths",
+    "ControlGroup", "FragmentPath", "DropInPaths", "ActiveEnterTimestampMonotonic",
 )  # fmt: skip
 AWAKE = ("active", "activating", "reloading")
 _LONGEST = 40  # characters of a setting's value
@@ -137,7 +137,8 @@ def compare(name: str, saved: Saved, running: Running) -> list[Difference]:
 
 def _server_differences(saved: Saved, running: Running) -> list[Difference]:
     if running.record is None:
-        # It has been awake for less than a second, or is of a version without records.
+        # It is loading its app, has no descriptor left for one, or is of a version
+        # without records.
         # A reload reads the file again, whatever has changed.
         newer = saved.file.touched > running.started
         return [Difference(f"{_label(saved.file.path)} changed", Action.RELOAD)] if newer else []

@@ -554,8 +554,12 @@ def descriptors(pid):
 
 def has_recorded(pid):
     """True if the Master has the memory file that it makes a second after READY=1."""
-    links = Path(f"/proc/{pid}/fd").iterdir()
-    return any(settings_record.NAME in str(link.readlink()) for link in links)
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        # A descriptor may be closed while they are listed.
+        with contextlib.suppress(FileNotFoundError):
+            if settings_record.NAME in str(link.readlink()):
+                return True
+    return False
 
 
 def test_nothing_is_left_in_the_master(site):

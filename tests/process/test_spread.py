@@ -35,6 +35,14 @@ def test_connections_that_come_one_by_one_are_spread_over_all_workers(
         first.ask()
     life.until(lambda: len(workers(life.run.pid)) == count, "not all workers are there")
     with contextlib.ExitStack() as stack:
+        ready = set()  # a worker that exists may be a while away from its first accept
+        life.until(
+            lambda: (
+                len(ready) == count
+                or ready.add(stack.enter_context(Visitor(life.address)).ask(keep=True).text)
+            ),
+            "not all workers accept",
+        )
         heard = Counter(
             stack.enter_context(Visitor(life.address)).ask(keep=True).text
             for _ in range(20 * count)

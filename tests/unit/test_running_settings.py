@@ -239,6 +239,28 @@ def test_process_that_has_ended_is_not_read():
     assert running_process.read({"MainPID": str(os.getpid()), "ControlGroup": "/none"}) is None
 
 
+@pytest.mark.parametrize(
+    ("seconds", "looks"), [(0.5, 3), (60, 1), (None, 1)], ids=["ready", "old", "not ready"]
+)
+def test_record_of_a_master_that_is_just_ready_is_waited_for(monkeypatch, seconds, looks):
+    masters = iter([Running(STARTED), Running(STARTED), running()])
+    seen = []
+    monkeypatch.setattr(
+        running_process, "_look", lambda _service: seen.append(next(masters)) or seen[-1]
+    )
+    ready = 0 if seconds is None else int((time.monotonic() - seconds) * 1e6)
+    found = running_process.read({"ActiveEnterTimestampMonotonic": str(ready)})
+    assert found is seen[-1]
+    assert len(seen) == looks
+
+
+def test_end_of_a_master_ends_the_wait_for_its_record(monkeypatch):
+    masters = iter([Running(STARTED), None])
+    monkeypatch.setattr(running_process, "_look", lambda _service: next(masters))
+    ready = int(time.monotonic() * 1e6)
+    assert running_process.read({"ActiveEnterTimestampMonotonic": str(ready)}) is None
+
+
 def test_this_process():
     with open("/proc/self/cgroup") as stream:
         group = stream.readline().rstrip("\n").split(":", 2)[2]
