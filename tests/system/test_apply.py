@@ -10,12 +10,15 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from instance import TELL
 from machine import Machine
 from process.visitor import Crowd, visit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 SYSTEMD = "/etc/systemd/system"
 # Tells what it has been given.
@@ -68,6 +71,18 @@ def drop_ins(machine: Machine, name: str) -> dict[str, str]:
         "%h %T@ %i\\n",
     ).stdout
     return {line.split()[0].rpartition("/")[2]: line for line in found.splitlines()}
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left(machine: Machine) -> Iterator[None]:
+    """A test that fails does not take the next ones along: `apply` without names would
+    look at its app as well.
+    """
+    yield
+    files = machine.run("ls", "/etc/spyglass").stdout.split()
+    if names := [file.removesuffix(".toml") for file in files if file.endswith(".toml")]:
+        machine.run("spyglass", "remove", "--purge", *names, check=False)
+        machine.run("rm", "-f", *(f"/etc/spyglass/{name}.toml" for name in names))
 
 
 def test_the_whole_way(machine: Machine) -> None:
