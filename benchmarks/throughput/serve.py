@@ -17,3 +17,7 @@ elif server == "cheroot":
     from cheroot.wsgi import Server
 
     Server(("127.0.0.1", int(port)), app, numthreads=4, request_queue_size=1024).start()
+elif server == "fastwsgi":
+    import fastwsgi
+
+    fastwsgi.run(app, "127.0.0.1", int(port))

@@ -5,10 +5,11 @@ One worker of each server on one core, wrk on the other; 64 connections. Every r
 measures every server once in each row, in another order each time; the table has
 medians, and ratios of medians. Where a server has threads it has four. "mixed" is what
 fast pages get while two clients ask for a page that takes 50 ms all the time: asleep (a
-database, say), or computing.
+database, say), or computing. "pure" is Spyglass without its extension module. At the
+end there is a table with a line for each row: Spyglass beside the first of the others.
 
-    throughput.py [--rounds N] [--seconds N] [--rows hello,mixed...] [--servers
-    Spyglass,bjoern...]
+    throughput.py [--rounds N] [--seconds N] [--rows "hello;close"] [--servers
+    "Spyglass;bjoern"]
 """
 
 from __future__ import annotations
@@ -35,15 +36,17 @@ from servers import BIN, ENVIRONMENT, PATIENCE, UWSGI  # noqa: E402
 APPS = HERE.parent / "apps"
 PYTHON = str(BIN / "python")
 OURS, THEIRS = "0", "1"  # the cores of the server and of its clients
+SPYGLASS = [
+    str(BIN / "spyglass"),
+    "lookout",
+    "{app}",
+    "--bind=127.0.0.1:{port}",
+    "--workers=1",
+    "--idle-timeout=0",
+]
 SERVERS = {
-    "Spyglass": [
-        str(BIN / "spyglass"),
-        "lookout",
-        "{app}",
-        "--bind=127.0.0.1:{port}",
-        "--workers=1",
-        "--idle-timeout=0",
-    ],
+    "Spyglass": SPYGLASS,
+    "Spyglass, pure": ["/usr/bin/env", "SPYGLASS_PURE=1", *SPYGLASS],
     "bjoern": [PYTHON, str(HERE / "serve.py"), "bjoern", "{app}", "{port}"],
     "granian": [
         str(BIN / "granian"),
@@ -55,6 +58,7 @@ SERVERS = {
         "--port={port}",
         "{app}",
     ],
+    "fastwsgi": [PYTHON, str(HERE / "serve.py"), "fastwsgi", "{app}", "{port}"],
     "waitress": [str(BIN / "waitress-serve"), "--listen=127.0.0.1:{port}", "--threads=4", "{app}"],
     "cheroot": [PYTHON, str(HERE / "serve.py"), "cheroot", "{app}", "{port}"],
     "uWSGI": [
@@ -97,7 +101,7 @@ PATHS = (
 )
 # And another field, too.
 FIELDS = PATHS.replace("return", "wrk.headers['X-Request-Id'] = tostring(n)\n  return")
-POST = "wrk.method = 'POST'\nwrk.body = string.rep('x', 65536)\nwrk.headers['Content-Type'] = 'application/octet-stream'\n"
+POST = "wrk.method = 'POST'\nwrk.body = string.rep('x', {size})\nwrk.headers['Content-Type'] = 'application/octet-stream'\n"
 HEADERS = "".join(f"wrk.headers[{name!r}] = {value!r}\n" for name, value in BROWSER.items())
 # row: app, path, script of wrk, what two other clients ask for
 ROWS = {
@@ -108,7 +112,8 @@ ROWS = {
     "close": ("shop:app", "/", "wrk.headers['Connection'] = 'close'\n", ""),
     "Flask": ("flasky:app", "/", HEADERS, ""),
     "64 KiB": ("shop:app", "/large", "", ""),
-    "64 KiB posted": ("shop:app", "/echo", POST, ""),
+    "64 KiB posted": ("shop:app", "/echo", POST.format(size=64 << 10), ""),
+    "1 MiB posted": ("shop:app", "/echo", POST.format(size=1 << 20), ""),
     "mixed, asleep": ("shop:app", "/", "", "/sleep"),
     "mixed, computing": ("shop:app", "/", "", "/work"),
 }
@@ -199,10 +204,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2)
     parser.add_argument("--rows", default=";".join(ROWS), help="separated by semicolons")
-    parser.add_argument("--servers", default=",".join(SERVERS))
+    parser.add_argument("--servers", default=";".join(SERVERS), help="separated by semicolons")
     arguments = parser.parse_args()
     os.sched_setaffinity(0, {int(THEIRS)})
-    names = arguments.servers.split(",")
+    names = arguments.servers.split(";")
+    medians: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryFile() as log:
         for row in arguments.rows.split(";"):
             rates, latencies = {name: [] for name in names}, {name: [] for name in names}
@@ -225,11 +231,17 @@ def main() -> None:
                         ProcessLookupError,
                     ) as error:
                         print(f"{row}: {name}: {error}", file=sys.stderr)
-            tell(row, rates, latencies)
+            medians[row] = {name: statistics.median(each) for name, each in rates.items() if each}
+            tell(row, medians[row], rates, latencies)
+    sum_up(medians)
 
 
-def tell(row: str, rates: dict[str, list[float]], latencies: dict[str, list[str]]) -> None:
-    medians = {name: statistics.median(each) for name, each in rates.items() if each}
+def tell(
+    row: str,
+    medians: dict[str, float],
+    rates: dict[str, list[float]],
+    latencies: dict[str, list[str]],
+) -> None:
     first = medians.get("Spyglass", 0.0)
     print(
         f"\n| {row} | requests/s, median | lowest, highest | Spyglass to it | latency, 50 % |\n|---|---|---|---|---|"
@@ -240,6 +252,19 @@ def tell(row: str, rates: dict[str, list[float]], latencies: dict[str, list[str]
             f"| {name} | {median:,.0f} | {min(rates[name]):,.0f}, {max(rates[name]):,.0f} | {ratio} | {sorted(latencies[name])[len(latencies[name]) // 2]} |",
             flush=True,
         )
+
+
+def sum_up(medians: dict[str, dict[str, float]]) -> None:
+    """Print each row's rates of Spyglass, and of the first of the others."""
+    print(
+        "\n| requests/s, median | Spyglass | Spyglass, pure | first of the others | Spyglass to it |\n|---|---|---|---|---|"
+    )
+    for row, rates in medians.items():
+        others = [(rate, name) for name, rate in rates.items() if not name.startswith("Spyglass")]
+        best, rival = max(others, default=(0.0, "none"))
+        ours, pure = (rates.get(name, 0.0) for name in ("Spyglass", "Spyglass, pure"))
+        ratio = f"{ours / best:.2f}" if best else "-"
+        print(f"| {row} | {ours:,.0f} | {pure:,.0f} | {best:,.0f} ({rival}) | {ratio} |")
 
 
 if __name__ == "__main__":
