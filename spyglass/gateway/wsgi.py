@@ -31,37 +31,13 @@ from spyglass.printable import name_of
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from contextvars import Context
     from types import TracebackType
-    from typing import Any, Protocol
+    from typing import Any
 
+    from spyglass.gateway.interfaces import Client, Server
     from spyglass.http11.request import Request
-    from spyglass.log import Log
 
     App = Callable[..., Iterable[bytes]]
-
-    class Server(Protocol):
-        """What an exchange needs of its worker; `date` (str) is the Date header now."""
-
-        app: App
-        log: Log
-        debug: bool
-        date: str
-
-        def fresh_context(self) -> Context: ...
-        def would_keep(self) -> bool: ...
-        def count_error(self) -> None: ...
-
-    class Client(Protocol):
-        """What an exchange needs of its connection.
-
-        `push()` sends at once, and blocks if it must (CutOff).
-        `reset_unless_whole()` is called when a response begins whose end its client can
-        tell by the end of the connection alone.
-        """
-
-        def push(self, data: bytes) -> None: ...
-        def reset_unless_whole(self) -> None: ...
 
     ExcInfo = tuple[type[BaseException], BaseException, TracebackType]
 

@@ -23,7 +23,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Protocol
 
-    from spyglass.gateway.wsgi import Client
+    from spyglass.gateway.interfaces import Client
     from spyglass.http11.request import Request
     from spyglass.worker.leader_followers import Crew, Piece
     from spyglass.worker.peer import Peer

@@ -1,8 +1,8 @@
 """What all connections of a worker share: the app, the settings that bound a request,
 the Date of this second.
 
-It is the `Server` of gateway/wsgi.py, too: what an exchange may ask of the worker in
-which it runs.
+It is the `Server` of gateway/interfaces.py, too: what an exchange may ask of the
+worker in which it runs.
 """
 
 from __future__ import annotations
