@@ -30,32 +30,15 @@ from spyglass.runtime.timers import IDLE
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from typing import Any, Protocol
+    from typing import Any
 
     from spyglass.http11.request_body import Body
     from spyglass.log import Log
     from spyglass.runtime.fast_imports import socket
     from spyglass.runtime.sd_daemon import Listener
-    from spyglass.worker.connection import Connection
-    from spyglass.worker.idle_activity import Visit
+    from spyglass.worker.connection_base import ConnectionBase, Visit
     from spyglass.worker.slow_clients import Client
-
-    class Counting(Protocol):
-        """Counts open connections: `Activity`, or `IgnoringActivity` with
-        idle_ignore.
-        """
-
-        open: int
-
-        def enter(self, listener: Listener) -> Visit | None: ...
-        def leave(self, visit: Visit | None, served: int) -> None: ...
-
-    class Lateness(Protocol):
-        """Knows slow clients, once it has been run (warm_up.py)."""
-
-        slowest: Callable[[Iterable[Client], float], list[Client]]
-
-        def run(self, now: float) -> None: ...
+    from spyglass.worker.warm_up import WarmUp
 
 
 # With so many connections a worker stays first in the queue of waiters: it serves them
@@ -67,6 +50,7 @@ _LOOK_FOR_ROOM = 0.25  # seconds between two attempts to make room
 
 class Activity:
     """The number of open connections, in the scoreboard's `slot`: one enter/leave pair.
+    With `idle_ignore` it is an IgnoringActivity (idle_activity.py).
 
     The idle exit is decided by OPEN and ACTIVITY alone. So OPEN is raised before
     anything else is done for a client, and falls when even the app's close() has
@@ -79,13 +63,14 @@ class Activity:
         self._slot = slot
         self.open = 0
 
-    def enter(self, _listener: Listener) -> None:
-        """A client was accepted."""
+    def enter(self, listener: Listener) -> Visit | None:
+        """A client was accepted at `listener`."""
         self.open += 1
         self._slot[scoreboard.OPEN] = self.open
         self._slot[scoreboard.ACTIVITY] = time.monotonic_ns()
+        return None
 
-    def leave(self, _visit: Visit | None, served: int) -> None:
+    def leave(self, visit: Visit | None, served: int) -> None:
         """A connection has ended, and so has all that the app does for it; the worker
         has answered `served` requests by now.
         """
@@ -106,10 +91,10 @@ class Room:
 
     def __init__(
         self,
-        connections: dict[int, Connection],
+        connections: dict[int, ConnectionBase],
         keepalive_timeout: float,
         last_call: float,
-        lateness: Lateness,
+        lateness: WarmUp,
     ) -> None:
         self.last_call = last_call
         self.look_at = 0.0  # monotonic: when to try again; 0: there is room
@@ -166,9 +151,9 @@ class Acceptor:
         epoll: select.epoll,
         slot: memoryview[int],
         limit: int,
-        connections: dict[int, Connection],
+        connections: dict[int, ConnectionBase],
         room: Room,
-        activity: Counting,
+        activity: Activity,
         log: Log,
     ) -> None:
         self.listeners = {listener.fd: listener for listener in listeners}
@@ -264,8 +249,10 @@ class Acceptor:
             self.callers.append(listener)
 
     def accept(
-        self, most: int, meet: Callable[[socket.socket, Any, Listener, Visit | None], Connection]
-    ) -> Iterator[Connection]:
+        self,
+        most: int,
+        meet: Callable[[socket.socket, Any, Listener, Visit | None], ConnectionBase],
+    ) -> Iterator[ConnectionBase]:
         """Accept up to `most` clients, from the listeners in turn, and yield the
         connection that `meet` makes of each.
         """
@@ -317,7 +304,7 @@ class Acceptor:
             listener.prepare(sock)
         return sock, address, visit
 
-    def _admit(self, connection: Connection, listener: Listener) -> None:
+    def _admit(self, connection: ConnectionBase, listener: Listener) -> None:
         if connection.fd in self._connections or connection.fd in self.reserved:
             # The kernel gives numbers that are free, so the app has closed this one of
             # ours. Its former user would go on with it: another client's answer might

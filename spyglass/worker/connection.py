@@ -12,7 +12,8 @@ import select
 from time import monotonic
 
 from spyglass.runtime.fast_imports import socket
-from spyglass.runtime.timers import BODY, HEAD, IDLE, LAST_CALL, LINGER, WRITE, Timed
+from spyglass.runtime.timers import BODY, HEAD, IDLE, LAST_CALL, LINGER, WRITE
+from spyglass.worker.connection_base import ConnectionBase
 from spyglass.worker.connection_states import (
     CLOSED,
     DETACHED,
@@ -34,45 +35,26 @@ from spyglass.worker.response_writer import ResponseWriter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Protocol
+    from typing import Any
 
     from spyglass.http11.request_body import Body
     from spyglass.runtime.sd_daemon import Listener
-    from spyglass.runtime.timers import Deadlines
-    from spyglass.worker.connection_states import State
-    from spyglass.worker.idle_activity import Visit
+    from spyglass.worker.connection_base import Visit
+    from spyglass.worker.host import Host
     from spyglass.worker.leader_followers import Piece
     from spyglass.worker.proxy_header import Greeting
-    from spyglass.worker.responder import Host as Responding
     from spyglass.worker.server import Server
-    from spyglass.worker.slow_clients import Seen
-
-    class Host(Responding, Protocol):
-        """What a connection needs of the loop that serves it. `cutting` (bool): the
-        time to drain is over.
-        """
-
-        deadlines: Deadlines
-
-        @property
-        def cutting(self) -> bool: ...
-        def watch(self, connection: Connection, events: int) -> None: ...
-        def again(self, connection: Connection, state: State) -> None: ...
-        def forget(self, connection: Connection) -> None: ...
-        def ended(self, connection: Connection) -> None: ...
 
 
-class Connection(Timed):
-    """One accepted socket, of the loop `host`; its states, its deadlines and its end.
+class Connection(ConnectionBase):
+    """One accepted socket, its states, its deadlines and its end; `host` is the loop's
+    side.
 
     What it receives is the receiver's, what it sends the responder's, and their order
     the cycle's.
     """
 
-    __slots__ = (
-        *("_cycle", "_greeting", "_host", "_peer", "_receiver", "_responder", "_server"),
-        *("fd", "seen", "sock", "state", "visit", "watched"),
-    )
+    __slots__ = ("_cycle", "_greeting", "_host", "_peer", "_receiver", "_responder", "_server")
 
     def __init__(
         self,
@@ -83,13 +65,7 @@ class Connection(Timed):
         listener: Listener,
         visit: Visit | None = None,
     ) -> None:
-        super().__init__()
-        self.sock = sock
-        self.fd = sock.fileno()
-        self.state = READING
-        self.watched = 0  # the events that the loop waits for
-        self.seen: Seen | None = None  # slow_clients.py's
-        self.visit = visit  # idle_activity.py's
+        super().__init__(sock, visit)
         self._host = host
         self._server = server
         self._peer = peer = Peer(server, sock, address, listener)

@@ -22,6 +22,8 @@ import time
 
 from spyglass.policy.idle_ignore import Ignored
 from spyglass.runtime import scoreboard
+from spyglass.worker.acceptor import Activity
+from spyglass.worker.connection_base import Visit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
     from spyglass.runtime.sd_daemon import Listener
 
 
-class Visit:
+class IgnoringVisit(Visit):
     """One connection, as the idle exit sees it. `counts` (bool): it puts off the exit;
     `noted` (bool): its end will be activity.
     """
@@ -52,21 +54,20 @@ class Visit:
         self.counts = self.noted = counts
 
 
-class IgnoringActivity:
-    """In the place of acceptor.Activity; `tell_master` makes the Master look at the
-    scoreboard.
+class IgnoringActivity(Activity):
+    """The Activity where `idle_ignore` is set; `tell_master` makes the Master look at
+    the scoreboard.
     """
 
-    __slots__ = ("_ignored", "_slot", "_tell_master", "ignores", "open")
+    __slots__ = ("_ignored", "_tell_master", "ignores")
 
     def __init__(
         self, slot: memoryview[int], ignored: tuple[str, ...], tell_master: Callable[[], None]
     ) -> None:
-        self._slot = slot
+        super().__init__(slot)
         self._ignored = Ignored(ignored)
         self._tell_master = tell_master
         self.ignores = self._ignored.request
-        self.open = 0
 
     def enter(self, listener: Listener) -> Visit:
         """A client was accepted; it does not count yet."""
@@ -74,11 +75,11 @@ class IgnoringActivity:
         self._slot[scoreboard.IGNORED] += 1
         self.open += 1
         self._slot[scoreboard.OPEN] = self.open
-        return Visit(self, self._ignored.listener(listener.name))
+        return IgnoringVisit(self, self._ignored.listener(listener.name))
 
     def leave(self, visit: Visit | None, served: int) -> None:
         """See acceptor.Activity."""
-        assert visit is not None
+        assert isinstance(visit, IgnoringVisit)
         slot = self._slot
         if visit.noted:
             slot[scoreboard.ACTIVITY] = time.monotonic_ns()

@@ -55,7 +55,7 @@ ELSEWHERE = Elsewhere()
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import NoReturn, Protocol
+    from typing import NoReturn
 
     from spyglass.gateway.file_wrapper import FileSpan
     from spyglass.gateway.wsgi import Exchange
@@ -63,11 +63,6 @@ if TYPE_CHECKING:
 
     Work = Callable[[], bytes | tuple[bytes, bytes] | FileSpan | None]
     Piece = bytes | tuple[bytes, bytes] | FileSpan | CutOff | Elsewhere | None
-
-    class Led(Protocol):
-        """The loop: see there."""
-
-        def lead(self, slow: int | None) -> None: ...
 
 
 _START_PAUSE = 1.0  # seconds until a thread that could not be started is asked for again
@@ -113,7 +108,7 @@ class Crew:
     def __init__(self, threads: int, slot: memoryview[int], log: Log) -> None:
         self._log = log
         self._lock = allocate_lock()
-        self._led: Led | None = None
+        self._lead: Callable[[int | None], None] | None = None
         # The leader's, and the sentinel's
         self._leader = Hand()
         self._table: list[Exchange] = []
@@ -129,9 +124,9 @@ class Crew:
         self.returned: deque[tuple[Exchange, Piece]] = deque()
         self.bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
 
-    def run(self, led: Led) -> None:
-        """Lead, follow and lead again, until `led` is done."""
-        self._led = led
+    def run(self, lead: Callable[[int | None], None]) -> None:
+        """Lead, follow and lead again, until `lead()`, the loop's, returns."""
+        self._lead = lead
         hand = self._leader
         if not self._take_the_lead(hand, None):
             self._follow(hand)
@@ -384,10 +379,10 @@ class Crew:
 
     def _take_the_lead(self, hand: Hand, slow: int | None) -> bool:
         """Lead; False when the lead was lost, True when all is done."""
-        assert self._led is not None
+        assert self._lead is not None
         self._leader = hand
         try:
-            self._led.lead(slow)
+            self._lead(slow)
         except Demoted:
             return False
         if self._long.running:

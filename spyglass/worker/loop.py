@@ -22,8 +22,8 @@ from spyglass.runtime.timers import Deadlines
 from spyglass.worker.acceptor import Acceptor, Activity, Room
 from spyglass.worker.body_spool import Spool
 from spyglass.worker.connection import Connection
-from spyglass.worker.connection_states import DETACHED
 from spyglass.worker.drain import Drain
+from spyglass.worker.host import Host
 from spyglass.worker.leader_followers import Crew
 from spyglass.worker.response_writer import Held
 from spyglass.worker.server import Server
@@ -40,9 +40,7 @@ if TYPE_CHECKING:
     from spyglass.log import Log
     from spyglass.runtime.fast_imports import socket
     from spyglass.runtime.sd_daemon import Listener
-    from spyglass.worker.acceptor import Counting
-    from spyglass.worker.connection_states import State
-    from spyglass.worker.idle_activity import Visit
+    from spyglass.worker.connection_base import ConnectionBase, Visit
     from spyglass.worker.solo import Solo
 
 
@@ -69,13 +67,13 @@ class Loop:
         listeners: list[Listener],
         slot: memoryview[int],
         log: Log,
-        activity: Counting | None = None,
+        activity: Activity | None = None,
     ) -> None:
         last_call = min(_LAST_CALL, config.keepalive_timeout)
         self._slot = slot
         self._epoll = select.epoll()
         self._doors: dict[int, Callable[[], None]] = {}
-        self._connections: dict[int, Connection] = {}
+        self._connections: dict[int, ConnectionBase] = {}
         self._heard_at = 0.0  # in the last turn
         self._tell_at = _NEVER
         self._tell: Callable[[], None] | None = None
@@ -111,6 +109,18 @@ class Loop:
                 _LINGER,
             ]
         )
+        self.host = Host(
+            self._epoll,
+            self._connections,
+            self.crew,
+            self.deadlines,
+            self.held,
+            self.turns,
+            self.warm_up,
+            self.leaving,
+            self.activity,
+            self.server,
+        )
         if config.access_log or config.log_slow:
             # In here: only a worker with an access log needs it, and that has one from
             # the start
@@ -137,14 +147,14 @@ class Loop:
     def run(self) -> None:
         """Serve until drained."""
         self._slot[scoreboard.STATE] = scoreboard.ACCEPTING
-        self.crew.run(self)
+        self.crew.run(self.lead)
 
     def lead(self, slow: int | None) -> None:
         """Serve until drained, or until the lead is lost (Demoted). `slow` is a
         descriptor: the last leader has lost the lead over a call for that connection.
         """
         if slow is not None:
-            self.detach(slow)
+            self.host.detach(slow)
         self._settle()
         while not (self.server.draining and self._finished()):
             self.turn()
@@ -155,20 +165,6 @@ class Loop:
             )
         if self.server.access is not None:
             self.server.access.write()
-
-    def detach(self, fd: int) -> None:
-        """Another thread works for this connection. What its client sends meanwhile
-        must wait, and not wake us again and again.
-        """
-        connection = self._connections.get(fd)
-        if connection is not None:
-            self.deadlines.clear(connection)
-            connection.state = DETACHED
-            self._unwatch(connection)
-        # There is one thread less that could take the lead if the next call is a long
-        # one. No answer may be held for that long.
-        self.held.holding = False
-        self.held.let_go()
 
     def tell_after(self, requests: int, tell: Callable[[], None]) -> None:
         """Call `tell` once, in the turn in which so many `requests` have been
@@ -334,7 +330,7 @@ class Loop:
         """End what has not ended in time. Again in each turn that is left: the lead may
         be lost in here, and calls may come back.
         """
-        if not self.cutting and self._connections:
+        if not self.leaving.cutting and self._connections:
             self.server.log.warning(
                 f"cutting {len(self._connections)} connections after {self.leaving.graceful:g} s of draining"
             )
@@ -345,48 +341,10 @@ class Loop:
     def _finished(self) -> bool:
         return self.leaving.finished(monotonic(), self.activity.open, self._slot[scoreboard.HOLDS])
 
-    # What connections ask for
-
-    @property
-    def cutting(self) -> bool:
-        """True when the time to drain is over."""
-        return self.leaving.cutting
-
     def _meet(
         self, sock: socket.socket, address: Any, listener: Listener, visit: Visit | None
     ) -> Connection:
-        return Connection(self, self.server, sock, address, listener, visit)
-
-    def watch(self, connection: Connection, events: int) -> None:
-        """Give `connection` a turn when its socket is ready for `events`."""
-        if connection.watched == events:
-            return
-        if connection.watched:
-            self._epoll.modify(connection.fd, events)
-        else:
-            self._epoll.register(connection.fd, events)
-        connection.watched = events
-
-    def _unwatch(self, connection: Connection) -> None:
-        if connection.watched:
-            self._epoll.unregister(connection.fd)
-            connection.watched = 0
-
-    def again(self, connection: Connection, state: State) -> None:
-        """Give `connection` a turn after the others that wait, in this `state`."""
-        self.deadlines.clear(connection)
-        connection.state = state
-        self.turns.enqueue(connection)
-
-    def forget(self, connection: Connection) -> None:
-        """It is about to be closed; `ended()` follows when its end is complete."""
-        self.deadlines.forget(connection)
-        self._unwatch(connection)
-        del self._connections[connection.fd]
-
-    def ended(self, connection: Connection) -> None:
-        """It has ended, and so has all that the app does for it."""
-        self.activity.leave(connection.visit, self.server.served)
+        return Connection(self.host, self.server, sock, address, listener, visit)
 
 
 def _crew(threads: int, slot: memoryview[int], log: Log) -> Crew | Solo:

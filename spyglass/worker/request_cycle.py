@@ -13,35 +13,11 @@ from spyglass.runtime.timers import BODY, HEAD, IDLE, LAST_CALL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Protocol
-
-    from spyglass.worker.idle_activity import Visit
+    from spyglass.worker.connection_base import ConnectionBase
+    from spyglass.worker.host import Host
     from spyglass.worker.request_receiver import RequestReceiver
-    from spyglass.worker.responder import Owner as Responding
-    from spyglass.worker.responder import Responder, Turns
+    from spyglass.worker.responder import Responder
     from spyglass.worker.server import Server
-
-    class Times(Protocol):
-        """The deadlines of all connections."""
-
-        def set(self, connection: Any, kind: int, now: float) -> None: ...
-
-    class Host(Protocol):
-        """What a cycle needs of the loop."""
-
-        @property
-        def deadlines(self) -> Times: ...
-        @property
-        def turns(self) -> Turns: ...
-
-    class Owner(Responding, Protocol):
-        """The connection, which waits for the socket and has a deadline."""
-
-        deadline: int | None
-        visit: Visit | None
-        watched: int
-
-        def await_request(self) -> None: ...
 
 
 # A pipelining client gives the others a turn after so many requests, or when the time
@@ -64,7 +40,7 @@ class RequestCycle:
         self._receiver = receiver
         self._responder = responder
 
-    def run(self, connection: Owner, data: bytes) -> None:
+    def run(self, connection: ConnectionBase, data: bytes) -> None:
         """Finish the response under way, answer what has arrived, `data` the last of
         it, in order; then wait for more.
         """
@@ -120,7 +96,7 @@ class RequestCycle:
             connection.deadline = None  # that of the last head; each has its own time
         self.wait(connection)
 
-    def _served_all(self, connection: Owner) -> None:
+    def _served_all(self, connection: ConnectionBase) -> None:
         """Everything that has arrived is answered."""
         if (
             connection.deadline == IDLE
@@ -134,7 +110,7 @@ class RequestCycle:
             connection.deadline = None
             self.wait(connection)
 
-    def wait(self, connection: Owner) -> None:
+    def wait(self, connection: ConnectionBase) -> None:
         host, receiver = self._host, self._receiver
         reader = receiver.reader
         if receiver.at_end:

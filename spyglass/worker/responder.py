@@ -21,46 +21,13 @@ from spyglass.worker.response_writer import SMALL, ResponseWriter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Protocol
-
-    from spyglass.gateway.interfaces import Client
     from spyglass.http11.request import Request
-    from spyglass.worker.leader_followers import Crew, Piece
+    from spyglass.worker.connection_base import ConnectionBase
+    from spyglass.worker.host import Host
+    from spyglass.worker.leader_followers import Piece
     from spyglass.worker.peer import Peer
     from spyglass.worker.request_receiver import RequestReceiver
-    from spyglass.worker.response_writer import Held, Holder
     from spyglass.worker.server import Server
-    from spyglass.worker.solo import Solo
-    from spyglass.worker.warm_up import WarmUp
-
-    class Turns(Protocol):
-        """The loop's queue; a turn is over at `end` (monotonic)."""
-
-        end: float
-
-    class Host(Protocol):
-        """What a responder needs of the loop."""
-
-        crew: Crew | Solo
-        held: Held
-
-        @property
-        def turns(self) -> Turns: ...
-
-        warm_up: WarmUp
-
-        def detach(self, fd: int) -> None: ...
-
-    class Owner(Client, Holder, Protocol):
-        """The connection: what happens to it when a response cannot go on."""
-
-        fd: int
-
-        def await_reader(self) -> None: ...
-        def stop_waiting(self) -> None: ...
-        def yield_turn(self) -> None: ...
-        def end(self) -> None: ...
-        def close(self, why: str) -> None: ...
 
 
 # A generator with a fast reader gives the others a turn after so many pieces, or
@@ -109,7 +76,7 @@ class Responder:
         """True when the app has been called, or is about to be."""
         return self.served or self.exchange is not None
 
-    def begin(self, connection: Owner, request: Request) -> None:
+    def begin(self, connection: ConnectionBase, request: Request) -> None:
         """Prepare the exchange that answers `request`; pump() calls the app."""
         self.request = request
         kind: type[Exchange] = Exchange
@@ -119,7 +86,7 @@ class Responder:
         environs = self._peer.environs or self._peer.make_environs()
         self.exchange = kind(self._server, request, environs.make(request), connection)
 
-    def pump(self, connection: Owner) -> bool:
+    def pump(self, connection: ConnectionBase) -> bool:
         """Send, and ask the app for the next piece, until the answer is out (True), or
         the client does not take it (False).
         """
@@ -157,7 +124,7 @@ class Responder:
             if isinstance(piece, bytes) and len(piece) > _LARGE:
                 pieces = _PIECES_A_TURN
 
-    def take(self, connection: Owner, piece: Piece) -> bool:
+    def take(self, connection: ConnectionBase, piece: Piece) -> bool:
         """Send `piece`, or hold it; False when the client does not take all of it now,
         or the connection has ended.
         """
@@ -197,7 +164,7 @@ class Responder:
             return False
         return self.flush(connection)
 
-    def flush(self, connection: Owner) -> bool:
+    def flush(self, connection: ConnectionBase) -> bool:
         """Send what is pending; False when the client does not take all of it now, when
         it is more than a turn's, or when that fails.
         """
@@ -212,7 +179,7 @@ class Responder:
             connection.yield_turn()
         return False
 
-    def _finish(self, connection: Owner, exchange: Exchange) -> bool:
+    def _finish(self, connection: ConnectionBase, exchange: Exchange) -> bool:
         """The answer is out; True when the connection may go on."""
         host, server, receiver = self._host, self._server, self._receiver
         request, self.request, self.exchange, self.served = self.request, None, None, True
@@ -255,7 +222,7 @@ class Responder:
 
         self.writer.push(data, self._server.write_timeout, untaken, progress)
 
-    def refuse_unread(self, connection: Owner, error: Exception) -> None:
+    def refuse_unread(self, connection: ConnectionBase, error: Exception) -> None:
         """Reading a request has failed."""
         if isinstance(error, RequestError):
             self.refuse(connection, error.status, str(error))
@@ -267,7 +234,7 @@ class Responder:
         else:
             self._misread(connection, error)
 
-    def refuse_begun(self, connection: Owner, request: Request, error: Exception) -> None:
+    def refuse_begun(self, connection: ConnectionBase, request: Request, error: Exception) -> None:
         """Preparing the answer to `request` has failed."""
         if isinstance(error, RequestError):
             self.refuse(connection, error.status, str(error))
@@ -278,7 +245,7 @@ class Responder:
         else:
             self._misread(connection, error)
 
-    def _misread(self, connection: Owner, error: Exception) -> None:
+    def _misread(self, connection: ConnectionBase, error: Exception) -> None:
         """What the client has sent makes our own code fail. That costs this connection,
         not the worker and all the others.
         """
@@ -287,7 +254,7 @@ class Responder:
         )
         self.refuse(connection, 400, "the request cannot be read")
 
-    def refuse(self, connection: Owner, status: int, why: str) -> None:
+    def refuse(self, connection: ConnectionBase, status: int, why: str) -> None:
         """Answer with an error of our own, then end the connection."""
         self._server.log.debug(f"{connection}: refused with {status}: {why}")
         if self._receiver.looked_at:

@@ -26,17 +26,10 @@ from spyglass.runtime.poller import LONGEST_WAIT
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Protocol
 
     from spyglass.gateway.file_wrapper import FileSpan
     from spyglass.runtime.fast_imports import socket
-
-    class Holder(Protocol):
-        """A connection with a held answer; `due` is when its deadline passes."""
-
-        due: float
-
-        def let_go(self) -> None: ...
+    from spyglass.worker.connection_base import ConnectionBase
 
 
 # A fast reader gives the others a turn after so much: its socket may be ready for more
@@ -61,7 +54,7 @@ class Held:
     """
 
     def __init__(self) -> None:
-        self.pending: deque[Holder] = deque()
+        self.pending: deque[ConnectionBase] = deque()
         self.holding = False
         self.harmless: set[str] = set()
         self.called = ""
@@ -78,7 +71,7 @@ class Held:
         self._turn_ends = turn_ends
         self.look_at = 0.0 if self.pending or self.tried else turn_ends
 
-    def add(self, connection: Holder) -> None:
+    def add(self, connection: ConnectionBase) -> None:
         """Call its `let_go()` at the end of the turn, or when that has lasted for _HOLD
         seconds.
         """

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from spyglass.gateway.wsgi import Exchange
-    from spyglass.worker.leader_followers import Led, Piece, Work
+    from spyglass.worker.leader_followers import Piece, Work
 
 
 class Solo:
@@ -32,9 +32,9 @@ class Solo:
         self._slot = slot
         self.returned: deque[tuple[Exchange, Piece]] = deque()
 
-    def run(self, led: Led) -> None:
+    def run(self, lead: Callable[[int | None], None]) -> None:
         """Lead until all is done."""
-        led.lead(None)
+        lead(None)
 
     def call(self, exchange: Exchange, work: Work) -> Piece:
         """See Crew.call(). The Master sees since when the call runs."""

@@ -21,20 +21,15 @@ from spyglass.worker.acceptor import ACCEPTED_A_TURN
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, Protocol
+    from typing import Any
 
     from spyglass.runtime.fast_imports import socket
     from spyglass.runtime.sd_daemon import Listener
     from spyglass.worker.acceptor import Acceptor
-    from spyglass.worker.connection import Connection
-    from spyglass.worker.idle_activity import Visit
+    from spyglass.worker.connection_base import ConnectionBase, Visit
+    from spyglass.worker.leader_followers import Crew
     from spyglass.worker.response_writer import Held
-
-    class Threads(Protocol):
-        """The crew, or Solo."""
-
-        @property
-        def ample(self) -> bool: ...
+    from spyglass.worker.solo import Solo
 
 
 _TURN = 0.005  # seconds of serving after which the loop looks at what has arrived meanwhile
@@ -51,21 +46,21 @@ class TurnQueue:
         self,
         acceptor: Acceptor,
         held: Held,
-        meet: Callable[[socket.socket, Any, Listener, Visit | None], Connection],
+        meet: Callable[[socket.socket, Any, Listener, Visit | None], ConnectionBase],
     ) -> None:
-        self.ready: deque[Connection] = deque()
+        self.ready: deque[ConnectionBase] = deque()
         self.end = 0.0
         self._acceptor = acceptor
         self._held = held
         self._meet = meet
 
-    def enqueue(self, connection: Connection) -> None:
+    def enqueue(self, connection: ConnectionBase) -> None:
         """Give it a turn after those that are ready already."""
         if not connection.queued:
             connection.queued = True
             self.ready.append(connection)
 
-    def serve(self, threads: Threads) -> None:
+    def serve(self, threads: Crew | Solo) -> None:
         """Serve what is ready, each connection at most once, until the time is up."""
         queue, callers, held = self.ready, self._acceptor.callers, self._held
         now = monotonic()

@@ -157,7 +157,7 @@ class Stage:
         self.crew, self.sentinel = crew, sentinel
         self.led = Led()
         self.journal = crew._log
-        self.thread = threading.Thread(target=crew.run, args=(self.led,), daemon=True)
+        self.thread = threading.Thread(target=crew.run, args=(self.led.lead,), daemon=True)
         self.thread.start()
         self.led.taken()
 

@@ -190,7 +190,7 @@ def test_drained_in_time_although_no_turn_comes_to_its_end(restless):
     scene.leaders(1)
     time.sleep(0.1)
     scene.leaders(4)  # each closes one
-    assert scene.loop.cutting
+    assert scene.loop.host.cutting
     assert not scene.loop._connections
 
 
