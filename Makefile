@@ -46,7 +46,10 @@ URL ?=
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 AS_ROOT = $(SUDO) env ROOTS_CACHE='$(ROOTS_CACHE)' RELEASES='$(RELEASES)' PYTHON='$(CURDIR)/.venv/bin/python' PYTHONDONTWRITEBYTECODE=1
 
+# What the tests run on: pure, or compiled (tests/conftest.py).
+ENGINE ?= pure
 PYTEST = .venv/bin/python -m pytest -p no:cacheprovider --numprocesses $(PROCESSES)
+COMPILED := $(if $(filter compiled,$(ENGINE)),engine)
 
 # systemd-python is compiled. A python3 that is not Debian's brings venv and headers along.
 RUN_PACKAGES := gcc libc6-dev libsystemd-dev pkg-config \
@@ -95,16 +98,27 @@ venv: .venv/.run ## .venv with the project and its command
 # builds what is missing.
 BOOTING := $(filter tests tests/ tests/system%,$(TESTS))
 
-quick: .venv/.dev quick-packages ## check, unit and HTTP tests in a minute: builds no package, boots nothing
+quick: .venv/.dev quick-packages $(COMPILED) ## check, unit and HTTP tests in a minute: builds no package, boots nothing
 	@$(MAKE) check
-	@$(PYTEST) tests/unit tests/http11
+	@ENGINE=$(ENGINE) $(PYTEST) tests/unit tests/http11
 
-test: .venv/.dev $(if $(BOOTING),test-packages,program-packages) ## check, build the packages, run all tests, those on a real systemd too
+# Pure Python runs all tests, and the compiled engine those of HTTP: they are many, and the machines
+# of tests/system run it, too. ENGINE=compiled runs all on the compiled engine.
+BOTH := $(if $(filter tests tests/,$(TESTS)),$(filter pure,$(ENGINE)))
+
+test: .venv/.dev $(if $(BOOTING),test-packages,program-packages) $(COMPILED) ## check, build the packages, run all tests, those on a real systemd too (ENGINE=compiled)
 	@$(MAKE) check
 ifneq ($(BOOTING),)
 	@$(MAKE) --jobs=$(words $(RELEASES)) deb roots
 endif
-	@$(AS_ROOT) $(PYTEST) $(TESTS)
+	@$(AS_ROOT) ENGINE=$(ENGINE) $(PYTEST) $(TESTS)
+ifneq ($(BOTH),)
+	@$(MAKE) engine
+	@$(AS_ROOT) ENGINE=compiled $(PYTEST) tests/http11 tests/process/wire
+endif
+
+engine: .venv/.dev ## compile the hot modules for .venv: it runs them from then on, until their source changes
+	@.venv/bin/python packaging/engine spyglass/_engine
 
 check: .venv/.dev ## ruff, mypy, the import contracts and the prose
 	@.venv/bin/ruff check .
@@ -154,13 +168,13 @@ soak: dist/$(RELEASE)/.built test-packages ## random disturbances of running app
 	@$(AS_ROOT) .venv/bin/python tests/soak/soak.py --release $(RELEASE) --minutes $(MINUTES) $(SEED:%=--seed %) $(if $(KEEP),--keep '$(KEEP)')
 
 clean: ## remove what was made in the clone
-	rm -rf .venv dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv dist build spyglass/_engine .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 distclean: clean ## and the Debian roots
 	$(SUDO) rm -rf '$(ROOTS_CACHE)'/{build,clean,tests,judges,pip}-* '$(ROOTS_CACHE)'/httptools-* '$(BENCH)' '$(FUZZ)' '$(RELEASING)' '$(CRASHES)'
 
-.PHONY: help run venv quick test check docs deb version release shell recording roots $(ROOTS) fuzz soak bench-wake bench-memory \
+.PHONY: help run venv quick test engine check docs deb version release shell recording roots $(ROOTS) fuzz soak bench-wake bench-memory \
     bench-throughput clean distclean \
     run-packages root-packages quick-packages program-packages test-packages bench-packages release-packages
 
@@ -197,7 +211,7 @@ $(BENCH)/.rivals: benchmarks/rivals.txt | run-packages bench-packages
 	@$(call pip,$(BENCH)) install --requirement benchmarks/rivals.txt
 	@touch $@
 
-SOURCES := $(shell find spyglass packaging debian docs tests/http11 tests/process/wire -type f -not -path '*/__pycache__/*' -not -path '*/.*_cache/*') \
+SOURCES := $(shell find spyglass packaging debian docs tests/http11 tests/process/wire -type f -not -path '*/__pycache__/*' -not -path '*/.*_cache/*' -not -path '*/_engine/*') \
     $(wildcard tests/conftest.py tests/waiting.py tests/process/__init__.py pyproject.toml README.md CHANGELOG.md LICENSE)
 
 dist/%/.built: $(SOURCES) | .venv/.run root-packages

@@ -1,5 +1,5 @@
-"""What all tests share: how several processes divide them, and figures that are worth a
-line at the end of a run.
+"""What all tests share: the engine that runs, how several processes divide them, and
+figures that are worth a line at the end of a run.
 
 `make test` runs the tests in several processes (pytest-xdist). Without it (Debian's
 autopkgtest, `make test PROCESSES=0`) they run in one, in order, and nothing here
@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from spyglass.runtime import compiled_engine
+
 TESTS = Path(__file__).parent
 WIRE = "tests/process/wire/test_wire.py"  # thousands, with nothing in common but servers
 _EDGES, _FLOOR = pytest.StashKey(), pytest.StashKey()
@@ -21,6 +23,33 @@ _EDGES, _FLOOR = pytest.StashKey(), pytest.StashKey()
 # pytest-xdist tells its processes how wide the terminal is. What we test would wrap its
 # lines at that, which a pipe does not have.
 os.environ.pop("COLUMNS", None)
+
+
+# Before anything else of Spyglass is imported: the tests run on pure Python, or with
+# ENGINE=compiled (`make test ENGINE=compiled`) on the compiled modules; so do the
+# processes that they start.
+ENGINE = os.environ.get("ENGINE") or "pure"
+if ENGINE == "pure":
+    os.environ[compiled_engine.VARIABLE] = "1"
+else:
+    os.environ.pop(compiled_engine.VARIABLE, None)
+    compiled_engine.install()
+    if compiled_engine.description() != ENGINE:
+        pytest.exit(f"no {ENGINE} engine ({compiled_engine.description()}): make engine", 2)
+
+
+def pytest_report_header():
+    return f"engine: {compiled_engine.description()}"
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leave out what replaces a part of a compiled module (marker `pure`)."""
+    if ENGINE == "pure":
+        return
+    left_out = [item for item in items if item.get_closest_marker("pure")]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if not item.get_closest_marker("pure")]
 
 
 def pytest_addoption(parser):

@@ -358,7 +358,7 @@ def _entries(
     for name, value in table.items():
         yield "", name, value
     for variable, word in environ.items():
-        if variable.startswith(PREFIX):
+        if variable.startswith(PREFIX) and variable != "SPYGLASS_PURE":  # no setting
             yield variable, variable[len(PREFIX) :].lower(), _Word(word)
     for name, word in options.items():
         yield SETTINGS[name].option, name, _Word(word)

@@ -210,7 +210,7 @@ def environment(value: object) -> dict[str, str]:
             raise ValueError(_VARIABLES, {name: text})
         if len(str(text).encode()) > _LONGEST:
             raise ValueError(f"expected at most {_LONGEST} bytes, the limit of the kernel", name)
-        if name.startswith("SPYGLASS_"):
+        if name.startswith("SPYGLASS_") and name != "SPYGLASS_PURE":
             raise ValueError(
                 "expected no SPYGLASS_ variable: set it in this file, as a setting", name
             )

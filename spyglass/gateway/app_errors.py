@@ -8,11 +8,13 @@ import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
     from types import TracebackType
+    from typing import Any
 
 _ASGI = ". If it is an ASGI app (Starlette, FastAPI, Quart, `async def`), it needs an ASGI server"
-_PACKAGE = os.path.dirname(os.path.dirname(__file__)) + os.sep
+# Compiled code has paths below the package's parent.
+_OURS = (os.path.dirname(os.path.dirname(__file__)) + os.sep, "spyglass/")
 # They can be iterated over, but not as bytes; and bytes only one by one, which would
 # send each as a piece of its own.
 _NO_BODIES = (str, bytes, bytearray, memoryview, dict)
@@ -24,7 +26,7 @@ class Breach(Exception):
     """
 
 
-def iterate(result: Iterable[bytes]) -> Iterator[bytes]:
+def iterate(result: Any) -> Iterator[object]:
     """Return an iterator over the pieces of what the app has returned. Raises Breach if
     it cannot have any.
     """
@@ -80,7 +82,7 @@ def explained(error: BaseException, *, was_called: bool = False) -> BaseExceptio
             f"the app cannot be called with (environ, start_response), as WSGI requires: {error}{hint}"
         )
     trace = _traceback(error)
-    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_PACKAGE):
+    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_OURS):
         trace = trace.tb_next
     # Only our own frames: it is a bug of ours, or raised by code without frames.
     return error if trace is None else BaseException.with_traceback(error, trace)

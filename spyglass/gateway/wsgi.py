@@ -31,15 +31,12 @@ from spyglass.printable import name_of
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from types import TracebackType
     from typing import Any
 
     from spyglass.gateway.interfaces import Client, Server
     from spyglass.http11.request import Request
 
     App = Callable[..., Iterable[bytes]]
-
-    ExcInfo = tuple[type[BaseException], BaseException, TracebackType]
 
 # Bytes. A body up to this size is sent in one piece with the head: to copy it costs
 # less than to send two pieces.
@@ -99,7 +96,7 @@ class Exchange:
         self._called = False
         self._context = server.fresh_context()
         self._result: object = None
-        self._iterator: Iterator[bytes] | None = None
+        self._iterator: Iterator[object] | None = None
         self._span: FileSpan | None = None
         # A write() was cut: nothing more is sent, whatever the app makes of the error.
         self._broken = False
@@ -158,7 +155,7 @@ class Exchange:
         self._close()
 
     def _whole(
-        self, chunks: list[bytes] | tuple[bytes, ...], plain: bool
+        self, chunks: list[object] | tuple[object, ...], plain: bool
     ) -> bytes | tuple[bytes, bytes]:
         """Return all of a response whose pieces are there at once, so that its length
         is known (PEP 3333, "Handling the Content-Length Header"). `plain` (bool): the
@@ -172,7 +169,7 @@ class Exchange:
             for chunk in chunks:
                 if not isinstance(chunk, bytes):
                     raise no_bytes(chunk)
-            body = b"".join(chunks)
+            body = b"".join(chunks)  # type: ignore[arg-type]  # just checked
         size = len(body)
         head = self._begin(size)
         if head.framing == NONE:
@@ -186,7 +183,7 @@ class Exchange:
         self._iterator = iter((body,))
         return head.data
 
-    def _open(self, result: Iterable[bytes]) -> bytes | tuple[bytes, bytes]:
+    def _open(self, result: object) -> bytes | tuple[bytes, bytes]:
         """Return the first piece of a body that is not simply there."""
         if self._broken:
             raise CutOff("the client has gone")
@@ -203,7 +200,7 @@ class Exchange:
         self._iterator = iterate(result)
         return self._next(self._iterator)
 
-    def _next(self, iterator: Iterator[bytes]) -> bytes:
+    def _next(self, iterator: Iterator[object]) -> bytes:
         for chunk in iterator:
             if not isinstance(chunk, bytes):
                 raise no_bytes(chunk)
@@ -248,9 +245,13 @@ class Exchange:
             )
 
     def start_response(
-        self, status: str, fields: list[tuple[str, str]], exc_info: ExcInfo | None = None
-    ) -> Callable[[bytes], None]:
-        """PEP 3333, "The start_response() Callable"."""
+        self, status: object, fields: object, exc_info: Any = None
+    ) -> Callable[[object], None]:
+        """PEP 3333, "The start_response() Callable".
+
+        What an app gives has the type `object` until it has been checked: the compiled
+        engine would refuse what is not of a declared type, in words of its own.
+        """
         if exc_info is not None:
             try:
                 if self._head is not None:
@@ -269,7 +270,7 @@ class Exchange:
         self.status = status if type(status) is str else str.__str__(status)
         return self._write
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, data: object) -> None:
         if not isinstance(data, bytes):
             raise TypeError(f"write() takes bytes, not {type(data).__name__}")
         self._written = True

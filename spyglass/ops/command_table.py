@@ -213,8 +213,9 @@ def run(argv: Sequence[str]) -> int:
             return 0
         if first in ("--version", "-V", "version"):
             from spyglass import __version__
+            from spyglass.runtime import compiled_engine
 
-            print(f"spyglass {__version__}")
+            print(f"spyglass {__version__} ({compiled_engine.description()})")
             return 0
         if first not in COMMANDS:
             raise UsageError(unknown(first))

@@ -109,10 +109,15 @@ class ModuleLoader(SourceFileLoader):
 
 
 def install() -> None:
-    """Ask this finder before all others, in this process and those forked from it.
+    """Ask this finder before all others, and before it that of the compiled engine, in
+    this process and those forked from it.
 
-    Not if the byte code is elsewhere (-O, PYTHONPYCACHEPREFIX): that only Python knows.
+    Not this one if the byte code is elsewhere (-O, PYTHONPYCACHEPREFIX): that only
+    Python knows.
     """
     if not sys.flags.optimize and sys.pycache_prefix is None:
         directory = os.path.dirname(os.path.dirname(__file__))
         sys.meta_path.insert(0, ModuleFinder("spyglass", directory))
+    from spyglass.runtime import compiled_engine  # in here: by the finder
+
+    compiled_engine.install()

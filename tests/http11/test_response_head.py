@@ -287,6 +287,7 @@ def test_how_a_response_is_framed(how, framing, length, kept, lines):
     )
 
 
+@pytest.mark.pure
 def test_two_threads_that_answer_with_the_same_fields():
     """The fields of many responses are one object. Another thread may come in wherever
     something is kept there.

@@ -76,7 +76,11 @@ def server_environ(pycache):
     the tree it would be litter.
     """
     foreign = ("SPYGLASS_", "LISTEN_", "NOTIFY_", "PYTEST_", "INVOCATION_ID", "MAINPID")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(foreign) or name == "SPYGLASS_PURE"  # as conftest.py says
+    }
     kept.pop("PYTHONDONTWRITEBYTECODE", None)
     return kept | {"PYTHONPATH": str(ROOT), "PYTHONPYCACHEPREFIX": str(pycache)}
 

@@ -10,6 +10,7 @@ import pytest
 
 from spyglass import __version__
 from spyglass.ops.command_table import help_of
+from spyglass.runtime.compiled_engine import description
 
 NOT_ROOT = (
     [] if os.geteuid() else ["unshare", "--user", "--map-user=1000"]
@@ -27,7 +28,7 @@ def spyglass(*words, **how):
     environ = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("SPYGLASS_", "LISTEN_"))
+        if not name.startswith(("SPYGLASS_", "LISTEN_")) or name == "SPYGLASS_PURE"
     }
     return subprocess.run(command, capture_output=True, text=True, env=environ, timeout=30, **how)
 
@@ -35,7 +36,7 @@ def spyglass(*words, **how):
 @pytest.mark.parametrize(
     ("words", "status", "out", "err"),
     [
-        ("--version", 0, f"spyglass {__version__}\n", ""),
+        ("--version", 0, f"spyglass {__version__} ({description()})\n", ""),
         ("--help", 0, help_of("") + "\n", ""),
         ("", 0, help_of("") + "\n", ""),
         ("help", 0, help_of("") + "\n", ""),
