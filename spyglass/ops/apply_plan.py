@@ -14,11 +14,11 @@ from spyglass.ops import (
     address_conflicts,
     address_owners,
     app_status,
+    applied_files,
     apps,
     atomic_files,
     directive_changes,
     running_settings,
-    saved_settings,
     systemctl,
     unit_directives,
 )
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from spyglass.config.unit_settings import Address
     from spyglass.ops.apps import App
 
-_PROPERTIES = (*running_settings.PROPERTIES, "InactiveEnterTimestampMonotonic", "StatusText")
+_PROPERTIES = (*running_settings.PROPERTIES, "InactiveExitTimestampMonotonic", "StatusText")
 
 _LEFT_ALONE = ("masked", "disabled")  # why an app is off that no file turns off
 
@@ -56,7 +56,8 @@ class Step:
     differences: list[Difference] = field(default_factory=list)
     file_missing: bool = False  # the file of a listening unix socket was deleted
     restarts_socket: bool = False  # it listens, but with other addresses or options
-    is_newer: bool = False  # asleep, and something is saved since it was awake
+    files: str = ""  # the state of its files (applied_files.state)
+    is_newer: bool = False  # asleep, and something is saved that no apply has tried
     why_off: str = ""  # it is not to listen: "masked", "setting", "disabled" (_why_off)
 
     @property
@@ -289,8 +290,9 @@ def _compare(step: Step) -> None:
         )
     )
     step.differences = _differences(step)
+    step.files = applied_files.state(app)
     if not step.is_awake:
-        step.is_newer = saved_settings.is_newer_than_last_exit(app, step.service)
+        step.is_newer = applied_files.are_newer(app, step.files, step.service)
 
 
 def _differences(step: Step) -> list[Difference]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import glob
 import os
-import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -30,7 +29,7 @@ from spyglass.ops import (
     unit_files,
 )
 from spyglass.ops.systemctl import service_of
-from spyglass.ops.untrusted_text import lines_of, number
+from spyglass.ops.untrusted_text import lines_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -172,18 +171,6 @@ def touched(path: str) -> float:
     except OSError:
         return 0.0
     return max(status.st_mtime, status.st_ctime, link.st_ctime)
-
-
-def is_newer_than_last_exit(app: App, service: Properties) -> bool:
-    """Return True if something of an app that is asleep was saved after it was awake in
-    this boot. `service` has InactiveEnterTimestampMonotonic.
-    """
-    left = number(service.get("InactiveEnterTimestampMonotonic")) / 1e6
-    files = (os.path.join(app.base, path) for path in app.config.environment_file)
-    paths = (app.file, apps.variables_file(app.name), *files, *app.config.credentials.values())
-    return left > 0 and any(
-        touched(path) > time.time() - time.monotonic() + left for path in paths if path
-    )
 
 
 def _settings(app: App, running: Running) -> dict[str, object] | None:

@@ -521,7 +521,8 @@ def test_what_is_saved_comes_into_force_by_the_least_that_is_needed(machine: Mac
     greets(machine, "workers = 2\n")
     spyglass(machine, "apply", "greets")
     machine.write("/etc/spyglass/greets.env", "GREETING=ha\n", 0o600)
-    assert spyglass(machine, "apply", "greets").stdout == ASLEEP
+    assert spyglass(machine, "apply").stdout == ASLEEP
+    assert spyglass(machine, "apply").stdout == "nothing to do\n"
     assert machine.processes("spyglass@greets") == []
     assert awake(machine).split()[0] == "ha"
     spyglass(machine, "remove", "--purge", "greets")

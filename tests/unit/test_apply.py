@@ -6,6 +6,7 @@ import os
 import pwd
 import socket
 import subprocess
+import time
 
 import pytest
 
@@ -16,6 +17,7 @@ from spyglass.ops import (
     app_trial,
     apps,
     command_table,
+    locks,
     running_settings,
     state_directory,
     systemctl,
@@ -34,6 +36,7 @@ class FakeSystemd:
         self.enabled = set()
         self.masked = set()
         self.activating = set()
+        self.started = {}
         self.status = {}
         self.listen = {}
         self.fails = set()
@@ -90,6 +93,7 @@ class FakeSystemd:
             "LoadState={}\nActiveState={}\nUnitFileState={}\nNeedDaemonReload=no\nListen={}\nStatusText={}\n".format(
                 load, *states, self.listen.get(name, ""), self.status.get(name, "")
             )
+            + f"InactiveExitTimestampMonotonic={self.started.get(name, 0)}\n"
             + (
                 f"ExecStart={{ argv[]=/usr/bin/spyglass serve --name {name[9:-8]} ; }}\n"
                 if name.endswith(".service")
@@ -106,6 +110,7 @@ def systemd(tmp_path, monkeypatch):
     monkeypatch.setattr(settings, "DIRECTORY", str(tmp_path / "etc"))
     monkeypatch.setattr(unit_directives, "DIRECTORY", str(tmp_path / "systemd"))
     monkeypatch.setattr(unit_directives, "STATE", str(tmp_path / "lib"))
+    monkeypatch.setattr(locks, "DIRECTORY", str(tmp_path / "run"))
     monkeypatch.setattr(setting_notes, "open_ports", lambda config, text: [])
     monkeypatch.setattr(app_trial, "why_broken", lambda step: fake.broken.get(step.name, ""))
     monkeypatch.setattr(systemctl, "run", fake.run)
@@ -663,6 +668,69 @@ def test_only_what_takes_effect_is_tried(systemd, files, monkeypatch):
 
 
 # Off and on
+
+
+@pytest.fixture
+def asleep(systemd, files, capsys):
+    """The apps a and b, applied, awake once, and asleep; what apply says of them."""
+    files(a="listen = 8001\n", b="listen = 8002\n")
+    assert apply() == 0
+    systemd.started["spyglass@a.service"] = int((time.monotonic() - 10) * 1e6)
+    capsys.readouterr()
+
+    def say(*words, status=0):
+        assert apply(*words) == status
+        return capsys.readouterr().out.splitlines()
+
+    return say
+
+
+NEXT_WAKE = "asleep, applies at the next wake; open http://localhost:"
+
+
+def test_what_was_saved_while_an_app_sleeps_is_tried_once(systemd, files, asleep, monkeypatch):
+    tried = []
+    monkeypatch.setattr(app_trial, "why_broken", lambda step: tried.append(step.name) or "")
+    files(a="listen = 8001\nworkers = 3\n", b="listen = 8002\nworkers = 3\n")
+    assert asleep("--dry-run") == [f"a: {NEXT_WAKE}8001/", f"b: {NEXT_WAKE}8002/"]
+    assert asleep("a") == [f"a: {NEXT_WAKE}8001/"]
+    assert asleep() == [f"b: {NEXT_WAKE}8002/", "1 other app: nothing to do"]
+    assert asleep() == ["nothing to do"]
+    assert asleep("a") == ["a: nothing to do; open http://localhost:8001/"]
+    assert tried == ["a", "b"]
+
+
+def test_broken_app_that_sleeps_is_tried_until_it_works(systemd, files, asleep):
+    files(a="listen = 8001\nworkers = 3\n")
+    systemd.broken["a"] = "ImportError"
+    assert asleep(status=78) == asleep(status=78) != ["nothing to do"]
+    systemd.broken.clear()
+    assert asleep() == [f"a: {NEXT_WAKE}8001/", "1 other app: nothing to do"]
+    assert asleep() == ["nothing to do"]
+
+
+def test_what_is_saved_during_the_trial_is_for_the_next_apply(systemd, files, asleep, monkeypatch):
+    files(a="listen = 8001\nworkers = 3\n")
+    save = [lambda: files(a="listen = 8001\nworkers = 12\n")]
+    monkeypatch.setattr(app_trial, "why_broken", lambda step: (save and save.pop()()) or "")
+    for _ in range(2):
+        assert asleep() == [f"a: {NEXT_WAKE}8001/", "1 other app: nothing to do"]
+    assert asleep() == ["nothing to do"]
+
+
+def test_what_was_saved_before_the_last_wake_is_no_news(systemd, files, asleep):
+    files(a="listen = 8001\nworkers = 3\n")
+    systemd.started["spyglass@a.service"] = int((time.monotonic() + 1) * 1e6)
+    assert asleep() == ["nothing to do"]
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", '{"a": 1}'])
+def test_damaged_memory_costs_one_more_trial(systemd, files, asleep, tmp_path, damage):
+    files(a="listen = 8001\nworkers = 3\n")
+    asleep()
+    (tmp_path / "run" / "applied.json").write_text(damage)
+    assert asleep() == [f"a: {NEXT_WAKE}8001/", "1 other app: nothing to do"]
+    assert asleep() == ["nothing to do"]
 
 
 def test_off_and_on(systemd, files, capsys):

@@ -21,6 +21,7 @@ from spyglass.config import settings
 from spyglass.errors import EX_CONFIG, ConfigError
 from spyglass.ops import (
     app_trial,
+    applied_files,
     apply_report,
     apps,
     atomic_files,
@@ -96,9 +97,11 @@ def apply(outcome: Outcome, names: list[str], *, named: bool, check: bool) -> No
     `named` (bool): the administrator has named them. `check` (bool): try those whose
     code or settings take effect. Raise ApplyError, RefusedError or LockedError.
     """
+    tried: dict[str, str] = {}
     if check and not outcome.is_dry:
         # Before the lock is taken: an app may take a minute to load.
         steps, _ = plan_applicable(names, named=named)
+        tried = {step.name: step.files for step in steps}
         outcome.broken = app_trial.broken_apps([step for step in steps if step.activates])
     # A dry run only reads, so ordinary users, who cannot take a lock, may do it.
     with nullcontext() if outcome.is_dry else locks.held("units", "changing units"):
@@ -113,6 +116,15 @@ def apply(outcome: Outcome, names: list[str], *, named: bool, check: bool) -> No
             if any(step.changes_units for step in outcome.steps):
                 Transaction(outcome.steps).run()
             outcome.failed = _act(outcome.steps)
+        # What was saved since the trial is for the next apply.
+        applied_files.remember(
+            {
+                step.name: step.files
+                for step in outcome.steps
+                if step.name not in outcome.broken | outcome.failed
+                and step.files == tried.get(step.name, step.files)
+            }
+        )
 
 
 def _act(steps: Iterable[Step]) -> dict[str, str]:
