@@ -10,8 +10,8 @@ from __future__ import annotations
 import difflib
 import shlex
 
-from spyglass.config import value_hints
-from spyglass.config.setting_types import NEVER, UNITS, Setting, Size, Unit
+from spyglass.config import setting_text, value_hints
+from spyglass.config.setting_types import NEVER, Setting, Unit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def fault(
     if meant is None:
         return said
     return (
-        f"{said}; write {value_hints.toml(meant) if in_file or isinstance(meant, bool) else meant}"
+        f"{said}; write {setting_text.toml(meant) if in_file or isinstance(meant, bool) else meant}"
     )
 
 
@@ -163,9 +163,8 @@ def default_text(setting: Setting) -> str:
         return setting.instead
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(setting, Size) and isinstance(value, int) and value:
-        unit = next((unit for unit in "GMK" if value % UNITS[unit] == 0), "")
-        return f"{value // UNITS.get(unit, 1)}{unit}"
+    if setting_text.is_size(setting) and isinstance(value, int) and value:
+        return setting_text.in_units(value)
     if isinstance(value, tuple | dict):
         return ", ".join(value) or "none"
     return f"{value:g}" if isinstance(value, float) else str(value) or "none"

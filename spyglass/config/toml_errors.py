@@ -11,7 +11,7 @@ import re
 import tomllib
 import unicodedata
 
-from spyglass.config import value_hints
+from spyglass.config import setting_text, value_hints
 from spyglass.config.setting_types import Setting
 from spyglass.printable import one_line
 
@@ -381,7 +381,7 @@ def _fit(place: _Place, key: str, value: str) -> str:
         value = value.strip("\"'")
     if meant is None and '"' in value and "'" not in value:
         return f"'{value}'"
-    return value_hints.toml(value if meant is None else meant)
+    return setting_text.toml(value if meant is None else meant)
 
 
 def _shown(text: str) -> str:

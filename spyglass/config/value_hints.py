@@ -86,21 +86,3 @@ def _sizes(number: float, unit: str) -> Iterator[str]:
         if smaller != "T" and number.is_integer():
             yield f"{int(number)}{smaller}"
         number *= 1024
-
-
-def toml(value: object) -> str:
-    """Return a string, a number, a boolean, or a list of these in TOML (toml.io)."""
-    if isinstance(value, list):
-        return f"[{', '.join(toml(each) for each in value)}]" if len(value) != 1 else toml(value[0])
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, int | float):
-        return str(value)
-    escaped = "".join(
-        _ESCAPES.get(letter) or (letter if letter.isprintable() else f"\\U{ord(letter):08X}")
-        for letter in str(value)
-    )
-    return f'"{escaped}"'
-
-
-_ESCAPES = {'"': '\\"', "\\": "\\\\"}

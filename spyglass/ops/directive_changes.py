@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from spyglass.config.setting_types import UNITS
+from spyglass.config import setting_text
 from spyglass.ops import unit_files
 from spyglass.ops.unit_directives import IMPLIED, LIMITS
 from spyglass.ops.untrusted_text import lines_of
@@ -83,14 +83,8 @@ def changes(
 def _shown(key: str, values: list[str]) -> str:
     text = ", ".join(values if key in _LISTS else values[-1:])
     if key in _SIZES and text.isdecimal():
-        text = in_units(int(text))
+        text = setting_text.in_units(int(text))
     return one_line(text.replace("%%", "%"), _LONGEST) or UNSET
-
-
-def in_units(size: int) -> str:
-    """Return a number of bytes as people write it: "300M"."""
-    unit = next((each for each in "GMK" if size and size % UNITS[each] == 0), "")
-    return f"{size // UNITS.get(unit, 1)}{unit}"
 
 
 def _named(kind: str, old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:

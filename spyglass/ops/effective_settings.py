@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from spyglass.config import settings
 from spyglass.config.command_line import parse
-from spyglass.config.setting_errors import place_in, shown
+from spyglass.config.setting_errors import place_in
 from spyglass.errors import StartError
 from spyglass.ops import apps, atomic_files, env_files
 
@@ -29,7 +29,7 @@ class Setting:
     """A setting that is not the default."""
 
     name: str
-    value: str  # in the syntax of the settings file
+    value: object  # as the server uses it: sizes in bytes, times in seconds
     # "/etc/spyglass/blog.toml:4", "SPYGLASS_WORKERS (Environment=)" or "--workers
     # (ExecStart=)"
     place: str
@@ -82,8 +82,7 @@ def of_service(service: Mapping[str, str]) -> EffectiveSettings:
             place = line
         else:
             place = "derived from another setting"  # keepalive_timeout from a short idle_timeout
-        plain = int(value) if isinstance(value, float) and value.is_integer() else value
-        found.differing.append(Setting(name, shown(plain), place))
+        found.differing.append(Setting(name, value, place))
     return found
 
 

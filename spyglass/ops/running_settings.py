@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import spyglass
-from spyglass.config import settings
-from spyglass.config.setting_types import NEVER, Seconds, Size
+from spyglass.config import setting_text, settings
 from spyglass.ops import (
     address_conflicts,
     apps,
@@ -152,18 +151,8 @@ def _server_differences(saved: Saved, running: Running) -> list[Difference]:
 
 
 def shown(name: str, value: object) -> str:
-    """Return the value of a setting as people write it: "2G", "30s", "true"."""
-    setting = settings.SETTINGS.get(name)
-    if isinstance(value, bool):
-        text = str(value).lower()
-    elif isinstance(setting, Size) and isinstance(value, int) and value:
-        text = directive_changes.in_units(value)
-    elif isinstance(setting, Seconds) and isinstance(value, int | float):
-        text = "never" if value == NEVER else f"{value:g}s"
-    elif isinstance(value, tuple | list):
-        text = ", ".join(map(str, value))
-    else:
-        text = str(value)
+    """Return the value of a setting as people say it: "2G", "30s", "true"."""
+    text = setting_text.spoken(settings.SETTINGS.get(name), value)
     return one_line(text, _LONGEST) or "unset"
 
 

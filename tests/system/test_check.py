@@ -297,13 +297,14 @@ def test_a_word_that_names_no_app_is_an_error_for_root(
         == "who: cannot be served: --workers: workers: expected a whole number from 1 to 256, not '0'\n"
     )
     assert check("who", "--no-such").returncode == 2
-    assert "app = 'app:who and \"$HOME\" %i'" in check("who", '--app=app:who and "$HOME" %i').stdout
+    shown = check("who", '--app=app:who and "$HOME" %i').stdout
+    assert 'app = "app:who and \\"$HOME\\" %i"' in shown
     assert "who: spyglass-who /srv/apps/who who-spyglass@who" in check("--name", "who").stdout, (
         "as root, it is the unit's by any option"
     )
     # A module of that name is meant by an app in it.
     assert check("who:app", "--directory", "/srv/apps/who", user="www-data").stdout.startswith(
-        "configuration: no file; app = 'who:app'"
+        'configuration: no file\n  app = "who:app"'
     )
 
 

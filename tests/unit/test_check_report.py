@@ -34,15 +34,15 @@ def terminal(monkeypatch):
 
 
 def test_the_lines_of_a_report_hang(terminal):
-    line = "configuration: /etc/spyglass/blog.toml; app = 'blog.wsgi', directory = '/srv/blog', venv = 'venv'"
+    line = "sandbox: spyglass@blog.service, as spyglass-blog, with /etc/systemd/system/blog.conf"
     assert check_report.fitted(line, terminal()[0]).splitlines() == [
-        "configuration: /etc/spyglass/blog.toml; app = 'blog.wsgi',",
-        "  directory = '/srv/blog', venv = 'venv'",
+        "sandbox: spyglass@blog.service, as spyglass-blog, with",
+        "  /etc/systemd/system/blog.conf",
     ]
-    line = "configuration: no file; app = 'blog.wsgi', directory = '/srv/blog'"
+    line = "warning: it has locked a file: set preload = false in /etc/spyglass/blog.toml"
     assert check_report.fitted(line, terminal()[0]).splitlines() == [
-        "configuration: no file; app = 'blog.wsgi',",
-        "  directory = '/srv/blog'",
+        "warning: it has locked a file: set preload = false in",
+        "  /etc/spyglass/blog.toml",
     ]
     hint = "(the file system is read-only in the sandbox: write to $STATE_DIRECTORY)"
     assert check_report.fitted(hint, terminal()[0]).splitlines() == [

@@ -6,11 +6,13 @@ import json
 import os
 import subprocess
 import time
+import tomllib
 from types import SimpleNamespace
 
 import pytest
 
 from spyglass.config import settings
+from spyglass.config.unit_settings import address
 from spyglass.master import counters
 from spyglass.master.reload_socket import Outcome
 from spyglass.master.report_socket import Report
@@ -20,6 +22,7 @@ from spyglass.ops import (
     app_status,
     command_table,
     effective_settings,
+    journal,
     master_report,
     older_settings,
     running_settings,
@@ -469,8 +472,8 @@ def test_table_shows_each_name_address_and_problem_whole(most):
     text = " ".join("\n".join(lines).split())
     for app in apps:
         assert f"{app.name} {app.state}" in text
-        for address in listing.addresses(app):
-            assert address in text
+        for where in listing.addresses(app):
+            assert where in text
         assert app.trouble in text
     # Only a word that is longer than the terminal is wide makes a line too long.
     longest = max(len(line) for line in lines if not any(word in line for word in LONG))
@@ -646,16 +649,43 @@ def test_changed_settings_and_their_places(tmp_path):
         )
     )
     assert {each.name: (each.value, each.place) for each in found.differing} == {
-        "app": ("'blog:app'", f"{file}:2"),
-        "workers": ("5", "SPYGLASS_WORKERS (Environment=)"),
-        "threads": ("1", "--threads (ExecStart=)"),
-        "idle_timeout": ("4", f"{file}:4"),
-        "keepalive_timeout": ("2", "derived from another setting"),
-        "access_log": ("'combined'", f"SPYGLASS_ACCESS_LOG ({variables})"),
-        "debug": ("true", f"SPYGLASS_DEBUG ({variables})"),
-        "listen": ("['8001']", f"{file}:5"),
+        "app": ("blog:app", f"{file}:2"),
+        "workers": (5, "SPYGLASS_WORKERS (Environment=)"),
+        "threads": (1, "--threads (ExecStart=)"),
+        "idle_timeout": (4.0, f"{file}:4"),
+        "keepalive_timeout": (2.0, "derived from another setting"),
+        "access_log": ("combined", f"SPYGLASS_ACCESS_LOG ({variables})"),
+        "debug": (True, f"SPYGLASS_DEBUG ({variables})"),
+        "listen": ((address(8001),), f"{file}:5"),
     }
     assert (found.faults, found.hidden) == ([], [])
+
+
+@pytest.mark.parametrize("columns", ["40", "80", "300"])
+def test_settings_in_force_can_be_copied_into_a_file(machine, capsys, monkeypatch, columns):
+    written = (
+        'app = "blog:app"\nidle_timeout = 4\nkeepalive_timeout = 2\nmax_body = "2G"\n'
+        'listen = [8001, "127.0.0.1:8002"]\nenvironment = { A = "a text", B = "2" }\n'
+        'memory_max = "512M"\n'
+    )
+    service = DEAD | {"ExecStart": "{ argv[]=/usr/bin/spyglass serve --name blog ; }"}
+    seen = machine(blog=(LISTENING, service))
+    monkeypatch.setattr(journal, "entries", lambda *words: [])
+    monkeypatch.setenv("COLUMNS", columns)
+    seen.etc.mkdir()
+    (seen.etc / "blog.toml").write_text(written)
+    assert command_table.run(["status", "blog"]) == 0
+    shown = capsys.readouterr().out.partition("Settings, where they are not the default\n")[2]
+    assert tomllib.loads(shown) == tomllib.loads(written)
+    assert command_table.run(["status", "blog", "--json"]) == 0
+    facts = {
+        each["name"]: each["value"] for each in json.loads(capsys.readouterr().out)["settings"]
+    }
+    assert facts["max_body"] == 2 << 30
+    assert facts["memory_max"] == 512 << 20
+    assert facts["idle_timeout"] == 4
+    assert facts["listen"] == ["8001", "127.0.0.1:8002"]
+    assert facts["environment"] == {"A": "a text", "B": "2"}
 
 
 def test_invalid_settings_are_reported(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spyglass.config import toml_errors, value_hints
+from spyglass.config import setting_text, toml_errors, value_hints
 from spyglass.config.settings import SETTINGS, load
 from spyglass.errors import ConfigError
 
@@ -318,7 +318,7 @@ def test_only_valid_values_are_suggested(name, value):
     found = value_hints.closest(SETTINGS[name], value)
     if found is not None:
         SETTINGS[name].check(found)
-        assert tomllib.loads(f"x = {value_hints.toml(found)}") == {"x": found}
+        assert tomllib.loads(f"x = {setting_text.toml(found)}") == {"x": found}
 
 
 def test_places_outside_the_file_have_no_quotes():

@@ -17,7 +17,7 @@ import select
 import sys
 import time
 
-from spyglass.config.setting_errors import shown
+from spyglass.config.setting_text import assignment
 from spyglass.config.settings import SETTINGS
 from spyglass.errors import EX_CONFIG, LoadError
 from spyglass.master.generation import how_it_ended, is_end, is_pid
@@ -54,7 +54,8 @@ def check(config: Config, log: Log, label: str = "", note: str = "") -> int:
     `label` is what the verdict calls the app, by default what `app` says. `note` is
     printed before it if the app cannot be loaded.
     """
-    check_report.print_line(f"configuration: {config.file or 'no file'}; {_given(config)}")
+    for line in _configuration(config):
+        check_report.print_line(line)
     return fork.run(lambda: _rehearse(config, log, label or _called(config), note))
 
 
@@ -87,13 +88,17 @@ def _called(config: Config) -> str:
     return config.app or "the welcome page"
 
 
-def _given(config: Config) -> str:
-    """Return the settings that differ from their defaults, as a file would set them."""
-    given = [name for name, value in config.values.items() if value != SETTINGS[name].default]
-    return (
-        ", ".join(f"{name} = {shown(config.values[name], 1000)}" for name in given)
-        or "all settings have their defaults"
-    )
+def _configuration(config: Config) -> list[str]:
+    """Return the settings that differ from their defaults, as lines of a file."""
+    file = f"configuration: {config.file or 'no file'}"
+    given = [
+        (SETTINGS[name], value)
+        for name, value in config.values.items()
+        if value != SETTINGS[name].default
+    ]
+    if not given:
+        return [f"{file}; all settings have their defaults"]
+    return [file, *(f"  {assignment(setting, value)}" for setting, value in given)]
 
 
 class _Supervisor:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 from spyglass.config import settings
 from spyglass.config.setting_errors import default_text
+from spyglass.config.setting_text import toml
 from spyglass.config.settings import SETTINGS
 from spyglass.config.unit_settings import address, unfit
-from spyglass.config.value_hints import toml
 from spyglass.errors import ConfigError, UsageError
 from spyglass.ops import app_detection, atomic_files
 from spyglass.ops.command_declaration import Command, Operand, Option

@@ -13,6 +13,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from spyglass.config.setting_text import assignment
+from spyglass.config.settings import SETTINGS
 from spyglass.master.counters import one_line
 from spyglass.master.worker_memory import share
 from spyglass.ops import (
@@ -126,7 +128,7 @@ class Report:
             "socket": _unit(app.socket),
             "service": _unit(app.service),
             "processes": [vars(process) for process in self.processes],
-            "settings": [vars(setting) for setting in self.settings.differing],
+            "settings": [_setting(setting) for setting in self.settings.differing],
             "settings_faults": self.settings.faults,
             "not_in_force": older_settings.facts(app, self.not_in_force),
             "traceback": last and vars(last) | {"when": app_status.iso(last.when)},
@@ -227,13 +229,16 @@ class Report:
         faults = (*found.faults, *(f"{path}: not read" for path in found.hidden))
         made = [line for fault in faults for line in terminal.wrapped(f"  {fault}", limit, 4)]
         wide = max((len(each.name) for each in found.differing), default=0)
-        also = max((len(each.value) for each in found.differing), default=0)
-        for each in found.differing:
-            # Where two columns do not fit, the place follows the value.
-            line = f"  {each.name:<{wide}} = {each.value:<{also}}  {each.place}"
-            if limit is not None and len(line) > limit:
-                line = f"  {each.name:<{wide}} = {each.value}  {each.place}"
-            made += terminal.wrapped(line, limit, wide + 5)
+        each_line = [
+            (f"  {assignment(SETTINGS[each.name], each.value, wide)}", f"  # {each.place}")
+            for each in found.differing
+        ]
+        also = max((len(line) for line, _ in each_line), default=0)
+        for line, place in each_line:
+            # Where two columns do not fit, the place follows the value. Nothing is
+            # wrapped: the lines can be copied into the file.
+            fits = limit is None or also + len(place) <= limit
+            made.append(f"{line:<{also}}{place}" if fits else f"{line}{place}")
         title = colourize("Settings, where they are not the default", "title", coloured)
         return ["", title, *made] if made else []
 
@@ -377,6 +382,14 @@ def _counted(app: AppStatus) -> str:
 
 def _singular(name: str) -> str:
     return name.removesuffix("es") if name == "crashes" else name.removesuffix("s")
+
+
+def _setting(setting: effective_settings.Setting) -> dict[str, object]:
+    """Return the facts about a setting for `--json`."""
+    value = setting.value
+    if setting.name == "listen" and isinstance(value, tuple):
+        value = [str(address) for address in value]
+    return {"name": setting.name, "value": value, "place": setting.place}
 
 
 def _unit(unit: app_status.Properties) -> dict[str, object]:
