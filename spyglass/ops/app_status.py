@@ -34,14 +34,8 @@ _STATE = "/var/lib"
 # A Master that cannot load its app exits with status 78; the next connection is the
 # next try.
 BROKEN = "it could not be loaded"
-ASLEEP, WAKING, AWAKE, LEAVING, FAILING, OFF = (
-    "asleep",
-    "waking",
-    "awake",
-    "leaving",
-    "failing",
-    "off",
-)
+ASLEEP, WAKING, AWAKE = "asleep", "waking", "awake"
+LEAVING, FAILING, OFF = "leaving", "failing", "off"
 
 PROPERTIES = (
     "Id", "LoadState", "ActiveState", "SubState", "Result", "UnitFileState", "StatusText",
@@ -110,7 +104,8 @@ class AppStatus:
     @property
     def problems(self) -> list[str]:
         """What is wrong, the worst first: `trouble`, and that no request succeeds."""
-        return [line for line in (self.trouble, all_fail(self.record)) if line]
+        useless = "" if self.state == OFF else all_fail(self.record)
+        return [line for line in (self.trouble, useless) if line]
 
     def facts(self) -> dict[str, object]:
         """Return the keys of `--json`. docs/looking.md documents them.
@@ -155,9 +150,8 @@ class NoSuchAppError(ConfigError):
 
 def no_such_app(name: str, known: Iterable[str]) -> NoSuchAppError:
     """Return the error for `name`, where `known` are the names that there are."""
-    known = dict.fromkeys(known)
-    more = hint(name, known) or "; 'spyglass list' shows all apps"
-    return NoSuchAppError(f"there is no app {name!r}{more if known else ', nor any other'}")
+    more = hint(name, dict.fromkeys(known)) or "; 'spyglass list' shows all apps"
+    return NoSuchAppError(f"there is no app {name!r}{more}")
 
 
 # Queries
@@ -219,13 +213,25 @@ def query(wanted: Iterable[str], properties: Iterable[str] = PROPERTIES) -> list
         _read_record(found[-1])
     _ask_masters(found)
     for app in found:
-        app.addresses = address_owners.addresses(app.socket)
         app.state, app.trouble = state(app.socket, app.service)
+        app.addresses = _addresses(app)
         _fill_times(app, now - monotonic)
         _check_files(app)
         if app.service.get("ControlGroup"):
             app.memory = memory(app.service)
     return found
+
+
+def _addresses(app: AppStatus) -> list[str]:
+    """Return the addresses on which the app listens or, if it is off, would listen by
+    its file: systemd knows none of a masked socket, and those of the template before
+    the first apply.
+    """
+    if app.state == OFF and is_name(app.name) and os.path.exists(settings.file_for(app.name)):
+        saved = apps.read(app.name)
+        if not saved.faults:
+            return [each.stream for each in saved.addresses]
+    return address_owners.addresses(app.socket)
 
 
 def _ask_masters(found: Iterable[AppStatus]) -> None:

@@ -94,7 +94,7 @@ def refusal(name: str, word: str) -> str:
     if not name:
         known = apps.names()
         there = (
-            f"there are {shown_names(known)}"
+            f"there {'is' if len(known) == 1 else 'are'} {shown_names(known)}"
             if known
             else "there is none; create one with 'spyglass new'"
         )

@@ -6,6 +6,7 @@ colour is used only for a terminal: files and pipes get whole, plain lines.
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 import textwrap
@@ -28,7 +29,10 @@ _COLOURS = {
 }
 UNKNOWN = "-"
 
-_NO_BREAK = "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}"
+# Blanks at which no line ends: in `app = "a:b"`, "12 ms", "2026-11-30 16:41:18".
+_UNBROKEN = re.compile(
+    r"(?<= =) | (?== )|(?<=\d) (?=(?:ms|s|min|h|d|bytes|[KMG]iB)\b)|(?<=\d-\d\d) (?=\d\d:)"
+)
 
 
 def escape_unencodable(stream: TextIO | None = None) -> None:
@@ -71,20 +75,21 @@ def wrapped(text: str, limit: int | None, hang: int = 0) -> list[str]:
     first begin with `hang` (int) blanks; the text's own indentation is kept.
 
     It breaks at blanks only, so that a path or an address can be copied: a longer word
-    stays whole, and its line is too long. Nor does a line end within `app = "a:b"`.
+    stays whole, and its line is too long. Nor does a line end within `app = "a:b"`, a
+    quantity, or a time.
     """
     if limit is None or len(text) <= limit:
         return [text]
     start = text[: len(text) - len(text.lstrip(" "))]
     lines = textwrap.wrap(
-        text.strip(" ").replace(" = ", _NO_BREAK),
+        _UNBROKEN.sub("\0", text.strip(" ")),
         limit,
         initial_indent=start,
         subsequent_indent=" " * min(hang, limit // 2),
         break_long_words=False,
         break_on_hyphens=False,
     )
-    return [line.replace(_NO_BREAK, " = ") for line in lines]
+    return [line.replace("\0", " ") for line in lines]
 
 
 class Column:

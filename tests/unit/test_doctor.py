@@ -603,9 +603,11 @@ def test_what_was_not_inspected_is_grouped_and_says_how_to_inspect_it(monkeypatc
 @pytest.mark.parametrize("limit", [80, 120])
 def test_findings_wrap_and_commands_do_not(limit):
     words = "word " * 40
-    lines = doctor.render([Finding("blog", words, words, ["command " * 30])], limit)
+    lines = doctor.render([Finding("blog", words, "why " * 40, ["command " * 30])], limit)
     assert max(len(line) for line in lines if "$" not in line) <= limit
-    assert [line.startswith("    word") for line in lines[1:3]] == [True, True]
+    starts = [line[:8] for line in lines if line.startswith(" ") and "$" not in line]
+    assert set(starts) == {" " * 8, "    why "}
+    assert starts == sorted(starts)
     assert sum("$" in line for line in lines) == 1
 
 

@@ -557,11 +557,59 @@ def test_old_counts_are_said_to_be_old(monkeypatch):
     )
 
 
+def test_app_that_is_off_fails_no_client():
+    view = seen("blog", OFF)
+    view.record.recent_requests = view.record.recent_errors = 1
+    assert view.problems == []
+    view.state = AWAKE
+    assert len(view.problems) == 1
+
+
+OFF_BY = {
+    "never applied": ("", "not applied yet: spyglass apply blog"),
+    "masked": ("", "off; to turn it on: spyglass on blog"),
+    "disabled": ("", "off; to turn it on: spyglass on blog"),
+    "setting": ("enabled = false\n", "off (enabled = false, {}:2)"),
+}
+
+
+@pytest.mark.parametrize("how", OFF_BY)
+def test_app_that_is_off_says_why_and_where_it_would_listen(machine, capsys, monkeypatch, how):
+    monkeypatch.setattr(journal, "entries", lambda *words: [])
+    socket = STOPPED | {"DropInPaths": "" if how == "never applied" else "/etc/x.conf"}
+    if how == "masked":
+        socket |= {"LoadState": "masked", "Listen": ""}
+    seen = machine(blog=(socket, DEAD))
+    seen.etc.mkdir()
+    more, says = OFF_BY[how]
+    (seen.etc / "blog.toml").write_text(f"listen = 8001\n{more}")
+    assert command_table.run(["status", "blog"]) == 3
+    lines = capsys.readouterr().out.splitlines()[1:3]
+    says = says.format(seen.etc / "blog.toml")
+    assert lines == [f"  status    {says}", "  address   8001"]
+    (seen.etc / "blog.toml").write_text("listen = \n")
+    [view] = app_status.query(["blog"])
+    assert view.addresses == ([] if how == "masked" else ["/run/spyglass/blog.sock"])
+
+
+@pytest.mark.parametrize("known", [[], ["blog"], ["xyz"]])
+def test_unknown_app_is_not_said_to_be_alone(known):
+    """The app without a name has no file, and may run."""
+    said = str(app_status.no_such_app("blgo", known))
+    near = "blog" in known
+    assert said == "there is no app 'blgo'" + (
+        ", did you mean 'blog'?" if near else "; 'spyglass list' shows all apps"
+    )
+
+
 @pytest.mark.parametrize(
     ("text", "limit", "lines"),
     [
         ("  a line", None, ["  a line"]),
         ("  status    one two three four five six", 26, ["  status    one two three", "            four five six"]),
+        ("exits in 12 s, since 2026-11-30 16:41:18", 15, ["exits in 12 s,", "    since", "    2026-11-30 16:41:18"]),
+        ("set app = 'a'", 8, ["set", "    app = 'a'"]),
+        ("of 4 sons", 5, ["of 4", "  sons"]),
         ("a /path/that/is/too/long/for-a-line of", 12, ["a", "    /path/that/is/too/long/for-a-line", "    of"]),
     ],
 )  # fmt: skip
@@ -767,12 +815,14 @@ def test_processes_and_their_roles(monkeypatch):
     view = seen("blog", AWAKE, service={"MainPID": "10"})
     view.record.awake, view.record.workers = 1, [counters.Process(12, 5, 1, 2)]
     parents = {10: 1, 11: 10, 12: 11, 13: 11, 14: 13}
-    from spyglass.ops.commands import status
+    from spyglass.ops import process_roles
 
-    monkeypatch.setattr(status, "members", lambda _service: sorted(parents))
-    monkeypatch.setattr(status, "_parent", parents.__getitem__)
-    monkeypatch.setattr(status, "share", lambda pid: pid << 20)
-    found = {each.pid: (each.what, each.requests, each.memory) for each in status.processes(view)}
+    monkeypatch.setattr(process_roles, "members", lambda _service: sorted(parents))
+    monkeypatch.setattr(process_roles, "_parent", parents.__getitem__)
+    monkeypatch.setattr(process_roles, "share", lambda pid: pid << 20)
+    found = {
+        each.pid: (each.what, each.requests, each.memory) for each in process_roles.processes(view)
+    }
     assert found == {
         10: ("master", None, 10 << 20), 11: ("zygote", None, 11 << 20), 12: ("worker", 5, 12 << 20), 13: ("worker", None, 13 << 20),
         14: ("process", None, 14 << 20),

@@ -99,7 +99,7 @@ def render(
     for finding in findings:
         if finding.inspected:
             kind = "fault" if finding.grave else "hint"
-            for line in terminal.wrapped(f"{finding.where}: {finding.what}", limit, 4):
+            for line in terminal.wrapped(f"{finding.where}: {finding.what}", limit, 8):
                 lines.append(colourize(line, kind, coloured))
             lines += terminal.wrapped(f"    {finding.why}", limit, 4)
             lines += [f"      $ {command}" for command in finding.cure]

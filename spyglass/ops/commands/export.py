@@ -81,12 +81,12 @@ def run(options: argparse.Namespace) -> int:
     rename_plan.examine_name(name)
     if os.geteuid() != 0:
         raise ConfigError(f"only root may export apps: sudo spyglass export {name}")
+    known_apps.refuse_unknown([name])
     to_stdout = options.output in (None, "-")
     if to_stdout and os.isatty(1):
         raise UsageError(
             "the archive would go to the terminal: name a file, -o FILE, or use a pipe"
         )
-    known_apps.refuse_unknown([name])
     app = apps.read(name)
     if app.faults:
         raise ConfigError(app.faults[0], also=[*app.faults[1:], "nothing was exported"])

@@ -10,22 +10,23 @@ import json
 import os
 import sys
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from spyglass.config.setting_errors import place_in
 from spyglass.config.setting_text import assignment
 from spyglass.config.settings import SETTINGS
 from spyglass.master.counters import one_line
-from spyglass.master.worker_memory import share
 from spyglass.ops import (
     app_status,
+    apps,
+    atomic_files,
     effective_settings,
     journal,
     older_settings,
+    process_roles,
     terminal,
     untrusted_text,
 )
-from spyglass.ops.app_processes import members
 from spyglass.ops.command_declaration import Command, Operand, Option
 from spyglass.ops.terminal import Column, Row, ago, colourize, local_time
 
@@ -79,22 +80,6 @@ def run(options: argparse.Namespace) -> int:
     return _STATUS.get(app.state, 0)
 
 
-@dataclass
-class Process:
-    """One process of a service. Values that cannot be read are None; memory is in
-    bytes.
-
-    `what` is "master", "zygote", "worker", or "process" if that is unknown.
-    """
-
-    pid: int
-    what: str
-    requests: int | None = None
-    errors: int | None = None
-    open: int | None = None
-    memory: int | None = None
-
-
 class Report:
     """What to print about `app`, with the last `count` (int) lines of its journal."""
 
@@ -102,7 +87,7 @@ class Report:
         self.app = app
         self.settings: EffectiveSettings = effective_settings.of_service(app.service)
         self.not_in_force = older_settings.look(app)  # None: it cannot be known
-        self.processes = processes(app)
+        self.processes = process_roles.processes(app)
         self.silence = ""  # why the journal cannot be read
         self.entries: list[Entry] = []
         self.traceback: Traceback | None = None
@@ -168,7 +153,7 @@ class Report:
     def _head(self) -> list[tuple[str, str]]:
         app = self.app
         found = [
-            ("status", app.status),
+            ("status", _why_off(app) if app.state == app_status.OFF else app.status),
             *(("problem", text) for text in app.problems if text not in app.status),
             (
                 "changed",
@@ -176,7 +161,7 @@ class Report:
                 if self.not_in_force is None
                 else older_settings.sentence(app, self.not_in_force),
             ),
-            ("listens", _listens(app)),
+            ("address" if app.state == app_status.OFF else "listens", _listens(app)),
         ]
         found += [("socket", _state(app.socket)), ("service", _state(app.service))]
         if app.memory is not None:
@@ -190,7 +175,7 @@ class Report:
                     f"{app.why}{f', {local_time(app.left)} ({ago(app.left)})' if app.left else ''}",
                 )
             )
-        found.append(("counts", app.unread or _counted(app)))
+        found.append(("counts", _unread_counts(app) or _counted(app)))
         for unit in (app.socket, app.service):
             found += [("drop-in", path) for path in unit.get("DropInPaths", "").split()]
             if unit.get("NeedDaemonReload") == "yes":
@@ -233,71 +218,33 @@ class Report:
             (f"  {assignment(SETTINGS[each.name], each.value, wide)}", f"  # {each.place}")
             for each in found.differing
         ]
-        also = max((len(line) for line, _ in each_line), default=0)
-        for line, place in each_line:
-            # Where two columns do not fit, the place follows the value. Nothing is
-            # wrapped: the lines can be copied into the file.
-            fits = limit is None or also + len(place) <= limit
-            made.append(f"{line:<{also}}{place}" if fits else f"{line}{place}")
+        # The places are a column for the lines that fit. Nothing is wrapped: the lines
+        # can be copied into the file.
+        widest = max((len(place) for _, place in each_line), default=0)
+        fitting = [
+            len(line) for line, _ in each_line if limit is None or len(line) <= limit - widest
+        ]
+        made += [f"{line:<{max(fitting, default=0)}}{place}" for line, place in each_line]
         title = colourize("Settings, where they are not the default", "title", coloured)
         return ["", title, *made] if made else []
 
 
-def processes(app: AppStatus) -> list[Process]:
-    """Return the processes of the app's service, with what the Master's record says of
-    the workers.
-    """
-    noted = (
-        {each.pid: each for each in app.record.workers}
-        if app.record is not None and app.record.awake
-        else {}
-    )
-    master = untrusted_text.number(app.service.get("MainPID"))
-    found: list[Process] = []
-    for pid in members(app.service):
-        try:
-            parent = _parent(pid)
-            memory: int | None = share(pid)
-        except PermissionError:
-            memory = None
-        except OSError:
-            continue
-        worker = noted.get(pid)
-        found.append(
-            Process(
-                pid,
-                "worker" if worker is not None else _role(pid, parent, master, found),
-                memory=memory,
-            )
-        )
-        if worker is not None:
-            found[-1].requests, found[-1].errors, found[-1].open = (
-                worker.served,
-                worker.errors,
-                worker.open,
-            )
-    return found
-
-
-def _role(pid: int, parent: int, master: int, found: list[Process]) -> str:
-    """Return the role of a process that is not a recorded worker."""
-    if master in (pid, parent):
-        return "master" if pid == master else "zygote"
-    # It is not in the record, or we cannot read that.
-    return (
-        "worker"
-        if any(each.pid == parent and each.what == "zygote" for each in found)
-        else "process"
-    )
-
-
-def _parent(pid: int) -> int:
-    """Return the pid of a process's parent."""
-    with open(f"/proc/{pid}/stat", "rb") as stream:
-        return int(stream.read().rpartition(b")")[2].split()[1])
-
-
 # Formatting
+
+
+def _why_off(app: AppStatus) -> str:
+    """Return why an app does not listen, and what changes that."""
+    socket, name = app.socket, app.name
+    if name == app_status.DEFAULT:
+        return "off; to turn it on: systemctl enable --now spyglass.socket"
+    if socket.get("LoadState") != "masked":
+        saved = apps.read(name)
+        if not saved.faults and not saved.config.enabled:
+            text = atomic_files.read_untrusted_or_empty(saved.file)
+            return f"off (enabled = false, {place_in(saved.file, text, 'enabled')})"
+        if not socket.get("DropInPaths") and not app.service.get("DropInPaths") and not app.woke:
+            return f"not applied yet: spyglass apply {name}"
+    return f"off; to turn it on: spyglass on {name}"
 
 
 def _since(app: AppStatus) -> str:
@@ -357,13 +304,20 @@ def _limits(service: app_status.Properties) -> str:
 def _wake(app: AppStatus) -> str:
     """Return the line about the last wake."""
     record = app.record
+    # Of the last load: a reload may have come after the wake.
     loading = (
-        f", {terminal.duration(record.load_ms)} of it to load the app"
+        f", the app loads in {terminal.duration(record.load_ms)}"
         if record is not None and record.load_ms
         else ""
     )
     by = f", woken at {record.by}" if record is not None and record.by else ""
     return f"{local_time(app.woke)} ({ago(app.woke)}){f', took {terminal.duration(app.wake_ms)}' if app.wake_ms else ''}{loading}{by}"
+
+
+def _unread_counts(app: AppStatus) -> str:
+    """Return why the counts cannot be read, or ""."""
+    denied = os.geteuid() and "Permission denied" in app.unread
+    return "only root can read them" if denied else app.unread
 
 
 def _counted(app: AppStatus) -> str:

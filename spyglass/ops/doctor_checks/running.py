@@ -24,7 +24,7 @@ ONLY_ROOT = "only root can"
 def examine(status: AppStatus) -> list[Finding]:
     """Return the findings about an app that was or is awake."""
     name, findings = status.name, []
-    if failures := all_fail(status.record):
+    if status.state != OFF and (failures := all_fail(status.record)):
         why = "clients get errors; the journal has the tracebacks"
         findings.append(Finding(name, failures, why, [shlex.join(["spyglass", "status", name])]))
     found = older_settings.look(status)
