@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from spyglass.errors import StartError
-from spyglass.ops import address_conflicts, address_owners, atomic_files, systemctl
+from spyglass.ops import address_conflicts, address_owners, systemctl
 from spyglass.ops.running_settings import Action
 from spyglass.ops.systemctl import RefusedError, service_of, socket_of
+from spyglass.ops.undo import UndoneError, undone_on_failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -19,59 +19,49 @@ if TYPE_CHECKING:
     from spyglass.ops.apply_plan import Step
 
 
-class ApplyError(StartError):
-    """Applying failed half-way; the message says what the state is now."""
+def apply_units(steps: Iterable[Step]) -> None:
+    """Do the steps that change units, all of them or none. Raise UndoneError after
+    everything is restored.
+    """
+    changing = [step for step in steps if step.changes_units]
+    if not changing:
+        return
+    units = _Units(changing)
+    with undone_on_failure() as undo:
+        # Begun first, so undone last: systemd reads the files when they are back.
+        undo.begin("the units could not be restored", units.restore)
+        for step in changing:
+            for path, text in step.changes.items():
+                undo.write(path, text)
+        _verify(changing)
+        units.follow()
 
-    exit_status = 1
+
+def _verify(steps: Iterable[Step]) -> None:
+    """Let systemd-analyze read the changed units; nothing takes effect yet. Raise
+    UndoneError.
+
+    Only complaints about files that we wrote count: others concern other units.
+    """
+    changed = [step for step in steps if step.changes and not step.is_masked]
+    if not changed:
+        return
+    said = systemctl.verify(systemctl.app_units([step.name for step in changed]))
+    paths = [path for step in changed for path in step.changes]
+    complaints = [line for line in said if any(path in line for path in paths)]
+    if complaints:
+        raise UndoneError(f"systemd rejects the new drop-ins: {complaints[0]}")
 
 
-class Transaction:
-    """The steps that change units, all of them or none."""
+class _Units:
+    """The units of apps whose files have changed."""
 
-    def __init__(self, steps: Iterable[Step]) -> None:
-        self._steps = [step for step in steps if step.changes_units]
-        self._written: list[tuple[str, str]] = []  # path, and what was there
+    def __init__(self, steps: list[Step]) -> None:
+        self._steps = steps
         self._touched: list[str] = []  # sockets that were started, stopped or restarted
         self._follows = False  # systemd may have read what was written
 
-    def run(self) -> None:
-        """Apply the steps. Raise ApplyError or RefusedError after everything is
-        restored.
-        """
-        try:
-            self._write()
-            self._verify()
-            self._follow()
-        except BaseException as error:
-            self._roll_back(error)
-            raise
-
-    def _write(self) -> None:
-        """Write the drop-ins. Raise ApplyError."""
-        for step in self._steps:
-            for path, text in step.changes.items():
-                self._written.append((path, step.before[path]))
-                try:
-                    atomic_files.write(path, text)
-                except OSError as error:
-                    raise ApplyError(f"{path}: cannot be written: {error.strerror}") from None
-
-    def _verify(self) -> None:
-        """Let systemd-analyze read the changed units; nothing takes effect yet. Raise
-        ApplyError.
-
-        Only complaints about files that we wrote count: others concern other units.
-        """
-        changed = [step.name for step in self._steps if step.changes and not step.is_masked]
-        if not changed:
-            return
-        said = systemctl.verify(systemctl.app_units(changed))
-        paths = [path for path, _ in self._written]
-        complaints = [line for line in said if any(path in line for path in paths)]
-        if complaints:
-            raise ApplyError(f"systemd rejects the new drop-ins: {complaints[0]}")
-
-    def _follow(self) -> None:
+    def follow(self) -> None:
         """Reload systemd, restart what has changed, start and enable the rest. Raise
         RefusedError.
 
@@ -123,29 +113,14 @@ class Transaction:
                     if address.startswith("/"):
                         address_owners.remove_stale(address)
 
-    def _roll_back(self, error: BaseException) -> None:
-        """Restore files and sockets, and raise ApplyError from `error`, unless that
-        ends the process.
+    def restore(self) -> None:
+        """Make the same sockets listen as before. Raise RefusedError with all that
+        failed.
         """
-        done: list[str] = []
-        for path, text in reversed(self._written):
-            try:
-                atomic_files.write(path, text)
-            except OSError as second:
-                done.append(f"{path} could not be restored: {second.strerror}")
-        if self._follows:
-            done += self._restore_sockets()
-        why = str(error) or "interrupted"
-        if not isinstance(error, Exception) and not isinstance(error, KeyboardInterrupt):
+        if not self._follows:
             return
-        raise ApplyError(
-            f"{why}; {'; '.join(done) if done else 'all changes were undone'}"
-        ) from error
-
-    def _restore_sockets(self) -> list[str]:
-        """Make the same sockets listen as before. Return what failed (lines)."""
         before = {socket_of(step.name): step.is_listening for step in self._steps}
-        lines = []
+        failed = []
         for words in (
             ["stop", *self._touched],
             ["daemon-reload"],
@@ -156,9 +131,10 @@ class Transaction:
             if words == ["daemon-reload"] or len(words) > 1:
                 try:
                     systemctl.ask(*words)
-                except RefusedError as second:
-                    lines.append(str(second))
-        return lines
+                except RefusedError as error:
+                    failed.append(str(error))
+        if failed:
+            raise RefusedError("; ".join(failed))
 
 
 def restarts(step: Step) -> bool:

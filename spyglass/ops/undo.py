@@ -57,7 +57,7 @@ class Steps:
         os.rename(source, target)
 
     def write(self, path: str, text: str, mode: int = 0o644) -> None:
-        """Write a text file, or delete it if `text` is empty. Raise OSError."""
+        """Write a text file, or delete it if `text` is empty. Raise UndoneError."""
         before = atomic_files.read(path)
 
         def back() -> None:
@@ -66,7 +66,10 @@ class Steps:
                 atomic_files.write(path, before, mode)
 
         self.begin(f"{path} could not be restored", back)
-        atomic_files.write(path, text, mode)
+        try:
+            atomic_files.write(path, text, mode)
+        except OSError as error:
+            raise UndoneError(f"{path}: cannot be written: {error.strerror}") from error
 
     def undo(self) -> list[str]:
         """Undo all steps, the last one first. Return what could not be undone

@@ -880,7 +880,8 @@ def test_failed_apply_is_rolled_back(systemd, files, tmp_path, capsys, monkeypat
     systemd.told.clear()
     capsys.readouterr()
     assert apply() == 1
-    left = f"systemctl {at}: it could not be done" if at in ("daemon-reload", f"start {A}") else ""
+    again = f"the units could not be restored: systemctl {at}: it could not be done"
+    left = again if at in ("daemon-reload", f"start {A}") else ""
     assert capsys.readouterr().err == f"spyglass: {why}; {left or 'all changes were undone'}\n"
     assert drop_ins(tmp_path) == before
     assert (systemd.active, systemd.enabled) == (set() if at == f"start {A}" else {A}, {A})

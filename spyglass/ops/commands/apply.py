@@ -35,7 +35,7 @@ from spyglass.ops import (
 from spyglass.ops.app_status import FAILING
 from spyglass.ops.apply_plan import plan_applicable
 from spyglass.ops.apply_report import Outcome
-from spyglass.ops.apply_transaction import Transaction, restarts
+from spyglass.ops.apply_transaction import apply_units, restarts
 from spyglass.ops.command_declaration import Command, Operand, Option
 from spyglass.ops.running_settings import Action
 from spyglass.ops.systemctl import service_of
@@ -95,7 +95,7 @@ def apply(outcome: Outcome, names: list[str], *, named: bool, check: bool) -> No
     """Bring into force what is saved for these apps, and fill in the outcome.
 
     `named` (bool): the administrator has named them. `check` (bool): try those whose
-    code or settings take effect. Raise ApplyError, RefusedError or LockedError.
+    code or settings take effect. Raise UndoneError, RefusedError or LockedError.
     """
     tried: dict[str, str] = {}
     if check and not outcome.is_dry:
@@ -113,8 +113,7 @@ def apply(outcome: Outcome, names: list[str], *, named: bool, check: bool) -> No
             return
         # A terminal that is closed half-way must not leave sockets stopped.
         with exit_on_termination_signals():
-            if any(step.changes_units for step in outcome.steps):
-                Transaction(outcome.steps).run()
+            apply_units(outcome.steps)
             outcome.failed = _act(outcome.steps)
         # What was saved since the trial is for the next apply.
         applied_files.remember(
