@@ -2,11 +2,9 @@
 is told, and which answers the command trusts.
 """
 
-import contextlib
 import os
 import socket
 import struct
-import threading
 
 import pytest
 
@@ -18,6 +16,8 @@ from spyglass.master.reload_socket import Reloads, reload_addresses
 from spyglass.ops.commands import reload
 from spyglass.runtime import scoreboard
 from spyglass.runtime.poller import Poller
+
+from .answering import answering
 
 LIFE = "0123456789abcdef"
 
@@ -309,19 +309,8 @@ def test_a_listener_that_accepts_nothing_is_not_waited_for(state, tmp_path, capf
     ],
 )
 def test_whatever_is_said_is_understood(state, tmp_path, said, capfd):
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(tmp_path / ".spyglass-reload"))
-        listener.listen()
-
-        def answer():
-            sock, _ = listener.accept()
-            with contextlib.suppress(OSError), sock:
-                sock.sendall(said)
-
-        thread = threading.Thread(target=answer)
-        thread.start()
+    with answering(tmp_path / ".spyglass-reload", said):
         status = reload.reload(state)
-        thread.join()
     assert status == (0 if said.startswith(b"0") else 78 if said.startswith(b"78 ") else 69)
     assert "\x1b" not in capfd.readouterr().err
 

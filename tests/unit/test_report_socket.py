@@ -1,6 +1,5 @@
 """What the Master reports of itself: to which clients, and what they make of it."""
 
-import contextlib
 import os
 import socket
 import threading
@@ -13,6 +12,8 @@ from spyglass.master.reload_socket import Outcome
 from spyglass.master.report_socket import NAME, Report, Reports, parse
 from spyglass.ops import master_report
 from spyglass.runtime.poller import Poller
+
+from .answering import answering
 
 TRACEBACK = 'Traceback (most recent call last):\n  File "app.py", line 6\n\nSyntaxError: invalid'
 
@@ -178,19 +179,8 @@ def test_link_to_a_living_socket_is_not_connected_to(tmp_path):
 
 @pytest.mark.parametrize("said", [b"", b"\xff", b"spyglass report 1\n", b"x" * 200_000])
 def test_anything_may_be_said(tmp_path, said):
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(tmp_path / NAME))
-        listener.listen()
-
-        def answer():
-            sock, _ = listener.accept()
-            with contextlib.suppress(OSError), sock:
-                sock.sendall(said)
-
-        thread = threading.Thread(target=answer)
-        thread.start()
+    with answering(tmp_path / NAME, said):
         [report] = ask((str(tmp_path), os.getpid()))
-        thread.join()
     assert report is None or report.record is None
 
 
