@@ -51,6 +51,10 @@ class Operand:
         return self.value.lower() + ("s" if self.many else "")
 
 
+AN_APP = Operand("NAME", "an app")
+APPS = Operand("NAME", "an app", many=True)
+
+
 class Option:
     """An option: its `flags`, the name of its `value` (str, "" for none) and its help.
 

@@ -313,3 +313,20 @@ def test_ctrl_bracket_typed_three_times_gives_the_terminal_back(
     assert relay.is_abandoned == abandoned
     for fd in (end, relay._fd):
         os.close(fd)
+
+
+@pytest.mark.parametrize(
+    ("typed", "repeated"),
+    [
+        (
+            "run blog --no-sandbox manage.py migrate -v",
+            "run blog --no-sandbox manage.py migrate -v",
+        ),
+        ("run blog --writable a --writable /b ls", "run blog --writable=a --writable=/b ls"),
+        ("shell blog", "shell blog"),
+    ],
+)
+def test_another_user_is_told_what_to_type(monkeypatch, capsys, typed, repeated):
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert command_table.run(typed.split()) == 125
+    assert capsys.readouterr().err.endswith(f": sudo spyglass {repeated}\n")

@@ -18,7 +18,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from spyglass.config import settings
-from spyglass.errors import EX_CONFIG, ConfigError
+from spyglass.errors import EX_CONFIG
 from spyglass.ops import (
     app_trial,
     applied_files,
@@ -37,6 +37,7 @@ from spyglass.ops.apply_plan import plan_applicable
 from spyglass.ops.apply_report import Outcome
 from spyglass.ops.apply_transaction import apply_units, restarts
 from spyglass.ops.command_declaration import Command, Operand, Option
+from spyglass.ops.privileges import require_root
 from spyglass.ops.running_settings import Action
 from spyglass.ops.systemctl import service_of
 from spyglass.ops.termination_signals import exit_on_termination_signals
@@ -77,10 +78,9 @@ def run(options: argparse.Namespace) -> int:
         )
         _print_orphans(orphaned_apps.query())
         return 0
-    if not options.dry_run and os.geteuid() != 0:
-        raise ConfigError(
-            "only root may change units: sudo spyglass apply, or --dry-run to see what would change"
-        )
+    if not options.dry_run:
+        also = ", or --dry-run to see what would change"
+        require_root("change units", "apply", *names, also=also)
     outcome = Outcome(is_dry=options.dry_run)
     try:
         apply(outcome, everything, named=bool(names), check=not options.no_check)

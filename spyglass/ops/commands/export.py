@@ -34,7 +34,8 @@ from spyglass.ops import (
     unit_directives,
 )
 from spyglass.ops.app_archive import ArchiveError, Manifest
-from spyglass.ops.command_declaration import Command, Operand, Option
+from spyglass.ops.command_declaration import AN_APP, Command, Option
+from spyglass.ops.privileges import require_root
 from spyglass.ops.stored_data import StoredDataError, Survey
 from spyglass.ops.systemctl import service_of
 from spyglass.ops.termination_signals import exit_on_termination_signals
@@ -51,7 +52,7 @@ COMMAND = Command(
     "export",
     "write an app's settings, secrets, drop-ins and stored data into one file, for 'spyglass "
     "import' on this or another machine; its code is not in it",
-    operands=(Operand("NAME", "an app"),),
+    operands=(AN_APP,),
     options=(
         Option(
             "-o",
@@ -79,8 +80,7 @@ _LONGEST_NAME = 200  # characters of a file's name in the report
 def run(options: argparse.Namespace) -> int:
     name = options.name
     rename_plan.examine_name(name)
-    if os.geteuid() != 0:
-        raise ConfigError(f"only root may export apps: sudo spyglass export {name}")
+    require_root("export apps", "export", name)
     known_apps.refuse_unknown([name])
     to_stdout = options.output in (None, "-")
     if to_stdout and os.isatty(1):

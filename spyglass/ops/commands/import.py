@@ -38,6 +38,7 @@ from spyglass.ops import (
 )
 from spyglass.ops.app_archive import ArchiveError, Manifest, Reader
 from spyglass.ops.command_declaration import Command, Operand, Option
+from spyglass.ops.privileges import require_root
 from spyglass.ops.stored_data import Unpacker
 from spyglass.ops.undo import undone_on_failure
 from spyglass.printable import one_line
@@ -87,8 +88,7 @@ class Import:
 
 
 def run(options: argparse.Namespace) -> int:
-    if os.geteuid() != 0:
-        raise ConfigError(f"only root may import apps: sudo spyglass import {options.file}")
+    require_root("import apps", "import", options.file)
     if options.drop_ins and options.no_drop_ins:
         raise UsageError("--drop-ins and --no-drop-ins exclude each other")
     with _input(options.file) as stream, undone_on_failure() as steps:

@@ -7,12 +7,11 @@ Files and data stay as they are.
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
-from spyglass.errors import ConfigError
 from spyglass.ops import known_apps, locks, systemctl
-from spyglass.ops.command_declaration import Command, Operand
+from spyglass.ops.command_declaration import APPS, Command
+from spyglass.ops.privileges import require_root
 from spyglass.ops.systemctl import RefusedError, app_units, service_of, socket_of
 from spyglass.ops.termination_signals import exit_on_termination_signals
 
@@ -23,7 +22,7 @@ COMMAND = Command(
     "off",
     "turn apps off: they finish their requests and stop listening until 'spyglass on', whatever "
     "boots and 'spyglass apply' come in between",
-    operands=(Operand("NAME", "an app", many=True),),
+    operands=(APPS,),
     changes=True,
     group="Set up",
     brief="turn apps off until 'spyglass on'",
@@ -33,8 +32,7 @@ COMMAND = Command(
 
 def run(options: argparse.Namespace) -> int:
     names = known_apps.resolve(options.names)
-    if os.geteuid() != 0:
-        raise ConfigError("only root may turn apps off: sudo spyglass off")
+    require_root("turn apps off", "off", *names)
     with locks.held("units", "changing units"), exit_on_termination_signals():
         lines = _turn_off(names)
     for line in lines:

@@ -6,15 +6,15 @@ cannot be applied stays off.
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from spyglass.config.setting_errors import place_in
 from spyglass.errors import ConfigError
 from spyglass.ops import apps, atomic_files, known_apps, locks, systemctl
 from spyglass.ops.apply_report import Outcome
-from spyglass.ops.command_declaration import Command, Operand
+from spyglass.ops.command_declaration import APPS, Command
 from spyglass.ops.commands import apply
+from spyglass.ops.privileges import require_root
 from spyglass.ops.systemctl import socket_of
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 COMMAND = Command(
     "on",
     "turn apps on that were turned off: they listen again, now and after each boot",
-    operands=(Operand("NAME", "an app", many=True),),
+    operands=(APPS,),
     options=(apply.NO_CHECK, apply.VERBOSE),
     changes=True,
     group="Set up",
@@ -34,8 +34,7 @@ COMMAND = Command(
 
 def run(options: argparse.Namespace) -> int:
     names = known_apps.resolve(options.names)
-    if os.geteuid() != 0:
-        raise ConfigError("only root may turn apps on: sudo spyglass on")
+    require_root("turn apps on", "on", *names)
     _refuse_settings(names)
     outcome = Outcome()
     unmasked = _unmask(names)

@@ -11,7 +11,6 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from spyglass.config import settings
-from spyglass.errors import ConfigError
 from spyglass.ops import (
     app_footprint,
     app_status,
@@ -23,7 +22,8 @@ from spyglass.ops import (
     systemctl,
     unit_directives,
 )
-from spyglass.ops.command_declaration import Command, Operand, Option
+from spyglass.ops.command_declaration import APPS, Command, Option
+from spyglass.ops.privileges import require_root
 from spyglass.ops.systemctl import RefusedError, service_of, socket_of
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ COMMAND = Command(
     "remove",
     "stop an app and remove it from systemd; its file and its data are kept, unless --purge is "
     "given",
-    operands=(Operand("NAME", "an app", many=True),),
+    operands=(APPS,),
     options=(
         Option(
             "--purge",
@@ -51,8 +51,7 @@ def run(options: argparse.Namespace) -> int:
     names = list(dict.fromkeys(options.names))
     for name in names:
         settings.file_for(name)  # it becomes part of files' names
-    if os.geteuid() != 0:
-        raise ConfigError("only root may remove apps: sudo spyglass remove")
+    require_root("remove apps", "remove", *(["--purge"] if options.purge else []), *names)
     with ExitStack() as held:
         held.enter_context(locks.held("units", "changing units"))
         for name in sorted(names):

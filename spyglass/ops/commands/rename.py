@@ -14,9 +14,9 @@ import stat
 from typing import TYPE_CHECKING
 
 from spyglass.config import settings
-from spyglass.errors import ConfigError
 from spyglass.ops import apps, atomic_files, locks, rename_plan, running_commands, systemctl
 from spyglass.ops.command_declaration import Command, Operand
+from spyglass.ops.privileges import require_root
 from spyglass.ops.systemctl import service_of, socket_of
 from spyglass.ops.undo import UndoneError, undone_on_failure
 
@@ -47,8 +47,7 @@ _ROUNDS = 3
 
 def run(options: argparse.Namespace) -> int:
     old, new = options.old, options.new
-    if os.geteuid() != 0:
-        raise ConfigError(f"only root may rename apps: sudo spyglass rename {old} {new}")
+    require_root("rename apps", "rename", old, new)
     with locks.held("units", "changing units"):
         rename_plan.examine_name(old)  # it becomes part of a file's name
         with running_commands.data_locked(old):

@@ -12,10 +12,11 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from spyglass.config.settings import file_for
-from spyglass.errors import ConfigError, StartError, UsageError
+from spyglass.errors import StartError, UsageError
 from spyglass.ops import run_preparation, run_unit, running_commands
-from spyglass.ops.command_declaration import Command, Operand, Option
+from spyglass.ops.command_declaration import AN_APP, Command, Operand, Option
 from spyglass.ops.enter_app import NOT_RUN
+from spyglass.ops.privileges import require_root
 from spyglass.ops.run_channel import Request
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ COMMAND = Command(
     "run a command as an app: with its user, directory, environment, credentials, virtual "
     "environment, limits and sandbox, whether or not the app is awake",
     operands=(
-        Operand("NAME", "an app"),
+        AN_APP,
         Operand(
             "COMMAND",
             "the command and its arguments, `manage.py migrate`; a .py file is run by the app's "
@@ -66,14 +67,19 @@ def run(options: argparse.Namespace) -> int:
     return run_as(options, options.command)
 
 
+def _typed(options: argparse.Namespace, words: list[str]) -> list[str]:
+    """Return the command line, without `spyglass`."""
+    bare = ["--no-sandbox"] if options.no_sandbox else []
+    opened = [f"--writable={path}" for path in options.writable or ()]
+    return ["run" if words else "shell", options.name, *bare, *opened, *words]
+
+
 def run_as(options: argparse.Namespace, words: list[str]) -> int:
     """Run `words`, or the app's Python shell for []; return the exit status."""
     file_for(options.name)
     try:
-        if os.geteuid() != 0:
-            raise ConfigError(
-                "only root may run a command as an app, which has a user of its own: sudo spyglass run"
-            )
+        what = "run a command as an app, which has a user of its own"
+        require_root(what, *_typed(options, words))
         run_preparation.require_systemd()
         run_preparation.find_app(options.name)
         shown = any(map(os.isatty, range(3)))

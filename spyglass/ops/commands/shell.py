@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from spyglass.ops.command_declaration import Command, Operand
+from spyglass.ops.command_declaration import AN_APP, Command
 from spyglass.ops.commands.run import OPTIONS, STATUSES, run_as
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ COMMAND = Command(
     "shell",
     "open a Python prompt as an app, like `run`, with the app loaded as `app`; what comes from a "
     "pipe or a file is run as a script",
-    operands=(Operand("NAME", "an app"),),
+    operands=(AN_APP,),
     options=OPTIONS,
     changes=True,
     more=STATUSES.replace("that of the command", "that of the prompt or script"),

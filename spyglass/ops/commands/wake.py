@@ -6,15 +6,15 @@ that would be a client, which a worker accepts, logs and waits for.
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import time
 from typing import TYPE_CHECKING
 
-from spyglass.errors import EX_UNAVAILABLE, ConfigError, StartError
+from spyglass.errors import EX_UNAVAILABLE, StartError
 from spyglass.ops import app_status, apps, known_apps, memory_file, run_preparation, systemctl
-from spyglass.ops.command_declaration import Command, Operand
+from spyglass.ops.command_declaration import APPS, Command
+from spyglass.ops.privileges import require_root
 
 if TYPE_CHECKING:
     import argparse
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 COMMAND = Command(
     "wake",
     "wake sleeping apps without a request, and report how long that took or why it failed",
-    operands=(Operand("NAME", "an app", many=True),),
+    operands=(APPS,),
     changes=True,
     more="exit status: 0 all are awake; 4 there is no such app; 69 one of them did not wake in time; "
     "78 one of them is failing or off, or its settings are wrong",
@@ -40,10 +40,8 @@ def run(options: argparse.Namespace) -> int:
     names = known_apps.resolve(options.names)
     for name in names:
         run_preparation.find_app(name)
-    if os.geteuid() != 0:
-        raise ConfigError(
-            "only root may wake an app through systemd: sudo spyglass wake; any client wakes it, too"
-        )
+    also = "; any client wakes it, too"
+    require_root("wake an app through systemd", "wake", *names, also=also)
     status = 0
     for name in names:
         try:
