@@ -62,6 +62,8 @@ PROGRAM_PACKAGES := $(QUICK_PACKAGES) postgresql
 RELEASE_PACKAGES := $(ROOT_PACKAGES) apt-utils git gnupg gpgv
 TEST_PACKAGES := $(RELEASE_PACKAGES) systemd-container $(PROGRAM_PACKAGES)
 BENCH_PACKAGES := libev-dev wrk
+# A compiler for the small program that is woken, and what counts the calls of systemd.
+SYSTEMD_PACKAGES := $(TEST_PACKAGES) gcc libc6-dev strace
 
 # What pip and apt say matters only when they fail.
 QUIETLY := packaging/quietly
@@ -161,6 +163,9 @@ bench-memory: $(BENCH)/.made ## what an app costs while it is awake, beside uWSG
 bench-throughput: $(BENCH)/.made bench-packages ## requests per second, beside bjoern, granian, uWSGI and others (half an hour; ROUNDS=5)
 	@$(BENCH)/bin/python benchmarks/throughput/throughput.py --rounds $(if $(filter file,$(origin ROUNDS)),5,$(ROUNDS))
 
+bench-systemd: deb systemd-packages ## how long a wake takes through a real systemd, and what the sandbox costs, on RELEASES (ROUNDS=15)
+	@$(AS_ROOT) .venv/bin/python benchmarks/sandbox/wakes.py --rounds $(if $(filter file,$(origin ROUNDS)),15,$(ROUNDS)) $(RELEASES:%=--release %)
+
 fuzz: $(FUZZ)/.made ## generated inputs for SECONDS=600; failures go to CRASHES, new inputs to tests/fuzz/corpus
 	@$(FUZZ)/bin/python tests/fuzz/fuzz.py --seconds $(SECONDS) --crashes '$(CRASHES)' $(TARGETS)
 
@@ -175,8 +180,8 @@ distclean: clean ## and the Debian roots
 	$(SUDO) rm -rf '$(ROOTS_CACHE)'/{build,clean,tests,judges,pip}-* '$(ROOTS_CACHE)'/httptools-* '$(BENCH)' '$(FUZZ)' '$(RELEASING)' '$(CRASHES)'
 
 .PHONY: help run venv quick test engine check docs deb version release shell recording roots $(ROOTS) fuzz soak bench-wake bench-memory \
-    bench-throughput clean distclean \
-    run-packages root-packages quick-packages program-packages test-packages bench-packages release-packages
+    bench-throughput bench-systemd clean distclean \
+    run-packages root-packages quick-packages program-packages test-packages bench-packages systemd-packages release-packages
 
 run-packages:
 	$(call install,$(RUN_PACKAGES))
@@ -188,6 +193,8 @@ program-packages:
 	$(call install,$(PROGRAM_PACKAGES))
 test-packages:
 	$(call install,$(TEST_PACKAGES))
+systemd-packages:
+	$(call install,$(SYSTEMD_PACKAGES))
 bench-packages:
 	$(call install,$(BENCH_PACKAGES))
 release-packages:

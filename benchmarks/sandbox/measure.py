@@ -6,14 +6,18 @@ systemds of both releases.
     ... measure.py sets                                             whole sets that were weighed against each other
     ... measure.py shipped --spyglass                               what is shipped, waking the welcome page of `make deb`
 
+wakes.py repeats the table of docs/performance.md (`make bench-systemd`).
+
 Each candidate is a socket unit and a service unit of the same small static program
 (wake.c); they differ in nothing but the options. knock.py visits all of them in rounds.
 Reported is the mean over the rounds of what a candidate took longer than the bare
 service in the same round, the most extreme tenth at either end left out, with the
 standard error of that mean: a wake waits for the kernel to pass a grace period
 (attaching to a cgroup does), so single times jump by as much as most options cost, and
-a median jumps along. Exposure and points are what `systemd-analyze security` of that
-very machine says of the loaded unit.
+a median jumps along. The same for the processor time that the service's control group
+has used by then: it leaves out what a wake waits for, and so what other programs do.
+Exposure and points are what `systemd-analyze security` of that very machine says of the
+loaded unit.
 """
 
 from __future__ import annotations
@@ -36,7 +40,7 @@ from options import LIFE, TABLES, Sets  # noqa: E402
 BARE = "no sandbox"
 AGAIN = "no sandbox, again"  # shows what this machine's moods are worth
 RELEASES = ("bookworm", "trixie")
-Round = dict[str, float]
+Round = dict[str, tuple[float, float]]  # wall and processor time, ms
 
 SOCKET = """[Socket]
 ListenStream=/run/wake/{name}.sock
@@ -49,12 +53,28 @@ ExecStart={program}
 {lines}
 """
 PROBE = "/usr/local/bin/wake"
+UNCOVER = r"""
+awk '$5 ~ "^/(proc|run/host)/" { print $5 }' /proc/self/mountinfo | sort -r | while read -r path; do
+    umount "$path" || true
+done
+"""
+# What findmnt shows on a Debian server besides.
+MOUNTED = {
+    "bookworm": ("/boot/efi", "/run/user/1000"),
+    "trixie": (
+        *("/boot/efi", "/run/user/1000"),
+        *(
+            f"/run/credentials/{unit}.service"
+            for unit in ("getty@tty1", "serial-getty@ttyS0", "systemd-networkd", "systemd-resolved")
+        ),
+    ),
+}
 SPYGLASS = "/usr/bin/spyglass serve --idle-timeout 0.2"
 
 
 def furnish(machine: Machine) -> None:
-    """What a container lacks of a machine, as far as it changes what systemd does for a
-    sandbox.
+    """Make of the container what a machine is, as far as it changes what systemd does
+    for a sandbox.
     """
     # A dynamic user's directories are id-mapped where the file system can do that; an
     # overlay cannot, a tmpfs can.
@@ -63,6 +83,13 @@ def furnish(machine: Machine) -> None:
         machine.run("mount", "-t", "tmpfs", "-o", "mode=0700", "private", f"{base}/private")
     # ProtectKernelModules= hides it, but only what is there.
     machine.run("mkdir", "-p", "/usr/lib/modules")
+    # systemd reads the table of mounts again for nearly each mount that it makes, and
+    # takes each mount below a path away singly. nspawn covers a dozen paths in /proc
+    # and /run, which no machine does; a machine has others.
+    machine.run("sh", "-c", UNCOVER)
+    for path in MOUNTED[machine.release]:
+        machine.run("mkdir", "-p", path)
+        machine.run("mount", "-t", "tmpfs", "-o", "size=4k", "machine", path)
 
 
 def prefer(machine: Machine) -> None:
@@ -135,7 +162,9 @@ def knock(machine: Machine, sets: Sets, rounds: int, gap: float) -> list[Round]:
     found: list[Round] = []
     for line in client.stdout:
         times = json.loads(line)
-        found.append({name: times[unit] for name, unit in zip(sets, units(sets), strict=True)})
+        found.append(
+            {name: tuple(times[unit]) for name, unit in zip(sets, units(sets), strict=True)}
+        )
         print(
             f"\r{machine.release}: round {len(found)} of {rounds}",
             end="",
@@ -148,9 +177,11 @@ def knock(machine: Machine, sets: Sets, rounds: int, gap: float) -> list[Round]:
     return found
 
 
-def added(rounds: list[Round], name: str) -> tuple[float, float]:
-    """Milliseconds more than the bare service: trimmed mean and its standard error."""
-    differences = sorted(times[name] - times[BARE] for times in rounds)
+def added(rounds: list[Round], name: str, base: str, clock: int) -> tuple[float, float]:
+    """Milliseconds more than `base`: trimmed mean and its standard error. `clock` is 0
+    for wall time, 1 for processor time.
+    """
+    differences = sorted(times[name][clock] - times[base][clock] for times in rounds)
     trim = len(differences) // 10
     kept = differences[trim : len(differences) - trim]
     return statistics.fmean(kept), statistics.stdev(kept) / len(kept) ** 0.5
@@ -159,17 +190,21 @@ def added(rounds: list[Round], name: str) -> tuple[float, float]:
 def report(
     sets: Sets, rated: dict[str, dict[str, tuple[float, int]]], found: dict[str, list[Round]]
 ) -> None:
-    print("| |" + "".join(f" {release}: exposure, points | added ms |" for release in found))
-    print("|---|" + "---|---|" * len(found))
+    print(
+        "| |"
+        + "".join(f" {release}: exposure, points | added ms | processor ms |" for release in found)
+    )
+    print("|---|" + "---|---|---|" * len(found))
     for name in sets:
         cells = []
         for release, rounds in found.items():
             score, bad = rated[release][name]
-            mean, error = added(rounds, name)
-            cells.append(f" {score}, {rated[release][BARE][1] - bad} | {mean:+.1f} ± {error:.1f} |")
+            times = [added(rounds, name, BARE, clock) for clock in (0, 1)]
+            cells.append(f" {score}, {rated[release][BARE][1] - bad} |")
+            cells += [f" {mean:+.1f} ± {error:.1f} |" for mean, error in times]
         print(f"| {name.format(name='NAME')} |" + "".join(cells))
     for release, rounds in found.items():
-        wake = statistics.median(times[BARE] for times in rounds)
+        wake = statistics.median(times[BARE][0] for times in rounds)
         print(f"\n{release}: no sandbox takes {wake:.1f} ms (median of {len(rounds)} rounds)")
 
 

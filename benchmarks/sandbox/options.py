@@ -32,6 +32,10 @@ def shipped(unit: Path = UNIT) -> tuple[list[str], list[str]]:
 LIFE, SHIPPED = shipped()
 FILTER = [line for line in SHIPPED if line.startswith("SystemCall") and "Architectures" not in line]
 USER = ["DynamicUser=yes", "User={name}"]
+NAMED = (  # another user, with what a dynamic one implies
+    *("User=www-data", "ProtectSystem=strict", "ProtectHome=read-only", "PrivateTmp=yes"),
+    *("RemoveIPC=yes", "NoNewPrivileges=yes", "RestrictSUIDSGID=yes"),
+)
 ERRNO = "SystemCallErrorNumber=EPERM"
 ALLOWED = ["SystemCallFilter=@system-service", ERRNO]
 ALLOWED_LESS = [
@@ -139,17 +143,7 @@ WITH: Sets = {
     "+ LogsDirectory": [*SHIPPED, "LogsDirectory={name}"],
     "@system-service for the list of denials": [*less(*FILTER), *ALLOWED],
     "@system-service without @privileged @resources": [*less(*FILTER), *ALLOWED_LESS],
-    "a static user": [
-        *less("DynamicUser=yes", "User={name}"),
-        *(
-            "User=www-data",
-            "ProtectSystem=strict",
-            "ProtectHome=read-only",
-            "PrivateTmp=yes",
-            "RemoveIPC=yes",
-        ),
-        *("NoNewPrivileges=yes", "RestrictSUIDSGID=yes"),
-    ],
+    "a static user": [*less(*USER), *NAMED],
 }
 
 # Whole sets, from the floor up, and the rivals of what is shipped: others that also
@@ -179,6 +173,23 @@ SETS: Sets = {
         *(line for line in FREE if line not in FILTER),
         *(DEVICES, HOME, LOGS, GROUPS, PROC, TUNABLES, *ALLOWED_LESS),
     ],
+}
+
+# What wakes.py takes away from the shipped set, by what it is for.
+FILTERS = tuple(
+    line
+    for line in SHIPPED
+    if line.startswith(("SystemCall", "Restrict", "Lock", "MemoryDeny", "ProtectClock"))
+)
+PARTS: Sets = {
+    "the state and cache directories": less(*DIRECTORIES),
+    "a dynamic user (a named one instead)": [*less(*USER), *NAMED],
+    "`ProtectProc`, `ProtectControlGroups` (a /proc of its own)": less(PROC, GROUPS),
+    "`PrivateDevices` (a /dev of its own)": less(DEVICES),
+    "`ProtectKernelModules` (/usr/lib/modules hidden)": less("ProtectKernelModules=yes"),
+    "`PrivateUsers` (a user namespace)": less("PrivateUsers=yes"),
+    "all filters of system calls": less(*FILTERS),
+    "`CapabilityBoundingSet`": less("CapabilityBoundingSet="),
 }
 
 TABLES = {
