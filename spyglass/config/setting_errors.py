@@ -11,7 +11,7 @@ import difflib
 import shlex
 
 from spyglass.config import setting_text, value_hints
-from spyglass.config.setting_types import NEVER, Setting, Unit
+from spyglass.config.setting_types import NEVER, Setting, Unit, in_units
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ def default_text(setting: Setting) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if setting_text.is_size(setting) and isinstance(value, int) and value:
-        return setting_text.in_units(value)
+        return in_units(value)
     if isinstance(value, tuple | dict):
         return ", ".join(value) or "none"
     return f"{value:g}" if isinstance(value, float) else str(value) or "none"

@@ -6,7 +6,7 @@ this.
 
 from __future__ import annotations
 
-from spyglass.config.setting_types import NEVER, UNITS, CommaText, Seconds, Setting, Size
+from spyglass.config.setting_types import NEVER, CommaText, Seconds, Setting, Size, in_units
 
 _LONGEST = 1000  # characters of a value in a line of settings
 _ESCAPES = {'"': '\\"', "\\": "\\\\"}
@@ -69,12 +69,6 @@ def is_size(setting: Setting | None) -> bool:
     return setting is not None and setting.kind == Size.kind
 
 
-def in_units(size: int) -> str:
-    """Return a number of bytes as people write it: "300M"."""
-    unit = next((each for each in "GMK" if size and size % UNITS[each] == 0), "")
-    return f"{size // UNITS.get(unit, 1)}{unit}"
-
-
 def spoken(setting: Setting | None, value: object) -> str:
     """Return a value for a sentence, without quotes: "2G", "30s", "true", "a, b"."""
     if isinstance(value, bool):
@@ -82,7 +76,8 @@ def spoken(setting: Setting | None, value: object) -> str:
     if is_size(setting) and isinstance(value, int) and value:
         return in_units(value)
     if isinstance(setting, Seconds) and isinstance(value, int | float):
-        return "never" if value == NEVER else f"{value:g}s"
+        never = value == NEVER or (setting.zero and value == 0)
+        return "never" if never else f"{value:g}s"
     if isinstance(value, tuple | list):
         return ", ".join(map(str, value))
     return str(value)

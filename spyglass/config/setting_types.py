@@ -245,8 +245,12 @@ class Count(Setting):
         if not isinstance(value, int) or isinstance(value, bool):
             raise ValueError(f"expected a {self.kind}")
         if not self.least <= value <= self.most:
-            raise ValueError(f"expected a {self.kind} from {self.least} to {self.most}")
+            raise ValueError(f"expected a {self.kind} from {self.limits()}")
         return value
+
+    def limits(self) -> str:
+        """Return the least and the largest value, as people write them."""
+        return f"{self.least} to {self.most}"
 
     def parse(self, text: str) -> object:
         # int() would take "1_000", " 7 " and digits of other scripts as well.
@@ -258,6 +262,12 @@ class Count(Setting):
 UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
+def in_units(size: int) -> str:
+    """Return a number of bytes as people write it: "300M"."""
+    unit = next((each for each in "GMK" if size and size % UNITS[each] == 0), "")
+    return f"{size // UNITS.get(unit, 1)}{unit}"
+
+
 class Size(Count):
     kind = 'number of bytes, or "64K", "1M", "2G"'
 
@@ -266,6 +276,9 @@ class Size(Count):
 
     def check(self, value: object) -> object:
         return self.parse(value) if isinstance(value, str) else super().check(value)
+
+    def limits(self) -> str:
+        return f"{in_units(self.least)} to {in_units(self.most)}"
 
     def parse(self, text: str) -> object:
         number, unit = text, 1

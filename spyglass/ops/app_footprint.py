@@ -50,6 +50,11 @@ def drop_in_directories(name: str) -> list[str]:
     return [path for path in paths if os.path.lexists(path)]
 
 
+def mask(name: str) -> str:
+    """Return the path of the link by which `spyglass off` masks the app's socket."""
+    return os.path.join(unit_directives.DIRECTORY, socket_of(name))
+
+
 def other_unit_files(name: str) -> list[str]:
     """Return unit files of this one app, and drop-ins of it that are in other
     directories than `systemctl edit` uses.

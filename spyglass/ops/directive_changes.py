@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from spyglass.config import setting_text
+from spyglass.config.setting_types import in_units
 from spyglass.ops import unit_files
 from spyglass.ops.unit_directives import IMPLIED, LIMITS
 from spyglass.ops.untrusted_text import lines_of
@@ -83,7 +83,7 @@ def changes(
 def _shown(key: str, values: list[str]) -> str:
     text = ", ".join(values if key in _LISTS else values[-1:])
     if key in _SIZES and text.isdecimal():
-        text = setting_text.in_units(int(text))
+        text = in_units(int(text))
     return one_line(text.replace("%%", "%"), _LONGEST) or UNSET
 
 

@@ -10,11 +10,20 @@ from typing import TYPE_CHECKING
 
 from spyglass.config import settings
 from spyglass.config.setting_errors import hint
+from spyglass.errors import ConfigError
 from spyglass.ops import app_status, apps, orphaned_apps
 from spyglass.ops.app_status import NoSuchAppError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+
+def examine_name(name: str) -> None:
+    """Raise ConfigError for what cannot be the name of an app."""
+    try:
+        settings.file_for(name)
+    except ConfigError as error:
+        raise ConfigError(f"not a valid app name: {str(error).partition(' ')[2]}") from None
 
 
 def resolve(words: Sequence[str]) -> list[str]:

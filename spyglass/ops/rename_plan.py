@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from spyglass.ops.apps import App
 
 
+_PROPERTIES = ("LoadState", "ActiveState", "UnitFileState")
+
+
 @dataclass
 class Rename:
     """What to do: `moves` are (old path, new path) in order, `links` (old, new, new
@@ -41,6 +44,7 @@ class Rename:
     app: App  # as it will be; its `file` is still the old one
     listens: bool
     enabled: bool
+    is_masked: bool
     moves: list[tuple[str, str]] = field(default_factory=list)
     links: list[tuple[str, str, str]] = field(default_factory=list)
     texts: list[tuple[str, str, str]] = field(default_factory=list)
@@ -60,7 +64,7 @@ def plan(old: str, new: str) -> Rename:
     NoSuchAppError if there is no app `old`.
     """
     for name in (old, new):
-        examine_name(name)
+        known_apps.examine_name(name)
     if old == new:
         raise ConfigError(f"{old} has this name already")
     known_apps.refuse_unknown([old])
@@ -72,26 +76,21 @@ def plan(old: str, new: str) -> Rename:
             "choose another name, or move all of that away first"
         )
     _examine_units(old)
-    shown = systemctl.show([socket_of(old)], ["ActiveState", "UnitFileState"])[socket_of(old)]
+    shown = systemctl.show([socket_of(old)], _PROPERTIES)[socket_of(old)]
     made = Rename(
         old,
         new,
         app,
         listens=shown["ActiveState"] == "active",
         enabled=shown["UnitFileState"] == "enabled",
+        is_masked=shown["LoadState"] == "masked",
     )
+    if made.is_masked:  # by `spyglass off`
+        made.links.append((app_footprint.mask(old), app_footprint.mask(new), os.devnull))
     _plan_files(made)
     _plan_state(made)
     _plan_texts(made)
     return made
-
-
-def examine_name(name: str) -> None:
-    """Raise ConfigError for what cannot be the name of an app."""
-    try:
-        settings.file_for(name)
-    except ConfigError as error:
-        raise ConfigError(f"not a valid app name: {str(error).partition(' ')[2]}") from None
 
 
 def _applicable(name: str) -> App:
@@ -113,7 +112,10 @@ def _applicable(name: str) -> App:
 
 def _examine_units(name: str) -> None:
     """Raise ConfigError if there are unit files that a rename cannot take along."""
-    others = app_footprint.other_unit_files(name)
+    mask = app_footprint.mask(name)
+    others = [each for each in app_footprint.other_unit_files(name) if each != mask]
+    if os.path.lexists(mask) and not (os.path.islink(mask) and os.readlink(mask) == os.devnull):
+        others.append(mask)
     if others:
         raise ConfigError(
             f"{others[0]}: only drop-ins in {unit_directives.DIRECTORY}/{service_of(name)}.d and "

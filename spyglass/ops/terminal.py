@@ -202,6 +202,12 @@ def bytes_text(count: int) -> str:
     return f"{count >> 10} KiB" if count < 10 << 20 else size(count)
 
 
+def entries_text(count: int, size: int) -> str:
+    """Return how much is stored: "3 files and directories, 12 bytes"."""
+    what = "file or directory" if count == 1 else "files and directories"
+    return f"{count} {what}, {bytes_text(size)}"
+
+
 def number(count: int | None) -> str:
     """Return `count` in digits, or "-" if it is unknown."""
     return UNKNOWN if count is None else str(count)

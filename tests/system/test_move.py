@@ -216,6 +216,23 @@ def test_a_rename_that_is_interrupted_undoes_all(shop: Machine) -> None:
     assert curl(shop, "127.0.0.1:8096") == "shop x []\n"
 
 
+def test_an_app_that_is_off_stays_so_under_its_new_name(shop: Machine) -> None:
+    spyglass(shop, "off", "shop")
+    said = spyglass(shop, "rename", "shop", "news").stdout
+    assert "\nnews: does not listen, as before; to start it: spyglass on news\n" in said
+    assert everything(shop, "shop") == []
+    assert shop.state("spyglass@news.socket")["LoadState"] == "masked"
+    assert spyglass(shop, "apply").stdout == "nothing to do\n"
+    spyglass(shop, "on", "news")
+    assert curl(shop, "127.0.0.1:8096") == "news x []\n"
+    # Another link in the place of the mask is the administrator's.
+    spyglass(shop, "off", "news")
+    mask = "/etc/systemd/system/spyglass@news.socket"
+    shop.run("ln", "-sf", "/usr/lib/systemd/system/spyglass@.socket", mask)
+    assert "only drop-ins in" in spyglass(shop, "rename", "news", "shop", status=78).stderr
+    shop.run("rm", mask)
+
+
 REFUSED = [
     ("", ["shop", "shop"], "shop has this name already"),
     ("", ["shop", "News"], "not a valid app name: 'News'"),

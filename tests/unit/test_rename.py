@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from spyglass.ops import atomic_files
+from spyglass.ops import atomic_files, command_table
 from spyglass.ops.app_footprint import renamed
 from spyglass.ops.undo import UndoneError, undone_on_failure
 
@@ -91,6 +91,22 @@ def test_what_cannot_be_undone_is_named_and_the_rest_is_undone(files):
         steps.begin("the door could not be shut", fail)
         raise RuntimeError("boom")
     assert state(files) == {"a": "a", "b": "b"}
+
+
+@pytest.mark.parametrize(
+    ("line", "status"),
+    [
+        ("rename ../x a", 78),
+        ("export ../x", 78),
+        ("remove ../x", 78),
+        ("run ../x ls", 125),
+        ("shell ../x", 125),
+    ],
+)
+def test_what_cannot_be_a_name_is_called_a_name(capsys, monkeypatch, line, status):
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert command_table.run(line.split()) == status
+    assert "not a valid app name: '../x': expected 1 to 22 of a-z" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])

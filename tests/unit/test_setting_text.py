@@ -87,6 +87,8 @@ def test_names_are_aligned():
         ("memory_max", 1 << 29, "512M"),
         ("idle_timeout", 30.0, "30s"),
         ("request_timeout", 1e8, "never"),
+        ("log_slow", 0.0, "never"),
+        ("log_slow", 0.1, "0.1s"),
         ("preload", False, "false"),
         ("idle_ignore", ("/a", "/b"), "/a, /b"),
         ("app", "a:b", "a:b"),

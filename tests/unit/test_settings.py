@@ -291,7 +291,7 @@ def test_shown_default_parses_to_the_default(name):
         ('max_body = ""', 1, f"max_body: {SIZE}, not ''"),
         ('max_body = "1.5G"', 1, f"max_body: {SIZE}, not '1.5G'; write \"1536M\""),
         ("max_body = 1.5", 1, f"max_body: {SIZE}, not 1.5"),
-        ("max_head = 255", 1, f"max_head: {SIZE} from 256 to {1 << 50}, not 255"),
+        ("max_head = 255", 1, f"max_head: {SIZE} from 256 to 1048576G, not 255"),
         # The rest
         ('debug = "yes"', 1, "debug: expected true or false, not 'yes'; write true"),
         ("debug = 1", 1, "debug: expected true or false, not 1; write true"),
@@ -590,3 +590,9 @@ def test_invalid_instance_name_is_refused(name):
         ": expected 1 to 22 of a-z, 0-9, - and _, the first a letter or digit"
     )
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["1K", 1024, 1 << 51])
+def test_limits_of_a_size_are_sizes(value):
+    with pytest.raises(ValueError, match=', or "64K", "1M", "2G" from 16M to 1048576G$'):
+        config.SETTINGS["memory_max"].check(value)

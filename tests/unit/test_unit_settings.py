@@ -15,7 +15,7 @@ NUMERIC = "expected a numeric address before the port, in brackets if it is IPv6
 PATHS = "expected a path, or a list of paths"
 VARIABLES = 'expected a table of variables, { NAME = "text" }'
 CREDENTIALS = 'expected a table, { NAME = "/path" }, or a list of names'
-MEMORY = f'expected a number of bytes, or "64K", "1M", "2G" from {16 << 20} to {1 << 50}'
+MEMORY = 'expected a number of bytes, or "64K", "1M", "2G" from 16M to 1048576G'
 UMASK = 'expected text of three or four octal digits, "0027", not '
 QUOTA = 'expected a percentage of one processor, "50%", or of several, "200%"'
 UNITS = [setting.name for setting in UNIT_SETTINGS]

@@ -71,7 +71,7 @@ def examine(wanted: Sequence[str] = ()) -> list[Finding]:
     )
     if found[-1].socket.get("LoadState") != "loaded":
         found.pop()
-    known = {name: apps.read(name) for name in apps.names()}
+    known = {name: apps.read(name) for name in apps.names() if app_status.is_name(name)}
     findings = machine.examine([app.service for app in found])
     for app in found:
         own = [

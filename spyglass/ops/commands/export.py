@@ -25,7 +25,6 @@ from spyglass.ops import (
     apps,
     known_apps,
     locks,
-    rename_plan,
     running_commands,
     state_directory,
     stored_data,
@@ -79,7 +78,7 @@ _LONGEST_NAME = 200  # characters of a file's name in the report
 
 def run(options: argparse.Namespace) -> int:
     name = options.name
-    rename_plan.examine_name(name)
+    known_apps.examine_name(name)
     require_root("export apps", "export", name)
     known_apps.refuse_unknown([name])
     to_stdout = options.output in (None, "-")
@@ -246,7 +245,7 @@ def own_drop_ins(name: str) -> list[str]:
 def _report(app: App, found: Survey, output: str | None, stream: TextIO) -> None:
     """Print what is in the archive, and what is not."""
     where = "" if output in (None, "-") else f" to {output} (mode 0600)"
-    size = f"{found.entries} files and directories, {terminal.bytes_text(found.bytes)}"
+    size = terminal.entries_text(found.entries, found.bytes)
     print(f"{app.name}: exported{where}; stored data: {size}", file=stream)
     secrets = own_files(app)
     print(f"secrets in plain text: {', '.join([*secrets, 'whatever the app stores'])}", file=stream)

@@ -27,6 +27,7 @@ from spyglass.ops import (
     app_footprint,
     apply_plan,
     env_files,
+    known_apps,
     locks,
     path_ownership,
     rename_plan,
@@ -128,9 +129,9 @@ def _read(stream: io.RawIOBase, options: argparse.Namespace, steps: Steps) -> Im
     if first is None or first.name != app_archive.MANIFEST:
         raise ArchiveError("not an archive of 'spyglass export'")
     manifest = app_archive.parse_manifest(reader.read_text())
-    rename_plan.examine_name(manifest.name)
+    known_apps.examine_name(manifest.name)
     made = Import(manifest, options.name or manifest.name)
-    rename_plan.examine_name(made.name)
+    known_apps.examine_name(made.name)
     texts: dict[str, bytes] = {}
     ended = False
     for member in members:
@@ -304,8 +305,8 @@ def _report(made: Import) -> None:
         print(f"  {path}")
     if made.unpacker is not None:
         public, _ = state_directory.places(state_directory.STATE, name)
-        count, size = made.unpacker.entries, terminal.bytes_text(made.unpacker.bytes)
-        print(f"  {public}: {count} files and directories, {size}")
+        amount = terminal.entries_text(made.unpacker.entries, made.unpacker.bytes)
+        print(f"  {public}: {amount}")
         for link in made.unpacker.links_out[:10]:
             print(f"  {one_line(link, 400)}: a link that leads out of the app's data")
     file = settings.file_for(name)

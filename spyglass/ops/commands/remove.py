@@ -10,12 +10,12 @@ import os
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from spyglass.config import settings
 from spyglass.ops import (
     app_footprint,
     app_status,
     apps,
     atomic_files,
+    known_apps,
     locks,
     running_commands,
     state_directory,
@@ -50,7 +50,7 @@ COMMAND = Command(
 def run(options: argparse.Namespace) -> int:
     names = list(dict.fromkeys(options.names))
     for name in names:
-        settings.file_for(name)  # it becomes part of files' names
+        known_apps.examine_name(name)  # it becomes part of files' names
     require_root("remove apps", "remove", *(["--purge"] if options.purge else []), *names)
     with ExitStack() as held:
         held.enter_context(locks.held("units", "changing units"))

@@ -14,7 +14,15 @@ import stat
 from typing import TYPE_CHECKING
 
 from spyglass.config import settings
-from spyglass.ops import apps, atomic_files, locks, rename_plan, running_commands, systemctl
+from spyglass.ops import (
+    apps,
+    atomic_files,
+    known_apps,
+    locks,
+    rename_plan,
+    running_commands,
+    systemctl,
+)
 from spyglass.ops.command_declaration import Command, Operand
 from spyglass.ops.privileges import require_root
 from spyglass.ops.systemctl import service_of, socket_of
@@ -49,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
     old, new = options.old, options.new
     require_root("rename apps", "rename", old, new)
     with locks.held("units", "changing units"):
-        rename_plan.examine_name(old)  # it becomes part of a file's name
+        known_apps.examine_name(old)  # it becomes part of a file's name
         with running_commands.data_locked(old):
             made = rename_plan.plan(old, new)
             running_commands.refuse_running([old], "renamed")
@@ -176,7 +184,8 @@ def _report(made: Rename) -> None:
     if made.listens:
         print(f"{made.new}: listens on {', '.join(map(str, app.addresses))}")
     else:
-        print(f"{made.new}: does not listen, as before; to start it: spyglass apply {made.new}")
+        verb = "on" if made.is_masked else "apply"
+        print(f"{made.new}: does not listen, as before; to start it: spyglass {verb} {made.new}")
     for path in made.gone:
         print(
             f"{made.new}: the socket {path} is gone: change the web server in front that names it"

@@ -11,9 +11,8 @@ import sys
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from spyglass.config.settings import file_for
 from spyglass.errors import StartError, UsageError
-from spyglass.ops import run_preparation, run_unit, running_commands
+from spyglass.ops import known_apps, run_preparation, run_unit, running_commands
 from spyglass.ops.command_declaration import AN_APP, Command, Operand, Option
 from spyglass.ops.enter_app import NOT_RUN
 from spyglass.ops.privileges import require_root
@@ -76,8 +75,8 @@ def _typed(options: argparse.Namespace, words: list[str]) -> list[str]:
 
 def run_as(options: argparse.Namespace, words: list[str]) -> int:
     """Run `words`, or the app's Python shell for []; return the exit status."""
-    file_for(options.name)
     try:
+        known_apps.examine_name(options.name)
         what = "run a command as an app, which has a user of its own"
         require_root(what, *_typed(options, words))
         run_preparation.require_systemd()
