@@ -137,12 +137,20 @@ def write(path: str, text: str, mode: int = 0o644, *, new: bool = False) -> None
 
     A power cut leaves the old file or the new one (fsync(2), rename(2)). An empty text
     deletes the file, and its directory if that is empty then. With `new` (bool) raise
-    FileExistsError if the file exists. Raise OSError.
+    FileExistsError if the file exists. Raise OSError, which names `path`.
     """
+    try:
+        if text:
+            _replace(path, text, mode, new=new)
+        else:
+            _remove(path)
+    except OSError as error:
+        # Not the temporary file, which is gone by then.
+        raise OSError(error.errno, error.strerror, path) from error
+
+
+def _replace(path: str, text: str, mode: int, *, new: bool) -> None:
     directory = os.path.dirname(path)
-    if not text:
-        _remove(path)
-        return
     os.makedirs(directory, exist_ok=True)
     # This name ends in neither .conf nor .toml, so neither systemd nor Spyglass reads
     # it.

@@ -101,3 +101,16 @@ def test_diff_is_coloured_in_terminals_only(monkeypatch, stream, environ, colour
     plain = "--- a\n+++ b\n@@ -1 +1 @@\n same\n-a\n+b\n"
     coloured = "\033[1m--- a\033[m\n\033[1m+++ b\033[m\n\033[36m@@ -1 +1 @@\033[m\n same\n\033[31m-a\033[m\n\033[32m+b\033[m\n"
     assert shown.getvalue() == (coloured if colours else plain)
+
+
+@pytest.mark.parametrize("text", ["x", ""])
+def test_error_names_the_file_that_was_to_be_written(tmp_path, text):
+    path = tmp_path / "file"
+    path.mkdir()
+    with pytest.raises(OSError, match=r"/file'$") as caught:
+        atomic_files.write(str(path), text)
+    assert caught.value.filename == str(path)
+    path.rmdir()
+    path.write_text("x")
+    with pytest.raises(FileExistsError):
+        atomic_files.write(str(path), "y", new=True)

@@ -923,6 +923,20 @@ def test_remove(systemd, files, tmp_path, capsys):
     assert capsys.readouterr().out == f"a: stopped and removed; left: {tmp_path}/etc/a.toml\n"
 
 
+def test_remove_without_units(systemd, files, tmp_path, capsys):
+    """The package has gone, or the units of a Spyglass from pip."""
+    files(a="listen = 8001\n")
+    apply()
+    systemd.active.clear()
+    systemd.missing = True
+    systemd.fails = {f"stop {A}", f"disable {A}", "stop spyglass@a.service"}
+    assert command_table.run(["remove", "a"]) == 0
+    assert drop_ins(tmp_path) == {}
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        f"a: stopped and removed; left: {tmp_path}/etc/a.toml"
+    ]
+
+
 def test_remove_with_purge(systemd, files, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(state_directory, "STATE", str(tmp_path / "lib"))
     monkeypatch.setattr(state_directory, "CACHE", str(tmp_path / "cache"))

@@ -218,6 +218,7 @@ def test_failed_socket():
     [
         ({}, {"LoadState": "masked"}, ["systemctl unmask spyglass@blog.service"]),
         ({}, {"LoadState": "bad-setting"}, ["systemd-analyze verify spyglass@blog.service"]),
+        ({}, {"LoadState": "not-found"}, ["spyglass units install"]),
         ({}, {"NeedDaemonReload": "yes"}, ["systemctl daemon-reload"]),
         (
             {"NeedDaemonReload": "yes"},

@@ -28,6 +28,7 @@ from spyglass.ops.systemctl import RefusedError, service_of, socket_of
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Collection, Mapping
 
 COMMAND = Command(
     "remove",
@@ -64,7 +65,8 @@ def _run(names: list[str], *, purge: bool) -> None:
     """Remove these apps and print what was done. Raise NoSuchAppError if one of them
     does not exist.
     """
-    properties = systemctl.show(systemctl.app_units(names), ["ActiveState", "UnitFileState"])
+    shown = ["LoadState", "ActiveState", "UnitFileState"]
+    properties = systemctl.show(systemctl.app_units(names), shown)
     for name in names:
         here = [*_drop_ins(name), *_left(name)]
         socket, service = properties[socket_of(name)], properties[service_of(name)]
@@ -76,7 +78,8 @@ def _run(names: list[str], *, purge: bool) -> None:
     said: list[str] = []
     try:
         for name in names:
-            _remove(name)
+            units = {unit: properties[unit] for unit in systemctl.app_units([name])}
+            _remove(name, [unit for unit in units if _is_known(units[unit])])
             if purge:
                 said += _purge(name)
             said.append(_what_is_left(name, _left(name)))
@@ -86,25 +89,37 @@ def _run(names: list[str], *, purge: bool) -> None:
             print(line)
 
 
-def _remove(name: str) -> None:
-    """Stop and disable the app, and delete its drop-ins.
+def _is_known(unit: Mapping[str, str]) -> bool:
+    """Return True if systemd has the unit: not without the package, or its units."""
+    return unit["LoadState"] != "not-found" or unit["ActiveState"] != "inactive"
+
+
+def _remove(name: str, known: Collection[str]) -> None:
+    """Stop and disable the app, and delete its drop-ins. `known` are those of its units
+    that systemd has.
 
     The socket is stopped first: with it listening, the next connection would start the
     service again. Not `disable --now`: that reloads the units before it stops the
     socket. If an address has changed in a file, the reload closes the socket and leaves
     the file of a unix socket behind.
     """
-    systemctl.ask("stop", socket_of(name))
-    systemctl.run("unmask", socket_of(name))  # `spyglass off` has masked it
-    systemctl.ask("disable", socket_of(name))
-    systemctl.ask("stop", service_of(name))
+    socket, service = socket_of(name), service_of(name)
+    if socket in known:
+        systemctl.ask("stop", socket)
+    systemctl.run("unmask", socket)  # `spyglass off` has masked it
+    if socket in known:
+        systemctl.ask("disable", socket)
+    else:
+        systemctl.run("disable", socket)  # a link may be left
+    if service in known:
+        systemctl.ask("stop", service)
     for path in _drop_ins(name):
         if unit_directives.is_untouched(atomic_files.read(path)):
             atomic_files.write(path, "")
     systemctl.ask("daemon-reload")
     # A failed unit would be listed until the next boot. A unit that has not failed is
     # unknown by now, and the error is ignored.
-    systemctl.run("reset-failed", socket_of(name), service_of(name))
+    systemctl.run("reset-failed", socket, service)
 
 
 def _drop_ins(name: str) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import sys
 
 from spyglass.master.counters import one_line
 from spyglass.ops import address_owners, pip_units, unit_files
@@ -210,11 +211,10 @@ class _Examination:
         if service.get("LoadState") not in ("loaded", None):
             masked = service["LoadState"] == "masked"
             why = "it cannot be started, and the next connection makes systemd fail the socket for good"
-            cure = (
-                systemctl("unmask", service["Id"])
-                if masked
-                else shlex.join(["systemd-analyze", "verify", service["Id"]])
-            )
+            cure = {
+                "masked": systemctl("unmask", service["Id"]),
+                "not-found": _bring_units(),
+            }.get(service["LoadState"], shlex.join(["systemd-analyze", "verify", service["Id"]]))
             self._add(
                 f"{service['Id']} {'is masked' if masked else 'cannot be loaded: ' + service['LoadState']}",
                 why,
@@ -320,3 +320,11 @@ _RESULTS = {
     "service-start-limit-hit": "its service was started too often",
     "resources": "the address was in use, or its service could not be loaded; fix that first",
 }
+
+
+def _bring_units() -> str:
+    """Return the command that installs the units of this Spyglass: of the package's, or
+    of one that pip has put into a virtual environment.
+    """
+    packaged = sys.prefix == sys.base_prefix
+    return "apt install --reinstall spyglass" if packaged else "spyglass units install"
