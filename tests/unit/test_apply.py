@@ -733,6 +733,15 @@ def test_damaged_memory_costs_one_more_trial(systemd, files, asleep, tmp_path, d
     assert asleep() == ["nothing to do"]
 
 
+def test_memory_that_cannot_be_written_fails_nothing(systemd, files, asleep, tmp_path):
+    """On a full disk, say."""
+    (tmp_path / "run" / "applied.json").unlink()
+    (tmp_path / "run" / "applied.json").mkdir()
+    files(a="listen = 8001\nworkers = 3\n")
+    for _ in range(2):
+        assert asleep("a") == [f"a: {NEXT_WAKE}8001/"]
+
+
 def test_off_and_on(systemd, files, capsys):
     files(a="listen = 8001\n", b="")
     apply()
