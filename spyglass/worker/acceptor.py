@@ -17,8 +17,7 @@ exit) must have the others look for themselves, see Acceptor.look().
 from __future__ import annotations
 
 import select
-import time
-from time import monotonic
+from time import monotonic, monotonic_ns
 
 from spyglass.errors import RobbedError
 from spyglass.runtime import scoreboard
@@ -26,15 +25,15 @@ from spyglass.runtime.addresses import ACCEPT_PAUSE, EXHAUSTED, GONE
 from spyglass.runtime.fast_imports import deque
 from spyglass.runtime.sd_daemon import has_pending
 from spyglass.runtime.timers import IDLE
+from spyglass.worker.client_socket import ClientSocket
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
     from typing import Any
 
     from spyglass.http11.request_body import Body
     from spyglass.log import Log
-    from spyglass.runtime.fast_imports import socket
     from spyglass.runtime.sd_daemon import Listener
     from spyglass.worker.connection_base import ConnectionBase, Visit
     from spyglass.worker.slow_clients import Client
@@ -67,7 +66,7 @@ class Activity:
         """A client was accepted at `listener`."""
         self.open += 1
         self._slot[scoreboard.OPEN] = self.open
-        self._slot[scoreboard.ACTIVITY] = time.monotonic_ns()
+        self._slot[scoreboard.ACTIVITY] = monotonic_ns()
         return None
 
     def leave(self, visit: Visit | None, served: int) -> None:
@@ -76,7 +75,7 @@ class Activity:
         """
         # OPEN last: when the Master sees it fall, the rest is up to date.
         self.open -= 1
-        self._slot[scoreboard.ACTIVITY] = time.monotonic_ns()
+        self._slot[scoreboard.ACTIVITY] = monotonic_ns()
         self._slot[scoreboard.SERVED] = served
         self._slot[scoreboard.OPEN] = self.open
 
@@ -249,60 +248,53 @@ class Acceptor:
             self.callers.append(listener)
 
     def accept(
-        self,
-        most: int,
-        meet: Callable[[socket.socket, Any, Listener, Visit | None], ConnectionBase],
-    ) -> Iterator[ConnectionBase]:
-        """Accept up to `most` clients, from the listeners in turn, and yield the
-        connection that `meet` makes of each.
+        self, meet: Callable[[ClientSocket, Any, Listener, Visit | None], ConnectionBase]
+    ) -> ConnectionBase | None:
+        """Accept one client, from the listeners in turn, and return the connection that
+        `meet` makes of it; None when no more can be accepted now.
         """
         callers = self.callers
-        while callers and most > 0:
-            most -= 1
+        while callers:
+            # The order to stop may have come in this very turn, or may be unread yet.
+            # Then even the clients that woke us are for the other workers, which are
+            # told to look(), or at a stop for the next Master.
+            if (
+                len(self._connections) >= self._limit
+                or self._quiesced
+                or self._closed
+                or self._slot[scoreboard.ORDER] < scoreboard.PART
+            ):
+                callers.clear()
+                break
             listener = callers.popleft()
-            accepted = self._accept(listener)
-            if accepted is None:
+            try:
+                fd, address = listener.sock._accept()  # type: ignore[attr-defined]  # as in Listening
+            except BlockingIOError:
                 continue
-            sock, address, visit = accepted
-            connection = meet(sock, address, listener, visit)
+            except OSError as error:
+                self._not_accepted(listener, error)
+                continue
+            visit = self._activity.enter(listener)
+            socket = ClientSocket(fd, listener)
+            if not listener.inherited:
+                listener.prepare(socket.object)
+            connection = meet(socket, address, listener, visit)
             self._admit(connection, listener)
             callers.append(listener)
-            yield connection
+            return connection
+        return None
 
-    def _accept(self, listener: Listener) -> tuple[socket.socket, Any, Visit | None] | None:
-        """Accept the next client at `listener`; None when there is none, or none may be
-        accepted now.
-        """
-        # The order to stop may have come in this very turn, or may be unread yet. Then
-        # even the clients that woke us are for the other workers, which are told to
-        # look(), or at a stop for the next Master.
-        if (
-            len(self._connections) >= self._limit
-            or self._quiesced
-            or self._closed
-            or self._slot[scoreboard.ORDER] < scoreboard.PART
-        ):
-            return None
-        try:
-            sock, address = listener.sock.accept()
-        except BlockingIOError:
-            return None
-        except OSError as error:
-            if error.errno in EXHAUSTED:
-                # The connection stays in the kernel's queue and the listener readable:
-                # without a pause this would spin.
-                self._log.error(
-                    f"cannot accept on {listener}: {error.strerror}; trying again in {ACCEPT_PAUSE:g} s"
-                )
-                self.resume_at = monotonic() + ACCEPT_PAUSE
-            elif error.errno in GONE:
-                raise RobbedError(f"{listener} is no listening socket any more") from error
-            return None  # or the client has gone
-        visit = self._activity.enter(listener)
-        sock.setblocking(False)
-        if not listener.inherited:
-            listener.prepare(sock)
-        return sock, address, visit
+    def _not_accepted(self, listener: Listener, error: OSError) -> None:
+        if error.errno in EXHAUSTED:
+            # The connection stays in the kernel's queue and the listener readable:
+            # without a pause this would spin.
+            self._log.error(
+                f"cannot accept on {listener}: {error.strerror}; trying again in {ACCEPT_PAUSE:g} s"
+            )
+            self.resume_at = monotonic() + ACCEPT_PAUSE
+        elif error.errno in GONE:
+            raise RobbedError(f"{listener} is no listening socket any more") from error
+        # or the client has gone
 
     def _admit(self, connection: ConnectionBase, listener: Listener) -> None:
         if connection.fd in self._connections or connection.fd in self.reserved:

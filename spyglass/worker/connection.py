@@ -9,6 +9,7 @@ follows the call is then done by the next leader, through `resume()`.
 from __future__ import annotations
 
 import select
+from os import write
 from time import monotonic
 
 from spyglass.runtime.fast_imports import socket
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
     from spyglass.http11.request_body import Body
     from spyglass.runtime.sd_daemon import Listener
+    from spyglass.worker.client_socket import ClientSocket
     from spyglass.worker.connection_base import Visit
     from spyglass.worker.host import Host
     from spyglass.worker.leader_followers import Piece
@@ -60,19 +62,19 @@ class Connection(ConnectionBase):
         self,
         host: Host,
         server: Server,
-        sock: socket.socket,
+        client: ClientSocket,
         address: Any,
         listener: Listener,
         visit: Visit | None = None,
     ) -> None:
-        super().__init__(sock, visit)
+        super().__init__(client, visit)
         self._host = host
         self._server = server
-        self._peer = peer = Peer(server, sock, address, listener)
+        self._peer = peer = Peer(server, client, address, listener)
         self._receiver = receiver = RequestReceiver(
-            sock, listener.is_unix, server.limits, server.heads
+            client, listener.is_unix, server.limits, server.heads
         )
-        self._responder = Responder(host, server, peer, receiver, ResponseWriter(sock))
+        self._responder = Responder(host, server, peer, receiver, ResponseWriter(client))
         self._cycle = RequestCycle(host, server, receiver, self._responder)
         self._greeting: Greeting | None = None
         if server.greeting is not None:
@@ -180,7 +182,7 @@ class Connection(ConnectionBase):
         writer.held = False
         held = writer.pending
         try:
-            sent = self.sock.send(held)
+            sent = write(self.fd, held)
         except OSError:
             sent = 0  # it is full, or the next use of it will tell
         if sent == len(held):
@@ -237,14 +239,16 @@ class Connection(ConnectionBase):
             self._host.deadlines.clear(self)
             return
         if receiver.at_end or (
-            responder.announced and not receiver.reader.buffer and not receiver.sends_on()
+            responder.announced
+            and not receiver.reader.buffer
+            and not receiver.sends_on(self._host.warm_up.unread(self.fd))
         ):
             self.close("done")
             return
         self.state = LINGERING
         receiver.reader.close()
         try:
-            self.sock.shutdown(socket.SHUT_WR)
+            self.socket.object.shutdown(socket.SHUT_WR)
         except OSError:
             self.close("closed by the client")
             return
@@ -299,7 +303,7 @@ class Connection(ConnectionBase):
             # At once, and not lingering as after other refusals: its place is wanted.
             # It was silent, so there is nothing unread.
             try:
-                self.sock.send(self._responder.refusal(408, "too slow, while others wait"))
+                write(self.fd, self._responder.refusal(408, "too slow, while others wait"))
             except OSError:
                 pass
         self.leave_evicted()
@@ -344,7 +348,7 @@ class Connection(ConnectionBase):
         host.forget(self)
         self._receiver.reader.close()
         exchange = self._responder.abandon()
-        self.sock.close()
+        self.socket.close()
         self.fd = -1
         self.state = CLOSED
         if exchange is not None:

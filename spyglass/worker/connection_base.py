@@ -15,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from spyglass.http11.request import Request
     from spyglass.http11.request_body import Body
-    from spyglass.runtime.fast_imports import socket
+    from spyglass.worker.client_socket import ClientSocket
     from spyglass.worker.connection_states import State
     from spyglass.worker.slow_clients import Seen
 
@@ -33,19 +33,19 @@ class Visit:
 
 
 class ConnectionBase(Timed):
-    """One accepted socket, `sock`, with the number `fd` (int; -1 when it is closed).
+    """One accepted `socket`, with the number `fd` (int; -1 when it is closed).
 
     `state` is a row of the table in connection_states.py, `watched` (int) the events
     that the loop waits for, `visit` what idle_activity.py and `seen` what
     slow_clients.py knows of it.
     """
 
-    __slots__ = ("fd", "seen", "sock", "state", "visit", "watched")
+    __slots__ = ("fd", "seen", "socket", "state", "visit", "watched")
 
-    def __init__(self, sock: socket.socket, visit: Visit | None) -> None:
+    def __init__(self, socket: ClientSocket, visit: Visit | None) -> None:
         super().__init__()
-        self.sock = sock
-        self.fd = sock.fileno()
+        self.socket = socket
+        self.fd = socket.fd
         self.state: State = READING
         self.watched = 0
         self.seen: Seen | None = None

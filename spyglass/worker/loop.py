@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from spyglass.config.settings import Config
     from spyglass.gateway.wsgi import App
     from spyglass.log import Log
-    from spyglass.runtime.fast_imports import socket
     from spyglass.runtime.sd_daemon import Listener
+    from spyglass.worker.client_socket import ClientSocket
     from spyglass.worker.connection_base import ConnectionBase, Visit
     from spyglass.worker.solo import Solo
 
@@ -99,16 +99,7 @@ class Loop:
         self.crew = _crew(config.threads, slot, log)
         if self.crew.bell >= 0:
             self.open_door(self.crew.bell, self._bell_rang)
-        self.deadlines = Deadlines(
-            [
-                config.header_timeout,
-                config.body_timeout,
-                config.write_timeout,
-                config.keepalive_timeout,
-                last_call,
-                _LINGER,
-            ]
-        )
+        self.deadlines = _deadlines(config, last_call)
         self.host = Host(
             self._epoll,
             self._connections,
@@ -204,7 +195,7 @@ class Loop:
         for connection in self._connections.values():
             # A client waits for the end of its connection, and that is the end of the
             # last copy.
-            connection.sock.close()
+            connection.socket.close()
         self.crew.abandon(back)
         self.server.log = stray
 
@@ -342,9 +333,15 @@ class Loop:
         return self.leaving.finished(monotonic(), self.activity.open, self._slot[scoreboard.HOLDS])
 
     def _meet(
-        self, sock: socket.socket, address: Any, listener: Listener, visit: Visit | None
+        self, socket: ClientSocket, address: Any, listener: Listener, visit: Visit | None
     ) -> Connection:
-        return Connection(self.host, self.server, sock, address, listener, visit)
+        return Connection(self.host, self.server, socket, address, listener, visit)
+
+
+def _deadlines(config: Config, last_call: float) -> Deadlines:
+    # In the order of the kinds in timers.py
+    timeouts = config.header_timeout, config.body_timeout, config.write_timeout
+    return Deadlines([*timeouts, config.keepalive_timeout, last_call, _LINGER])
 
 
 def _crew(threads: int, slot: memoryview[int], log: Log) -> Crew | Solo:

@@ -11,25 +11,25 @@ if TYPE_CHECKING:
 
     from spyglass.http11.proxy_protocol import Endpoints
     from spyglass.http11.request import Request
-    from spyglass.runtime.fast_imports import socket
     from spyglass.runtime.sd_daemon import Listener
+    from spyglass.worker.client_socket import ClientSocket
     from spyglass.worker.server import Server
 
 
 class Peer:
-    """The other end of `sock`, which was accepted at `listener` from `address`.
+    """The other end of `socket`, which was accepted at `listener` from `address`.
 
     `endpoints` is what a PROXY header has said of the client behind it. `environs`
     makes the environ of its requests; None before the first.
     """
 
-    __slots__ = ("_address", "_server", "_sock", "endpoints", "environs", "listener")
+    __slots__ = ("_address", "_server", "_socket", "endpoints", "environs", "listener")
 
     def __init__(
-        self, server: Server, sock: socket.socket, address: Any, listener: Listener
+        self, server: Server, socket: ClientSocket, address: Any, listener: Listener
     ) -> None:
         self._server = server
-        self._sock = sock
+        self._socket = socket
         self._address = address
         self.environs: EnvironMaker | None = None
         self.listener = listener
@@ -84,5 +84,5 @@ class Peer:
             "REMOTE_PORT": str(self._address[1]),
         }
         if not base["SERVER_NAME"]:
-            base["SERVER_NAME"] = server_name(self._sock.getsockname()[0])
+            base["SERVER_NAME"] = server_name(self._socket.object.getsockname()[0])
         return base

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from os import read
+
 from spyglass.errors import PrefaceError, blame, told_shortly
 from spyglass.http11.proxy_protocol import read_header
 from spyglass.policy.trusted_proxies import trusted
@@ -12,7 +14,6 @@ if TYPE_CHECKING:
 
     from spyglass.http11.proxy_protocol import Endpoints
     from spyglass.log import Log
-    from spyglass.runtime.fast_imports import socket
 
     class Facts(Protocol):
         """The worker (server.py)."""
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     class Greeted(Protocol):
         """The connection."""
 
-        sock: socket.socket
+        fd: int
 
         def await_header(self) -> None: ...
         def close(self, why: str) -> None: ...
@@ -58,7 +59,7 @@ class Greeting:
             self._turn_away(connection, "this peer is not among the trusted_proxies")
             return None
         try:
-            data = connection.sock.recv(_RECEIVE)
+            data = read(connection.fd, _RECEIVE)
         except BlockingIOError:
             connection.await_header()
             return None

@@ -20,6 +20,7 @@ has read the answer. We have three uses for that:
 from __future__ import annotations
 
 import sys
+from os import read
 
 from spyglass.http11.request_reader import RequestReader
 from spyglass.runtime.fast_imports import socket
@@ -28,6 +29,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from spyglass.http11.request import Limits, Request
     from spyglass.http11.request_head import HeadParser
+    from spyglass.worker.client_socket import ClientSocket
 
 # recv(2) into more than malloc has at hand costs more than all the parsing of a small
 # request.
@@ -38,7 +40,7 @@ _OFF = bytes(8)
 
 
 class RequestReceiver:
-    """The receiving side of `sock` (non-blocking), and the `reader` of what it gives.
+    """The receiving side of `client`, and the `reader` of what it gives.
 
     `looked_at`: bytes that the reader has and that are still in the socket. `at_end`
     (bool): the client will send no more. `deaf` (bool): nor could it, for it was idle
@@ -47,10 +49,10 @@ class RequestReceiver:
     """
 
     __slots__ = (
+        "_client",
         "_is_unix",
         "_may_be_old",
         "_resets",
-        "_sock",
         "at_end",
         "deaf",
         "looked_at",
@@ -58,9 +60,9 @@ class RequestReceiver:
     )
 
     def __init__(
-        self, sock: socket.socket, is_unix: bool, limits: Limits, heads: HeadParser
+        self, client: ClientSocket, is_unix: bool, limits: Limits, heads: HeadParser
     ) -> None:
-        self._sock = sock
+        self._client = client
         self._is_unix = is_unix
         self.reader = RequestReader(limits, heads)
         self.looked_at = 0
@@ -75,11 +77,11 @@ class RequestReceiver:
         """
         reader = self.reader
         if reader.pending is None and not self._may_be_old:
-            data = self._sock.recv(RECEIVE_HEAD)
+            data = read(self._client.fd, RECEIVE_HEAD)
         else:
             size = RECEIVE_HEAD if reader.pending is None or not reader.bulky else _RECEIVE_BODY
-            receive = self._look if self._may_be_old and reader.left <= size else self._sock.recv
-            data = receive(size)
+            look = self._may_be_old and reader.left <= size
+            data = self._look(size) if look else read(self._client.fd, size)
         if not data:
             self.at_end = True
         return data
@@ -92,7 +94,7 @@ class RequestReceiver:
         if last != RECEIVE_HEAD or self._may_be_old or reader.pending is None or not reader.bulky:
             return b""
         try:
-            return self._sock.recv(_RECEIVE_BODY)
+            return read(self._client.fd, _RECEIVE_BODY)
         except OSError:
             return b""  # any other error will be met again
 
@@ -101,11 +103,11 @@ class RequestReceiver:
         take_all_but_one().
         """
         try:
-            data = self._sock.recv(size, socket.MSG_PEEK)
+            data = self._client.object.recv(size, socket.MSG_PEEK)
         except BlockingIOError:
             # A byte that was sent out of band (MSG_OOB, send(2)) makes a unix socket
             # ready, but is not looked at. Only this drops it.
-            return self._sock.recv(size)
+            return read(self._client.fd, size)
         self.looked_at = len(data)
         return data
 
@@ -120,7 +122,7 @@ class RequestReceiver:
         left = int(request is not None and self._may_be_old and not reader.buffer)
         try:
             while self.looked_at > left:
-                taken = len(self._sock.recv(self.looked_at - left))
+                taken = len(read(self._client.fd, self.looked_at - left))
                 self.looked_at -= taken or self.looked_at
         except OSError:
             # The connection is broken. What is left must not be read as another
@@ -143,7 +145,7 @@ class RequestReceiver:
 
     def _linger(self, how: bytes) -> None:
         try:
-            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, how)
+            self._client.object.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, how)
         except OSError:
             pass  # it has been closed meanwhile
 
@@ -152,7 +154,7 @@ class RequestReceiver:
         says nothing.
         """
         try:
-            return bool(self._sock.recv(RECEIVE_HEAD, socket.MSG_PEEK).strip(b"\r\n"))
+            return bool(self._client.object.recv(RECEIVE_HEAD, socket.MSG_PEEK).strip(b"\r\n"))
         except BlockingIOError:
             if not self._is_unix:
                 return False
@@ -160,7 +162,7 @@ class RequestReceiver:
             # gets an error at once (EPIPE), and may safely retry. What has arrived by
             # then is still read, and answered.
             self.deaf = True
-            self._sock.shutdown(socket.SHUT_RD)
+            self._client.object.shutdown(socket.SHUT_RD)
             return self.speaks()
         except OSError:
             return False
@@ -179,21 +181,25 @@ class RequestReceiver:
         body.forgive(now)
         return False
 
-    def sends_on(self) -> bool:
-        """Return True if something is unread after the last answer, and drop it.
+    def sends_on(self, unread: int) -> bool:
+        """Return True if something is unread after the last answer, and drop it; the
+        kernel may have `unread` bytes.
 
         After "Connection: close" a client should send nothing, but it may have while
         the app was running. Closing on that would be a reset all the same.
         """
         try:
-            return len(self._sock.recv(RECEIVE_HEAD)) > self.looked_at
+            return (
+                unread > self.looked_at
+                and len(read(self._client.fd, RECEIVE_HEAD)) > self.looked_at
+            )
         except OSError:
             return False
 
     def drop(self) -> bool:
         """Drop what has arrived; True when that was the end."""
         try:
-            return not self._sock.recv(_RECEIVE_BODY)
+            return not read(self._client.fd, _RECEIVE_BODY)
         except BlockingIOError:
             return False
         except OSError:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import os
 import select
+from os import write, writev
 from time import monotonic
 
 from spyglass.gateway.wsgi import CutOff
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from spyglass.gateway.file_wrapper import FileSpan
-    from spyglass.runtime.fast_imports import socket
+    from spyglass.worker.client_socket import ClientSocket
     from spyglass.worker.connection_base import ConnectionBase
 
 
@@ -136,7 +137,7 @@ class Held:
 
 
 class ResponseWriter:
-    """What is still to be sent on `sock` (non-blocking).
+    """What is still to be sent to `client`.
 
     `pending` are bytes, `span` is a part of a file that follows them, and `held` (bool)
     tells whether `pending` waits for the end of the turn. Nothing here knows when the
@@ -144,10 +145,10 @@ class ResponseWriter:
     caller, and so is BlockingIOError in flush().
     """
 
-    __slots__ = ("_sock", "_untaken", "held", "pending", "span")
+    __slots__ = ("_client", "_untaken", "held", "pending", "span")
 
-    def __init__(self, sock: socket.socket) -> None:
-        self._sock = sock
+    def __init__(self, client: ClientSocket) -> None:
+        self._client = client
         self.pending: memoryview | bytes = b""
         self.span: FileSpan | None = None
         self.held = False
@@ -156,7 +157,7 @@ class ResponseWriter:
     def send(self, piece: bytes) -> bool:
         """Send `piece`, with nothing pending; False when some of it is left."""
         try:
-            sent = self._sock.send(piece)
+            sent = write(self._client.fd, piece)
         except BlockingIOError:
             sent = 0
         if sent == len(piece):
@@ -169,7 +170,7 @@ class ResponseWriter:
         dearer system call; False when some of it is left.
         """
         try:
-            sent = self._sock.sendmsg((head, body))
+            sent = writev(self._client.fd, (head, body))
         except BlockingIOError:
             sent = 0
         if sent == len(head) + len(body):
@@ -186,7 +187,7 @@ class ResponseWriter:
         self.held = False
         left = _BYTES_A_TURN
         while self.pending and left > 0:
-            sent = self._sock.send(self.pending)
+            sent = write(self._client.fd, self.pending)
             self.pending = b"" if sent == len(self.pending) else memoryview(self.pending)[sent:]
             left -= sent
         if self.span is not None and left > 0:
@@ -195,7 +196,7 @@ class ResponseWriter:
 
     def _send_file(self, span: FileSpan, left: int) -> None:
         while span.count and left > 0:
-            sent = os.sendfile(self._sock.fileno(), span.fd, span.offset, min(span.count, left))
+            sent = os.sendfile(self._client.fd, span.fd, span.offset, min(span.count, left))
             if not sent:
                 raise CutOff("a file became shorter while it was sent")
             span.offset += sent
@@ -211,7 +212,7 @@ class ResponseWriter:
         self.held = False
         held = self.pending
         try:
-            sent = self._sock.send(held)
+            sent = write(self._client.fd, held)
         except OSError:
             return False  # it is full, or the next use of it will tell
         if sent == len(held):
@@ -253,11 +254,11 @@ class ResponseWriter:
         """
         left = memoryview(data)
         poll = select.poll()
-        fd = self._sock.fileno()
+        fd = self._client.fd
         poll.register(fd, select.POLLOUT)
         while left:
             try:
-                left = left[self._sock.send(left) :]
+                left = left[write(self._client.fd, left) :]
             except BlockingIOError:
                 self.note(untaken(fd))
                 until = monotonic() + timeout

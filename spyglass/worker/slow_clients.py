@@ -102,3 +102,20 @@ def untaken(fd: int) -> int:
         return int.from_bytes(fcntl.ioctl(fd, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
     except OSError:
         return 0
+
+
+_size = bytearray(4)  # the leader's
+_sizes = memoryview(_size).cast("i")
+
+
+def unread(fd: int) -> int:
+    """Return how many bytes of the peer's are still in the kernel (SIOCINQ, tcp(7)).
+
+    To receive and find nothing would tell that, too. But that is an exception, and
+    costs ten times as much.
+    """
+    try:
+        fcntl.ioctl(fd, termios.FIONREAD, _size)
+    except OSError:
+        return 0
+    return _sizes[0]

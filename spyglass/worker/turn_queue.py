@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from spyglass.runtime.fast_imports import socket
     from spyglass.runtime.sd_daemon import Listener
     from spyglass.worker.acceptor import Acceptor
+    from spyglass.worker.client_socket import ClientSocket
     from spyglass.worker.connection_base import ConnectionBase, Visit
     from spyglass.worker.leader_followers import Crew
     from spyglass.worker.response_writer import Held
@@ -46,7 +46,7 @@ class TurnQueue:
         self,
         acceptor: Acceptor,
         held: Held,
-        meet: Callable[[socket.socket, Any, Listener, Visit | None], ConnectionBase],
+        meet: Callable[[ClientSocket, Any, Listener, Visit | None], ConnectionBase],
     ) -> None:
         self.ready: deque[ConnectionBase] = deque()
         self.end = 0.0
@@ -76,8 +76,10 @@ class TurnQueue:
         if queue and callers:
             # No more than wait here already: the others are left to workers that have
             # less to do.
-            most = min(len(queue), ACCEPTED_A_TURN)
-            for newcomer in self._acceptor.accept(most, self._meet):
+            for _ in range(min(len(queue), ACCEPTED_A_TURN)):
+                newcomer = self._acceptor.accept(self._meet)
+                if newcomer is None:
+                    break
                 self.enqueue(newcomer)
         held.holding = (len(queue) > 1 or bool(callers)) and threads.ample
         for _ in range(len(queue)):
@@ -93,7 +95,10 @@ class TurnQueue:
             # Its request is most often there already, and then it need not be watched.
             # It is served before the next is accepted: a client that waits behind a
             # long call is still there for another worker.
-            for newcomer in self._acceptor.accept(ACCEPTED_A_TURN, self._meet):
+            for _ in range(ACCEPTED_A_TURN):
+                newcomer = self._acceptor.accept(self._meet)
+                if newcomer is None:
+                    return
                 newcomer.state.on_turn(newcomer)
                 now = monotonic()
                 if now >= held.look_at:

@@ -34,15 +34,20 @@ def _nothing(_fd: int) -> int:
     return 0
 
 
+def _perhaps(_fd: int) -> int:
+    return 1 << 30
+
+
 class WarmUp:
-    """What slow_clients.py offers, once it is there: `slowest` and `untaken`. Until
-    then no client is known to be slow.
+    """What slow_clients.py offers, once it is there: `slowest`, `untaken` and `unread`.
+    Until then no client is known to be slow, and any may have sent something.
     """
 
     def __init__(self, log: Log, threads: int) -> None:
         self.done = False
         self.slowest: Callable[[Iterable[Client], float], list[Client]] = _none
         self.untaken: Callable[[int], int] = _nothing
+        self.unread: Callable[[int], int] = _perhaps
         self._log = log
         self._threads = threads
         self._again_at = 0.0  # monotonic
@@ -57,6 +62,7 @@ class WarmUp:
             from spyglass.worker import slow_clients
 
             self.slowest, self.untaken = slow_clients.slowest, slow_clients.untaken
+            self.unread = slow_clients.unread
             if self._threads > 1:
                 import threading  # noqa: F401
         except Exception as error:

@@ -23,8 +23,8 @@ class Accepted:
     deadline = body = None
     due = 0.0
 
-    def __init__(self, sock):
-        self.fd = sock.fileno()
+    def __init__(self, client):
+        self.fd = client.fd
 
 
 class Place:
@@ -66,11 +66,14 @@ class Place:
         """Accept as a turn of the loop does; how many."""
         for fd, _ in self.epoll.poll(0):
             self.acceptor.call(fd)
-        return len(list(self.acceptor.accept(most, self.meet)))
+        count = 0
+        while count < most and self.acceptor.accept(self.meet) is not None:
+            count += 1
+        return count
 
-    def meet(self, sock, *_):
-        self.met.append(sock)
-        return Accepted(sock)
+    def meet(self, client, *_):
+        self.met.append(client)
+        return Accepted(client)
 
     def close(self):
         for each in (*self.clients, *self.met):

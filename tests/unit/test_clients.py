@@ -14,6 +14,7 @@ import weakref
 import pytest
 
 from spyglass.runtime.scoreboard import OPEN, SERVED
+from spyglass.worker import response_writer
 
 from .stepped_worker import GET, ONE, RESET, Closing, alive
 
@@ -38,21 +39,17 @@ def test_a_slow_reader_is_never_given_more_than_the_socket_holds(start):
 
 
 class Greedy:
-    """A connection's socket whose client takes whatever is sent, at once."""
+    """write(2) to a client that takes whatever is sent, at once."""
 
-    def __init__(self, sock):
-        self._sock, self.taken = sock, 0
+    taken = 0
 
-    def send(self, data):
+    def __call__(self, fd, data):
         self.taken += len(data)
         return len(data)
 
-    def __getattr__(self, name):
-        return getattr(self._sock, name)
-
 
 @pytest.mark.parametrize("size", [10_000, 300_000, 5 << 20])
-def test_a_fast_reader_gives_others_a_turn(start, size):
+def test_a_fast_reader_gives_others_a_turn(start, monkeypatch, size):
     """Its socket can be ready for as long as there is anything to be sent."""
 
     def app(environ, start_response):
@@ -62,8 +59,8 @@ def test_a_fast_reader_gives_others_a_turn(start, size):
     worker = start(app)
     worker.client(b"")
     worker.turns(1)
-    [connection] = worker.loop._connections.values()
-    connection._responder.writer._sock = greedy = Greedy(connection.sock)
+    greedy = Greedy()
+    monkeypatch.setattr(response_writer, "write", greedy)
     worker.clients[0].sendall(GET % 1)
     worker.turns(1)
     assert 0 < greedy.taken < 12 << 20
@@ -287,7 +284,7 @@ def test_by_a_unix_socket_no_request_is_lost_between_the_last_look_and_the_end(s
     for client, data in zip(clients, (GET % 2, GET[:9]), strict=True):
         worker.answers(client, 1)
         connection = list(worker.loop._connections.values())[clients.index(client)]
-        connection._receiver._sock = Crossing(connection.sock, client, data)
+        connection.socket._object = Crossing(connection.socket.object, client, data)
     worker.loop._expire(time.monotonic() + 3600)
     for client in clients:
         with pytest.raises(BrokenPipeError):

@@ -23,6 +23,7 @@ from spyglass.worker import (
     turn_queue,
 )
 from spyglass.worker import loop as worker_loop
+from spyglass.worker.client_socket import ClientSocket
 from spyglass.worker.leader_followers import ELSEWHERE
 
 from .stepped_worker import GET, ONE, Closing, echo, receive
@@ -530,7 +531,7 @@ def pair():
         one.setblocking(False)
         one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         other.settimeout(1)
-        yield response_writer.ResponseWriter(one), other
+        yield response_writer.ResponseWriter(ClientSocket(one.fileno(), None)), other
 
 
 def drained(writer, other, size):

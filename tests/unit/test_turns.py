@@ -65,7 +65,7 @@ class Restless:
     def __init__(self, path, *names, **settings):
         self.worker = Worker(path, self.app, **settings)
         self.loop = self.worker.loop
-        self.loop.crew = self.crew = Losing()
+        self.loop.crew = self.loop.host.crew = self.crew = Losing()
         self.calls = []
         self.clients = {name: self.worker.client(REQUEST % name.encode()) for name in names}
         self._slow = None

@@ -155,11 +155,11 @@ class Exhausted:
     def __init__(self, sock):
         self.sock, self.tries, self.left = sock, 0, True
 
-    def accept(self):
+    def _accept(self):
         self.tries += 1
         if self.left:
             raise OSError(errno.EMFILE, "Too many open files")
-        return self.sock.accept()
+        return self.sock._accept()
 
     def __getattr__(self, name):
         return getattr(self.sock, name)
@@ -401,7 +401,7 @@ def test_a_connection_that_was_queued_before_the_listener_had_its_options_gets_t
     listener = next(each for each in worker.loop.acceptor.listeners.values() if not each.is_unix)
     assert listener.inherited
     assert [
-        each.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        each.socket.object.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         for each in worker.loop._connections.values()
     ] == [1] * 4
 
