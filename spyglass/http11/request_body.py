@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 # Most bodies come in few parts, which are copied once when they are joined at the end.
 # Many small parts would take more memory than they hold.
 _PARTS = 8
+# A body whose length is known is received right where the app reads it, as soon as this
+# part of it has come: an eighth. What a client announces and does not send takes no
+# memory from others.
+_TRUSTED = 8
 
 
 def temporary_file(directory: str | None = None) -> BinaryIO:
@@ -74,7 +78,8 @@ class Bodies:
 
 
 class Body:
-    """Collects a body, of which up to `memory` (int, bytes) may stay in memory.
+    """Collects a body, of which up to `memory` (int, bytes) may stay in memory;
+    `expected` (int) is its length where the client has told it, else 0.
 
     `length` (int) is how much has come so far, `on_disk` (int) how much of the worker's
     disk it has taken.
@@ -84,15 +89,21 @@ class Body:
     A body is in memory as a whole, or spooled to disk as a whole.
     """
 
-    __slots__ = ("_bodies", "_file", "_memory", "_pace", "_parts", "_spooled", "length", "on_disk")
+    __slots__ = (
+        *("_bodies", "_expected", "_file", "_memory", "_pace", "_parts", "_place", "_spooled"),
+        *("_taken", "length", "on_disk"),
+    )
 
-    def __init__(self, memory: int, bodies: Bodies | None = None) -> None:
+    def __init__(self, memory: int, bodies: Bodies | None = None, expected: int = 0) -> None:
         self.length = 0
+        self._expected = expected
         self._memory = memory
         self._bodies = Bodies(memory, 0) if bodies is None else bodies
         self.on_disk = 0
         self._parts: list[bytes] = []
+        self._taken = 0  # of the memory of all bodies
         self._file: BinaryIO | None = None  # holds what came before the parts
+        self._place: memoryview | None = None  # of the whole body, in the file
         self._spooled = False
         # The period over which the speed of the client is measured: since when
         # (monotonic seconds), and how many bytes had come by then
@@ -104,9 +115,14 @@ class Body:
         """
         size = len(data)
         length = self.length + size
+        if self._place is not None:
+            self._place[self.length : length] = data
+            self.length = length
+            return
         bodies = self._bodies
         if length <= self._memory and bodies.memory + size <= bodies.most_memory:
             bodies.memory += size
+            self._taken += size
         else:
             if not self._spooled:
                 self._spool()
@@ -119,9 +135,40 @@ class Body:
             # bytes() does not copy bytes. A view would keep all of its buffer in
             # memory.
             parts.append(bytes(data))
+            if length < self._expected <= length * _TRUSTED and self._make_place():
+                return
             if len(parts) == _PARTS:
                 self._file = BytesIO()
                 self._gather(self._file)
+
+    def _make_place(self) -> bool:
+        """Take the memory for all of the body at once; False when it may not have
+        that.
+        """
+        expected, bodies = self._expected, self._bodies
+        rest = expected - self.length
+        self._expected = 0  # asked once
+        if expected > self._memory or bodies.memory + rest > bodies.most_memory:
+            return False
+        bodies.memory += rest
+        self._taken += rest
+        # These bytes are the file's alone, so it gives them to be written to, and later
+        # to an app that reads all of them at once, in both cases without a copy.
+        file = BytesIO(bytes(expected))
+        self._gather(file)
+        self._file, self._place = file, file.getbuffer()
+        return True
+
+    @property
+    def room(self) -> memoryview | None:
+        """Where the rest of the body may be received, from its first byte on; None
+        where it is to be written. arrived() is to be called then.
+        """
+        return None if self._place is None else self._place[self.length :]
+
+    def arrived(self, size: int) -> None:
+        """So many bytes have been received there."""
+        self.length += size
 
     def _gather(self, file: BinaryIO) -> None:
         file.writelines(self._parts)
@@ -136,10 +183,14 @@ class Body:
         file = self._bodies.open_file()
         small, self._file, self._spooled = self._file, file, True
         self._memory = -1  # all that follows goes to the file
-        self._bodies.memory -= self.length  # before the writing, which may fail
+        self._give_memory_back()  # before the writing, which may fail
         if small is not None:
             file.write(small.getbuffer())  # type: ignore[attr-defined]
         self._gather(file)
+
+    def _give_memory_back(self) -> None:
+        self._bodies.memory -= self._taken
+        self._taken = 0  # so that a second close gives nothing back
 
     def lags(self, now: float, period: float, rate: int) -> bool:
         """Return True if fewer than `rate` bytes a second (int) have come in the last
@@ -173,6 +224,7 @@ class Body:
         never blocks; at the end it gives b"".
         """
         file = self._file
+        self._leave_place()
         if file is None:
             # BytesIO keeps the very bytes, and an app that reads all of them at once
             # gets them without a copy.
@@ -182,11 +234,16 @@ class Body:
             file.seek(0)
         return file
 
+    def _leave_place(self) -> None:
+        """Let the file have its bytes for itself."""
+        if self._place is not None:
+            self._place.release()
+            self._place = None
+
     def close(self) -> None:
         """Release the body, and with it what could not be written."""
-        if not self._spooled:
-            self._spooled = True  # so that a second close gives nothing back
-            self._bodies.memory -= self.length
+        self._give_memory_back()
+        self._leave_place()
         if self.on_disk:
             self._bodies.disk -= self.on_disk
             self.on_disk = 0

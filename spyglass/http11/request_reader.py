@@ -270,7 +270,7 @@ class RequestReader:
                 raise RequestError(413, "request body too large")
             if not self._left:
                 return _no_body(request)
-            request.body = Body(self._limits.body_memory, self._limits.bodies)
+            request.body = Body(self._limits.body_memory, self._limits.bodies, self._left)
         return True
 
     def _read_body(self, request: Request) -> bool:
@@ -284,7 +284,9 @@ class RequestReader:
                 # apps read nothing without a length.
                 request.fields["CONTENT_LENGTH"] = str(body.length)
             return self._chunks.done
-        if len(buffer) > self._left:
+        if not buffer:
+            pass  # it was received where it belongs
+        elif len(buffer) > self._left:
             body.write(buffer[: self._left])
             self.buffer = buffer[self._left :]
             self._left = 0
@@ -293,6 +295,21 @@ class RequestReader:
             self.buffer = b""
             self._left -= len(buffer)
         return not self._left
+
+    @property
+    def room(self) -> memoryview | None:
+        """Where the pending body may be received, if it has a place: no byte of the
+        next request fits in there. Then call arrived(), and next().
+        """
+        body = None if self.pending is None else self.pending.body
+        return None if body is None else body.room
+
+    def arrived(self, size: int) -> None:
+        """So many bytes of the pending body have been received there."""
+        assert self.pending is not None
+        assert self.pending.body is not None
+        self.pending.body.arrived(size)
+        self._left -= size
 
     def close(self) -> None:
         """Release a body that will not be completed."""

@@ -67,10 +67,11 @@ class RequestCycle:
             if receiver.looked_at:
                 receiver.take_all_but_one(request)
             if request is None:
-                data = receiver.receive_on(len(data))
-                if data:
-                    continue
-                break
+                more = receiver.receive_on(len(data))
+                if more is None:
+                    break
+                data = more
+                continue
             try:
                 if connection.visit is not None:
                     connection.visit.asks_for(request)

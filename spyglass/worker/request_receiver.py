@@ -20,7 +20,7 @@ has read the answer. We have three uses for that:
 from __future__ import annotations
 
 import sys
-from os import read
+from os import read, readv
 
 from spyglass.http11.request_reader import RequestReader
 from spyglass.runtime.fast_imports import socket
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 # request.
 RECEIVE_HEAD = 8 << 10
 _RECEIVE_BODY = 128 << 10
+# No memory is allocated for what is received where it belongs.
+_RECEIVE_IN_PLACE = 256 << 10
 _ON_AND_NONE = (1).to_bytes(4, sys.byteorder) + bytes(4)  # struct linger
 _OFF = bytes(8)
 
@@ -72,12 +74,15 @@ class RequestReceiver:
         self.deaf = False
 
     def receive(self) -> bytes:
-        """Return what has arrived, b"" at the end. Raises BlockingIOError when there is
-        nothing.
+        """Return what has arrived; b"" at the end, or where it was received in the
+        place of a body. Raises BlockingIOError when there is nothing.
         """
         reader = self.reader
         if reader.pending is None and not self._may_be_old:
             data = read(self._client.fd, RECEIVE_HEAD)
+        elif not self._may_be_old and (room := reader.room) is not None:
+            self.at_end = not self._fill(room)
+            return b""
         else:
             size = RECEIVE_HEAD if reader.pending is None or not reader.bulky else _RECEIVE_BODY
             look = self._may_be_old and reader.left <= size
@@ -86,17 +91,26 @@ class RequestReceiver:
             self.at_end = True
         return data
 
-    def receive_on(self, last: int) -> bytes:
+    def _fill(self, room: memoryview) -> int:
+        """Receive the rest of a body in `room`; 0 at the end."""
+        size = readv(self._client.fd, (room[:_RECEIVE_IN_PLACE],))
+        self.reader.arrived(size)
+        return size
+
+    def receive_on(self, last: int) -> bytes | None:
         """Return more of a body that has begun, if the `last` bytes filled all they
-        could; b"" when there is no more yet.
+        could: as receive() does, but None when there is no more yet.
         """
         reader = self.reader
         if last != RECEIVE_HEAD or self._may_be_old or reader.pending is None or not reader.bulky:
-            return b""
+            return None
         try:
-            return read(self._client.fd, _RECEIVE_BODY)
+            room = reader.room
+            if room is not None:
+                return b"" if self._fill(room) else None
+            return read(self._client.fd, _RECEIVE_BODY) or None
         except OSError:
-            return b""  # any other error will be met again
+            return None  # any other error will be met again
 
     def _look(self, size: int) -> bytes:
         """Look at up to `size` bytes, and leave them in the socket: see

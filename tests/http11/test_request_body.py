@@ -251,3 +251,56 @@ def test_no_rate_is_asked_for_if_it_is_0():
     body = Body(10, bodies())
     body.write(b"x")
     assert [body.lags(now, 10, 0) for now in (0, 10, 100, 10**9)] == [False] * 4
+
+
+# Received where the app reads it
+
+
+def test_a_body_gets_its_place_when_an_eighth_has_come():
+    store = bodies()
+    body = Body(1000, store, 800)
+    body.write(b"x" * 99)
+    assert body.room is None, "announced is not sent"
+    assert store.memory == 99
+    body.write(b"y")
+    assert (len(body.room), store.memory) == (700, 800)
+    body.room[:2] = b"z1"
+    body.arrived(2)
+    body.write(memoryview(b"2" * 98))
+    body.room[:] = b"e" * 600
+    body.arrived(600)
+    assert body.open().read() == b"x" * 99 + b"yz1" + b"2" * 98 + b"e" * 600
+    body.close()
+    body.close()
+    assert (body.length, store.memory) == (800, 0)
+
+
+def test_an_app_that_reads_all_of_it_gets_the_bytes_that_were_received():
+    body = Body(1000, bodies(), 16)
+    body.write(b"12345678")
+    body.room[:] = b"90abcdef"
+    body.arrived(8)
+    stream = body.open()
+    assert stream.read() is stream.getvalue()
+
+
+@pytest.mark.parametrize(("memory", "all_memory"), [(15, 1000), (1000, 15)])
+def test_no_place_is_taken_beyond_what_may_be_in_memory(memory, all_memory):
+    store = bodies(all_memory)
+    body = Body(memory, store, 16)
+    body.write(b"12345678")
+    assert (body.room, store.memory) == (None, 8)
+    body.write(b"90abcdef")
+    assert not in_memory(body)
+    assert body.open().read() == b"1234567890abcdef"
+    assert (store.memory, store.disk) == (0, 16)
+    body.close()
+    assert (store.memory, store.disk) == (0, 0)
+
+
+def test_a_body_that_stays_behind_gives_its_place_back():
+    store = bodies()
+    body = Body(1000, store, 16)
+    body.write(b"12345678")
+    body.close()
+    assert store.memory == 0
