@@ -101,7 +101,8 @@ HEADS = Bound(64, 1024)
 # The last request without a body on this connection. It tells its client only what that
 # has said itself, and goes with the connection.
 LAST_HEAD = Bound(1, 4096)
-# The same for the headers alone, for when only the request line is another.
+# The same for the headers alone: the next ones are read by what is different about them
+# (last_section.py).
 LAST_SECTION = Bound(1, 4096)
 # From a host to whether it is a valid one. No name in the DNS is longer than 255. The
 # names of an app's sites are public.

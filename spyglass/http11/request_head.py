@@ -23,19 +23,21 @@ from spyglass.http11.chunked import CONTROLS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Final
+
     from spyglass.http11.request import Request
 
 # What llhttp gets for a request line. The real one is judged in request_line.py, as
 # llhttp knows fewer methods, and no minor version after 1.
-_ANY_LINE = b"GET / HTTP/1.1\r\n"
+_ANY_LINE: Final = b"GET / HTTP/1.1\r\n"
 # The transfer codings beside chunked, of now (RFC 9112 7.2) and of earlier RFCs. None
 # is supported. A request that ends in one of them has no known length: 400 (RFC 9112
 # 6.3). An unknown name is 501 (6.1).
-_CODINGS = {"compress", "deflate", "gzip", "identity", "x-compress", "x-gzip"}
+_CODINGS: Final = {"compress", "deflate", "gzip", "identity", "x-compress", "x-gzip"}
 # Headers whose value is no list (RFC 9110 5.3), so that two are an error. A proxy that
 # routes, authenticates or filters by one of them may look at the first of two, and the
 # app at the last: it would get another request than the proxy has judged.
-_SINGLE = {
+_SINGLE: Final = {
     "HTTP_HOST",
     "CONTENT_LENGTH",
     "CONTENT_TYPE",
@@ -43,9 +45,9 @@ _SINGLE = {
     "HTTP_AUTHORIZATION",
     "HTTP_PROXY_AUTHORIZATION",
 }
-_PRINTABLE = bytes(range(0x20, 0x7F))
-_KEYS: dict[str, str] = ENVIRON_KEYS.entries
-_KNOWN: dict[str, tuple[str, str]] = LINES.entries
+_PRINTABLE: Final = bytes(range(0x20, 0x7F))
+_KEYS: Final[dict[str, str]] = ENVIRON_KEYS.entries
+_KNOWN: Final[dict[str, tuple[str, str]]] = LINES.entries
 
 
 class HeadParser:
@@ -65,7 +67,7 @@ class HeadParser:
                 self.known.clear()
             self.known[head] = request
 
-    def parse(self, section: bytes, version: bytes, max_fields: int) -> dict[str, str]:
+    def parse(self, section: bytes, version: tuple[int, int], max_fields: int) -> dict[str, str]:
         """Return the headers of `section`, the lines between the request line and the
         empty line, keyed as PEP 3333 wants them. Raises RequestError.
         """
@@ -81,21 +83,30 @@ class HeadParser:
             # below.
             lines = [line.rstrip(" \t") for line in lines]
             section = "\r\n".join(lines).encode("latin-1")
-        head = b"%b%b\r\n\r\n" % (_ANY_LINE, section) if section else _ANY_LINE + b"\r\n"
+        text = section + b"\r\n\r\n" if section else b"\r\n"
         try:
-            # A new parser for each head: after some heads it expects a body, another
-            # protocol, or the end of the connection, and only llhttp knows after which.
-            # A new one costs half a microsecond.
-            httptools.HttpRequestParser(None).feed_data(head)
-        except httptools.HttpParserUpgrade as offer:
-            # The offer is not accepted (RFC 9110 7.8). But llhttp has stopped at the
-            # end of the head that makes it, and that must be the end of ours.
-            if offer.args != (len(head),):
-                raise RequestError(400, "a head ends within the head") from None
+            judge(text)
         except httptools.HttpParserError as error:
             _check_lines(section)
             raise _refusal(error, _cut(lines), version) from None
         return _cut(lines)
+
+
+def judge(section: bytes) -> None:
+    """Have llhttp judge `section`, all of a head behind its request line. Raises
+    httptools.HttpParserError or RequestError.
+    """
+    head = _ANY_LINE + section
+    try:
+        # A new parser for each head: after some heads it expects a body, another
+        # protocol, or the end of the connection, and only llhttp knows after which. A
+        # new one costs half a microsecond.
+        httptools.HttpRequestParser(None).feed_data(head)
+    except httptools.HttpParserUpgrade as offer:
+        # The offer is not accepted (RFC 9110 7.8). But llhttp has stopped at the end of
+        # the head that makes it, and that must be the end of ours.
+        if offer.args != (len(head),):
+            raise RequestError(400, "a head ends within the head") from None
 
 
 def _check_lines(section: bytes) -> None:
@@ -127,14 +138,12 @@ def check_folds(text: bytes) -> None:
 
 
 def _refusal(
-    error: httptools.HttpParserError, fields: dict[str, str], version: bytes
+    error: httptools.HttpParserError, fields: dict[str, str], version: tuple[int, int]
 ) -> RequestError:
     coding = fields.get("HTTP_TRANSFER_ENCODING")
     if coding is not None and not coding.encode("latin-1").translate(None, _PRINTABLE):
         try:
-            check_coding(
-                coding, fields.get("CONTENT_LENGTH"), (1, 0) if version == b"HTTP/1.0" else (1, 1)
-            )
+            check_coding(coding, fields.get("CONTENT_LENGTH"), version)
         except RequestError as reason:
             return reason
     return RequestError(

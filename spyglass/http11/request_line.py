@@ -20,45 +20,46 @@ from __future__ import annotations
 from spyglass.errors import RequestError
 from spyglass.http11.caches import HOSTS
 from spyglass.http11.chunked import is_token
+from spyglass.http11.request import Request
 from spyglass.http11.request_head import check_controls
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from spyglass.http11.request import Request
+    from typing import Final
 
 # The registered methods (RFC 9110 16.1.1) without CONNECT (we are no proxy) and PRI
 # (it belongs to HTTP/2), and the methods of UPnP and of caches. A method is known or
 # refused: some apps treat an unknown one as GET, and filters in front of them do not.
-METHODS = frozenset(
-    b"GET HEAD POST PUT DELETE OPTIONS PATCH TRACE QUERY COPY LOCK MKCOL MOVE PROPFIND PROPPATCH SEARCH UNLOCK BIND REBIND UNBIND "
-    b"ACL REPORT MKACTIVITY CHECKOUT MERGE BASELINE-CONTROL CHECKIN LABEL MKWORKSPACE UNCHECKOUT UPDATE VERSION-CONTROL ORDERPATCH "
-    b"MKREDIRECTREF UPDATEREDIRECTREF MKCALENDAR LINK UNLINK M-SEARCH NOTIFY SUBSCRIBE UNSUBSCRIBE PURGE".split()
+_METHODS: Final = (
+    "GET HEAD POST PUT DELETE OPTIONS PATCH TRACE QUERY COPY LOCK MKCOL MOVE PROPFIND PROPPATCH SEARCH UNLOCK BIND REBIND UNBIND "
+    "ACL REPORT MKACTIVITY CHECKOUT MERGE BASELINE-CONTROL CHECKIN LABEL MKWORKSPACE UNCHECKOUT UPDATE VERSION-CONTROL ORDERPATCH "
+    "MKREDIRECTREF UPDATEREDIRECTREF MKCALENDAR LINK UNLINK M-SEARCH NOTIFY SUBSCRIBE UNSUBSCRIBE PURGE"
 )
+METHODS: Final = frozenset(_METHODS.split())
 # Bytes. RFC 9112 3 wants 501 for a method longer than any that is known; the longest of
 # those has 17.
-_LONGEST_METHOD = 32
-_HTTP = b"HTTP/"
+_LONGEST_METHOD: Final = 32
+_HTTP: Final = b"HTTP/"
 # reg-name = *( unreserved / pct-encoded / sub-delims )
-_REG_NAME = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~!$&'()*+,;=%"
-_HOSTS: dict[str, bool] = HOSTS.entries
-_NOT_REG_NAME = str.maketrans("", "", _REG_NAME)
+_REG_NAME: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~!$&'()*+,;=%"
+_HOSTS: Final[dict[str, bool]] = HOSTS.entries
+_NOT_REG_NAME: Final = str.maketrans("", "", _REG_NAME)
 
 
-def split_request_line(line: bytes) -> list[bytes]:
-    """Return [method, request-target, HTTP-version] of a line without its CRLF. Raises
-    RequestError.
+def parse_request_line(line: bytes) -> Request:
+    """Return a Request of a line without its CRLF, whose target is not judged yet and
+    whose headers are still to come. Raises RequestError.
     """
-    parts = line.split(b" ")
-    if len(parts) == 3 and parts[0] in METHODS and parts[2] in (b"HTTP/1.1", b"HTTP/1.0"):
-        return parts
-    check_start(line)
-    check_controls(line, 0)
-    if len(parts) != 3:
-        raise RequestError(400, "bad request line")
-    _check_version(parts[2])
-    if parts[0] not in METHODS:
-        raise RequestError(501, "unknown method")
-    return parts
+    parts = line.decode("latin-1").split(" ")
+    if len(parts) != 3 or parts[0] not in METHODS or parts[2] not in ("HTTP/1.1", "HTTP/1.0"):
+        check_start(line)
+        check_controls(line, 0)
+        if len(parts) != 3:
+            raise RequestError(400, "bad request line")
+        _check_version(parts[2].encode("latin-1"))
+        if parts[0] not in METHODS:
+            raise RequestError(501, "unknown method")
+    return Request(parts[0], parts[1], (1, 0) if parts[2] == "HTTP/1.0" else (1, 1), {})
 
 
 def check_start(line: bytes) -> None:

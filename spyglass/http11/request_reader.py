@@ -26,25 +26,34 @@ the one before it waits for its answer, and an offered Upgrade cannot stop it.
 
 from __future__ import annotations
 
+import httptools
+
 from spyglass.errors import RequestError
-from spyglass.http11.caches import CONNECTION_OPTIONS, LAST_HEAD, LAST_SECTION
+from spyglass.http11.caches import LAST_HEAD, LAST_SECTION
 from spyglass.http11.chunked import ChunkedDecoder
-from spyglass.http11.request import Request
+from spyglass.http11.control_headers import apply_controls, means_the_same_again
+from spyglass.http11.last_section import LastSection
 from spyglass.http11.request_body import Body
-from spyglass.http11.request_head import HeadParser, check_coding, check_controls, check_folds
+from spyglass.http11.request_head import (
+    HeadParser,
+    check_coding,
+    check_controls,
+    check_folds,
+    judge,
+)
 from spyglass.http11.request_line import (
     check_start,
+    parse_request_line,
     parse_target,
-    split_request_line,
-    valid_host,
 )
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from spyglass.http11.request import Limits
+    from typing import Final
 
-_LONGEST_LINE = 4096  # bytes of the first line of a bad request, for the access log
-_OPTIONS: dict[str, tuple[bool, bool]] = CONNECTION_OPTIONS.entries
+    from spyglass.http11.request import Limits, Request
+
+_LONGEST_LINE: Final = 4096  # bytes of the first line of a bad request, for the access log
 
 
 class RequestReader:
@@ -78,11 +87,8 @@ class RequestReader:
         # client mostly sends what it sent before.
         self._last_head = b""
         self._last: Request | None = None
-        # The last headers, and their bytes, for when only the request line is another
-        self._section = b""
-        self._version = b""
-        self._keep_alive = False
-        self._fields: dict[str, str] = {}
+        # Its headers, for when they are mostly the same
+        self._section: LastSection | None = None
         self._is_first = True
 
     @property
@@ -125,11 +131,16 @@ class RequestReader:
                 return None
             if self._is_first and (known := self._heads.known.get(buffer)) is not None:
                 return self._take_known(buffer, known)
-            head = self._cut_head()
-            if head is None:
-                return None
+            request = None if self._searched else self._follow(buffer)
+            head = buffer
+            if request is None:
+                cut = self._cut_head()
+                if cut is None:
+                    return None
+                head = cut
             try:
-                request = self._parse(head)
+                if request is None:
+                    request = self._parse(head)
                 expects_body = self._expect_body(request)
             except RequestError:
                 self.refused = head
@@ -195,10 +206,7 @@ class RequestReader:
         if buffer.find(b"\r\n", 0, searched) < 0:
             line, end, _ = buffer[:most].partition(b"\r\n")
             if end:
-                method, target, _ = split_request_line(line)
-                parse_target(
-                    Request(method.decode("latin-1"), target.decode("latin-1"), (1, 1), {})
-                )
+                parse_target(parse_request_line(line))
             elif line.removesuffix(b"\r"):
                 check_start(line)
         start = max(0, searched - 3)
@@ -213,33 +221,57 @@ class RequestReader:
             raise RequestError(431, f"request head larger than {most} bytes")
         self._searched = len(buffer)
 
+    def _follow(self, buffer: bytes) -> Request | None:
+        """Return the request at the start of the buffer, without its body, if its
+        headers are like the last ones. None if they are not, or if anything is wrong:
+        the usual way judges that, and says why.
+        """
+        last = self._section
+        if last is None:
+            return None
+        line, _, rest = buffer.partition(b"\r\n")
+        section = last.follow(rest)
+        if section is None or len(line) + 2 + len(section.text) > self._limits.max_head:
+            return None
+        try:
+            if section is not last:
+                judge(section.text)
+            request = parse_request_line(line)
+            authority = parse_target(request)
+            if request.version != section.version:
+                return None
+            request.fields = section.fields
+            request.keep_alive = section.keep_alive
+            if authority is not None or not section.means_the_same:
+                apply_controls(request, authority)
+                section.keep_alive = request.keep_alive
+        except (RequestError, httptools.HttpParserError):
+            return None
+        self.is_head = request.method == "HEAD"
+        self.buffer = rest[len(section.text) :]
+        if section is not last:
+            self._keep_section(section)
+        return request
+
+    def _keep_section(self, section: LastSection) -> None:
+        self._section = None
+        if len(section.text) <= LAST_SECTION.longest and (
+            section.means_the_same or means_the_same_again(section.fields)
+        ):
+            self._section = section
+
     def _parse(self, head: bytes) -> Request:
-        line, _, section = head.partition(b"\r\n")
-        method, target, version = split_request_line(line)
-        request = Request(
-            method.decode("latin-1"),
-            target.decode("latin-1"),
-            (1, 0) if version == b"HTTP/1.0" else (1, 1),
-            {},
-        )
+        line, _, text = head.partition(b"\r\n")
+        request = parse_request_line(line)
         authority = parse_target(request)
-        known = section == self._section and version == self._version
-        request.fields = fields = (
-            self._fields if known else self._heads.parse(section, version, self._limits.max_fields)
-        )
-        if known and authority is None:
-            request.keep_alive = self._keep_alive
-            return request
-        _check_host(request, authority)
-        _persistence(request)
-        _expectation(request)
-        if not known and len(head) <= LAST_SECTION.longest and _means_the_same_again(fields):
-            self._section, self._version, self._fields, self._keep_alive = (
-                section,
-                version,
-                fields,
-                request.keep_alive,
+        fields = self._heads.parse(text, request.version, self._limits.max_fields)
+        request.fields = fields
+        apply_controls(request, authority)
+        self._keep_section(
+            LastSection(
+                text + b"\r\n\r\n" if text else b"\r\n", request.version, fields, request.keep_alive
             )
+        )
         return request
 
     def _expect_body(self, request: Request) -> bool:
@@ -319,17 +351,6 @@ class RequestReader:
         self.buffer = b""
 
 
-def _means_the_same_again(fields: dict[str, str]) -> bool:
-    """Return True if reading a request does not change these headers. A chunked body
-    gets a length, and a length may lose leading zeros.
-    """
-    return (
-        "HTTP_TRANSFER_ENCODING" not in fields
-        and "HTTP_EXPECT" not in fields
-        and len(fields.get("CONTENT_LENGTH", "")) < 16
-    )
-
-
 def _no_body(request: Request) -> bool:
     request.expects_continue = False
     return False
@@ -347,46 +368,3 @@ def _skip_empty_lines(buffer: bytes) -> bytes:
     # With a bare CR or LF among them nothing is skipped. Then the request line is
     # empty, and refused.
     return buffer[end:] if 2 * buffer.count(b"\r\n", 0, end) == end else buffer
-
-
-def _check_host(request: Request, authority: str | None) -> None:
-    # RFC 9112 3.2: HTTP/1.1 needs exactly one Host, and a valid one. The authority of a
-    # target in absolute-form replaces it (3.2.2): a proxy routes by the authority, so
-    # an app that looked at Host would serve another site than the proxy has judged.
-    host = request.fields.get("HTTP_HOST")
-    if host is None:
-        if request.version >= (1, 1):
-            raise RequestError(400, "no Host header")
-    elif not valid_host(host):
-        raise RequestError(400, "invalid Host header")
-    if authority is not None:
-        request.fields = {**request.fields, "HTTP_HOST": authority}
-
-
-def _persistence(request: Request) -> None:
-    # RFC 9112 9.3: close, keep-alive, or what the version says.
-    connection = request.fields.get("HTTP_CONNECTION")
-    close, keep_alive = (False, False) if connection is None else _options(connection)
-    request.keep_alive = not close and (keep_alive or request.version >= (1, 1))
-
-
-def _options(connection: str) -> tuple[bool, bool]:
-    if connection in _OPTIONS:
-        return _OPTIONS[connection]
-    options = [option.strip(" \t").lower() for option in connection.split(",")]
-    meant = "close" in options, "keep-alive" in options
-    CONNECTION_OPTIONS.keep(connection, meant, len(connection))
-    return meant
-
-
-def _expectation(request: Request) -> None:
-    # RFC 9110 10.1.1. Ignored in HTTP/1.0, which does not know it.
-    expectation = request.fields.get("HTTP_EXPECT")
-    if expectation is None or request.version < (1, 1):
-        return
-    # A list, in which empty elements do not count (RFC 9110 5.6.1). Anything but
-    # 100-continue is answered with 417.
-    expectations = {each.strip(" \t").lower() for each in expectation.split(",")} - {""}
-    if expectations - {"100-continue"}:
-        raise RequestError(417, f"unknown expectation {expectation!r}")
-    request.expects_continue = bool(expectations)

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import httptools
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from spyglass.http11.request_head import HeadParser
@@ -266,6 +266,68 @@ def test_any_head_has_one_verdict_and_one_set_of_fields(data, places):
     others_are_served(len(data) + 2)
 
 
+plain_fields = st.lists(
+    st.tuples(
+        st.sampled_from(
+            [
+                *(b"Host", b"Cookie", b"Connection", b"Content-Length", b"Content-Type", b"Expect"),
+                *(b"X", b"X-Request-Id", b"x", b"X_Y", b"Transfer-Encoding", b"Upgrade", b"TE"),
+            ]
+        ),
+        st.sampled_from([b": ", b": ", b": ", b":", b":  ", b" : ", b":\t"]),
+        st.sampled_from([b"", b"a", b"b", b"abc", b"a b", b"close", b"0", b"3", b"100-continue"]),
+        blanks,
+    ),
+    max_size=5,
+)
+
+
+@st.composite
+def heads_of_one_client(draw):
+    """Two heads, the second of which is the first one but for some values, and perhaps
+    for more.
+    """
+    some = [(b"Host", b": ", b"a", b""), *draw(plain_fields)]
+    first = [b"%b%b%b%b" % field for field in some]
+    second = first.copy()
+    for at in draw(st.lists(st.integers(0, len(some) - 1), max_size=3)):
+        name, separator, _, blank = some[at]
+        second[at] = name + separator + draw(values) + blank
+    if draw(st.booleans()) and draw(st.booleans()):
+        second = draw(st.permutations(second + draw(st.lists(fields(), max_size=1))))
+    start = draw(st.sampled_from([b"GET / HTTP/1.1", b"POST /a?b HTTP/1.1", b"GET / HTTP/1.0"]))
+    starts = [start, draw(st.sampled_from([start, start, start]) | lines)]
+    end = draw(st.sampled_from([b"\r\n"] * 5 + [b"\n", b"\r", b"\r\n\r\n", b"\r\nabc", b""]))
+    return (
+        b"".join(line + b"\r\n" for line in [starts[0], *first]) + b"\r\n",
+        b"".join(line + b"\r\n" for line in [starts[1], *second]) + end,
+    )
+
+
+FIRST = b"GET / HTTP/1.1\r\nHost: a\r\nX: %b\r\nY: b\r\n\r\n"
+
+
+@settings(max_examples=1000)
+@given(heads_of_one_client(), places)
+@example((FIRST % b"a", FIRST % b"a\r\nContent-Length: 3"), [])
+@example((FIRST % b"ab", FIRST % b"a\nb"), [])
+@example((FIRST % b"ab", FIRST % b"\r\n"), [])
+@example((FIRST % b"a" * 9, FIRST % b"\r\n\r\nGET /"), [])
+@example((FIRST % b"a", FIRST % b"a\tb"), [])
+@example((FIRST % b"a", FIRST % b"\xff"), [])
+@example((FIRST % b"a", (FIRST % b"a").replace(b"Y", b"Z")), [])
+@example((FIRST % b"a", (FIRST % b"b").replace(b"Y", b"Z")), [])
+@example(((FIRST % b"ab").replace(b": a", b":a"), (FIRST % b"ac").replace(b": a", b":a")), [])
+def test_what_a_client_has_sent_before_does_not_change_a_verdict(heads, places):
+    first, second = heads
+    alone = converse([second], **LIMITS)
+    before, status, quiet = converse([first], **LIMITS)
+    if status is None and quiet and before and before[-1][6]:
+        assert converse([first, second], **LIMITS) == (before + alone[0], *alone[1:])
+        assert converse([first, *cut(second, places)], **LIMITS) == (before + alone[0], *alone[1:])
+        assert converse([first + second], **LIMITS) == (before + alone[0], *alone[1:])
+
+
 @pytest.mark.parametrize(
     "length",
     [
@@ -398,3 +460,26 @@ def test_where_a_line_ends_is_not_for_llhttp_alone_to_decide(line, monkeypatch):
     )
     for _ in range(2):
         assert converse([b"GET / HTTP/1.1\r\nHost: a\r\n%b\r\n\r\n" % line])[:2] == ([], 400)
+
+
+@pytest.mark.parametrize("value", [b"a\rb", b"a\nb", b"a\0b", b"a\x7fb", b"a\nContent-Length: 5"])
+def test_nor_is_it_when_the_client_has_sent_the_header_before(value, monkeypatch):
+    monkeypatch.setattr(
+        "spyglass.http11.request_head.httptools.HttpRequestParser",
+        lambda _: SimpleNamespace(feed_data=lambda _: None),
+    )
+    for before in (b"a", b"a" * len(value)):
+        requests, status, _ = converse([FIRST % before, FIRST % value])
+        assert (len(requests), status) == (1, 400)
+
+
+def test_llhttp_judges_every_byte_that_is_used(monkeypatch):
+    judged = []
+    monkeypatch.setattr(
+        "spyglass.http11.request_head.httptools.HttpRequestParser",
+        lambda _: SimpleNamespace(feed_data=judged.append),
+    )
+    heads = [FIRST % value for value in (b"a", b"bc", b"de", b"", b"f g")]
+    requests, _, _ = converse(heads)
+    assert [request[5]["HTTP_X"] for request in requests] == ["a", "bc", "de", "", "f g"]
+    assert judged == heads
