@@ -15,12 +15,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextvars import Context, ContextVar
-    from typing import Any
+    from typing import Any, Final
 
     from spyglass.http11.request import Request
 
 # The headers that an app does not get as the client has sent them.
-_TO_BE_CHANGED = PROXY_FIELDS | {"HTTP_UPGRADE"}
+_TO_BE_CHANGED: Final = PROXY_FIELDS | {"HTTP_UPGRADE"}
 
 
 def base_environ(threads: int = 1) -> dict[str, Any]:
@@ -50,9 +50,14 @@ class EnvironMaker:
     A client mostly repeats its headers, and the reader gives the same Request for the
     same bytes and the same dict for the same headers. So the environ prepared for the
     last request is kept, and each request gets a copy of its own.
+
+    `_is_plain` (bool): what was prepared has the headers as the client has sent them.
     """
 
-    __slots__ = ("_base", "_fields", "_forwarded_headers", "_last", "_prepared", "_trusted_proxies")
+    __slots__ = (
+        *("_base", "_fields", "_forwarded_headers", "_is_plain", "_last", "_prepared"),
+        "_trusted_proxies",
+    )
 
     def __init__(
         self, base: dict[str, Any], trusted_proxies: str = "", forwarded_headers: str = ""
@@ -62,6 +67,7 @@ class EnvironMaker:
         self._trusted_proxies = trusted_proxies
         self._last: Request | None = None
         self._fields: dict[str, str] | None = None
+        self._is_plain = False
         self._prepared: dict[str, Any] = {}
 
     def client(self, request: Request) -> str:
@@ -80,18 +86,11 @@ class EnvironMaker:
         return environ
 
     def _prepare(self, request: Request) -> None:
-        if request.fields is not self._fields:
-            self._fields = request.fields
-            self._prepared = {**self._base, **request.fields}
-            if not _TO_BE_CHANGED.isdisjoint(request.fields):
-                if "HTTP_UPGRADE" in request.fields:
-                    _hide_offer(self._prepared)
-                if not PROXY_FIELDS.isdisjoint(request.fields):
-                    # Inside: an app without a proxy in front of it never needs this,
-                    # and must not wake more slowly for it.
-                    from spyglass.http11.forwarded_headers import believe
-
-                    believe(self._prepared, self._trusted_proxies, self._forwarded_headers)
+        fields, last = request.fields, self._fields
+        if fields is not last:
+            if last is None or not self._is_plain or not _replace(self._prepared, last, fields):
+                self._begin(fields)
+            self._fields = fields
         path = request.path
         if "%" in path:
             # Inside: urllib.parse is large, and many apps see no escape in a path.
@@ -103,8 +102,32 @@ class EnvironMaker:
         prepared["PATH_INFO"] = path
         prepared["QUERY_STRING"] = request.query
         prepared["REQUEST_URI"] = request.target
-        prepared["SERVER_PROTOCOL"] = "HTTP/1.1" if request.version >= (1, 1) else "HTTP/1.0"
+        prepared["SERVER_PROTOCOL"] = "HTTP/1.0" if request.version == (1, 0) else "HTTP/1.1"
         self._last = request
+
+    def _begin(self, fields: dict[str, str]) -> None:
+        self._prepared = {**self._base, **fields}
+        self._is_plain = fields.keys().isdisjoint(_TO_BE_CHANGED)
+        if not self._is_plain:
+            if "HTTP_UPGRADE" in fields:
+                _hide_offer(self._prepared)
+            if not PROXY_FIELDS.isdisjoint(fields):
+                # Inside: an app without a proxy in front of it never needs this, and
+                # must not wake more slowly for it.
+                from spyglass.http11.forwarded_headers import believe
+
+                believe(self._prepared, self._trusted_proxies, self._forwarded_headers)
+
+
+def _replace(prepared: dict[str, Any], last: dict[str, str], fields: dict[str, str]) -> bool:
+    """Replace the headers `last` in `prepared` by `fields`. Return False if their names
+    are not the same; then `prepared` is of no more use.
+    """
+    if len(fields) != len(last):
+        return False
+    size = len(prepared)
+    prepared.update(fields)
+    return len(prepared) == size
 
 
 def _hide_offer(environ: dict[str, Any]) -> None:

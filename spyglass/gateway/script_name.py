@@ -53,10 +53,10 @@ class EnvironMakerBelow(EnvironMaker):
         return super().make(request)
 
     def _prepare(self, request: Request) -> None:
-        fresh = request.fields is not self._fields
+        before = self._prepared
         super()._prepare(request)
         prepared = self._prepared
-        if fresh:
+        if prepared is not before:
             self._removed = prepared["SCRIPT_NAME"]
         self._outside = False
         if self._removed:
