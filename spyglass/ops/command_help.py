@@ -48,13 +48,16 @@ def overview(commands: Sequence[Command], width: int = WIDTH, *, coloured: bool 
         for command in commands:
             if command.group == group:
                 start = colourize(f"{heading:<{indent}}", "title", coloured)
-                text = _brief(command, width - 1 - indent - 9)
+                text = _brief(command, min(width - 1 - indent - 9, _BRIEF))
                 lines.append(f"{start}{command.name:<9}{text}")
                 heading = ""
     lines += _wrapped(
         "More: spyglass help COMMAND | help settings | help SETTING | --version", width
     )
     return "\n".join(lines)
+
+
+_BRIEF = 58  # columns: wider than that, the lines would be of very different lengths
 
 
 def _brief(command: Command, width: int) -> str:

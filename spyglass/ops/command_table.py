@@ -41,6 +41,9 @@ _MEANT = {
 }  # fmt: skip
 
 
+_DIGITS = 10  # of a number on a command line, at most one less
+
+
 class CommandModule(Protocol):
     COMMAND: Command
 
@@ -131,6 +134,13 @@ class _Parser(argparse.ArgumentParser):
         return options
 
 
+def _number(text: str) -> int:
+    """Return the value of an option that is a number. Raise ArgumentTypeError."""
+    if text.isascii() and text.isdigit() and len(text) < _DIGITS:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"expected a whole number below 1e{_DIGITS - 1}, not {text!r}")
+
+
 def parser(name: str) -> _Parser:
     """Return a parser for the command `name`, made from its declaration."""
     command = _module(name).COMMAND
@@ -153,7 +163,7 @@ def parser(name: str) -> _Parser:
             made.add_argument(
                 *option.flags,
                 action="append" if option.many else "store",
-                type=int if isinstance(option.default, int) else str,
+                type=_number if isinstance(option.default, int) else str,
                 metavar=option.value,
                 default=option.default,
                 choices=option.choices or None,

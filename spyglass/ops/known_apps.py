@@ -15,7 +15,7 @@ from spyglass.ops import app_status, apps, orphaned_apps
 from spyglass.ops.app_status import NoSuchAppError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 
 def examine_name(name: str) -> None:
@@ -45,7 +45,7 @@ def refuse_unknown(names: Sequence[str]) -> None:
     lines = [
         f"{name}: {orphaned_apps.describe(name, orphans[name])}"
         if name in orphans
-        else f"there is no app {name!r}{_no_file(name)}{hint(name, known)}"
+        else _unknown(name, known)
         for name in missing
     ]
     raise NoSuchAppError(lines[0], also=lines[1:])
@@ -55,5 +55,11 @@ def _has_file(name: str) -> bool:
     return app_status.is_name(name) and os.path.lexists(settings.file_for(name))
 
 
-def _no_file(name: str) -> str:
-    return f", no {settings.file_for(name)}" if app_status.is_name(name) else ""
+def _unknown(name: str, known: Iterable[str]) -> str:
+    if name == app_status.DEFAULT:
+        return (
+            "the default app has no settings file: use systemctl with spyglass.socket and "
+            "spyglass.service, or make an app of it: spyglass new NAME"
+        )
+    no_file = f", no {settings.file_for(name)}" if app_status.is_name(name) else ""
+    return f"there is no app {name!r}{no_file}{hint(name, known)}"

@@ -474,6 +474,14 @@ def test_app_that_holds_the_address_is_applied_together(systemd, files, capsys, 
     assert systemd.told == [f"stop {A} {B}", "daemon-reload", f"start {A} {B}"]
 
 
+@pytest.mark.parametrize("command", ["apply", "off", "on", "wake"])
+def test_default_app_is_not_denied(systemd, files, capsys, command):
+    files(a="listen = 8001\n")
+    assert command_table.run([command, "spyglass.service"]) == 4
+    assert "the default app has no settings file: use systemctl" in capsys.readouterr().err
+    assert systemd.told == []
+
+
 def test_unknown_app_stops_all(systemd, files, capsys):
     files(hello="")
     assert apply("hello", "helo") == 4

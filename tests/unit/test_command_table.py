@@ -16,6 +16,15 @@ from spyglass.ops.command_table import COMMANDS, all_commands, help_of, parser, 
 LISTED = [command for command in all_commands() if command.group]
 
 
+@pytest.mark.parametrize("text", ["x", "-1", "1.5", "\u0663", "9" * 20, "", "1_0"])
+@pytest.mark.parametrize("line", ["status blog -n", "logs blog -n"])
+def test_number_that_is_none_is_refused(capsys, line, text):
+    assert command_table.run([*line.split(), text]) == 2
+    said = capsys.readouterr().err
+    assert "expected a" in said
+    assert "number" in said or "argument" in said
+
+
 def test_every_command_is_declared_once_under_its_name():
     names = [command.name for command in all_commands()]
     assert names == [*SERVER_COMMANDS, *COMMANDS]

@@ -99,7 +99,7 @@ def _count(text: str | None, *, since: str | None) -> int | None:
         return None if since is not None else _LINES
     if text == "all":
         return None
-    if text.isascii() and text.isdigit():
+    if text.isascii() and text.isdigit() and len(text) < 10:
         return int(text)
     raise UsageError(f"--lines {text!r}: expected a number, or all")
 

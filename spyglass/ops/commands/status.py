@@ -70,7 +70,7 @@ def run(options: argparse.Namespace) -> int:
     terminal.escape_unencodable()
     properties = dict.fromkeys((*app_status.PROPERTIES, *_MORE))
     [app] = app_status.query([app_status.resolve(options.name)], properties)
-    report = Report(app, max(0, options.lines))
+    report = Report(app, options.lines)
     if options.json:
         print(json.dumps(report.facts(), indent=2))
     else:
