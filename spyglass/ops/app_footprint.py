@@ -55,6 +55,12 @@ def mask(name: str) -> str:
     return os.path.join(unit_directives.DIRECTORY, socket_of(name))
 
 
+def enabling(name: str) -> str:
+    """Return the path of the link by which the app's socket is enabled."""
+    wants = os.path.join(unit_directives.DIRECTORY, "sockets.target.wants")
+    return os.path.join(wants, socket_of(name))
+
+
 def other_unit_files(name: str) -> list[str]:
     """Return unit files of this one app, and drop-ins of it that are in other
     directories than `systemctl edit` uses.

@@ -4,8 +4,9 @@ An app that is asleep reads its files at its next wake. So `apply` tries it with
 and says so, and nothing in the units shows that it has done that. Without a memory,
 each `apply` until that wake would try the app again.
 
-The memory is a file in /run: after a boot, each app may be tried once more. A file's
-state is what stat(2) says of it, not its content: some of these files are secrets.
+The memory is a file in /run: after a boot, each app may be tried once more. It has a
+digest of the contents, so that a file that was touched, or changed and changed back, is
+no difference. Some of these files are secrets: only root can read the memory, too.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from spyglass.ops import apps, atomic_files, locks
+from spyglass.ops import apps, atomic_files, locks, running_process
 from spyglass.ops.saved_settings import touched
 from spyglass.ops.untrusted_text import number
 
@@ -30,18 +31,10 @@ _NAME = "applied.json"  # {app: state}
 
 def state(app: App) -> str:
     """Return the state of the app's files in a few letters; any change makes it
-    another.
+    another. The app must have no faults: only root can replace these files then.
     """
-    found: list[tuple[object, ...]] = []
-    for path in _paths(app):
-        try:
-            status = os.stat(path)
-        except OSError:
-            found.append((path,))
-        else:
-            times = (status.st_mtime_ns, status.st_ctime_ns)
-            found.append((path, status.st_ino, status.st_size, *times))
-    return hashlib.sha256(repr(found).encode(errors="surrogateescape")).hexdigest()[:16]
+    found = [(path, running_process.digest(path)) for path in _paths(app)]
+    return hashlib.sha256(repr(found).encode(errors="surrogateescape")).hexdigest()
 
 
 def are_newer(app: App, current: str, service: Mapping[str, str]) -> bool:

@@ -87,6 +87,7 @@ def plan(old: str, new: str) -> Rename:
     )
     if made.is_masked:  # by `spyglass off`
         made.links.append((app_footprint.mask(old), app_footprint.mask(new), os.devnull))
+        _plan_enabling(made)
     _plan_files(made)
     _plan_state(made)
     _plan_texts(made)
@@ -121,6 +122,15 @@ def _examine_units(name: str) -> None:
             f"{others[0]}: only drop-ins in {unit_directives.DIRECTORY}/{service_of(name)}.d and "
             f"{socket_of(name)}.d are renamed: move it there, or delete it, then rename {name}"
         )
+
+
+def _plan_enabling(made: Rename) -> None:
+    """Plan the move of the link by which a masked socket is enabled, which systemctl
+    shows as masked only.
+    """
+    source, target = map(app_footprint.enabling, (made.old, made.new))
+    if os.path.islink(source):
+        made.links.append((source, target, os.readlink(source)))
 
 
 def _plan_files(made: Rename) -> None:

@@ -192,7 +192,7 @@ def test_one_app_in_depth(apps: Apps, user: str | None) -> None:
     assert said.startswith("awake: awake since ")
     assert re.search(r"^  status +awake: 2 workers, ", said, re.M)
     assert "127.0.0.1:8001" in said
-    assert re.search(r"idle_timeout += 600 +/etc/spyglass/awake.toml:3$", said, re.M)
+    assert re.search(r"idle_timeout += 600 +# /etc/spyglass/awake.toml:3$", said, re.M)
     assert [*re.findall(r"^ +\d+  (\w+) ", said, re.M)] == ["master", "zygote", "worker", "worker"]
     if user is None:
         # All of it: each of the calls has a line for where it is, and one for what it

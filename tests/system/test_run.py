@@ -141,7 +141,7 @@ REFUSED = {
     "file": (["blog", "./none"], 127, "./none: there is no such file, seen from /srv/apps/blog"),
     "mode": (["blog", "/etc/passwd"], 126, "/etc/passwd: Permission denied"),
     "app": (["blgo", "true"], 125, "there is no app 'blgo', no /etc/spyglass/blgo.toml, did you mean 'blog'?"),
-    "word": (["bl/go", "true"], 78, "expected 1 to 22 of a-z"),
+    "word": (["bl/go", "true"], 125, "not a valid app name: 'bl/go': expected 1 to 22 of a-z"),
     "command": (["blog"], 2, "run: which command? spyglass run blog COMMAND ..."),
     "option": (["blog", "--nope", "true"], 2, "unknown option '--nope'"),
     "path": (["--writable", "/none", "blog", "true"], 125, "--writable /none: there is no /none"),

@@ -726,6 +726,14 @@ def test_what_is_saved_during_the_trial_is_for_the_next_apply(systemd, files, as
     assert asleep() == ["nothing to do"]
 
 
+def test_file_that_was_only_touched_is_no_news(systemd, files, asleep, tmp_path):
+    (tmp_path / "etc" / "a.toml").touch()
+    assert asleep() == ["nothing to do"]
+    files(a="listen = 8001\nworkers = 3\n")
+    files(a="listen = 8001\n")
+    assert asleep() == ["nothing to do"]
+
+
 def test_what_was_saved_before_the_last_wake_is_no_news(systemd, files, asleep):
     files(a="listen = 8001\nworkers = 3\n")
     systemd.started["spyglass@a.service"] = int((time.monotonic() + 1) * 1e6)
