@@ -16,7 +16,7 @@ import sys
 from spyglass.config import command_line
 from spyglass.config import settings as config
 from spyglass.config.command_line import SERVER_COMMANDS, Arguments
-from spyglass.errors import EX_CONFIG, ConfigError, ListenerError, StartError
+from spyglass.errors import EX_CONFIG, ConfigError, StartError
 from spyglass.log import LEVELS, open_log
 
 
@@ -88,7 +88,8 @@ def _refuse(error: StartError, argv: list[str]) -> int:
 
 
 def _serve(arguments: Arguments, refused: StartError | None = None) -> int:
-    from spyglass.runtime.sd_daemon import adopt_listeners
+    from spyglass.master.main import Master
+    from spyglass.runtime import fork
 
     log = open_log("master")
 
@@ -98,15 +99,11 @@ def _serve(arguments: Arguments, refused: StartError | None = None) -> int:
         return config.load(arguments.file, os.environ, arguments.options)
 
     try:
-        listeners = adopt_listeners()
-    except ListenerError as error:
-        # No client can be answered, so there is nothing to start.
+        return fork.run(Master(read_config, log).run)
+    except StartError as error:
+        # No client can be answered, or not by this Master.
         print(f"spyglass: {error.lines[0]}", file=sys.stderr)
         return error.exit_status
-    from spyglass.master.main import Master
-    from spyglass.runtime import fork
-
-    return fork.run(Master(listeners, read_config, log).run)
 
 
 def _lookout(arguments: Arguments) -> int:

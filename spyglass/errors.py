@@ -62,6 +62,14 @@ class ListenerError(StartError):
     """No listening socket was passed, or something that is not one."""
 
 
+class RestartError(StartError):
+    """The program cannot be read completely: its files were replaced while it started,
+    or no descriptor is left. A restart helps, so this is not EX_CONFIG.
+    """
+
+    exit_status = 1
+
+
 class UsageError(StartError):
     """The command line cannot be understood."""
 

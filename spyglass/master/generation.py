@@ -68,6 +68,9 @@ class Generation:
         self.recycling = WorkerRecycling(config, self.workers, log, self._spawn, self._retire_one)
         self.failures = LoadFailures(log, first=self._first)
         self.departed = Departed()
+        if (first := zygote.first_worker) >= 0:
+            self.workers[first] = Worker(first, shared.board.slot(first), zygote.started)
+            self.departed.spawned += 1
         # A generation that follows a broken one gets no second chance to break for its
         # clients.
         self.streak = Streak(1 if retry else max(3, config.workers + 1))

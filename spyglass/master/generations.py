@@ -251,7 +251,7 @@ class Generations:
 
     def _promote(self, generation: Generation, now: float) -> None:
         """Have `generation` serve, and the one before it retire."""
-        seconds = now - generation.zygote.started
+        seconds = generation.zygote.seconds_to_accept(now)
         reload = self.reloads.under_way and bool(self.serving or generation.config.one_process)
         generation.order(scoreboard.SERVE)
         self.reloads.take_over(generation, self.serving)

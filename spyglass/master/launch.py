@@ -1,8 +1,7 @@
 """Starts a zygote: reads the current configuration and forks.
 
 Of the Master's parts this is the only one that must be there before its first fork.
-All others are imported while the app is being loaded, so that a wake does not wait for
-them.
+All others come after the first answer (first_answer.py).
 """
 
 from __future__ import annotations
@@ -50,8 +49,8 @@ class Launcher:
         except ConfigError as error:
             files = [error.file] if error.file else []
             raise LoadError(str(error), "\n".join(error.also), files) from None
-        if config.idle_ignore:
-            self._check_ignored(config)
+        if self._shared.adopted:
+            self.check_ignored(config)
         return config
 
     def follow(self, config: Config) -> None:
@@ -70,7 +69,12 @@ class Launcher:
             raise LoadError(f"cannot start a process for the app: {error.strerror}") from None
         return zygote
 
-    def _check_ignored(self, config: Config) -> None:
+    def check_ignored(self, config: Config) -> None:
+        """Warn of listeners in `idle_ignore` that do not exist. To be called when it is
+        known which do.
+        """
+        if not config.idle_ignore:
+            return
         # Here, so that only apps with this setting pay for the import.
         from spyglass.policy.idle_ignore import unknown_listeners
 

@@ -13,15 +13,18 @@ and never before. How an idle app exits without losing a connection: see idle_ex
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import time
 
-from spyglass.errors import EX_UNAVAILABLE, LoadError
+from spyglass.errors import EX_UNAVAILABLE, ListenerError, LoadError, RestartError
+from spyglass.master import first_answer, status_line
 from spyglass.master.launch import Launcher
 from spyglass.runtime.fast_imports import signal, signal_name
+from spyglass.runtime.module_finder import were_replaced
 from spyglass.runtime.poller import Poller, wait_seconds
-from spyglass.runtime.sd_daemon import notify
+from spyglass.runtime.sd_daemon import adopt_listeners, first_pending, notify
 from spyglass.runtime.shared_memory import Shared
 from spyglass.runtime.signals import Signals, hold_back_unheard
 
@@ -39,11 +42,12 @@ if TYPE_CHECKING:
     from spyglass.master.report_socket import Reports
     from spyglass.master.status_notes import StatusNotes
     from spyglass.master.systemd_watchdog import Watchdog
-    from spyglass.runtime.sd_daemon import Listener
 
 _SLOTS = 1024  # two generations of the most workers there can be, and those on their way out
 _LATE = 1.0  # seconds that a wake-up may be late on a machine that has a lot to do
 _LONG_STANDSTILL = 5.0  # seconds; a shorter one is for debugging only
+_PAUSE = 0.1  # seconds until a module is read again
+_NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE)
 _IDLE = "idle"
 _LEAVING = "the app is stopping; its next start loads the current code"
 _STOP = (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT)
@@ -72,11 +76,9 @@ class Master:
     _watchdog: Watchdog
     _status: StatusNotes
 
-    def __init__(
-        self, listeners: list[Listener], read_config: Callable[[], Config], log: Log
-    ) -> None:
+    def __init__(self, read_config: Callable[[], Config], log: Log) -> None:
         self._log = log
-        self._shared = Shared(listeners, _SLOTS)
+        self._shared = Shared(None, _SLOTS)
         self._signals = Signals(_SIGNALS)
         hold_back_unheard()
         self._poller = Poller()
@@ -87,22 +89,15 @@ class Master:
         self._exit = 0, ""  # the exit status, and why it exits
 
     def run(self) -> int:
-        """Serve until the app is idle or a signal says stop; return the exit status."""
-        began = time.time()
+        """Serve until the app is idle or a signal says stop; return the exit status.
+
+        Raise ListenerError if no listeners were passed in.
+        """
         self._poller.watch(self._signals.fd, self._heed_signals)
         self._poller.watch(self._shared.poke, self._shared.hear)
-        try:
-            config = self._launcher.read_config()
-            self._launcher.follow(config)
-            zygote = self._launcher.start(config, first=True)
-        except LoadError as error:
-            self._build()
-            self._generations.fail(error, began)
-        else:
-            self._build()
-            self._generations.begin(config, zygote)
+        self._wake_up()
         gc.enable()  # which the command has disabled; little more is imported
-        self._status.look(time.monotonic())
+        self._look(time.monotonic())
         while not self._stopping or self._generations.all() or self._failing.open:
             self.turn()
         status, why = self._exit
@@ -111,10 +106,65 @@ class Master:
         self._reports.close()
         return status
 
-    def _build(self) -> None:
-        """Make the parts.
+    def _wake_up(self) -> None:
+        """Start the app, and make the parts. A client waits for all that comes before
+        first_answer.wait() returns.
+        """
+        began = time.time()
+        zygote = failure = None
+        try:
+            config = self._launcher.read_config()
+            self._launcher.follow(config)
+            zygote = self._launcher.start(config, first=True)
+        except LoadError as error:
+            failure = error
+        try:
+            listeners = adopt_listeners()
+        except ListenerError:
+            if zygote is not None:
+                zygote.discard()
+            raise
+        self._shared.adopt(listeners, first_pending(listeners))
+        if zygote is not None:
+            zygote.begin_work(config)
+            notify(f"STATUS={status_line.waking(config.app, waits=False)}")
+            first_answer.wait(zygote, self._shared, self._signals.fd)
+        self._build_or_exit()
+        if zygote is not None:
+            self._launcher.check_ignored(config)
+            self._generations.begin(config, zygote)
+            zygote.hear()
+        elif failure is not None:
+            self._generations.fail(failure, began)
 
-        Their modules are imported here, while the app loads: no client waits for that.
+    def _build_or_exit(self) -> None:
+        """Make the parts. Raise RestartError if their modules are of another version:
+        that Master would do what no version does. The next one starts at once, and this
+        one's worker finishes what it has accepted.
+        """
+        signalled = False
+        while True:
+            try:
+                self._build()
+                break
+            except Exception as error:
+                if were_replaced():
+                    break
+                if not isinstance(error, OSError) or error.errno not in _NO_DESCRIPTOR:
+                    raise
+            # No descriptor is left to read a module with; the app serves meanwhile. A
+            # signal cannot wait for that: without a Master, the worker exits, too.
+            if signalled:
+                raise RestartError("no descriptor is left to read the program with")
+            signalled = first_answer.is_due(self._signals.fd, _PAUSE)
+        if were_replaced():
+            raise RestartError(
+                "the files of Spyglass were replaced while it started: starting again"
+            )
+
+    def _build(self) -> None:
+        """Make the parts, whose modules are imported here: see first_answer.py.
+
         All of them are imported now, because an upgrade of the package may replace
         them on disk while this Master runs.
         """
@@ -133,10 +183,11 @@ class Master:
         generations = Generations(self._launcher, shared, poller, log, self._exit_idle)
         watch = ListenerWatch(shared.listeners, poller, lambda: failing.meet_clients())
         failing = Failing(poller, log, watch, generations.retry, generations.busy, self._stop)
-        reloads = Reloads(poller, log, lambda: self._reload("reload"))
+        # First, because it raises OSError if it cannot read what was counted before.
         notes = CounterNotes(
             os.environ, shared, log, generations.workers, lambda: failing.loads.total
         )
+        reloads = Reloads(poller, log, lambda: self._reload("reload"))
         generations.idle_exit = IdleExit(shared.listeners, log, watch.set, self._prepare_to_exit)
         generations.failing, generations.reloads, generations.notes = failing, reloads, notes
         self._watchdog = Watchdog(
@@ -162,6 +213,9 @@ class Master:
         now = self._looked = time.monotonic()
         if patience is not None and now > began + patience + _LATE:
             self._overslept(now - began, now)
+        self._look(now)
+
+    def _look(self, now: float) -> None:
         for part in self._parts:
             part.look(now)
 

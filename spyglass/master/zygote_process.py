@@ -41,6 +41,9 @@ class ZygoteProcess:
     files. `report(kind, *facts)`, set by its generation, is called for each message; it
     raises ValueError for one that no zygote would send.
 
+    `first_worker` (int) is the slot of the worker that was ordered before there was a
+    generation; -1: none was.
+
     `ending` (bool): it has been told that no more workers are wanted. `killed` (bool):
     this Master has sent it SIGKILL. `loaded_at` (monotonic seconds) is when the first
     message came: from then on the zygote has nothing to do but fork. `mute_since`
@@ -52,6 +55,7 @@ class ZygoteProcess:
         self.started = time.monotonic()
         self.started_wall = time.time()
         self.report: Callable[..., object]
+        self.first_worker = -1
         self.ending = self.killed = False
         self.loaded_at = self.mute_since = _NEVER
         self._shared = shared
@@ -60,7 +64,8 @@ class ZygoteProcess:
         self._number: int | None = None  # of its scoreboard slot
         self._babbled = False  # a message of none of our kinds has been logged
         self._channel, self._far_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._fd = self._channel.fileno()
+        self.fd = self._channel.fileno()  # -1 when the channel has ended
+        self._heard: list[tuple[Any, ...]] = []  # by has_news()
 
     def start(self, config: Config, become_child: Callable[[], None], *, first: bool) -> None:
         """Fork it. In the child `become_child` closes what belongs to the Master; see
@@ -89,7 +94,7 @@ class ZygoteProcess:
         self.pid = pid
         self._far_end.close()
         self._channel.setblocking(False)
-        self._poller.watch(self._fd, self.hear)
+        self._poller.watch(self.fd, self.hear)
 
     def _run_zygote(
         self, config: Config, number: int, become_child: Callable[[], None], *, first: bool
@@ -114,6 +119,25 @@ class ZygoteProcess:
         """In the zygote of another generation."""
         self._channel.close()
 
+    def begin_work(self, config: Config) -> None:
+        """As the Master's first zygote, forked before the listeners were known: have it
+        take them over, and fork a worker.
+        """
+        self._shared.pass_on(self._channel)
+        self.first_worker = number = self._shared.board.take()
+        if config.max_requests:
+            # Only apps with this setting pay for the import.
+            from spyglass.policy.recycling import request_limit
+
+            limit = request_limit(config.max_requests, 0)
+            self._shared.board.slot(number)[scoreboard.LIMIT] = limit
+        self.spawn(number)
+
+    def discard(self) -> None:
+        """End it before begin_work(): it has run no code but ours, and waits."""
+        self.abandon()
+        os.waitpid(self.pid, 0)
+
     def spawn(self, number: int) -> None:
         """Have it fork a worker for slot `number`."""
         channel.send(self._channel, channel.SPAWN, number)
@@ -121,7 +145,7 @@ class ZygoteProcess:
     def end_work(self) -> None:
         """End the channel for sending: it exits when its last worker has."""
         self.ending = True
-        if self._fd >= 0:
+        if self.fd >= 0:
             try:
                 self._channel.shutdown(socket.SHUT_WR)
             except OSError:
@@ -140,13 +164,31 @@ class ZygoteProcess:
             self._log.error(f"zygote {self.pid} killed: {why}")
             self.kill()
 
+    def has_news(self) -> bool:
+        """Before there is a generation: return True if it says anything but that a
+        worker was born. hear() will take what was heard here first.
+        """
+        while True:
+            try:
+                message = channel.receive(self._channel)
+            except BlockingIOError:
+                return False
+            except (ValueError, OSError) as error:
+                self._babble(error)
+                return True
+            if message is None:
+                return True
+            self._heard.append(message)
+            if message[0] != channel.SPAWNED:
+                return True
+
     def hear(self) -> None:
         """Take its messages."""
         for _ in range(_MESSAGES_A_TURN):
-            if self._fd < 0:
+            if self.fd < 0:
                 return
             try:
-                message = channel.receive(self._channel)
+                message = self._heard.pop(0) if self._heard else channel.receive(self._channel)
                 if message is None:
                     self._hang_up()
                     return
@@ -154,23 +196,26 @@ class ZygoteProcess:
             except BlockingIOError:
                 return
             except (ValueError, OSError) as error:
-                # Not from our own code: the app has found the channel. It may harm
-                # itself that way, but not end the Master.
-                if not self._babbled:
-                    self._babbled = True
-                    self._log.warning(
-                        f"ignoring an invalid message on the zygote's channel; the app seems to have written to it: {error}"
-                    )
+                self._babble(error)
+
+    def _babble(self, error: Exception) -> None:
+        # Not from our own code: the app has found the channel. It may harm itself that
+        # way, but not end the Master.
+        if not self._babbled:
+            self._babbled = True
+            self._log.warning(
+                f"ignoring an invalid message on the zygote's channel; the app seems to have written to it: {error}"
+            )
 
     def _take(self, message: tuple[Any, ...]) -> None:
         self.report(*message)
         self.loaded_at = min(self.loaded_at, time.monotonic())
 
     def _hang_up(self) -> None:
-        if self._fd >= 0:
-            self._poller.unwatch(self._fd)
+        if self.fd >= 0:
+            self._poller.unwatch(self.fd)
             self._channel.close()
-            self._fd = -1
+            self.fd = -1
             self.mute_since = time.monotonic()
 
     def reaped(self) -> None:
@@ -199,6 +244,14 @@ class ZygoteProcess:
 
         cells = self.cells
         return [] if self._number is None or cells is None else [read_slot(self._number, cells)]
+
+    def seconds_to_accept(self, now: float) -> float:
+        """Return how long a client had to wait for its workers, which accept by `now`.
+
+        The first worker of all accepts while the Master waits for its answer.
+        """
+        accepting = self._shared.board.accepting_since / 1e9
+        return (accepting if accepting > self.started else now) - self.started
 
     def give_back_slot(self) -> None:
         if self._number is not None:

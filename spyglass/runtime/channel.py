@@ -1,12 +1,12 @@
 """The channel between a Master and its zygote: what is said on it, and how.
 
 The channel is a pair of sockets of type SOCK_SEQPACKET (unix(7)). A packet is sent
-whole or not at all, so one packet is one message. The Master orders SPAWN. The zygote
-reports all else, and so does each worker until it serves. The end of the channel tells
-the zygote to exit once its last worker has.
+whole or not at all, so one packet is one message. The Master orders SPAWN, and passes
+LISTENERS on. The zygote reports all else, and so does each worker until it serves. The
+end of the channel tells the zygote to exit once its last worker has.
 
 A message is its kind and its facts: numbers, then texts, then for some kinds a list of
-files, as UTF-8 with a NUL between two of them. The app runs where the far end of the
+texts, as UTF-8 with a NUL between two of them. The app runs where the far end of the
 channel is, so it can write there, too. That is why nothing is accepted that makes more
 of bytes than numbers and texts: marshal and pickle would run or crash what they read.
 """
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 # From the Master to the zygote.
 SPAWN = "spawn"  # slot
+# Once, to the first zygote, which was forked before this was known: which listener a
+# client waits on (from 1; 0: on none), and the names of all, in order.
+LISTENERS = "listeners"
 # From the zygote to the Master.
 FAILED = "failed"  # summary, details, files: the app could not be loaded
 SPAWNED = "spawned"  # slot, pid; sent by the zygote and by the worker itself
@@ -37,9 +40,10 @@ LOADED = "loaded"  # milliseconds, bytes
 FOUND = "found"  # 1 if it is grave, 1 if the app handles it; what, why, locked file
 READY = "ready"  # milliseconds, 1 if there was a post_fork()
 
-# How many numbers and how many texts each kind has; the rest is the list of files.
+# How many numbers and how many texts each kind has; the rest is the list.
 _SHAPES = {
     SPAWN: (1, 0),
+    LISTENERS: (1, 0),
     FAILED: (0, 2),
     SPAWNED: (2, 0),
     UNFIT: (2, 2),
@@ -49,7 +53,7 @@ _SHAPES = {
     FOUND: (2, 3),
     READY: (2, 0),
 }
-_WITH_FILES = (FAILED, UNFIT)
+_WITH_LIST = (FAILED, UNFIT, LISTENERS)
 _DIGITS = 18  # of the largest number: it fits a C long
 
 LARGEST = 128 << 10  # bytes of a message
@@ -106,7 +110,7 @@ def parse(packet: bytes) -> tuple[Any, ...]:
         raise ValueError("unknown kind of message")
     numbers, texts = _SHAPES[kind]
     due, rest = fields[: numbers + texts], fields[numbers + texts :]
-    if len(due) < numbers + texts or (rest and kind not in _WITH_FILES):
+    if len(due) < numbers + texts or (rest and kind not in _WITH_LIST):
         raise ValueError(f"wrong number of facts in a message of kind {kind!r}")
     if not all(
         field.isascii() and field.isdigit() and len(field) <= _DIGITS for field in due[:numbers]
@@ -116,5 +120,5 @@ def parse(packet: bytes) -> tuple[Any, ...]:
         kind,
         *map(int, due[:numbers]),
         *due[numbers:],
-        *([rest] if kind in _WITH_FILES else []),
+        *([rest] if kind in _WITH_LIST else []),
     )

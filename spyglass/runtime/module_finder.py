@@ -108,6 +108,31 @@ class ModuleLoader(SourceFileLoader):
         return super().get_code(fullname)
 
 
+_DIRECTORY = os.path.dirname(os.path.dirname(__file__))
+
+
+def _identity() -> tuple[int, int, int] | None:
+    try:
+        status = stat(f"{_DIRECTORY}/__init__.py")
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino, status.st_mtime_ns
+
+
+_AT_START = _identity()
+
+
+def were_replaced() -> bool:
+    """Return True if the files of Spyglass are not those with which this process has
+    started: an upgrade has replaced them, and what is imported now is of another
+    version.
+
+    It replaces all of them within milliseconds, and this one, which contains the
+    version, as one of the first.
+    """
+    return _identity() != _AT_START
+
+
 def install() -> None:
     """Ask this finder before all others, and before it that of the compiled engine, in
     this process and those forked from it.
@@ -116,8 +141,7 @@ def install() -> None:
     Python knows.
     """
     if not sys.flags.optimize and sys.pycache_prefix is None:
-        directory = os.path.dirname(os.path.dirname(__file__))
-        sys.meta_path.insert(0, ModuleFinder("spyglass", directory))
+        sys.meta_path.insert(0, ModuleFinder("spyglass", _DIRECTORY))
     from spyglass.runtime import compiled_engine  # in here: by the finder
 
     compiled_engine.install()

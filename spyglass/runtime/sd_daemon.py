@@ -13,8 +13,9 @@ failing the socket unit (TriggerLimitBurst=): clients are then refused until an
 administrator resets it. Hence two rules: all sockets that are passed in are
 accepted from, and a Master without a working app stays and answers (master/failing.py).
 
-The environment is read here. libsystemd's sd_listen_fds() does no more, but loading the
-library takes a tenth of a wake.
+libsystemd says which sockets these are, by sd_listen_fds_with_names(). Loading it takes
+a tenth of a wake, so the Master does that beside a zygote that has been forked already,
+and then passes the names on to it.
 """
 
 from __future__ import annotations
@@ -39,6 +40,10 @@ _OURS = (
     "NOTIFY_SOCKET",
     "WATCHDOG_PID",
     "WATCHDOG_USEC",
+)
+_NONE = (
+    "no listening socket was passed in: start it through its .socket unit, "
+    "or use 'spyglass lookout' where there is no systemd"
 )
 
 
@@ -79,11 +84,10 @@ def has_pending(listeners: Iterable[Listener]) -> bool:
     return bool(_waiting(listeners))
 
 
-def pending_listener(listeners: Iterable[Listener]) -> Listener | None:
-    """Return the first of `listeners` with such a connection; None if there is none."""
-    listeners = list(listeners)
+def first_pending(listeners: list[Listener]) -> int:
+    """Return the index of the first with such a connection; -1 if there is none."""
     waiting = {fd for fd, _ in _waiting(listeners)}
-    return next((listener for listener in listeners if listener.fd in waiting), None)
+    return next((index for index, each in enumerate(listeners) if each.fd in waiting), -1)
 
 
 def _waiting(listeners: Iterable[Listener]) -> list[tuple[int, int]]:
@@ -95,43 +99,84 @@ def _waiting(listeners: Iterable[Listener]) -> list[tuple[int, int]]:
 
 def adopt_listeners() -> list[Listener]:
     """Return the sockets passed to this very process, whatever their number, order and
-    family.
+    family (sd_listen_fds_with_names(3)).
 
     Raises ListenerError if there are none, or if one is closed, not a stream socket, or
     not listening; it names the descriptor and its name. All of them are accepted from:
     a connection on one that is not would have systemd start the service for ever.
     """
-    count = 0
-    if os.environ.get("LISTEN_PID") == str(os.getpid()):
-        try:
-            count = int(os.environ.get("LISTEN_FDS") or "0")
-        except ValueError:
-            raise ListenerError(
-                f"LISTEN_FDS is not a number: {os.environ['LISTEN_FDS']!r}"
-            ) from None
+    # Not with the other imports: it loads libsystemd and six more libraries, and the
+    # zygote has been forked by now. systemd.daemon is this and a wrapper that imports
+    # the whole of `socket`.
+    from systemd import _daemon as daemon
+
+    end = FIRST_FD
+    while _was_passed(end):
+        end += 1
+    try:
+        count, *names = daemon._listen_fds_with_names(False)
+    except (OSError, ValueError) as error:
+        raise ListenerError(_refusal(error, end)) from None
     if not count:
-        raise ListenerError(
-            "no listening socket was passed in: start it through its .socket unit, "
-            "or use 'spyglass lookout' where there is no systemd"
-        )
-    names = (
-        os.environ["LISTEN_FDNAMES"].split(":")
-        if "LISTEN_FDNAMES" in os.environ
-        else ["unknown"] * count
-    )
-    if count != len(names):
-        raise ListenerError(
-            f"LISTEN_FDS and LISTEN_FDNAMES disagree: {count} descriptors, {len(names)} names"
-        )
+        raise ListenerError(_NONE)
+    if FIRST_FD + count > end:
+        raise ListenerError(_closed(end, names[end - FIRST_FD]))
     return [_adopt(FIRST_FD + index, name) for index, name in enumerate(names)]
+
+
+def _was_passed(fd: int) -> bool:
+    """Return True if `fd` was open when this program was started. What it has opened
+    since is close-on-exec, and may have got the number of one that was closed.
+    """
+    try:
+        return os.get_inheritable(fd)
+    except OSError:
+        return False
+
+
+def _closed(fd: int, name: str) -> str:
+    return f"inherited descriptor {fd} ({name}) is closed"
+
+
+def _refusal(error: OSError | ValueError, end: int) -> str:
+    """Return why libsystemd refused what was passed in, as `error`: it has numbers for
+    that and no words. `end` is the first descriptor that was not passed.
+    """
+    given = os.environ.get("LISTEN_FDS", "")
+    if given.strip("0") == "" or not _is_number(os.environ.get("LISTEN_PID", "")):
+        return _NONE
+    if not _is_number(given):
+        return f"LISTEN_FDS is not a number: {given!r}"
+    count = int(given)
+    names = None
+    if "LISTEN_FDNAMES" in os.environ:
+        names = os.environ["LISTEN_FDNAMES"].split(":")
+        if count != len(names):
+            return (
+                f"LISTEN_FDS and LISTEN_FDNAMES disagree: {count} descriptors, {len(names)} names"
+            )
+    if FIRST_FD + count > end:
+        return _closed(end, "unknown" if names is None else names[end - FIRST_FD])
+    return f"the sockets that were passed in cannot be adopted: {error}"
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 10  # of a C int
+
+
+def adopt_again(names: list[str]) -> list[Listener]:
+    """In a process that was forked before the Master could know their `names`: return
+    the sockets that adopt_listeners() has returned there.
+    """
+    listeners = []
+    for fd, name in enumerate(names, FIRST_FD):
+        os.set_inheritable(fd, False)  # libsystemd has done so in the Master
+        listeners.append(Listener(Listening(fileno=fd), name))
+    return listeners
 
 
 def _adopt(fd: int, name: str) -> Listener:
     socket_name = f"inherited descriptor {fd} ({name})"
-    try:
-        os.set_inheritable(fd, False)
-    except OSError:
-        raise ListenerError(f"{socket_name} is closed") from None
     try:
         sock = Listening(fileno=fd)
     except OSError:
@@ -163,10 +208,7 @@ def notify(*lines: str) -> None:
     """
     if not os.environ.get("NOTIFY_SOCKET"):
         return
-    # Not with the other imports: it loads libsystemd and six more libraries, and the
-    # first note is sent when the zygote has been forked already. systemd.daemon is this
-    # and a wrapper that imports the whole of `socket`.
-    from systemd import _daemon as daemon
+    from systemd import _daemon as daemon  # see adopt_listeners()
 
     try:
         daemon.notify("\n".join([one_line(line) for line in lines]))

@@ -13,26 +13,32 @@ from __future__ import annotations
 import os
 import time
 
+from spyglass.runtime.channel import LISTENERS, receive, send
 from spyglass.runtime.scoreboard import Scoreboard
-from spyglass.runtime.sd_daemon import pending_listener
+from spyglass.runtime.sd_daemon import adopt_again, first_pending
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from spyglass.runtime.fast_imports import socket
     from spyglass.runtime.sd_daemon import Listener
 
 
 class Shared:
     """`listeners` (list of Listener) and the means by which `slots` (int) workers and
-    the Master reach each other.
+    the Master reach each other. A wake's first zygote is forked before the listeners
+    are known: until adopt() there are None.
 
     For last_wake() there are also `woken_by` (Listener or None), on which a connection
-    waited when this was made, `began` (float, monotonic), when that was, and `master`
-    (int), the Master's pid.
+    waited when they were adopted, `began` (float, monotonic), when this was made, and
+    `master` (int), the Master's pid.
     """
 
-    def __init__(self, listeners: list[Listener], slots: int) -> None:
-        self.listeners = listeners
-        self.woken_by = pending_listener(listeners)
+    def __init__(self, listeners: list[Listener] | None, slots: int) -> None:
+        self.adopted = False
+        self.listeners: list[Listener] = []
+        self.woken_by: Listener | None = None
+        if listeners is not None:
+            self.adopt(listeners, first_pending(listeners))
         self.began = time.monotonic()
         self.master = os.getpid()
         self.board = Scoreboard(slots)
@@ -40,6 +46,30 @@ class Shared:
         self.poke = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._abandoned = False
         self.lifeline, self._held = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def adopt(self, listeners: list[Listener], woken_by: int) -> None:
+        """Use `listeners`. A connection waits on the one with the index `woken_by`; -1:
+        on none.
+        """
+        self.adopted, self.listeners = True, listeners
+        self.woken_by = listeners[woken_by] if woken_by >= 0 else None
+
+    def pass_on(self, channel: socket.socket) -> None:
+        """Have the process at the other end of `channel` learn() the listeners."""
+        names = [listener.name for listener in self.listeners]
+        woken_by = self.listeners.index(self.woken_by) + 1 if self.woken_by else 0
+        send(channel, LISTENERS, woken_by, names)
+
+    def learn(self, channel: socket.socket) -> bool:
+        """In a process that was forked before there were any: wait for the listeners.
+        Return False if the Master has exited, because it was passed none.
+        """
+        message = receive(channel)
+        if message is None:
+            return False
+        _, woken_by, names = message
+        self.adopt(adopt_again(names), woken_by - 1)
+        return True
 
     def leave_the_line(self) -> None:
         """In a child: only the Master may hold the life line."""

@@ -118,6 +118,7 @@ def _obey_orders(loop: Loop, shared: Shared, slot: memoryview[int], signals: Sig
             shared.ring()
             shared.tell_master()
 
+    loop.warm_up.when_done = shared.tell_master  # it waits for the first answer, too
     loop.open_door(signals.fd, heed_signals)
     # Edge-triggered and never read: one ring wakes every worker (epoll(7): each write
     # to an eventfd is a new edge).

@@ -41,10 +41,12 @@ def _perhaps(_fd: int) -> int:
 class WarmUp:
     """What slow_clients.py offers, once it is there: `slowest`, `untaken` and `unread`.
     Until then no client is known to be slow, and any may have sent something.
+    `when_done()` is called once.
     """
 
     def __init__(self, log: Log, threads: int) -> None:
         self.done = False
+        self.when_done: Callable[[], object] = lambda: None
         self.slowest: Callable[[Iterable[Client], float], list[Client]] = _none
         self.untaken: Callable[[int], int] = _nothing
         self.unread: Callable[[int], int] = _perhaps
@@ -74,3 +76,4 @@ class WarmUp:
                 self._log.error(f"cannot import what requests may need: {error}; trying again")
             return
         self.done = True
+        self.when_done()

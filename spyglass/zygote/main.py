@@ -115,6 +115,7 @@ class Zygote:
         self._workers: dict[int, int] = {}  # pid to slot
         self._signals = Signals(_SIGNALS)
         self._open = True  # the channel
+        self._served = False  # a worker has been forked
         self._leave_by = 0.0  # monotonic seconds, when the channel has ended
         self._forking = False  # a worker, at this moment
         self._stray = False  # this is a process that the app forked
@@ -183,6 +184,9 @@ class Zygote:
             from spyglass.zygote import app_loader
 
             import_worker()
+            # Only then may the app's code run: what was passed in may not be ours.
+            if not self._shared.adopted and not self._shared.learn(self._channel):
+                return False
             if self._config.idle_ignore:
                 import spyglass.worker.idle_activity  # noqa: F401, only apps that ignore pay for it
             app_loader.prepare(self._config)
@@ -246,6 +250,8 @@ class Zygote:
             self._leave_by = monotonic() + self._config.graceful_timeout
             return
         slot: int = message[1]
+        if self._served and "threading" not in sys.modules:
+            self._learn_threads()
         flush()  # or the worker would print it again
         self._forking = True
         try:
@@ -258,17 +264,16 @@ class Zygote:
         if not pid:
             self._become_worker(slot)
         self._workers[pid] = slot
+        self._served = True
         channel.send(self._channel, channel.SPAWNED, slot, pid)
-        if "threading" not in sys.modules:
-            self._learn_threads()
 
     @staticmethod
     def _learn_threads() -> None:
-        """Import `threading` for the workers to come.
+        """Import `threading` for all workers but the first.
 
-        A client waits for the first worker, which therefore imports it after its first
-        answer. The first call of another worker may be a long one, and another thread
-        could not take the lead without it (leader_followers.py).
+        A client waits for that one, which imports it after its first answer; the others
+        are ordered later. The first call of another worker may be a long one, and
+        another thread could not take the lead without it (leader_followers.py).
         """
         try:
             import threading  # noqa: F401

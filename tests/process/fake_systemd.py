@@ -30,7 +30,7 @@ import uuid
 
 from waiting import wait_until
 
-from .processes import members
+from .processes import members, workers
 from .visitor import Visitor
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -292,6 +292,12 @@ class FakeSystemd:
 
     def until_ready(self, timeout=10.0):
         self.until(lambda: self.run.told("READY"), "not ready", timeout)
+
+    def until_workers(self, count, timeout=10.0):
+        """Wait until there are so many: all but the first come after the first
+        answer.
+        """
+        self.until(lambda: len(workers(self.run.pid)) == count, f"not {count} workers", timeout)
 
     def visitor_under_way(self, target, **how):
         """A visitor whose request one of our apps is working on at this moment."""

@@ -59,6 +59,7 @@ def test_at_the_idle_exit_and_a_client_meanwhile_is_served_by_the_next(tidy, tmp
 def test_when_it_is_stopped(tidy, tmp_path, everybody_is_told):
     life = tidy("0.3")
     visit(life.address)
+    life.until_workers(2)
     there = everybody(life)
     (life.signal_all if everybody_is_told else life.signal)(signal.SIGTERM)
     life.until_asleep(1)
@@ -70,6 +71,7 @@ def test_when_it_is_stopped(tidy, tmp_path, everybody_is_told):
 def test_after_a_reload_and_no_client_waits_for_it(tidy, tmp_path):
     life = tidy("0", tmp_path / "gate", graceful_timeout=60)
     visit(life.address)
+    life.until_workers(2)
     there = everybody(life)
     life.signal(signal.SIGHUP)
     life.until(lambda: int(visit(life.address).text) not in there, "the old code still answers")
@@ -111,6 +113,7 @@ def test_it_is_cut_when_it_takes_too_long_and_the_zygote_gets_its_own_time(tidy,
 def test_an_old_generation_does_not_stay_for_it(tidy):
     life = tidy("60 60", graceful_timeout=0.3)
     visit(life.address)
+    life.until_workers(2)
     there = everybody(life)
     life.signal(signal.SIGHUP)
     life.until(

@@ -9,6 +9,7 @@ import socket
 import pytest
 
 from .fake_systemd import server_environ, spyglass, start
+from .processes import members
 from .visitor import Visitor
 
 
@@ -101,6 +102,17 @@ def test_a_plain_file(attempt, tmp_path):
 @pytest.mark.parametrize("number", ["many", "0", "-1", ""])
 def test_a_number_of_descriptors_that_cannot_be(attempt, number):
     check_refused(attempt(LISTEN_FDS=number), f"LISTEN_FDS|{NONE}")
+
+
+def test_the_app_is_not_imported_when_they_are_refused(tmp_path, pycache):
+    (tmp_path / "app.py").write_text("open('imported', 'w')\n")
+    environ = server_environ(pycache) | {"LISTEN_FDS": "1"}
+    with socket.socket() as idle, open(tmp_path / "log", "wb") as log:
+        command = spyglass("serve", "app", "--directory", str(tmp_path))
+        pid = start(command, [idle.fileno()], environ, log.fileno())
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 78
+    assert not members(pid)
+    assert not (tmp_path / "imported").exists()
 
 
 NODELAY = """

@@ -257,6 +257,7 @@ def test_hup_with_a_broken_app_leaves_the_old_one_serving(systemd, tmp_path):
 def test_usr2_writes_tracebacks_and_ends_no_process(systemd):
     life = systemd(idle_timeout=60)
     with life.visitor_under_way("/sleep/1") as busy:
+        life.until_workers(2)
         before = workers(life.run.pid)
         life.signal(signal.SIGUSR2)
         # One of the Master, one of each worker, and what the app is doing is among

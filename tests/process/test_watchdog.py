@@ -63,6 +63,7 @@ def test_systemd_is_told_all_the_time_and_not_more_often_than_it_wants(systemd, 
 def test_a_stopped_master_tells_nothing(systemd):
     life = systemd(idle_timeout=60, environ=ASKS)
     assert visit(life.address).status == 200
+    life.until(lambda: told_at(life), "it has told nothing")
     stop(life.run.pid)
     began = time.monotonic()
     with Crowd(life.address, count=2, pause=0.02) as crowd:

@@ -37,7 +37,7 @@ class Played:
         self.channel = played._far_end
         self.channel.setblocking(False)
         played._channel.setblocking(False)
-        self.poller.watch(played._fd, played.hear)
+        self.poller.watch(played.fd, played.hear)
         self.maintain()
         for number in self.spawned():
             self.born(number)

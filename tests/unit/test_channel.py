@@ -14,6 +14,7 @@ from spyglass.runtime.scoreboard import ACCEPTING, STATE
 
 GOOD = [
     (channel.SPAWN, 3),
+    (channel.LISTENERS, 2, ["http", "", "admin"]),
     (channel.FAILED, "RuntimeError: größer", "Traceback\n  line", ["/srv/a\udcff.py", ""]),
     (channel.FAILED, "", "", []),
     (channel.SPAWNED, 3, 4194304),
@@ -73,7 +74,7 @@ def test_what_no_zygote_says_changes_nothing(breed, packet):
     it.generation.zygote.hear()
     assert {number: worker.pid for number, worker in it.generation.workers.items()} == before
     assert it.generation.failures.loading is None
-    assert it.generation.zygote._fd >= 0
+    assert it.generation.zygote.fd >= 0
     assert len([line for line in it.journal.lines if "invalid message" in line]) == 1
     it.ended(1, 9)  # and what is said in earnest is still heard
     assert list(it.generation.workers) == [0]
@@ -107,7 +108,7 @@ def test_a_flood_is_heard_in_parts(breed):
         pass
     it.generation.zygote.hear()
     it.generation.zygote.hear()
-    assert it.generation.zygote._fd >= 0
+    assert it.generation.zygote.fd >= 0
 
 
 def test_a_zygote_that_has_closed_its_channel_and_lives_is_ended(breed, killed):

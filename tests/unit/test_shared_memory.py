@@ -4,11 +4,14 @@ line.
 
 import os
 import select
+import socket
 
 import pytest
 
-from spyglass.runtime import scoreboard
+from spyglass.runtime import scoreboard, sd_daemon
+from spyglass.runtime.fast_imports import Listening
 from spyglass.runtime.scoreboard import ACTIVITY, ANSWER, OPEN, ORDER, SERVED, STATE, Scoreboard
+from spyglass.runtime.sd_daemon import Listener
 from spyglass.runtime.shared_memory import Shared
 
 
@@ -47,6 +50,32 @@ def test_a_full_eventfd_still_wakes(shared):
             assert poll.poll(0) == []
             wake()
             assert [ready for ready, _ in poll.poll(0)] == [fd]
+
+
+def test_listeners_are_passed_on_to_a_process_that_was_forked_before(shared, tmp_path):
+    """It has their descriptors, and learns their names and which woke the app."""
+    waiting = Shared(None, 2)
+    near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with near, far, socket.create_server(("127.0.0.1", 0)) as tcp:
+        fd = os.dup2(tcp.fileno(), 200)  # as passed: inheritable, at a number of its own
+        listener = Listener(Listening(fileno=fd), "web:1")
+        shared.adopt([listener], 0)
+        shared.pass_on(near)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sd_daemon, "FIRST_FD", fd)
+            assert not waiting.adopted
+            assert waiting.learn(far)
+        assert waiting.adopted
+        [learned] = waiting.listeners
+        assert (learned.fd, learned.name, learned.is_unix) == (fd, "web:1", False)
+        assert waiting.woken_by is learned
+        assert not os.get_inheritable(fd)
+        learned.sock.detach()
+        near.close()
+        assert not waiting.learn(far)  # the Master has exited
+        listener.sock.close()
+    for each in (waiting.bell, waiting.poke, waiting.lifeline, waiting._held):
+        os.close(each)
 
 
 def readable(fd):

@@ -93,8 +93,16 @@ def test_the_master_imports_nothing_of_a_worker():
     assert imported(MASTER) & SERVER_ONLY == set()
 
 
-def test_the_master_loads_what_comes_after_the_first_answer_after_it():
-    """Its parts are imported while a client waits (Master._build())."""
+def test_the_master_has_what_the_first_answer_needs_and_no_more():
+    """Its parts come after it (master/first_answer.py)."""
+    ours = {name for name in imported(MASTER) if name.startswith("spyglass.master.")}
+    assert ours == {
+        f"spyglass.master.{name}"
+        for name in ("first_answer", "launch", "main", "status_line", "zygote_process")
+    }
+
+
+def test_the_settings_are_recorded_by_what_comes_later_still():
     parts = "import spyglass.master.settings_recorder, spyglass.master.report_socket"
     assert not {"spyglass.master.settings_record", "fcntl"} & imported(f"{MASTER}; {parts}")
 

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 # less patient. This limit is for a reload that systemd did not start.
 _ANSWERS = 3600.0
 _LONGEST = 64 << 10  # bytes of an answer
+_STARTS = 1.0  # seconds that a Master has to open its socket
+_UNREACHED = -1  # no exit status
 _LATER = 1.0  # seconds by which our stop signal may come after the Master's
 _STOP = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 _MASTERS = (signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGUSR2)
@@ -70,8 +72,20 @@ def reload(environ: Mapping[str, str]) -> int:
 
 
 def _ask(addresses: list[str], pid: str) -> tuple[int, str]:
-    """Return an exit status, and why it is not 0."""
-    why = ""
+    """Return an exit status, and why it is not 0.
+
+    A Master that has just started opens its socket after the first answer
+    (master/first_answer.py), so try for a while.
+    """
+    by = time.monotonic() + _STARTS
+    while (answer := _try(addresses, pid))[0] == _UNREACHED and time.monotonic() < by:
+        time.sleep(0.02)
+    status, why = answer
+    return (EX_UNAVAILABLE if status == _UNREACHED else status), why
+
+
+def _try(addresses: list[str], pid: str) -> tuple[int, str]:
+    status, why = _UNREACHED, ""
     for address in addresses:
         with socket.socket(socket.AF_UNIX) as desk:
             # A unix socket connects at once, or its queue is full (connect(2), EAGAIN).
@@ -82,10 +96,10 @@ def _ask(addresses: list[str], pid: str) -> tuple[int, str]:
                 why = why or f"cannot reach the Master, pid {pid}: {error.strerror or error}"
                 continue
             if impostor := _impostor(desk, pid):
-                why = impostor
+                status, why = EX_UNAVAILABLE, impostor
                 continue
             return _understood(_hear(desk))
-    return EX_UNAVAILABLE, why
+    return status, why
 
 
 def _impostor(desk: socket.socket, pid: str) -> str:
