@@ -10,6 +10,10 @@ if __name__ == "__main__":
         # from it, and each import of ours would look there first.
         del sys.path[0]
 
+    if sys.flags.no_site:
+        # As in packaging/bin/spyglass.
+        sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
     # What an import makes is no garbage, and to look for some takes a tenth of a wake.
     # cli.main(), or the Master when its parts are there, enables it again.
     gc.disable()

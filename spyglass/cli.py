@@ -27,6 +27,11 @@ def main(argv: list[str] | None = None) -> int:
     if argv[:1] == ["serve"] or sys.stdout is not sys.__stdout__:
         return _run(argv)
     gc.enable()
+    if sys.flags.no_site:
+        # Only a wake can do without it.
+        from spyglass.runtime import late_site
+
+        late_site.run_site()
     if argv[:1] == ["enter-app"]:  # in the unit of `spyglass run`, not typed
         from spyglass.ops import enter_app
 

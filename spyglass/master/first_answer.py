@@ -54,10 +54,3 @@ def wait(zygote: ZygoteProcess, shared: Shared, signals_fd: int) -> None:
         if not accepting and cells[scoreboard.STATE] == scoreboard.ACCEPTING:
             accepting = True
             until = min(until, time.monotonic() + _LONGEST_ACCEPTING)
-
-
-def is_due(fd: int, seconds: float) -> bool:
-    """Wait for at most `seconds`; return True as soon as `fd` is readable."""
-    poll = select.poll()
-    poll.register(fd, select.POLLIN)
-    return bool(poll.poll(seconds * 1000))

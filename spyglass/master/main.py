@@ -16,10 +16,10 @@ from __future__ import annotations
 import errno
 import gc
 import os
+import select
 import time
 
 from spyglass.errors import EX_UNAVAILABLE, ListenerError, LoadError, RestartError
-from spyglass.master import first_answer, status_line
 from spyglass.master.launch import Launcher
 from spyglass.runtime.fast_imports import signal, signal_name
 from spyglass.runtime.module_finder import were_replaced
@@ -118,6 +118,9 @@ class Master:
             zygote = self._launcher.start(config, first=True)
         except LoadError as error:
             failure = error
+        # In here, because a wake does not wait for what is imported after the fork.
+        from spyglass.master import first_answer, status_line
+
         try:
             listeners = adopt_listeners()
         except ListenerError:
@@ -156,7 +159,9 @@ class Master:
             # signal cannot wait for that: without a Master, the worker exits, too.
             if signalled:
                 raise RestartError("no descriptor is left to read the program with")
-            signalled = first_answer.is_due(self._signals.fd, _PAUSE)
+            poll = select.poll()
+            poll.register(self._signals.fd, select.POLLIN)
+            signalled = bool(poll.poll(_PAUSE * 1000))
         if were_replaced():
             raise RestartError(
                 "the files of Spyglass were replaced while it started: starting again"

@@ -31,6 +31,7 @@ from spyglass.runtime.fast_imports import Listening, socket
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import Any
 
 _OURS = (
     "LISTEN_PID",
@@ -105,11 +106,7 @@ def adopt_listeners() -> list[Listener]:
     not listening; it names the descriptor and its name. All of them are accepted from:
     a connection on one that is not would have systemd start the service for ever.
     """
-    # Not with the other imports: it loads libsystemd and six more libraries, and the
-    # zygote has been forked by now. systemd.daemon is this and a wrapper that imports
-    # the whole of `socket`.
-    from systemd import _daemon as daemon
-
+    daemon = _libsystemd()
     end = FIRST_FD
     while _was_passed(end):
         end += 1
@@ -122,6 +119,24 @@ def adopt_listeners() -> list[Listener]:
     if FIRST_FD + count > end:
         raise ListenerError(_closed(end, names[end - FIRST_FD]))
     return [_adopt(FIRST_FD + index, name) for index, name in enumerate(names)]
+
+
+def _libsystemd() -> Any:
+    """Return the C module of systemd-python.
+
+    Not imported with the others: it loads libsystemd and six more libraries, and the
+    zygote has been forked by now. systemd.daemon is this and a wrapper that imports the
+    whole of `socket`.
+    """
+    try:
+        from systemd import _daemon
+    except ImportError:
+        # Without `site`, it is found only if it lies beside Spyglass.
+        from spyglass.runtime import late_site
+
+        late_site.run_site()
+        from systemd import _daemon
+    return _daemon
 
 
 def _was_passed(fd: int) -> bool:
@@ -208,10 +223,8 @@ def notify(*lines: str) -> None:
     """
     if not os.environ.get("NOTIFY_SOCKET"):
         return
-    from systemd import _daemon as daemon  # see adopt_listeners()
-
     try:
-        daemon.notify("\n".join([one_line(line) for line in lines]))
+        _libsystemd().notify("\n".join([one_line(line) for line in lines]))
     except (OSError, ValueError, TypeError):
         pass
 

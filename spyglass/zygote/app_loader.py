@@ -27,6 +27,17 @@ _ABSENT = object()
 _DEFAULT_NAMES = ("application", "app")
 
 
+def run_site() -> None:
+    """Do what the interpreter has left out for the Master. Raise LoadError."""
+    if sys.flags.no_site:
+        from spyglass.runtime import late_site  # the units use it, a command line does not
+
+        try:
+            late_site.run_site()
+        except BaseException as error:  # .pth files contain code, which may do anything
+            raise failure(error, doing="site") from error
+
+
 def prepare(config: Config) -> None:
     """Set working directory, import path and byte-code cache for the app. Raise
     LoadError.

@@ -147,7 +147,6 @@ class Zygote:
 
     def _settle(self, first: bool) -> None:
         """Make the child that the Master forked a zygote."""
-        _print_by_lines()
         if first:
             faulthandler.enable(2, all_threads=True)
         faulthandler.register(signal.SIGUSR2, 2, all_threads=True, chain=False)
@@ -183,6 +182,8 @@ class Zygote:
             from spyglass.worker.httptools_import import import_worker
             from spyglass.zygote import app_loader
 
+            app_loader.run_site()
+            _print_by_lines()
             import_worker()
             # Only then may the app's code run: what was passed in may not be ours.
             if not self._shared.adopted and not self._shared.learn(self._channel):

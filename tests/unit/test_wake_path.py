@@ -96,10 +96,7 @@ def test_the_master_imports_nothing_of_a_worker():
 def test_the_master_has_what_the_first_answer_needs_and_no_more():
     """Its parts come after it (master/first_answer.py)."""
     ours = {name for name in imported(MASTER) if name.startswith("spyglass.master.")}
-    assert ours == {
-        f"spyglass.master.{name}"
-        for name in ("first_answer", "launch", "main", "status_line", "zygote_process")
-    }
+    assert ours == {f"spyglass.master.{name}" for name in ("launch", "main", "zygote_process")}
 
 
 def test_the_settings_are_recorded_by_what_comes_later_still():

@@ -34,6 +34,8 @@ _PASSED_ON = (*_STOP, signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGU
 _SYSTEMDS = ("NOTIFY_SOCKET", "LISTEN_PIDFDID", "INVOCATION_ID")
 _FAST = 1.0  # a Master that fails within this many seconds is not started again at once
 _LONGEST_PAUSE = 10.0
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+_PROGRAM = os.path.join(_PACKAGE, "__main__.py")
 
 
 def bind(address: str) -> Listening:
@@ -247,9 +249,10 @@ class Lookout:
             LISTEN_FDS=str(count),
             LISTEN_FDNAMES=":".join(["http"] * count),
         )
-        # -P: a file in the working directory must not be taken for a module of ours or
-        # of the standard library.
-        command = [sys.executable, "-P", "-m", "spyglass", "serve", *self._arguments]
+        # -S: see runtime/late_site.py. -P: a file in the working directory must not be
+        # taken for a module of ours or of the standard library. A path, because -m
+        # would import what searches for it.
+        command = [sys.executable, "-S", "-P", _PROGRAM, "serve", *self._arguments]
         try:
             os.execve(sys.executable, command, environ)  # noqa: S606, of our own words
         finally:
