@@ -365,15 +365,13 @@ def _entries(
 
 
 def _read_toml(file: str) -> tuple[str, dict[str, object]]:
-    # Half of what a hello-world wake may cost: an app without a file must not pay for
-    # it.
-    import tomllib
+    from spyglass.config import plain_toml  # in here: an app without a file needs none
 
     try:
         with open(file, "rb") as stream:
             data = stream.read()
         text = data.decode()
-        return text, tomllib.loads(text)
+        return text, plain_toml.loads(text)
     except OSError as error:
         raise ConfigError(f"{file}: cannot be read: {error.strerror}", file) from None
     except (ValueError, RecursionError) as error:  # tomllib makes no TOMLDecodeError of these two

@@ -122,12 +122,22 @@ def test_settings_for_the_units_are_passed_by(tmp_path):
         "cli",
         "config",
         "config.command_line",
+        "config.plain_toml",
         "config.setting_types",
         "config.settings",
         "errors",
         "log",
         "printable",
     }
+
+
+def test_a_plain_settings_file_is_read_without_tomllib(tmp_path):
+    file = tmp_path / "blog.toml"
+    file.write_text('# Blog\napp = "blog:app"  # what\nworkers = 4\ntrusted_proxies = ["unix"]\n')
+    code = f"from spyglass.config import settings; settings.load({str(file)!r}, {{}}, {{}})"
+    assert not {"tomllib", "re"} & imported(code)
+    file.write_text('[environment]\nA = "b"\n')
+    assert "tomllib" in imported(code)
 
 
 def test_an_app_that_imports_httptools_gets_a_whole_one():
