@@ -156,6 +156,9 @@ $(ROOTS): roots-%: .venv/.run root-packages
 bench-wake: $(BENCH)/.made ## how long a sleeping app's first visitor waits, beside uWSGI, gunicorn and bare Python (ROUNDS=30)
 	@$(BENCH)/bin/python benchmarks/wake/wake.py --rounds $(ROUNDS)
 
+bench-timeline: $(BENCH)/.made ## what each process has reached in the course of a wake, and when (ROUNDS=30, APP=hello:app, SVG=file)
+	@$(BENCH)/bin/python benchmarks/wake/timeline.py --rounds $(ROUNDS) $(APP:%=--app %) $(SVG:%=--svg %)
+
 bench-memory: $(BENCH)/.made ## what an app costs while it is awake, beside uWSGI, gunicorn and granian, and a waiting lookout
 	@$(BENCH)/bin/python benchmarks/memory/memory.py
 	@$(BENCH)/bin/python benchmarks/memory/memory.py --lookout
@@ -179,7 +182,7 @@ clean: ## remove what was made in the clone
 distclean: clean ## and the Debian roots
 	$(SUDO) rm -rf '$(ROOTS_CACHE)'/{build,clean,tests,judges,pip}-* '$(ROOTS_CACHE)'/httptools-* '$(BENCH)' '$(FUZZ)' '$(RELEASING)' '$(CRASHES)'
 
-.PHONY: help run venv quick test engine check docs deb version release shell recording roots $(ROOTS) fuzz soak bench-wake bench-memory \
+.PHONY: help run venv quick test engine check docs deb version release shell recording roots $(ROOTS) fuzz soak bench-wake bench-timeline bench-memory \
     bench-throughput bench-systemd clean distclean \
     run-packages root-packages quick-packages program-packages test-packages bench-packages systemd-packages release-packages
 

@@ -31,7 +31,8 @@ ENVIRONMENT = {
 
 # Two workers each, the app in the working directory; otherwise what each takes for
 # granted. {app} is MODULE:CALLABLE.
-SPYGLASS = [str(BIN / "spyglass"), "serve", "{app}"]
+# As the package's units start it: without `site` (spyglass/runtime/late_site.py).
+SPYGLASS = [sys.executable, "-S", str(BIN / "spyglass"), "serve", "{app}"]
 # It does not look for the environment it is in.
 UWSGI = [
     str(BIN / "uwsgi"),
