@@ -232,7 +232,8 @@ class Generations:
         # While no generation serves, clients wait for the first worker. Otherwise there
         # is time to wait for all workers, and no reason to give clients to workers
         # that have not shown that they can live.
-        there = generation.complete if self.serving else generation.accepting
+        workers = generation.workers.values()
+        there = generation.complete if self.serving else any(each.accepted for each in workers)
         if there:
             self._promote(generation, now)
         elif error := generation.failures.loading:
@@ -367,10 +368,8 @@ class Generations:
         """Have all processes finish and exit; returns the longest that may take, in
         seconds.
         """
-        graceful = max(
-            (generation.config.graceful_timeout for generation in self.all()),
-            default=self.config.graceful_timeout,
-        )
+        limits = [each.config.graceful_timeout for each in self.all()]
+        graceful = max(limits, default=self.config.graceful_timeout)
         self.waits = False
         if self.loading:
             self._discard(self.loading)

@@ -85,6 +85,7 @@ class Master:
         self._launcher = Launcher(read_config, self._shared, self._poller, log, self._become_child)
         self._parts: list[Collaborator] = []  # in the order of their turns
         self._looked = 0.0  # when they were looked at last
+        self._said = ""  # to systemd, before there were the parts
         self._stopping = False
         self._exit = 0, ""  # the exit status, and why it exits
 
@@ -130,7 +131,8 @@ class Master:
         self._shared.adopt(listeners, first_pending(listeners))
         if zygote is not None:
             zygote.begin_work(config)
-            notify(f"STATUS={status_line.waking(config.app, waits=False)}")
+            self._said = status_line.waking(config.app, waits=False)
+            notify(f"STATUS={self._said}")
             first_answer.wait(zygote, self._shared, self._signals.fd)
         self._build_or_exit()
         if zygote is not None:
@@ -198,7 +200,7 @@ class Master:
         self._watchdog = Watchdog(
             interval(os.environ), shared, generations.all, lambda: generations.serving
         )
-        self._status = StatusNotes(generations, failing, reloads)
+        self._status = StatusNotes(generations, failing, reloads, self._said)
         self._generations, self._failing = generations, failing
         self._reloads, self._notes = reloads, notes
         self._reports = Reports(os.environ, poller, self._report)

@@ -13,14 +13,16 @@ if TYPE_CHECKING:
 
 
 class StatusNotes:
-    """What status_line.py makes of these parts' facts."""
+    """What status_line.py makes of these parts' facts. systemd has `said` already."""
 
-    def __init__(self, generations: Generations, failing: Failing, reloads: Reloads) -> None:
+    def __init__(
+        self, generations: Generations, failing: Failing, reloads: Reloads, said: str
+    ) -> None:
         self._generations = generations
         self._failing = failing
         self._reloads = reloads
         self._stopping = False
-        self._said = ""
+        self._said = said
 
     def stop(self) -> None:
         """From now on the Master is leaving."""

@@ -89,6 +89,11 @@ class Worker:
         return self.cells[scoreboard.STATE] == scoreboard.ACCEPTING
 
     @property
+    def accepted(self) -> bool:
+        """It accepts, or has accepted: a SIGTERM of its own may have come since."""
+        return self.cells[scoreboard.STATE] >= scoreboard.ACCEPTING
+
+    @property
     def starting(self) -> bool:
         """It was forked, and runs the app's code that comes before it can accept."""
         return bool(self.pid) and self.cells[scoreboard.STATE] < scoreboard.ACCEPTING

@@ -53,7 +53,7 @@ def test_an_open_connection_holds_off_stopping(systemd):
 def test_quiet_is_counted_from_the_last_visit(systemd):
     life = systemd(idle_timeout=0.5)
     visit(life.address)
-    last = life.run.started
+    life.until_ready()
     with Visitor(life.address) as visitor:
         for _ in range(4):
             visitor.ask("/sleep/0.2", keep=True)

@@ -33,6 +33,11 @@ def serve(systemd, tmp_path, more=""):
     shutil.copytree(
         Path(spyglass.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__")
     )
+    # However slow the machine is, the files are replaced before the Master needs them.
+    waits = package / "master" / "first_answer.py"
+    text = waits.read_text()
+    assert "\n_LONGEST = 0.25" in text
+    waits.write_text(text.replace("\n_LONGEST = 0.25", "\n_LONGEST = 60.0"))
     (tmp_path / "app.py").write_text(APP.format(package=str(package), more=more))
     return systemd(
         "app",

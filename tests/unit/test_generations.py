@@ -6,7 +6,7 @@ import pytest
 
 from spyglass.master.generations import Generations
 from spyglass.master.idle_exit import IdleExit
-from spyglass.runtime.scoreboard import SERVE
+from spyglass.runtime.scoreboard import DRAINING, SERVE, STATE
 
 from .fake_zygote import NOW
 
@@ -60,3 +60,23 @@ def test_clients_of_the_old_generation_count_as_well(serving, old):
     serving.look(NOW + 160)
     assert serving.idle_exit.order == SERVE
     assert serving.exit_at(serving.serving.holders(), NOW + 160) == NOW + 180
+
+
+def test_one_that_served_before_the_master_looked_is_no_failed_load(serving):
+    """A SIGTERM to all processes may come between the first answer and that look. Its
+    zygote must be asked to exit, not killed.
+    """
+    loaded, serving.serving = serving.serving, None
+    serving.loading = loaded
+    ignore = lambda *_facts, **_named: None  # noqa: E731
+    serving._launcher = SimpleNamespace(follow=ignore, config=loaded.config)
+    serving.reloads = SimpleNamespace(under_way=False, take_over=ignore)
+    serving.notes = SimpleNamespace(loaded=ignore, begin=ignore)
+    serving.failing.make_way = ignore
+    [worker] = loaded.workers.values()
+    worker.cells[STATE] = DRAINING
+    serving.look(NOW)
+    assert serving.serving is loaded
+    serving.stop()
+    assert not loaded.zygote.killed
+    assert serving.retired == [loaded]
