@@ -203,10 +203,7 @@ class RequestReceiver:
         the app was running. Closing on that would be a reset all the same.
         """
         try:
-            return (
-                unread > self.looked_at
-                and len(read(self._client.fd, RECEIVE_HEAD)) > self.looked_at
-            )
+            return unread > 0 and len(read(self._client.fd, RECEIVE_HEAD)) > self.looked_at
         except OSError:
             return False
 
