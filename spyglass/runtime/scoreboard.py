@@ -18,43 +18,48 @@ import time
 
 from spyglass.printable import one_line
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
 # What a worker writes.
-STATE = 0  # one of the states below
-OPEN = 1  # connections accepted and not yet closed
-SERVED = 2  # requests answered
+STATE: Final = 0  # one of the states below
+OPEN: Final = 1  # connections accepted and not yet closed
+SERVED: Final = 2  # requests answered
 # When a connection was last accepted or closed, or a hold ended, monotonic nanoseconds
-ACTIVITY = 3
+ACTIVITY: Final = 3
 # Since when the app has been working on a request without any output, monotonic
 # nanoseconds; 0: it is not
-CALL_SINCE = 4
-ANSWER = 5  # the last order obeyed
+CALL_SINCE: Final = 4
+ANSWER: Final = 5  # the last order obeyed
 # What the Master writes.
-ORDER = 6
-LIMIT = 7  # after so many requests the worker is due for recycling and pokes the Master; 0: never
+ORDER: Final = 6
+# After so many requests the worker is due for recycling and pokes the Master; 0: never
+LIMIT: Final = 7
 # What a worker writes as well.
 # When its loop heard the bell last, monotonic nanoseconds: the one sign of life of a
 # worker that has nothing to do
-HEARD = 9
-ERRORS = 11  # of the answers, those with a status of 5xx that were the app's
+HEARD: Final = 9
+ERRORS: Final = 11  # of the answers, those with a status of 5xx that were the app's
 # How many of the open connections do not keep the app awake, because they brought only
 # requests that are ignored (idle_ignore)
-IGNORED = 10
+IGNORED: Final = 10
 # And what a zygote writes, too.
-HOLDS = 8  # how many times the app asks to stay awake at the moment (api.py), and
+HOLDS: Final = 8  # how many times the app asks to stay awake at the moment (api.py), and
 _REASON, _WORDS = 16, 8  # why, in UTF-8: the first of so many cells
-_CELLS = 24  # a slot fills cache lines, so that two workers never write to the same one
+_CELLS: Final = 24  # a slot fills cache lines, so that two workers never write to the same one
 
 # LEAVING: all is done but what the app does at exit
 EMPTY, STARTING, ACCEPTING, DRAINING, LEAVING = range(5)
 
-SERVE = 0
-HOLD = 1  # be ready and accept nothing yet; numbers above it begin the handshake, see above
+SERVE: Final = 0
+HOLD: Final = 1  # be ready and accept nothing yet; numbers above it begin the handshake, see above
 # Serve, but close each connection after its answer: all that are open do not keep the
 # app awake. Takes effect without the bell.
-PART = -1
+PART: Final = -1
 # Finish what was accepted and exit; the lower, the stricter.
-RETIRE = -2  # however long that takes
-DRAIN = -3  # in graceful_timeout, then cut
+RETIRE: Final = -2  # however long that takes
+DRAIN: Final = -3  # in graceful_timeout, then cut
 KILL_AFTER = 2.0  # seconds beyond it, in which a process cuts its connections by itself
 
 

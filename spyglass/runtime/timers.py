@@ -17,12 +17,18 @@ from spyglass.runtime.fast_imports import heappop, heappush
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Final
 
-HEAD, BODY, WRITE, IDLE, LAST_CALL, LINGER = range(6)
+# The kinds. Each is a number of its own, which compiled code has in place.
+HEAD: Final = 0
+BODY: Final = 1
+WRITE: Final = 2
+IDLE: Final = 3
+LAST_CALL: Final = 4
+LINGER: Final = 5
 
 _NEVER = float("inf")
-_WIDTH = 1 / 128
+_WIDTH: Final = 1 / 128
 _RECHECK = (
     1 / 8
 )  # seconds until a deadline is looked at again that had passed while its connection was queued

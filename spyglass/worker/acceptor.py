@@ -30,7 +30,7 @@ from spyglass.worker.client_socket import ClientSocket
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from typing import Any
+    from typing import Any, Final
 
     from spyglass.http11.request_body import Body
     from spyglass.log import Log
@@ -42,8 +42,8 @@ if TYPE_CHECKING:
 
 # With so many connections a worker stays first in the queue of waiters: it serves them
 # where the code is warm. With more, the other workers are to be used as well.
-_FEW = 1
-ACCEPTED_A_TURN = 16  # connections
+_FEW: Final = 1
+ACCEPTED_A_TURN: Final = 16  # connections
 _LOOK_FOR_ROOM = 0.25  # seconds between two attempts to make room
 
 

@@ -33,7 +33,7 @@ from spyglass.worker.warm_up import WarmUp
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, NoReturn
+    from typing import Any, Final, NoReturn
 
     from spyglass.config.settings import Config
     from spyglass.gateway.wsgi import App
@@ -48,8 +48,8 @@ if TYPE_CHECKING:
 # clients wait for its place
 _LAST_CALL = 1.0
 _LINGER = 2.0  # seconds for a client to read its last answer and close
-_EVENTS = 900  # connections that are reported at once in any case
-_NEVER = 1 << 62
+_EVENTS: Final = 900  # connections that are reported at once in any case
+_NEVER: Final = 1 << 62
 
 
 class Loop:

@@ -13,6 +13,8 @@ from spyglass.runtime.timers import BODY, HEAD, IDLE, LAST_CALL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Final
+
     from spyglass.worker.connection_base import ConnectionBase
     from spyglass.worker.host import Host
     from spyglass.worker.request_receiver import RequestReceiver
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 
 # A pipelining client gives the others a turn after so many requests, or when the time
 # of the loop's turn is up: each of them may be a slow one.
-_REQUESTS_A_TURN = 16
+_REQUESTS_A_TURN: Final = 16
 
 
 class RequestCycle:

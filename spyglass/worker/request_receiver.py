@@ -27,16 +27,18 @@ from spyglass.runtime.fast_imports import socket
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Final
+
     from spyglass.http11.request import Limits, Request
     from spyglass.http11.request_head import HeadParser
     from spyglass.worker.client_socket import ClientSocket
 
 # recv(2) into more than malloc has at hand costs more than all the parsing of a small
 # request.
-RECEIVE_HEAD = 8 << 10
-_RECEIVE_BODY = 128 << 10
+RECEIVE_HEAD: Final = 8 << 10
+_RECEIVE_BODY: Final = 128 << 10
 # No memory is allocated for what is received where it belongs.
-_RECEIVE_IN_PLACE = 256 << 10
+_RECEIVE_IN_PLACE: Final = 256 << 10
 _ON_AND_NONE = (1).to_bytes(4, sys.byteorder) + bytes(4)  # struct linger
 _OFF = bytes(8)
 

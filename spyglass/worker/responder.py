@@ -21,6 +21,8 @@ from spyglass.worker.response_writer import SMALL, ResponseWriter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Final
+
     from spyglass.http11.request import Request
     from spyglass.worker.connection_base import ConnectionBase
     from spyglass.worker.host import Host
@@ -32,9 +34,9 @@ if TYPE_CHECKING:
 
 # A generator with a fast reader gives the others a turn after so many pieces, or
 # when the time of the loop's turn is up: each of them may be a slow one.
-_PIECES_A_TURN = 64
-_LARGE = 128 << 10  # a piece that is worth a turn
-_RETRY_AFTER = 5  # seconds
+_PIECES_A_TURN: Final = 64
+_LARGE: Final = 128 << 10  # a piece that is worth a turn
+_RETRY_AFTER: Final = 5  # seconds
 
 
 class Responder:

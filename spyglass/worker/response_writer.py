@@ -27,6 +27,7 @@ from spyglass.runtime.poller import LONGEST_WAIT
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Final
 
     from spyglass.gateway.file_wrapper import FileSpan
     from spyglass.worker.client_socket import ClientSocket
@@ -35,8 +36,8 @@ if TYPE_CHECKING:
 
 # A fast reader gives the others a turn after so much: its socket may be ready for more
 # for as long as there is any.
-_BYTES_A_TURN = 256 << 10
-SMALL = 16 << 10  # bytes of an answer that may be held
+_BYTES_A_TURN: Final = 256 << 10
+SMALL: Final = 16 << 10  # bytes of an answer that may be held
 _HOLD = 0.001  # seconds for which one is held, at the most
 _QUICK = 0.001  # seconds
 _TRIALS = 100  # calls in a row that must have been quick until a path is taken for harmless
