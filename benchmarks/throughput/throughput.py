@@ -158,24 +158,32 @@ class Server:
             self._process.wait()
 
 
-def keep_asking(port: int, path: str, enough: threading.Event) -> None:
+def keep_asking(port: int, path: str, enough: threading.Event, answers: list[bytes]) -> None:
     while not enough.is_set():
         try:
             with socket.create_connection(("127.0.0.1", port), PATIENCE) as client:
                 client.sendall(
                     f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
                 )
-                while client.recv(4096):
-                    pass
+                got = b""
+                while data := client.recv(4096):
+                    got += data
+            answers.append(got)
         except OSError:
             time.sleep(0.01)
 
 
-def measure(port: int, path: str, script: str, others: str, seconds: float) -> tuple[float, str]:
-    """Answers with status 2xx per second, and the median latency as wrk tells it."""
+def measure(
+    port: int, path: str, script: str, others: str, seconds: float
+) -> tuple[float, str, float]:
+    """Answers with status 2xx per second, the median latency as wrk tells it, and what
+    the two clients beside have got per second: a server that leaves them waiting has
+    more time for wrk.
+    """
     enough = threading.Event()
+    beside: list[bytes] = []
     threads = [
-        threading.Thread(target=keep_asking, args=(port, others, enough))
+        threading.Thread(target=keep_asking, args=(port, others, enough, beside))
         for _ in range(2 if others else 0)
     ]
     for thread in threads:
@@ -187,6 +195,7 @@ def measure(port: int, path: str, script: str, others: str, seconds: float) -> t
             ["taskset", "-c", THEIRS, "wrk", "--threads=1", "--connections=64", f"--duration={seconds:g}s", "--latency", "--timeout=20s", "--script", lua.name, f"http://127.0.0.1:{port}{path}"],
             capture_output=True, text=True, check=True,
         ).stdout  # fmt: skip
+    slow = sum(each.startswith(b"HTTP/1.1 200") for each in beside)
     enough.set()
     for thread in threads:
         thread.join()
@@ -196,7 +205,9 @@ def measure(port: int, path: str, script: str, others: str, seconds: float) -> t
     latency = re.search(
         r"^ +50% +(\S+)$", said, re.MULTILINE
     )  # and no "+/- Stdev" of 88.50 % in the table above
-    return (total - (int(bad[1]) if bad else 0)) / float(took[1]), latency[1] if latency else "-"
+    seconds = float(took[1])
+    good = total - (int(bad[1]) if bad else 0)
+    return good / seconds, latency[1] if latency else "-", slow / seconds
 
 
 def main() -> None:
@@ -211,20 +222,21 @@ def main() -> None:
     medians: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryFile() as log:
         for row in arguments.rows.split(";"):
-            rates, latencies = {name: [] for name in names}, {name: [] for name in names}
+            rates, latencies, beside = ({name: [] for name in names} for _ in range(3))
             app, path, script, others = ROWS[row]
             for _ in range(arguments.rounds):
                 for name in random.sample(names, len(names)):
                     try:
                         server = Server(name, app, log.fileno())
                         try:
-                            rate, latency = measure(
+                            rate, latency, slow = measure(
                                 server.port, path, script, others, arguments.seconds
                             )
                         finally:
                             server.end()
                         rates[name].append(rate)
                         latencies[name].append(latency)
+                        beside[name].append(slow)
                     except (
                         RuntimeError,
                         subprocess.CalledProcessError,
@@ -232,7 +244,7 @@ def main() -> None:
                     ) as error:
                         print(f"{row}: {name}: {error}", file=sys.stderr)
             medians[row] = {name: statistics.median(each) for name, each in rates.items() if each}
-            tell(row, medians[row], rates, latencies)
+            tell(row, medians[row], rates, latencies, beside)
     sum_up(medians)
 
 
@@ -241,15 +253,16 @@ def tell(
     medians: dict[str, float],
     rates: dict[str, list[float]],
     latencies: dict[str, list[str]],
+    beside: dict[str, list[float]],
 ) -> None:
     first = medians.get("Spyglass", 0.0)
     print(
-        f"\n| {row} | requests/s, median | lowest, highest | Spyglass to it | latency, 50 % |\n|---|---|---|---|---|"
+        f"\n| {row} | requests/s, median | lowest, highest | Spyglass to it | latency, 50 % | slow pages/s |\n|---|---|---|---|---|---|"
     )
     for name, median in sorted(medians.items(), key=lambda each: -each[1]):
         ratio = f"{first / median:.2f}" if median else "-"
         print(
-            f"| {name} | {median:,.0f} | {min(rates[name]):,.0f}, {max(rates[name]):,.0f} | {ratio} | {sorted(latencies[name])[len(latencies[name]) // 2]} |",
+            f"| {name} | {median:,.0f} | {min(rates[name]):,.0f}, {max(rates[name]):,.0f} | {ratio} | {sorted(latencies[name])[len(latencies[name]) // 2]} | {statistics.median(beside[name]):.1f} |",
             flush=True,
         )
 
