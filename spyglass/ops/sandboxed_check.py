@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
 from spyglass.ops import (
+    import_costs,
     locks,
     memory_file,
     running_commands,
@@ -51,7 +52,7 @@ class CheckResult:
     `status` is its exit status (int), or None if it never ran or did not exit by
     itself. `result` is the unit's Result= ("exit-code", "signal", "oom-kill").
     `messages` are lines of systemd's about it. `faults` (lines) and `warnings` (int)
-    are those of the check's own verdict.
+    are those of the check's own verdict. `imports` is its line about them, or "".
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class CheckResult:
         self.messages = list(messages)
         self.faults: list[str] = []
         self.warnings = 0
+        self.imports = ""
 
 
 def run_in_sandbox(
@@ -89,7 +91,10 @@ def run_in_sandbox(
             systemctl.run("stop", unit)  # from a check that was killed
             systemctl.run("reset-failed", unit)
             service_copy.write(unit, text)
-            return _run(unit, pipes)
+            result = _run(unit, pipes)
+            if result.status == 0 and not words:
+                import_costs.record(name, result.imports)
+            return result
         finally:
             service_copy.remove(unit)
 
@@ -131,6 +136,7 @@ def _run(unit: str, pipes: dict[str, int]) -> CheckResult:
             job.wait()
         result = _result(unit, job.returncode, memory_file.text_of(words))
     result.warnings, result.faults = out.verdict.warnings, err.verdict.faults
+    result.imports = out.imports
     if result.status == 0:
         err.give_up_verdict()
     return result
@@ -182,11 +188,12 @@ def _pipes(name: str) -> Iterator[dict[str, int]]:
 
 class Relay:
     """Writes what a check prints to `stream`, in lines that fit the terminal, but for
-    its `verdict`.
+    its `verdict`. Keeps the line about `imports`, too, which the app may have forged.
     """
 
     def __init__(self, stream: TextIO) -> None:
         self.verdict = Verdict()
+        self.imports = ""
         self._stream = stream
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._begun = ""  # a line without its end
@@ -232,6 +239,8 @@ class Relay:
             self.give_up_verdict()
             if self.verdict.takes(line):
                 return
+            if line.startswith(import_costs.TITLE):
+                self.imports = line
             line = fitted(line, self._stream)
         self._stream.write(f"{line}\n")
 

@@ -39,6 +39,7 @@ UNFIT = "unfit"
 LOADED = "loaded"  # milliseconds, bytes
 FOUND = "found"  # 1 if it is grave, 1 if the app handles it; what, why, locked file
 READY = "ready"  # milliseconds, 1 if there was a post_fork()
+IMPORTS = "imports"  # what they cost, a line
 
 # How many numbers and how many texts each kind has; the rest is the list.
 _SHAPES = {
@@ -52,6 +53,7 @@ _SHAPES = {
     LOADED: (2, 0),
     FOUND: (2, 3),
     READY: (2, 0),
+    IMPORTS: (0, 1),
 }
 _WITH_LIST = (FAILED, UNFIT, LISTENERS)
 _DIGITS = 18  # of the largest number: it fits a C long

@@ -4,6 +4,7 @@ does meanwhile, and nothing is left of it.
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import subprocess
@@ -75,7 +76,8 @@ def test_as_the_services_user_in_its_sandbox_and_no_app_wakes(
     before = who.state()
     done = check("who")
     assert (done.returncode, done.stderr) == (0, "")
-    lines = done.stdout.splitlines()
+    # Whether an import is worth a line depends on the machine.
+    lines = [line for line in done.stdout.splitlines() if not line.startswith("imports: ")]
     assert lines[0] == "addresses: /run/spyglass/who.sock; spyglass@who.socket listens"
     assert lines[1].startswith(
         "sandbox: spyglass@who.service, as spyglass-who, with /etc/systemd/system/spyglass@who.service.d/more.conf"
@@ -256,6 +258,31 @@ def test_addresses(machine: Machine, who: Instance, check: Check) -> None:
     assert check("first").returncode == 0
     machine.systemctl("stop", first.socket)
     assert not second.processes()
+
+
+def test_status_names_the_packages_that_the_import_is_spent_in(
+    machine: Machine, check: Check
+) -> None:
+    source = "import slow\ndef app(environ, start_response):\n    start_response('200 OK', [])\n    return []\n"
+    Instance(machine, "dear", source).write()
+    machine.write("/srv/apps/dear/slow.py", "import time\ntime.sleep(0.05)\n")
+    machine.systemctl("daemon-reload")
+
+    def status(*words: str, user: str | None = None) -> str:
+        return machine.run("spyglass", "status", *words, "dear", check=False, user=user).stdout
+
+    assert json.loads(status("--json"))["imports"] is None
+    # A trial of other settings is not what a wake would be.
+    assert check("dear", "--no-preload").returncode == 0
+    assert json.loads(status("--json"))["imports"] is None
+    assert check("dear").returncode == 0
+    dearest = json.loads(status("--json"))["imports"][0]
+    assert dearest.pop("ms") >= 50
+    assert dearest == {"package": "slow", "modules": 1, "by": "app"}
+    assert re.search(r"^  imports   slow \d+ ms \(1 module, by app\)", status(), re.MULTILINE)
+    assert "imports " not in status(user="www-data")
+    assert machine.run("spyglass", "remove", "dear").returncode == 0
+    assert machine.run("ls", "/run/spyglass-admin/imports-dear", check=False).returncode != 0
 
 
 def test_user_without_the_right_is_told_what_is_checked_instead(

@@ -126,11 +126,12 @@ def test_invalid_utf8_in_a_drop_in_is_copied(tmp_path, monkeypatch):
         sandboxed_check, "_pipes", lambda _: contextlib.nullcontext({"/out": 0, "/err": 0})
     )
     copied = []
-    monkeypatch.setattr(
-        sandboxed_check,
-        "_run",
-        lambda unit, _: copied.append(pathlib.Path(service_copy.path_of(unit)).read_bytes()),
-    )
+
+    def ran(unit, _pipes):
+        copied.append(pathlib.Path(service_copy.path_of(unit)).read_bytes())
+        return sandboxed_check.CheckResult(1)
+
+    monkeypatch.setattr(sandboxed_check, "_run", ran)
     sandboxed_check.run_in_sandbox("blog", [UNIT, atomic_files.read(str(drop_in))], [], 60.0)
     assert b"\nEnvironment=NAME=caf\xe9\n" in copied[0]
     assert [path.name for path in tmp_path.iterdir()] == ["drop-in.conf"]

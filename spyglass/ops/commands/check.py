@@ -21,7 +21,7 @@ from spyglass.config.setting_text import assignment
 from spyglass.config.settings import SETTINGS
 from spyglass.errors import EX_CONFIG, LoadError
 from spyglass.master.generation import how_it_ended, is_end, is_pid
-from spyglass.ops import check_report
+from spyglass.ops import check_report, import_costs
 from spyglass.printable import one_line
 from spyglass.runtime import channel, fork
 from spyglass.runtime.fast_imports import signal, socket
@@ -273,6 +273,10 @@ class _Supervisor:
         lines = [
             f"app: {app}, loaded in {milliseconds / 1000:.2f} s, {mebibytes:.0f} MiB; no request was tried"
         ]
+        lines += [
+            one_line(str(text), import_costs.LONGEST_LINE)
+            for text in self._facts.get(channel.IMPORTS, ())
+        ]
         milliseconds, has_post_fork = self._facts[channel.READY]
         if has_post_fork:
             lines.append(f"post_fork: called, {milliseconds / 1000:.2f} s")
@@ -325,10 +329,15 @@ class _Reporter:
         from spyglass.zygote.where_opened import Places  # it changes the process: see there
 
         self._places = Places()
+        self._imports = import_costs.ImportTimer()
+        self._imports.start()
         self._began = time.monotonic()
 
     def loaded(self, watch: Watch, *, has_post_fork: bool) -> None:
+        self._imports.stop()
         channel.send(self._channel, channel.LOADED, _milliseconds_since(self._began), _resident())
+        if line := self._imports.line():
+            channel.send(self._channel, channel.IMPORTS, line)
         if watch.tids:
             time.sleep(_LATER)
             watch.look()

@@ -15,6 +15,7 @@ from spyglass.ops import (
     app_status,
     apps,
     atomic_files,
+    import_costs,
     known_apps,
     locks,
     running_commands,
@@ -120,6 +121,7 @@ def _remove(name: str, known: Collection[str]) -> None:
     # A failed unit would be listed until the next boot. A unit that has not failed is
     # unknown by now, and the error is ignored.
     systemctl.run("reset-failed", socket, service)
+    import_costs.forget(name)
 
 
 def _drop_ins(name: str) -> list[str]:

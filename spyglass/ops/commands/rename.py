@@ -17,6 +17,7 @@ from spyglass.config import settings
 from spyglass.ops import (
     apps,
     atomic_files,
+    import_costs,
     known_apps,
     locks,
     rename_plan,
@@ -86,6 +87,7 @@ class _Renaming:
         for path, text in self._made.drop_ins.items():
             self._steps.write(path, text)
         self._start()
+        import_costs.forget(self._made.old)
 
     def _stop(self) -> None:
         """Let the app finish its requests, then stop listening."""

@@ -21,6 +21,7 @@ from spyglass.ops import (
     apps,
     atomic_files,
     effective_settings,
+    import_costs,
     journal,
     older_settings,
     process_roles,
@@ -88,6 +89,7 @@ class Report:
         self.settings: EffectiveSettings = effective_settings.of_service(app.service)
         self.not_in_force = older_settings.look(app)  # None: it cannot be known
         self.processes = process_roles.processes(app)
+        self.imports = import_costs.recorded(app.name)
         self.silence = ""  # why the journal cannot be read
         self.entries: list[Entry] = []
         self.traceback: Traceback | None = None
@@ -116,6 +118,7 @@ class Report:
             "settings": [_setting(setting) for setting in self.settings.differing],
             "settings_faults": self.settings.faults,
             "not_in_force": older_settings.facts(app, self.not_in_force),
+            "imports": import_costs.facts(self.imports),
             "traceback": last and vars(last) | {"when": app_status.iso(last.when)},
             "journal": [vars(each) | {"when": app_status.iso(each.when)} for each in self.entries],
             "unread": [text for text in self._unread() if text],
@@ -168,6 +171,8 @@ class Report:
             found.append(("memory", terminal.size(app.memory) + _limits(app.service)))
         if app.woke:
             found.append(("last wake", _wake(app)))
+        if self.imports:
+            found.append(("imports", import_costs.sentence(self.imports)))
         if app.why:
             found.append(
                 (
