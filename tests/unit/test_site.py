@@ -121,6 +121,16 @@ def test_browser_asks_no_other_host(site, tmp_path):
         chromium.end()
 
 
+def test_colours_follow_the_system_after_the_first_visit(site, tmp_path):
+    chromium = Chromium(tmp_path)
+    try:
+        for scheme, name in (("light", "default"), ("dark", "slate"), ("light", "default")):
+            chromium.open(f"file://{site}/start.html", scheme=scheme)
+            chromium.until(f"document.body.getAttribute('data-md-color-scheme') === '{name}'")
+    finally:
+        chromium.end()
+
+
 def test_no_page_is_wider_than_a_phone(site, tmp_path):
     """Wide tables and blocks of code are moved within their own frames."""
     chromium = Chromium(tmp_path)
