@@ -85,7 +85,7 @@ pip = $(QUIETLY) $(1)/bin/pip --disable-pip-version-check
 
 help: ## this list
 	@echo "make TARGET [VARIABLE=value]"
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 20
 	@echo "APP, BIND='host:port [v6]:port unix:/path', RELEASE, RELEASES, PYTHON, ROOTS_CACHE=$(ROOTS_CACHE)"
 	@echo "TESTS='tests/unit -k word' for make test: what the chosen tests do not need is not built"
 	@echo "      -m 'not slow': none of more than 5 s; -m 'not system': no booted machine"
