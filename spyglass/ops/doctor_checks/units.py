@@ -231,7 +231,7 @@ class _Examination:
         if active in ("active", "failed") and enabled == "disabled":
             why = "it will not listen after the next boot"
             self._add(
-                f"{socket['Id']} listens, but is not enabled",
+                f"{socket['Id']} {'listens' if active == 'active' else 'was started'}, but is not enabled",
                 why,
                 [systemctl("enable", socket["Id"])],
                 grave=False,
