@@ -234,6 +234,15 @@ def test_state_of_the_units(socket, service, cure):
     assert finding.cure == cure
 
 
+def test_failed_socket_is_not_said_to_listen():
+    state = {"ActiveState": "failed", "UnitFileState": "disabled", "Result": "resources"}
+    found = {finding.what for finding in examine("blog", SOCKET | state, SERVICE)}
+    assert found == {
+        "spyglass@blog.socket has failed (resources): all connections are refused",
+        "spyglass@blog.socket was started, but is not enabled",
+    }
+
+
 AUTO = {
     "ActiveState": "activating",
     "SubState": "auto-restart",
