@@ -17,6 +17,7 @@ import re
 import sys
 import time
 from _thread import get_ident
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -224,12 +225,15 @@ def record(name: str, line: str) -> None:
     """
     costs, compiled = parse(line), _COMPILED.search(line[:LONGEST_LINE])
     text = f"{TITLE}{_listed(costs)}{_compiled(int(compiled[1]) if compiled else 0)}\n"
-    write(_path(name), text if costs else "", 0o600)
+    # A check, and an `apply`, do not fail because of a note.
+    with suppress(OSError):
+        write(_path(name), text if costs else "", 0o600)
 
 
 def forget(name: str) -> None:
     """Delete what was noted of the app `name`."""
-    write(_path(name), "")
+    with suppress(OSError):
+        write(_path(name), "")
 
 
 def recorded(name: str) -> Recorded | None:

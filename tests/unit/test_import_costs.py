@@ -155,3 +155,10 @@ def test_status_shows_what_the_last_check_found(tmp_path, monkeypatch):
     (tmp_path / "check-blog").touch()  # a lock
     import_costs.record("blog", "")
     assert import_costs.recorded("blog") is None
+
+
+def test_a_note_that_cannot_be_written_is_left_out(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(locks, "DIRECTORY", str(tmp_path / "file"))
+    import_costs.record("blog", "imports: blog 3 ms (1 module)")
+    assert import_costs.recorded("blog") is None
