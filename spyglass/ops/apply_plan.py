@@ -56,7 +56,7 @@ class Step:
     differences: list[Difference] = field(default_factory=list)
     file_missing: bool = False  # the file of a listening unix socket was deleted
     restarts_socket: bool = False  # it listens, but with other addresses or options
-    files: str = ""  # the state of its files (applied_files.state)
+    files: str = ""  # the state of its files (applied_files.state); "" if it is left alone
     is_newer: bool = False  # asleep, and something is saved that no apply has tried
     why_off: str = ""  # it is not to listen: "masked", "setting", "disabled" (_why_off)
 

@@ -749,6 +749,15 @@ def test_damaged_memory_costs_one_more_trial(systemd, files, asleep, tmp_path, d
     assert asleep() == ["nothing to do"]
 
 
+def test_app_that_is_left_alone_is_not_remembered(systemd, files, asleep):
+    systemd.masked.add(A)
+    systemd.active.discard(A)
+    assert asleep() == ["nothing to do"]
+    systemd.masked.clear()
+    systemd.active.add(A)
+    assert asleep() == ["nothing to do"]
+
+
 def test_memory_that_cannot_be_written_fails_nothing(systemd, files, asleep, tmp_path):
     """On a full disk, say."""
     (tmp_path / "run" / "applied.json").unlink()

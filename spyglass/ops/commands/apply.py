@@ -120,7 +120,8 @@ def apply(outcome: Outcome, names: list[str], *, named: bool, check: bool) -> No
             {
                 step.name: step.files
                 for step in outcome.steps
-                if step.name not in outcome.broken | outcome.failed
+                if step.files
+                and step.name not in outcome.broken | outcome.failed
                 and step.files == tried.get(step.name, step.files)
             }
         )
