@@ -31,7 +31,7 @@ from spyglass.printable import name_of
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from typing import Any
+    from typing import Any, Final
 
     from spyglass.gateway.interfaces import Client, Server
     from spyglass.http11.request import Request
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 
 # Bytes. A body up to this size is sent in one piece with the head: to copy it costs
 # less than to send two pieces.
-_JOINED = 16 << 10
-_PLAIN = (list, tuple)  # not a class derived from them, which may have a close()
+_JOINED: Final = 16 << 10
+_PLAIN: Final = (list, tuple)  # not a class derived from them, which may have a close()
 
 
 class CutOff(Exception):
@@ -162,9 +162,10 @@ class Exchange:
         list has no close() that must be called.
         """
         if len(chunks) == 1:
-            body = chunks[0]
-            if not isinstance(body, bytes):
-                raise no_bytes(body)
+            only = chunks[0]
+            if not isinstance(only, bytes):
+                raise no_bytes(only)
+            body = only
         else:
             for chunk in chunks:
                 if not isinstance(chunk, bytes):
@@ -188,7 +189,7 @@ class Exchange:
         if self._broken:
             raise CutOff("the client has gone")
         if not self._written:
-            if isinstance(result, list | tuple):  # of a derived class, see _PLAIN
+            if isinstance(result, (list, tuple)):  # of a derived class, see _PLAIN
                 piece = self._whole(result, False)
                 if self._iterator is None and self._head is not None:
                     self._sent = self._head.length or 0
@@ -267,6 +268,7 @@ class Exchange:
             self._server.log.debug(
                 f"{request.method} {request.target}: dropped headers that only the server can set: {names}"
             )
+        assert isinstance(status, str)  # check_status() has said so
         self.status = status if type(status) is str else str.__str__(status)
         return self._write
 

@@ -44,7 +44,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Final
 
 
 class Bound:
@@ -89,39 +89,39 @@ class Cache(Bound):
 
 
 # From the name of a header to its key in the environ. A name tells nothing.
-ENVIRON_KEYS = Cache(512, 64)
+ENVIRON_KEYS: Final = Cache(512, 64)
 # From a line to key and value. Only of HARMLESS headers: no cookie, no token, nothing
 # that an app has made up.
-LINES = Cache(512, 256)
+LINES: Final = Cache(512, 256)
 # From the first head on a connection to its Request, shared by all connections of a
 # worker: monitors, and proxies that open a connection for each request, begin all of
 # them alike. Only HARMLESS headers and no query, where apps have tokens. A path may be
 # a secret, too; but to find out whether it is kept, one has to send all of it.
-HEADS = Bound(64, 1024)
+HEADS: Final = Bound(64, 1024)
 # The last request without a body on this connection. It tells its client only what that
 # has said itself, and goes with the connection.
-LAST_HEAD = Bound(1, 4096)
+LAST_HEAD: Final = Bound(1, 4096)
 # The same for the headers alone: the next ones are read by what is different about them
 # (last_section.py).
-LAST_SECTION = Bound(1, 4096)
+LAST_SECTION: Final = Bound(1, 4096)
 # From a host to whether it is a valid one. No name in the DNS is longer than 255. The
 # names of an app's sites are public.
-HOSTS = Cache(256, 255)
+HOSTS: Final = Cache(256, 255)
 # From the value of Connection to (close, keep-alive). Options are names.
-CONNECTION_OPTIONS = Cache(32, 64)
+CONNECTION_OPTIONS: Final = Cache(32, 64)
 # From the X-Forwarded headers of a trusted proxy to what they tell. Holds addresses of
 # clients, which only such a proxy can ask for, and it has them already.
-FORWARDED = Cache(256, 256)
+FORWARDED: Final = Cache(256, 256)
 # From the setting to the headers that it does not name. Not a client's.
-FORWARDED_UNNAMED = Cache(4, 1000)
+FORWARDED_UNNAMED: Final = Cache(4, 1000)
 # From a status line, the name of a header, all headers of a response, to what checking
 # them gave. The app chooses the keys, no client can ask for them.
-STATUSES = Cache(256, 256)
-RESPONSE_NAMES = Cache(512, 64)
-RESPONSE_FIELDS = Cache(256, 500)
+STATUSES: Final = Cache(256, 256)
+RESPONSE_NAMES: Final = Cache(512, 64)
+RESPONSE_FIELDS: Final = Cache(256, 500)
 
 # Headers that many clients send alike, and that identify none of them.
-HARMLESS = frozenset(
+HARMLESS: Final = frozenset(
     (
         *("HTTP_ACCEPT", "HTTP_ACCEPT_ENCODING", "HTTP_ACCEPT_LANGUAGE", "HTTP_CACHE_CONTROL"),
         *("HTTP_CONNECTION", "HTTP_DNT", "HTTP_HOST", "HTTP_KEEP_ALIVE", "HTTP_PRAGMA"),
@@ -130,7 +130,7 @@ HARMLESS = frozenset(
     )
 )
 
-ALL: tuple[Bound, ...] = (
+ALL: Final[tuple[Bound, ...]] = (
     *(ENVIRON_KEYS, LINES, HEADS, LAST_HEAD, LAST_SECTION, HOSTS, CONNECTION_OPTIONS),
     *(FORWARDED, FORWARDED_UNNAMED, STATUSES, RESPONSE_NAMES, RESPONSE_FIELDS),
 )

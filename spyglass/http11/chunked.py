@@ -20,14 +20,20 @@ from spyglass.errors import RequestError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Final
+
     from spyglass.http11.request_body import Body
 
-_HEXDIGITS = b"0123456789abcdefABCDEF"
-_PLAIN_SIZE = 10  # bytes of a size and its CRLF, as clients write them
-_BULKY = 512  # bytes of a chunk, on average
-_LINE = 4096  # bytes of the longest line with a chunk's size and its extensions
+_HEXDIGITS: Final = b"0123456789abcdefABCDEF"
+_PLAIN_SIZE: Final = 10  # bytes of a size and its CRLF, as clients write them
+_BULKY: Final = 512  # bytes of a chunk, on average
+_LINE: Final = 4096  # bytes of the longest line with a chunk's size and its extensions
 
-SIZE, DATA, DATA_END, TRAILERS, DONE = range(5)
+SIZE: Final = 0
+DATA: Final = 1
+DATA_END: Final = 2
+TRAILERS: Final = 3
+DONE: Final = 4
 
 
 class ChunkedDecoder:
@@ -169,8 +175,8 @@ class ChunkedDecoder:
             raise RequestError(400, "bad trailer")
 
 
-TOKEN = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-CONTROLS = bytes(range(9)) + bytes(range(10, 32)) + b"\x7f"
+TOKEN: Final = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+CONTROLS: Final = bytes(range(9)) + bytes(range(10, 32)) + b"\x7f"
 
 
 def is_token(text: bytes) -> bool:

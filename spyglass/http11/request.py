@@ -4,16 +4,18 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Final
+
     from spyglass.http11.request_body import Bodies, Body
 
 # The headers with which a proxy speaks for its client. The setting `forwarded_headers`
 # names them as the keys do; the values are the keys of the environ. Whether they are
 # believed is decided in forwarded_headers.py.
-FORWARDED_NAMES = {
+FORWARDED_NAMES: Final = {
     name: f"HTTP_X_FORWARDED_{name.upper()}"
     for name in ("for", "proto", "host", "port", "by", "prefix", "scheme", "server", "ssl")
 } | {"forwarded": "HTTP_FORWARDED"}
-PROXY_FIELDS = frozenset(FORWARDED_NAMES.values())
+PROXY_FIELDS: Final = frozenset(FORWARDED_NAMES.values())
 
 
 class Limits:

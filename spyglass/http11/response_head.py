@@ -22,15 +22,19 @@ from spyglass.http11.chunked import is_token
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import Final
 
     from spyglass.http11.request import Request
 
-NONE, LENGTH, CHUNKED, UNTIL_CLOSE = range(4)
+NONE: Final = 0
+LENGTH: Final = 1
+CHUNKED: Final = 2
+UNTIL_CLOSE: Final = 3
 
 # RFC 9110 7.6.1, RFC 9112 9: these are about one connection, so only the server can set
 # them (PEP 3333, "Other HTTP Features"). Most apps that set one have it from a tutorial
 # (`Connection: keep-alive` for events). It is dropped, which changes nothing.
-HOP_BY_HOP = frozenset(
+HOP_BY_HOP: Final = frozenset(
     (
         *(
             "connection",
@@ -42,12 +46,16 @@ HOP_BY_HOP = frozenset(
         *("te", "trailer", "trailers", "transfer-encoding", "upgrade"),
     )
 )
-_NOT_IN_VALUE = str.maketrans("", "", "".join(map(chr, [*range(9), *range(10, 32), 127])))
-_ORDINARY, _LENGTH, _DATE, _SERVER, _DROPPED = 0, 1, 2, 4, 8
-_SPECIAL = {"content-length": _LENGTH, "date": _DATE, "server": _SERVER}
-_STATUSES: dict[object, int] = STATUSES.entries
-_NAMES: dict[str, int] = RESPONSE_NAMES.entries
-_CHECKED: dict[tuple[object, ...], CheckedFields] = RESPONSE_FIELDS.entries
+_NOT_IN_VALUE: Final = str.maketrans("", "", "".join(map(chr, [*range(9), *range(10, 32), 127])))
+_ORDINARY: Final = 0
+_LENGTH: Final = 1
+_DATE: Final = 2
+_SERVER: Final = 4
+_DROPPED: Final = 8
+_SPECIAL: Final = {"content-length": _LENGTH, "date": _DATE, "server": _SERVER}
+_STATUSES: Final[dict[object, int]] = STATUSES.entries
+_NAMES: Final[dict[str, int]] = RESPONSE_NAMES.entries
+_CHECKED: Final[dict[tuple[object, ...], CheckedFields]] = RESPONSE_FIELDS.entries
 
 
 def check_status(status: object) -> int:
@@ -232,7 +240,7 @@ def make_head(
         if given is not None:
             length = given
         framed = f"Content-Length: {length}\r\n"
-    elif request.version >= (1, 1):
+    elif request.version != (1, 0):
         framing = CHUNKED
         framed = "Transfer-Encoding: chunked\r\n"
     else:
@@ -242,7 +250,7 @@ def make_head(
     keep_alive = keep_alive and not fields.closing
     if not keep_alive:
         framed += "Connection: close\r\n"
-    elif request.version < (1, 1):
+    elif request.version == (1, 0):
         framed += "Connection: keep-alive\r\n"
     ours = (
         _what_is_missing(fields.own, date)
@@ -257,7 +265,7 @@ def make_head(
     return head
 
 
-_SILENT = ("204", "205", "304")
+_SILENT: Final = ("204", "205", "304")
 
 
 def _what_is_missing(own: int, date: str) -> str:
