@@ -46,6 +46,9 @@ URL ?=
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 AS_ROOT = $(SUDO) env ROOTS_CACHE='$(ROOTS_CACHE)' RELEASES='$(RELEASES)' PYTHON='$(CURDIR)/.venv/bin/python' PYTHONDONTWRITEBYTECODE=1
 
+# Each that can be run; pyenv has commands for versions that cannot.
+PYTHONS ?= $(or $(shell for each in 3.11 3.12 3.13 3.14; do python$$each -c '' 2>/dev/null && echo python$$each; done),$(PYTHON))
+
 # What the tests run on: pure, or compiled (tests/conftest.py).
 ENGINE ?= pure
 PYTEST = .venv/bin/python -m pytest -p no:cacheprovider --numprocesses $(PROCESSES)
@@ -119,6 +122,9 @@ ifneq ($(BOTH),)
 	@$(AS_ROOT) ENGINE=compiled $(PYTEST) tests/http11 tests/process/wire
 endif
 
+wheels: run-packages ## wheels with the compiled engine in dist/wheels, for PYTHONS='python3.11 python3.12'
+	@ROOTS_CACHE='$(ROOTS_CACHE)' packaging/wheels dist/wheels $(PYTHONS)
+
 engine: .venv/.dev ## compile the hot modules for .venv: it runs them from then on, until their source changes
 	@.venv/bin/python packaging/engine spyglass/_engine
 
@@ -180,9 +186,9 @@ clean: ## remove what was made in the clone
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 distclean: clean ## and the Debian roots
-	$(SUDO) rm -rf '$(ROOTS_CACHE)'/{build,clean,tests,judges,pip}-* '$(ROOTS_CACHE)'/httptools-* '$(BENCH)' '$(FUZZ)' '$(RELEASING)' '$(CRASHES)'
+	$(SUDO) rm -rf '$(ROOTS_CACHE)'/{build,clean,tests,judges,pip,wheels}-* '$(ROOTS_CACHE)'/source-* '$(BENCH)' '$(FUZZ)' '$(RELEASING)' '$(CRASHES)'
 
-.PHONY: help run venv quick test engine check docs deb version release shell recording roots $(ROOTS) fuzz soak bench-wake bench-timeline bench-memory \
+.PHONY: help run venv quick test engine wheels check docs deb version release shell recording roots $(ROOTS) fuzz soak bench-wake bench-timeline bench-memory \
     bench-throughput bench-systemd clean distclean \
     run-packages root-packages quick-packages program-packages test-packages bench-packages systemd-packages release-packages
 

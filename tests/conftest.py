@@ -43,13 +43,12 @@ def pytest_report_header():
 
 
 def pytest_collection_modifyitems(config, items):
-    """Leave out what replaces a part of a compiled module (marker `pure`)."""
-    if ENGINE == "pure":
-        return
-    left_out = [item for item in items if item.get_closest_marker("pure")]
+    """Leave out the tests of the other engine (markers `pure`, `compiled`)."""
+    other = "compiled" if ENGINE == "pure" else "pure"
+    left_out = [item for item in items if item.get_closest_marker(other)]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if not item.get_closest_marker("pure")]
+        items[:] = [item for item in items if not item.get_closest_marker(other)]
 
 
 def pytest_addoption(parser):

@@ -1,12 +1,12 @@
 """Compile the hot modules into the extension that spyglass/runtime/compiled_engine.py
 loads. `make engine`, debian/rules and the wheels' build (hatch_build.py) run this.
 
-usage: python packaging/engine [--tree TREE] OUTPUT
+usage: python packaging/engine [--tree TREE] [--debug] OUTPUT
 
 mypyc makes C of the modules, and setuptools compiles that for the Python that runs
 this, with CC, CFLAGS and LDFLAGS from the environment. OUTPUT is a directory; another
 engine for the same Python is removed from it. The same sources and tools give the same
-bytes. packaging/engine/requirements.txt has the versions that releases are made with.
+bytes. --debug leaves the debugging symbols in it, for Debian's own tools to take them.
 """
 
 from __future__ import annotations
@@ -25,13 +25,14 @@ ROOT = Path(__file__).resolve().parents[2]
 def main() -> int:
     parser = argparse.ArgumentParser(prog="engine", description=__doc__)
     parser.add_argument("--tree", type=Path, default=ROOT)
+    parser.add_argument("--debug", action="store_true")
     parser.add_argument("--in-copy", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("output", type=Path)
     options = parser.parse_args()
     if options.in_copy:
-        return compile_here(options.output)
+        return compile_here(options.output, debug=options.debug)
     try:
-        print(build(options.tree.resolve(), options.output))
+        print(build(options.tree.resolve(), options.output, debug=options.debug))
     except EngineError as error:
         print(f"engine: {error}", file=sys.stderr)
         return 1
@@ -42,7 +43,7 @@ class EngineError(Exception):
     """There is no engine; the message has what the compiler said."""
 
 
-def build(tree: Path, output: Path) -> Path:
+def build(tree: Path, output: Path, *, debug: bool = False) -> Path:
     """Compile the modules of `tree`. Return the path of the engine, in `output`. Raise
     EngineError.
     """
@@ -69,6 +70,7 @@ def build(tree: Path, output: Path) -> Path:
         # mypy iterates over sets: their order must not be another one in each build.
         environ = os.environ | {"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}
         argv = [sys.executable, Path(__file__).resolve().parent, "--in-copy", copy / "built"]
+        argv += ["--debug"] if debug else []
         done = subprocess.run(argv, cwd=copy, env=environ, capture_output=True, text=True)
         if done.returncode != 0:
             raise EngineError(f"the modules cannot be compiled:\n{done.stdout}{done.stderr}")
@@ -82,13 +84,14 @@ def build(tree: Path, output: Path) -> Path:
     return target
 
 
-def compile_here(output: Path) -> int:
+def compile_here(output: Path, *, debug: bool) -> int:
     """Compile `spyglass` in the current directory, in a process of its own: setuptools
     and mypyc print, and end the process when something is wrong.
     """
     sys.path.insert(0, os.getcwd())
     from mypyc.build import mypycify
     from setuptools import Distribution
+    from setuptools.command.build_ext import build_ext
 
     from spyglass.runtime.compiled_engine import GROUP, MODULES
 
@@ -114,10 +117,19 @@ def compile_here(output: Path) -> int:
         )
     )
     library.sources.append(str(doors))
-    library.extra_compile_args.append("-fvisibility=hidden")
-    library.extra_link_args.append("-Wl,-s")
-    distribution = Distribution({"name": "spyglass", "ext_modules": [library]})
-    command = distribution.get_command_obj("build_ext")
+    library.extra_compile_args += ["-fvisibility=hidden", f"-ffile-prefix-map={os.getcwd()}=."]
+    if not debug:
+        library.extra_link_args.append("-Wl,--strip-all")
+
+    class Build(build_ext):
+        def build_extensions(self) -> None:
+            # A Python outside of /usr has its own directory here, which is nothing to
+            # other machines: an extension module is not linked with libpython.
+            linker = self.compiler.linker_so
+            self.compiler.linker_so = [word for word in linker if "-rpath" not in word]
+            super().build_extensions()
+
+    command = Build(Distribution({"name": "spyglass", "ext_modules": [library]}))
     command.build_lib, command.build_temp = str(output), "objects"
     command.ensure_finalized()
     command.run()

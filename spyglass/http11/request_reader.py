@@ -310,7 +310,8 @@ class RequestReader:
         assert body is not None
         buffer = self.buffer
         if self._chunks is not None:
-            self.buffer = buffer[self._chunks.decode(buffer) :]
+            read = self._chunks.decode(buffer)
+            self.buffer = buffer[read:]
             if self._chunks.done:
                 # The coding is removed, so the length is known (RFC 9112 7.1.3). Many
                 # apps read nothing without a length.

@@ -259,7 +259,8 @@ class ResponseWriter:
         poll.register(fd, select.POLLOUT)
         while left:
             try:
-                left = left[write(self._client.fd, left) :]
+                sent = write(self._client.fd, left)
+                left = left[sent:]
             except BlockingIOError:
                 self.note(untaken(fd))
                 until = monotonic() + timeout

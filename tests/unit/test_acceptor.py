@@ -94,6 +94,7 @@ def place():
         yield make
 
 
+@pytest.mark.pure
 def test_it_listens_from_the_first_turn_on(place):
     it = place()
     it.come(2)
@@ -103,6 +104,7 @@ def test_it_listens_from_the_first_turn_on(place):
     assert it.slot[scoreboard.OPEN] == 2
 
 
+@pytest.mark.pure
 def test_no_more_than_asked_for_are_taken_from_the_queue(place):
     it = place()
     it.acceptor.prepare()
@@ -110,6 +112,7 @@ def test_no_more_than_asked_for_are_taken_from_the_queue(place):
     assert [it.accept(most=2), it.accept(most=2)] == [2, 1]
 
 
+@pytest.mark.pure
 def test_no_more_than_the_limit(place):
     it = place(limit=2)
     it.acceptor.prepare()
@@ -120,6 +123,7 @@ def test_no_more_than_the_limit(place):
     assert it.acceptor.room.look_at > 0, "it looks for room"
 
 
+@pytest.mark.pure
 def test_quiesced_it_accepts_nothing_and_says_so_at_once(place):
     it = place()
     it.acceptor.prepare()
@@ -147,6 +151,7 @@ def test_closed_it_stays_closed(place):
     assert not it.acceptor.listening
 
 
+@pytest.mark.pure
 def test_a_number_of_ours_that_comes_back_ends_the_worker(place):
     it = place()
     it.acceptor.prepare()

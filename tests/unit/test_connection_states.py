@@ -12,6 +12,7 @@ def test_each_state_has_two_methods_of_a_connection():
         assert getattr(Connection, state.on_deadline.__name__) is state.on_deadline
 
 
+@pytest.mark.pure
 def test_each_state_has_its_name_and_its_line_in_the_story():
     for state in states.STATES:
         assert getattr(states, repr(state)) is state

@@ -27,6 +27,9 @@ from spyglass.worker.solo import Solo
 
 from .fake_log import FakeLog
 
+# Calls and crews of the tests' own, with classes that the compiled ones do not take.
+pytestmark = pytest.mark.pure
+
 PATIENCE = 10  # seconds until a test has failed
 
 

@@ -2,11 +2,14 @@
 
 import sys
 
+import pytest
+
 from spyglass.runtime.scoreboard import CALL_SINCE, Scoreboard
 from spyglass.worker import long_calls
 from spyglass.worker.long_calls import LongCalls
 
 
+@pytest.mark.pure
 def test_the_master_sees_the_oldest():
     slot = Scoreboard(1).slot(0)
     long = LongCalls(slot)
@@ -22,6 +25,7 @@ def test_the_master_sees_the_oldest():
     assert slot[CALL_SINCE] == 0
 
 
+@pytest.mark.pure
 def test_a_call_whose_client_takes_something_is_no_older_than_that():
     slot = Scoreboard(1).slot(0)
     long = LongCalls(slot)
@@ -35,6 +39,7 @@ def test_a_call_whose_client_takes_something_is_no_older_than_that():
     long.end(call)
 
 
+@pytest.mark.pure
 def test_beside_a_long_call_the_interpreter_switches_faster():
     usual = sys.getswitchinterval()
     long = LongCalls(Scoreboard(1).slot(0))

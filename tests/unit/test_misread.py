@@ -8,6 +8,9 @@ import pytest
 
 from .stepped_worker import GET, alive
 
+# A bug is put into the server by replacing one of its functions.
+pytestmark = pytest.mark.pure
+
 BUG = b"GET /bug HTTP/1.1\r\nHost: a\r\nX-A: b\r\n\r\n"
 
 

@@ -27,7 +27,7 @@ def test_pip_runs_nothing_unhashed():
         assert "--only-binary :all:" in call or "--no-build-isolation" in call
 
 
-@pytest.mark.parametrize("name", ["httptools.txt", "setuptools.txt"])
+@pytest.mark.parametrize("name", ["httptools.txt", "librt.txt", "mypyc.txt", "setuptools.txt"])
 def test_what_is_required_has_one_version_and_its_hash(name):
     lines = [
         line

@@ -99,6 +99,7 @@ def looking(seen):
     return app
 
 
+@pytest.mark.pure
 def test_answers_of_one_turn_leave_together(two):
     seen = []
     worker, first, second = two(looking(seen))
@@ -164,6 +165,7 @@ def test_what_is_left_of_a_long_pipeline_keeps_its_order(two):
     assert worker.answers(first, 50) == [b"/%d" % number for number in range(50)]
 
 
+@pytest.mark.pure
 def test_what_comes_back_from_another_thread_is_not_overtaken_by_the_next_of_its_pipeline(
     two, monkeypatch
 ):
@@ -244,6 +246,7 @@ def test_the_end_that_an_app_makes_of_a_response_comes_when_all_of_it_is_there(t
     assert [body.closed for body in bodies] == [1]
 
 
+@pytest.mark.pure
 def test_connection_cut_before_the_turn_ends_has_its_answer(two):
     worker, first, second = two()
 
@@ -297,6 +300,7 @@ def test_a_client_that_has_taken_late_what_was_held_is_idle_like_any_other(two):
     assert [connection.deadline for connection in worker.loop._connections.values()] == [IDLE, IDLE]
 
 
+@pytest.mark.pure
 def test_time_for_which_an_answer_was_held_is_not_held_against_its_client(two, clock):
     def app(environ, start_response):
         if environ["PATH_INFO"] == "/4":
@@ -422,6 +426,7 @@ def slowly_reading(worker):
     return client
 
 
+@pytest.mark.pure
 def test_slow_but_steady_reader_is_not_cut(start, monkeypatch):
     """The socket is ready again only when a third of its buffer is free, which takes
     longer than write_timeout.

@@ -17,6 +17,9 @@ from spyglass.worker.leader_followers import Demoted
 
 from .stepped_worker import Closing, Worker, echo
 
+# Acceptors and loops with methods of the tests' own.
+pytestmark = pytest.mark.pure
+
 REQUEST = b"GET /%s HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
