@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 # Many small parts would take more memory than they hold.
 _PARTS = 8
 # A body whose length is known is received right where the app reads it, as soon as this
-# part of it has come: an eighth. What a client announces and does not send takes no
-# memory from others.
-_TRUSTED = 8
+# part of it has come: a sixteenth. What a client announces and does not send takes no
+# memory from others. The first read brings that much of a body of 64 KiB.
+_TRUSTED = 16
 
 
 def temporary_file(directory: str | None = None) -> BinaryIO:

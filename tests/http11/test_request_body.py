@@ -256,20 +256,20 @@ def test_no_rate_is_asked_for_if_it_is_0():
 # Received where the app reads it
 
 
-def test_a_body_gets_its_place_when_an_eighth_has_come():
+def test_a_body_gets_its_place_when_a_sixteenth_has_come():
     store = bodies()
     body = Body(1000, store, 800)
-    body.write(b"x" * 99)
+    body.write(b"x" * 49)
     assert body.room is None, "announced is not sent"
-    assert store.memory == 99
+    assert store.memory == 49
     body.write(b"y")
-    assert (len(body.room), store.memory) == (700, 800)
+    assert (len(body.room), store.memory) == (750, 800)
     body.room[:2] = b"z1"
     body.arrived(2)
     body.write(memoryview(b"2" * 98))
-    body.room[:] = b"e" * 600
-    body.arrived(600)
-    assert body.open().read() == b"x" * 99 + b"yz1" + b"2" * 98 + b"e" * 600
+    body.room[:] = b"e" * 650
+    body.arrived(650)
+    assert body.open().read() == b"x" * 49 + b"yz1" + b"2" * 98 + b"e" * 650
     body.close()
     body.close()
     assert (body.length, store.memory) == (800, 0)

@@ -4,14 +4,17 @@ accepted, and how it ends.
 
 import errno
 import os
+import random
 import select
 import socket
 import time
+import zlib
 
 import pytest
 
 from spyglass.runtime import scoreboard
 from spyglass.runtime.scoreboard import ACTIVITY, CALL_SINCE, HOLDS, OPEN, ORDER, SERVED, STATE
+from spyglass.worker import request_receiver
 from spyglass.worker.loop import Loop
 
 from .stepped_worker import GET, ONE, RESET, Closing, echo
@@ -419,3 +422,46 @@ def test_a_deadline_in_three_years_is_not_too_far_for_the_kernel(start):
     worker = start(keepalive_timeout=1e8, idle_timeout=0)
     assert worker.answers(worker.client(ONE), 1) == [b"/1"]
     assert worker.loop._patience() < 2**31 / 1000
+
+
+# Bodies
+
+
+@pytest.mark.parametrize("tcp", [False, True])
+@pytest.mark.parametrize("size", [64 << 10, 1 << 20])
+def test_a_posted_body_is_received_where_the_app_reads_it(start, monkeypatch, tcp, size):
+    seen, in_place = [], []
+
+    def readv(fd, buffers):
+        in_place.append(os.readv(fd, buffers))
+        return in_place[-1]
+
+    monkeypatch.setattr(request_receiver, "readv", readv)
+
+    def app(environ, start_response):
+        stream = environ["wsgi.input"]
+        data = stream.read(int(environ.get("CONTENT_LENGTH", 0)))
+        seen.append(stream.getvalue() is data)
+        body = b"%d" % zlib.crc32(data)
+        start_response("200 OK", [("Content-Length", str(len(body)))])
+        return [body]
+
+    worker = start(app)
+    body = random.Random(size).randbytes(size)
+    head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % size
+    client = worker.client(tcp=tcp)
+    left = memoryview(head + body + ONE.replace(b"GET", b"PUT"))
+
+    def sent():
+        nonlocal left
+        client.setblocking(False)
+        try:
+            left = left[client.send(left) :]
+        except BlockingIOError:
+            pass
+        return not left
+
+    worker.until(sent)
+    assert worker.answers(client, 2) == [b"%d" % zlib.crc32(body), b"0"]
+    assert seen[0]
+    assert sum(in_place) > size // 2
