@@ -7,7 +7,6 @@ Content-Length and Transfer-Encoding frame its body: request_reader.py.
 from __future__ import annotations
 
 from spyglass.errors import RequestError
-from spyglass.http11.caches import CONNECTION_OPTIONS
 from spyglass.http11.request_line import valid_host
 
 TYPE_CHECKING = False
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 CONTROL_KEYS: Final = frozenset(
     ("HTTP_HOST", "HTTP_CONNECTION", "HTTP_EXPECT", "CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING")
 )
-_OPTIONS: Final[dict[str, tuple[bool, bool]]] = CONNECTION_OPTIONS.entries
 
 
 def apply_controls(request: Request, authority: str | None) -> None:
@@ -52,12 +50,11 @@ def _persistence(request: Request) -> None:
 
 
 def _options(connection: str) -> tuple[bool, bool]:
-    if connection in _OPTIONS:
-        return _OPTIONS[connection]
+    if "," not in connection:
+        option = connection.strip(" \t").lower()
+        return option == "close", option == "keep-alive"
     options = [option.strip(" \t").lower() for option in connection.split(",")]
-    meant = "close" in options, "keep-alive" in options
-    CONNECTION_OPTIONS.keep(connection, meant, len(connection))
-    return meant
+    return "close" in options, "keep-alive" in options
 
 
 def _expectation(request: Request) -> None:

@@ -72,7 +72,6 @@ def test_all_of_them_can_be_switched_off(switch):
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.pure
 def test_each_has_its_row_in_the_table_and_is_reached_by_the_switch(name):
     cache = getattr(caches, name)
     assert cache in caches.ALL

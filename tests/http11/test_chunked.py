@@ -112,7 +112,6 @@ def test_limits(data, status):
     assert decode(data) == status
 
 
-@pytest.mark.pure
 def test_a_client_that_sends_byte_by_byte_costs_little_more_than_its_bytes():
     """Counted, not timed: the body is written to once for all chunks that have come
     together.

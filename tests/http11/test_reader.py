@@ -226,7 +226,6 @@ def test_whether_a_refusal_would_answer_a_head(data, is_head):
     assert each.is_head is is_head
 
 
-@pytest.mark.pure
 def test_nothing_of_a_connection_waits_for_the_garbage_collector():
     gc.collect()
     gc.disable()
