@@ -71,6 +71,8 @@ MODULES = (
     "spyglass.worker.timed_exchange",
     "spyglass.worker.turn_queue",
 )
+# Not compiled; their constants (Final) are copied into what is.
+INLINED = ("spyglass.runtime.scoreboard",)
 GROUP = "spyglass._engine"
 # mypyc's name of what the modules in the library share
 LIBRARY = f"{GROUP}__mypyc"
@@ -173,13 +175,13 @@ def file_name(digest: str) -> str:
 
 
 def digest_of(directory: str) -> str:
-    """Return the digest of the sources of MODULES, below the package's directory, in 16
-    hexadecimal digits. Raise OSError.
+    """Return the digest of the sources that the engine is made of, below the package's
+    directory, in 16 hexadecimal digits. Raise OSError.
 
     It is the one of PEP 552, by which Python tells whether byte code fits its source.
     """
     texts = []
-    for name in MODULES:
+    for name in (*MODULES, *INLINED):
         path = name.partition(".")[2].replace(".", "/")
         fd = open_file(f"{directory}/{path}.py", os.O_RDONLY | os.O_CLOEXEC)
         try:

@@ -13,7 +13,14 @@ import pytest
 
 import spyglass
 from spyglass.runtime import compiled_engine
-from spyglass.runtime.compiled_engine import MODULES, EngineFinder, digest_of, file_name, find
+from spyglass.runtime.compiled_engine import (
+    INLINED,
+    MODULES,
+    EngineFinder,
+    digest_of,
+    file_name,
+    find,
+)
 
 PACKAGE = Path(spyglass.__file__).parent
 # Not in the engine: what must not, or what is not on the way of a request.
@@ -36,7 +43,7 @@ def source(name):
 @pytest.fixture
 def package(tmp_path):
     """A copy of the sources, in which an engine may be put."""
-    for name in MODULES:
+    for name in (*MODULES, *INLINED):
         copy = tmp_path / source(name).relative_to(PACKAGE)
         copy.parent.mkdir(exist_ok=True)
         shutil.copy(source(name), copy)
@@ -58,7 +65,7 @@ def test_engine_of_these_sources_and_this_python_is_found(package):
     assert find(str(package)) == (path, "")
 
 
-@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize("name", [*MODULES, *INLINED])
 def test_engine_is_not_used_once_a_source_was_changed(package, name):
     put(package, file_name(digest_of(str(package))))
     changed = package / source(name).relative_to(PACKAGE)
@@ -173,10 +180,10 @@ def test_no_bound_of_a_slice_has_an_effect(name):
 
 
 def test_no_constant_is_taken_from_a_module_that_may_change_alone():
-    """mypyc copies a Final of another module into the code, and the digest is of the
-    compiled modules only.
+    """mypyc copies a Final of another module into the code: that is in INLINED then, and
+    the digest is of it, too.
     """
-    others = set(PACKAGE.rglob("*.py")) - {source(name) for name in MODULES}
+    others = set(PACKAGE.rglob("*.py")) - {source(name) for name in (*MODULES, *INLINED)}
     assert [path.name for path in others if re.search(r":\s*Final\b", path.read_text())] == []
 
 
