@@ -24,16 +24,24 @@ if TYPE_CHECKING:
 _NOT_PLAIN: Final = CONTROLS + b"\t"
 
 
+_WAIT: Final = 7  # sections
+
+
 class LastSection:
     """The lines between a request line and the end of its head: `text` (bytes) with the
     empty line, and what was read there: `fields` and `keep_alive` (bool) as in Request.
     `version` is that of the request line, on which the meaning depends.
 
     `means_the_same` (bool): none of the headers that need a check of their own differs
-    from the section before. A section does not change; follow() makes another.
+    from the section before. `wait` (int): so many sections are not compared line by
+    line, as the last comparison was for nothing: a proxy may send the requests of many
+    clients on one connection. Once kept, a section does not change.
     """
 
-    __slots__ = ("_keys", "_lines", "fields", "keep_alive", "means_the_same", "text", "version")
+    __slots__ = (
+        *("_keys", "_lines", "fields", "keep_alive", "means_the_same", "text", "version"),
+        "wait",
+    )
 
     def __init__(
         self, text: bytes, version: tuple[int, int], fields: dict[str, str], keep_alive: bool
@@ -43,6 +51,7 @@ class LastSection:
         self.fields = fields
         self.keep_alive = keep_alive
         self.means_the_same = False
+        self.wait = 0
         self._lines: list[bytes] | None = None  # cut when they are first needed
         self._keys: list[str] = []
 
@@ -52,7 +61,7 @@ class LastSection:
         """
         if data[: len(self.text)] == self.text:
             return self
-        if len(data) > 2 * LAST_SECTION.longest:
+        if self.wait or len(data) > 2 * LAST_SECTION.longest:
             return None  # each other line copies what follows it: the square of this
         known = self._lines
         if known is None:
@@ -90,6 +99,10 @@ class LastSection:
         following._lines = lines
         following._keys = self._keys
         return following
+
+    def precede(self, other: LastSection) -> None:
+        """Tell `other`, which did not follow this one, how long to wait."""
+        other.wait = self.wait - 1 if self.wait else _WAIT
 
     def _split(self) -> list[bytes]:
         lines = self.text[:-2].splitlines(True)

@@ -267,11 +267,12 @@ class RequestReader:
         fields = self._heads.parse(text, request.version, self._limits.max_fields)
         request.fields = fields
         apply_controls(request, authority)
-        self._keep_section(
-            LastSection(
-                text + b"\r\n\r\n" if text else b"\r\n", request.version, fields, request.keep_alive
-            )
+        section = LastSection(
+            text + b"\r\n\r\n" if text else b"\r\n", request.version, fields, request.keep_alive
         )
+        if self._section is not None:
+            self._section.precede(section)
+        self._keep_section(section)
         return request
 
     def _expect_body(self, request: Request) -> bool:
