@@ -16,7 +16,7 @@ exit) must have the others look for themselves, see Acceptor.look().
 
 from __future__ import annotations
 
-import select
+from select import EPOLLEXCLUSIVE, EPOLLIN, epoll
 from time import monotonic, monotonic_ns
 
 from spyglass.errors import RobbedError
@@ -147,7 +147,7 @@ class Acceptor:
     def __init__(
         self,
         listeners: list[Listener],
-        epoll: select.epoll,
+        epoll: epoll,
         slot: memoryview[int],
         limit: int,
         connections: dict[int, ConnectionBase],
@@ -226,7 +226,7 @@ class Acceptor:
     def _register(self, fd: int) -> None:
         # EPOLLEXCLUSIVE: without it every worker wakes for every connection and all but
         # one find nothing (epoll_ctl(2)).
-        self._epoll.register(fd, select.EPOLLIN | select.EPOLLEXCLUSIVE)
+        self._epoll.register(fd, EPOLLIN | EPOLLEXCLUSIVE)
 
     def _step_back(self) -> None:
         """Go to the end of the queue of workers that wait at a listener, so that the

@@ -8,8 +8,8 @@ follows the call is then done by the next leader, through `resume()`.
 
 from __future__ import annotations
 
-import select
 from os import write
+from select import EPOLLIN, EPOLLOUT, POLLOUT, poll
 from time import monotonic
 
 from spyglass.runtime.fast_imports import socket
@@ -104,7 +104,7 @@ class Connection(ConnectionBase):
 
     def await_header(self) -> None:
         """Some of the PROXY header is still to come."""
-        self._host.watch(self, select.EPOLLIN)
+        self._host.watch(self, EPOLLIN)
         if self.deadline is None:
             # It has as long as the head of a request, and together with the first one.
             self._host.deadlines.set(self, HEAD, monotonic())
@@ -132,8 +132,8 @@ class Connection(ConnectionBase):
     def await_request(self) -> None:
         """Everything that has arrived is answered: wait for more."""
         self.state = READING
-        if self.watched != select.EPOLLIN:
-            self._host.watch(self, select.EPOLLIN)
+        if self.watched != EPOLLIN:
+            self._host.watch(self, EPOLLIN)
 
     # Responding
 
@@ -146,7 +146,7 @@ class Connection(ConnectionBase):
         now = monotonic()
         host.warm_up.run(now)  # this may be the first answer
         self._responder.writer.note(host.warm_up.untaken(self.fd))
-        host.watch(self, select.EPOLLOUT)
+        host.watch(self, EPOLLOUT)
         host.deadlines.set(self, WRITE, now)
 
     def yield_turn(self) -> None:
@@ -252,7 +252,7 @@ class Connection(ConnectionBase):
         except OSError:
             self.close("closed by the client")
             return
-        self._host.watch(self, select.EPOLLIN)
+        self._host.watch(self, EPOLLIN)
         self._host.deadlines.set(self, LINGER, monotonic())
 
     def drop(self) -> None:
@@ -291,9 +291,9 @@ class Connection(ConnectionBase):
         """
         if self.state is RESPONDING:
             # A client that has taken what it was sent waits for us.
-            poll = select.poll()
-            poll.register(self.fd, select.POLLOUT)
-            if poll.poll(0):
+            writable = poll()
+            writable.register(self.fd, POLLOUT)
+            if writable.poll(0):
                 return False
             self._host.again(self, EVICTED)  # its end may call the app
             return True

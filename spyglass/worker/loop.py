@@ -10,7 +10,7 @@ an order that outlives the leader (turn_queue.py).
 
 from __future__ import annotations
 
-import select
+from select import EPOLLIN, epoll
 from time import monotonic
 
 from spyglass.http11.request_body import Bodies
@@ -71,7 +71,7 @@ class Loop:
     ) -> None:
         last_call = min(_LAST_CALL, config.keepalive_timeout)
         self._slot = slot
-        self._epoll = select.epoll()
+        self._epoll = epoll()
         self._doors: dict[int, Callable[[], None]] = {}
         self._connections: dict[int, ConnectionBase] = {}
         self._heard_at = 0.0  # in the last turn
@@ -121,9 +121,7 @@ class Loop:
 
     # What the process asks for
 
-    def open_door(
-        self, fd: int, callback: Callable[[], None], events: int = select.EPOLLIN
-    ) -> None:
+    def open_door(self, fd: int, callback: Callable[[], None], events: int = EPOLLIN) -> None:
         """Call `callback` when `fd` is ready."""
         self._doors[fd] = callback
         self.acceptor.reserved.add(fd)

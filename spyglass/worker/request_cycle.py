@@ -6,7 +6,7 @@ in order (RFC 9112 9.3.2).
 
 from __future__ import annotations
 
-import select
+from select import EPOLLIN
 from time import monotonic
 
 from spyglass.runtime.timers import BODY, HEAD, IDLE, LAST_CALL
@@ -103,7 +103,7 @@ class RequestCycle:
         """Everything that has arrived is answered."""
         if (
             connection.deadline == IDLE
-            and connection.watched == select.EPOLLIN
+            and connection.watched == EPOLLIN
             and not self._receiver.at_end
             and not self._server.draining
         ):

@@ -16,8 +16,8 @@ sent.
 from __future__ import annotations
 
 import os
-import select
 from os import write, writev
+from select import POLLOUT, poll
 from time import monotonic
 
 from spyglass.gateway.wsgi import CutOff
@@ -254,9 +254,9 @@ class ResponseWriter:
         it takes nothing for `timeout` seconds.
         """
         left = memoryview(data)
-        poll = select.poll()
+        writable = poll()
         fd = self._client.fd
-        poll.register(fd, select.POLLOUT)
+        writable.register(fd, POLLOUT)
         while left:
             try:
                 sent = write(self._client.fd, left)
@@ -264,7 +264,7 @@ class ResponseWriter:
             except BlockingIOError:
                 self.note(untaken(fd))
                 until = monotonic() + timeout
-                while not poll.poll(min(timeout, LONGEST_WAIT) * 1000):
+                while not writable.poll(min(timeout, LONGEST_WAIT) * 1000):
                     if self.progresses(untaken(fd)):
                         until = monotonic() + timeout
                     elif monotonic() >= until:

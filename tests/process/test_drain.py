@@ -17,7 +17,7 @@ from .visitor import Visitor, visit
 HOLDING = """
 import os, pathlib, select, signal
 
-from spyglass.worker import acceptor
+from spyglass.worker import loop
 
 class Holding:
     real = select.epoll
@@ -45,7 +45,7 @@ class Holding:
     def __getattr__(self, name):
         return getattr(self.epoll, name)
 
-acceptor.select.epoll = Holding  # the server's own, which an app that replaces select.epoll does not touch
+loop.epoll = Holding  # the server's own, which an app that replaces select.epoll does not touch
 
 def app(environ, start_response):
     start_response("200 OK", [])

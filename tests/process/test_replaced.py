@@ -103,7 +103,7 @@ def test_an_app_whose_threads_would_not_run_is_told_at_once(
 def test_an_app_that_leaves_a_worker_nothing_is_told_by_check_as_well(systemd, tmp_path, pycache):
     """Whatever it takes away: that it has loaded does not mean that it is served."""
     (tmp_path / "app.py").write_text(
-        APP + "import spyglass.worker.acceptor\nspyglass.worker.acceptor.select.epoll = gone\n"
+        APP + "import spyglass.worker.loop\nspyglass.worker.loop.epoll = gone\n"
     )
     life = systemd("app:app", directory=tmp_path, workers=1)
     assert visit(life.address).status == 503

@@ -497,7 +497,7 @@ def test_nor_is_a_slow_reader_of_what_write_sends(start, monkeypatch):
     client = worker.client(ONE)
     client.setblocking(False)
     with monkeypatch.context() as patched:
-        patched.setattr(response_writer.select, "poll", Poll)
+        patched.setattr(response_writer, "poll", Poll)
         worker.turns(2)
     assert looks
     assert max(looks) <= 2**31 - 1
