@@ -122,7 +122,7 @@ def test_the_later_is_the_stronger(tmp_path, pycache):
 
 def test_the_version_and_the_help(pycache):
     for words, pattern in [
-        (["--version"], r"spyglass \d\S*\n"),
+        (["--version"], r"spyglass \d\S* \((compiled|pure Python: .+)\)\n"),
         (["--help"], r"(?s)usage: spyglass COMMAND .*lookout.*"),
         (["help", "settings"], r"(?s)Settings of the server\n.*\nidle_timeout\n.*"),
         (["serve", "--help"], "(?s)usage:.*"),

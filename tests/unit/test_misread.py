@@ -32,7 +32,7 @@ def lines(worker):
 @pytest.mark.parametrize(
     "place",
     [
-        "spyglass.http11.request_reader._persistence",
+        "spyglass.http11.control_headers._persistence",
         "spyglass.http11.request_reader.RequestReader._expect_body",
         "spyglass.http11.request_head._cut",
         "spyglass.gateway.environ.EnvironMaker._prepare",
