@@ -4,7 +4,7 @@ a response, sent by the kernel where that gives the same bytes.
 
 from __future__ import annotations
 
-import os
+from os import fstat, pread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,10 +55,10 @@ def rest_of(file: Any) -> FileSpan | None:
         return None
     try:
         fd = file.fileno()
-        status = os.fstat(fd)
+        status = fstat(fd)
         offset = file.tell()
         has_true_size = status.st_blocks > 0 or (
-            status.st_size > 0 and os.pread(fd, 1, status.st_size - 1) != b""
+            status.st_size > 0 and pread(fd, 1, status.st_size - 1) != b""
         )
     except (AttributeError, OSError, ValueError):
         return None

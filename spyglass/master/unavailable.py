@@ -9,7 +9,7 @@ dropped for a moment before the close. When the Master answers is decided in fai
 from __future__ import annotations
 
 import functools
-import time
+from time import gmtime, monotonic
 
 from spyglass.http11.error_response import http_date, refusal
 from spyglass.runtime.addresses import ACCEPT_PAUSE, EXHAUSTED, GONE
@@ -115,7 +115,7 @@ class Answerer:
     def __init__(
         self, poller: Poller, page: Callable[[], tuple[str, int]], header_timeout: float
     ) -> None:
-        self.activity = time.monotonic()  # when a client last came or left, or it began
+        self.activity = monotonic()  # when a client last came or left, or it began
         self._poller = poller
         self._page = page
         # A pause, until expire() ends it: not by the clock, which moves on between the
@@ -145,12 +145,12 @@ class Answerer:
                 if error.errno in EXHAUSTED or error.errno in GONE:
                     # The connection stays in the queue and the listener readable:
                     # without a pause this would spin.
-                    self._accept_after = time.monotonic() + ACCEPT_PAUSE
+                    self._accept_after = monotonic() + ACCEPT_PAUSE
                 return
             sock.setblocking(False)
             client = _Client(sock)
             self._clients[sock.fileno()] = client
-            self.activity = time.monotonic()
+            self.activity = monotonic()
             self._deadlines.set(client, _HEAD, self.activity)
             self._poller.watch(sock.fileno(), functools.partial(self._read, client))
             self._read(client)
@@ -175,7 +175,7 @@ class Answerer:
         return refusal(
             503,
             _page(details),
-            http_date(time.gmtime()),
+            http_date(gmtime()),
             head_only=head_only,
             extra=f"Retry-After: {wait}\r\nCache-Control: no-store\r\nContent-Security-Policy: {_POLICY}\r\n",
             kind="text/html; charset=utf-8",
@@ -191,7 +191,7 @@ class Answerer:
             return
         # Closing now, with bytes unread, would reset the connection, and the client
         # could lose the answer that it has not read yet (RFC 9112 9.6).
-        self._deadlines.set(client, _LINGER, time.monotonic())
+        self._deadlines.set(client, _LINGER, monotonic())
 
     def _close(self, client: _Client) -> None:
         fd = client.sock.fileno()
@@ -199,7 +199,7 @@ class Answerer:
         self._poller.unwatch(fd)
         del self._clients[fd]
         client.sock.close()
-        self.activity = time.monotonic()
+        self.activity = monotonic()
 
     def due(self) -> float | None:
         """Return when to call `expire()` next (monotonic seconds), or None."""
@@ -217,7 +217,7 @@ class Answerer:
                     _request(client.head).startswith(b"HEAD "),
                 )
                 self._send(
-                    client, refusal(408, text, http_date(time.gmtime()), head_only=head_only)
+                    client, refusal(408, text, http_date(gmtime()), head_only=head_only)
                 )
             else:
                 self._close(client)

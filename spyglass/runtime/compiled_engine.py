@@ -48,6 +48,7 @@ MODULES = (
     "spyglass.http11.request_line",
     "spyglass.http11.request_reader",
     "spyglass.http11.response_head",
+    "spyglass.master.unavailable",  # its clients have deadlines, a class in the engine
     "spyglass.runtime.timers",
     "spyglass.worker.acceptor",
     "spyglass.worker.body_spool",

@@ -18,7 +18,7 @@ than it would have without a warning, so no request is lost that would not have 
 
 from __future__ import annotations
 
-import time
+from time import monotonic_ns
 
 from spyglass.policy.idle_ignore import Ignored
 from spyglass.runtime import scoreboard
@@ -82,7 +82,7 @@ class IgnoringActivity(Activity):
         assert isinstance(visit, IgnoringVisit)
         slot = self._slot
         if visit.noted:
-            slot[scoreboard.ACTIVITY] = time.monotonic_ns()
+            slot[scoreboard.ACTIVITY] = monotonic_ns()
         self.open -= 1
         slot[scoreboard.SERVED] = served
         slot[scoreboard.OPEN] = self.open
@@ -95,7 +95,7 @@ class IgnoringActivity(Activity):
         """One more connection counts, or one less."""
         slot = self._slot
         if not counts:
-            slot[scoreboard.ACTIVITY] = time.monotonic_ns()
+            slot[scoreboard.ACTIVITY] = monotonic_ns()
             slot[scoreboard.IGNORED] += 1
             return
         slot[scoreboard.IGNORED] -= 1

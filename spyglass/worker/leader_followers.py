@@ -33,11 +33,11 @@ all the same: slow readers, however many, must not block the worker.
 
 from __future__ import annotations
 
-import os
 import sys
-import time
 from _queue import SimpleQueue
 from _thread import allocate_lock
+from os import EFD_CLOEXEC, EFD_NONBLOCK, _exit, close, eventfd, eventfd_write
+from time import monotonic
 
 from spyglass.errors import blame
 from spyglass.gateway.wsgi import CutOff
@@ -122,7 +122,8 @@ class Crew:
         self._long = LongCalls(slot)
         # From followers to the leader; the bell rings when something has been returned
         self.returned: deque[tuple[Exchange, Piece]] = deque()
-        self.bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self.bell = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)
+        self._back: Callable[[], NoReturn] | None = None  # see abandon()
 
     def run(self, lead: Callable[[int | None], None]) -> None:
         """Lead, follow and lead again, until `lead()`, the loop's, returns."""
@@ -135,9 +136,9 @@ class Crew:
         """In a process that the app has forked, in any thread: the call that returns
         from the app has lost the lead, and calls `back()`.
         """
-        os.close(self.bell)
+        close(self.bell)
         self._table.clear()
-        self._give_back = lambda *_: back()  # type: ignore[method-assign]
+        self._back = back
 
     # In the leader
 
@@ -302,7 +303,7 @@ class Crew:
         waiting.pop().wake.put(slow.connection.fd)
 
     def _start_hand(self) -> None:
-        if len(self._hands) >= self._most or time.monotonic() < self._start_after:
+        if len(self._hands) >= self._most or monotonic() < self._start_after:
             return
         threading = sys.modules.get("threading")
         if threading is None:
@@ -330,15 +331,15 @@ class Crew:
             except BaseException as error:
                 # Half a worker is worse than none: the Master replaces it.
                 self._log.exception(f"{name}: {blame(error)}", error)
-                os._exit(1)
+                _exit(1)
 
-        if time.monotonic() < self._start_after:
+        if monotonic() < self._start_after:
             return False
         try:
             begin(guarded)
         except RuntimeError as error:
             self._log.error(f"cannot start a thread: {error}")
-            self._start_after = time.monotonic() + _START_PAUSE
+            self._start_after = monotonic() + _START_PAUSE
             return False
         return True
 
@@ -364,18 +365,20 @@ class Crew:
 
     def _work(self, exchange: Exchange, work: Work) -> None:
         is_first = not exchange.called
-        began = time.monotonic()
+        began = monotonic()
         try:
             piece: Piece = work()
         except CutOff as error:
             piece = bare(error)
-        if is_first and time.monotonic() - began < LOOK:
+        if is_first and monotonic() - began < LOOK:
             self._long.paths.discard(exchange.path)  # it need not have come here
         self._give_back(exchange, piece)
 
     def _give_back(self, exchange: Exchange, piece: Piece) -> None:
+        if self._back is not None:
+            self._back()
         self.returned.append((exchange, piece))
-        os.eventfd_write(self.bell, 1)
+        eventfd_write(self.bell, 1)
 
     def _take_the_lead(self, hand: Hand, slow: int | None) -> bool:
         """Lead; False when the lead was lost, True when all is done."""
@@ -389,7 +392,7 @@ class Crew:
             # What would not end in time has been cut, but no thread can be ended from
             # outside, and the process must.
             flush()
-            os._exit(0)
+            _exit(0)
         for each in self._hands:
             each.wake.put(None)
         return True

@@ -5,7 +5,7 @@ at the same path.
 from __future__ import annotations
 
 import sys
-import time
+from time import monotonic_ns
 
 from spyglass.runtime import scoreboard
 
@@ -38,7 +38,7 @@ class LongCalls:
 
     def begin(self, exchange: Exchange) -> None:
         """The call of `exchange` is a long one."""
-        self.running[exchange] = time.monotonic_ns()
+        self.running[exchange] = monotonic_ns()
 
     def end(self, exchange: Exchange) -> None:
         """It has returned, if it was one."""

@@ -15,8 +15,7 @@ sent.
 
 from __future__ import annotations
 
-import os
-from os import write, writev
+from os import sendfile, write, writev
 from select import POLLOUT, poll
 from time import monotonic
 
@@ -197,7 +196,7 @@ class ResponseWriter:
 
     def _send_file(self, span: FileSpan, left: int) -> None:
         while span.count and left > 0:
-            sent = os.sendfile(self._client.fd, span.fd, span.offset, min(span.count, left))
+            sent = sendfile(self._client.fd, span.fd, span.offset, min(span.count, left))
             if not sent:
                 raise CutOff("a file became shorter while it was sent")
             span.offset += sent

@@ -7,7 +7,7 @@ worker in which it runs.
 
 from __future__ import annotations
 
-import time
+from time import gmtime, time
 
 from spyglass.gateway.environ import Contexts, base_environ
 from spyglass.http11.error_response import http_date
@@ -126,8 +126,8 @@ class Server:
 
     def tell_the_time(self, now: float) -> None:
         """Render the Date of the responses; once a second. `now` is monotonic."""
-        seconds = time.time()
-        self.date = http_date(time.gmtime(seconds))
+        seconds = time()
+        self.date = http_date(gmtime(seconds))
         self.next_second = now + 1 - seconds % 1
 
 

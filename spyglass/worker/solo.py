@@ -5,7 +5,7 @@ It has the interface of Crew (leader_followers.py) and takes its place.
 
 from __future__ import annotations
 
-import time
+from time import monotonic_ns
 
 from spyglass.gateway.wsgi import CutOff
 from spyglass.runtime import scoreboard
@@ -38,7 +38,7 @@ class Solo:
 
     def call(self, exchange: Exchange, work: Work) -> Piece:
         """See Crew.call(). The Master sees since when the call runs."""
-        self._slot[scoreboard.CALL_SINCE] = time.monotonic_ns()
+        self._slot[scoreboard.CALL_SINCE] = monotonic_ns()
         try:
             return work()
         except CutOff as error:
@@ -48,7 +48,7 @@ class Solo:
 
     def progress(self, exchange: Exchange) -> None:
         """See Crew.progress()."""
-        self._slot[scoreboard.CALL_SINCE] = time.monotonic_ns()
+        self._slot[scoreboard.CALL_SINCE] = monotonic_ns()
 
     def abandon(self, back: Callable[[], NoReturn]) -> None:
         """See Crew.abandon()."""

@@ -179,6 +179,25 @@ def test_no_bound_of_a_slice_has_an_effect(name):
     assert calls == []
 
 
+@pytest.mark.parametrize("name", MODULES)
+def test_nothing_is_called_by_the_name_of_a_module_that_an_app_may_patch(name):
+    """What is compiled holds a module itself, which no copy of it can replace (see
+    import_effects.keep_modules()). A function that is imported by its name stays.
+    """
+    tree = ast.parse(source(name).read_text())
+    called = {
+        ast.unparse(each.func)
+        for each in ast.walk(tree)
+        if isinstance(each, ast.Call) and isinstance(each.func, ast.Attribute)
+    }
+    patched = {
+        f"{module}.{word}"
+        for module in ("gc", "os", "select", "time")
+        for word in dir(sys.modules[module])
+    }
+    assert called & patched == set()
+
+
 def test_no_constant_is_taken_from_a_module_that_may_change_alone():
     """mypyc copies a Final of another module into the code: that is in INLINED then, and
     the digest is of it, too.

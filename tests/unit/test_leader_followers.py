@@ -239,13 +239,14 @@ def stage(monkeypatch):
     """stage(threads, kind=Crew) sets one up; at the end nothing runs, and no thread is
     left.
     """
-    monkeypatch.setattr(os, "_exit", lambda status: exits.append(status))
+    for module in (crew_module, os):
+        monkeypatch.setattr(module, "_exit", lambda status: exits.append(status))
     exits, stages = [], []
 
     def make(threads=2, kind=Crew):
         sentinel = Sentinels()
-        for module in (crew_module, sentinel_module):
-            monkeypatch.setattr(module, "time", sentinel)
+        monkeypatch.setattr(crew_module, "monotonic", sentinel.monotonic)
+        monkeypatch.setattr(sentinel_module, "time", sentinel)
         stages.append(Stage(kind(threads, Scoreboard(1).slot(0), FakeLog()), sentinel))
         return stages[-1]
 

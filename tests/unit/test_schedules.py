@@ -5,12 +5,12 @@ By default a few seconds of them; more with `--schedules`: pytest
 tests/unit/test_schedules.py --schedules=5000.
 """
 
-import os
-
 import pytest
 from http11.reading import cut
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+
+from spyglass.worker import leader_followers
 
 from .threaded_worker import Crewed, Guest, Script, responses, serve
 
@@ -42,7 +42,7 @@ def crewed(request, tmp_path_factory):
     """
     with pytest.MonkeyPatch.context() as monkeypatch:
         exits = []
-        monkeypatch.setattr(os, "_exit", exits.append)
+        monkeypatch.setattr(leader_followers, "_exit", exits.append)
         worker = Crewed(tmp_path_factory.mktemp("crew"), request.param, exits)
         yield worker
         worker.leave(monkeypatch)
