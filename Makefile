@@ -237,7 +237,7 @@ dist/%/.built: $(SOURCES) | .venv/.run root-packages
 	@touch $@
 
 $(BENCH)/.made: $(SOURCES) $(BENCH)/.rivals
-	@$(call pip,$(BENCH)) install --force-reinstall --no-deps .
+	@SPYGLASS_COMPILE=1 $(call pip,$(BENCH)) install --force-reinstall --no-deps .
 	@$(call pip,$(BENCH)) install .
 	@touch $@
 

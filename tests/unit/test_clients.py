@@ -86,7 +86,7 @@ def test_nor_does_the_fast_reader_of_a_file_keep_them_waiting(
     (tmp_path / "file").write_bytes(b"")
     os.truncate(tmp_path / "file", 1 << 30)
     worker = start(app)
-    monkeypatch.setattr(os, "sendfile", sendfile)
+    monkeypatch.setattr(response_writer, "sendfile", sendfile)
     worker.client(GET % 1)
     worker.until(lambda: sent)
     worker.turns(patience - 1)
