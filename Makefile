@@ -237,8 +237,8 @@ dist/%/.built: $(SOURCES) | .venv/.run root-packages
 	@touch $@
 
 $(BENCH)/.made: $(SOURCES) $(BENCH)/.rivals
-	@SPYGLASS_COMPILE=1 $(call pip,$(BENCH)) install --force-reinstall --no-deps .
 	@$(call pip,$(BENCH)) install .
+	@SPYGLASS_COMPILE=1 $(call pip,$(BENCH)) install --force-reinstall --no-deps .
 	@touch $@
 
 $(RELEASING)/.made: packaging/release/requirements.txt | run-packages
