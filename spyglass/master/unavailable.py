@@ -216,9 +216,7 @@ class Answerer:
                     "408: the request did not arrive in time\n",
                     _request(client.head).startswith(b"HEAD "),
                 )
-                self._send(
-                    client, refusal(408, text, http_date(gmtime()), head_only=head_only)
-                )
+                self._send(client, refusal(408, text, http_date(gmtime()), head_only=head_only))
             else:
                 self._close(client)
         if self._cut_at is not None and now >= self._cut_at:

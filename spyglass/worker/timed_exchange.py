@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from spyglass.gateway.file_wrapper import FileSpan
+    from spyglass.gateway.interfaces import Client, Server
+    from spyglass.http11.request import Request
 
 
 class TimedExchange(Exchange):
@@ -22,8 +24,11 @@ class TimedExchange(Exchange):
 
     __slots__ = ("in_app",)
 
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
+    # Each by its name: mypyc passes on the tuple of `*arguments`, and not what is in it.
+    def __init__(
+        self, server: Server, request: Request, environ: dict[str, Any], connection: Client
+    ) -> None:
+        super().__init__(server, request, environ, connection)
         self.in_app = 0.0
 
     def advance(self) -> bytes | tuple[bytes, bytes] | FileSpan | None:

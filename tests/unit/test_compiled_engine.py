@@ -180,6 +180,20 @@ def test_no_bound_of_a_slice_has_an_effect(name):
 
 
 @pytest.mark.parametrize("name", MODULES)
+def test_no_constructor_passes_a_tuple_of_arguments_on(name):
+    """mypyc passes the tuple itself to the __init__ of a native class."""
+    calls = [
+        each for each in ast.walk(ast.parse(source(name).read_text())) if isinstance(each, ast.Call)
+    ]
+    assert [
+        ast.unparse(call)
+        for call in calls
+        if ast.unparse(call.func) == "super().__init__"
+        and any(isinstance(each, ast.Starred) for each in call.args)
+    ] == []
+
+
+@pytest.mark.parametrize("name", MODULES)
 def test_nothing_is_called_by_the_name_of_a_module_that_an_app_may_patch(name):
     """What is compiled holds a module itself, which no copy of it can replace (see
     import_effects.keep_modules()). A function that is imported by its name stays.
