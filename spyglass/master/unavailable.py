@@ -94,7 +94,8 @@ def _request(head: bytes) -> bytes:
     if head.startswith(b"PROXY "):
         head = head.partition(b"\r\n")[2]
     elif head.startswith(_PROXY_2):
-        head = head[len(_PROXY_2) + 4 + int.from_bytes(head[14:16], "big") :]
+        length = int.from_bytes(head[14:16], "big")
+        head = head[len(_PROXY_2) + 4 + length :]
     return head.lstrip(b"\r\n") if head.startswith(b"\r\n") else head
 
 

@@ -24,7 +24,7 @@ class TimedExchange(Exchange):
 
     __slots__ = ("in_app",)
 
-    # Each by its name: mypyc passes on the tuple of `*arguments`, and not what is in it.
+    # Each by its name: of `*arguments`, mypyc passes on the tuple.
     def __init__(
         self, server: Server, request: Request, environ: dict[str, Any], connection: Client
     ) -> None:
