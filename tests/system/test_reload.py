@@ -487,7 +487,7 @@ def test_while_it_is_reloaded_already(machine: Machine) -> None:
     """
     here = site(machine, "twice")
     visit(here.unix)
-    here.deploy("second", "import time\ntime.sleep(0.7)\n")
+    here.deploy("second", "import time\ntime.sleep(3)\n")
     first = machine.popen("systemctl", "reload", here.service)
     wait_until(lambda: here.state()["ActiveState"] == "reloading", 10, "it is reloaded")
     wait_until(lambda: "loading another generation" in here.status(), 10, "it loads")
