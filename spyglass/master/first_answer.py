@@ -3,7 +3,7 @@
 A wake forks its first zygote as soon as the settings are read. From then on the Master
 does two things for the answer: it recovers the listeners and orders the first worker.
 All else that it is for (failing, reloads, reports, counters, the idle exit, the
-watchdog, recycling, READY=1, more workers) needs two dozen modules. Where there is one
+watchdog, recycling, more workers) needs two dozen modules. Where there is one
 processor, importing them would come before the answer; where there are more, it would
 compete with the zygote for caches and memory. So Master._build() imports them when the
 answer is out.
@@ -19,6 +19,7 @@ import select
 import time
 
 from spyglass.runtime import scoreboard
+from spyglass.runtime.sd_daemon import notify
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,9 +32,12 @@ _LONGEST = 0.25  # seconds from the fork of the zygote
 _LONGEST_ACCEPTING = 0.1
 
 
-def wait(zygote: ZygoteProcess, shared: Shared, signals_fd: int) -> None:
+def wait(zygote: ZygoteProcess, shared: Shared, signals_fd: int) -> bool:
     """Return when the first worker of `zygote` has answered, or there is something else
     to do. `signals_fd` is readable when there is a signal; it is not read.
+
+    Return True if systemd has been told READY=1. That does not wait for the answer: a
+    client that has it finds the service active.
     """
     cells = shared.board.slot(zygote.first_worker)
     until = zygote.started + _LONGEST
@@ -44,13 +48,15 @@ def wait(zygote: ZygoteProcess, shared: Shared, signals_fd: int) -> None:
     while (left := until - time.monotonic()) > 0:
         for fd, _ in poll.poll(left * 1000):
             if fd == signals_fd or (fd == zygote.fd and zygote.has_news()):
-                return
+                return accepting
             if fd == shared.poke:
                 shared.hear()
         # A worker pokes when it accepts, and again after its first answer
         # (worker/warm_up.py).
-        if cells[scoreboard.SERVED]:
-            return
         if not accepting and cells[scoreboard.STATE] == scoreboard.ACCEPTING:
             accepting = True
+            notify("READY=1")
             until = min(until, time.monotonic() + _LONGEST_ACCEPTING)
+        if cells[scoreboard.SERVED]:
+            return accepting
+    return accepting

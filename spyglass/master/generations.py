@@ -279,9 +279,13 @@ class Generations:
 
     def _say_ready(self) -> None:
         if not self.ready:
-            self.ready = True
             notify("READY=1")
-            self.notes.begin(time.monotonic())
+            self.is_ready()
+
+    def is_ready(self) -> None:
+        """READY=1 has been sent."""
+        self.ready = True
+        self.notes.begin(time.monotonic())
 
     # Failing
 

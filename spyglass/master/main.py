@@ -112,6 +112,7 @@ class Master:
         first_answer.wait() returns.
         """
         began = time.time()
+        ready = False
         zygote = failure = None
         try:
             config = self._launcher.read_config()
@@ -133,10 +134,12 @@ class Master:
             zygote.begin_work(config)
             self._said = status_line.waking(config.app, waits=False)
             notify(f"STATUS={self._said}")
-            first_answer.wait(zygote, self._shared, self._signals.fd)
+            ready = first_answer.wait(zygote, self._shared, self._signals.fd)
         self._build_or_exit()
         if zygote is not None:
             self._launcher.check_ignored(config)
+            if ready:
+                self._generations.is_ready()
             self._generations.begin(config, zygote)
             zygote.hear()
         elif failure is not None:

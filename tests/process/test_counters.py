@@ -269,7 +269,7 @@ def test_master_reports_what_it_counts_now(counted, state):
         return record.requests, record.recent_errors
 
     visit(life.address)
-    life.until_ready()
+    wait_until(report, 5, "the Master reports")
     for number in range(1, 4):
         visit(life.address, "/later")
         wait_until(  # a worker counts a request when its client has the answer already

@@ -57,7 +57,7 @@ def app(environ, start_response):
 """
 
 # A Master that goes round in circles, when the file says its pid: only from outside can
-# it be made to.
+# it be made to. It has to be started without -S, as by default it runs no `site`.
 CIRCLES = """
 import os, sys
 if "spyglass" in map(os.path.basename, sys.orig_argv[1:3]):  # behind options of the interpreter's
@@ -148,7 +148,8 @@ def a_master_that_goes_round_in_circles(accidents: Accidents) -> None:
     accidents.machine.write("/srv/circles/sitecustomize.py", CIRCLES)
     instance = accidents.make(
         "circles",
-        "WatchdogSec=2\nEnvironment=PYTHONPATH=/srv/circles\nTimeoutAbortSec=3",
+        "WatchdogSec=2\nEnvironment=PYTHONPATH=/srv/circles\nTimeoutAbortSec=3\n"
+        "ExecStart=\nExecStart=/usr/bin/python3 -s /usr/bin/spyglass serve --name %i",
         keepalive_timeout=20,
     )
     is_replaced(
