@@ -58,6 +58,7 @@ def test_every_override_has_its_reason() -> None:
     """In the comment above it."""
     for file in (
         *REPOSITORY.glob("debian/*lintian-overrides"),
+        *REPOSITORY.glob("debian/source/*lintian-overrides"),
         *REPOSITORY.glob("packaging/lintian-overrides*"),
     ):
         before = ""
