@@ -119,7 +119,7 @@ endif
 	@$(AS_ROOT) ENGINE=$(ENGINE) $(PYTEST) $(TESTS)
 ifneq ($(BOTH),)
 	@$(MAKE) engine
-	@$(AS_ROOT) ENGINE=compiled $(PYTEST) tests/http11 tests/process/wire
+	@$(AS_ROOT) ENGINE=compiled $(PYTEST) tests/http11 tests/process/wire -k 'not without_caches'
 endif
 
 wheels: run-packages ## wheels with the compiled engine in dist/wheels, for PYTHONS='python3.11 python3.12'
