@@ -50,10 +50,9 @@ _NEVER = float("inf")
 
 class Generations:
     """`ready` (bool): systemd has been told so. `waits` (bool): the next one begins
-    when all processes have exited.
+    when all processes have exited. `exit_idle()` is called when the app may exit.
 
-    Its collaborators are attributes, set once by the Master: `idle_exit`, `failing`,
-    `reloads`, `notes`. `exit_idle()` is called when the app may exit.
+    Its collaborators are attributes, set once by the Master.
     """
 
     idle_exit: IdleExit
@@ -282,8 +281,7 @@ class Generations:
             notify("READY=1")
             self.is_ready()
 
-    def is_ready(self) -> None:
-        """READY=1 has been sent."""
+    def is_ready(self) -> None:  # systemd has been told
         self.ready = True
         self.notes.begin(time.monotonic())
 
@@ -303,8 +301,7 @@ class Generations:
         """An attempt that began at `began` (wall clock) has failed. If a generation
         serves, it keeps serving; if not, the Master answers.
         """
-        # While another one loads, what has failed is not what a reload waits for.
-        asked = not self.loading
+        asked = not self.loading  # while another loads, a reload does not wait for this
         if self.serving:
             self._fail_beside(self.serving, error, asked=asked and self.reloads.under_way)
         else:

@@ -145,8 +145,8 @@ def test_systemd_is_told_when_it_begins_and_when_it_ends(site):
     here.life.until(lambda: here.life.run.told("READY") == ["1", "1"], "it is not ready again")
     told = [(name, value) for _, name, value in here.life.run.notes if name != "STATUS"]
     names = [name for name, _ in told]
-    assert names == [
-        "EXTEND_TIMEOUT_USEC",
+    # A wake that takes long asks for time first.
+    assert names[names.index("READY") :] == [
         "READY",
         "RELOADING",
         "MONOTONIC_USEC",
@@ -158,7 +158,7 @@ def test_systemd_is_told_when_it_begins_and_when_it_ends(site):
     # Who has run the command knows.
     assert said(here.life.reload()) == (0, "")
     assert len(here.life.run.told("RELOADING")) == 1
-    assert len(here.life.run.told("EXTEND_TIMEOUT_USEC")) == 3
+    assert len(here.life.run.told("EXTEND_TIMEOUT_USEC")) == names.count("EXTEND_TIMEOUT_USEC") + 1
 
 
 @pytest.mark.parametrize("name", BROKEN)

@@ -33,7 +33,8 @@ class State:
     """
 
     def __init__(self, monkeypatch, **settings):
-        monkeypatch.setattr("spyglass.master.failing.time.monotonic", lambda: self.now)
+        for name in ("failing.time.monotonic", "unavailable.monotonic"):
+            monkeypatch.setattr(f"spyglass.master.{name}", lambda: self.now)
         self.now = NOW
         self.sock = socket.create_server(("127.0.0.1", 0))
         self.sock.setblocking(False)
