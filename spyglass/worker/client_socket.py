@@ -8,7 +8,8 @@ request. So it is made for the few that need it.
 
 from __future__ import annotations
 
-from os import close, set_blocking
+from errno import EBADF
+from os import close, set_blocking, strerror
 
 from spyglass.runtime.fast_imports import socket
 
@@ -37,6 +38,8 @@ class ClientSocket:
     def object(self) -> socket.socket:
         """The same as a socket object, which close() closes. OSError: it is closed."""
         if self._object is None:
+            if self.fd < 0:  # for which Python has a ValueError
+                raise OSError(EBADF, strerror(EBADF))
             like = self._listener.sock
             self._object = made = socket.socket(like.family, like.type, like.proto, self.fd)
             made.setblocking(False)  # what Python believes, too

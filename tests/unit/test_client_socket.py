@@ -49,6 +49,17 @@ def test_closed_it_has_no_number_and_its_client_knows(accepted, with_object):
     os.close(again)  # a second close() has closed nothing
 
 
+@pytest.mark.parametrize("with_object", [False, True])
+def test_what_is_done_to_it_when_it_is_closed_is_an_oserror(accepted, with_object):
+    """Another thread may use it while the loop closes it."""
+    sock, _ = accepted
+    if with_object:
+        assert sock.object
+    sock.close()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        sock.object.shutdown(socket.SHUT_WR)
+
+
 def test_an_ordinary_request_needs_no_socket_object(start):
     worker = start()
     worker.tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # as adoption does
