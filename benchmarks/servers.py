@@ -4,13 +4,16 @@ Standard library only.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import select
+import shutil
 import signal
 import socket
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -48,6 +51,24 @@ GUNICORN = [str(BIN / "gunicorn"), "--workers=2", "{app}"]
 
 def serving(command: list[str], app: str) -> list[str]:
     return [word.format(app=app) for word in command]
+
+
+@contextlib.contextmanager
+def workplace() -> Iterator[tuple[Path, int]]:
+    """Yield a copy of the apps, so that no run finds another's byte code, and the
+    descriptor of a log beside it. If something fails, the end of the log is printed.
+    """
+    with tempfile.TemporaryDirectory(prefix="spyglass-benchmark-") as place:
+        directory = Path(place, "apps")
+        shutil.copytree(HERE / "apps", directory, ignore=shutil.ignore_patterns("__pycache__"))
+        log = os.open(Path(place, "log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        try:
+            yield directory, log
+        except BaseException:
+            print("\n" + Path(place, "log").read_text()[-4000:], file=sys.stderr)
+            raise
+        finally:
+            os.close(log)
 
 
 def adopt_orphans() -> None:

@@ -19,12 +19,10 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import shutil
 import signal
 import socket
 import statistics
 import sys
-import tempfile
 import time
 from collections import Counter
 from pathlib import Path
@@ -44,6 +42,7 @@ from servers import (  # noqa: E402
     clear,
     listener,
     serving,
+    workplace,
 )
 
 APP = "flasky:app"
@@ -192,33 +191,22 @@ def main() -> None:
     parser.add_argument("--lookout", action="store_true", help="measure that instead")
     given = parser.parse_args()
     adopt_orphans()
-    with tempfile.TemporaryDirectory(prefix="spyglass-memory-") as place:
-        directory = Path(place, "apps")
-        shutil.copytree(
-            HERE.parent / "apps", directory, ignore=shutil.ignore_patterns("__pycache__")
-        )
-        log = os.open(Path(place, "log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        try:
-            if given.lookout:
-                lookout(directory, log)
-                return
-            found: dict[str, list[float]] = {}
-            processes = {}
-            for number in range(given.rounds + 1):
-                for name, command in SERVERS.items():
-                    if given.only and name not in given.only:
-                        continue
-                    last = number == given.rounds
-                    if given.by_mapping and last:
-                        print(f"  {name}")
-                    size, processes[name] = measure(
-                        command, directory, log, given.by_mapping and last
-                    )
-                    if number:  # the first writes byte code
-                        found.setdefault(name, []).append(size)
-        except BaseException:
-            print(Path(place, "log").read_text()[-4000:], file=sys.stderr)
-            raise
+    with workplace() as (directory, log):
+        if given.lookout:
+            lookout(directory, log)
+            return
+        found: dict[str, list[float]] = {}
+        processes = {}
+        for number in range(given.rounds + 1):
+            for name, command in SERVERS.items():
+                if given.only and name not in given.only:
+                    continue
+                last = number == given.rounds
+                if given.by_mapping and last:
+                    print(f"  {name}")
+                size, processes[name] = measure(command, directory, log, given.by_mapping and last)
+                if number:  # the first writes byte code
+                    found.setdefault(name, []).append(size)
     rival = statistics.median(found.get("uWSGI") or next(iter(found.values())))
     print("\n| awake, Flask, 2 workers | processes | PSS, MiB | to uWSGI |\n|---|---|---|---|")
     for name, sizes in found.items():

@@ -12,11 +12,8 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import os
-import shutil
 import statistics
 import sys
-import tempfile
 import time
 from html import escape
 from pathlib import Path
@@ -33,6 +30,7 @@ from servers import (  # noqa: E402
     listener,
     prefer_us,
     serving,
+    workplace,
 )
 
 WARMING_UP = 2
@@ -93,12 +91,8 @@ def measure(app: str, rounds: int) -> tuple[list[list[float]], list[float]]:
     alone = []
     module = app.partition(":")[0]
     python, *rest = serving(SPYGLASS, app)
-    with tempfile.TemporaryDirectory(prefix="spyglass-timeline-") as name:
-        directory, report = Path(name, "apps"), Path(name, "report")
-        shutil.copytree(
-            HERE.parent / "apps", directory, ignore=shutil.ignore_patterns("__pycache__")
-        )
-        log = os.open(Path(name, "log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    with workplace() as (directory, log):
+        report = directory.with_name("report")
         options = list(itertools.takewhile(lambda word: word.startswith("-"), rest))
         marked = [python, *options, str(HERE / "marked.py"), str(report), *rest[len(options) :]]
         for number in range(-WARMING_UP, rounds):

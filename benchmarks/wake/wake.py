@@ -13,12 +13,9 @@ with the machine and its mood, ratios much less.
 from __future__ import annotations
 
 import argparse
-import os
 import random
-import shutil
 import statistics
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -36,6 +33,7 @@ from servers import (  # noqa: E402
     listener,
     prefer_us,
     serving,
+    workplace,
 )
 
 WARMING_UP = 2
@@ -84,25 +82,16 @@ def measure(
     rows = [(table, row) for table, entries in tables.items() for row in entries]
     found: dict[tuple[str, str], list[float]] = {row: [] for row in rows}
     imports: list[float] = []
-    with tempfile.TemporaryDirectory(prefix="spyglass-wake-") as place:
-        directory = Path(place, "apps")
-        shutil.copytree(
-            HERE.parent / "apps", directory, ignore=shutil.ignore_patterns("__pycache__")
-        )
-        log = os.open(Path(place, "log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        try:
-            for number in range(-WARMING_UP, rounds):
-                random.shuffle(rows)
-                for table, row in rows:
-                    took, body = wake(tables[table][row], directory, log)
-                    if number >= 0:
-                        found[table, row].append(took)
-                        if row == IMPORT:
-                            imports.append(float(body))
-                print(f"\rround {number + 1} of {rounds} ", end="", file=sys.stderr, flush=True)
-        except BaseException:
-            print("\n" + Path(place, "log").read_text()[-4000:], file=sys.stderr)
-            raise
+    with workplace() as (directory, log):
+        for number in range(-WARMING_UP, rounds):
+            random.shuffle(rows)
+            for table, row in rows:
+                took, body = wake(tables[table][row], directory, log)
+                if number >= 0:
+                    found[table, row].append(took)
+                    if row == IMPORT:
+                        imports.append(float(body))
+            print(f"\rround {number + 1} of {rounds} ", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
     if imports:
         found["Flask", "of which the import"] = imports
