@@ -40,6 +40,9 @@ _HANDOVER = 1.0
 
 
 NAME = ".spyglass-reload"
+# Seconds within which a Master that has just started opens it: after the first answer
+# (first_answer.py).
+OPENS_WITHIN = 1.0
 
 
 def reload_addresses(environ: Mapping[str, str], pid: str) -> list[str]:

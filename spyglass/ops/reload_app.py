@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 _FAILED = 1  # as of systemctl(1), which has one status for each kind of failure
 _ANSWERS = 3600.0  # seconds; the Master gives up after start_timeout
-_STARTS = 1.0  # seconds that a Master has to open its socket
 _LONGEST = 64 << 10  # bytes of an answer
 _WAKING = (
     "it is still waking, with the code that was there when it began; repeat this when it is awake"
@@ -117,12 +116,9 @@ def _ask_master(app: AppStatus) -> subprocess.CompletedProcess[str]:
     serve the code that it read before this command.
     """
     path = os.path.join(app_status.directory(app), reload_socket.NAME)
-    # A Master that has just started opens it after the first answer
-    # (master/first_answer.py).
-    by = time.monotonic() + _STARTS
-    while not (sock := master_report.connect(path, number(app.service.get("MainPID")))):
-        if time.monotonic() > by:
-            break
+    pid = number(app.service.get("MainPID"))
+    by = time.monotonic() + reload_socket.OPENS_WITHIN
+    while (sock := master_report.connect(path, pid)) is None and time.monotonic() < by:
         time.sleep(0.02)
     if sock is None:
         return subprocess.CompletedProcess([], 1, "", _WAKING)

@@ -15,7 +15,7 @@ import time
 
 from spyglass.errors import EX_UNAVAILABLE, UsageError
 from spyglass.log import open_log
-from spyglass.master.reload_socket import reload_addresses
+from spyglass.master.reload_socket import OPENS_WITHIN, reload_addresses
 from spyglass.printable import one_line
 
 TYPE_CHECKING = False
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 # less patient. This limit is for a reload that systemd did not start.
 _ANSWERS = 3600.0
 _LONGEST = 64 << 10  # bytes of an answer
-_STARTS = 1.0  # seconds that a Master has to open its socket
 _UNREACHED = -1  # no exit status
 _LATER = 1.0  # seconds by which our stop signal may come after the Master's
 _STOP = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
@@ -72,12 +71,10 @@ def reload(environ: Mapping[str, str]) -> int:
 
 
 def _ask(addresses: list[str], pid: str) -> tuple[int, str]:
-    """Return an exit status, and why it is not 0.
-
-    A Master that has just started opens its socket after the first answer
-    (master/first_answer.py), so try for a while.
+    """Return an exit status, and why it is not 0. Try for as long as a Master that has
+    just started takes to open its socket.
     """
-    by = time.monotonic() + _STARTS
+    by = time.monotonic() + OPENS_WITHIN
     while (answer := _try(addresses, pid))[0] == _UNREACHED and time.monotonic() < by:
         time.sleep(0.02)
     status, why = answer
