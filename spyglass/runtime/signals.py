@@ -149,7 +149,9 @@ class Signals:
         masks: dict[int, set[int]] = {}  # by thread: two may fork at the same time
 
         def hold_back() -> None:
-            masks[get_ident()] = signal.pthread_sigmask(signal.SIG_BLOCK, self._numbers)
+            # UNHEARD, too: until forget(), the child has the handler that does nothing.
+            held = self._numbers | UNHEARD
+            masks[get_ident()] = signal.pthread_sigmask(signal.SIG_BLOCK, held)
 
         def let_come() -> None:
             signal.pthread_sigmask(signal.SIG_SETMASK, masks.pop(get_ident()))
