@@ -32,12 +32,13 @@ _LONGEST = 0.25  # seconds from the fork of the zygote
 _LONGEST_ACCEPTING = 0.1
 
 
-def wait(zygote: ZygoteProcess, shared: Shared, signals_fd: int) -> bool:
+def wait(zygote: ZygoteProcess, shared: Shared, signals_fd: int, status: str) -> bool:
     """Return when the first worker of `zygote` has answered, or there is something else
     to do. `signals_fd` is readable when there is a signal; it is not read.
 
-    Return True if systemd has been told READY=1. That does not wait for the answer: a
-    client that has it finds the service active.
+    Return True if systemd has been told READY=1 and, with it, `status`, which is the
+    line of an app that is awake (status_notes.py). That does not wait for the answer:
+    a client that has it finds the service active.
     """
     cells = shared.board.slot(zygote.first_worker)
     until = zygote.started + _LONGEST
@@ -55,7 +56,7 @@ def wait(zygote: ZygoteProcess, shared: Shared, signals_fd: int) -> bool:
         # (worker/warm_up.py).
         if not accepting and cells[scoreboard.STATE] == scoreboard.ACCEPTING:
             accepting = True
-            notify("READY=1")
+            notify("READY=1", f"STATUS={status}")
             until = min(until, time.monotonic() + _LONGEST_ACCEPTING)
         if cells[scoreboard.SERVED]:
             return accepting

@@ -270,20 +270,17 @@ class Generations:
         self.failing.make_way()
         self._launcher.follow(generation.config)
         self.idle_exit.begin(now)
-        self._say_ready()
+        self.be_ready()
         if self.reloads.under_way:
             # The code may lie elsewhere now, and an app that never sleeps has no other
             # moment.
             sweep_byte_code(generation.config)
 
-    def _say_ready(self) -> None:
+    def be_ready(self) -> None:
+        """The wake has ended, well or not. StatusNotes tells systemd so."""
         if not self.ready:
-            notify("READY=1")
-            self.is_ready()
-
-    def is_ready(self) -> None:  # systemd has been told
-        self.ready = True
-        self.notes.begin(time.monotonic())
+            self.ready = True
+            self.notes.begin(time.monotonic())
 
     # Failing
 
@@ -306,7 +303,7 @@ class Generations:
             self._fail_beside(self.serving, error, asked=asked and self.reloads.under_way)
         else:
             self.failing.begin(error, self.config, began)
-            self._say_ready()
+            self.be_ready()
         if asked:
             self.reloads.end(EX_CONFIG, error.summary, error.details)
 

@@ -134,18 +134,21 @@ class Master:
             zygote.begin_work(config)
             self._said = status_line.waking(config.app, waits=False)
             notify(f"STATUS={self._said}")
-            ready = first_answer.wait(zygote, self._shared, self._signals.fd)
-        self._build_or_exit()
+            line = status_line.awake(1, [], 0)
+            ready = first_answer.wait(zygote, self._shared, self._signals.fd, line)
+            if ready:
+                self._said = line
+        self._build_or_exit(ready)
         if zygote is not None:
             self._launcher.check_ignored(config)
             if ready:
-                self._generations.is_ready()
+                self._generations.be_ready()
             self._generations.begin(config, zygote)
             zygote.hear()
         elif failure is not None:
             self._generations.fail(failure, began)
 
-    def _build_or_exit(self) -> None:
+    def _build_or_exit(self, ready: bool) -> None:
         """Make the parts. Raise RestartError if their modules are of another version:
         that Master would do what no version does. The next one starts at once, and this
         one's worker finishes what it has accepted.
@@ -153,7 +156,7 @@ class Master:
         signalled = False
         while True:
             try:
-                self._build()
+                self._build(ready)
                 break
             except Exception as error:
                 if were_replaced():
@@ -172,8 +175,9 @@ class Master:
                 "the files of Spyglass were replaced while it started: starting again"
             )
 
-    def _build(self) -> None:
-        """Make the parts, whose modules are imported here: see first_answer.py.
+    def _build(self, ready: bool) -> None:
+        """Make the parts, whose modules are imported here: see first_answer.py. `ready`
+        (bool): systemd has had READY=1.
 
         All of them are imported now, because an upgrade of the package may replace
         them on disk while this Master runs.
@@ -203,7 +207,7 @@ class Master:
         self._watchdog = Watchdog(
             interval(os.environ), shared, generations.all, lambda: generations.serving
         )
-        self._status = StatusNotes(generations, failing, reloads, self._said)
+        self._status = StatusNotes(generations, failing, reloads, self._said, ready)
         self._generations, self._failing = generations, failing
         self._reloads, self._notes = reloads, notes
         self._reports = Reports(os.environ, poller, self._report)

@@ -24,7 +24,7 @@ def awake(
     workers: int,
     slots: list[Slot],
     served: int,
-    exits_in: float,
+    exits_in: float = _NEVER,
     *,
     reloading: bool = False,
     reload_failure: str = "",

@@ -1,4 +1,9 @@
-"""Tells systemd the app's state, for `systemctl status`, when the line has changed."""
+"""Tells systemd that the app is ready, and its state, for `systemctl status`, when the
+line has changed.
+
+READY=1 and the line travel in one datagram. Otherwise a command that waited for the one
+(`systemctl start`, `spyglass wake`) could read the line of before: that it is waking.
+"""
 
 from __future__ import annotations
 
@@ -13,16 +18,18 @@ if TYPE_CHECKING:
 
 
 class StatusNotes:
-    """What status_line.py makes of these parts' facts. systemd has `said` already."""
+    """What status_line.py makes of these parts' facts. systemd has `said` already, and
+    READY=1 if `ready`.
+    """
 
     def __init__(
-        self, generations: Generations, failing: Failing, reloads: Reloads, said: str
+        self, generations: Generations, failing: Failing, reloads: Reloads, said: str, ready: bool
     ) -> None:
         self._generations = generations
         self._failing = failing
         self._reloads = reloads
         self._stopping = False
-        self._said = said
+        self._said, self._ready = said, ready
 
     def stop(self) -> None:
         """From now on the Master is leaving."""
@@ -33,7 +40,10 @@ class StatusNotes:
 
     def look(self, now: float) -> None:
         status = self.line(now)
-        if status != self._said:
+        if not self._ready and self._generations.ready:
+            self._ready, self._said = True, status
+            notify("READY=1", f"STATUS={status}")
+        elif status != self._said:
             self._said = status
             notify(f"STATUS={status}")
 

@@ -377,7 +377,13 @@ class FakeSystemd:
                     f"a note of pid {sender}, which is not the Master: {message!r}"
                 )
                 continue
-            for line in message.decode().split("\n"):
+            lines = message.decode().split("\n")
+            if "READY=1" in lines and not self.run.told("READY"):
+                [status] = [line for line in lines if line.startswith("STATUS=")] or [""]
+                if not status or "waking" in status:
+                    # `systemctl start` returns now, and its caller reads the status.
+                    self.complaints.append(f"it was ready, and said {status!r} with it")
+            for line in lines:
                 name, _, value = line.partition("=")
                 self.run.notes.append((sent, name, value))
 

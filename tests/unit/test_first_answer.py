@@ -33,7 +33,7 @@ class Waking:
         self.signals, self.signal = os.pipe()
 
     def wait(self):
-        return first_answer.wait(self.zygote, self.shared, self.signals)
+        return first_answer.wait(self.zygote, self.shared, self.signals, "awake")
 
     def close(self):
         self.poller.abandon()
@@ -155,11 +155,11 @@ def test_it_does_not_last(waking, monkeypatch, accepting):
 def test_systemd_is_told_before_the_first_answer_is_known(waking, monkeypatch, accepts):
     """Or else a client that has it would find the service activating."""
     told = []
-    monkeypatch.setattr(first_answer, "notify", told.append)
+    monkeypatch.setattr(first_answer, "notify", lambda *lines: told.append(lines))
     it = waking()
     it.cells[SERVED] = 1
     if accepts:
         it.cells[STATE] = ACCEPTING
     it.shared.tell_master()
     assert it.wait() is accepts
-    assert told == ["READY=1"] * accepts
+    assert told == [("READY=1", "STATUS=awake")] * accepts
