@@ -9,6 +9,7 @@ matters but the figures.
 import fcntl
 import os
 import re
+import signal
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,11 @@ _EDGES, _FLOOR = pytest.StashKey(), pytest.StashKey()
 # pytest-xdist tells its processes how wide the terminal is. What we test would wrap its
 # lines at that, which a pipe does not have.
 os.environ.pop("COLUMNS", None)
+
+
+# Ignored in the background of a shell, and so it would be in all that we start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 # Before anything else of Spyglass is imported: the tests run on pure Python, or with

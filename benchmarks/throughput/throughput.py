@@ -15,6 +15,7 @@ end there is a table with a line for each row: Spyglass beside the first of the 
 from __future__ import annotations
 
 import argparse
+import http.client
 import os
 import random
 import re
@@ -80,6 +81,12 @@ SERVERS = {
     ],
     "gunicorn sync": [str(BIN / "gunicorn"), "--bind=127.0.0.1:{port}", "--workers=1", "{app}"],
 }
+# uWSGI's --http11-socket keeps a connection that is to be closed; --http-socket closes
+# each.
+CLOSING = {
+    **SERVERS,
+    "uWSGI": [word.replace("--http11-socket", "--http-socket") for word in SERVERS["uWSGI"]],
+}
 BROWSER = {
     "User-Agent": "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
     "Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8",
@@ -120,12 +127,14 @@ ROWS = {
 
 
 class Server:
-    """`name` serving `app` on a port of its own, on one core."""
+    """`name` serving `app` on a port of its own, on one core. `closes` (bool): it is to
+    serve one request on each connection, and RuntimeError is raised if it does not.
+    """
 
-    def __init__(self, name: str, app: str, log: int) -> None:
+    def __init__(self, name: str, app: str, log: int, *, closes: bool) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
-        argv = [word.format(app=app, port=self.port) for word in SERVERS[name]]
+        argv = [word.format(app=app, port=self.port) for word in (CLOSING if closes else SERVERS)[name]]
         self._process = subprocess.Popen(
             ["taskset", "-c", OURS, *argv],
             cwd=APPS,
@@ -140,6 +149,19 @@ class Server:
                 self.end()
                 raise RuntimeError(f"{name} does not serve {app}")
             time.sleep(0.05)
+        if closes and not self._closes():
+            self.end()
+            raise RuntimeError(f"{name} keeps a connection that was to be closed")
+
+    def _closes(self) -> bool:
+        with socket.create_connection(("127.0.0.1", self.port), 5) as client:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            try:
+                while client.recv(4096):
+                    pass
+            except TimeoutError:
+                return False
+        return True
 
     def _answers(self) -> bool:
         try:
@@ -158,19 +180,21 @@ class Server:
             self._process.wait()
 
 
-def keep_asking(port: int, path: str, enough: threading.Event, answers: list[bytes]) -> None:
+def keep_asking(port: int, path: str, enough: threading.Event, answers: list[int]) -> None:
+    """Ask for `path` again and again, each time on another connection; add each status
+    to `answers`.
+    """
     while not enough.is_set():
+        client = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
         try:
-            with socket.create_connection(("127.0.0.1", port), PATIENCE) as client:
-                client.sendall(
-                    f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
-                )
-                got = b""
-                while data := client.recv(4096):
-                    got += data
-            answers.append(got)
-        except OSError:
+            client.request("GET", path)
+            response = client.getresponse()
+            response.read()
+            answers.append(response.status)
+        except (OSError, http.client.HTTPException):
             time.sleep(0.01)
+        finally:
+            client.close()
 
 
 def measure(
@@ -181,7 +205,7 @@ def measure(
     more time for wrk.
     """
     enough = threading.Event()
-    beside: list[bytes] = []
+    beside: list[int] = []
     threads = [
         threading.Thread(target=keep_asking, args=(port, others, enough, beside))
         for _ in range(2 if others else 0)
@@ -195,7 +219,7 @@ def measure(
             ["taskset", "-c", THEIRS, "wrk", "--threads=1", "--connections=64", f"--duration={seconds:g}s", "--latency", "--timeout=20s", "--script", lua.name, f"http://127.0.0.1:{port}{path}"],
             capture_output=True, text=True, check=True,
         ).stdout  # fmt: skip
-    slow = sum(each.startswith(b"HTTP/1.1 200") for each in beside)
+    slow = beside.count(200)
     enough.set()
     for thread in threads:
         thread.join()
@@ -227,7 +251,7 @@ def main() -> None:
             for _ in range(arguments.rounds):
                 for name in random.sample(names, len(names)):
                     try:
-                        server = Server(name, app, log.fileno())
+                        server = Server(name, app, log.fileno(), closes=row == "close")
                         try:
                             rate, latency, slow = measure(
                                 server.port, path, script, others, arguments.seconds

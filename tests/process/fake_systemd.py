@@ -380,7 +380,7 @@ class FakeSystemd:
             lines = message.decode().split("\n")
             if "READY=1" in lines and not self.run.told("READY"):
                 [status] = [line for line in lines if line.startswith("STATUS=")] or [""]
-                if not status or "waking" in status:
+                if not status or status.startswith("STATUS=waking"):
                     # `systemctl start` returns now, and its caller reads the status.
                     self.complaints.append(f"it was ready, and said {status!r} with it")
             for line in lines:
