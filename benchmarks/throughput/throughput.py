@@ -134,7 +134,9 @@ class Server:
     def __init__(self, name: str, app: str, log: int, *, closes: bool) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
-        argv = [word.format(app=app, port=self.port) for word in (CLOSING if closes else SERVERS)[name]]
+        argv = [
+            word.format(app=app, port=self.port) for word in (CLOSING if closes else SERVERS)[name]
+        ]
         self._process = subprocess.Popen(
             ["taskset", "-c", OURS, *argv],
             cwd=APPS,
