@@ -103,7 +103,7 @@ def compile_here(output: Path, *, debug: bool) -> int:
             "--cache-dir=/dev/null",
             *(f"{name.replace('.', '/')}.py" for name in MODULES),
         ],
-        opt_level="2",
+        opt_level="3",
         group_name=GROUP,
     )
     # One library instead of one for each module: it exports the init function of each,
