@@ -5,10 +5,10 @@ the context (PEP 567) in which its code runs.
 from __future__ import annotations
 
 import sys
-from io import BytesIO
 
 from spyglass.gateway.file_wrapper import FileWrapper
 from spyglass.http11.request import PROXY_FIELDS
+from spyglass.runtime.bound_names import BytesIO
 from spyglass.runtime.fast_imports import copy_context
 
 TYPE_CHECKING = False

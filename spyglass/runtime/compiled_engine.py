@@ -49,6 +49,7 @@ MODULES = (
     "spyglass.http11.request_reader",
     "spyglass.http11.response_head",
     "spyglass.master.unavailable",  # its clients have deadlines, a class in the engine
+    "spyglass.runtime.bound_names",
     "spyglass.runtime.timers",
     "spyglass.worker.acceptor",
     "spyglass.worker.body_spool",

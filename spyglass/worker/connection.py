@@ -8,10 +8,10 @@ follows the call is then done by the next leader, through `resume()`.
 
 from __future__ import annotations
 
-from os import write
-from select import EPOLLIN, EPOLLOUT, POLLOUT, poll
+from select import EPOLLOUT, POLLOUT, poll
 from time import monotonic
 
+from spyglass.runtime.bound_names import EPOLLIN, write
 from spyglass.runtime.fast_imports import socket
 from spyglass.runtime.timers import BODY, HEAD, IDLE, LAST_CALL, LINGER, WRITE
 from spyglass.worker.connection_base import ConnectionBase
@@ -354,7 +354,7 @@ class Connection(ConnectionBase):
         if exchange is not None:
             host.crew.release(exchange)
             host.held.let_go()
-            if host.crew.call(exchange, exchange.abandon) is ELSEWHERE:
+            if host.crew.call(exchange, abandon=True) is ELSEWHERE:
                 return
         self._bury()
 

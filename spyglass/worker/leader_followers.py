@@ -61,7 +61,6 @@ if TYPE_CHECKING:
     from spyglass.gateway.wsgi import Exchange
     from spyglass.log import Log
 
-    Work = Callable[[], bytes | tuple[bytes, bytes] | FileSpan | None]
     Piece = bytes | tuple[bytes, bytes] | FileSpan | CutOff | Elsewhere | None
 
 
@@ -88,7 +87,7 @@ class Hand:
 
     def __init__(self) -> None:
         self.bound = 0
-        self.todo: deque[tuple[Exchange, Work]] = deque()  # under the crew's lock
+        self.todo: deque[tuple[Exchange, bool]] = deque()  # under the crew's lock
         # A descriptor: lead, over its exchange; _LEAD: just lead; _LOOK: there is
         # something to do; None: exit. Not the exchange itself: a thread may lead for
         # days, and would keep what the app has put into the environ of that request.
@@ -142,9 +141,9 @@ class Crew:
 
     # In the leader
 
-    def call(self, exchange: Exchange, work: Work) -> Piece:
-        """Return what `work()`, a method of `exchange`, returns, or the CutOff that it
-        raises. The first call decides which thread is the home.
+    def call(self, exchange: Exchange, *, abandon: bool = False) -> Piece:
+        """Return what the advance() of `exchange` returns, or its abandon(), or the
+        CutOff that it raises. The first call decides which thread is the home.
 
         ELSEWHERE when its home is another thread, which will return the result. Demoted
         is raised when the call was long; its result is in `returned` then.
@@ -152,18 +151,22 @@ class Crew:
         home = exchange.home
         if home is not self._leader:
             if home is not None:
-                self._send_home(home, exchange, work)
+                self._send_home(home, exchange, abandon)
                 return ELSEWHERE
             paths = self._long.paths
-            if paths and exchange.path in paths and self._find_home(exchange, work):
+            if paths and exchange.path in paths and self._find_home(exchange, abandon):
                 return ELSEWHERE
             exchange.home = self._leader
         table = self._table
         table.append(exchange)
         if self._sentinel.dozing:
             self._sentinel.wake()
+        piece: Piece = None
         try:
-            piece: Piece = work()
+            if abandon:
+                exchange.abandon()
+            else:
+                piece = exchange.advance()
         except CutOff as error:
             piece = bare(error)
         try:
@@ -175,7 +178,7 @@ class Crew:
             self.ended(exchange)
         return piece
 
-    def _find_home(self, exchange: Exchange, work: Work) -> bool:
+    def _find_home(self, exchange: Exchange, abandon: bool) -> bool:
         """Give a call that will be long to a free thread; False when there is none."""
         with self._lock:
             home = self._free[-1] if self._free else None
@@ -183,17 +186,12 @@ class Crew:
             self._start_hand()
             return False
         exchange.home = home
-        self._send_home(home, exchange, work)
+        self._send_home(home, exchange, abandon)
         return True
 
-    def _send_home(
-        self,
-        home: Hand,
-        exchange: Exchange,
-        work: Work,
-    ) -> None:
+    def _send_home(self, home: Hand, exchange: Exchange, abandon: bool) -> None:
         with self._lock:
-            home.todo.append((exchange, work))
+            home.todo.append((exchange, abandon))
             self._long.begin(exchange)
             self._long.tell_master()
             for waiting in (self._free, self._bound):
@@ -363,11 +361,15 @@ class Crew:
             ):
                 return
 
-    def _work(self, exchange: Exchange, work: Work) -> None:
+    def _work(self, exchange: Exchange, abandon: bool) -> None:
         is_first = not exchange.called
         began = monotonic()
+        piece: Piece = None
         try:
-            piece: Piece = work()
+            if abandon:
+                exchange.abandon()
+            else:
+                piece = exchange.advance()
         except CutOff as error:
             piece = bare(error)
         if is_first and monotonic() - began < LOOK:

@@ -6,9 +6,9 @@ in order (RFC 9112 9.3.2).
 
 from __future__ import annotations
 
-from select import EPOLLIN
 from time import monotonic
 
+from spyglass.runtime.bound_names import EPOLLIN
 from spyglass.runtime.timers import BODY, HEAD, IDLE, LAST_CALL
 
 TYPE_CHECKING = False

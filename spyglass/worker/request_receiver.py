@@ -20,9 +20,9 @@ has read the answer. We have three uses for that:
 from __future__ import annotations
 
 import sys
-from os import read, readv
 
 from spyglass.http11.request_reader import RequestReader
+from spyglass.runtime.bound_names import read, readv
 from spyglass.runtime.fast_imports import socket
 
 TYPE_CHECKING = False

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from spyglass.gateway.wsgi import Exchange
-    from spyglass.worker.leader_followers import Piece, Work
+    from spyglass.worker.leader_followers import Piece
 
 
 class Solo:
@@ -36,11 +36,14 @@ class Solo:
         """Lead until all is done."""
         lead(None)
 
-    def call(self, exchange: Exchange, work: Work) -> Piece:
+    def call(self, exchange: Exchange, *, abandon: bool = False) -> Piece:
         """See Crew.call(). The Master sees since when the call runs."""
         self._slot[scoreboard.CALL_SINCE] = monotonic_ns()
         try:
-            return work()
+            if abandon:
+                exchange.abandon()
+                return None
+            return exchange.advance()
         except CutOff as error:
             return bare(error)
         finally:

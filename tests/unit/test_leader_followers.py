@@ -95,7 +95,7 @@ class Call:
         """
         return self._path or str(time.monotonic_ns())
 
-    def work(self):
+    def advance(self):
         self.called = True
         self.threads.append(threading.get_ident())
         self._began.put(None)
@@ -174,7 +174,7 @@ class Stage:
 
     def call(self, call):
         """Begin it in the leader; returns when the app runs."""
-        self.led.ask(lambda: self.crew.call(call, call.work))
+        self.led.ask(lambda: self.crew.call(call))
         call.begun()
 
     def promote(self):
@@ -527,7 +527,7 @@ def test_when_its_home_is_at_work_the_piece_waits_for_it(stage):
     each.call(busy)
     each.promote()
     assert each.leader != home
-    each.led.ask(lambda: each.crew.call(call, call.work))
+    each.led.ask(lambda: each.crew.call(call))
     assert each.led.result() is ELSEWHERE
     assert len(call.threads) == 1
     busy.give(b"busy")
@@ -847,7 +847,9 @@ def test_what_a_cut_call_would_have_sent_is_not_kept(kind):
     gc.collect()
     gc.disable()
     try:
-        piece = crew.call(Call(), work)
+        call = Call()
+        call.advance = work
+        piece = crew.call(call)
         assert str(piece) == "cut"
         assert kept[0]() is None
     finally:
@@ -892,7 +894,9 @@ def test_one_thread_needs_no_crew():
     solo = Solo(slot := Scoreboard(1).slot(0))
     seen = []
     count = threading.active_count()
-    assert solo.call(Call(), lambda: seen.append(slot[CALL_SINCE]) or b"piece") == b"piece"
+    call = Call()
+    call.advance = lambda: seen.append(slot[CALL_SINCE]) or b"piece"
+    assert solo.call(call) == b"piece"
     assert seen[0] > 0 == slot[CALL_SINCE]
     assert threading.active_count() == count
     assert not solo.crowded

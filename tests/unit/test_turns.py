@@ -35,18 +35,18 @@ class Losing:
         self.returned = deque()
         self.begun = None
 
-    def call(self, exchange, work):
-        self.begun = exchange, work
+    def call(self, exchange, *, abandon=False):
+        self.begun = exchange, abandon
         raise Demoted
 
     def end(self):
         """The descriptor of the connection whose call was the last, which has returned
         now.
         """
-        exchange, work = self.begun
+        exchange, abandon = self.begun
         fd = exchange.connection.fd
         try:
-            piece = work()
+            piece = outcome(exchange, abandon=abandon)
         except CutOff as error:
             piece = error
         self.returned.append((exchange, piece))
@@ -55,6 +55,10 @@ class Losing:
     def bind(self, exchange): ...
 
     release = ended = bind
+
+
+def outcome(exchange, *, abandon=False):
+    return exchange.abandon() if abandon else exchange.advance()
 
 
 class Restless:
@@ -106,7 +110,7 @@ def restless(tmp_path):
 
     yield make
     for each in made:
-        each.loop.crew.call = lambda exchange, work: work()
+        each.loop.crew.call = outcome
         each.worker.close()
 
 
