@@ -135,9 +135,21 @@ def clear(pid: int) -> None:
     os.killpg(pid, signal.SIGKILL)
     while True:
         try:
-            os.waitpid(-1, 0)
+            os.waitpid(-pid, 0)  # of its group only: passenger.py may have one as well
         except ChildProcessError:
             return
+
+
+def session(pid: int) -> list[int]:
+    """The processes of a session, which every server here is."""
+    found = []
+    for name in os.listdir("/proc"):
+        try:
+            if name.isdigit() and os.getsid(int(name)) == pid:
+                found.append(int(name))
+        except ProcessLookupError:
+            pass
+    return sorted(found)
 
 
 def ask(address: tuple[str, int], told: Callable[[], None] = lambda: None) -> bytes:

@@ -30,6 +30,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
+from passenger import missing, passenger  # noqa: E402
 from servers import (  # noqa: E402
     BIN,
     ENVIRONMENT,
@@ -42,6 +43,7 @@ from servers import (  # noqa: E402
     clear,
     listener,
     serving,
+    session,
     workplace,
 )
 
@@ -58,25 +60,15 @@ GRANIAN = [
     "--port={port}",
     "{app}",
 ]
-SERVERS = {
+PASSENGER = "Passenger"
+SERVERS: dict[str, list[str]] = {
     "Spyglass": SPYGLASS,
     "Spyglass, threads = 1": [*SPYGLASS, "--threads=1"],
     "uWSGI": UWSGI,
     "gunicorn --preload": GUNICORN,
     "granian": GRANIAN,
+    PASSENGER: [],
 }
-
-
-def session(pid: int) -> list[int]:
-    """The processes of a session, which every server here is."""
-    found = []
-    for name in os.listdir("/proc"):
-        try:
-            if name.isdigit() and os.getsid(int(name)) == pid:
-                found.append(int(name))
-        except ProcessLookupError:
-            pass
-    return sorted(found)
 
 
 def rollup(pid: int) -> dict[str, int]:
@@ -138,12 +130,41 @@ def measure(command: list[str], directory: Path, log: int, show: bool) -> tuple[
             visit(target)
             time.sleep(1.0)  # at rest
             processes = session(pid)
-            total = sum(rollup(process)["Pss"] for process in processes) / 1024
+            size = total(processes)
             if show:
                 show_mappings(pid)
         finally:
             clear(pid)
-    return total, len(processes)
+    return size, len(processes)
+
+
+def total(processes: list[int]) -> float:
+    """MiB of PSS."""
+    return sum(rollup(process)["Pss"] for process in processes) / 1024
+
+
+def measure_passenger(directory: Path, log: int, show: bool) -> tuple[float, int]:
+    """MiB of PSS, and the number of processes; its own two processes included, which
+    serve all apps of a machine.
+    """
+    with passenger(APP, directory, log, instances=2) as server:
+        visit(server.address)
+        server.wait_for_apps(2)
+        time.sleep(1.0)  # at rest
+        processes = server.processes()
+        if show:
+            show_mappings(server.pid)
+        return total(processes), len(processes)
+
+
+def asleep_passenger(directory: Path, log: int) -> tuple[float, int]:
+    """The same while the app, which has been visited, sleeps."""
+    with passenger(APP, directory, log, instances=0) as server:
+        visit(server.address)
+        server.wait_for_apps(0)
+        time.sleep(1.0)  # at rest
+        processes = server.processes()
+        return total(processes), len(processes)
 
 
 def lookout(directory: Path, log: int) -> None:
@@ -191,27 +212,44 @@ def main() -> None:
     parser.add_argument("--lookout", action="store_true", help="measure that instead")
     given = parser.parse_args()
     adopt_orphans()
+    names = given.only or list(SERVERS)
+    if reason := missing():
+        print(reason, file=sys.stderr)
+        names = [name for name in names if name != PASSENGER]
     with workplace() as (directory, log):
         if given.lookout:
             lookout(directory, log)
             return
-        found: dict[str, list[float]] = {}
-        processes = {}
-        for number in range(given.rounds + 1):
-            for name, command in SERVERS.items():
-                if given.only and name not in given.only:
-                    continue
-                last = number == given.rounds
-                if given.by_mapping and last:
-                    print(f"  {name}")
-                size, processes[name] = measure(command, directory, log, given.by_mapping and last)
-                if number:  # the first writes byte code
-                    found.setdefault(name, []).append(size)
+        compare(names, given.rounds, given.by_mapping, directory, log)
+
+
+def compare(names: list[str], rounds: int, mappings: bool, directory: Path, log: int) -> None:
+    """Measure each server once in a round, and print the tables."""
+    found: dict[str, list[float]] = {name: [] for name in names}
+    asleep_sizes: list[float] = []
+    processes = {}
+    for number in range(rounds + 1):
+        for name in names:
+            show = mappings and number == rounds
+            if show:
+                print(f"  {name}")
+            if name == PASSENGER:
+                size, processes[name] = measure_passenger(directory, log, show)
+                sleeping, waiting = asleep_passenger(directory, log)
+            else:
+                size, processes[name] = measure(SERVERS[name], directory, log, show)
+            if number:  # the first writes byte code
+                found[name].append(size)
+                if name == PASSENGER:
+                    asleep_sizes.append(sleeping)
     rival = statistics.median(found.get("uWSGI") or next(iter(found.values())))
     print("\n| awake, Flask, 2 workers | processes | PSS, MiB | to uWSGI |\n|---|---|---|---|")
     for name, sizes in found.items():
         size = statistics.median(sizes)
         print(f"| {name} | {processes[name]} | {size:.1f} | {size / rival:.2f} |")
+    if asleep_sizes:
+        size = statistics.median(asleep_sizes)
+        print(f"\n{PASSENGER} with the app asleep: {waiting} processes, {size:.1f} MiB")
 
 
 if __name__ == "__main__":

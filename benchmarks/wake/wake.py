@@ -2,7 +2,8 @@
 answer, by server. `make bench-wake` runs it.
 
 We hold the listening socket, as systemd would, and start the server when somebody
-connects: LISTEN_FDS and LISTEN_PID, no shell in between. Every round wakes every server
+connects: LISTEN_FDS and LISTEN_PID, no shell in between. Passenger, where it is
+installed, runs all the time and starts the app for the first request. Every round wakes every server
 once, in a new order, so that what else the machine does falls on all of them alike. The
 first rounds, which write byte code and fill the page cache, do not count. Times vary
 with the machine and its mood, ratios much less.
@@ -13,6 +14,7 @@ with the machine and its mood, ratios much less.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import random
 import statistics
 import sys
@@ -22,6 +24,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
+from passenger import Passenger, missing, passenger  # noqa: E402
 from servers import (  # noqa: E402
     GUNICORN,
     SPYGLASS,
@@ -40,6 +43,8 @@ WARMING_UP = 2
 BARE = [sys.executable, "-I", "-S", str(HERE / "bare.py")]
 IMPORT = "bare Python that imports the app"
 MINE = "Spyglass"
+PASSENGER = "Passenger"
+APPS = {"hello": "hello:app", "Flask": "flasky:app"}
 
 # By table: by row, what to run. The first row is 1.0.
 TABLES = {
@@ -76,17 +81,35 @@ def wake(argv: list[str], directory: Path, log: int) -> tuple[float, bytes]:
     return (times[1] - times[0]) * 1000, body
 
 
+def wake_passenger(server: Passenger) -> float:
+    """The same of one that has no process of the app."""
+    server.wait_for_apps(0)
+    time.sleep(0.03)
+    times = [time.perf_counter()]
+    ask(server.address, lambda: times.append(time.perf_counter()))
+    return (times[1] - times[0]) * 1000
+
+
 def measure(
-    rounds: int, tables: dict[str, dict[str, list[str]]]
+    rounds: int, tables: dict[str, dict[str, list[str]]], beside: bool
 ) -> dict[tuple[str, str], list[float]]:
-    rows = [(table, row) for table, entries in tables.items() for row in entries]
-    found: dict[tuple[str, str], list[float]] = {row: [] for row in rows}
-    imports: list[float] = []
-    with workplace() as (directory, log):
+    """Milliseconds by table and row; with Passenger's rows, if that is `beside`."""
+    with workplace() as (directory, log), contextlib.ExitStack() as stack:
+        standing = {}
+        if beside:
+            for table in tables:
+                standing[table] = stack.enter_context(passenger(APPS[table], directory, log, 0))
+        rows = [(table, row) for table, entries in tables.items() for row in entries]
+        rows += [(table, PASSENGER) for table in standing]
+        found: dict[tuple[str, str], list[float]] = {row: [] for row in rows}
+        imports: list[float] = []
         for number in range(-WARMING_UP, rounds):
             random.shuffle(rows)
             for table, row in rows:
-                took, body = wake(tables[table][row], directory, log)
+                if row == PASSENGER:
+                    took, body = wake_passenger(standing[table]), b""
+                else:
+                    took, body = wake(tables[table][row], directory, log)
                 if number >= 0:
                     found[table, row].append(took)
                     if row == IMPORT:
@@ -124,12 +147,10 @@ def main() -> None:
     given = parser.parse_args()
     adopt_orphans()
     prefer_us()
-    report(
-        measure(
-            given.rounds,
-            {name: rows for name, rows in TABLES.items() if not given.only or name in given.only},
-        )
-    )
+    if reason := missing():
+        print(reason, file=sys.stderr)
+    tables = {name: rows for name, rows in TABLES.items() if not given.only or name in given.only}
+    report(measure(given.rounds, tables, beside=not reason))
 
 
 if __name__ == "__main__":
