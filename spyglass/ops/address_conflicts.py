@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from spyglass.config.unit_settings import Address
 
 _MAX_PATH_BYTES = 107  # bytes of sockaddr_un.sun_path, unix(7)
-_PRIVILEGED = 1024
 
 
 def conflicts(one: Address, other: Address) -> bool:
@@ -45,7 +44,7 @@ def why_unavailable(address: Address) -> str:
     """
     if address.path:
         return _invalid_path(address.path) or address_owners.path_conflict(address.path)
-    if address.port < _PRIVILEGED and os.geteuid() != 0:
+    if address.port < address_owners.PRIVILEGED and os.geteuid() != 0:
         return ""  # systemd may bind it, we may not
     if address.host:
         return address_owners.port_conflict(

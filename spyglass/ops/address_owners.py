@@ -33,6 +33,7 @@ PROPERTIES = (
     "UnitFileState",
 )
 
+PRIVILEGED = 1024  # ports below it are root's (ip(7), ip_unprivileged_port_start)
 NOT_A_SOCKET = "a file that is not a socket exists there: move it away"
 
 _LISTENS = "0A"  # TCP_LISTEN in /proc/net/tcp (proc(5))
@@ -117,6 +118,26 @@ def conflicts(state: Mapping[str, str]) -> list[str]:
         if why:
             found.append(f"{address}: {why}")
     return found
+
+
+def why_failed(state: Mapping[str, str]) -> str:
+    """Return why a failed socket unit could not listen, as far as that is so now: its
+    addresses and what uses them, or "". `state` are its properties (PROPERTIES).
+
+    An ordinary user may not bind ports below 1024, and learns of them by the kernel's
+    table only.
+    """
+    if state.get("ActiveState") != "failed" or state.get("Result") != "resources":
+        return ""
+    found = []
+    for address in addresses(state):
+        port = 0 if address.startswith(("/", "@", "vsock:")) else _port(address)
+        if 0 < port < PRIVILEGED and os.geteuid() != 0:
+            inodes = tcp_inodes(port)
+            found += [f"{address}: in use by {holder(inodes)}"] if inodes else []
+        else:
+            found += conflicts({**state, "Listen": f"{address} (Stream)"})
+    return "; ".join(found)
 
 
 def port_conflict(address: str, state: Mapping[str, str]) -> str:
@@ -214,7 +235,8 @@ def holder(inodes: set[str]) -> str:
                 if pid == 1
                 else f"{_name(pid)} (pid {pid}{_unit(pid)})"
             )
-    return "another program"
+    # Descriptors of other users' processes are root's to see.
+    return "another program" + (" (as root, its name is shown)" if os.geteuid() else "")
 
 
 def _socket_unit(wanted: set[str]) -> str:

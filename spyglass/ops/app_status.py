@@ -19,6 +19,7 @@ from spyglass.errors import ConfigError
 from spyglass.master import counters
 from spyglass.ops import address_owners, apps, master_report, orphaned_apps, systemctl
 from spyglass.ops.app_processes import memory
+from spyglass.ops.exit_reasons import exit_reason
 from spyglass.ops.untrusted_text import number
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ PROPERTIES = (
     "ExecMainCode", "ExecMainStatus", "InvocationID", "NAccepted", "ExecStart",
     "InactiveExitTimestampMonotonic", "ActiveEnterTimestampMonotonic",
     "InactiveEnterTimestampMonotonic", "StateChangeTimestampMonotonic", "NeedDaemonReload",
-    "FragmentPath", "DropInPaths",
+    "FragmentPath", "DropInPaths", "BindIPv6Only", "FreeBind",
 )  # fmt: skip
 
 
@@ -51,7 +52,8 @@ PROPERTIES = (
 class AppStatus:
     """The state of one app at one moment. Times are wall-clock seconds.
 
-    `state` is one of the words above; `trouble` says what is wrong if it is failing.
+    `state` is one of the words above; `trouble` says what is wrong if it is failing,
+    and `obstacle` what keeps a failed socket from listening now.
     `woke` and `wake_ms` are about the last wake: from the connection that caused it,
     where systemd remembers it, to the first worker that accepted. `record` is None if
     it cannot be read (`unread` says why) or does not exist. `is_fresh` (bool): it is
@@ -63,6 +65,7 @@ class AppStatus:
     service: Properties
     state: str = OFF
     trouble: str = ""
+    obstacle: str = ""
     addresses: list[str] = field(default_factory=list)
     record: counters.Record | None = None
     unread: str = ""
@@ -249,9 +252,14 @@ def _ask_masters(found: Iterable[AppStatus]) -> None:
 
 
 def _check_files(app: AppStatus) -> None:
-    """Report missing files that systemd does not watch: a socket's, which clients need,
-    and the settings.
+    """Report what systemd does not say: what holds the addresses of a socket that
+    could not listen, and missing files, a socket's, which clients need, or the
+    settings.
     """
+    if app.service.get("ActiveState") in ("inactive", "failed"):
+        app.obstacle = address_owners.why_failed(app.socket)
+    if app.obstacle:
+        app.trouble = f"its socket could not listen, all connections are refused: {app.obstacle}"
     if missing := address_owners.missing(app.socket):
         app.state, app.trouble = (
             FAILING,
@@ -298,10 +306,9 @@ def state(socket: Properties, service: Properties) -> tuple[str, str]:
             else (word if word in (WAKING, LEAVING) else AWAKE, "")
         )
     if socket.get("ActiveState") == "failed":
-        return (
-            FAILING,
-            f"its socket has failed ({socket.get('Result')}): all connections are refused",
-        )
+        masked = service.get("LoadState") == "masked"
+        why = f"{service.get('Id')} is masked" if masked else socket.get("Result")
+        return FAILING, f"its socket has failed ({why}): all connections are refused"
     if active == "activating":
         return (
             (FAILING, f"it ended ({exit_reason(service)}) and is being restarted")
@@ -316,7 +323,8 @@ def state(socket: Properties, service: Properties) -> tuple[str, str]:
         return OFF, ""
     if service.get("LoadState") == "masked":
         # Its socket listens until the next client comes, and then fails.
-        return FAILING, f"{service.get('Id')} is masked: systemctl unmask {service.get('Id')}"
+        unit = service.get("Id", "")
+        return FAILING, f"{unit} is masked: {systemctl.unmask_command(unit)}"
     if active == "failed":
         broken = service.get("ExecMainStatus") == "78" and service.get("Result") == "exit-code"
         return FAILING, BROKEN if broken else f"it ended: {exit_reason(service)}"
@@ -340,23 +348,6 @@ def all_fail(record: counters.Record | None) -> str:
             many = f"all {requests} requests" if requests > 1 else "the only request"
             return f"{many} {since} failed (status 5xx, or an incomplete response)"
     return ""
-
-
-def exit_reason(service: Properties) -> str:
-    """Return how the last process of a failed service ended: "killed by SIGKILL",
-    "status 217".
-    """
-    result, code, status = (
-        service.get(name, "") for name in ("Result", "ExecMainCode", "ExecMainStatus")
-    )
-    if result in ("signal", "core-dump") and code in ("2", "3"):
-        import signal
-
-        try:
-            return f"killed by {signal.Signals(number(status)).name}"
-        except ValueError:
-            return f"killed by signal {status}"
-    return f"status {status}" if result == "exit-code" else result
 
 
 def _fill_times(app: AppStatus, boot: float) -> None:

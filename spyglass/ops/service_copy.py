@@ -101,7 +101,7 @@ def refuse_unloaded(unit: str, state: Mapping[str, str]) -> None:
         return
     why = {
         "not-found": "there is no such unit: install the package, or run 'spyglass units install'",
-        "masked": f"it is masked: systemctl unmask {unit}",
+        "masked": f"it is masked: {systemctl.unmask_command(unit)}",
     }
     raise StartError(
         f"{unit}: {why.get(state['LoadState'], state['LoadError'] or state['LoadState'])}"

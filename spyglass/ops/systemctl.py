@@ -7,6 +7,8 @@ without trust, see untrusted_text.py.
 
 from __future__ import annotations
 
+import os
+import shlex
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from typing import IO
 
 SYSTEMCTL = "systemctl"
+RUNTIME_UNITS = "/run/systemd/system"  # what lasts until the next boot (systemd.unit(5))
 
 
 class NoSystemdError(StartError):
@@ -99,6 +102,14 @@ def ask(*words: str) -> str:
     if "not been booted with systemd" in said or "Failed to connect to bus" in said:
         raise NoSystemdError("systemd is not running or cannot be reached: " + said)
     raise RefusedError(f"systemctl {' '.join(words)}: {said}")
+
+
+def unmask_command(unit: str) -> str:
+    """Return the command that unmasks `unit`. `systemctl mask --runtime` has its own,
+    and its link is in /run.
+    """
+    runtime = os.path.lexists(os.path.join(RUNTIME_UNITS, unit))
+    return shlex.join(["systemctl", "unmask", *(["--runtime"] if runtime else []), unit])
 
 
 def show(units: Iterable[str], properties: Sequence[str] = ()) -> dict[str, dict[str, str]]:

@@ -488,6 +488,35 @@ def test_sockets_that_have_failed_are_told_and_how_to_have_them_back(apps: Apps)
     forget(machine, failed)
 
 
+def test_a_socket_that_finds_its_port_taken_names_the_program(apps: Apps) -> None:
+    machine = apps.machine
+    app = Instance(machine, "late", APP, settings={"listen": 8013}).write()
+    machine.run("spyglass", "apply", "late")
+    machine.systemctl("stop", app.socket)
+    server = "python3 -m http.server 8013"
+    machine.run("systemd-run", "--unit=rival", *server.split())
+    machine.wait_until(
+        lambda: machine.run("curl", "-s", "localhost:8013", check=False).stdout, what="it listens"
+    )
+    machine.systemctl("start", app.socket, check=False)
+    in_use = re.compile(r"\[::\]:8013: in use by python3 \(pid \d+, rival\.service\)")
+    assert in_use.search(apps.list()["late"]["trouble"])
+    assert in_use.search(" ".join(apps.command("status", "late", status=1).split()))
+    [why] = [each["why"] for each in findings(machine)["late"] if "(resources)" in each["what"]]
+    assert in_use.search(why)
+    for_others = apps.list(user="nobody")["late"]["trouble"]
+    assert "[::]:8013: in use by another program (as root, its name is shown)" in for_others
+    machine.systemctl("stop", "rival.service")
+    assert apps.list()["late"]["trouble"] == (
+        "its socket has failed (resources): all connections are refused"
+    )
+    mend(machine)
+    with machine.http(8013) as client:
+        client.request("GET", "/")
+        assert client.getresponse().read() == b"hello"
+    machine.run("spyglass", "remove", "--purge", "late")
+
+
 def test_a_file_that_has_changed_since_it_was_applied_and_one_that_is_gone(apps: Apps) -> None:
     machine = apps.machine
     changed, gone = (

@@ -41,6 +41,33 @@ def test_port_in_use_names_the_program(port, host):
     assert f"(pid {os.getpid()}" in address_owners.conflicts(state(f"{host}:{port}"))[0]
 
 
+FAILED = {"ActiveState": "failed", "Result": "resources"}
+
+
+def test_why_a_socket_has_failed(port, tmp_path, monkeypatch):
+    said = address_owners.why_failed(state(f"127.0.0.1:{port}", f"{tmp_path}/free", **FAILED))
+    assert said.startswith(f"127.0.0.1:{port}: in use by ")
+    assert f"(pid {os.getpid()}" in said
+    assert address_owners.why_failed(state(f"[::1]:{port}", **FAILED)) == ""
+    limited = FAILED | {"Result": "trigger-limit-hit"}
+    assert address_owners.why_failed(state(f"127.0.0.1:{port}", **limited)) == ""
+    assert address_owners.why_failed(state(f"127.0.0.1:{port}", ActiveState="inactive")) == ""
+
+
+@pytest.mark.parametrize(
+    ("inodes", "said"),
+    [
+        ({"1"}, "[::]:80: in use by another program (as root, its name is shown)"),
+        (set(), ""),
+    ],
+)
+def test_ordinary_user_learns_of_ports_that_it_may_not_bind(monkeypatch, inodes, said):
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(address_owners, "tcp_inodes", lambda port: inodes)
+    monkeypatch.setattr(address_owners, "sockets_of", lambda pid: set())
+    assert address_owners.why_failed(state("[::]:80", **FAILED)) == said
+
+
 def test_free_port(port):
     assert address_owners.conflicts(state(f"[::1]:{port}")) == []
     assert address_owners.conflicts(state(f"[::]:{port}", BindIPv6Only="ipv6-only")) == []

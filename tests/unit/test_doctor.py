@@ -243,6 +243,29 @@ def test_failed_socket_is_not_said_to_listen():
     }
 
 
+@pytest.mark.parametrize(
+    ("service", "obstacle", "why"),
+    [
+        (
+            {},
+            "[::]:80: in use by nginx (pid 7, nginx.service)",
+            "it could not listen: [::]:80: in use by nginx (pid 7, nginx.service); stop that, or "
+            "change `listen`, then start it again",
+        ),
+        ({}, "", "its address was in use, or its service could not be loaded; neither is so now"),
+        (
+            {"LoadState": "masked"},
+            "",
+            "its service could not be loaded, or its address was in use; fix that first",
+        ),
+    ],
+)
+def test_failed_socket_names_what_has_its_address(service, obstacle, why):
+    state = {"ActiveState": "failed", "Result": "resources"}
+    found = examine("blog", SOCKET | state, SERVICE | service, obstacle)
+    assert [each.why for each in found if "(resources)" in each.what] == [why]
+
+
 AUTO = {
     "ActiveState": "activating",
     "SubState": "auto-restart",

@@ -4,6 +4,7 @@ journalctl, and how they show it.
 
 import json
 import os
+import socket
 import subprocess
 import time
 import tomllib
@@ -85,6 +86,7 @@ STATES = [
     ),
     ("off", STOPPED, DEAD, OFF, ""),
     ("off, and was broken", STOPPED, FAILED | {"ExecMainStatus": "78"}, OFF, ""),
+    ("found a masked service", STOPPED | {"ActiveState": "failed", "Result": "resources"}, DEAD | {"LoadState": "masked", "Id": "spyglass@blog.service"}, FAILING, "its socket has failed (spyglass@blog.service is masked): all connections are refused"),
     ("cannot be loaded", STOPPED | {"LoadState": "bad-setting", "Id": "spyglass@blog.socket"}, DEAD, OFF, "spyglass@blog.socket: bad-setting"),
     ("will fail at the next client", LISTENING, DEAD | {"LoadState": "masked", "Id": "spyglass@blog.service"}, FAILING, "spyglass@blog.service is masked: systemctl unmask spyglass@blog.service"),
     ("off, and its service is masked", STOPPED, DEAD | {"LoadState": "masked"}, OFF, ""),
@@ -144,6 +146,24 @@ def test_deleted_socket_file_means_failing(machine, monkeypatch):
         FAILING,
         "/run/spyglass/blog.sock was deleted, so no client can connect: spyglass apply blog",
     )
+
+
+def test_socket_that_could_not_listen_names_what_has_its_address(machine):
+    with socket.create_server(("127.0.0.1", 0)) as rival:
+        where = f"127.0.0.1:{rival.getsockname()[1]}"
+        failed = {"ActiveState": "failed", "Result": "resources", "Listen": f"{where} (Stream)"}
+        machine(blog=(LISTENING | failed, DEAD))
+        [view] = app_status.query(["blog"])
+        assert view.state == FAILING
+        assert view.obstacle.startswith(f"{where}: in use by ")
+        assert f"(pid {os.getpid()}" in view.obstacle
+        assert view.trouble == (
+            f"its socket could not listen, all connections are refused: {view.obstacle}"
+        )
+        # It still listens by the copies that its service has.
+        machine(blog=(LISTENING | failed, ACTIVE))
+        [view] = app_status.query(["blog"])
+        assert (view.state, view.trouble) == (AWAKE, "")
 
 
 @pytest.mark.parametrize(("service", "state"), [(DEAD, FAILING), (ACTIVE, AWAKE)])
@@ -515,19 +535,19 @@ def test_older_settings_are_below_the_row(monkeypatch):
 @pytest.mark.parametrize(
     ("state", "active", "known", "said"),
     [
-        (ASLEEP, "inactive", True, "saved, but not applied: MemoryMax unset -> 300M; 'spyglass apply blog' brings them into force"),
+        (ASLEEP, "inactive", True, "saved, but not applied: memory_max unset -> 300M; 'spyglass apply blog' brings them into force"),
         (ASLEEP, "inactive", False, ""), (OFF, "inactive", True, ""), (AWAKE, "active", True, ""),
     ],
 )  # fmt: skip
 def test_unapplied_settings_of_a_sleeping_app(monkeypatch, tmp_path, state, active, known, said):
     monkeypatch.setattr(settings, "DIRECTORY", str(tmp_path))
     (tmp_path / ("blog.toml" if known else "other.toml")).touch()
-    found = [Difference("MemoryMax unset -> 300M", Action.UNITS)]
+    found = [Difference("memory_max unset -> 300M", Action.UNITS)]
     monkeypatch.setattr(running_settings, "pending", lambda app, socket, service: found)
     blog = seen("blog", state, service={"ActiveState": active})
     assert older_settings.sentence(blog, []) == said
     assert older_settings.facts(blog, None) is None
-    assert older_settings.facts(blog, []) == (["MemoryMax unset -> 300M"] if said else [])
+    assert older_settings.facts(blog, []) == (["memory_max unset -> 300M"] if said else [])
 
 
 @pytest.mark.parametrize("state", [ASLEEP, AWAKE, FAILING, OFF])

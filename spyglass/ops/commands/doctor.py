@@ -75,7 +75,7 @@ def examine(wanted: Sequence[str] = ()) -> list[Finding]:
     findings = machine.examine([app.service for app in found])
     for app in found:
         own = [
-            *units.examine(app.name, app.socket, app.service),
+            *units.examine(app.name, app.socket, app.service, app.obstacle),
             *app_checks.examine(app, known),
             *running.examine(app),
             *secrets.examine(app.name, known.get(app.name)),

@@ -29,6 +29,7 @@ from spyglass.ops import (
     untrusted_text,
 )
 from spyglass.ops.command_declaration import Command, Operand, Option
+from spyglass.ops.exit_reasons import exit_reason
 from spyglass.ops.terminal import Column, Row, ago, colourize, local_time
 
 if TYPE_CHECKING:
@@ -271,11 +272,7 @@ def _state(unit: app_status.Properties) -> str:
     if unit.get("Result", "success") != "success":
         parts.append(
             f"result {unit['Result']}"
-            + (
-                f", {app_status.exit_reason(unit)}"
-                if unit.get("ExecMainStatus", "0") != "0"
-                else ""
-            )
+            + (f", {exit_reason(unit)}" if unit.get("ExecMainStatus", "0") != "0" else "")
         )
     if unit.get("NRestarts", "0") != "0":
         parts.append(f"restarted by systemd {unit['NRestarts']} times")

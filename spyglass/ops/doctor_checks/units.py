@@ -12,9 +12,11 @@ import sys
 
 from spyglass.master.counters import one_line
 from spyglass.ops import address_owners, pip_units, unit_files
-from spyglass.ops.app_status import BROKEN, FAILING, exit_reason
+from spyglass.ops.app_status import BROKEN, FAILING
 from spyglass.ops.doctor_checks.unit_rules import SERVICE, SOCKET, Properties
+from spyglass.ops.exit_reasons import exit_reason
 from spyglass.ops.finding import Finding, systemctl
+from spyglass.ops.systemctl import unmask_command
 from spyglass.ops.untrusted_text import number
 
 PROPERTIES = (
@@ -47,19 +49,22 @@ def seconds(span: str) -> float:
     )
 
 
-def examine(name: str, socket: Properties, service: Properties) -> list[Finding]:
+def examine(
+    name: str, socket: Properties, service: Properties, obstacle: str = ""
+) -> list[Finding]:
     """Return the findings about the units of the app `name`, from their properties
-    (PROPERTIES).
+    (PROPERTIES). `obstacle` is what keeps a failed socket from listening now.
     """
-    return _Examination(name, socket, service).findings
+    return _Examination(name, socket, service, obstacle).findings
 
 
 class _Examination:
     """Collect the findings about one app's units."""
 
-    def __init__(self, name: str, socket: Properties, service: Properties) -> None:
+    def __init__(self, name: str, socket: Properties, service: Properties, obstacle: str) -> None:
         self.findings: list[Finding] = []
         self._name, self._socket, self._service = name, socket, service
+        self._obstacle = obstacle
         self._state()
         self._failures()
         for unit, rules in ((service, SERVICE), (socket, SOCKET)):
@@ -212,7 +217,7 @@ class _Examination:
             masked = service["LoadState"] == "masked"
             why = "it cannot be started, and the next connection makes systemd fail the socket for good"
             cure = {
-                "masked": systemctl("unmask", service["Id"]),
+                "masked": unmask_command(service["Id"]),
                 "not-found": _bring_units(),
             }.get(service["LoadState"], shlex.join(["systemd-analyze", "verify", service["Id"]]))
             self._add(
@@ -251,7 +256,7 @@ class _Examination:
                 *([systemctl("reset-failed", service["Id"])] if failed else []),
                 systemctl("restart", socket["Id"]),
             ]
-            why = _RESULTS.get(socket.get("Result", ""), f"journalctl -u {socket['Id']} shows why")
+            why = self._why_socket_failed()
             self._add(
                 f"{socket['Id']} has failed ({socket.get('Result')}): all connections are refused",
                 why,
@@ -273,6 +278,16 @@ class _Examination:
             )
         elif failed:
             self._failed()
+
+    def _why_socket_failed(self) -> str:
+        """Return why the socket has failed, and what to do before it is started."""
+        result = self._socket.get("Result", "")
+        if self._obstacle:
+            rest = "stop that, or change `listen`"
+            return f"it could not listen: {self._obstacle}; {rest}, then start it again"
+        if result == "resources" and self._service.get("LoadState") == "loaded":
+            return "its address was in use, or its service could not be loaded; neither is so now"
+        return _RESULTS.get(result, f"journalctl -u {self._socket['Id']} shows why")
 
     def _failed(self) -> None:
         """Report a failed service: the next connection starts it, if its socket
@@ -318,7 +333,7 @@ _RESULTS = {
     "trigger-limit-hit": "it was triggered too often: its service could not start, or exited without accepting a connection",
     "start-limit-hit": "it was restarted too often",
     "service-start-limit-hit": "its service was started too often",
-    "resources": "the address was in use, or its service could not be loaded; fix that first",
+    "resources": "its service could not be loaded, or its address was in use; fix that first",
 }
 
 
