@@ -50,9 +50,13 @@ def drop_in_directories(name: str) -> list[str]:
     return [path for path in paths if os.path.lexists(path)]
 
 
-def mask(name: str) -> str:
-    """Return the path of the link by which `spyglass off` masks the app's socket."""
-    return os.path.join(unit_directives.DIRECTORY, socket_of(name))
+def masks(name: str) -> list[str]:
+    """Return the paths of the links by which the app's socket is masked: by `spyglass
+    off`, and by `systemctl mask --runtime`.
+    """
+    directories = (unit_directives.DIRECTORY, systemctl.RUNTIME_UNITS)
+    paths = (os.path.join(directory, socket_of(name)) for directory in directories)
+    return [path for path in paths if os.path.islink(path) and os.readlink(path) == os.devnull]
 
 
 def enabling(name: str) -> str:

@@ -262,7 +262,7 @@ def _compare(step: Step) -> None:
         return  # it is left as it is, and turning it on applies the rest
     if step.service["LoadState"] == "masked" and not step.why_off:
         service = service_of(app.name)
-        app.faults.append(f"{service}: it is masked: systemctl unmask {service}")
+        app.faults.append(f"{service}: it is masked: {systemctl.unmask_command(service)}")
         return
     missing = address_owners.missing(step.socket)
     step.file_missing = bool(missing)

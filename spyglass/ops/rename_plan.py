@@ -85,8 +85,10 @@ def plan(old: str, new: str) -> Rename:
         enabled=shown["UnitFileState"] == "enabled",
         is_masked=shown["LoadState"] == "masked",
     )
-    if made.is_masked:  # by `spyglass off`
-        made.links.append((app_footprint.mask(old), app_footprint.mask(new), os.devnull))
+    if made.is_masked:
+        for path in app_footprint.masks(old):
+            target = os.path.join(os.path.dirname(path), socket_of(new))
+            made.links.append((path, target, os.devnull))
         _plan_enabling(made)
     _plan_files(made)
     _plan_state(made)
@@ -113,10 +115,8 @@ def _applicable(name: str) -> App:
 
 def _examine_units(name: str) -> None:
     """Raise ConfigError if there are unit files that a rename cannot take along."""
-    mask = app_footprint.mask(name)
-    others = [each for each in app_footprint.other_unit_files(name) if each != mask]
-    if os.path.lexists(mask) and not (os.path.islink(mask) and os.readlink(mask) == os.devnull):
-        others.append(mask)
+    masks = app_footprint.masks(name)
+    others = [each for each in app_footprint.other_unit_files(name) if each not in masks]
     if others:
         raise ConfigError(
             f"{others[0]}: only drop-ins in {unit_directives.DIRECTORY}/{service_of(name)}.d and "

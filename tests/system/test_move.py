@@ -225,6 +225,20 @@ def test_an_app_that_is_off_stays_so_under_its_new_name(shop: Machine) -> None:
     assert spyglass(shop, "apply").stdout == "nothing to do\n"
     spyglass(shop, "on", "news")
     assert curl(shop, "127.0.0.1:8096") == "news x []\n"
+    # By systemctl, until the next boot.
+    shop.systemctl("stop", "spyglass@news.socket")
+    shop.systemctl("mask", "--runtime", "spyglass@news.socket")
+    said = spyglass(shop, "rename", "news", "shop").stdout
+    assert "\nshop: does not listen, as before; to start it: spyglass on shop\n" in said
+    assert shop.systemctl("is-enabled", "spyglass@shop.socket", check=False) == "masked-runtime\n"
+    assert everything(shop, "news") == []
+    # `off` is for longer.
+    assert "shop: off, clients are refused" in spyglass(shop, "off", "shop").stdout
+    shop.systemctl("unmask", "--runtime", "spyglass@shop.socket")
+    assert shop.state("spyglass@shop.socket")["LoadState"] == "masked"
+    spyglass(shop, "on", "shop")
+    spyglass(shop, "rename", "shop", "news")
+    assert curl(shop, "127.0.0.1:8096") == "news x []\n"
     # Another link in the place of the mask is the administrator's.
     spyglass(shop, "off", "news")
     mask = "/etc/systemd/system/spyglass@news.socket"

@@ -35,6 +35,7 @@ class FakeSystemd:
         self.active = set()
         self.enabled = set()
         self.masked = set()
+        self.masked_until_boot = set()
         self.activating = set()
         self.started = {}
         self.status = {}
@@ -68,7 +69,8 @@ class FakeSystemd:
         if verb == "mask":
             self.masked |= set(names)
         elif verb == "unmask":
-            self.masked -= set(names)
+            masked = self.masked_until_boot if "--runtime" in words else self.masked
+            masked -= set(names)
         if verb == "enable":
             self.enabled |= set(names)
         elif verb == "disable":
@@ -86,9 +88,16 @@ class FakeSystemd:
         state = "activating" if name in self.activating else "inactive"
         states = (
             "active" if name in self.active else state,
-            "enabled" if name in self.enabled else "disabled",
+            "masked"
+            if name in self.masked
+            else "masked-runtime"
+            if name in self.masked_until_boot
+            else "enabled"
+            if name in self.enabled
+            else "disabled",
         )
-        load = "not-found" if self.missing else "masked" if name in self.masked else "loaded"
+        masked = name in self.masked | self.masked_until_boot
+        load = "not-found" if self.missing else "masked" if masked else "loaded"
         return (
             "LoadState={}\nActiveState={}\nUnitFileState={}\nNeedDaemonReload=no\nListen={}\nStatusText={}\n".format(
                 load, *states, self.listen.get(name, ""), self.status.get(name, "")
@@ -794,6 +803,18 @@ def test_off_and_on(systemd, files, capsys):
     )
 
 
+def test_off_outlives_what_is_masked_until_the_next_boot(systemd, files, capsys):
+    files(a="listen = 8001\n")
+    apply()
+    systemd.active.clear()
+    systemd.masked_until_boot.add(A)
+    systemd.told.clear()
+    assert command_table.run(["off", "a"]) == 0
+    assert systemd.told == [f"mask {A}"]
+    assert command_table.run(["on", "a"]) == 0
+    assert systemd.masked == systemd.masked_until_boot == set()
+
+
 def test_app_that_cannot_be_applied_stays_off(systemd, files, capsys):
     files(a="")
     apply()
@@ -947,6 +968,7 @@ def test_remove(systemd, files, tmp_path, capsys):
     assert systemd.told == [
         f"stop {A}",
         f"unmask {A}",
+        f"unmask --runtime {A}",
         f"disable {A}",
         "stop spyglass@a.service",
         "daemon-reload",

@@ -345,7 +345,7 @@ def test_uncommented_settings_are_valid(here, tmp_path):
         (
             ["old", "--app", "a"],
             78,
-            "{}/etc/old.toml already exists: edit it, or choose another name",
+            "{}/etc/old.toml already exists: edit it, then: spyglass apply old; or remove the app and its data: spyglass remove --purge old; or choose another name",
         ),
         (["blog", "/proc/nonexistent", "--app", "a"], 78, "/proc/nonexistent is not a directory"),
         (

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from spyglass.ops import atomic_files, command_table
+from spyglass.ops import app_footprint, atomic_files, command_table, systemctl, unit_directives
 from spyglass.ops.app_footprint import renamed
 from spyglass.ops.undo import UndoneError, undone_on_failure
 
@@ -42,6 +42,29 @@ def test_a_name_with_marks_of_patterns_is_taken_literally():
     assert renamed("/etc/spyglass/1.env /etc/spyglass/a-b.env", "a-b", "1") == (
         "/etc/spyglass/1.env /etc/spyglass/1.env"
     )
+
+
+def test_masks_are_those_of_a_boot_and_those_that_last(tmp_path, monkeypatch):
+    lasting, passing = tmp_path / "etc", tmp_path / "run"
+    monkeypatch.setattr(unit_directives, "DIRECTORY", str(lasting))
+    monkeypatch.setattr(systemctl, "RUNTIME_UNITS", str(passing))
+    for directory in (lasting, passing):
+        directory.mkdir()
+        (directory / "spyglass@a.socket").symlink_to("/dev/null")
+        (directory / "spyglass@b.socket").symlink_to("/elsewhere")  # the administrator's
+        (directory / "spyglass@c.socket").touch()
+    assert app_footprint.masks("a") == [f"{path}/spyglass@a.socket" for path in (lasting, passing)]
+    assert app_footprint.masks("b") == app_footprint.masks("c") == []
+    (lasting / "spyglass@a.socket").unlink()
+    assert app_footprint.masks("a") == [f"{passing}/spyglass@a.socket"]
+
+
+def test_what_is_masked_until_the_next_boot_has_a_command_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(systemctl, "RUNTIME_UNITS", str(tmp_path))
+    unit = "spyglass@a.service"
+    assert systemctl.unmask_command(unit) == f"systemctl unmask {unit}"
+    (tmp_path / unit).symlink_to("/dev/null")
+    assert systemctl.unmask_command(unit) == f"systemctl unmask --runtime {unit}"
 
 
 @pytest.fixture

@@ -102,7 +102,7 @@ def run(options: argparse.Namespace) -> int:
         except ValueError as error:
             raise UsageError(f"--{setting}: {error.args[0]}, not {value!r}") from None
     _refuse_unfit(values)
-    _write(file, text(options.name, values))
+    _write(options.name, file, text(options.name, values))
     for note in notes:
         print(note)
     print(f"wrote {file}: the app is {values['app']}{', its environment ' + venv if venv else ''}")
@@ -138,8 +138,15 @@ def _file(name: str) -> str:
             f"{name!r} cannot be an app's name: {str(error).partition(': ')[2]}"
         ) from None
     if os.path.lexists(file):
-        raise ConfigError(f"{file} already exists: edit it, or choose another name")
+        raise _exists(name, file)
     return file
+
+
+def _exists(name: str, file: str) -> ConfigError:
+    return ConfigError(
+        f"{file} already exists: edit it, then: spyglass apply {name}; or remove the app and its "
+        f"data: spyglass remove --purge {name}; or choose another name"
+    )
 
 
 def _listen(word: str) -> object:
@@ -180,11 +187,11 @@ def _found(directory: str) -> tuple[str, list[str]]:
     )
 
 
-def _write(file: str, content: str) -> None:
+def _write(name: str, file: str, content: str) -> None:
     try:
         atomic_files.write(file, content, new=True)
     except FileExistsError:
-        raise ConfigError(f"{file} already exists: edit it, or choose another name") from None
+        raise _exists(name, file) from None
     except OSError as error:
         sudo = "" if os.geteuid() == 0 else "; only root may write there: sudo spyglass new"
         raise ConfigError(f"{file}: cannot be written: {error.strerror}{sudo}") from None

@@ -44,9 +44,10 @@ def _turn_off(names: list[str]) -> list[str]:
     """Turn these apps off; return what was done (lines). Raise RefusedError when none
     was.
     """
-    shown = systemctl.show(app_units(names), ["LoadState", "ActiveState"])
+    shown = systemctl.show(app_units(names), ["ActiveState", "UnitFileState"])
     listening = [name for name in names if shown[socket_of(name)]["ActiveState"] == "active"]
-    masked = [name for name in names if shown[socket_of(name)]["LoadState"] == "masked"]
+    # Not "masked-runtime": that ends with the next boot.
+    masked = [name for name in names if shown[socket_of(name)]["UnitFileState"] == "masked"]
     running = [
         name
         for name in names

@@ -108,6 +108,7 @@ def _remove(name: str, known: Collection[str]) -> None:
     if socket in known:
         systemctl.ask("stop", socket)
     systemctl.run("unmask", socket)  # `spyglass off` has masked it
+    systemctl.run("unmask", "--runtime", socket)
     if socket in known:
         systemctl.ask("disable", socket)
     else:
