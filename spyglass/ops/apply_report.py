@@ -10,13 +10,18 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from spyglass.config.setting_errors import place_in
-from spyglass.ops import address_conflicts, atomic_files, running_settings, unit_directives
+from spyglass.ops import (
+    address_conflicts,
+    atomic_files,
+    how_to_reach,
+    running_settings,
+    unit_directives,
+)
 from spyglass.ops.running_settings import Action
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from spyglass.config.unit_settings import Address
     from spyglass.ops.apply_plan import Step
 
 _SHOWN = 3  # differences in a line
@@ -58,7 +63,7 @@ def lines(outcome: Outcome) -> list[str]:
 
 
 def _app_lines(step: Step, outcome: Outcome) -> list[str]:
-    opened = "" if step.why_off else f"; open {places(step)}"
+    opened = "" if step.why_off else f"; {reached(step)}"
     found = [f"{step.name}: {_done(step, outcome)}{opened}"]
     what = list(dict.fromkeys(each.what for each in step.differences))
     if len(what) > _SHOWN and not step.is_new:
@@ -124,6 +129,8 @@ def _remarks(step: Step) -> list[str]:
     """Return lines about what the administrator may not expect."""
     found = []
     for address in step.app.addresses:
+        if address.path and step.is_new:
+            found.append(f"a web server in front needs, {how_to_reach.in_front(address.path)}")
         if address_conflicts.is_unassigned(address):
             found.append(
                 f"no interface of this machine has {address.host} now; {address} works as soon as one does"
@@ -139,17 +146,9 @@ def _remarks(step: Step) -> list[str]:
     return [f"{step.name}: {each}" for each in found]
 
 
-def places(step: Step) -> str:
-    """Return what to open to reach the app: URLs, or paths of unix sockets."""
-    return " and ".join(to_open(address) for address in step.app.addresses)
-
-
-def to_open(address: Address) -> str:
-    """Return the URL of an address, or the path of its unix socket."""
-    if address.path:
-        return address.path
-    host = "localhost" if address.host in ("", "0.0.0.0", "::") else address.host  # noqa: S104, nothing is bound
-    return f"http://{f'[{host}]' if ':' in host else host}:{address.port}/"
+def reached(step: Step) -> str:
+    """Return how to reach the app: "open http://localhost:8001/"."""
+    return how_to_reach.sentence((each.stream for each in step.app.addresses), step.app.config)
 
 
 def complaints(outcome: Outcome) -> Iterator[str]:

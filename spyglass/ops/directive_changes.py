@@ -1,8 +1,9 @@
 """Compare the directives of a unit before and after: one line for each that differs.
 
-Pure. The lines are for people, and for the decision whether a running service must be
-restarted. Values of environment variables are left out: `systemctl edit` is where some
-administrators put their secrets.
+Pure. A directive that comes from a setting is called by the setting's name, because
+that is what the administrator has changed. The lines are for people, and for the
+decision whether a running service must be restarted. Values of environment variables
+are left out: `systemctl edit` is where some administrators put their secrets.
 """
 
 from __future__ import annotations
@@ -23,6 +24,24 @@ _LONGEST = 60  # characters of a value
 _CREDENTIALS = ("LoadCredential", "LoadCredentialEncrypted", "SetCredential", "SetCredentialEncrypted")  # fmt: skip
 _SIZES = ("MemoryHigh", "MemoryMax")
 _LISTS = ("EnvironmentFile", "ListenStream", "ReadWritePaths")
+# The settings that become these directives (unit_directives.py). What else may differ
+# there follows from one of them (IMPLIED), or has no setting.
+_SETTINGS = {
+    "ListenStream": "listen",
+    "SocketGroup": "listen.group",
+    "SocketMode": "listen.mode",
+    "User": "user",
+    "Group": "group",
+    "UMask": "umask",
+    "EnvironmentFile": "environment_file",
+    "MemoryHigh": "memory_high",
+    "MemoryMax": "memory_max",
+    "CPUQuota": "cpu_quota",
+    "ReadWritePaths": "writable",
+    "PrivateNetwork": "network",
+    "MemoryDenyWriteExecute": "allow_jit",
+}
+_OPPOSITES = ("PrivateNetwork", "MemoryDenyWriteExecute")
 # systemd uses these itself, or has the kernel use them, at once after a daemon-reload.
 AT_ONCE = frozenset(
     (
@@ -54,12 +73,16 @@ def directives(texts: Iterable[str], section: str) -> dict[str, list[str]]:
 
 
 def changes(
-    before: Mapping[str, list[str]], after: Mapping[str, list[str]]
+    before: Mapping[str, list[str]],
+    after: Mapping[str, list[str]],
+    ours: tuple[Mapping[str, list[str]], Mapping[str, list[str]]] = ({}, {}),
 ) -> list[tuple[str, str]]:
     """Return (directive, line) for each difference between two sections: ("UMask",
     "UMask 0077 -> 0027").
 
-    Those that follow from another difference are left out (IMPLIED).
+    `ours` are the parts of both that come from settings: what differs there is called
+    by the setting's name. Directives that follow from another difference are left out
+    (IMPLIED).
     """
     differing = [
         key for key in dict.fromkeys([*before, *after]) if before.get(key, []) != after.get(key, [])
@@ -74,10 +97,24 @@ def changes(
             lines = _named("environment", _variables(old), _variables(new))
         elif key in _CREDENTIALS:
             lines = _named("credential", _credentials(old), _credentials(new))
+        elif key in _SETTINGS and ours[0].get(key, []) != ours[1].get(key, []):
+            if key in _LISTS:  # others than the setting's would only be repeated
+                old, new = ours[0].get(key, []), ours[1].get(key, [])
+            lines = [f"{_SETTINGS[key]} {_as_set(key, old)} -> {_as_set(key, new)}"]
         else:
             lines = [f"{key} {_shown(key, old)} -> {_shown(key, new)}"]
         found += [(key, line) for line in lines]
     return found
+
+
+def _as_set(key: str, values: list[str]) -> str:
+    """Return the value that a setting has where a directive has `values`."""
+    if key in _OPPOSITES:
+        # Shared network and no JIT are what the template has.
+        is_yes = values[-1:] == ["yes"]
+        is_true = not is_yes if values else key == "PrivateNetwork"
+        return str(is_true).lower()
+    return _shown(key, [value.strip('"') for value in values])
 
 
 def _shown(key: str, values: list[str]) -> str:
@@ -111,9 +148,11 @@ def _credentials(values: list[str]) -> dict[str, str]:
 
 
 def of_drop_in(before: str, after: str, section: str) -> list[str]:
-    """Return a line for each directive that differs between two texts of a drop-in."""
+    """Return a line for each directive that differs between two texts of a drop-in
+    that is made from settings.
+    """
     old, new = directives([before], section), directives([after], section)
-    return [line for _, line in changes(old, new)]
+    return [line for _, line in changes(old, new, (old, new))]
 
 
 def without_comments(text: str) -> list[str]:

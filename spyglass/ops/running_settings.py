@@ -195,19 +195,28 @@ def _unit_differences(name: str, saved: Saved, running: Running, since: float) -
     """
     after = directive_changes.directives(saved.units.values(), "Service")
     current = directive_changes.directives(saved.current.values(), "Service")
-    pending = directive_changes.changes(current, after)
+    ours = unit_directives.path_of(service_of(name))
+
+    def from_settings(texts: Mapping[str, str]) -> dict[str, list[str]]:
+        return directive_changes.directives([texts.get(ours, "")], "Service")
+
+    pending = directive_changes.changes(
+        current, after, (from_settings(saved.current), from_settings(saved.units))
+    )
     found = [
         Difference(line, Action.UNITS if key in directive_changes.AT_ONCE else Action.RESTART)
         for key, line in pending
     ]
     if running.record is None or max(saved.times.values(), default=0.0) <= since:
         return found
-    before = directive_changes.directives(_started_with(name, saved, running).values(), "Service")
+    started = _started_with(name, saved, running)
+    before = directive_changes.directives(started.values(), "Service")
+    own = from_settings(started), from_settings(saved.units)
     return [
         *(each for each in found if each.action is Action.UNITS),
         *(
             Difference(line, Action.RESTART)
-            for key, line in directive_changes.changes(before, after)
+            for key, line in directive_changes.changes(before, after, own)
             if key not in directive_changes.AT_ONCE
         ),
     ]

@@ -167,6 +167,9 @@ _NAMED = (
 IMPLIED = {
     "User": frozenset(("DynamicUser", *(line.partition("=")[0] for line in _NAMED))),
     "ListenStream": frozenset(("BindIPv6Only", "FreeBind")),
+    "ExecStart": frozenset(("ExecReload",)),
+    "Group": frozenset(("CacheDirectoryMode",)),
+    "UMask": frozenset(("CacheDirectoryMode",)),
 }
 """Directives that follow from the value of another one."""
 

@@ -60,7 +60,7 @@ class Lookout:
         )
 
     def until_listening(self):
-        self.until(lambda: " is asleep; open " in self.log or self.ended(), "it does not listen")
+        self.until(lambda: " is asleep; " in self.log or self.ended(), "it does not listen")
         assert self.status is None, self.log
 
     def until_asleep(self, times=1, timeout=15.0):

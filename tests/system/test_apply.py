@@ -173,7 +173,7 @@ def test_addresses_change_and_limits_come_under_load(machine: Machine) -> None:
                 'listen = 8011\nidle_timeout = 60\nmemory_max = "300M"\ncpu_quota = "150%"\n',
             )
             assert spyglass(machine, "apply", "busy").stdout.startswith(
-                "busy: applied (MemoryMax unset -> 300M, CPUQuota unset -> 150%); open http://localhost:8011/\n"
+                "busy: applied (memory_max unset -> 300M, cpu_quota unset -> 150%); open http://localhost:8011/\n"
             )
             state = machine.state("spyglass@busy.service")
             assert (state["InvocationID"], state["MemoryMax"]) == (life, str(300 << 20))
@@ -186,7 +186,7 @@ def test_addresses_change_and_limits_come_under_load(machine: Machine) -> None:
                 'listen = 8011\nidle_timeout = 60\nmemory_max = "300M"\nallow_jit = true\n',
             )
             assert spyglass(machine, "apply", "busy").stdout.startswith(
-                "busy: restarted (CPUQuota 150% -> unset, MemoryDenyWriteExecute yes -> no); open "
+                "busy: restarted (cpu_quota 150% -> unset, allow_jit false -> true); open "
             )
             assert (crowd.lost, slow.lost) == ([], [])
             machine.wait_until(
@@ -203,10 +203,11 @@ def test_addresses_change_and_limits_come_under_load(machine: Machine) -> None:
                 'listen = ["127.0.0.1:8011", "127.0.0.1:8012", "/run/spyglass/busy.sock"]\nidle_timeout = 60\n',
             )
             done = spyglass(machine, "apply", "busy").stdout
-            assert done.startswith("busy: socket restarted (ListenStream 8011 -> 127.0.0.1:8011, ")
+            assert done.startswith("busy: socket restarted (listen 8011 -> 127.0.0.1:8011, ")
             # More lines follow if the Master has recorded nothing yet: its file counts, too.
             assert done.partition("\n")[0].endswith(
-                "; open http://127.0.0.1:8011/ and http://127.0.0.1:8012/ and /run/spyglass/busy.sock"
+                "; open http://127.0.0.1:8011/ and http://127.0.0.1:8012/ "
+                "or try curl --unix-socket /run/spyglass/busy.sock http://localhost/"
             )
             for address in (
                 ("127.0.0.1", 8011),
@@ -356,7 +357,7 @@ def test_what_cannot_be_is_not_begun(machine: Machine) -> None:
     said = spyglass(machine, "apply", status=78)
     assert said.stderr.splitlines() == [*faults, "spyglass: not applied: broken, wrong"]
     assert said.stdout.startswith(
-        "good: socket restarted (ListenStream 8051 -> 8052); open http://localhost:8052/\n"
+        "good: socket restarted (listen 8051 -> 8052); open http://localhost:8052/\n"
     )
     assert drop_ins(machine, "wrong") == {}
     machine.run("rm", "/etc/spyglass/broken.toml", "/etc/spyglass/wrong.toml")
@@ -640,8 +641,8 @@ def test_two_apps_swap_their_ports(machine: Machine) -> None:
         in spyglass(machine, "apply", "left", status=78).stderr
     )
     assert spyglass(machine, "apply").stdout.splitlines() == [
-        "left: socket restarted (ListenStream 127.0.0.1:8121 -> 127.0.0.1:8122); open http://127.0.0.1:8122/",
-        "right: socket restarted (ListenStream 127.0.0.1:8122 -> 127.0.0.1:8121); open http://127.0.0.1:8121/",
+        "left: socket restarted (listen 127.0.0.1:8121 -> 127.0.0.1:8122); open http://127.0.0.1:8122/",
+        "right: socket restarted (listen 127.0.0.1:8122 -> 127.0.0.1:8121); open http://127.0.0.1:8121/",
     ]
     assert (curl(machine, "localhost:8121"), curl(machine, "localhost:8122")) == ("right", "left")
     spyglass(machine, "remove", "--purge", "left", "right")
@@ -686,7 +687,10 @@ def test_an_app_that_was_turned_off_stays_off(machine: Machine) -> None:
     machine.systemctl("start", "spyglass@dark.socket", check=False)
     assert "Connection refused" in visit_refused(machine, 8131)
     said = spyglass(machine, "on", "dark").stdout
-    assert said == "dark: listens; open http://127.0.0.1:8131/ and /run/spyglass/dark.sock\n"
+    assert (
+        said
+        == "dark: listens; open http://127.0.0.1:8131/ or try curl --unix-socket /run/spyglass/dark.sock http://localhost/\n"
+    )
     assert curl(machine, "localhost:8131")
     assert machine.systemctl("is-enabled", "spyglass@dark.socket") == "enabled\n"
 

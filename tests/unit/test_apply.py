@@ -160,7 +160,9 @@ def test_new_apps(systemd, files, tmp_path, capsys):
     assert list(drop_ins(tmp_path)) == [A, "spyglass@b.service"]
     assert capsys.readouterr().out.splitlines() == [
         "a: listens; open http://localhost:8001/",
-        "b: listens; open /run/spyglass/b.sock",
+        "b: listens; try curl --unix-socket /run/spyglass/b.sock http://localhost/",
+        "b: a web server in front needs, in nginx: proxy_pass http://unix:/run/spyglass/b.sock; "
+        "in Caddy: reverse_proxy unix//run/spyglass/b.sock",
     ]
 
 
@@ -263,7 +265,7 @@ def test_app_whose_file_was_renamed_is_reported(systemd, files, tmp_path, capsys
     capsys.readouterr()
     line = f"old: there is no {etc}/old.toml, but spyglass@old.socket still exists: spyglass remove old"
     assert apply("other") == 0
-    done = "other: nothing to do; open /run/spyglass/other.sock"
+    done = "other: nothing to do; try curl --unix-socket /run/spyglass/other.sock http://localhost/"
     assert capsys.readouterr().out.splitlines() == [done, line]
     (etc / "new.toml").write_text("listen = -1\n")
     assert apply("new") == 78
@@ -799,7 +801,7 @@ def test_off_and_on(systemd, files, capsys):
     assert systemd.masked == set()
     assert systemd.told == [f"unmask {A}", f"unmask --runtime {A}", "daemon-reload", f"start {A}"]
     assert capsys.readouterr().out == (
-        "a: listens (ListenStream 8001 -> 8002); open http://localhost:8002/\n"
+        "a: listens (listen 8001 -> 8002); open http://localhost:8002/\n"
     )
 
 

@@ -287,11 +287,11 @@ def test_what_it_says_is_wrapped_and_a_traceback_is_not(machine, monkeypatch, ca
     ]
     machine(
         app(ASLEEP, "inactive"),
-        warning="saved, but not applied: MemoryMax unset -> 1G, a.env changed",
+        warning="saved, but not applied: memory_max unset -> 1G, a.env changed",
     )
     assert cli.main(["reload", "hello"]) == 0
     assert capsys.readouterr().err.splitlines() == [
-        "hello: saved, but not applied: MemoryMax unset -> 1G, a.env",
+        "hello: saved, but not applied: memory_max unset -> 1G, a.env",
         "    changed",
     ]
 

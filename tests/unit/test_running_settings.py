@@ -22,6 +22,7 @@ OURS = "/etc/systemd/system/spyglass@a.service.d/10-spyglass.conf"
 THEIRS = "/etc/systemd/system/spyglass@a.service.d/override.conf"
 TEMPLATE = (
     "[Unit]\nDescription=x\n[Service]\nExecStart=/usr/bin/spyglass serve --name %i\nUMask=0077\n"
+    "EnvironmentFile=-/etc/spyglass/%i.env\n"
 )
 STARTED, AFTER, BEFORE = 1000.0, 1010.0, 500.0
 
@@ -158,19 +159,28 @@ def units(ours="", theirs="", template=TEMPLATE):
     ("before", "disk", "after", "what"),
     [
         # Applied, and the service was not restarted.
-        ("UMask=0027", "", "", [("UMask 0027 -> 0077", Action.RESTART)]),
+        ("UMask=0027", "", "", [("umask 0027 -> 0077", Action.RESTART)]),
         # Not applied yet.
-        ("", "", "UMask=0027", [("UMask 0077 -> 0027", Action.RESTART)]),
-        ("MemoryMax=1", "MemoryMax=1", "MemoryMax=2", [("MemoryMax 1 -> 2", Action.UNITS)]),
+        ("", "", "UMask=0027", [("umask 0077 -> 0027", Action.RESTART)]),
+        ("MemoryMax=1", "MemoryMax=1", "MemoryMax=2", [("memory_max 1 -> 2", Action.UNITS)]),
         # Limits are in force as soon as systemd has read them.
         ("MemoryMax=1", "MemoryMax=2", "MemoryMax=2", []),
         # Back to what it was started with, before it was restarted.
         ("UMask=0027", "", "UMask=0027", []),
+        ("", "", 'ReadWritePaths="/srv/a"\nReadWritePaths="/srv/b"', [("writable unset -> /srv/a, /srv/b", Action.RESTART)]),
+        ("", "", "PrivateNetwork=yes", [("network true -> false", Action.RESTART)]),
+        ("MemoryDenyWriteExecute=no", "", "", [("allow_jit true -> false", Action.RESTART)]),
+        ("", "", "MemoryMax=314572800", [("memory_max unset -> 300M", Action.UNITS)]),
+        # What each app has is not what was set.
+        ("", "", "EnvironmentFile=/srv/env", [("environment_file unset -> /srv/env", Action.RESTART)]),
+        ("", "", "UMask=0027\nCacheDirectoryMode=0700", [("umask 0077 -> 0027", Action.RESTART)]),
+        # There is no setting for it.
+        ("", "", "ExecStart=\nExecStart=/x serve\nExecReload=\nExecReload=/x reload", [("ExecStart /usr/bin/spyglass serve --name %i -> /x serve", Action.RESTART)]),
         ("", "", 'Environment="A=secret"', [("environment A added", Action.RESTART)]),
         ("LoadCredential=db:/a", "LoadCredential=db:/b", "LoadCredential=db:/b", [("credential db changed", Action.RESTART)]),
         (
             "", "", "DynamicUser=no\nUser=ada\nProtectSystem=strict\nProtectHome=read-only\nPrivateTmp=yes\nNoNewPrivileges=yes",
-            [("User unset -> ada", Action.RESTART)],
+            [("user unset -> ada", Action.RESTART)],
         ),
     ],
 )  # fmt: skip
@@ -229,7 +239,7 @@ def test_lists_are_shown_whole():
         "[Socket]\nListenStream=\nListenStream=8001\n",
         "[Socket]\nListenStream=\nListenStream=8002\nListenStream=/run/%%x\n",
     )
-    assert of_drop_in(old, new, "Socket") == ["ListenStream 8001 -> 8002, /run/%x"]
+    assert of_drop_in(old, new, "Socket") == ["listen 8001 -> 8002, /run/%x"]
 
 
 def test_process_that_has_ended_is_not_read():

@@ -16,6 +16,7 @@ import sys
 import time
 
 from spyglass.errors import ListenerError, UsageError
+from spyglass.ops import how_to_reach
 from spyglass.runtime.addresses import FIRST_FD, address_text
 from spyglass.runtime.fast_imports import Listening, signal, signal_name, socket
 from spyglass.runtime.poller import LONGEST_WAIT
@@ -206,8 +207,8 @@ class Lookout:
 
     def _greet(self) -> None:
         what = self._config.app or "the welcome page"
-        places = " and ".join(_to_open(sock, self._config.script_name) for sock in self._sockets)
-        self._log.info(f"{what} is asleep; open {places}")
+        reached = how_to_reach.sentence(map(address_text, self._sockets), self._config)
+        self._log.info(f"{what} is asleep; {reached}")
         if self._config.idle_timeout:
             self._log.info(
                 f"the first visit wakes it, {self._config.idle_timeout:g} s without one and it sleeps again; Ctrl-C ends this"
@@ -315,12 +316,3 @@ def _signal_group(group: int, number: int) -> None:
 
 def _how(code: int) -> str:
     return f"was killed by {signal_name(-code)}" if code < 0 else f"exited with status {code}"
-
-
-def _to_open(sock: socket.socket, script_name: str) -> str:
-    if sock.family == socket.AF_UNIX:
-        return address_text(sock)
-    text = address_text(sock)
-    for wildcard in ("0.0.0.0:", "[::]:"):
-        text = text.replace(wildcard, "localhost:")
-    return f"http://{text}{script_name}/"
