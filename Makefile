@@ -186,7 +186,7 @@ clean: ## remove what was made in the clone
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 distclean: clean ## and the Debian roots
-	$(SUDO) rm -rf '$(ROOTS_CACHE)'/{build,clean,tests,judges,pip,wheels}-* '$(ROOTS_CACHE)'/source-* '$(BENCH)' '$(FUZZ)' '$(RELEASING)' '$(CRASHES)'
+	$(SUDO) rm -rf '$(ROOTS_CACHE)'/{build,image,clean,tests,judges,pip,wheels}-* '$(ROOTS_CACHE)'/source-* '$(BENCH)' '$(FUZZ)' '$(RELEASING)' '$(CRASHES)'
 
 .PHONY: help run venv quick test engine wheels check docs deb version release shell recording roots $(ROOTS) fuzz soak bench-wake bench-timeline bench-memory \
     bench-throughput bench-systemd clean distclean \
