@@ -33,14 +33,14 @@ def main(argv: list[str] | None = None) -> int:
 
         late_site.run_site()
     if argv[:1] == ["enter-app"]:  # in the unit of `spyglass run`, not typed
-        from spyglass.ops import enter_app
+        from spyglass.ops.run import enter_app
 
         return enter_app.main(argv[1:])
     if argv[:1] == ["app-shell"]:  # what enter-app executes for `spyglass shell`
-        from spyglass.ops import app_shell
+        from spyglass.ops.run import app_shell
 
         return app_shell.main(argv[1:])
-    from spyglass.ops import safe_stdout
+    from spyglass.ops.output import safe_stdout
 
     return safe_stdout.run(lambda: _run(argv), only_prints=not _changes(argv))
 
@@ -126,7 +126,7 @@ def _lookout(arguments: Arguments) -> int:
 
 
 def _check(arguments: Arguments) -> int:
-    from spyglass.ops import check_installed_app, check_report
+    from spyglass.ops.check import check_installed_app, check_report
 
     name = arguments.name or ""
     if arguments.word and arguments.file is None and check_installed_app.is_app(arguments.word):
@@ -170,7 +170,7 @@ def _reload(arguments: Arguments) -> int:
             from spyglass.ops.commands.reload import reload
 
             return reload(os.environ)
-        from spyglass.ops.reload_app import reload_app
+        from spyglass.ops.apply.reload_app import reload_app
 
         return reload_app(arguments.name)
     except StartError as error:

@@ -13,8 +13,8 @@ from spyglass.config.setting_errors import default_text
 from spyglass.config.setting_types import Unit
 from spyglass.config.settings import SERVER_SETTINGS, UNIT_SETTINGS
 from spyglass.ops.command_declaration import GROUPS, Command, Option
+from spyglass.ops.output.terminal import colourize
 from spyglass.ops.server_commands import setting_options
-from spyglass.ops.terminal import colourize
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

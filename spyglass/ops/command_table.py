@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, NoReturn, Protocol, cast
 from spyglass.config.setting_errors import hint, similar
 from spyglass.config.settings import SETTINGS
 from spyglass.errors import StartError, UsageError
-from spyglass.ops import command_help, server_commands, terminal
+from spyglass.ops import command_help, server_commands
 from spyglass.ops.command_declaration import Command
-from spyglass.ops.untrusted_text import filtered
+from spyglass.ops.output import terminal
+from spyglass.ops.output.untrusted_text import filtered
 from spyglass.printable import one_line
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import pytest
 from waiting import wait_until
 
 from spyglass.master import counters
-from spyglass.ops import master_report
+from spyglass.ops.status import master_report
 
 from .fake_systemd import ROOT
 from .processes import no_descriptors, workers

@@ -79,7 +79,9 @@ def _root(tmp_path_factory):
     with (
         pytest.MonkeyPatch.context() as patch
     ):  # of its own, so that a test that undoes its patches keeps these
-        patch.setattr("spyglass.ops.path_ownership._ROOT", os.geteuid())
-        patch.setattr("spyglass.ops.path_ownership._TOP", str(tmp_path_factory.getbasetemp()))
-        patch.setattr("spyglass.ops.locks.DIRECTORY", str(tmp_path_factory.getbasetemp() / "locks"))
+        patch.setattr("spyglass.ops.files.path_ownership._ROOT", os.geteuid())
+        patch.setattr("spyglass.ops.files.path_ownership._TOP", str(tmp_path_factory.getbasetemp()))
+        patch.setattr(
+            "spyglass.ops.guards.locks.DIRECTORY", str(tmp_path_factory.getbasetemp() / "locks")
+        )
         yield

@@ -8,7 +8,8 @@ import socket
 import pytest
 
 from spyglass.config.unit_settings import address
-from spyglass.ops import address_conflicts, user_access
+from spyglass.ops.addresses import address_conflicts
+from spyglass.ops.files import user_access
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import tempfile
 
 import pytest
 
-from spyglass.ops import address_owners, unix_sockets
+from spyglass.ops.addresses import address_owners, unix_sockets
 
 
 def state(*addresses, **more):

@@ -6,7 +6,7 @@ import stat
 
 import pytest
 
-from spyglass.ops import atomic_files
+from spyglass.ops.files import atomic_files
 
 
 def test_file_is_written_whole_and_world_readable(tmp_path):

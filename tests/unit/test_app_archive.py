@@ -13,7 +13,7 @@ import tracemalloc
 
 import pytest
 
-from spyglass.ops.app_archive import (
+from spyglass.ops.move.app_archive import (
     ArchiveError,
     Manifest,
     Member,
@@ -23,7 +23,7 @@ from spyglass.ops.app_archive import (
     manifest_text,
     parse_manifest,
 )
-from spyglass.ops.stored_data import StoredDataError, Unpacker, pack, survey
+from spyglass.ops.move.stored_data import StoredDataError, Unpacker, pack, survey
 
 OWNER = (os.getuid(), os.getgid())
 

@@ -9,8 +9,8 @@ import pytest
 
 from spyglass import __version__
 from spyglass.errors import ConfigError
-from spyglass.ops import app_interpreter, apps
-from spyglass.ops.app_interpreter import PACKAGED_PYTHON, Program, program_for
+from spyglass.ops.app import app_interpreter, apps
+from spyglass.ops.app.app_interpreter import PACKAGED_PYTHON, Program, program_for
 
 OURS = app_interpreter.packaged_version()
 

@@ -6,8 +6,9 @@ from types import SimpleNamespace
 import pytest
 
 from spyglass.errors import StartError
-from spyglass.ops import app_trial, sandboxed_check, saved_settings
-from spyglass.ops.sandboxed_check import CheckResult
+from spyglass.ops.apply import saved_settings
+from spyglass.ops.check import app_trial, sandboxed_check
+from spyglass.ops.check.sandboxed_check import CheckResult
 
 STEP = SimpleNamespace(
     name="a", app=SimpleNamespace(config=SimpleNamespace(start_timeout=60)), service={}

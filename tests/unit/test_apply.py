@@ -12,19 +12,17 @@ import pytest
 
 from spyglass.config import setting_notes, settings
 from spyglass.config.unit_settings import address
-from spyglass.ops import (
-    address_conflicts,
-    app_trial,
-    apps,
-    command_table,
-    locks,
-    running_settings,
-    state_directory,
-    systemctl,
-    unit_directives,
-    user_access,
-)
-from spyglass.ops.running_settings import Action, Difference
+from spyglass.ops import command_table
+from spyglass.ops.addresses import address_conflicts
+from spyglass.ops.app import apps
+from spyglass.ops.apply import running_settings
+from spyglass.ops.apply.running_settings import Action, Difference
+from spyglass.ops.check import app_trial
+from spyglass.ops.files import user_access
+from spyglass.ops.guards import locks
+from spyglass.ops.status import state_directory
+from spyglass.ops.systemd import systemctl
+from spyglass.ops.units import unit_directives
 
 
 class FakeSystemd:
@@ -390,7 +388,8 @@ def test_user_with_uid_0_is_rejected(systemd, files, tmp_path, capsys, monkeypat
     """The number counts: passwd(5) may have several names for it."""
     root = pwd.getpwuid(0)
     monkeypatch.setattr(
-        "spyglass.ops.user_access.pwd.getpwnam", lambda name: pwd.struct_passwd((name, *root[1:]))
+        "spyglass.ops.files.user_access.pwd.getpwnam",
+        lambda name: pwd.struct_passwd((name, *root[1:])),
     )
     files(a=f'user = "{user}"\n')
     file = tmp_path / "etc" / "a.toml"
@@ -406,7 +405,7 @@ def test_user_in_root_group_is_rejected(systemd, files, tmp_path, capsys, monkey
     """
     gid = 0 if where == "passwd" else 54321
     monkeypatch.setattr(
-        "spyglass.ops.user_access.pwd.getpwnam",
+        "spyglass.ops.files.user_access.pwd.getpwnam",
         lambda name: pwd.struct_passwd((name, "x", 12345, gid, "", "/", "/bin/sh")),
     )
     monkeypatch.setattr(os, "getgrouplist", lambda name, first: [first, 0])

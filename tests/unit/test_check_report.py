@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from spyglass.ops import check_report, sandboxed_check
+from spyglass.ops.check import check_report, sandboxed_check
 
 
 class Terminal(io.StringIO):

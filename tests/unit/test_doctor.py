@@ -10,24 +10,20 @@ from types import SimpleNamespace
 import pytest
 
 from spyglass.master import counters
-from spyglass.ops import (
-    address_conflicts,
-    address_owners,
-    app_status,
-    apps,
-    atomic_files,
-    command_table,
-    systemctl,
-    unit_directives,
-    unit_files,
-)
-from spyglass.ops.app_interpreter import packaged_version
+from spyglass.ops import command_table
+from spyglass.ops.addresses import address_conflicts, address_owners
+from spyglass.ops.app import apps
+from spyglass.ops.app.app_interpreter import packaged_version
 from spyglass.ops.commands import doctor
 from spyglass.ops.doctor_checks import apps as app_checks
 from spyglass.ops.doctor_checks import machine as machine_checks
 from spyglass.ops.doctor_checks import units as unit_checks
 from spyglass.ops.doctor_checks.units import examine, seconds
-from spyglass.ops.finding import Finding, not_inspected
+from spyglass.ops.files import atomic_files
+from spyglass.ops.output.finding import Finding, not_inspected
+from spyglass.ops.status import app_status
+from spyglass.ops.systemd import systemctl
+from spyglass.ops.units import unit_directives, unit_files
 
 SOCKET = {
     "Id": "spyglass@blog.socket", "LoadState": "loaded", "ActiveState": "active", "SubState": "listening", "Result": "success",

@@ -10,10 +10,13 @@ import pytest
 
 from spyglass.config import settings
 from spyglass.master import counters
-from spyglass.ops import app_status, apps, older_settings, path_ownership, state_directory
+from spyglass.ops.app import apps
+from spyglass.ops.apply import older_settings
+from spyglass.ops.apply.running_settings import Action, Difference
 from spyglass.ops.doctor_checks import running, secrets
-from spyglass.ops.finding import Finding
-from spyglass.ops.running_settings import Action, Difference
+from spyglass.ops.files import path_ownership
+from spyglass.ops.output.finding import Finding
+from spyglass.ops.status import app_status, state_directory
 
 
 @pytest.fixture

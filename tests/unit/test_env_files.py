@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spyglass.ops import env_files
+from spyglass.ops.app import env_files
 
 TAKEN = [
     ("A=1\nC=3\n", {"A": "1", "C": "3"}),

@@ -3,7 +3,7 @@
 import pytest
 
 from spyglass.config.settings import Config
-from spyglass.ops import how_to_reach
+from spyglass.ops.addresses import how_to_reach
 
 SOCKET = "try curl --unix-socket /run/spyglass/a.sock http://localhost/"
 

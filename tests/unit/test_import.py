@@ -9,17 +9,13 @@ import pytest
 
 from spyglass.config import settings
 from spyglass.errors import ConfigError
-from spyglass.ops import (
-    app_archive,
-    app_footprint,
-    locks,
-    path_ownership,
-    rename_plan,
-    state_directory,
-)
-from spyglass.ops.app_archive import ArchiveError, Manifest, Member, Writer, manifest_text
-from spyglass.ops.stored_data import StoredDataError, Unpacker
-from spyglass.ops.undo import Steps
+from spyglass.ops.files import path_ownership
+from spyglass.ops.guards import locks
+from spyglass.ops.guards.undo import Steps
+from spyglass.ops.move import app_archive, app_footprint, rename_plan
+from spyglass.ops.move.app_archive import ArchiveError, Manifest, Member, Writer, manifest_text
+from spyglass.ops.move.stored_data import StoredDataError, Unpacker
+from spyglass.ops.status import state_directory
 
 importing = importlib.import_module("spyglass.ops.commands.import")
 TOML = b'app = "blog:app"\nlisten = "/run/spyglass/blog.sock"\n'

@@ -8,8 +8,9 @@ import traceback
 
 import pytest
 
-from spyglass.ops import import_costs, locks
-from spyglass.ops.import_costs import PackageCost
+from spyglass.ops.check import import_costs
+from spyglass.ops.check.import_costs import PackageCost
+from spyglass.ops.guards import locks
 
 
 class Clock:

@@ -5,8 +5,8 @@ import tracemalloc
 
 import pytest
 
-from spyglass.ops.journal import JournalError, entries, last_traceback, parse
-from spyglass.ops.untrusted_text import sanitize
+from spyglass.ops.output.untrusted_text import sanitize
+from spyglass.ops.systemd.journal import JournalError, entries, last_traceback, parse
 
 SIMPLE = """\
 master: failing: KeyError: 'a'

@@ -9,7 +9,8 @@ import threading
 import pytest
 
 from spyglass.errors import StartError
-from spyglass.ops import command_table, locks
+from spyglass.ops import command_table
+from spyglass.ops.guards import locks
 
 
 def test_commands_run_one_at_a_time(capfd, monkeypatch):

@@ -10,10 +10,10 @@ import pytest
 
 from spyglass.errors import UsageError
 from spyglass.log import ACCESS_LOG
-from spyglass.ops import journal_reader
 from spyglass.ops.commands import logs
-from spyglass.ops.journal import JournalError
-from spyglass.ops.journal_reader import Message, follow, parse, tail, whole
+from spyglass.ops.systemd import journal_reader
+from spyglass.ops.systemd.journal import JournalError
+from spyglass.ops.systemd.journal_reader import Message, follow, parse, tail, whole
 
 
 def entry(number, text="text", source="spyglass", **more):
@@ -120,7 +120,7 @@ def test_following_ends_when_the_reader_of_the_output_has_gone(journalctl):
     """Even if no new line ever comes."""
     journalctl(f"print('''{entry(1, 'first')}''', flush=True)\ntime.sleep(600)")
     script = (
-        "from spyglass.ops.journal_reader import follow\n"
+        "from spyglass.ops.systemd.journal_reader import follow\n"
         "for found in follow([]):\n    print(*[each.text for each in found], flush=True)"
     )
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)

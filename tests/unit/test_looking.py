@@ -17,23 +17,17 @@ from spyglass.config.unit_settings import address
 from spyglass.master import counters
 from spyglass.master.reload_socket import Outcome
 from spyglass.master.report_socket import Report
-from spyglass.ops import (
-    address_owners,
-    app_processes,
-    app_status,
-    command_table,
-    effective_settings,
-    journal,
-    master_report,
-    older_settings,
-    running_settings,
-    systemctl,
-    terminal,
-)
-from spyglass.ops.app_status import ASLEEP, AWAKE, FAILING, LEAVING, OFF, WAKING
+from spyglass.ops import command_table
+from spyglass.ops.addresses import address_owners
+from spyglass.ops.app import effective_settings
+from spyglass.ops.apply import older_settings, running_settings
+from spyglass.ops.apply.running_settings import Action, Difference
 from spyglass.ops.commands import list as listing
-from spyglass.ops.running_settings import Action, Difference
-from spyglass.ops.terminal import Column, Row
+from spyglass.ops.output import terminal
+from spyglass.ops.output.terminal import Column, Row
+from spyglass.ops.status import app_processes, app_status, master_report
+from spyglass.ops.status.app_status import ASLEEP, AWAKE, FAILING, LEAVING, OFF, WAKING
+from spyglass.ops.systemd import journal, systemctl
 
 LISTENING = {
     "LoadState": "loaded",
@@ -835,7 +829,7 @@ def test_processes_and_their_roles(monkeypatch):
     view = seen("blog", AWAKE, service={"MainPID": "10"})
     view.record.awake, view.record.workers = 1, [counters.Process(12, 5, 1, 2)]
     parents = {10: 1, 11: 10, 12: 11, 13: 11, 14: 13}
-    from spyglass.ops import process_roles
+    from spyglass.ops.status import process_roles
 
     monkeypatch.setattr(process_roles, "members", lambda _service: sorted(parents))
     monkeypatch.setattr(process_roles, "_parent", parents.__getitem__)

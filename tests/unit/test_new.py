@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from spyglass.config import settings
 from spyglass.config.settings import load
-from spyglass.ops import app_detection, command_table
+from spyglass.ops import command_table
+from spyglass.ops.app import app_detection
 from spyglass.ops.commands import new
 
 FLASK = "from flask import Flask\n\napp = Flask(__name__)\n"

@@ -7,7 +7,8 @@ import stat
 import pytest
 
 from spyglass.errors import ConfigError
-from spyglass.ops import app_detection, app_interpreter, apps, atomic_files, path_ownership
+from spyglass.ops.app import app_detection, app_interpreter, apps
+from spyglass.ops.files import atomic_files, path_ownership
 from spyglass.runtime import untrusted_files
 
 
@@ -197,7 +198,7 @@ def test_search_for_byte_code_is_bounded(tmp_path):
 @pytest.fixture
 def app(tmp_path, monkeypatch):
     monkeypatch.setattr("spyglass.config.settings.DIRECTORY", str(tmp_path / "etc"))
-    monkeypatch.setattr("spyglass.ops.user_access.inaccessible", lambda who, wanted: {})
+    monkeypatch.setattr("spyglass.ops.files.user_access.inaccessible", lambda who, wanted: {})
     (tmp_path / "etc").mkdir()
     (tmp_path / "srv").mkdir()
 

@@ -8,11 +8,12 @@ import pytest
 import spyglass
 from spyglass.config import settings
 from spyglass.errors import ConfigError
-from spyglass.ops import pip_environment, pip_units, systemctl, unit_files
-from spyglass.ops.app_interpreter import PACKAGED_PYTHON
+from spyglass.ops.app.app_interpreter import PACKAGED_PYTHON
 from spyglass.ops.commands import units
 from spyglass.ops.doctor_checks import pip_units as doctor_checks
-from spyglass.ops.undo import UndoneError
+from spyglass.ops.guards.undo import UndoneError
+from spyglass.ops.systemd import systemctl
+from spyglass.ops.units import pip_environment, pip_units, unit_files
 
 COMMAND = "/opt/spyglass/bin/spyglass"
 

@@ -11,8 +11,10 @@ import pytest
 
 from spyglass import cli
 from spyglass.master.reload_socket import Outcome
-from spyglass.ops import app_status, master_report, older_settings, reload_app, systemctl
-from spyglass.ops.app_status import ASLEEP, AWAKE, FAILING, LEAVING, OFF, WAKING
+from spyglass.ops.apply import older_settings, reload_app
+from spyglass.ops.status import app_status, master_report
+from spyglass.ops.status.app_status import ASLEEP, AWAKE, FAILING, LEAVING, OFF, WAKING
+from spyglass.ops.systemd import systemctl
 
 UNIT = "spyglass@hello.service"
 JOB = f"Job for {UNIT} failed."

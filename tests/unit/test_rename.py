@@ -5,9 +5,13 @@ import signal
 
 import pytest
 
-from spyglass.ops import app_footprint, atomic_files, command_table, systemctl, unit_directives
-from spyglass.ops.app_footprint import renamed
-from spyglass.ops.undo import UndoneError, undone_on_failure
+from spyglass.ops import command_table
+from spyglass.ops.files import atomic_files
+from spyglass.ops.guards.undo import UndoneError, undone_on_failure
+from spyglass.ops.move import app_footprint
+from spyglass.ops.move.app_footprint import renamed
+from spyglass.ops.systemd import systemctl
+from spyglass.ops.units import unit_directives
 
 
 @pytest.mark.parametrize(

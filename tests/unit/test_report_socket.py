@@ -10,7 +10,7 @@ from spyglass.master import local_socket, report_socket
 from spyglass.master.counters import Record
 from spyglass.master.reload_socket import Outcome
 from spyglass.master.report_socket import NAME, Report, Reports, parse
-from spyglass.ops import master_report
+from spyglass.ops.status import master_report
 from spyglass.runtime.poller import Poller
 
 from .answering import answering

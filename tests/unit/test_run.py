@@ -11,18 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spyglass.errors import LoadError, StartError, UsageError
-from spyglass.ops import (
-    apps,
-    command_table,
-    enter_app,
-    run_channel,
-    run_preparation,
-    run_unit,
-    terminal_relay,
-)
+from spyglass.ops import command_table
+from spyglass.ops.app import apps
 from spyglass.ops.commands import run as run_command
-from spyglass.ops.run_channel import Request
-from spyglass.ops.terminal_relay import TerminalRelay
+from spyglass.ops.run import enter_app, run_channel, run_preparation, run_unit, terminal_relay
+from spyglass.ops.run.run_channel import Request
+from spyglass.ops.run.terminal_relay import TerminalRelay
 
 UNIT = """\
 [Unit]

@@ -3,7 +3,8 @@
 import pytest
 
 from spyglass.errors import ConfigError
-from spyglass.ops import locks, running_commands, systemctl
+from spyglass.ops.guards import locks, running_commands
+from spyglass.ops.systemd import systemctl
 
 
 @pytest.fixture

@@ -7,15 +7,16 @@ import time
 
 import pytest
 
+import spyglass
 from spyglass import __version__
 from spyglass.config.settings import SERVER_SETTINGS, Config
 from spyglass.master import settings_record
 from spyglass.master.settings_record import Record
-from spyglass.ops import running_process, running_settings, saved_settings
-from spyglass.ops.directive_changes import of_drop_in
-from spyglass.ops.running_process import Running
-from spyglass.ops.running_settings import Action, Difference, compare, shown, summary
-from spyglass.ops.saved_settings import Saved, Source, unit_texts
+from spyglass.ops.apply import running_process, saved_settings
+from spyglass.ops.apply.running_process import Running
+from spyglass.ops.apply.running_settings import Action, Difference, compare, shown, summary
+from spyglass.ops.apply.saved_settings import Saved, Source, unit_texts
+from spyglass.ops.units.directive_changes import of_drop_in
 
 UNIT = "/usr/lib/systemd/system/spyglass@.service"
 OURS = "/etc/systemd/system/spyglass@a.service.d/10-spyglass.conf"
@@ -217,7 +218,7 @@ def test_another_version_is_installed():
     assert now.record is not None
     now.record.version = "0.0.1"
     assert compare("a", saved(), now) == []  # which is not where we are installed
-    now.record.package = os.path.dirname(os.path.dirname(running_settings.__file__))
+    now.record.package = os.path.dirname(spyglass.__file__)
     assert compare("a", saved(), now) == [
         Difference(f"Spyglass 0.0.1 -> {__version__}", Action.RESTART)
     ]

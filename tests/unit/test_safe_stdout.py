@@ -70,7 +70,7 @@ def test_unencodable_characters_are_escaped(tmp_path):
 
 def test_closed_descriptors_are_not_reused_for_files():
     """Otherwise the next file that is opened would become standard output."""
-    script = "from spyglass.ops import safe_stdout; import os; safe_stdout.open_missing(); os.write(int(os.environ['OUT']), b'%d' % os.open('/', os.O_RDONLY))"
+    script = "from spyglass.ops.output import safe_stdout; import os; safe_stdout.open_missing(); os.write(int(os.environ['OUT']), b'%d' % os.open('/', os.O_RDONLY))"
     out, far = os.pipe()
     os.set_inheritable(far, True)
     command = [

@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spyglass.ops import atomic_files, sandboxed_check, service_copy
+from spyglass.ops.check import sandboxed_check
+from spyglass.ops.files import atomic_files
+from spyglass.ops.units import service_copy
 
 UNIT = """\
 # A comment

@@ -4,7 +4,7 @@ import pytest
 
 from spyglass.config import setting_notes
 from spyglass.config.settings import load
-from spyglass.ops import check_installed_app
+from spyglass.ops.check import check_installed_app
 
 PORT = (
     'listen: port 8001 is open to the network; "127.0.0.1:8001" for this machine only, '

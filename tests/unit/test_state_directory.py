@@ -4,7 +4,7 @@ Owners: tests/system/test_state.py.
 
 import pytest
 
-from spyglass.ops import state_directory
+from spyglass.ops.status import state_directory
 
 
 @pytest.fixture

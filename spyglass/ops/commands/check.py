@@ -21,7 +21,7 @@ from spyglass.config.setting_text import assignment
 from spyglass.config.settings import SETTINGS
 from spyglass.errors import EX_CONFIG, LoadError
 from spyglass.master.generation import how_it_ended, is_end, is_pid
-from spyglass.ops import check_report, import_costs
+from spyglass.ops.check import check_report, import_costs
 from spyglass.printable import one_line
 from spyglass.runtime import channel, fork
 from spyglass.runtime.fast_imports import signal, socket

@@ -11,17 +11,19 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from spyglass.ops import app_status, apps, terminal
+from spyglass.ops.app import apps
 from spyglass.ops.command_declaration import Command, Operand, Option
 from spyglass.ops.doctor_checks import apps as app_checks
 from spyglass.ops.doctor_checks import machine, running, secrets, units
-from spyglass.ops.terminal import colourize
+from spyglass.ops.output import terminal
+from spyglass.ops.output.terminal import colourize
+from spyglass.ops.status import app_status
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-    from spyglass.ops.finding import Finding
+    from spyglass.ops.output.finding import Finding
 
 COMMAND = Command(
     "doctor",

@@ -19,25 +19,19 @@ from typing import TYPE_CHECKING, TextIO
 from spyglass import __version__
 from spyglass.config import settings
 from spyglass.errors import ConfigError, UsageError
-from spyglass.ops import (
-    app_archive,
-    app_footprint,
-    apps,
-    known_apps,
-    locks,
-    running_commands,
-    state_directory,
-    stored_data,
-    systemctl,
-    terminal,
-    unit_directives,
-)
-from spyglass.ops.app_archive import ArchiveError, Manifest
+from spyglass.ops.app import apps
 from spyglass.ops.command_declaration import AN_APP, Command, Option
-from spyglass.ops.privileges import require_root
-from spyglass.ops.stored_data import StoredDataError, Survey
-from spyglass.ops.systemctl import service_of
-from spyglass.ops.termination_signals import exit_on_termination_signals
+from spyglass.ops.guards import locks, running_commands
+from spyglass.ops.guards.privileges import require_root
+from spyglass.ops.guards.termination_signals import exit_on_termination_signals
+from spyglass.ops.move import app_archive, app_footprint, stored_data
+from spyglass.ops.move.app_archive import ArchiveError, Manifest
+from spyglass.ops.move.stored_data import StoredDataError, Survey
+from spyglass.ops.output import terminal
+from spyglass.ops.status import known_apps, state_directory
+from spyglass.ops.systemd import systemctl
+from spyglass.ops.systemd.systemctl import service_of
+from spyglass.ops.units import unit_directives
 from spyglass.printable import one_line
 
 if TYPE_CHECKING:
@@ -45,7 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import BinaryIO
 
-    from spyglass.ops.apps import App
+    from spyglass.ops.app.apps import App
 
 COMMAND = Command(
     "export",

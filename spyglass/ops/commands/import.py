@@ -22,26 +22,20 @@ from typing import TYPE_CHECKING
 
 from spyglass.config import settings
 from spyglass.errors import ConfigError, StartError, UsageError
-from spyglass.ops import (
-    app_archive,
-    app_footprint,
-    apply_plan,
-    env_files,
-    known_apps,
-    locks,
-    path_ownership,
-    rename_plan,
-    state_directory,
-    systemctl,
-    terminal,
-    unit_directives,
-    user_access,
-)
-from spyglass.ops.app_archive import ArchiveError, Manifest, Reader
+from spyglass.ops.app import env_files
+from spyglass.ops.apply import apply_plan
 from spyglass.ops.command_declaration import Command, Operand, Option
-from spyglass.ops.privileges import require_root
-from spyglass.ops.stored_data import Unpacker
-from spyglass.ops.undo import undone_on_failure
+from spyglass.ops.files import path_ownership, user_access
+from spyglass.ops.guards import locks
+from spyglass.ops.guards.privileges import require_root
+from spyglass.ops.guards.undo import undone_on_failure
+from spyglass.ops.move import app_archive, app_footprint, rename_plan
+from spyglass.ops.move.app_archive import ArchiveError, Manifest, Reader
+from spyglass.ops.move.stored_data import Unpacker
+from spyglass.ops.output import terminal
+from spyglass.ops.status import known_apps, state_directory
+from spyglass.ops.systemd import systemctl
+from spyglass.ops.units import unit_directives
 from spyglass.printable import one_line
 from spyglass.runtime import untrusted_files
 
@@ -49,7 +43,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
 
-    from spyglass.ops.undo import Steps
+    from spyglass.ops.guards.undo import Steps
 
 COMMAND = Command(
     "import",

@@ -7,15 +7,17 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from spyglass.ops import app_status, older_settings, terminal
+from spyglass.ops.apply import older_settings
 from spyglass.ops.command_declaration import Command, Option
-from spyglass.ops.terminal import Column, Row
+from spyglass.ops.output import terminal
+from spyglass.ops.output.terminal import Column, Row
+from spyglass.ops.status import app_status
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Sequence
 
-    from spyglass.ops.app_status import AppStatus
+    from spyglass.ops.status.app_status import AppStatus
 
 COMMAND = Command(
     "list",

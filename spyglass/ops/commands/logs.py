@@ -15,16 +15,18 @@ from typing import TYPE_CHECKING
 
 from spyglass.errors import UsageError
 from spyglass.log import ACCESS_LOG, ERROR, WARNING
-from spyglass.ops import app_status, journal_reader, terminal
 from spyglass.ops.command_declaration import Command, Operand, Option
-from spyglass.ops.terminal import colourize, local_time
-from spyglass.ops.termination_signals import exit_on_termination_signals
+from spyglass.ops.guards.termination_signals import exit_on_termination_signals
+from spyglass.ops.output import terminal
+from spyglass.ops.output.terminal import colourize, local_time
+from spyglass.ops.status import app_status
+from spyglass.ops.systemd import journal_reader
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterable, Iterator
 
-    from spyglass.ops.journal_reader import Message
+    from spyglass.ops.systemd.journal_reader import Message
 
 COMMAND = Command(
     "logs",

@@ -16,7 +16,7 @@ import sys
 import time
 
 from spyglass.errors import ListenerError, UsageError
-from spyglass.ops import how_to_reach
+from spyglass.ops.addresses import how_to_reach
 from spyglass.runtime.addresses import FIRST_FD, address_text
 from spyglass.runtime.fast_imports import Listening, signal, signal_name, socket
 from spyglass.runtime.poller import LONGEST_WAIT

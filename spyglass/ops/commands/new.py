@@ -16,8 +16,9 @@ from spyglass.config.setting_text import toml
 from spyglass.config.settings import SETTINGS
 from spyglass.config.unit_settings import address, unfit
 from spyglass.errors import ConfigError, UsageError
-from spyglass.ops import app_detection, atomic_files
+from spyglass.ops.app import app_detection
 from spyglass.ops.command_declaration import Command, Operand, Option
+from spyglass.ops.files import atomic_files
 
 if TYPE_CHECKING:
     import argparse

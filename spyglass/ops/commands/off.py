@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from spyglass.ops import known_apps, locks, systemctl
 from spyglass.ops.command_declaration import APPS, Command
-from spyglass.ops.privileges import require_root
-from spyglass.ops.systemctl import RefusedError, app_units, service_of, socket_of
-from spyglass.ops.termination_signals import exit_on_termination_signals
+from spyglass.ops.guards import locks
+from spyglass.ops.guards.privileges import require_root
+from spyglass.ops.guards.termination_signals import exit_on_termination_signals
+from spyglass.ops.status import known_apps
+from spyglass.ops.systemd import systemctl
+from spyglass.ops.systemd.systemctl import RefusedError, app_units, service_of, socket_of
 
 if TYPE_CHECKING:
     import argparse

@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING
 
 from spyglass.config.setting_errors import place_in
 from spyglass.errors import ConfigError
-from spyglass.ops import apps, atomic_files, known_apps, locks, systemctl
-from spyglass.ops.apply_report import Outcome
+from spyglass.ops.app import apps
+from spyglass.ops.apply.apply_report import Outcome
 from spyglass.ops.command_declaration import APPS, Command
 from spyglass.ops.commands import apply
-from spyglass.ops.privileges import require_root
-from spyglass.ops.systemctl import socket_of
+from spyglass.ops.files import atomic_files
+from spyglass.ops.guards import locks
+from spyglass.ops.guards.privileges import require_root
+from spyglass.ops.status import known_apps
+from spyglass.ops.systemd import systemctl
+from spyglass.ops.systemd.systemctl import socket_of
 
 if TYPE_CHECKING:
     import argparse

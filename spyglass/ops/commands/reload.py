@@ -2,7 +2,7 @@
 report it.
 
 The unit runs it as ExecReload=, as another process of the unit in the same sandbox.
-`spyglass reload NAME`, which people type, is in ops/reload_app.py.
+`spyglass reload NAME`, which people type, is in ops/apply/reload_app.py.
 """
 
 from __future__ import annotations

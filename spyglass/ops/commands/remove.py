@@ -10,22 +10,17 @@ import os
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from spyglass.ops import (
-    app_footprint,
-    app_status,
-    apps,
-    atomic_files,
-    import_costs,
-    known_apps,
-    locks,
-    running_commands,
-    state_directory,
-    systemctl,
-    unit_directives,
-)
+from spyglass.ops.app import apps
+from spyglass.ops.check import import_costs
 from spyglass.ops.command_declaration import APPS, Command, Option
-from spyglass.ops.privileges import require_root
-from spyglass.ops.systemctl import RefusedError, service_of, socket_of
+from spyglass.ops.files import atomic_files
+from spyglass.ops.guards import locks, running_commands
+from spyglass.ops.guards.privileges import require_root
+from spyglass.ops.move import app_footprint
+from spyglass.ops.status import app_status, known_apps, state_directory
+from spyglass.ops.systemd import systemctl
+from spyglass.ops.systemd.systemctl import RefusedError, service_of, socket_of
+from spyglass.ops.units import unit_directives
 
 if TYPE_CHECKING:
     import argparse

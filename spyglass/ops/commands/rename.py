@@ -14,26 +14,23 @@ import stat
 from typing import TYPE_CHECKING
 
 from spyglass.config import settings
-from spyglass.ops import (
-    apps,
-    atomic_files,
-    import_costs,
-    known_apps,
-    locks,
-    rename_plan,
-    running_commands,
-    systemctl,
-)
+from spyglass.ops.app import apps
+from spyglass.ops.check import import_costs
 from spyglass.ops.command_declaration import Command, Operand
-from spyglass.ops.privileges import require_root
-from spyglass.ops.systemctl import service_of, socket_of
-from spyglass.ops.undo import UndoneError, undone_on_failure
+from spyglass.ops.files import atomic_files
+from spyglass.ops.guards import locks, running_commands
+from spyglass.ops.guards.privileges import require_root
+from spyglass.ops.guards.undo import UndoneError, undone_on_failure
+from spyglass.ops.move import rename_plan
+from spyglass.ops.status import known_apps
+from spyglass.ops.systemd import systemctl
+from spyglass.ops.systemd.systemctl import service_of, socket_of
 
 if TYPE_CHECKING:
     import argparse
 
-    from spyglass.ops.rename_plan import Rename
-    from spyglass.ops.undo import Steps
+    from spyglass.ops.guards.undo import Steps
+    from spyglass.ops.move.rename_plan import Rename
 
 COMMAND = Command(
     "rename",

@@ -12,11 +12,13 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from spyglass.errors import StartError, UsageError
-from spyglass.ops import known_apps, run_preparation, run_unit, running_commands
 from spyglass.ops.command_declaration import AN_APP, Command, Operand, Option
-from spyglass.ops.enter_app import NOT_RUN
-from spyglass.ops.privileges import require_root
-from spyglass.ops.run_channel import Request
+from spyglass.ops.guards import running_commands
+from spyglass.ops.guards.privileges import require_root
+from spyglass.ops.run import run_preparation, run_unit
+from spyglass.ops.run.enter_app import NOT_RUN
+from spyglass.ops.run.run_channel import Request
+from spyglass.ops.status import known_apps
 
 if TYPE_CHECKING:
     import argparse

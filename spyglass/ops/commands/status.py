@@ -16,28 +16,23 @@ from spyglass.config.setting_errors import place_in
 from spyglass.config.setting_text import assignment
 from spyglass.config.settings import SETTINGS
 from spyglass.master.counters import one_line
-from spyglass.ops import (
-    app_status,
-    apps,
-    atomic_files,
-    effective_settings,
-    import_costs,
-    journal,
-    older_settings,
-    process_roles,
-    terminal,
-    untrusted_text,
-)
+from spyglass.ops.app import apps, effective_settings
+from spyglass.ops.apply import older_settings
+from spyglass.ops.check import import_costs
 from spyglass.ops.command_declaration import Command, Operand, Option
-from spyglass.ops.exit_reasons import exit_reason
-from spyglass.ops.terminal import Column, Row, ago, colourize, local_time
+from spyglass.ops.files import atomic_files
+from spyglass.ops.output import terminal, untrusted_text
+from spyglass.ops.output.terminal import Column, Row, ago, colourize, local_time
+from spyglass.ops.status import app_status, process_roles
+from spyglass.ops.systemd import journal
+from spyglass.ops.units.exit_reasons import exit_reason
 
 if TYPE_CHECKING:
     import argparse
 
-    from spyglass.ops.app_status import AppStatus
-    from spyglass.ops.effective_settings import EffectiveSettings
-    from spyglass.ops.journal import Entry, Traceback
+    from spyglass.ops.app.effective_settings import EffectiveSettings
+    from spyglass.ops.status.app_status import AppStatus
+    from spyglass.ops.systemd.journal import Entry, Traceback
 
 COMMAND = Command(
     "status",

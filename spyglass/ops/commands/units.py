@@ -19,22 +19,18 @@ from typing import TYPE_CHECKING
 import spyglass
 from spyglass.config import settings
 from spyglass.errors import ConfigError
-from spyglass.ops import (
-    atomic_files,
-    locks,
-    pip_environment,
-    pip_units,
-    systemctl,
-    unit_directives,
-)
 from spyglass.ops.command_declaration import Command, Operand, Option
-from spyglass.ops.undo import UndoneError, undone_on_failure
+from spyglass.ops.files import atomic_files
+from spyglass.ops.guards import locks
+from spyglass.ops.guards.undo import UndoneError, undone_on_failure
+from spyglass.ops.systemd import systemctl
+from spyglass.ops.units import pip_environment, pip_units, unit_directives
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterable, Mapping
 
-    from spyglass.ops.pip_units import UnitFile
+    from spyglass.ops.units.pip_units import UnitFile
 
 COMMAND = Command(
     "units",

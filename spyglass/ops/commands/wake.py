@@ -12,14 +12,18 @@ import time
 from typing import TYPE_CHECKING
 
 from spyglass.errors import EX_UNAVAILABLE, StartError
-from spyglass.ops import app_status, apps, known_apps, memory_file, run_preparation, systemctl
+from spyglass.ops.app import apps
 from spyglass.ops.command_declaration import APPS, Command
-from spyglass.ops.privileges import require_root
+from spyglass.ops.files import memory_file
+from spyglass.ops.guards.privileges import require_root
+from spyglass.ops.run import run_preparation
+from spyglass.ops.status import app_status, known_apps
+from spyglass.ops.systemd import systemctl
 
 if TYPE_CHECKING:
     import argparse
 
-    from spyglass.ops.app_status import AppStatus
+    from spyglass.ops.status.app_status import AppStatus
 
 COMMAND = Command(
     "wake",

@@ -12,28 +12,22 @@ from typing import TYPE_CHECKING
 
 from spyglass.config import settings
 from spyglass.errors import ConfigError
-from spyglass.ops import (
-    address_conflicts,
-    address_owners,
-    app_status,
-    apps,
-    atomic_files,
-    older_settings,
-    orphaned_apps,
-    state_directory,
-    unit_directives,
-    user_access,
-)
-from spyglass.ops.app_interpreter import packaged_version, version_in
+from spyglass.ops.addresses import address_conflicts, address_owners
+from spyglass.ops.app import apps, orphaned_apps
+from spyglass.ops.app.app_interpreter import packaged_version, version_in
+from spyglass.ops.apply import older_settings
 from spyglass.ops.doctor_checks.unit_rules import Properties
-from spyglass.ops.finding import Finding, systemctl
-from spyglass.ops.pip_units import server_python
+from spyglass.ops.files import atomic_files, user_access
+from spyglass.ops.output.finding import Finding, systemctl
+from spyglass.ops.status import app_status, state_directory
+from spyglass.ops.units import unit_directives
+from spyglass.ops.units.pip_units import server_python
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from spyglass.ops.app_status import AppStatus
-    from spyglass.ops.apps import App
+    from spyglass.ops.app.apps import App
+    from spyglass.ops.status.app_status import AppStatus
 
 _CACHE = "/var/cache"
 

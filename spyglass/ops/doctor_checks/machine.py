@@ -13,14 +13,12 @@ from typing import TYPE_CHECKING
 
 import spyglass
 from spyglass.config import settings
-from spyglass.ops import (
-    app_status,
-    apps,
-    unit_directives,
-)
+from spyglass.ops.app import apps
 from spyglass.ops.doctor_checks import pip_units
 from spyglass.ops.doctor_checks.unit_rules import FEWEST_WAITING, Properties
-from spyglass.ops.finding import Finding
+from spyglass.ops.output.finding import Finding
+from spyglass.ops.status import app_status
+from spyglass.ops.units import unit_directives
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

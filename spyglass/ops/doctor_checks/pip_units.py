@@ -9,8 +9,8 @@ import shlex
 import sys
 
 import spyglass
-from spyglass.ops import pip_units
-from spyglass.ops.finding import Finding
+from spyglass.ops.output.finding import Finding
+from spyglass.ops.units import pip_units
 
 
 def examine(where: str) -> list[Finding]:

@@ -8,15 +8,15 @@ import os
 import shlex
 from typing import TYPE_CHECKING
 
-from spyglass.ops import older_settings, running_settings
-from spyglass.ops.app_status import AWAKE, FAILING, OFF, all_fail
-from spyglass.ops.finding import Finding, not_inspected
+from spyglass.ops.apply import older_settings, running_settings
+from spyglass.ops.output.finding import Finding, not_inspected
+from spyglass.ops.status.app_status import AWAKE, FAILING, OFF, all_fail
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from spyglass.ops.app_status import AppStatus
-    from spyglass.ops.apps import App
+    from spyglass.ops.app.apps import App
+    from spyglass.ops.status.app_status import AppStatus
 
 ONLY_ROOT = "only root can"
 

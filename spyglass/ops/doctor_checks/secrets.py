@@ -13,14 +13,16 @@ import shlex
 from typing import TYPE_CHECKING
 
 from spyglass.config.setting_errors import place_in
-from spyglass.ops import apps, atomic_files, env_files, path_ownership, unit_directives
-from spyglass.ops.finding import Finding, not_inspected
+from spyglass.ops.app import apps, env_files
+from spyglass.ops.files import atomic_files, path_ownership
+from spyglass.ops.output.finding import Finding, not_inspected
+from spyglass.ops.units import unit_directives
 from spyglass.runtime import untrusted_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from spyglass.ops.apps import App
+    from spyglass.ops.app.apps import App
 
 _NAMES = re.compile(
     r"SECRET|PASSWORD|PASSWD|PASSPHRASE|TOKEN|CREDENTIAL|API_?KEY|PRIVATE_?KEY|ACCESS_?KEY|"

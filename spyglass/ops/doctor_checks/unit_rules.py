@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from spyglass.ops.untrusted_text import number
+from spyglass.ops.output.untrusted_text import number
 
 Properties = Mapping[str, str]
 

@@ -11,13 +11,14 @@ import shlex
 import sys
 
 from spyglass.master.counters import one_line
-from spyglass.ops import address_owners, pip_units, unit_files
-from spyglass.ops.app_status import BROKEN, FAILING
+from spyglass.ops.addresses import address_owners
 from spyglass.ops.doctor_checks.unit_rules import SERVICE, SOCKET, Properties
-from spyglass.ops.exit_reasons import exit_reason
-from spyglass.ops.finding import Finding, systemctl
-from spyglass.ops.systemctl import unmask_command
-from spyglass.ops.untrusted_text import number
+from spyglass.ops.output.finding import Finding, systemctl
+from spyglass.ops.output.untrusted_text import number
+from spyglass.ops.status.app_status import BROKEN, FAILING
+from spyglass.ops.systemd.systemctl import unmask_command
+from spyglass.ops.units import pip_units, unit_files
+from spyglass.ops.units.exit_reasons import exit_reason
 
 PROPERTIES = (
     "Id", "LoadState", "ActiveState", "SubState", "Result", "UnitFileState", "FragmentPath",
