@@ -244,7 +244,9 @@ def test_a_post_fork_that_does_not_work(tree, app, summary):
 
 def test_the_traceback_of_post_fork_begins_with_the_app(tree):
     got = attempt(tree, app="hook.breaks")
-    assert [line.strip() for line in got["details"].splitlines()] == [
+    lines = [line.strip() for line in got["details"].splitlines()]
+    # Python 3.13 points at the call, with a line of these.
+    assert [line for line in lines if line.strip("~^")] == [
         "Traceback (most recent call last):",
         f'File "{tree}/hook/breaks.py", line 3, in post_fork',
         "open_pool()",
