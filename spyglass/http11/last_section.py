@@ -15,6 +15,7 @@ from __future__ import annotations
 from spyglass.http11.caches import LAST_SECTION
 from spyglass.http11.chunked import CONTROLS
 from spyglass.http11.control_headers import CONTROL_KEYS
+from spyglass.http11.request import Section
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ _NOT_PLAIN: Final = CONTROLS + b"\t"
 _WAIT: Final = 7  # sections
 
 
-class LastSection:
+class LastSection(Section):
     """The lines between a request line and the end of its head: `text` (bytes) with the
     empty line, and what was read there: `fields` and `keep_alive` (bool) as in Request.
     `version` is that of the request line, on which the meaning depends.
@@ -39,14 +40,14 @@ class LastSection:
     """
 
     __slots__ = (
-        *("_keys", "_lines", "fields", "keep_alive", "means_the_same", "text", "version"),
+        *("_keys", "_lines", "fields", "keep_alive", "means_the_same", "version"),
         "wait",
     )
 
     def __init__(
         self, text: bytes, version: tuple[int, int], fields: dict[str, str], keep_alive: bool
     ) -> None:
-        self.text = text
+        super().__init__(text)
         self.version = version
         self.fields = fields
         self.keep_alive = keep_alive
@@ -67,6 +68,7 @@ class LastSection:
         if known is None:
             known = self._split()
         lines, fields = known, self.fields
+        pairs = self.pairs
         means_the_same = True
         at = 0
         for number, line in enumerate(known):
@@ -87,7 +89,10 @@ class LastSection:
                     return None
                 if fields is self.fields:
                     lines, fields = lines.copy(), fields.copy()
+                    pairs = None if pairs is None else pairs.copy()
                 fields[key] = value.decode("latin-1").strip(" ")
+                if pairs is not None:
+                    pairs[number] = pairs[number][0], value.strip(b" ")
                 lines[number] = data[at:end]
                 if key in CONTROL_KEYS:
                     means_the_same = False
@@ -98,6 +103,7 @@ class LastSection:
         following.means_the_same = means_the_same
         following._lines = lines
         following._keys = self._keys
+        following.pairs = pairs
         return following
 
     def precede(self, other: LastSection) -> None:

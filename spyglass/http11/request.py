@@ -37,6 +37,20 @@ class Limits:
         self.bodies = bodies
 
 
+class Section:
+    """The lines of the headers of a request: `text` (bytes), with the empty line.
+
+    `pairs` are the same headers as ASGI has them, (name in small letters, value) in
+    their order. Made by gateway/asgi/fields.py where an ASGI app is served, else None.
+    """
+
+    __slots__ = ("pairs", "text")
+
+    def __init__(self, text: bytes) -> None:
+        self.text = text
+        self.pairs: list[tuple[bytes, bytes]] | None = None
+
+
 class Request:
     """One request.
 
@@ -44,7 +58,8 @@ class Request:
     HTTP_HOST; `version` is (1, 0) or (1, 1); `target` (str) is the request target as it
     came, `path` and `query` (str) are its parts. `keep_alive` (bool): the client will
     send another request on this connection. `expects_continue` (bool): it waits for
-    100 Continue before it sends the body.
+    100 Continue before it sends the body. `section` has the lines of the headers as
+    they came.
 
     The reader gives the same Request again for the same bytes, so nothing changes one
     once the reader has given it.
@@ -58,6 +73,7 @@ class Request:
         "method",
         "path",
         "query",
+        "section",
         "target",
         "version",
     )
@@ -74,3 +90,4 @@ class Request:
         self.keep_alive = False
         self.expects_continue = False
         self.body: Body | None = None
+        self.section: Section | None = None

@@ -49,6 +49,7 @@ from spyglass.http11.request_line import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Final
 
     from spyglass.http11.request import Limits, Request
@@ -64,6 +65,9 @@ class RequestReader:
     request. Raises RequestError for a request that must be refused; nothing can be read
     after that (RFC 9112 9.6).
 
+    `make_body` makes a body of the length that the client has told, or 0; without it a
+    Body collects all of one.
+
     There are more attributes than a class should have: they are the state of a buffer,
     of a body on its way, and of the last request. Parts of it would be further objects
     on each connection, and further steps for each request.
@@ -71,11 +75,17 @@ class RequestReader:
 
     refused = b""  # the head that was refused, if it was complete
 
-    def __init__(self, limits: Limits, heads: HeadParser | None = None) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        heads: HeadParser | None = None,
+        make_body: Callable[[int], Body] | None = None,
+    ) -> None:
         self.pending: Request | None = None
         # The request being read is a HEAD: its refusal has no body, either.
         self.is_head = False
         self._limits = limits
+        self._make_body = make_body
         self.buffer = b""
         # Bytes of the buffer in which there is no end of a head, and nothing that a
         # head may not have
@@ -241,6 +251,7 @@ class RequestReader:
             if request.version != section.version:
                 return None
             request.fields = section.fields
+            request.section = section
             request.keep_alive = section.keep_alive
             if authority is not None or not section.means_the_same:
                 apply_controls(request, authority)
@@ -270,6 +281,7 @@ class RequestReader:
         section = LastSection(
             text + b"\r\n\r\n" if text else b"\r\n", request.version, fields, request.keep_alive
         )
+        request.section = section
         if self._section is not None:
             self._section.precede(section)
         self._keep_section(section)
@@ -283,7 +295,7 @@ class RequestReader:
         length = request.fields.get("CONTENT_LENGTH")
         if coding is not None:
             check_coding(coding, length, request.version)
-            request.body = Body(self._limits.body_memory, self._limits.bodies)
+            request.body = self._body(0)
             self._chunks = ChunkedDecoder(
                 request.body, self._limits.max_body, self._limits.max_head
             )
@@ -303,8 +315,13 @@ class RequestReader:
                 raise RequestError(413, "request body too large")
             if not self._left:
                 return _no_body(request)
-            request.body = Body(self._limits.body_memory, self._limits.bodies, self._left)
+            request.body = self._body(self._left)
         return True
+
+    def _body(self, expected: int) -> Body:
+        if self._make_body is not None:
+            return self._make_body(expected)
+        return Body(self._limits.body_memory, self._limits.bodies, expected)
 
     def _read_body(self, request: Request) -> bool:
         body = request.body

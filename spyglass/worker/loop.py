@@ -21,10 +21,9 @@ from spyglass.runtime.shared_memory import empty
 from spyglass.runtime.timers import Deadlines
 from spyglass.worker.acceptor import Acceptor, Activity, Room
 from spyglass.worker.body_spool import Spool
-from spyglass.worker.connection import Connection
 from spyglass.worker.drain import Drain
 from spyglass.worker.host import Host
-from spyglass.worker.leader_followers import Crew
+from spyglass.worker.interface import Interface
 from spyglass.worker.response_writer import Held
 from spyglass.worker.server import Server
 from spyglass.worker.turn_queue import TurnQueue
@@ -41,7 +40,6 @@ if TYPE_CHECKING:
     from spyglass.runtime.sd_daemon import Listener
     from spyglass.worker.client_socket import ClientSocket
     from spyglass.worker.connection_base import ConnectionBase, Visit
-    from spyglass.worker.solo import Solo
 
 
 # Seconds for a kept-alive client's next request when the worker drains, or other
@@ -68,6 +66,7 @@ class Loop:
         slot: memoryview[int],
         log: Log,
         activity: Activity | None = None,
+        interface: Interface | None = None,
     ) -> None:
         last_call = min(_LAST_CALL, config.keepalive_timeout)
         self._slot = slot
@@ -75,9 +74,10 @@ class Loop:
         self._doors: dict[int, Callable[[], None]] = {}
         self._connections: dict[int, ConnectionBase] = {}
         self._heard_at = 0.0  # in the last turn
+        self._woken_at = 0.0  # in this one
         self._tell_at = _NEVER
         self._tell: Callable[[], None] | None = None
-        self.activity = Activity(slot) if activity is None else activity
+        self.activity = activity or Activity(slot)
         self.warm_up = WarmUp(log, config.threads)
         room = Room(self._connections, config.keepalive_timeout, last_call, self.warm_up)
         spool = Spool(cache_directory(), log)
@@ -94,11 +94,11 @@ class Loop:
             log,
         )
         self.held = Held()
+        self._interface = interface or Interface()
         self.turns = TurnQueue(self.acceptor, self.held, self._meet)
         self.leaving = Drain(config.graceful_timeout)
-        self.crew = _crew(config.threads, slot, log)
-        if self.crew.bell >= 0:
-            self.open_door(self.crew.bell, self._bell_rang)
+        self.crew = self._interface.crew(config.threads, slot, log)
+        self._hear(self.crew.bell)
         self.deadlines = _deadlines(config, last_call)
         self.host = Host(
             self._epoll,
@@ -145,8 +145,12 @@ class Loop:
         if slow is not None:
             self.host.detach(slow)
         self._settle()
-        while not (self.server.draining and self._finished()):
+        while not self.finished:
             self.turn()
+        self.conclude()
+
+    def conclude(self) -> None:
+        """It is finished: accept nothing more, and say what is left to say."""
         self.acceptor.stop()
         if self._slot[scoreboard.HOLDS]:
             self.server.log.warning(
@@ -201,11 +205,23 @@ class Loop:
 
     def turn(self) -> None:
         """Wait once, and do what has become possible."""
-        server, leaving = self.server, self.leaving
+        self.serve(self.wait(self.prepare()))
+
+    def prepare(self) -> float | None:
+        """Do what precedes the wait; return for how many seconds to wait, at most.
+        None: for any time.
+        """
         self.acceptor.prepare()
-        if server.access is not None and server.access.due:
-            server.access.write()  # of the last turn, however that has ended
-        patience = self._patience()
+        access = self.server.access
+        if access is not None and access.due:
+            access.write()  # of the last turn, however that has ended
+        return self._patience()
+
+    def wait(self, patience: float | None) -> list[tuple[int, int]]:
+        """Return what is ready, as epoll.poll() does, after at most `patience`
+        seconds.
+        """
+        server, leaving = self.server, self.leaving
         asked_at = monotonic() if leaving.cut_at else 0.0
         if len(self._connections) < _EVENTS:
             events = self._epoll.poll(patience)
@@ -222,6 +238,13 @@ class Loop:
             leaving.waited(asked_at, patience, heard_at)
         if heard_at >= server.next_second:
             server.tell_the_time(heard_at)
+        self._woken_at = heard_at
+        return events
+
+    def serve(self, events: list[tuple[int, int]]) -> None:
+        """Do what has become possible by `events`, and what has fallen due. What is not
+        the worker's own is left to the caller.
+        """
         self._take_note(events)
         if self.crew.returned:
             self._take_back()
@@ -229,7 +252,7 @@ class Loop:
         # waiting, the whole process may have been stopped (SIGSTOP; the wait is over
         # then without a look, PEP 475). What arrived before the last turn's time has
         # been noted by now.
-        now, self._heard_at = self._heard_at, heard_at
+        now, self._heard_at = self._heard_at, self._woken_at
         self._expire(now)
         self.turns.serve(self.crew)
         self._settle()
@@ -248,7 +271,8 @@ class Loop:
                 # quiesce or drain must not accept one more.
                 self._doors[fd]()
             else:
-                # It may also have been a connection until a door made room for others.
+                # It may also have been a connection until a door made room for others,
+                # or be the app's own, of which only an event loop knows.
                 self.acceptor.call(fd)
 
     def _settle(self) -> None:
@@ -296,6 +320,10 @@ class Loop:
         # woke us has passed.
         return None if due is None else max(0.0, min(due - monotonic(), LONGEST_WAIT))
 
+    def _hear(self, bell: int) -> None:
+        if bell >= 0:
+            self.open_door(bell, self._bell_rang)
+
     def _bell_rang(self) -> None:
         empty(self.crew.bell)
 
@@ -327,24 +355,20 @@ class Loop:
         for connection in list(self._connections.values()):
             connection.cut()
 
-    def _finished(self) -> bool:
-        return self.leaving.finished(monotonic(), self.activity.open, self._slot[scoreboard.HOLDS])
+    @property
+    def finished(self) -> bool:
+        """True when it drains, and nothing is left to be waited for."""
+        return self.server.draining and self.leaving.finished(
+            monotonic(), self.activity.open, self._slot[scoreboard.HOLDS]
+        )
 
     def _meet(
         self, socket: ClientSocket, address: Any, listener: Listener, visit: Visit | None
-    ) -> Connection:
-        return Connection(self.host, self.server, socket, address, listener, visit)
+    ) -> ConnectionBase:
+        return self._interface.meet(self.host, self.server, socket, address, listener, visit)
 
 
 def _deadlines(config: Config, last_call: float) -> Deadlines:
     # In the order of the kinds in timers.py
     timeouts = config.header_timeout, config.body_timeout, config.write_timeout
     return Deadlines([*timeouts, config.keepalive_timeout, last_call, _LINGER])
-
-
-def _crew(threads: int, slot: memoryview[int], log: Log) -> Crew | Solo:
-    if threads > 1:
-        return Crew(threads, slot, log)
-    from spyglass.worker.solo import Solo  # in here: only a worker of one thread needs it
-
-    return Solo(slot)

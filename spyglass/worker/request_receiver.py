@@ -27,9 +27,11 @@ from spyglass.runtime.fast_imports import socket
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Final
 
     from spyglass.http11.request import Limits, Request
+    from spyglass.http11.request_body import Body
     from spyglass.http11.request_head import HeadParser
     from spyglass.worker.client_socket import ClientSocket
 
@@ -64,11 +66,16 @@ class RequestReceiver:
     )
 
     def __init__(
-        self, client: ClientSocket, is_unix: bool, limits: Limits, heads: HeadParser
+        self,
+        client: ClientSocket,
+        is_unix: bool,
+        limits: Limits,
+        heads: HeadParser,
+        make_body: Callable[[int], Body] | None = None,
     ) -> None:
         self._client = client
         self._is_unix = is_unix
-        self.reader = RequestReader(limits, heads)
+        self.reader = RequestReader(limits, heads, make_body)
         self.looked_at = 0
         self._may_be_old = is_unix  # the next request may be one of HTTP/1.0
         self._resets = False  # a close is a reset

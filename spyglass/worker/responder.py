@@ -14,9 +14,9 @@ from time import monotonic
 from spyglass.errors import RequestError, blame, told_shortly
 from spyglass.gateway.file_wrapper import FileSpan
 from spyglass.gateway.wsgi import CutOff, Exchange
-from spyglass.http11.error_response import refusal
 from spyglass.worker.body_spool import FULL
 from spyglass.worker.leader_followers import ELSEWHERE
+from spyglass.worker.refusals import refuse
 from spyglass.worker.response_writer import SMALL, ResponseWriter
 
 TYPE_CHECKING = False
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 # when the time of the loop's turn is up: each of them may be a slow one.
 _PIECES_A_TURN: Final = 64
 _LARGE: Final = 128 << 10  # a piece that is worth a turn
-_RETRY_AFTER: Final = 5  # seconds
 
 
 class Responder:
@@ -275,19 +274,8 @@ class Responder:
         self.pump(connection)
 
     def refusal(self, status: int, why: str) -> bytes:
-        # What is wrong for a moment only may be tried again (RFC 9110 10.2.3).
-        extra = f"Retry-After: {_RETRY_AFTER}\r\n" if status == 503 else ""
-        server, reader = self._server, self._receiver.reader
-        answer = refusal(
-            status, f"{status}: {why}\n", server.date, head_only=reader.is_head, extra=extra
-        )
-        if server.access is not None:
-            request = self.request or reader.pending
-            line = "" if request is not None else reader.line.decode("latin-1")
-            server.access.refused(
-                self._peer, request, line, status, len(answer.partition(b"\r\n\r\n")[2])
-            )
-        return answer
+        """Return our own answer to what was being read, or to the request."""
+        return refuse(self._server, self._peer, self._receiver.reader, self.request, status, why)
 
     def given(self, untaken: int) -> int:
         """Return how many bytes of the response the client has taken, if so many that

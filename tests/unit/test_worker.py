@@ -309,9 +309,9 @@ def test_draining_worker_waits_until_the_app_holds_no_longer(start):
     worker = start()
     worker.slot[HOLDS] = 1
     worker.loop.retire()
-    assert not worker.loop._finished()
+    assert not worker.loop.finished
     worker.slot[HOLDS] = 0
-    assert worker.loop._finished()
+    assert worker.loop.finished
     worker.loop.lead(None)
     assert worker.journal.lines == []
 
