@@ -101,6 +101,17 @@ def traceback_of(error: BaseException) -> str:
     return lines(text)
 
 
+def print_by_lines() -> None:
+    """Have what the app prints written at the end of each line. The journal is no
+    terminal, so Python would buffer 8 KiB.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+        except (AttributeError, ValueError, OSError):
+            pass  # there is none, or a .pth file has replaced it
+
+
 def flush() -> None:
     """Flush what the app has printed, which must not be lost at os._exit(), nor be
     printed by a fork as well. Never raises.

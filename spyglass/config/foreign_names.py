@@ -136,7 +136,7 @@ _NONE = {
     "static_path_mount static_path_route static_path_expires static_path_dir_to_file "
     "offload_threads",
     _NO_ASGI: "asgi_loop asgi_lifespan asgi_disconnect_grace_period websocket_max_message_size "
-    "interface loop ws ws_max_size ws_max_queue ws_ping_interval ws_ping_timeout "
+    "loop ws ws_max_size ws_max_queue ws_ping_interval ws_ping_timeout "
     "ws_per_message_deflate lifespan websockets asgi asgi_app",
     "the response has the headers that the app sets, and Date": "date_header server_header header "
     "headers server_name",

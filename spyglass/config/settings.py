@@ -48,6 +48,11 @@ class Config:
         "of a .py or .wsgi file; empty: the welcome page",
     )
     directory = Text(".", "working directory of the app, and the first place it imports from")
+    interface = Choice(
+        "auto",
+        ("auto", "wsgi", "asgi"),
+        "how the app is called; auto: as an ASGI app if calling it makes a coroutine, else WSGI",
+    )
     venv = Text(
         "",
         "virtual environment with the packages of the app (same Python version); relative to "
@@ -108,8 +113,7 @@ class Config:
     max_body = Size(1 << 30, "largest request body; above that, 413; 0: no request may have one")
     body_memory = Size(
         1 << 20,
-        "largest request body that is kept in memory; a larger one is written to a file in the "
-        "cache directory",
+        "largest request body kept in memory; a larger one goes to a file in the cache directory",
     )
     bodies_memory = Size(
         64 << 20,
@@ -152,8 +156,7 @@ class Config:
     )
     proxy_protocol = Flag(
         False,
-        "expect a PROXY header, version 1 or 2, at the start of each connection; close one "
-        "without it",
+        "expect a PROXY header, version 1 or 2, at the start of each connection, or close it",
     )
     script_name = UrlPath(
         "path below which a web server passes requests to the app; requests outside get a 404",
@@ -215,8 +218,7 @@ class Config:
     environment = Unit(
         {},
         "table of texts",
-        "environment variables for the app; no secrets, because every user of the machine can "
-        "read them",
+        "environment variables for the app; no secrets: every user of the machine can read them",
         check="spyglass.config.unit_settings:environment",
     )
     environment_file = Unit(

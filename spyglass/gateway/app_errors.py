@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any
 
-_ASGI = ". If it is an ASGI app (Starlette, FastAPI, Quart, `async def`), it needs an ASGI server"
+_ASGI = '. If it is an ASGI app (Starlette, FastAPI, Quart, `async def`), set interface = "asgi"'
 # Compiled code has paths below the package's parent.
 _OURS = (os.path.dirname(os.path.dirname(__file__)) + os.sep, "spyglass/")
 # They can be iterated over, but not as bytes; and bytes only one by one, which would

@@ -40,9 +40,12 @@ and 3,000.
     STATUSES            the app's status             256      256   the process
     RESPONSE_NAMES      name of the app's header     512       64   the process
     RESPONSE_FIELDS     the app's headers            256      500   the process
+    REQUEST_PAIRS       line with a header           512      256   the process
+    RESPONSE_PAIRS      the app's headers            256      500   the process
 
-Two more follow from these, as they are keyed by an object out of one of them:
-CheckedFields.made (response_head.py) and EnvironMaker (gateway/environ.py).
+The last two are for ASGI apps, in the place of LINES and RESPONSE_FIELDS. Two more
+follow from these, as they are keyed by an object out of one of them:
+CheckedFields.made (response_head.py), and EnvironMaker and ScopeMaker (gateway/).
 """
 
 from __future__ import annotations
@@ -122,6 +125,9 @@ FORWARDED_UNNAMED: Final = Cache(4, 1000)
 STATUSES: Final = Cache(256, 256)
 RESPONSE_NAMES: Final = Cache(512, 64)
 RESPONSE_FIELDS: Final = Cache(256, 500)
+# The same for ASGI apps, which have pairs of bytes.
+REQUEST_PAIRS: Final = Cache(512, 256)
+RESPONSE_PAIRS: Final = Cache(256, 500)
 
 # Headers that many clients send alike, and that identify none of them.
 HARMLESS: Final = frozenset(
@@ -136,6 +142,7 @@ HARMLESS: Final = frozenset(
 ALL: Final[tuple[Bound, ...]] = (
     *(ENVIRON_KEYS, LINES, HEADS, LAST_HEAD, LAST_SECTION, HOSTS),
     *(FORWARDED, FORWARDED_UNNAMED, STATUSES, RESPONSE_NAMES, RESPONSE_FIELDS),
+    *(REQUEST_PAIRS, RESPONSE_PAIRS),
 )
 
 

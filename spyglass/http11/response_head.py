@@ -123,15 +123,16 @@ def check_fields(fields: object) -> CheckedFields:
     try:
         return _CHECKED[key]
     except TypeError:  # what cannot be a key is no str, and is refused there
-        return _check_fields(fields)
+        return judge_fields(fields)
     except KeyError:
         pass
-    checked = _check_fields(fields)
+    checked = judge_fields(fields)
     RESPONSE_FIELDS.keep(key, checked, len(checked.text))
     return checked
 
 
-def _check_fields(fields: Iterable[object]) -> CheckedFields:
+def judge_fields(fields: Iterable[object]) -> CheckedFields:
+    """As check_fields(), of any iterable, without a look at what is known."""
     text = ""
     length = None
     own = _ORDINARY

@@ -56,10 +56,10 @@ class Entry:
     None when the bytes could not be understood; `line` (str) is then the first line, as
     far as it had come. `status` (str) has three digits, or is "" when the app gave
     none. `sent` (int) counts bytes of the response's body. `taken` (float, seconds) is
-    the time from the complete request to now, None for a refusal, `in_app` (float)
-    what of it the app took. `cut` (bool): the response was not sent completely. `kept`
-    (bool): the connection goes on. `when` (float) is seconds since the epoch, which
-    `calendar` makes dates of.
+    the time from the complete request to now, None for a refusal, `in_app` (float or
+    None) what of it the app took, where that is known. `cut` (bool): the response was
+    not sent completely. `kept` (bool): the connection goes on. `when` (float) is
+    seconds since the epoch, which `calendar` makes dates of.
     """
 
     __slots__ = (
@@ -99,7 +99,7 @@ class Entry:
         self.status = ""
         self.sent = 0
         self.taken: float | None = None
-        self.in_app = 0.0
+        self.in_app: float | None = None
         self.cut = False
         self.kept = False
 
@@ -230,7 +230,7 @@ _SLOW: list[str | Value] = [
     "slow: ",
     *_SHORT[:8],
     _ours(lambda e: f", {e.taken or 0:.3f} s"),
-    _ours(lambda e: f", {e.in_app:.3f} s of it in the app"),
+    _ours(lambda e: "" if e.in_app is None else f", {e.in_app:.3f} s of it in the app"),
     _ours(lambda e: ", cut" if e.cut else ""),
 ]
 

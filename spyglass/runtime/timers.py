@@ -26,6 +26,12 @@ WRITE: Final = 2
 IDLE: Final = 3
 LAST_CALL: Final = 4
 LINGER: Final = 5
+# Of a call of an ASGI app, which has a deadline of its own: until its response begins,
+# or since its client has gone; and until it has obeyed a cancellation.
+CALL: Final = 6
+CANCEL: Final = 7
+# Of a stream of such an app: until it is left, as the worker drains
+LEAVE: Final = 8
 
 _NEVER = float("inf")
 _WIDTH: Final = 1 / 128

@@ -69,6 +69,14 @@ class Activity:
         self._slot[scoreboard.ACTIVITY] = monotonic_ns()
         return None
 
+    def branch(self, visit: Visit | None) -> Visit | None:
+        """What the app does for the connection of `visit` outlives it, or its response:
+        it counts by itself from now on, until leave().
+        """
+        self.open += 1
+        self._slot[scoreboard.OPEN] = self.open
+        return None
+
     def leave(self, visit: Visit | None, served: int) -> None:
         """A connection has ended, and so has all that the app does for it; the worker
         has answered `served` requests by now.

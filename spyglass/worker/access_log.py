@@ -38,6 +38,14 @@ if TYPE_CHECKING:
     from spyglass.log import Log
     from spyglass.runtime.sd_daemon import Listener
 
+    class Answer(Protocol):
+        """What the app has answered, a WSGI app by an Exchange."""
+
+        status: str
+
+        @property
+        def given(self) -> int: ...
+
     class Peer(Protocol):
         """The client of a connection (peer.py)."""
 
@@ -95,7 +103,7 @@ class AccessLog:
         self,
         peer: Peer,
         request: Request,
-        exchange: Exchange,
+        exchange: Answer,
         began: float,
         unsent: int,
         *,
@@ -117,8 +125,9 @@ class AccessLog:
         entry.kept = kept
         if self._format is not None:
             self._add_entry(entry)
-        if is_slow and isinstance(exchange, TimedExchange):
-            entry.in_app = exchange.in_app
+        if is_slow:
+            if isinstance(exchange, TimedExchange):
+                entry.in_app = exchange.in_app
             self._add(f"{self._log.start(WARNING)}{self._slow_format(entry)}\n")
 
     def refused(

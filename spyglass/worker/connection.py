@@ -11,16 +11,13 @@ from __future__ import annotations
 from select import EPOLLOUT, POLLOUT, poll
 from time import monotonic
 
-from spyglass.runtime.bound_names import EPOLLIN, write
-from spyglass.runtime.fast_imports import socket
-from spyglass.runtime.timers import BODY, HEAD, IDLE, LAST_CALL, LINGER, WRITE
-from spyglass.worker.connection_base import ConnectionBase
+from spyglass.runtime.bound_names import write
+from spyglass.runtime.timers import WRITE
+from spyglass.worker.client_connection import ClientConnection
 from spyglass.worker.connection_states import (
     CLOSED,
     DETACHED,
     EVICTED,
-    GREETING,
-    LINGERING,
     READING,
     RESPONDING,
     STALLED,
@@ -38,17 +35,15 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from spyglass.http11.request_body import Body
     from spyglass.runtime.sd_daemon import Listener
     from spyglass.worker.client_socket import ClientSocket
     from spyglass.worker.connection_base import Visit
     from spyglass.worker.host import Host
     from spyglass.worker.leader_followers import Piece
-    from spyglass.worker.proxy_header import Greeting
     from spyglass.worker.server import Server
 
 
-class Connection(ConnectionBase):
+class Connection(ClientConnection):
     """One accepted socket, its states, its deadlines and its end; `host` is the loop's
     side.
 
@@ -56,7 +51,7 @@ class Connection(ConnectionBase):
     the cycle's.
     """
 
-    __slots__ = ("_cycle", "_greeting", "_host", "_peer", "_receiver", "_responder", "_server")
+    __slots__ = ("_cycle", "_responder")
 
     def __init__(
         self,
@@ -67,47 +62,24 @@ class Connection(ConnectionBase):
         listener: Listener,
         visit: Visit | None = None,
     ) -> None:
-        super().__init__(client, visit)
-        self._host = host
-        self._server = server
-        self._peer = peer = Peer(server, client, address, listener)
-        self._receiver = receiver = RequestReceiver(
-            client, listener.is_unix, server.limits, server.heads
-        )
+        peer = Peer(server, client, address, listener)
+        receiver = RequestReceiver(client, listener.is_unix, server.limits, server.heads)
+        super().__init__(host, server, client, peer, receiver, visit, READING)
         self._responder = Responder(host, server, peer, receiver, ResponseWriter(client))
         self._cycle = RequestCycle(host, server, receiver, self._responder)
-        self._greeting: Greeting | None = None
-        if server.greeting is not None:
-            self.state = GREETING
-            self._greeting = server.greeting(server, peer.host)
-
-    def __str__(self) -> str:
-        return f"connection {self.fd} {self._peer}"
-
-    def greet(self) -> None:
-        assert self._greeting is not None
-        heard = self._greeting.read(self)
-        if heard is None:
-            return
-        self._greeting = None
-        rest, endpoints = heard
-        self._peer.endpoints = endpoints
-        if self._server.log.debugging and endpoints is not None:
-            self._server.log.debug(f"{self}: speaks for {endpoints}")
-        self.state = READING
-        self.proceed(rest)
 
     @property
     def asked(self) -> bool:
         """True when the app has been asked, or is about to be."""
         return self._responder.asked
 
-    def await_header(self) -> None:
-        """Some of the PROXY header is still to come."""
-        self._host.watch(self, EPOLLIN)
-        if self.deadline is None:
-            # It has as long as the head of a request, and together with the first one.
-            self._host.deadlines.set(self, HEAD, monotonic())
+    def refuse(self, status: int, why: str) -> None:
+        """See Responder."""
+        self._responder.refuse(self, status, why)
+
+    def refusal(self, status: int, why: str) -> bytes:
+        """See Responder."""
+        return self._responder.refusal(status, why)
 
     # Reading
 
@@ -128,12 +100,6 @@ class Connection(ConnectionBase):
         it; then wait for more.
         """
         self._cycle.run(self, data)
-
-    def await_request(self) -> None:
-        """Everything that has arrived is answered: wait for more."""
-        self.state = READING
-        if self.watched != EPOLLIN:
-            self._host.watch(self, EPOLLIN)
 
     # Responding
 
@@ -224,66 +190,17 @@ class Connection(ConnectionBase):
 
     # Ending
 
-    def stop_waiting(self) -> None:
-        """Nothing is waited for: no deadline."""
-        self._host.deadlines.clear(self)
-
     def end(self) -> None:
         """The last answer is out, or held. A client that announced the end (Connection:
         close) sends no more; for another we linger.
         """
-        responder, receiver = self._responder, self._receiver
+        responder = self._responder
         if responder.writer.held:
             responder.final = True
             self.state = RESPONDING
             self._host.deadlines.clear(self)
             return
-        if receiver.at_end or (
-            responder.announced
-            and not receiver.reader.buffer
-            and not receiver.sends_on(self._host.warm_up.unread(self.fd))
-        ):
-            self.close("done")
-            return
-        self.state = LINGERING
-        receiver.reader.close()
-        try:
-            self.socket.object.shutdown(socket.SHUT_WR)
-        except OSError:
-            self.close("closed by the client")
-            return
-        self._host.watch(self, EPOLLIN)
-        self._host.deadlines.set(self, LINGER, monotonic())
-
-    def drop(self) -> None:
-        if self._receiver.drop():
-            self.close("done")
-
-    def leave_late(self, kind: int) -> None:
-        """The client has not sent in time what is waited for."""
-        if kind == BODY:
-            self._responder.refuse(self, 408, "the request body did not arrive in time")
-        elif kind == HEAD and not self._receiver.reader.quiet:
-            self._responder.refuse(self, 408, "the request did not arrive in time")
-        elif self._receiver.speaks():
-            # A request that is on its way when we close gets no answer, and its client
-            # cannot know whether it was heard (RFC 9112 9.3.1). This one arrived while
-            # others were served: it is for the next turn to read.
-            self._host.deadlines.set(self, kind, monotonic())
-        else:
-            self.leave_idle(kind)
-
-    def leave_idle(self, _kind: int) -> None:
-        # A client that never sent a word gets none either: it may be a browser's spare
-        # connection.
-        self.close("idle for too long")
-
-    def last_call(self) -> None:
-        """The worker is draining: an idle client gets a short while for the request
-        that may be on its way.
-        """
-        if self.deadline == IDLE or (self.deadline == HEAD and self._receiver.reader.quiet):
-            self._host.deadlines.set(self, LAST_CALL, monotonic())
+        self.linger(responder.announced)
 
     def give_way(self) -> bool:
         """Close, being idle or slow, for other clients wait for this place. False when
@@ -297,26 +214,7 @@ class Connection(ConnectionBase):
                 return False
             self._host.again(self, EVICTED)  # its end may call the app
             return True
-        if self.state is READING and self._receiver.speaks():
-            return False
-        if not self._receiver.reader.quiet:
-            # At once, and not lingering as after other refusals: its place is wanted.
-            # It was silent, so there is nothing unread.
-            try:
-                write(self.fd, self._responder.refusal(408, "too slow, while others wait"))
-            except OSError:
-                pass
-        self.leave_evicted()
-        return True
-
-    def leave_evicted(self) -> None:
-        self.close("others wait for its place")
-
-    @property
-    def body(self) -> Body | None:
-        """The request body that is arriving."""
-        pending = self._receiver.reader.pending
-        return None if pending is None else pending.body
+        return super().give_way()
 
     def progress(self) -> int:
         """Return how many bytes of its request the client has sent, or how many of the
@@ -361,9 +259,6 @@ class Connection(ConnectionBase):
     def _bury(self) -> None:
         self._responder.close()
         self._host.ended(self)
-
-    def ignore(self, _kind: int = 0) -> None:
-        pass
 
 
 for _state in STATES:

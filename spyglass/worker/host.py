@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from spyglass.runtime.timers import Deadlines
     from spyglass.worker.acceptor import Activity
-    from spyglass.worker.connection_base import ConnectionBase
+    from spyglass.worker.connection_base import ConnectionBase, Visit
     from spyglass.worker.connection_states import State
     from spyglass.worker.drain import Drain
     from spyglass.worker.leader_followers import Crew
@@ -108,3 +108,13 @@ class Host:
     def ended(self, connection: ConnectionBase) -> None:
         """It has ended, and so has all that the app does for it."""
         self._activity.leave(connection.visit, self._server.served)
+
+    def branch(self, connection: ConnectionBase) -> Visit | None:
+        """A call of the app's goes on when its connection does not need it any more.
+        branch_ended() follows, with what this returns.
+        """
+        return self._activity.branch(connection.visit)
+
+    def branch_ended(self, visit: Visit | None) -> None:
+        """That call has returned."""
+        self._activity.leave(visit, self._server.served)

@@ -77,6 +77,17 @@ class IgnoringActivity(Activity):
         self._slot[scoreboard.OPEN] = self.open
         return IgnoringVisit(self, self._ignored.listener(listener.name))
 
+    def branch(self, visit: Visit | None) -> Visit | None:
+        """See acceptor.Activity. It counts if its connection does at this moment."""
+        assert isinstance(visit, IgnoringVisit)
+        branch = IgnoringVisit(self, not visit.counts)
+        branch.counts = visit.counts
+        if not visit.counts:
+            self._slot[scoreboard.IGNORED] += 1
+        self.open += 1
+        self._slot[scoreboard.OPEN] = self.open
+        return branch
+
     def leave(self, visit: Visit | None, served: int) -> None:
         """See acceptor.Activity."""
         assert isinstance(visit, IgnoringVisit)

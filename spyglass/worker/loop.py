@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 # clients wait for its place
 _LAST_CALL = 1.0
 _LINGER = 2.0  # seconds for a client to read its last answer and close
+_OBEY = 5.0  # seconds for a call that was cancelled to come to its end
 _EVENTS: Final = 900  # connections that are reported at once in any case
 _NEVER: Final = 1 << 62
 
@@ -70,7 +71,7 @@ class Loop:
     ) -> None:
         last_call = min(_LAST_CALL, config.keepalive_timeout)
         self._slot = slot
-        self._epoll = epoll()
+        self.epoll = self._epoll = epoll()
         self._doors: dict[int, Callable[[], None]] = {}
         self._connections: dict[int, ConnectionBase] = {}
         self._heard_at = 0.0  # in the last turn
@@ -216,6 +217,10 @@ class Loop:
         if access is not None and access.due:
             access.write()  # of the last turn, however that has ended
         return self._patience()
+
+    def poll(self, timeout: float | None) -> list[tuple[int, int]]:
+        """Wait before anything is served: nothing of the worker's own is ready yet."""
+        return self._epoll.poll(timeout)
 
     def wait(self, patience: float | None) -> list[tuple[int, int]]:
         """Return what is ready, as epoll.poll() does, after at most `patience`
@@ -371,4 +376,9 @@ class Loop:
 def _deadlines(config: Config, last_call: float) -> Deadlines:
     # In the order of the kinds in timers.py
     timeouts = config.header_timeout, config.body_timeout, config.write_timeout
-    return Deadlines([*timeouts, config.keepalive_timeout, last_call, _LINGER])
+    return Deadlines(
+        [
+            *timeouts,
+            *(config.keepalive_timeout, last_call, _LINGER, config.request_timeout, _OBEY, 0.0),
+        ]
+    )

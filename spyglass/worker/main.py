@@ -32,14 +32,18 @@ if TYPE_CHECKING:
     from spyglass.gateway.wsgi import App
     from spyglass.runtime.shared_memory import Shared
     from spyglass.runtime.signals import Signals
+    from spyglass.worker.asgi.runner import Runner
 
 _HEAP_KEPT = 1 << 20
 _DRAIN_ON = (signal.SIGTERM, signal.SIGQUIT)
 
 
-def make_loop(config: Config, app: App, shared: Shared, number: int, log: Log) -> Loop:
-    """Return the loop of worker `number`. Raises LoadError when the app, which is
-    loaded by now, has replaced or removed something that a worker needs.
+def make_loop(
+    config: Config, app: App, shared: Shared, number: int, log: Log, *, is_asgi: bool = False
+) -> Loop | Runner:
+    """Return the loop of worker `number`, or the Runner that has it if the app is an
+    ASGI app. Raises LoadError when the app, which is loaded by now, has replaced or
+    removed something that a worker needs.
     """
     slot = shared.board.slot(number)
     try:
@@ -49,6 +53,11 @@ def make_loop(config: Config, app: App, shared: Shared, number: int, log: Log) -
             from spyglass.worker.idle_activity import IgnoringActivity
 
             activity = IgnoringActivity(slot, config.idle_ignore, shared.tell_master)
+        if is_asgi:
+            # In here: nothing of asyncio is imported for a WSGI app
+            from spyglass.worker.asgi.runner import Runner
+
+            return Runner(config, app, shared.listeners, slot, log, activity)
         return Loop(config, app, shared.listeners, slot, log, activity)
     except Exception as error:
         what = "no worker can work beside this app, which may have replaced a part of the standard library"
@@ -57,10 +66,11 @@ def make_loop(config: Config, app: App, shared: Shared, number: int, log: Log) -
         ) from error
 
 
-def work(loop: Loop, shared: Shared, number: int, log: Log, signals: Signals) -> None:
+def work(loop: Loop | Runner, shared: Shared, number: int, log: Log, signals: Signals) -> None:
     """Serve until told to exit. The caller has just forked and has closed what was its
     own; `signals` has recorded since the fork.
     """
+    runner, loop = (None, loop) if isinstance(loop, Loop) else (loop, loop.loop)
     _prepare_process()
     slot = shared.board.slot(number)
 
@@ -68,6 +78,8 @@ def work(loop: Loop, shared: Shared, number: int, log: Log, signals: Signals) ->
         shared.abandon()
         stray = Stray(log)
         loop.abandon(stray, stray.back)
+        if runner is not None:
+            runner.abandon(stray.back)
 
     os.register_at_fork(after_in_child=forked)
     loop.acceptor.reserved |= {shared.poke, signals.write_end, log.fd}
@@ -79,7 +91,11 @@ def work(loop: Loop, shared: Shared, number: int, log: Log, signals: Signals) ->
     shared.board.note_accepting()
     shared.tell_master()
     try:
-        loop.run()
+        if runner is None:
+            loop.run()
+        else:
+            runner.ask_for_another = shared.tell_master
+            runner.run()
     except Exception as error:
         # Not through the app's atexit functions: they may wait for what will not
         # happen any more.
@@ -87,6 +103,8 @@ def work(loop: Loop, shared: Shared, number: int, log: Log, signals: Signals) ->
         os._exit(1)
     slot[scoreboard.STATE] = scoreboard.LEAVING
     shared.tell_master()
+    if runner is not None:
+        runner.stop()
     log.debug(f"leaving after {slot[scoreboard.SERVED]} requests")
 
 

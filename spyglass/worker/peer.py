@@ -48,7 +48,7 @@ class Peer:
     def make_environs(self) -> EnvironMaker:
         """Make `environs`, which makes the environ of each request."""
         server = self._server
-        constant, below = self._constant(), server.environs_below
+        constant, below = self.constant(), server.environs_below
         trusted, forwarded = server.trusted_proxies, server.forwarded_headers
         self.environs = (
             EnvironMaker(constant, trusted, forwarded)
@@ -62,14 +62,14 @@ class Peer:
         try:
             if request is not None:
                 return (self.environs or self.make_environs()).client(request)
-            address: str = self._constant()["REMOTE_ADDR"]
+            address: str = self.constant()["REMOTE_ADDR"]
             return address
         # No descriptor is left for an import that only some requests need, or this
         # request is one that our code cannot read
         except Exception:
             return ""
 
-    def _constant(self) -> dict[str, Any]:
+    def constant(self) -> dict[str, Any]:
         """Return what is the same in the environ of all requests of this connection."""
         if self.endpoints is not None:
             return self._server.base | self.endpoints.environ()

@@ -94,6 +94,10 @@ class Server:
         """
         return not self.draining and self._slot[scoreboard.ORDER] >= scoreboard.SERVE
 
+    def is_replaced(self) -> bool:
+        """Return True if others take over from this worker, which drains."""
+        return self._slot[scoreboard.ORDER] == scoreboard.RETIRE
+
     def count_error(self) -> None:
         """Count a response that failed: by its status (5xx), or because it was cut."""
         self._slot[scoreboard.ERRORS] += 1

@@ -15,24 +15,16 @@ from __future__ import annotations
 
 import sys
 
+from spyglass.zygote import asgi_judge
+from spyglass.zygote.call_target import Target, in_class, mro, target_of
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from functools import partial
-    from types import CodeType, FunctionType, MethodType, ModuleType
-else:  # as `types` and `functools` have them, which are slow to import
-    from _functools import partial
-
+    from types import FunctionType, ModuleType
+else:  # as `types` has them, which is slow to import
     FunctionType = type(lambda: None)
-    MethodType = type(FunctionType.__get__(lambda self: None, 0))
     ModuleType = type(sys)
 
-# CO_VARARGS, CO_COROUTINE | CO_ASYNC_GENERATOR; `inspect`, which has the names, is slow
-# to import.
-_VARARGS = 0x04
-_ASYNCHRONOUS = 0x80 | 0x200
-_MOST_LAYERS = 16  # partials and methods around each other
-
-_ASGI_NAMES = ("scope", "receive", "send")
 FRAMEWORKS = {
     "fastapi": "FastAPI",
     "starlette": "Starlette",
@@ -51,27 +43,36 @@ FRAMEWORKS = {
 WITH_OWN_SERVERS = {"aiohttp": "aiohttp", "tornado": "Tornado"}
 # Of a function that makes an app: create_app, make_wsgi_app, get_wsgi_application.
 _MAKING = ("create", "make", "build", "factory", "get_app", "get_wsgi", "get_asgi", "init_app")
-WSGI_ONLY = "and Spyglass serves WSGI only: run it with an ASGI server, such as uvicorn"
 _CALLED = "a WSGI app is called with two, (environ, start_response)"
 
 
-def refusal(app: object, where: str, name: str) -> str:
+def refusal(app: object, where: str, name: str, interface: str = "auto") -> str:
     """Return why `app`, which is `name` in the module or file `where`, can never
-    answer, and what to write instead (one line); "" if it may.
+    answer, and what to write instead (one line); "" if it may. `interface` is the
+    setting.
 
     `name` is as in the setting `app`, so it ends in ")" if `app` is what a factory has
     returned.
     """
     try:
-        return _refusal(app, where, name)
+        return _refusal(app, where, name, interface)
     except Exception:  # an object of the app's may raise anything when it is looked at
         return ""
+
+
+def is_asgi(app: object) -> bool:
+    """Return True if `app` is an ASGI app: calling it makes a coroutine."""
+    try:
+        target = None if type in mro(type(app)) else target_of(app)
+        return target is not None and asgi_judge.is_asgi(target)
+    except Exception:
+        return False
 
 
 def needs_two(app: object) -> bool:
     """Return True if `app` must be called with two arguments, as a WSGI app is."""
     try:
-        target = None if type in _mro(type(app)) else _target(app)
+        target = None if type in mro(type(app)) else target_of(app)
         return target is not None and target.takes(2) and len(target.required) == 2
     except Exception:
         return False
@@ -84,123 +85,38 @@ def setting(where: str, name: str) -> str:
     return f"app = {quote}{value}{quote}"
 
 
-# What is called
-
-
-def flags(*, varargs: bool, asynchronous: bool) -> int:
-    """Return the flags that such a function has in its `co_flags`."""
-    return _VARARGS * varargs | _ASYNCHRONOUS * asynchronous
-
-
-class Target:
-    """The Python function that a call runs, and what it is given before the call's own
-    arguments: `bound` positional ones (int), and `keywords`.
-    """
-
-    def __init__(self, function: FunctionType, bound: int, keywords: set[str]) -> None:
-        code: CodeType = function.__code__
-        self.is_asynchronous = bool(code.co_flags & _ASYNCHRONOUS)
-        names = code.co_varnames[: code.co_argcount]
-        optional = set(names[len(names) - len(function.__defaults__ or ()) :])
-        self.positional = names[bound:]
-        self.has_varargs = bool(code.co_flags & _VARARGS)
-        # A positional argument for a name that a partial has given, too, is one twice.
-        given = [index for index, each in enumerate(self.positional) if each in keywords]
-        self.most = given[0] if given else len(self.positional)
-        if self.has_varargs and not given:
-            self.most = 1 << 16
-        self.required = [
-            each for each in self.positional if each not in optional and each not in keywords
-        ]
-        only = code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
-        self.required_keywords = [
-            each
-            for each in only
-            if each not in (function.__kwdefaults__ or {}) and each not in keywords
-        ]
-
-    def takes(self, count: int) -> bool:
-        """Return True if it can be called with `count` positional arguments."""
-        return (
-            len(self.required) <= count <= self.most
-            and not self.required_keywords
-            and not set(self.required) & set(self.positional[count:])
-        )
-
-
-def _target(app: object) -> Target | None:
-    """Return what a call of `app` runs, None if that is unknown. Classes are not
-    looked into.
-    """
-    bound, keywords = 0, set[str]()
-    for _ in range(_MOST_LAYERS):
-        kind = type(app)
-        if kind is FunctionType:
-            return Target(app, bound, keywords)  # type: ignore[arg-type]
-        if kind is MethodType:
-            bound, app = bound + 1, app.__func__  # type: ignore[attr-defined]
-        elif kind is partial:
-            assert isinstance(app, partial)  # for mypy
-            if any(type(each).__name__ == "_PlaceholderType" for each in app.args):
-                return None  # since Python 3.14: arguments may go between those given
-            bound, keywords, app = bound + len(app.args), keywords | set(app.keywords), app.func
-        elif type in _mro(kind):
-            return None
-        else:
-            app = _in_class(kind, "__call__")
-            if type(app) is staticmethod:
-                app = app.__func__
-            elif type(app) is classmethod:
-                bound, app = bound + 1, app.__func__
-            elif type(app) is FunctionType:
-                bound += 1
-            else:
-                return None  # written in C, or by a descriptor, as a proxy's
-    return None
-
-
-def _mro(kind: type) -> tuple[type, ...]:
-    found: tuple[type, ...] = type.__getattribute__(kind, "__mro__")
-    return found
-
-
-def _in_class(kind: type, name: str) -> object:
-    """Return the attribute that a special method lookup in the class `kind` finds, None
-    if there is none.
-
-    As Python does it: neither a `__getattr__` nor a metaclass has a say.
-    """
-    for each in _mro(kind):
-        attributes = type.__dict__["__dict__"].__get__(each)
-        if name in attributes:
-            return attributes[name]
-    return None
-
-
 # What to say
 
 
-def _refusal(app: object, where: str, name: str) -> str:
+def _refusal(app: object, where: str, name: str, interface: str) -> str:
     shown = repr(f"{where}:{name}" if name else where)
     if not callable(app):
         return _not_callable(app, shown, where, name)
-    if type in _mro(type(app)):
+    if type in mro(type(app)):
         return _refusal_of_class(app, shown, where, name)  # type: ignore[arg-type]
-    target = _target(app)
+    target = target_of(app)
     if target is None:
         return ""
     if not target.takes(2) and (own := _framework(type(app), WITH_OWN_SERVERS)):
         return neither(shown, own)
-    return refusal_of_call(target, where, name, _framework(type(app), FRAMEWORKS))
+    framework = _framework(type(app), FRAMEWORKS)
+    return refusal_of_call(target, where, name, framework, interface)
 
 
-def refusal_of_call(target: Target, where: str, name: str, framework: str = "") -> str:
+def refusal_of_call(
+    target: Target, where: str, name: str, framework: str = "", interface: str = "auto"
+) -> str:
     """Return why the call of `target`, which is `name` in `where`, can never answer
-    (one line); "" if it may. `framework` is what the app is made with, if it is known.
+    (one line); "" if it may. `framework` is what the app is made with, if it is known,
+    `interface` the setting.
     """
     shown = repr(f"{where}:{name}")
-    if _is_asgi(target):
-        return asgi(where, name, framework)
+    if asgi_judge.is_asgi_2(target):
+        return asgi_judge.two_calls(shown, framework)
+    if interface == "asgi":
+        return "" if target.takes(3) else asgi_judge.wrong_arguments(target, shown)
+    if asgi_judge.is_asgi(target):
+        return "" if interface == "auto" else asgi_judge.not_wsgi(shown, framework)
     if target.is_asynchronous:
         return f"{shown} is an async function (async def), which WSGI cannot call: make it a plain function (def)"
     if _is_unfinished_factory(target, name):
@@ -218,7 +134,7 @@ def _not_callable(app: object, shown: str, where: str, name: str) -> str:
     if app is None:
         why = "is a `return` missing?" if made else "is it set later, or never?"
         return f"{shown} {'returned' if made else 'is'} None, not an app: {why}"
-    if type in _mro(type(type(app))) and ModuleType in _mro(type(app)):
+    if type in mro(type(type(app))) and ModuleType in mro(type(app)):
         found = next((each for each in ("application", "app") if each in vars(app)), "NAME")
         module = vars(app).get("__name__", where)
         return f"{shown} is a module, not an app: write {setting(module, found)}"
@@ -230,44 +146,15 @@ def _not_callable(app: object, shown: str, where: str, name: str) -> str:
     return f"{shown} is not callable: it is of type {type(app).__name__!r}"
 
 
-def _is_asgi(target: Target) -> bool:
-    """Return True for (scope, receive, send), whatever their names if it is `async
-    def`; and for what only takes `scope` (ASGI 2).
-    """
-    names = target.positional
-    if names[:3] == _ASGI_NAMES or names == _ASGI_NAMES[:1]:
-        return True
-    return target.is_asynchronous and target.takes(3)
-
-
 def _framework(kind: type, known: dict[str, str]) -> str:
     """Return which of the `known` frameworks the class `kind` is of, or derived from;
     "" if none.
     """
-    for each in _mro(kind):
+    for each in mro(kind):
         module = type.__dict__["__dict__"].__get__(each).get("__module__")
         if isinstance(module, str) and (root := module.partition(".")[0]) in known:
             return known[root]
     return ""
-
-
-def asgi(where: str, name: str, framework: str) -> str:
-    """Return the refusal of an ASGI app, which is made with `framework` or, if that is
-    "", with none that is known.
-    """
-    shown = repr(f"{where}:{name}")
-    if framework == "Django":
-        module = where.removesuffix(".py")
-        if module.endswith("asgi"):
-            suffix = where[len(module) :]
-            right = setting(f"{module[:-4]}wsgi{suffix}", name or "application")
-            return f"{shown} is the ASGI app of Django, and Spyglass serves WSGI: write {right}"
-        return f"{shown} is the ASGI app of Django, and Spyglass serves WSGI: name what get_wsgi_application() returns"
-    return f"{shown} is an ASGI app{_of(framework)}, {WSGI_ONLY}"
-
-
-def _of(framework: str) -> str:
-    return f" of {framework}" if framework else ""
 
 
 def _is_unfinished_factory(target: Target, name: str) -> bool:
@@ -332,14 +219,14 @@ def _refusal_of_class(app: type, shown: str, where: str, name: str) -> str:
     """A class is an app if its objects are the response (PEP 3333, "The
     Application/Framework Side", has such an example).
     """
-    call = _in_class(type(app), "__call__")
+    call = in_class(type(app), "__call__")
     if call is not type.__call__:  # the metaclass's own
         target = Target(call, 1, set()) if type(call) is FunctionType else None
         return "" if target is None or target.takes(2) else _class(app, shown, where, name)
-    if _in_class(app, "__new__") is not object.__dict__["__new__"]:
+    if in_class(app, "__new__") is not object.__dict__["__new__"]:
         return ""  # it may return anything
-    makes = _in_class(app, "__init__")
-    is_iterable = any(_in_class(app, each) is not None for each in ("__iter__", "__getitem__"))
+    makes = in_class(app, "__init__")
+    is_iterable = any(in_class(app, each) is not None for each in ("__iter__", "__getitem__"))
     if not is_iterable or makes is object.__dict__["__init__"]:
         return _class(app, shown, where, name)
     if type(makes) is FunctionType and not Target(makes, 1, set()).takes(2):
@@ -348,14 +235,13 @@ def _refusal_of_class(app: type, shown: str, where: str, name: str) -> str:
 
 
 def _class(app: type, shown: str, where: str, name: str) -> str:
-    makes, call = _in_class(app, "__init__"), _in_class(app, "__call__")
+    makes, call = in_class(app, "__init__"), in_class(app, "__call__")
     called = Target(call, 1, set()) if type(call) is FunctionType else None
     made = Target(makes, 1, set()) if type(makes) is FunctionType else None
     framework = _framework(app, FRAMEWORKS)
-    is_asgi_2 = made is not None and made.positional == _ASGI_NAMES[:1]
-    if is_asgi_2 or (called is not None and _is_asgi(called)):
-        return f"{shown} is a class whose objects are ASGI apps{_of(framework)}, {WSGI_ONLY}"
-    if called is not None and called.takes(2):
+    if made is not None and asgi_judge.is_asgi_2(made):
+        return asgi_judge.two_calls(shown, framework)
+    if called is not None and (called.takes(2) or asgi_judge.is_asgi(called)):
         if made is None or made.takes(0):
             return f"{shown} is a class, not an app: write {setting(where, f'{name}()')}, or name an object of it"
         return f"{shown} is a class, not an app: name an object of it, such as one that the module creates by app = {app.__name__}(...)"

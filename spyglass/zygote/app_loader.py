@@ -87,12 +87,23 @@ def load(config: Config) -> App:
         name, app = _by_default(module, where, source)
     else:
         app = _lookup(module, where, name, source)
-    if not _is_plain(app):
+    if not _is_plain(app) or config.interface == "asgi":
         from spyglass.zygote import app_judge  # few apps are anything else
 
-        if why := app_judge.refusal(app, where, name):
+        if why := app_judge.refusal(app, where, name, config.interface):
             raise LoadError(why, files=source)
     return app  # type: ignore[return-value]
+
+
+def is_asgi(app: object, config: Config) -> bool:
+    """Return True if `app`, from load(), is to be called as an ASGI app."""
+    if config.interface != "auto" or not config.app:
+        return config.interface == "asgi" and bool(config.app)
+    if _is_plain(app):
+        return False
+    from spyglass.zygote import app_judge  # as in load()
+
+    return app_judge.is_asgi(app)
 
 
 def _is_plain(app: object) -> bool:
@@ -139,10 +150,10 @@ def post_fork(config: Config) -> Callable[[], object] | None:
     Raise LoadError if the module has something of that name that cannot be called.
     """
     where = split(config.app)[0]
-    module = sys.modules.get(_stem(where) if is_path(where) else where)
+    module = _loaded_module(where)
     if module is None:  # it removed itself
         return None
-    source = [path for path in [getattr(module, "__file__", None)] if path]
+    source = source_of(config)
     found = _attribute(module, "post_fork", source)
     if found is _ABSENT or found is None:
         return None
@@ -152,6 +163,16 @@ def post_fork(config: Config) -> Callable[[], object] | None:
             files=source,
         )
     return found
+
+
+def _loaded_module(where: str) -> ModuleType | None:
+    return sys.modules.get(_stem(where) if is_path(where) else where)
+
+
+def source_of(config: Config) -> list[str]:
+    """Return the file of the app's module, which has been loaded, if it is known."""
+    module = _loaded_module(split(config.app)[0])
+    return [path for path in [getattr(module, "__file__", None)] if path]
 
 
 def call(post_fork: Callable[[], object]) -> None:

@@ -25,7 +25,7 @@ from time import monotonic
 
 from spyglass import api
 from spyglass.errors import LoadError, blame
-from spyglass.log import flush
+from spyglass.log import flush, print_by_lines
 from spyglass.runtime import channel, fork, scoreboard
 from spyglass.runtime.fast_imports import signal
 from spyglass.runtime.sd_daemon import hide_from_the_app
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from spyglass.log import Log
     from spyglass.runtime.fast_imports import socket
     from spyglass.runtime.shared_memory import Shared
+    from spyglass.worker.asgi.runner import Runner
     from spyglass.worker.loop import Loop
     from spyglass.zygote.rehearsal import Rehearsal
 
@@ -111,6 +112,7 @@ class Zygote:
         self._log = log
         self._rehearsal = rehearsal
         self._app: App | None = None
+        self._is_asgi = False
         self._post_fork: Callable[[], object] | None = None
         self._workers: dict[int, int] = {}  # pid to slot
         self._signals = Signals(_SIGNALS)
@@ -183,7 +185,7 @@ class Zygote:
             from spyglass.zygote import app_loader
 
             app_loader.run_site()
-            _print_by_lines()
+            print_by_lines()
             import_worker()
             # Only then may the app's code run: what was passed in may not be ours.
             if not self._shared.adopted and not self._shared.learn(self._channel):
@@ -211,6 +213,9 @@ class Zygote:
         check_threads()
         self._post_fork = app_loader.post_fork(self._config)
         self._app = app
+        self._is_asgi = app_loader.is_asgi(app, self._config)
+        if self._is_asgi:  # here, so that the workers share it
+            import spyglass.zygote.asgi_startup  # noqa: F401, only ASGI apps pay for it
         if self._rehearsal is not None:
             self._rehearsal.loaded(watch, has_post_fork=self._post_fork is not None)
         elif self._config.preload and (watch.fds or watch.tids):
@@ -340,16 +345,22 @@ class Zygote:
         flush()
         os._exit(1)
 
-    def _make_loop(self, slot: int, log: Log) -> Loop:
+    def _make_loop(self, slot: int, log: Log) -> Loop | Runner:
         """In a worker: return its loop, or exit if the app removed what it needs."""
         from spyglass.worker.main import make_loop
 
-        assert self._app is not None
+        config, app = self._config, self._app
+        assert app is not None
         try:
             check_threads()  # again: a post_fork() may do what an import may
-            return make_loop(self._config, self._app, self._shared, slot, log)
+            loop = make_loop(config, app, self._shared, slot, log, is_asgi=self._is_asgi)
         except LoadError as error:
             self._leave_unfit(slot, error)
+        if self._is_asgi:
+            from spyglass.zygote import asgi_startup
+
+            self._or_leave(slot, lambda: asgi_startup.start(loop, config, self._rehearsal))
+        return loop
 
     @property
     def _is_held(self) -> bool:
@@ -374,17 +385,6 @@ def _hint(error: BaseException) -> tuple[str, str]:
 
     found = advice(error)
     return found, kind(found)
-
-
-def _print_by_lines() -> None:
-    """Have what the app prints written at the end of each line. The journal is no
-    terminal, so Python would buffer 8 KiB.
-    """
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-        except (AttributeError, ValueError, OSError):
-            pass  # there is none, or a .pth file has replaced it
 
 
 def _disown_children() -> None:

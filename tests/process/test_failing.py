@@ -25,7 +25,7 @@ APPS = {
     "no such file": (None, "ModuleNotFoundError: No module named 'app'", False, {}),
     "wrong name": ("application = None\n", "'app' has no 'app'", False, {}),
     "not callable": ("app = 42\n", "'app:app' is not callable: it is of type 'int'", False, {}),
-    "ASGI": ("async def app(scope, receive, send): ...\n", "'app:app' is an ASGI app, and Spyglass serves WSGI only: .*", False, {}),
+    "ASGI 2": ("def app(scope): ...\n", r"'app:app' is an app of ASGI 2 \(a double callable\), and Spyglass serves ASGI 3: .*", False, {}),
     "a class without preload": (
         "class app:\n    def __call__(self, environ, start_response): ...\n", r"'app:app' is a class, not an app: write app = \"app:app\(\)\", .*",
         False, {"arguments": ["--no-preload"]},

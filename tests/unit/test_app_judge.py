@@ -14,12 +14,12 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from spyglass.zygote import app_judge, app_loader
 
 
-def judged(app, name="app", where="shop"):
+def judged(app, name="app", where="shop", interface="auto"):
     """Return the refusal, "" if the loader accepts `app`. The short way must not differ
     from the long one.
     """
-    why = app_judge.refusal(app, where, name)
-    if app_loader._is_plain(app):
+    why = app_judge.refusal(app, where, name, interface)
+    if app_loader._is_plain(app) and interface != "asgi":
         assert why == ""
     return why
 
@@ -250,6 +250,30 @@ class Asgi2:
     async def __call__(self, receive, send): ...
 
 
+class Channels2(Asgi2):
+    __module__ = "channels.routing"
+
+
+class Sentry:
+    """Its middleware: `__call__` is a slot, and each object has its own."""
+
+    __slots__ = ("__call__", "app")
+
+    def __init__(self, app):
+        self.app = app
+        self.__call__ = self._run
+
+    async def _run(self, scope, receive, send): ...
+
+
+class SentryForWsgi(Sentry):
+    def _run(self, environ, start_response): ...
+
+
+class EmptySlot(Sentry):
+    def __init__(self): ...
+
+
 class WithArguments:
     def __init__(self, import_name, path=None): ...
     def __call__(self, environ, start_response): ...
@@ -284,27 +308,24 @@ async def streaming(environ, start_response):
 
 
 def sync_asgi(scope, receive, send): ...
+async def other_names(a, b, c): ...
+async def optional_asgi(scope, receive=None, send=None): ...
+async def with_settings(settings, scope, receive, send): ...
 def scope_only(scope): ...
 def keyword(environ, start_response, *, secret): ...
 def view(): ...
 def respond(request): ...
 
 
-SERVES = "and Spyglass serves WSGI only: run it with an ASGI server, such as uvicorn"
+ASGI_2 = "(a double callable), and Spyglass serves ASGI 3: wrap it in asgiref.compatibility.guarantee_single_callable()"
 CALLED = "but a WSGI app is called with two, (environ, start_response)"
 ASYNC = "'shop:app' is an async function (async def), which WSGI cannot call: make it a plain function (def)"
 REFUSED = [
     # ASGI
-    (asgi, "app", f"'shop:app' is an ASGI app, {SERVES}"),
-    (sync_asgi, "app", f"'shop:app' is an ASGI app, {SERVES}"),
-    (scope_only, "app", f"'shop:app' is an ASGI app, {SERVES}"),
-    (Starlette(), "app", f"'shop:app' is an ASGI app of Starlette, {SERVES}"),
-    (Starlette().handle, "app", f"'shop:app' is an ASGI app, {SERVES}"),
-    (FastAPI(), "app", f"'shop:app' is an ASGI app of FastAPI, {SERVES}"),
-    (MyApi(), "create_app()", f"'shop:create_app()' is an ASGI app of FastAPI, {SERVES}"),
-    (functools.partial(asgi), "app", f"'shop:app' is an ASGI app, {SERVES}"),
-    (FastAPI, "app", f"'shop:app' is a class whose objects are ASGI apps of FastAPI, {SERVES}"),
-    (Asgi2, "app", f"'shop:app' is a class whose objects are ASGI apps, {SERVES}"),
+    (scope_only, "app", f"'shop:app' is an app of ASGI 2 {ASGI_2}"),
+    (Asgi2, "app", f"'shop:app' is an app of ASGI 2 {ASGI_2}"),
+    (Channels2, "app", f"'shop:app' is an app of ASGI 2 of Django Channels {ASGI_2}"),
+    (FastAPI, "FastAPI", "'shop:FastAPI' is a class, not an app: write app = \"shop:FastAPI()\", or name an object of it"),
     (asynchronous, "app", ASYNC),
     (streaming, "app", ASYNC),
     # Factories
@@ -357,14 +378,55 @@ def test_a_module_that_has_an_app_is_named_with_it():
     assert judged(module) == "'shop:app' is a module, not an app: write app = \"shop.app:app\""
 
 
-def test_django_s_asgi_py_stands_beside_its_wsgi_py():
-    app, says = ASGIHandler(), "is the ASGI app of Django, and Spyglass serves WSGI: "
-    assert (
-        judged(app, "application", "site.asgi")
-        == f"'site.asgi:application' {says}write app = \"site.wsgi:application\""
+ASGI_APPS = {
+    "function": asgi,
+    "function with other names": other_names,
+    "function that returns a coroutine": sync_asgi,
+    "method": Starlette().handle,
+    "object": Starlette(),
+    "object of a derived class": MyApi(),
+    "Django": ASGIHandler(),
+    "partial": functools.partial(asgi),
+    "partial of an object": functools.partial(Starlette()),
+    "partial with an argument": functools.partial(with_settings, {}),
+    "wrapped": loose_wrapper(asgi),
+    "instance slot": Sentry(None),
+    "optional arguments": optional_asgi,
+}
+
+
+@pytest.mark.parametrize("kind", ASGI_APPS)
+def test_an_asgi_app_is_told_from_others(kind):
+    app = ASGI_APPS[kind]
+    assert judged(app) == ""
+    assert app_judge.is_asgi(app)
+    assert judged(app, interface="asgi") == ""
+    refused = judged(app, interface="wsgi")
+    assert "is an ASGI app" in refused
+    assert 'but interface = "wsgi": remove that setting' in refused
+
+
+@pytest.mark.parametrize(
+    "app",
+    [
+        *(wsgi, Plain(), Plain, Derived(), AppClass, keyword_only, optional, SentryForWsgi(None)),
+        *(EmptySlot(), loose_wrapper(wsgi), streaming, asynchronous, len, unittest.mock.Mock()),
+    ],
+)
+def test_what_makes_no_coroutine_is_no_asgi_app(app):
+    assert not app_judge.is_asgi(app)
+
+
+def test_an_app_is_an_asgi_app_if_the_setting_says_so():
+    """What makes coroutines and does not look like it."""
+    returns_coroutine = functools.wraps(wsgi)(lambda *args: asgi(*args))
+    assert not app_judge.is_asgi(returns_coroutine)
+    assert judged(returns_coroutine, interface="asgi") == ""
+    assert judged(wsgi, interface="asgi") == (
+        "'shop:app' takes 2 arguments (environ, start_response), but an ASGI app is called with "
+        'three, (scope, receive, send): remove interface = "asgi"'
     )
-    assert judged(app, "application", "x/asgi.py").endswith('write app = "x/wsgi.py:application"')
-    assert judged(app, "app", "site.main").endswith("name what get_wsgi_application() returns")
+    assert "ASGI 2" in judged(scope_only, interface="asgi")
 
 
 def test_a_coroutine_is_closed():

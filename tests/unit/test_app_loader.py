@@ -358,15 +358,6 @@ def in_tree(tree, names):
             )
             for name in ("function", "streaming")
         ),
-        *(
-            (
-                f"asgi:{name}",
-                f"'asgi:{name}' is an ASGI app, and Spyglass serves WSGI only: run it with an "
-                "ASGI server, such as uvicorn",
-                ["asgi.py"],
-            )
-            for name in ("app", "bound")
-        ),
         # Factories
         (
             "nest:create_app",

@@ -25,8 +25,15 @@ from spyglass.runtime.compiled_engine import (
 PACKAGE = Path(spyglass.__file__).parent
 # Not in the engine: what must not, or what is not on the way of a request.
 PURE = {
+    "spyglass.gateway.asgi.interfaces": "for the type checker only",
     "spyglass.gateway.interfaces": "for the type checker only",
     "spyglass.worker.access_log": "a setting; has a Protocol for the type checker",
+    "spyglass.worker.asgi.apps": "has the coroutines of an app run",
+    "spyglass.worker.asgi.call": "has coroutines, which asyncio and debuggers look into",
+    "spyglass.worker.asgi.event_loop": "has classes derived from asyncio's",
+    "spyglass.worker.asgi.interfaces": "for the type checker only",
+    "spyglass.worker.asgi.lifespan": "runs once, and has coroutines",
+    "spyglass.worker.asgi.runner": "has coroutines, and runs once a turn",
     "spyglass.worker.httptools_import": "runs once",
     "spyglass.worker.main": "runs once, and another module has this name",
     "spyglass.worker.proxy_header": "a setting; has a Protocol for the type checker",
@@ -137,9 +144,9 @@ def test_finder_finds_none_when_none_fits(package):
 
 def test_each_module_of_a_hot_package_is_in_it_or_not_for_a_reason():
     there = {
-        f"spyglass.{package}.{path.stem}"
+        ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
         for package in ("gateway", "http11", "worker")
-        for path in (PACKAGE / package).glob("[!_]*.py")
+        for path in (PACKAGE / package).rglob("[!_]*.py")
     }
     hot = {name for name in MODULES if name.split(".")[1] not in ("master", "runtime")}
     assert hot | set(PURE) == there

@@ -180,7 +180,8 @@ def test_defaults():
     is a decision.
     """
     assert load(None, {}, {}).values == {
-        **dict(app="", directory=".", venv="", workers=2, threads=4, preload=True),
+        **dict(app="", directory=".", interface="auto", venv=""),
+        **dict(workers=2, threads=4, preload=True),
         **dict(
             start_timeout=60,
             idle_timeout=30,

@@ -80,6 +80,20 @@ def test_neither_master_nor_worker_imports_what_is_dear():
     assert imported(WORKER) & DEAR == set()
 
 
+def test_no_wake_of_a_wsgi_app_imports_anything_for_asgi():
+    """asyncio alone takes as long as the whole wake of a small app."""
+    code = (
+        f"{WORKER}; from spyglass.config.settings import Config; import spyglass.welcome; "
+        "import sys; sys.modules['shop'] = module = type(sys)('shop'); "
+        "module.app = spyglass.welcome.app; "
+        "config = Config({'app': 'shop:app'}); app = spyglass.zygote.app_loader.load(config); "
+        "assert not spyglass.zygote.app_loader.is_asgi(app, config)"
+    )
+    new = imported(code)
+    assert not {"asyncio", "selectors", "spyglass.http11.stream_body"} & new
+    assert not {name for name in new if "asgi" in name}
+
+
 def test_a_waiting_lookout_keeps_little():
     """It is there as long as its app may be visited, and is mostly what it imports."""
     code = (

@@ -370,13 +370,16 @@ class Starlette:
             [
                 "cannot be called with (environ, start_response)",
                 "missing 1 required positional argument: 'send'",
-                "needs an ASGI server",
+                'set interface = "asgi"',
             ],
         ),
-        (Starlette(), ["cannot be called with (environ, start_response)", "needs an ASGI server"]),
+        (
+            Starlette(),
+            ["cannot be called with (environ, start_response)", 'set interface = "asgi"'],
+        ),
         (answering(answering([])), ["returned function", "if the app is a factory"]),
-        (asynchronous, ["returned coroutine", "needs an ASGI server"]),
-        (streaming, ["returned async_generator", "needs an ASGI server"]),
+        (asynchronous, ["returned coroutine", 'set interface = "asgi"']),
+        (streaming, ["returned async_generator", 'set interface = "asgi"']),
     ],
 )
 def test_a_common_mistake_is_named_and_how_to_put_it_right(app, words):

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from spyglass.errors import LoadError
 from spyglass.ops.files import atomic_files
 from spyglass.zygote import app_factory, app_judge
+from spyglass.zygote.call_target import Target, flags
 from spyglass.zygote.similar_names import closest
 
 if TYPE_CHECKING:
@@ -162,8 +163,8 @@ class Source:
             return ""
         if isinstance(statement, ast.AsyncFunctionDef):
             return f"'{self.where}:{name}' would return a coroutine, not an app: make the factory a plain function (def)"
-        if framework := self._returned_framework(statement):
-            return app_judge.asgi(self.where, name, framework)
+        if self._returned_framework(statement):
+            return ""
         if statement.decorator_list:
             return ""
         target = _target(statement)
@@ -206,8 +207,6 @@ class Source:
     def _refusal_of_made(self, value: ast.expr | None, name: str) -> str:
         if not isinstance(value, ast.Call):
             return ""
-        if framework := self._asgi_framework(value):
-            return app_judge.asgi(self.where, name, framework)
         own = app_judge.WITH_OWN_SERVERS.get(self._called(value).partition(".")[0], "")
         return app_judge.neither(repr(f"{self.where}:{name}"), own) if own else ""
 
@@ -269,12 +268,12 @@ def _own_statements(function: ast.FunctionDef) -> Iterator[ast.AST]:
             waiting += ast.iter_child_nodes(node)
 
 
-def _target(node: Function) -> app_judge.Target:
+def _target(node: Function) -> Target:
     """Return what is called if the function `node` is."""
     arguments = node.args
     positional = [each.arg for each in (*arguments.posonlyargs, *arguments.args)]
     code = SimpleNamespace(
-        co_flags=app_judge.flags(
+        co_flags=flags(
             varargs=arguments.vararg is not None,
             asynchronous=isinstance(node, ast.AsyncFunctionDef),
         ),
@@ -288,4 +287,4 @@ def _target(node: Function) -> app_judge.Target:
         __defaults__=tuple(arguments.defaults),
         __kwdefaults__={each.arg: default for each, default in keywords if default is not None},
     )
-    return app_judge.Target(function, 0, set())
+    return Target(function, 0, set())

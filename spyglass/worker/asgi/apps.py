@@ -1,0 +1,129 @@
+"""The calls of one worker's ASGI app, and the loop in which they run."""
+
+from __future__ import annotations
+
+import sys
+from asyncio import Task
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+    from collections.abc import Callable, Coroutine
+    from typing import Any, NoReturn
+
+    from spyglass.config.settings import Config
+    from spyglass.http11.request import Request
+    from spyglass.log import Log
+    from spyglass.runtime.timers import Deadlines
+    from spyglass.worker.asgi.duplex_connection import DuplexConnection
+    from spyglass.worker.asgi.interfaces import Session
+    from spyglass.worker.host import Host
+    from spyglass.worker.loop import Loop
+
+
+class Apps:
+    """What a connection needs to have its requests answered by `app`.
+
+    `state` (dict) is what the app has put into its lifespan's; `calls` are those that
+    wait for something. `completed` are connections whose response was completed by a
+    task: another call cannot begin in there, so they go on when the loop is asked for
+    events next.
+    """
+
+    def __init__(
+        self, app: Callable[..., Any], config: Config, make_call: Callable[..., Any]
+    ) -> None:
+        self.app = app
+        self.make_call = make_call  # Call; it needs this class, which so cannot import it
+        self.request_timeout = config.request_timeout
+        self.state: dict[str, Any] = {}
+        self.calls: set[Any] = set()
+        self.completed: list[DuplexConnection] = []
+        self.disobedient: dict[Any, int] = {}  # and when they began, monotonic nanoseconds
+        self._back: Callable[[], NoReturn] | None = None
+
+    def join(self, loop: AbstractEventLoop, worker: Loop) -> None:
+        """Run in `loop`, beside what is the worker's own."""
+        self.loop = loop
+        self.host: Host = worker.host
+        self.deadlines: Deadlines = worker.deadlines
+        self._server = worker.server
+
+    @property
+    def log(self) -> Log:
+        return self._server.log
+
+    if sys.version_info >= (3, 12):
+
+        def start(self, coroutine: Coroutine[Any, Any, None]) -> Task[None]:
+            """Return a task whose first step has been made, in a context of its own.
+            Not to be called in a task.
+            """
+            context = self._server.fresh_context()
+            return Task(coroutine, loop=self.loop, eager_start=True, context=context)
+
+    else:
+
+        def start(self, coroutine: Coroutine[Any, Any, None]) -> Task[None]:
+            """Return a task whose first step has been made, in a context of its own.
+            Not to be called in a task.
+
+            A task schedules its first step when it is made. That is caught here, and
+            made at once, as the eager tasks of Python 3.12 do.
+            """
+            context = self._server.fresh_context()
+            caught: list[Callable[[], object]] = []
+            loop: Any = self.loop
+            loop.call_soon = lambda step, *, context: caught.append(step)
+            try:
+                task = Task(coroutine, loop=loop, context=context)
+            finally:
+                del loop.call_soon
+            context.run(caught[0])
+            return task
+
+    def open_session(self, connection: DuplexConnection, request: Request) -> Session | None:
+        """Return the session for `request`, which offers an Upgrade of `connection`, if
+        it asks for a protocol that is served. None: it is answered as any request.
+
+        This is where WebSocket comes in: none is served yet.
+        """
+        return None
+
+    def settle(self) -> None:
+        """Go on where a response was completed."""
+        completed = self.completed
+        while completed:
+            completed.pop().settle()
+
+    # When a call does not end
+
+    def disobeyed(self, call: Any) -> None:
+        """`call` was cancelled, and goes on."""
+        self.disobedient[call] = call.began
+
+    def obeyed(self, call: Any) -> None:
+        """It has ended after all."""
+        if self.disobedient:
+            self.disobedient.pop(call, None)
+
+    @property
+    def overdue_since(self) -> int:
+        """Since when the oldest call runs that cannot be ended; 0: there is none."""
+        return min(self.disobedient.values()) if self.disobedient else 0
+
+    def cancel(self) -> None:
+        """End all calls: the time to drain is over."""
+        for call in list(self.calls):
+            call.cancel()
+
+    # In a process that the app has forked
+
+    def abandon(self, back: Callable[[], NoReturn]) -> None:
+        """From now on call `back` where the app returns to our code."""
+        self._back = back
+
+    def came_back(self) -> None:
+        """The app has returned to our code."""
+        if self._back is not None:
+            self._back()

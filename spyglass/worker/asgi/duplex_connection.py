@@ -1,0 +1,323 @@
+"""Serve one client of an ASGI app: it may be read from and written to at the same time.
+
+An ASGI app is called when the head of its request is there. It asks for the body while
+that arrives, sends its response meanwhile, and may go on when both are over. So unlike
+a WSGI app's (connection.py) this connection reads while it answers. Three things bound
+what a client can make us keep:
+
+- no more of a body is read while HIGH bytes of it wait for the app;
+- one read at most of what follows a request is kept until that is answered;
+- the app's `send()` waits until the client has taken what was sent before.
+
+All of it runs in the one thread of the event loop. What the app does is called from two
+places: its first step from here (call.py says why), and all others by asyncio. In the
+first case `_inside` is true, and what follows the app's messages is done when its step
+has ended. In the second it is done when the loop is asked for events next.
+"""
+
+from __future__ import annotations
+
+from select import EPOLLIN
+from time import monotonic
+
+from spyglass.errors import RequestError
+from spyglass.gateway.asgi.http_exchange import HttpExchange
+from spyglass.http11.stream_body import StreamBody
+from spyglass.runtime.timers import BODY, HEAD, IDLE, LAST_CALL, LEAVE, WRITE
+from spyglass.worker.asgi.duplex_session import DuplexSession
+from spyglass.worker.asgi.duplex_states import EXCHANGING, READING, STATES
+from spyglass.worker.asgi.scoped_peer import ScopedPeer
+from spyglass.worker.connection_states import CLOSED
+from spyglass.worker.request_receiver import RequestReceiver
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Final
+
+    from spyglass.http11.request import Request
+    from spyglass.runtime.sd_daemon import Listener
+    from spyglass.worker.client_socket import ClientSocket
+    from spyglass.worker.connection_base import Visit
+    from spyglass.worker.host import Host
+    from spyglass.worker.server import Server
+
+_REQUESTS_A_TURN: Final = 16  # see request_cycle.py
+_SPREAD: Final = 5.0  # seconds over which a worker's streams end, at most
+_APART: Final = 0.01  # seconds between two of them
+
+
+class DuplexConnection(DuplexSession):
+    """One client. `apps` starts the app's calls (apps.py).
+
+    In four files, from below: what it sends (duplex_sender.py), an exchange under way
+    (duplex_exchange.py), another protocol in the place of HTTP (duplex_session.py), and
+    here its requests, one after the other, and its end.
+    """
+
+    __slots__ = ("_scoped",)
+
+    def __init__(
+        self,
+        host: Host,
+        server: Server,
+        client: ClientSocket,
+        address: Any,
+        listener: Listener,
+        visit: Visit | None,
+        apps: Any,
+    ) -> None:
+        self._scoped = peer = ScopedPeer(server, client, address, listener)
+        receiver = RequestReceiver(
+            client, listener.is_unix, server.limits, server.heads, StreamBody
+        )
+        super().__init__(host, server, client, peer, receiver, visit, apps)
+
+    @property
+    def asked(self) -> bool:
+        """True when the app has been asked."""
+        return self._served or self._exchange is not None or self._session is not None
+
+    # Requests
+
+    def read(self) -> None:
+        try:
+            data = self._receiver.receive()
+        except BlockingIOError:
+            if self.deadline is None:
+                self._await_more()
+            return
+        except OSError as error:
+            self.close(f"reading failed: {error.strerror}")
+            return
+        self.proceed(data)
+
+    def proceed(self, data: bytes = b"") -> None:
+        self._inside = True
+        try:
+            self._run(data)
+        finally:
+            self._inside = False
+
+    def _run(self, data: bytes) -> None:
+        receiver, writer = self._receiver, self._writer
+        reader = receiver.reader
+        answered = 0
+        while True:
+            if self._exchange is not None or self._final:
+                if not self._advance(data):
+                    return
+                data = b""
+                if not reader.buffer:
+                    self._served_all()
+                    return
+                answered += 1
+                if writer.pending and not self._flush():
+                    return
+                if answered >= _REQUESTS_A_TURN or monotonic() >= self._host.turns.end:
+                    self.yield_turn()
+                    return
+            elif writer.pending and not self._flush():
+                return  # the rest of an answer that was held
+            try:
+                request = reader.next(data)
+            except Exception as error:
+                self._refuse_unread(error)
+                return
+            if receiver.looked_at:
+                receiver.take_all_but_one(request)
+            if request is None:
+                more = receiver.receive_on(len(data))
+                if more is not None:
+                    data = more
+                    continue
+            data = b""
+            if self._drop_until:
+                if request is None:
+                    self._drop_on()
+                    return
+                self._drop_until = 0
+                continue
+            request = request or reader.pending
+            if request is None:
+                if answered:
+                    self.deadline = None  # that of the last head; each has its own time
+                self._await_more()
+                return
+            self._begin(request)
+            if self._exchange is None:
+                return  # it was refused, or the connection has ended
+
+    def _begin(self, request: Request) -> None:
+        """Call the app."""
+        server, apps = self._server, self._apps
+        self._request = request
+        try:
+            if self.visit is not None:
+                self.visit.asks_for(request)
+            if server.log.debugging:
+                server.log.debug(f"{self}: {request.method} {request.target}")
+            if server.access is not None:
+                self._began = monotonic()
+            if "HTTP_UPGRADE" in request.fields and self._open_session(request):
+                return
+            scopes = self._scoped.scopes or self._scoped.make_scopes()
+            body = request.body
+            assert body is None or isinstance(body, StreamBody)
+            if body is not None:
+                body.ended = self._receiver.reader.pending is None
+            exchange = HttpExchange(server, request, body)
+            scope = scopes.make(request, apps.state)
+            call = apps.make_call(apps, exchange, self)
+        except Exception as error:
+            self._refuse_begun(request, error)
+            return
+        held = self._host.held
+        if held.pending and exchange.path != held.called:
+            held.expect(exchange.path)
+        self._exchange, self._call = exchange, call
+        self._pieces = 0
+        call.start(scope)
+
+    def _served_all(self) -> None:
+        """Everything that has arrived is answered."""
+        if (
+            self.deadline == IDLE
+            and self.watched == EPOLLIN
+            and self.state is READING
+            and not self._receiver.at_end
+            and not self._drop_until
+            and not self._server.draining
+        ):
+            # Nothing has changed since the last time but the time.
+            self.due = monotonic() + self._server.keepalive_timeout
+        else:
+            self.deadline = None
+            self._await_more()
+
+    def _await_more(self) -> None:
+        host, receiver = self._host, self._receiver
+        reader = receiver.reader
+        if receiver.at_end:
+            if reader.quiet or receiver.deaf or self._drop_until:
+                self.close("closed by the client")
+            else:
+                # As in request_cycle.py
+                self.refuse(400, "the request is incomplete")
+            return
+        self.await_request()
+        now = monotonic()
+        if reader.pending is not None:
+            host.deadlines.set(self, BODY, now)
+        elif self._served and reader.quiet:
+            if self.deadline is None:
+                host.deadlines.set(self, LAST_CALL if self._server.draining else IDLE, now)
+        elif self.deadline != HEAD:
+            # Not set afresh by each byte: the time is for the whole head.
+            host.deadlines.set(self, HEAD, now)
+
+    def _drop_on(self) -> None:
+        """Read on in a body that the app did not want, if it is not too much."""
+        body = self.body
+        if body is None or body.length > self._drop_until:
+            self.end()
+        else:
+            self._await_more()
+
+    def leave_late(self, kind: int) -> None:
+        if self._drop_until:
+            self.end()  # its answer is out
+        else:
+            super().leave_late(kind)
+
+    # Ending
+
+    def settle(self) -> None:
+        """A response was completed while asyncio ran its app: go on."""
+        if self.fd >= 0 and self._exchange is not None and self._exchange.complete:
+            self.proceed()
+
+    def _refuse_unread(self, error: Exception) -> None:
+        """Reading a request has failed."""
+        if self._drop_until:
+            self.end()  # the request was answered
+        elif isinstance(error, RequestError):
+            self.refuse(error.status, str(error))
+        else:
+            self._misread(error)
+
+    def _refuse_begun(self, request: Request, error: Exception) -> None:
+        """Preparing the call for `request` has failed."""
+        if isinstance(error, OSError):
+            # An import that only some requests need takes a descriptor.
+            self._server.log.error(f"{request.method} {request.target}: {error.strerror}")
+            self.refuse(503, "out of resources")
+        else:
+            self._refuse_unread(error)
+
+    def last_call(self) -> None:
+        """See ClientConnection. Event streams and sessions have no end of their own:
+        their app is told.
+        """
+        exchange = self._exchange
+        if exchange is None and self._session is None:
+            super().last_call()
+        elif exchange is None or (exchange.is_event_stream and not exchange.complete):
+            self._leave_soon()
+
+    def _leave_soon(self) -> None:
+        """Have judge_client() or time_session() end it. All clients come back at once,
+        so where others take over from this worker their ends are spread.
+        """
+        many = len(self._host.connections)
+        spread = min(_SPREAD, _APART * many) if self._server.is_replaced() else 0.0
+        # The golden ratio: no two descriptors are near each other.
+        delay = spread * (self.fd * 0.618034 % 1.0)
+        self._host.deadlines.set(self, LEAVE, monotonic() + delay)
+
+    def give_way(self) -> bool:
+        """See ClientConnection."""
+        if self.state is not EXCHANGING:
+            return super().give_way()
+        if self.deadline == WRITE:
+            if self.takes_more():
+                return False
+        elif self._receiver.speaks():
+            return False
+        self.leave_evicted()
+        return True
+
+    def cut(self) -> None:
+        """Close, for the time to drain is over."""
+        self.close("cut: the worker leaves")
+
+    def close(self, why: str) -> None:
+        """End at once, whatever is under way. Idempotent."""
+        if self.fd < 0:
+            return
+        host, server = self._host, self._server
+        if server.log.debugging:
+            server.log.debug(f"{self}: closed: {why}")
+        if self._writer.held:
+            self._writer.send_held()
+        host.forget(self)
+        self._receiver.reader.close()
+        exchange, self._exchange = self._exchange, None
+        session, self._session = self._session, None
+        answer: Any = exchange if session is None else session
+        if answer is not None and server.access is not None:
+            assert self._request is not None
+            size = self._writer.size
+            cut = session is None
+            server.access.answered(self._peer, self._request, answer, self._began, size, cut=cut)
+        self.socket.close()
+        self.fd = -1
+        self.state = CLOSED
+        if exchange is not None:
+            self._let_go_of_call(exchange)
+        if session is not None:
+            self._let_go_of_session(session, why)
+        host.ended(self)
+
+
+for _state in STATES:
+    _state.bind(DuplexConnection)
