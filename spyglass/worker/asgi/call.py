@@ -128,7 +128,11 @@ class Call:
             if exchange.broken and not exchange.gone:
                 connection.close(exchange.broken)
             raise
-        if piece is None or connection.give(exchange, piece):
+        if piece is None:
+            if exchange.gone:
+                await sleep(0)  # an app that only sends would keep the loop for itself
+            return
+        if connection.give(exchange, piece):
             return
         if not connection.is_full(exchange):
             await sleep(0)

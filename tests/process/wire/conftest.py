@@ -13,13 +13,13 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "http11"))
 
 @pytest.fixture(scope="session")
 def servers(tmp_path_factory):
-    """server(name, caches=True) -> a running Server. When all is done it must have closed each iterable once at most, and leave in peace."""
+    """server(name, caches=True, app="apps:app") -> a running Server. When all is done it must have closed each iterable once at most, and leave in peace."""
     running = {}
 
-    def server(name, caches=True):
-        key = name if caches else f"{name} without caches"
+    def server(name, caches=True, app="apps:app"):
+        key = f"{name} of {app}" if caches else f"{name} of {app} without caches"
         if key not in running:
-            running[key] = Server(name, tmp_path_factory.mktemp(name), caches)
+            running[key] = Server(name, tmp_path_factory.mktemp(name), caches, app)
         return running[key]
 
     yield server

@@ -54,14 +54,14 @@ os.execv(sys.argv[2], sys.argv[2:])
 COMMAND = os.environ.get("WIRE_COMMAND", "").split() or [sys.executable, "-m", "spyglass"]
 
 
-def command(settings):
-    return [*COMMAND, "serve", "apps:app", "--directory", str(HERE), "--workers", "1", *settings]
+def command(settings, app="apps:app"):
+    return [*COMMAND, "serve", app, "--directory", str(HERE), "--workers", "1", *settings]
 
 
 class Server:
-    """A running server. `tcp` and `unix` are the addresses of its listeners."""
+    """A running server for an app, WSGI or ASGI. `tcp` and `unix` are the addresses of its listeners."""
 
-    def __init__(self, name, directory, caches=True):
+    def __init__(self, name, directory, caches=True, app="apps:app"):
         self.caches = caches
         self.gates = directory
         self.log_path = directory / "log"
@@ -73,7 +73,7 @@ class Server:
         self.unix = str(directory / "http.sock")
         self.below = BELOW.encode() if "--script-name" in SETTINGS[name] else b""  # where its app is
         self.preface = b"PROXY UNKNOWN\r\n" if "--proxy-protocol" in SETTINGS[name] else b""
-        self._start(command(SETTINGS[name]))
+        self._start(command(SETTINGS[name], app))
         self._await_ready()
         self.worker = self.ask(b"/pid")
 

@@ -69,6 +69,51 @@ def test_wire_without_caches(case, servers):
     play(case, modes(case)[:1], servers(case.server, caches=False))
 
 
+# What is about PEP 3333 alone: there is nothing of it in ASGI, or another rule.
+OF_WSGI = {"app_errors", "file_wrapper", "iterables", "start_response", "wsgi_input"}
+OTHERWISE = {
+    "environ: wsgi.file_wrapper": "no such thing",
+    "long_calls: a file": "no such thing",
+    "response_framing: a written piece is sent at once": "no write()",
+    "target: absolute-form": "REQUEST_URI: raw_path is the path of it",
+    "script_name: OPTIONS *": "no path, so nothing of it is root_path",
+    **dict.fromkeys(
+        (
+            *("response_framing: too many bytes", "response_framing: too many bytes in a list of one"),
+            *("response_framing: too many bytes from a generator", "response_framing: one piece too many"),
+            *("response_framing: bytes where the length is zero", "response_framing: too many written bytes"),
+            "response_framing: a request in the bytes that are too many",
+        ),
+        "the app gets an error, and nothing of the message is sent",
+    ),
+    **dict.fromkeys(
+        (
+            *("upgrade: websocket", "upgrade: h2c", "upgrade: the other options stay", "upgrade: TLS"),
+            "upgrade: each request makes its own offer",
+        ),
+        "the offer stays visible: headers are as received",
+    ),
+    **dict.fromkeys(
+        ("response_fields: reason", "response_fields: unknown status", "response_fields: latin-1 in the reason"),
+        "a status is a number, without a reason",
+    ),
+}
+
+
+def is_for_asgi(case):
+    name = f"{case.topic}: {case.name}"
+    return case.topic not in OF_WSGI and name not in OTHERWISE and not name.startswith("response_fields: status ")
+
+
+ASGI_CASES = [each for each in CASES if is_for_asgi(each.values[0])]
+
+
+@pytest.mark.parametrize("case", ASGI_CASES)
+def test_wire_asgi(case, servers):
+    """The same verdicts through an ASGI app."""
+    play(case, modes(case), servers(case.server, app="asgi_apps:app"))
+
+
 def play(case, ways, server):
     complaints = []
     for mode in ways:
@@ -112,8 +157,9 @@ def until(look, wanted):
 
 
 def test_names_are_unique():
-    names = [(case.topic, case.name) for case in ALL]
+    names = [f"{case.topic}: {case.name}" for case in ALL]
     assert len(names) == len(set(names))
+    assert set(names) >= set(OTHERWISE)
 
 
 class Run:
