@@ -121,11 +121,13 @@ def tree(tmp_path_factory):
 
 
 def attempt(directory, *, cwd=None, environ=None, **values):
-    environ = {
+    outer = {
         name: value
         for name, value in os.environ.items()
         if name not in ("VIRTUAL_ENV", "CACHE_DIRECTORY")
-    } | (environ or {})
+    }
+    # As the unit sets it: what one test left beside the code, another would find.
+    environ = outer | {"PYTHONDONTWRITEBYTECODE": "1"} | (environ or {})
     command = [
         sys.executable,
         "-P",

@@ -21,6 +21,7 @@ with Watch() as watch:
     import app
 for found in Inspection(watch.fds, watch.tids, watch.carers, hasattr(app, "post_fork")).found() if watch.fds or watch.tids else []:
     print(("grave" if found.grave else "note") + (" settled" if found.settled else ""), found)
+sys.stdout.flush()
 os._exit(0)
 """
 THREAD = "import threading, time\ndef run():\n    while True: time.sleep(1)\nthreading.Thread(target=run, name='ticker', daemon=True).start()\n"
