@@ -502,13 +502,15 @@ def test_a_socket_that_finds_its_port_taken_names_the_program(apps: Apps) -> Non
     in_use = re.compile(r"\[::\]:8013: in use by python3 \(pid \d+, rival\.service\)")
     assert in_use.search(apps.list()["late"]["trouble"])
     assert in_use.search(" ".join(apps.command("status", "late", status=1).split()))
-    [why] = [each["why"] for each in findings(machine)["late"] if "(resources)" in each["what"]]
-    assert in_use.search(why)
+    [finding] = findings(machine)["late"]
+    assert "(resources)" in finding["what"]
+    assert in_use.search(finding["why"])
     for_others = apps.list(user="nobody")["late"]["trouble"]
     assert "[::]:8013: in use by another program (as root, its name is shown)" in for_others
     machine.systemctl("stop", "rival.service")
     assert apps.list()["late"]["trouble"] == (
-        "its socket has failed (resources): all connections are refused"
+        "its socket has failed (resources): all connections are refused; "
+        "it can listen now: spyglass apply late"
     )
     mend(machine)
     with machine.http(8013) as client:

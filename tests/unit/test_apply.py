@@ -20,6 +20,7 @@ from spyglass.ops.apply.running_settings import Action, Difference
 from spyglass.ops.check import app_trial
 from spyglass.ops.files import user_access
 from spyglass.ops.guards import locks
+from spyglass.ops.output import terminal
 from spyglass.ops.status import state_directory
 from spyglass.ops.systemd import systemctl
 from spyglass.ops.units import unit_directives
@@ -159,9 +160,18 @@ def test_new_apps(systemd, files, tmp_path, capsys):
     assert capsys.readouterr().out.splitlines() == [
         "a: listens; open http://localhost:8001/",
         "b: listens; try curl --unix-socket /run/spyglass/b.sock http://localhost/",
-        "b: a web server in front needs, in nginx: proxy_pass http://unix:/run/spyglass/b.sock; "
-        "in Caddy: reverse_proxy unix//run/spyglass/b.sock",
+        "  in nginx: proxy_pass http://unix:/run/spyglass/b.sock;",
+        "  in Caddy: reverse_proxy unix//run/spyglass/b.sock",
     ]
+
+
+def test_command_to_copy_is_not_wrapped(systemd, files, capsys, monkeypatch):
+    files(a="", b="listen = 8001\n")
+    monkeypatch.setattr(terminal, "width_limit", lambda stream, environ: 30)
+    assert apply() == 0
+    said = capsys.readouterr().out.splitlines()
+    assert "a: listens; try curl --unix-socket /run/spyglass/a.sock http://localhost/" in said
+    assert "b: listens; open" in said
 
 
 def test_verbose_shows_the_units(systemd, files, capsys):

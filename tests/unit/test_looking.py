@@ -154,10 +154,15 @@ def test_socket_that_could_not_listen_names_what_has_its_address(machine):
         assert view.trouble == (
             f"its socket could not listen, all connections are refused: {view.obstacle}"
         )
-        # It still listens by the copies that its service has.
-        machine(blog=(LISTENING | failed, ACTIVE))
-        [view] = app_status.query(["blog"])
-        assert (view.state, view.trouble) == (AWAKE, "")
+    [view] = app_status.query(["blog"])
+    assert view.trouble == (
+        "its socket has failed (resources): all connections are refused; "
+        "it can listen now: spyglass apply blog"
+    )
+    # It still listens by the copies that its service has.
+    machine(blog=(LISTENING | failed, ACTIVE))
+    [view] = app_status.query(["blog"])
+    assert (view.state, view.trouble) == (AWAKE, "")
 
 
 @pytest.mark.parametrize(("service", "state"), [(DEAD, FAILING), (ACTIVE, AWAKE)])

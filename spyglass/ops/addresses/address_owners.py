@@ -122,6 +122,13 @@ def conflicts(state: Mapping[str, str]) -> list[str]:
     return found
 
 
+def could_not_listen(state: Mapping[str, str]) -> bool:
+    """Return True if a socket unit has failed as one does whose address is in use. The
+    same result has one whose service could not be loaded.
+    """
+    return state.get("ActiveState") == "failed" and state.get("Result") == "resources"
+
+
 def why_failed(state: Mapping[str, str]) -> str:
     """Return why a failed socket unit could not listen, as far as that is so now: its
     addresses and what uses them, or "". `state` are its properties (PROPERTIES).
@@ -129,7 +136,7 @@ def why_failed(state: Mapping[str, str]) -> str:
     An ordinary user may not bind ports below 1024, and learns of them by the kernel's
     table only.
     """
-    if state.get("ActiveState") != "failed" or state.get("Result") != "resources":
+    if not could_not_listen(state):
         return ""
     found = []
     for address in addresses(state):

@@ -37,9 +37,9 @@ def _curl(arguments: list[str]) -> str:
     return f"try {shlex.join(['curl', *arguments])}"
 
 
-def in_front(path: str) -> str:
-    """Return what a web server in front needs to reach the unix socket at `path`."""
-    return f"in nginx: proxy_pass http://unix:{path}; in Caddy: reverse_proxy unix/{path}"
+def in_front(path: str) -> list[str]:
+    """Return what web servers in front need to reach the unix socket at `path`."""
+    return [f"nginx: proxy_pass http://unix:{path};", f"Caddy: reverse_proxy unix/{path}"]
 
 
 def _host(stream: str) -> str:

@@ -65,6 +65,10 @@ def _app_lines(step: Step, outcome: Outcome) -> list[str]:
     what = list(dict.fromkeys(each.what for each in step.differences))
     if len(what) > _SHOWN and not step.is_new:
         found += [f"  {_as_setting(each)}" for each in what]
+    if step.is_new and not step.why_off:
+        for address in step.app.addresses:
+            lines = how_to_reach.in_front(address.path) if address.path else []
+            found += [f"  in {line}" for line in lines]
     return found + (_remarks(step) if step.has_work else [])
 
 
@@ -126,8 +130,6 @@ def _remarks(step: Step) -> list[str]:
     """Return lines about what the administrator may not expect."""
     found = []
     for address in step.app.addresses:
-        if address.path and step.is_new:
-            found.append(f"a web server in front needs, {how_to_reach.in_front(address.path)}")
         if address_conflicts.is_unassigned(address):
             found.append(
                 f"no interface of this machine has {address.host} now; {address} works as soon as one does"

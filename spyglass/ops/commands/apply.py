@@ -168,7 +168,8 @@ def report(outcome: Outcome) -> int:
     for line in apply_report.complaints(outcome):
         _print(f"spyglass: {line}", sys.stderr)
     for line in apply_report.lines(outcome) if outcome.steps else ():
-        _print(line)
+        # Not wrapped: the command in it is to be copied.
+        print(line) if "; try curl " in line else _print(line)
     for step in outcome.steps:
         for note in step.app.remarks if step.has_work else step.app.notes:
             _print(f"{step.name}: {note}")

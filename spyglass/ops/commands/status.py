@@ -160,7 +160,7 @@ class Report:
                 if self.not_in_force is None
                 else older_settings.sentence(app, self.not_in_force),
             ),
-            ("address" if app.state == app_status.OFF else "listens", _listens(app)),
+            ("listens" if _is_listening(app) else "address", _listens(app)),
         ]
         found += [("socket", _state(app.socket)), ("service", _state(app.service))]
         if app.memory is not None:
@@ -275,6 +275,11 @@ def _state(unit: app_status.Properties) -> str:
     return f"{unit.get('Id')}: {', '.join(part for part in parts if part)}" + (
         f", since {local_time(when)}" if when else ""
     )
+
+
+def _is_listening(app: AppStatus) -> bool:
+    """Return False for an app that is off, and for one whose socket has failed."""
+    return app.state != app_status.OFF and app.socket.get("ActiveState") != "failed"
 
 
 def _listens(app: AppStatus) -> str:

@@ -97,9 +97,10 @@ def _settings_file(app: App, status: AppStatus, others: Mapping[str, App]) -> li
     if any("Permission denied" in fault for fault in app.faults):
         return []  # only root can know
     if os.geteuid() == 0 and not app.faults:
-        active = status.socket.get("ActiveState") == "active"
+        # What keeps its socket from listening has a finding of its own.
+        known = status.obstacle or status.socket.get("ActiveState") == "active"
         apps.examine(
-            app, others.values(), address_conflicts.addresses_of(status.socket) if active else ()
+            app, others.values(), address_conflicts.addresses_of(status.socket) if known else ()
         )
     findings = []
     for fault in app.faults:

@@ -259,10 +259,14 @@ def _check_files(app: AppStatus) -> None:
     could not listen, and missing files, a socket's, which clients need, or the
     settings.
     """
-    if app.service.get("ActiveState") in ("inactive", "failed"):
+    if app.trouble and address_owners.could_not_listen(app.socket):
         app.obstacle = address_owners.why_failed(app.socket)
-    if app.obstacle:
-        app.trouble = f"its socket could not listen, all connections are refused: {app.obstacle}"
+        if app.obstacle:
+            app.trouble = (
+                f"its socket could not listen, all connections are refused: {app.obstacle}"
+            )
+        elif app.service.get("LoadState") == "loaded":
+            app.trouble += f"; it can listen now: spyglass apply {app.name}"
     if missing := address_owners.missing(app.socket):
         app.state, app.trouble = (
             FAILING,
