@@ -159,13 +159,13 @@ roots: $(ROOTS) ## the Debian roots that tests boot
 $(ROOTS): roots-%: .venv/.run root-packages
 	@for kind in clean tests judges pip; do $(AS_ROOT) packaging/root $$kind $* >/dev/null || exit 1; done
 
-bench-wake: $(BENCH)/.made ## how long a sleeping app's first visitor waits, beside uWSGI, gunicorn and bare Python (ROUNDS=30)
+bench-wake: $(BENCH)/.made ## how long a sleeping app's first visitor waits, beside uWSGI, gunicorn, bare Python, and Passenger if it is installed (ROUNDS=30)
 	@$(BENCH)/bin/python benchmarks/wake/wake.py --rounds $(ROUNDS)
 
 bench-timeline: $(BENCH)/.made ## what each process has reached in the course of a wake, and when (ROUNDS=30, APP=hello:app, SVG=file)
 	@$(BENCH)/bin/python benchmarks/wake/timeline.py --rounds $(ROUNDS) $(APP:%=--app %) $(SVG:%=--svg %)
 
-bench-memory: $(BENCH)/.made ## what an app costs while it is awake, beside uWSGI, gunicorn and granian, and a waiting lookout
+bench-memory: $(BENCH)/.made ## what an app costs while it is awake, beside uWSGI, gunicorn, granian, and Passenger if it is installed; and a waiting lookout
 	@$(BENCH)/bin/python benchmarks/memory/memory.py
 	@$(BENCH)/bin/python benchmarks/memory/memory.py --lookout
 
