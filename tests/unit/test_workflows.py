@@ -3,6 +3,10 @@ what they call exists, and they may do no more than they must.
 """
 
 import re
+import shlex
+import subprocess
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 
 import pytest
@@ -91,3 +95,30 @@ def test_the_key_reaches_only_the_step_that_signs():
     assert build["needs"] == "test"
     [signing] = [step for step in steps(build) if "SIGNING_KEY" in step.get("env", {})]
     assert "make release" in signing["run"]
+
+
+_LOADER = SourceFileLoader("rehearse", str(ROOT / "packaging/rehearse"))
+REHEARSE = module_from_spec(spec_from_loader("rehearse", _LOADER))
+_LOADER.exec_module(REHEARSE)
+
+
+def contained():
+    return [each for each in jobs() if "container" in each.values[1]]
+
+
+@pytest.mark.parametrize(("name", "job"), contained())
+def test_a_rehearsal_has_the_steps_in_their_order(name, job, monkeypatch):
+    monkeypatch.setattr(REHEARSE, "_python", lambda version: "/opt/python")
+    image = REHEARSE.image_of(job, "3.13")
+    assert "${{" not in image
+    script = "\n".join(REHEARSE.script_of(job, image, {"REPOSITORY_URL": "https://x"}, None))
+    subprocess.run(["sh", "-n"], input=script, text=True, check=True)
+    at = 0
+    for step in steps(job):
+        if "run" in step:
+            at = script.index(shlex.quote(step["run"]), at)
+        elif "checkout" in step["uses"]:
+            at = script.index("git clone ", at)
+    # A tag is found by what builds a release only if it is there.
+    assert ("--depth 1" in script) == (name == "ci.yml")
+    assert ("REPOSITORY_URL=https://x" in script) == (name == "release.yml")
