@@ -299,7 +299,7 @@ def _access_fault(name: str, path: str, where: str, account: user_access.Account
 
 def _examine_secrets(app: App) -> None:
     """Check what systemd reads as root for the app: only root may be able to replace it
-    (path_ownership.py).
+    (files/path_ownership.py).
     """
     secrets = variables_file(app.name)
     if why := why_untrusted(secrets):

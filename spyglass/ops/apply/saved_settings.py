@@ -3,7 +3,7 @@ compared with it (running_settings.py): settings, unit files, environment files 
 credentials.
 
 Nothing of it belongs to the app but the settings file's values: systemd reads these
-files as root, and so only root can replace them (path_ownership.py).
+files as root, and so only root can replace them (files/path_ownership.py).
 """
 
 from __future__ import annotations

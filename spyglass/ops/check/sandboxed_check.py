@@ -1,8 +1,8 @@
 """Run `spyglass check` in the very sandbox of an app: its user, directories,
 environment, credentials and limits.
 
-The service's unit is copied for that (service_copy.py), with a command that serves
-nothing.
+The service's unit is copied for that (units/service_copy.py), with a command that
+serves nothing.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """`spyglass import FILE`: what `spyglass export` has written, on this machine.
 
-The archive is not trusted (app_archive.py), and nothing is changed before it was read
-to its end: the stored data is unpacked beside its place, where only root can go. The
-app is not started: its code comes by other means, and its settings say what it may do
-here, so an administrator reads them first.
+The archive is not trusted (move/app_archive.py), and nothing is changed before it was
+read to its end: the stored data is unpacked beside its place, where only root can go.
+The app is not started: its code comes by other means, and its settings say what it may
+do here, so an administrator reads them first.
 """
 
 from __future__ import annotations

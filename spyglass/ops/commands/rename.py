@@ -3,7 +3,7 @@
 Its files, drop-ins, stored data, units and unix socket follow. All that could fail is
 looked at before the first change; what fails later is undone. The files on disk keep
 their owner: systemd gives the app's user the stored data at the next start, by whatever
-number it has then (state_directory.py).
+number it has then (status/state_directory.py).
 """
 
 from __future__ import annotations

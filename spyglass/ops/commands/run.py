@@ -1,7 +1,7 @@
 """`spyglass run`: a command as the app runs, in the sandbox of its unit.
 
 For what an administrator does beside serving: migrations, accounts, backups. Root types
-it, and the app's user runs it (run_unit.py).
+it, and the app's user runs it (run/run_unit.py).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 stderr.
 
 The unit is spyglass-run-PID@NAME.service, so several commands may run at once, and with
-them the app itself. It is a copy of the service (service_copy.py) that starts
+them the app itself. It is a copy of the service (units/service_copy.py) that starts
 enter_app.py, which is sent the command and the descriptors (run_channel.py). This
 process then waits, passes signals on, and relays a terminal (terminal_relay.py).
 

@@ -2,7 +2,7 @@
 
 So there is one answer to "what if there is no systemd", and one place where a test puts
 a fake. Answers contain text of apps (StatusText) and of administrators: they are parsed
-without trust, see untrusted_text.py.
+without trust, see output/untrusted_text.py.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def start_in_background(unit: str, output: IO[bytes]) -> subprocess.Popen[bytes]
 
 def hold_back(service: str, until_unlocked: str) -> None:
     """Keep systemd from starting `service` until the lock of a file is free, which the
-    caller holds (locks.py). Raise RefusedError.
+    caller holds (guards/locks.py). Raise RefusedError.
 
     A job waits for the jobs of units that are ordered before its own (systemd.unit(5),
     Before=). So connections stay in the socket's queue. If the caller is killed, the
