@@ -143,6 +143,8 @@ class Talking(Worker):
         for party in parties:
             party.half_close()
         self._until(lambda: all(party.hear() for party in parties), "a client waits for ever")
+        for party in parties:
+            party.sock.close()  # a test may have more of them than descriptors
         return [party.heard for party in parties]
 
     def leave(self, pieces, ending):
