@@ -1,15 +1,18 @@
 """Guides for those who come from elsewhere leave nothing out."""
 
+import json
 import pathlib
 import re
 
 import pytest
+from code_blocks import code_blocks
 from gunicorn import config as gunicorn
 
-from spyglass.config import foreign_names
+from spyglass.config import command_line, foreign_names
 from spyglass.config.settings import SETTINGS
 
-GUIDES = pathlib.Path(__file__).parents[2] / "docs/guides"
+ROOT = pathlib.Path(__file__).parents[2]
+GUIDES = ROOT / "docs/guides"
 
 
 def rows(guide, heading):
@@ -77,3 +80,14 @@ def test_message_about_an_unknown_setting_says_what_the_guide_says(guide, headin
 def test_every_option_of_gunicorn_is_answered():
     options = {setting.name for setting in gunicorn.KNOWN_SETTINGS}
     assert options - set(SETTINGS) <= {*foreign_names.OURS, *foreign_names.NONE}
+
+
+def test_container_of_the_recipe_has_what_is_compiled_with_and_a_command_that_is_one():
+    page = (ROOT / "docs/recipes.md").read_text("utf-8")
+    [recipe] = [block.text for block in code_blocks(page) if block.language == "dockerfile"]
+    packages = re.findall(r"install --yes --no-install-recommends (.*?) \\\n", recipe)
+    needed = re.findall(r"^RUN_PACKAGES := (.*?) \\\n", (ROOT / "Makefile").read_text(), re.M)
+    assert packages == needed
+    name, *words = json.loads(re.findall(r"^CMD (.*)$", recipe, re.M)[0])
+    parsed = command_line.parse(words)
+    assert (name, parsed.command, parsed.binds) == ("spyglass", "lookout", ["0.0.0.0:8000"])
