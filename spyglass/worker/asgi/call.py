@@ -10,6 +10,8 @@ What a call that goes wrong costs:
   what it holds, and never to cancel would keep the whole app awake.
 - It gives no response within `request_timeout`: it is cancelled, and its client gets a
   503. While the client itself is waited for, that time does not run.
+- The worker leaves. An event stream, which has no end of its own, is told; one that
+  does not listen is cancelled a second after its connection was closed.
 - It does not end when it is cancelled: the worker is replaced (apps.py).
 - A response that is complete is never cancelled, and neither is one that has begun and
   whose client is there: it may be an event stream.
@@ -17,13 +19,12 @@ What a call that goes wrong costs:
 
 from __future__ import annotations
 
-from asyncio import sleep
-from io import StringIO
+from asyncio import CancelledError, sleep
 from time import monotonic, monotonic_ns
 
 from spyglass.gateway.app_errors import explained
 from spyglass.printable import name_of
-from spyglass.runtime.timers import CALL, CANCEL
+from spyglass.runtime.timers import CALL, CANCEL, LAST_CALL
 from spyglass.worker.asgi.call_timer import CallTimer
 
 TYPE_CHECKING = False
@@ -91,20 +92,21 @@ class Call:
             apps.obeyed(self)
         if not (exchange.complete or exchange.gone):
             self._connection.ended(exchange, error)
-        elif error is not None and not self.task_was_cancelled(error):
-            request = exchange.request
-            apps.log.exception(
-                f"{request.method} {request.target}: the app raised {name_of(error)}, "
-                f"after {'its response' if exchange.complete else 'its client had gone'}",
-                explained(error),
-            )
+        elif error is not None:
+            self._log_late(error)
         if self._is_adrift:
             self._is_adrift = False
             apps.host.branch_ended(self._visit)
 
-    def task_was_cancelled(self, error: BaseException) -> bool:
-        """Return True if `error` is only what we have caused."""
-        return self._exchange.gone and type(error).__name__ == "CancelledError"
+    def _log_late(self, error: BaseException) -> None:
+        """The app has raised `error` when its response is not waited for any more."""
+        request, log = self._exchange.request, self._apps.log
+        line = f"{request.method} {request.target}: the app raised {name_of(error)}"
+        if self._exchange.complete:
+            log.exception(f"{line}, after its response", explained(error))
+        elif not isinstance(error, CancelledError):
+            # Most often it says no more than that: Starlette's ClientDisconnect.
+            log.info(f"{line}, after its client had gone")
 
     async def receive(self) -> dict[str, object]:
         """ASGI's receive()."""
@@ -153,11 +155,14 @@ class Call:
             if not waiter.done():
                 waiter.set_result(None)
 
-    def client_left(self) -> None:
-        """The app's client has said its last, or has gone."""
+    def client_left(self, *, soon: bool = False) -> None:
+        """The app's client has said its last, or has gone. `soon`: the worker leaves,
+        and this call has no end of its own.
+        """
         self.wake()
         if self.timer is not None:
-            self._apps.deadlines.set(self.timer, CALL, monotonic())
+            kind = LAST_CALL if soon else CALL
+            self._apps.deadlines.set(self.timer, kind, monotonic())
 
     def set_adrift(self, visit: Visit | None) -> None:
         """Its connection goes on, or has ended: the call counts by itself."""
@@ -180,19 +185,17 @@ class Call:
                 apps.deadlines.set(self.timer, CALL, monotonic())
                 return
             exchange.is_late = True
-        self._log_stack()
+        if kind == CALL:
+            self._log_stack(self.task)
         self.task.cancel()
         apps.deadlines.set(self.timer, CANCEL, monotonic())
 
-    def _log_stack(self) -> None:
-        assert self.task is not None
+    def _log_stack(self, task: Task[None]) -> None:
         request = self._exchange.request
-        stack = StringIO()
-        self.task.print_stack(file=stack)
         since = "after its client had gone" if self._exchange.left else "without a response"
         self._apps.log.error(
             f"{request.method} {request.target}: cancelled: it took longer than "
-            f"{self._apps.request_timeout:g} s (request_timeout) {since}\n{stack.getvalue().rstrip()}"
+            f"{self._apps.request_timeout:g} s (request_timeout) {since}\n{stack_of(task)}"
         )
 
     def cancel(self) -> None:
@@ -200,3 +203,24 @@ class Call:
         self._exchange.lose()
         if self.task is not None:
             self.task.cancel()
+
+
+def stack_of(task: Task[None]) -> str:
+    """Return where `task` waits, as a traceback has it, from the app's first frame on.
+
+    asyncio's print_stack() shows the outermost coroutine alone.
+    """
+    from linecache import getline  # only accidents need it
+
+    lines = []
+    awaited: Any = task.get_coro()
+    while awaited is not None:
+        frame = getattr(awaited, "cr_frame", None) or getattr(awaited, "gi_frame", None)
+        if frame is None:
+            break
+        code, number = frame.f_code, frame.f_lineno
+        lines.append(f'  File "{code.co_filename}", line {number}, in {code.co_name}')
+        if text := getline(code.co_filename, number).strip():
+            lines.append(f"    {text}")
+        awaited = getattr(awaited, "cr_await", None) or getattr(awaited, "gi_yieldfrom", None)
+    return "\n".join(lines[2:])

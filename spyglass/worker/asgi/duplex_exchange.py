@@ -259,6 +259,10 @@ class DuplexExchange(DuplexSender):
         """The call of `exchange`, the one under way, has returned, or raised `error`,
         and its response is not complete.
         """
+        if exchange.left and error is None:
+            # It has heard that its client leaves, or the worker: event streams end so.
+            self.close("the app has ended its response")
+            return
         piece = exchange.failed(error, self._apps.request_timeout)
         if piece is None:
             self.close(exchange.broken)
@@ -290,4 +294,4 @@ class DuplexExchange(DuplexSender):
         exchange.close_file()
         if exchange.running:
             call.set_adrift(self._host.branch(self))
-        call.client_left()
+        call.client_left(soon=self._server.draining and exchange.is_event_stream)
