@@ -29,7 +29,7 @@ ROUNDS ?= 30
 # environment of its own, too.
 FUZZ ?= $(ROOTS_CACHE)/fuzz
 SECONDS ?= 600
-TARGETS ?= reader proxies worker
+TARGETS ?= reader proxies frames worker
 CRASHES ?= $(ROOTS_CACHE)/crashes
 
 MINUTES ?= 30
@@ -105,7 +105,7 @@ BOOTING := $(filter tests tests/ tests/system%,$(TESTS))
 
 quick: .venv/.dev quick-packages $(COMPILED) ## check, unit and HTTP tests in a minute: builds no package, boots nothing
 	@$(MAKE) check
-	@ENGINE=$(ENGINE) $(PYTEST) tests/unit tests/http11
+	@ENGINE=$(ENGINE) $(PYTEST) tests/unit tests/http11 tests/websocket
 
 # Pure Python runs all tests, and the compiled engine those of HTTP: they are many, and the machines
 # of tests/system run it, too. ENGINE=compiled runs all on the compiled engine.
@@ -119,7 +119,7 @@ endif
 	@$(AS_ROOT) ENGINE=$(ENGINE) $(PYTEST) $(TESTS)
 ifneq ($(BOTH),)
 	@$(MAKE) engine
-	@$(AS_ROOT) ENGINE=compiled $(PYTEST) tests/http11 tests/process/wire -k 'not without_caches'
+	@$(AS_ROOT) ENGINE=compiled $(PYTEST) tests/http11 tests/websocket tests/process/wire -k 'not without_caches'
 endif
 
 wheels: run-packages ## wheels with the compiled engine in dist/wheels, for PYTHONS='python3.11 python3.12'

@@ -254,9 +254,7 @@ def make_head(
     elif request.version == (1, 0):
         framed += "Connection: keep-alive\r\n"
     ours = (
-        _what_is_missing(fields.own, date)
-        if fields.own
-        else f"Date: {date}\r\nServer: spyglass\r\n"
+        missing_fields(fields.own, date) if fields.own else f"Date: {date}\r\nServer: spyglass\r\n"
     )
     text = (
         f"HTTP/1.1 {status if len(status) > 3 else status + ' '}\r\n{fields.text}{ours}{framed}\r\n"
@@ -269,7 +267,7 @@ def make_head(
 _SILENT: Final = ("204", "205", "304")
 
 
-def _what_is_missing(own: int, date: str) -> str:
+def missing_fields(own: int, date: str) -> str:
     return ("" if own & _DATE else f"Date: {date}\r\n") + (
         "" if own & _SERVER else "Server: spyglass\r\n"
     )

@@ -55,6 +55,11 @@ MODULES = (
     "spyglass.master.unavailable",  # its clients have deadlines, a class in the engine
     "spyglass.runtime.bound_names",
     "spyglass.runtime.timers",
+    "spyglass.websocket.close_codes",
+    "spyglass.websocket.deflate",
+    "spyglass.websocket.frames",
+    "spyglass.websocket.handshake",
+    "spyglass.websocket.message",
     "spyglass.worker.acceptor",
     "spyglass.worker.asgi.asgi_interface",
     "spyglass.worker.asgi.call_timer",

@@ -3,13 +3,14 @@ or of one target alone, `TARGETS=worker`.
 
     reader    the requests' reader, llhttp included: no cut of any bytes changes what is read, with usual limits and with tight ones
     proxies   what a proxy tells of its clients, in a PROXY header before all else or in fields: any cut, and any peer
+    frames    a WebSocket's frames, with and without compression: no cut of any bytes changes the events, nor what fails them
     worker    a whole worker in this process (tests/unit/fake_clients.py): an answer or a close, and nothing is left behind
 
 libFuzzer (by way of atheris) makes the inputs, led by which lines of spyglass/ they
 reach. It starts from the corpus beside this file and from what the wire cases say. What
 a run has found that reaches new lines is added to the corpus at its end: look at it
-with `git status` and commit it, for tests/unit/test_fuzz.py says all of it again in
-each run of the tests. An input that something fails for is written to the directory
+with `git status` and commit it, for tests/unit/test_fuzz.py, or of frames
+tests/websocket/test_frames.py, says all of it again in each run of the tests. An input that something fails for is written to the directory
 CRASHES, and told with its traceback; `fuzz.py TARGET FILE` tries it again. A fix starts
 as a test, with that input.
 """
@@ -31,6 +32,8 @@ sys.path.insert(0, str(HERE.parent))  # tests/, as pytest has it
 with atheris.instrument_imports(include=["spyglass"]):
     from http11.reading import converse, cut
     from unit.fake_clients import ENDINGS, SETTINGS, TIGHT, Talking, hostile, wire_conversations
+    from websocket.cases import CASES
+    from websocket.speaking import bytewise, same_in_any_cut
 
     from spyglass.errors import PrefaceError
     from spyglass.http11.forwarded_headers import believe
@@ -38,10 +41,6 @@ with atheris.instrument_imports(include=["spyglass"]):
 
 LONGEST = 1024  # bytes of an input; two requests and the limits of TIGHT fit in
 STUCK = 20  # seconds for one input
-
-
-def bytewise(data):
-    return [data[at : at + 1] for at in range(len(data))]
 
 
 def places(data):
@@ -57,6 +56,10 @@ def read(data):
             found = converse(pieces, **limits)
             assert found[0] == whole[0], "a cut changes the requests"
             assert found[1:] == whole[1:], "a cut changes the end, or the status of the refusal"
+
+
+def speak(data):
+    same_in_any_cut(data, places(data))
 
 
 def preface(data):
@@ -122,7 +125,7 @@ def be_served(workers):
 def fuzz(target, arguments):
     """libFuzzer, in this process, until it ends it."""
     with tempfile.TemporaryDirectory() as path:
-        tests = {"reader": read, "proxies": be_told}
+        tests = {"reader": read, "proxies": be_told, "frames": speak}
         if target == "worker":
             paths = [Path(path, kind) for kind in SETTINGS]
             for each in paths:
@@ -146,7 +149,7 @@ def main():
     parser.add_argument(
         "--crashes", type=Path, default=Path(tempfile.gettempdir(), "spyglass-crashes")
     )
-    parser.add_argument("targets", nargs="+", choices=["reader", "proxies", "worker"])
+    parser.add_argument("targets", nargs="+", choices=["reader", "proxies", "frames", "worker"])
     options = parser.parse_args()
     options.crashes.mkdir(parents=True, exist_ok=True)
     failed = [
@@ -162,10 +165,10 @@ def run(target, seconds, crashes):
     """One target; True when nothing failed. What it has found is kept in either
     case.
     """
-    kept = HERE / "corpus"
+    kept = HERE / ("frames" if target == "frames" else "corpus")
     before = len(list(kept.iterdir()))
     with tempfile.TemporaryDirectory() as found, tempfile.TemporaryDirectory() as seeds:
-        for data in wire_conversations(LONGEST):
+        for data in wire_frames() if target == "frames" else wire_conversations(LONGEST):
             Path(seeds, hashlib.sha1(data).hexdigest()).write_bytes(data)
         limits = [
             f"-max_len={LONGEST}",
@@ -187,6 +190,10 @@ def run(target, seconds, crashes):
             start(target, *limits, "-merge=1", str(kept), found, seeds)
     print(f"{target}: {len(list(kept.iterdir())) - before} new in {kept}", flush=True)
     return passed
+
+
+def wire_frames():
+    return [case.send for _, case in CASES if len(case.send) <= LONGEST]
 
 
 def start(target, *arguments):

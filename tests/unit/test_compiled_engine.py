@@ -145,7 +145,7 @@ def test_finder_finds_none_when_none_fits(package):
 def test_each_module_of_a_hot_package_is_in_it_or_not_for_a_reason():
     there = {
         ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
-        for package in ("gateway", "http11", "worker")
+        for package in ("gateway", "http11", "websocket", "worker")
         for path in (PACKAGE / package).rglob("[!_]*.py")
     }
     hot = {name for name in MODULES if name.split(".")[1] not in ("master", "runtime")}

@@ -1,0 +1,3 @@
+"""Hypothesis as for the parser of HTTP."""
+
+import http11.conftest  # noqa: F401
