@@ -77,9 +77,9 @@ class Config:
     )
     idle_ignore = Entries(
         (),
-        "paths, agent:NAME, listener:NAME; a list, or separated by commas",
+        "paths, agent:NAME, listener:NAME, websocket:PATH; a list, or separated by commas",
         "requests that do not count as activity for `idle_timeout`: paths (/health, /api/*), "
-        "User-Agents (agent:NAME), sockets (listener:NAME)",
+        "User-Agents (agent:NAME), sockets (listener:NAME), WebSockets (websocket:/live/*)",
         check="spyglass.policy.idle_ignore:check_entry",
     )
     request_timeout = Seconds(

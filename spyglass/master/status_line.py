@@ -32,7 +32,11 @@ def awake(
     """`slots` are those of all processes, `served` (int) the requests of workers that
     have ended. `exits_in` (seconds) is inf when it does not leave by itself.
     """
-    held = sum(slot.open for slot in slots)
+    connections = count(sum(slot.open for slot in slots), "connection")
+    websockets = sum(slot.websockets for slot in slots)
+    if websockets:
+        what = "a WebSocket" if websockets == 1 else "WebSockets"
+        connections += f", {websockets} of them {what}"
     served += sum(slot.served for slot in slots)
     quiet = why_awake(slots)
     if exits_in < _NEVER and not any(slot.busy for slot in slots):
@@ -41,7 +45,7 @@ def awake(
     if reload_failure:
         reload = f"; reload failed: {reload_failure}"
     return (
-        f"awake: {count(workers, 'worker')}, {count(held, 'connection')}, "
+        f"awake: {count(workers, 'worker')}, {connections}, "
         f"{count(served, 'request')} served{quiet}{reload}"
     )
 

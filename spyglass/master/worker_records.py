@@ -37,6 +37,7 @@ def read_slot(number: int, cells: memoryview[int]) -> Slot:
         holds=holds,
         reason=scoreboard.read_reason(cells) if holds else "",
         heard=cells[scoreboard.HEARD] / 1e9,
+        websockets=cells[scoreboard.WEBSOCKETS],
     )
 
 

@@ -8,6 +8,7 @@ function of the entries of the setting and a request.
     agent:*UptimeRobot*  with a *: the whole User-Agent
     listener:metrics     every request on the socket of this name
                          (FileDescriptorName=, systemd.socket(5))
+    websocket:/live/*    WebSockets at this path, for as long as they are open
 
 A path is compared without its query, and with its escapes (%20) decoded; its case
 matters. The case of a User-Agent does not.
@@ -28,9 +29,10 @@ if TYPE_CHECKING:
 
     Pattern = tuple[str, ...]  # texts in this order, with any text in between
 
-_EXPECTED = "expected a path (/health, /api/*), agent:NAME or listener:NAME"
+_EXPECTED = "expected a path (/health, /api/*), agent:NAME, listener:NAME or websocket:PATH"
 _NOT_IN_A_PATH = frozenset(' "<>[]\\^`{|}')  # RFC 3986 appendix A has these in no path
-_KINDS = ("agent", "listener")
+_KINDS = ("agent", "listener", "websocket")
+_PATHS = ("path", "websocket")  # whose value is a path
 
 
 def check_entry(entry: str) -> None:
@@ -40,11 +42,15 @@ def check_entry(entry: str) -> None:
     kind, value = _split(entry)
     if kind == "" or not value or not value.isprintable():
         raise ValueError(_EXPECTED, entry)
-    if not value.strip("*" if kind != "path" else "*/") and "*" in value:
+    if kind == "websocket" and not value.startswith("/"):
+        raise ValueError("expected a path behind websocket:", entry)
+    # All WebSockets may be meant: they are few requests, and last.
+    anything = {"path": "*/", "websocket": ""}.get(kind, "*")
+    if not value.strip(anything) and "*" in value:
         raise ValueError("expected an entry that does not match every request", entry)
-    if kind == "path" and ("?" in value or "#" in value):
+    if kind in _PATHS and ("?" in value or "#" in value):
         raise ValueError("expected a path without a query: queries are not compared", entry)
-    if kind == "path" and not _NOT_IN_A_PATH.isdisjoint(value):
+    if kind in _PATHS and not _NOT_IN_A_PATH.isdisjoint(value):
         raise ValueError("expected a path as in a request; the only wildcard is *", entry)
     if kind == "listener" and (":" in value or not value.isascii() or len(value) > 255):
         raise ValueError("expected a name that FileDescriptorName= could have", entry)
@@ -75,11 +81,12 @@ class Ignored:
         for entry in entries:
             self._add(*_split(entry))
         self._agents = bool(self._exact["agent"] or self._patterns["agent"])
+        self._websockets = bool(self._exact["websocket"] or self._patterns["websocket"])
 
     def _add(self, kind: str, value: str) -> None:
         # As PEP 3333 has bytes in a str, because a request has them so
         literals = [part.encode("utf-8").decode("latin-1") for part in value.split("*")]
-        if kind == "path":
+        if kind in _PATHS:
             literals = [_unescaped(part) for part in literals]
         elif kind == "agent":
             literals = [part.lower() for part in literals]
@@ -96,8 +103,17 @@ class Ignored:
         return self._means("listener", name)
 
     def request(self, request: Request) -> bool:
-        """Return True if the path or the User-Agent of this request is ignored."""
-        if self._means("path", _unescaped(request.path)):
+        """Return True if the path or the User-Agent of this request is ignored, or the
+        WebSocket that it asks for.
+        """
+        path = _unescaped(request.path)
+        if self._means("path", path):
+            return True
+        if (
+            self._websockets
+            and "websocket" in request.fields.get("HTTP_UPGRADE", "").lower()
+            and self._means("websocket", path)
+        ):
             return True
         agent = request.fields.get("HTTP_USER_AGENT") if self._agents else None
         return agent is not None and self._means("agent", agent.lower())

@@ -10,7 +10,8 @@ class Slot:
     """What the scoreboard says of one worker; and its `memory` (bytes, 0: not
     measured).
 
-    `ignored` (int) of the open connections do not keep the app awake. `holds` (int) and
+    `ignored` (int) of the open connections do not keep the app awake, and `websockets`
+    (int) of them are WebSockets. `holds` (int) and
     `reason` (str) come from stay_awake(); a zygote's slot has nothing else.
     """
 
@@ -28,13 +29,15 @@ class Slot:
             "open",
             "reason",
             "served",
+            "state",
         ),
-        "state",
+        "websockets",
     )
 
     def __init__(
         self, number: int, state: int, open: int, served: int, activity: float, call_since: float, answer: int,
         limit: int = 0, memory: int = 0, ignored: int = 0, holds: int = 0, reason: str = "", heard: float = 0.0,
+        websockets: int = 0,
     ) -> None:  # fmt: skip
         self.number = number
         self.state = state
@@ -49,6 +52,7 @@ class Slot:
         self.holds = holds
         self.reason = reason
         self.heard = heard
+        self.websockets = websockets
 
     @property
     def busy(self) -> bool:

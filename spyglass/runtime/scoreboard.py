@@ -44,6 +44,7 @@ ERRORS: Final = 11  # of the answers, those with a status of 5xx that were the a
 # How many of the open connections do not keep the app awake, because they brought only
 # requests that are ignored (idle_ignore)
 IGNORED: Final = 10
+WEBSOCKETS: Final = 12  # how many of the open connections are WebSockets
 # And what a zygote writes, too.
 HOLDS: Final = 8  # how many times the app asks to stay awake at the moment (api.py), and
 _REASON, _WORDS = 16, 8  # why, in UTF-8: the first of so many cells

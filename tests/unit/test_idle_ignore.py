@@ -55,6 +55,27 @@ def test_paths(entry, path, ignored):
 
 
 @pytest.mark.parametrize(
+    ("entry", "path", "upgrade", "ignored"),
+    [
+        ("websocket:/live/*", "/live/1", "websocket", True),
+        ("websocket:/live/*", "/live/1", "h2c, WebSocket", True),
+        ("websocket:/live/*", "/live/1", None, False),
+        ("websocket:/live/*", "/live/1", "h2c", False),
+        ("websocket:/live/*", "/other", "websocket", False),
+        ("websocket: /live", "/l%69ve", "websocket", True),
+        ("websocket:/*", "/any", "websocket", True),
+        ("/live", "/live", "websocket", True),
+    ],
+)
+def test_websockets(entry, path, upgrade, ignored):
+    check_entry(entry)
+    made = request(path)
+    if upgrade is not None:
+        made.fields["HTTP_UPGRADE"] = upgrade
+    assert Ignored([entry]).request(made) is ignored
+
+
+@pytest.mark.parametrize(
     ("entry", "agent", "ignored"),
     [
         ("agent:kube-probe", "kube-probe/1.29", True),

@@ -24,8 +24,8 @@ DIRECTIVES = (
 PROXIES = "expected addresses, networks (10.0.0.0/8), unix or *"
 PROXY_LIST = f"{PROXIES}; a list, or separated by commas"
 FORWARDED = "expected for, proto, host, port, by, prefix, scheme, server, ssl, forwarded; a list, or separated by commas"
-IGNORED = "expected a path (/health, /api/*), agent:NAME or listener:NAME"
-IGNORE = "expected paths, agent:NAME, listener:NAME; a list, or separated by commas"
+IGNORED = "expected a path (/health, /api/*), agent:NAME, listener:NAME or websocket:PATH"
+IGNORE = "expected paths, agent:NAME, listener:NAME, websocket:PATH; a list, or separated by commas"
 EVERYBODY = "expected an entry that does not match every request"
 DIGITS = "Exceeds the limit (4300 digits) for integer string conversion: value has 5000 digits; use sys.set_int_max_str_digits() to increase the limit"
 SIZE = 'expected a number of bytes, or "64K", "1M", "2G"'
@@ -394,6 +394,16 @@ def test_mistake_in_the_file_is_named_with_its_line(toml, text, line, says):
             "idle_ignore",
             "/health/[0-9]",
             "expected a path as in a request; the only wildcard is *, not '/health/[0-9]'",
+        ),
+        (
+            "idle_ignore",
+            "websocket:live",
+            "expected a path behind websocket:, not 'websocket:live'",
+        ),
+        (
+            "idle_ignore",
+            "websocket:/live?a",
+            "expected a path without a query: queries are not compared, not 'websocket:/live?a'",
         ),
         (
             "idle_ignore",

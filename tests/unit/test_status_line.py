@@ -21,6 +21,14 @@ NEVER = float("inf")
             (1, [slot()], 0, -0.1),
             "awake: 1 worker, 0 connections, 0 requests served; idle, exits in 0 s",
         ),
+        (
+            (2, [slot(open=2, websockets=1), slot(open=1, websockets=1)], 4, 30.0),
+            "awake: 2 workers, 3 connections, 2 of them WebSockets, 4 requests served",
+        ),
+        (
+            (1, [slot(open=1, websockets=1)], 4, 30.0),
+            "awake: 1 worker, 1 connection, 1 of them a WebSocket, 4 requests served",
+        ),
         ((1, [slot()], 0, NEVER), "awake: 1 worker, 0 connections, 0 requests served"),
         (
             (1, [slot(holds=1, reason="import")], 0, 30.0),

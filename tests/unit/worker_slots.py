@@ -7,7 +7,9 @@ from spyglass.policy.worker_slot import Slot
 NOW = 1000.0
 
 
-def slot(number=0, *, open=0, activity=0.0, call_since=0.0, answer=0, holds=0, reason=""):
+def slot(
+    number=0, *, open=0, activity=0.0, call_since=0.0, answer=0, holds=0, reason="", websockets=0
+):
     return Slot(
         number,
         2,
@@ -18,6 +20,7 @@ def slot(number=0, *, open=0, activity=0.0, call_since=0.0, answer=0, holds=0, r
         answer=answer,
         holds=holds,
         reason=reason,
+        websockets=websockets,
     )
 
 
