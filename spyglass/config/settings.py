@@ -105,9 +105,7 @@ class Config:
         "`idle_timeout`",
     )
     max_head = Size(
-        64 << 10,
-        "largest request head; above that, 431, or 414 if it is the request line",
-        least=256,
+        64 << 10, "largest request head; above that, 431, or 414 for the request line", least=256
     )
     max_fields = Count(100, "most headers in a request; above that, 431", least=1, most=10_000)
     max_body = Size(1 << 30, "largest request body; above that, 413; 0: no request may have one")
@@ -125,6 +123,9 @@ class Config:
         "disk space for all request bodies of a worker; when it is full, a slow upload is closed "
         "or the next gets a 503; 0: no files",
     )
+    websocket_max_size = Size(1 << 20, "largest message of a WebSocket; above that, it is closed")
+    websocket_ping = Seconds(20, "ping a WebSocket after this long a silence; 0: never", zero=True)
+    websocket_compression = Flag(False, "compress the messages of WebSockets that offer it")
     max_connections = Count(
         1000,
         "connections of one worker; more wait in the kernel's queue until others have been idle "
@@ -155,8 +156,7 @@ class Config:
         "does not see the others, which a client may have sent",
     )
     proxy_protocol = Flag(
-        False,
-        "expect a PROXY header, version 1 or 2, at the start of each connection, or close it",
+        False, "expect a PROXY header, version 1 or 2, on each connection, or close it"
     )
     script_name = UrlPath(
         "path below which a web server passes requests to the app; requests outside get a 404",

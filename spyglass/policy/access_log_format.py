@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, Protocol
 
-    Fact = str | int | float | bool | None
+    Fact = str | int | float | bool | dict[str, int] | None
 
     class Request(Protocol):
         """What a line can tell of a request, see http11/request.py."""
@@ -59,7 +59,8 @@ class Entry:
     the time from the complete request to now, None for a refusal, `in_app` (float or
     None) what of it the app took, where that is known. `cut` (bool): the response was
     not sent completely. `kept` (bool): the connection goes on. `when` (float) is
-    seconds since the epoch, which `calendar` makes dates of.
+    seconds since the epoch, which `calendar` makes dates of. `websocket` is None, or
+    tells of one how it was closed, and how many messages were received and sent.
     """
 
     __slots__ = (
@@ -75,6 +76,7 @@ class Entry:
         "sent",
         "status",
         "taken",
+        "websocket",
         "when",
     )
 
@@ -102,6 +104,7 @@ class Entry:
         self.in_app: float | None = None
         self.cut = False
         self.kept = False
+        self.websocket: dict[str, int] | None = None
 
 
 class Value:
@@ -208,6 +211,9 @@ _JSON: dict[str, Value] = {
     "pid": DIRECTIVES["%P"],
 }
 
+# And one more, of a WebSocket.
+_JSON_WEBSOCKET: dict[str, Value] = {"websocket": _ours(lambda e: e.websocket)}
+
 # access_log = true: for people. The journal shows time and pid already, and where there
 # is no journal, the log writes them in front of the line.
 _SHORT: list[str | Value] = [
@@ -238,15 +244,16 @@ _SLOW: list[str | Value] = [
 # From values to a line
 
 
-def formatter(setting: bool | str) -> Callable[[Entry], str]:
-    """Return what makes the line, without its end, for `access_log` = `setting`. Raises
-    ValueError: what was expected, and what stands there.
+def formatter(setting: bool | str, *, websocket: bool = False) -> Callable[[Entry], str]:
+    """Return what makes the line, without its end, for `access_log` = `setting`, or
+    that of a WebSocket. Raises ValueError: what was expected, and what stands there.
     """
     if setting is True:
         return _Line(_SHORT, _plain)
     if setting == "json":
         parts: list[str | Value] = []
-        for name, value in _JSON.items():
+        members = _JSON | _JSON_WEBSOCKET if websocket else _JSON
+        for name, value in members.items():
             parts += [f'{", " if parts else "{"}"{name}": ', value]
         return _Line([*parts, "}"], _json())
     return _Line(_parse(COMBINED if setting == "combined" else str(setting)), _plain)

@@ -32,6 +32,7 @@ CALL: Final = 6
 CANCEL: Final = 7
 # Of a stream of such an app: until it is left, as the worker drains
 LEAVE: Final = 8
+SILENCE: Final = 9  # of a WebSocket's client, see websocket_session.py
 
 _NEVER = float("inf")
 _WIDTH: Final = 1 / 128

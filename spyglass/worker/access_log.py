@@ -46,6 +46,15 @@ if TYPE_CHECKING:
         @property
         def given(self) -> int: ...
 
+    class WebSocket(Answer, Protocol):
+        """A WebSocket that has ended (websocket_session.py)."""
+
+        received: int
+        sent: int
+
+        @property
+        def code(self) -> int: ...
+
     class Peer(Protocol):
         """The client of a connection (peer.py)."""
 
@@ -76,6 +85,8 @@ class AccessLog:
 
     def __init__(self, setting: bool | str, slow: float, log: Log, doors: Doors) -> None:
         self._format = formatter(setting) if setting else None
+        self._websocket_format: Callable[[Entry], str] | None = None
+        self._setting = setting
         self._short = setting is True
         self._slow = slow or inf
         self._slow_format = slow_formatter()
@@ -130,6 +141,28 @@ class AccessLog:
                 entry.in_app = exchange.in_app
             self._add(f"{self._log.start(WARNING)}{self._slow_format(entry)}\n")
 
+    def websocket_ended(
+        self, peer: Peer, request: Request, socket: WebSocket, began: float
+    ) -> None:
+        """Note a WebSocket at its end. It was open for as long as it took, so it is
+        never slow.
+        """
+        if self._format is None:
+            return
+        entry = self._entry(peer, request)
+        entry.status = socket.status[:3]
+        entry.sent = socket.given
+        entry.taken = time.monotonic() - began
+        if entry.status == "101":
+            entry.websocket = {
+                "code": socket.code,
+                "received": socket.received,
+                "sent": socket.sent,
+            }
+        if self._websocket_format is None:
+            self._websocket_format = formatter(self._setting, websocket=True)
+        self._add_entry(entry, self._websocket_format)
+
     def refused(
         self, peer: Peer, request: Request | None, line: str, status: int, size: int
     ) -> None:
@@ -158,11 +191,12 @@ class AccessLog:
             line=line,
         )
 
-    def _add_entry(self, entry: Entry) -> None:
-        assert self._format is not None
+    def _add_entry(self, entry: Entry, format_: Callable[[Entry], str] | None = None) -> None:
+        format_ = format_ or self._format
+        assert format_ is not None
         bare = f"<{INFO}>" if self._log.journal else ""
         start = self._log.start(INFO) if self._short else bare
-        self._add(f"{start}{self._format(entry)}\n")
+        self._add(f"{start}{format_(entry)}\n")
 
     def _add(self, line: str) -> None:
         # Written at the end of this turn, by write()

@@ -31,6 +31,10 @@ class Visit:
         """A request has arrived: from now on that one decides."""
         raise NotImplementedError
 
+    def is_ignored(self) -> bool:
+        """Return True while it does not keep the app awake."""
+        raise NotImplementedError
+
 
 class ConnectionBase(Timed):
     """One accepted `socket`, with the number `fd` (int; -1 when it is closed).
@@ -106,6 +110,11 @@ class ConnectionBase(Timed):
         that may be on its way.
         """
         raise NotImplementedError
+
+    def part(self) -> None:
+        """Nothing that is open keeps the app awake: end, if that would not come by
+        itself.
+        """
 
     def give_way(self) -> bool:
         """Close, being idle or slow, for other clients wait for this place. False when

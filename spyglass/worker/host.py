@@ -105,6 +105,12 @@ class Host:
         self._unwatch(connection)
         del self.connections[connection.fd]
 
+    def replace(self, connection: ConnectionBase, other: ConnectionBase) -> None:
+        """Have `other` take the place of `connection`, with its socket."""
+        self.deadlines.forget(connection)
+        other.watched, connection.watched = connection.watched, 0
+        self.connections[other.fd] = other
+
     def ended(self, connection: ConnectionBase) -> None:
         """It has ended, and so has all that the app does for it."""
         self._activity.leave(connection.visit, self._server.served)

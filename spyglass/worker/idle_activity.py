@@ -13,7 +13,8 @@ for without end, so the Master gives the order PART when nothing that counts is 
 From then on each answer says "Connection: close", and each of these connections ends
 with its next request or, as ever, after keepalive_timeout. No connection ends earlier
 than it would have without a warning, so no request is lost that would not have been
-(RFC 9112 9.5). The last one to end tells the Master.
+(RFC 9112 9.5). A WebSocket has no next request: it is closed with the code 1001, and
+its client, too, knows what has arrived. The last one to end tells the Master.
 """
 
 from __future__ import annotations
@@ -52,6 +53,10 @@ class IgnoringVisit(Visit):
         if counts != self.counts:
             self._activity.count(counts)
         self.counts = self.noted = counts
+
+    def is_ignored(self) -> bool:
+        """Return True while it does not keep the app awake."""
+        return not self.counts
 
 
 class IgnoringActivity(Activity):

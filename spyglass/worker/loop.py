@@ -170,6 +170,13 @@ class Loop:
         """See Acceptor."""
         self.acceptor.quiesce(quiesced)
 
+    def part(self) -> None:
+        """No open connection keeps the app awake: close what would not end by itself.
+        All others part with their next answer.
+        """
+        for connection in list(self._connections.values()):
+            connection.part()
+
     def drain(self) -> None:
         """Finish what was accepted and accept nothing new; cut what is left after
         `graceful_timeout`.
@@ -380,5 +387,6 @@ def _deadlines(config: Config, last_call: float) -> Deadlines:
         [
             *timeouts,
             *(config.keepalive_timeout, last_call, _LINGER, config.request_timeout, _OBEY, 0.0),
+            config.websocket_ping,
         ]
     )

@@ -120,6 +120,8 @@ def _obey_orders(loop: Loop, shared: Shared, slot: memoryview[int], signals: Sig
             loop.retire()
         else:
             loop.quiesce(order > scoreboard.SERVE)
+            if order == scoreboard.PART:
+                loop.part()
         if slot[scoreboard.ANSWER] != order:
             slot[scoreboard.ANSWER] = order
             shared.tell_master()

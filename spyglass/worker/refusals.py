@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 
 _RETRY_AFTER: Final = 5  # seconds
+# For a client that asks for another version of WebSocket (RFC 6455 4.4, RFC 9110
+# 15.5.22)
+_UPGRADE: Final = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
 
 
 def refuse(
@@ -32,6 +35,8 @@ def refuse(
     if status == 503:
         # What is wrong for a moment only may be tried again (RFC 9110 10.2.3).
         extra += f"Retry-After: {_RETRY_AFTER}\r\n"
+    elif status == 426:
+        extra += _UPGRADE
     answer = refusal(
         status, f"{status}: {why}\n", server.date, head_only=reader.is_head, extra=extra
     )

@@ -102,6 +102,10 @@ class Server:
         """Count a response that failed: by its status (5xx), or because it was cut."""
         self._slot[scoreboard.ERRORS] += 1
 
+    def count_websockets(self, number: int) -> None:
+        """Note how many are open."""
+        self._slot[scoreboard.WEBSOCKETS] = number
+
     def base_of(self, listener: Listener) -> dict[str, Any]:
         """Return the part of the environ that all requests at `listener` share."""
         base = self._bases.get(listener.fd)

@@ -68,6 +68,11 @@ def deflated(said, *, window=15, level=6):
     return (stream.compress(said) + stream.flush(zlib.Z_SYNC_FLUSH))[:-4]
 
 
+def inflated(data):
+    """What a server has compressed, keeping no window."""
+    return zlib.decompressobj(-15).decompress(data + b"\0\0\xff\xff")
+
+
 def reader(max_size=MAX_SIZE, compression=False):
     return FrameReader(max_size, negotiate("permessage-deflate") if compression else None)
 

@@ -12,11 +12,9 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
     from spyglass.config.settings import Config
-    from spyglass.http11.request import Request
     from spyglass.log import Log
     from spyglass.runtime.timers import Deadlines
     from spyglass.worker.asgi.duplex_connection import DuplexConnection
-    from spyglass.worker.asgi.interfaces import Session
     from spyglass.worker.host import Host
     from spyglass.worker.loop import Loop
 
@@ -27,7 +25,7 @@ class Apps:
     `state` (dict) is what the app has put into its lifespan's; `calls` are those that
     wait for something. `completed` are connections whose response was completed by a
     task: another call cannot begin in there, so they go on when the loop is asked for
-    events next.
+    events next. `open_websocket` is Opener.open (websocket_opener.py).
     """
 
     def __init__(
@@ -40,6 +38,7 @@ class Apps:
         self.calls: set[Any] = set()
         self.completed: list[DuplexConnection] = []
         self.disobedient: dict[Any, int] = {}  # and when they began, monotonic nanoseconds
+        self.open_websocket: Callable[..., bool] = _open_none
         self._back: Callable[[], NoReturn] | None = None
 
     def join(self, loop: AbstractEventLoop, worker: Loop) -> None:
@@ -82,14 +81,6 @@ class Apps:
             context.run(caught[0])
             return task
 
-    def open_session(self, connection: DuplexConnection, request: Request) -> Session | None:
-        """Return the session for `request`, which offers an Upgrade of `connection`, if
-        it asks for a protocol that is served. None: it is answered as any request.
-
-        This is where WebSocket comes in: none is served yet.
-        """
-        return None
-
     def settle(self) -> None:
         """Go on where a response was completed."""
         completed = self.completed
@@ -127,3 +118,7 @@ class Apps:
         """The app has returned to our code."""
         if self._back is not None:
             self._back()
+
+
+def _open_none(*_: object) -> bool:
+    return False

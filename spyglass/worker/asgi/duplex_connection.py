@@ -24,7 +24,7 @@ from spyglass.errors import RequestError
 from spyglass.gateway.asgi.http_exchange import HttpExchange
 from spyglass.http11.stream_body import StreamBody
 from spyglass.runtime.timers import BODY, HEAD, IDLE, LAST_CALL, LEAVE, WRITE
-from spyglass.worker.asgi.duplex_session import DuplexSession
+from spyglass.worker.asgi.duplex_exchange import DuplexExchange
 from spyglass.worker.asgi.duplex_states import EXCHANGING, READING, STATES
 from spyglass.worker.asgi.scoped_peer import ScopedPeer
 from spyglass.worker.connection_states import CLOSED
@@ -32,12 +32,13 @@ from spyglass.worker.request_receiver import RequestReceiver
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any, Final
 
     from spyglass.http11.request import Request
     from spyglass.runtime.sd_daemon import Listener
     from spyglass.worker.client_socket import ClientSocket
-    from spyglass.worker.connection_base import Visit
+    from spyglass.worker.connection_base import ConnectionBase, Visit
     from spyglass.worker.host import Host
     from spyglass.worker.server import Server
 
@@ -46,11 +47,11 @@ _SPREAD: Final = 5.0  # seconds over which a worker's streams end, at most
 _APART: Final = 0.01  # seconds between two of them
 
 
-class DuplexConnection(DuplexSession):
+class DuplexConnection(DuplexExchange):
     """One client. `apps` starts the app's calls (apps.py).
 
     In four files, from below: what it sends (duplex_sender.py), an exchange under way
-    (duplex_exchange.py), another protocol in the place of HTTP (duplex_session.py), and
+    (duplex_exchange.py), and
     here its requests, one after the other, and its end.
     """
 
@@ -75,7 +76,7 @@ class DuplexConnection(DuplexSession):
     @property
     def asked(self) -> bool:
         """True when the app has been asked."""
-        return self._served or self._exchange is not None or self._session is not None
+        return self._served or self._exchange is not None
 
     # Requests
 
@@ -158,7 +159,7 @@ class DuplexConnection(DuplexSession):
                 server.log.debug(f"{self}: {request.method} {request.target}")
             if server.access is not None:
                 self._began = monotonic()
-            if "HTTP_UPGRADE" in request.fields and self._open_session(request):
+            if "HTTP_UPGRADE" in request.fields and apps.open_websocket(self, request):
                 return
             scopes = self._scoped.scopes or self._scoped.make_scopes()
             body = request.body
@@ -177,6 +178,25 @@ class DuplexConnection(DuplexSession):
         self._exchange, self._call = exchange, call
         self._pieces = 0
         call.start(scope)
+
+    def make_websocket_scope(self, request: Request) -> dict[str, Any]:
+        """Return the scope of a handshake: see ScopeMaker."""
+        scopes = self._scoped.scopes or self._scoped.make_scopes()
+        return scopes.make_websocket(request, self._apps.state)
+
+    def hand_over(self, make: Callable[..., ConnectionBase]) -> tuple[Any, bytes]:
+        """Let another connection have the socket. Return it, made by `make`, and what
+        has come behind the request.
+        """
+        rest = self._receiver.reader.buffer
+        other = make(
+            *(self._host, self._server, self.socket, self.visit, self._peer),
+            *(self._request, self._began),
+        )
+        self._host.replace(self, other)
+        self.fd = -1
+        self.state = CLOSED
+        return other, rest
 
     def _served_all(self) -> None:
         """Everything that has arrived is answered."""
@@ -255,17 +275,17 @@ class DuplexConnection(DuplexSession):
             self._refuse_unread(error)
 
     def last_call(self) -> None:
-        """See ClientConnection. Event streams and sessions have no end of their own:
-        their app is told.
+        """See ClientConnection. Event streams have no end of their own: their app is
+        told.
         """
         exchange = self._exchange
-        if exchange is None and self._session is None:
+        if exchange is None:
             super().last_call()
-        elif exchange is None or (exchange.is_event_stream and not exchange.complete):
+        elif exchange.is_event_stream and not exchange.complete:
             self._leave_soon()
 
     def _leave_soon(self) -> None:
-        """Have judge_client() or time_session() end it. All clients come back at once,
+        """Have judge_client() end it. All clients come back at once,
         so where others take over from this worker their ends are spread.
         """
         many = len(self._host.connections)
@@ -302,20 +322,15 @@ class DuplexConnection(DuplexSession):
         host.forget(self)
         self._receiver.reader.close()
         exchange, self._exchange = self._exchange, None
-        session, self._session = self._session, None
-        answer: Any = exchange if session is None else session
-        if answer is not None and server.access is not None:
+        if exchange is not None and server.access is not None:
             assert self._request is not None
             size = self._writer.size
-            cut = session is None
-            server.access.answered(self._peer, self._request, answer, self._began, size, cut=cut)
+            server.access.answered(self._peer, self._request, exchange, self._began, size, cut=True)
         self.socket.close()
         self.fd = -1
         self.state = CLOSED
         if exchange is not None:
             self._let_go_of_call(exchange)
-        if session is not None:
-            self._let_go_of_session(session, why)
         host.ended(self)
 
 

@@ -6,7 +6,6 @@ methods are those of duplex_connection.py.
     EXCHANGING the app works on a request. More of the body may arrive, room for more of
                the response, the next request, or the end of the client.
     YIELDING   could go on with any of that, but lets the others have their turn
-    SESSION    has become another protocol: a session has the socket (interfaces.py)
 
 GREETING, LINGERING and CLOSED are those of every connection.
 """
@@ -20,9 +19,8 @@ STATES = (
     State("READING",     "read",             "leave_late"),
     State("EXCHANGING",  "attend",           "judge_client"),
     State("YIELDING",    "go_on",            "ignore"),
-    State("SESSION",     "attend_session",   "time_session"),
 )  # fmt: skip
-READING, EXCHANGING, YIELDING, SESSION = STATES
+READING, EXCHANGING, YIELDING = STATES
 
 # Of a call (call_timer.py)
 CALLING = State("CALLING", "ignore", "late")

@@ -29,9 +29,11 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
     from spyglass.config.settings import Config
+    from spyglass.http11.request import Request
     from spyglass.log import Log
     from spyglass.runtime.sd_daemon import Listener
     from spyglass.worker.acceptor import Activity
+    from spyglass.worker.asgi.duplex_connection import DuplexConnection
     from spyglass.worker.asgi.event_loop import Events
 
 
@@ -47,6 +49,7 @@ class Runner:
         log: Log,
         activity: Activity | None = None,
     ) -> None:
+        self._config = config
         self._slot = slot
         self._log = log
         self._apps = apps = Apps(app, config, Call)
@@ -65,6 +68,7 @@ class Runner:
         events = self._asyncio = EventLoop(Selector(self.loop.epoll, self.turn))
         asyncio.set_event_loop(events)
         self._apps.join(events, self.loop)
+        self._apps.open_websocket = self._open_first_websocket
         self._complete(self._start())
 
     async def _start(self) -> None:
@@ -75,6 +79,14 @@ class Runner:
         """The app's lifespan has failed: another worker is to take over."""
         self.loop.retire()
         self.ask_for_another()
+
+    def _open_first_websocket(self, connection: DuplexConnection, request: Request) -> bool:
+        # In here: many apps have none.
+        from spyglass.worker.asgi.websocket_opener import Opener
+
+        apps = self._apps
+        apps.open_websocket = Opener(self._config, apps, self.loop.server).open
+        return apps.open_websocket(connection, request)
 
     def run(self) -> None:
         """Serve until drained."""
