@@ -4,16 +4,18 @@ the life of one.
 
 import json
 import signal
+import socket
 import time
 from contextlib import ExitStack, suppress
 
 import pytest
+from http11.cases import upgrade
 from websocket import speaking
 from websocket.speaking import binary, more, ping, text
 
 from .processes import workers
 from .speaker import Speaker
-from .visitor import visit
+from .visitor import Visitor, visit
 
 OFFER = "Sec-WebSocket-Extensions: permessage-deflate"
 
@@ -83,6 +85,26 @@ def test_bytes_behind_the_handshake_are_the_sockets(sockets):
         assert client.hear() == ("text", "early")
         client.send(text("late")[3:])
         assert client.hear() == ("text", "late")
+
+
+@pytest.mark.parametrize(
+    "case",
+    ["without the connection option", "with a body", "with a chunked body", "HEAD", "with close"],
+)
+def test_what_a_wsgi_app_would_answer_is_a_broken_handshake_here(sockets, case):
+    """And what follows on the connection is not read as a request."""
+    [sent] = [each.send for each in upgrade.CASES if each.name == case]
+    life = sockets()
+    with Visitor(life.address) as visitor:
+        visitor.sock.sendall(sent)
+        visitor.sock.shutdown(socket.SHUT_WR)
+        answer = b"".join(iter(lambda: visitor.sock.recv(65536), b""))
+        assert answer.startswith(b"HTTP/1.1 426 " if case == "with close" else b"HTTP/1.1 400 ")
+        assert answer.count(b"HTTP/1.1") == 1
+    with Visitor(life.address) as visitor:
+        visitor.sock.sendall(sent + b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        answer = b"".join(iter(lambda: visitor.sock.recv(65536), b""))
+        assert answer.count(b"HTTP/1.1") == 1
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from spyglass.runtime.compiled_engine import (
 PACKAGE = Path(spyglass.__file__).parent
 # Not in the engine: what must not, or what is not on the way of a request.
 PURE = {
+    "spyglass.gateway.asgi.gone": "has a class derived from OSError",
     "spyglass.gateway.asgi.interfaces": "for the type checker only",
     "spyglass.gateway.interfaces": "for the type checker only",
     "spyglass.worker.access_log": "a setting; has a Protocol for the type checker",

@@ -8,32 +8,11 @@ from __future__ import annotations
 from spyglass.websocket.close_codes import NORMAL, may_be_sent
 from spyglass.websocket.frames import BINARY, TEXT
 
-_MOST_REASONS = 10  # of an error; an app may make a circle of them
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
     Event = dict[str, object]
-
-
-class Gone(OSError):
-    """The app sends to a client that has gone. ASGI wants an OSError for that since
-    version 2.4, so that an app that only sends finds out. This happens every day, and
-    is not logged.
-    """
-
-
-def is_gone(error: BaseException) -> bool:
-    """Return True if a client that had gone is the reason of `error`: frameworks make
-    errors of their own of our Gone.
-    """
-    reason: BaseException | None = error
-    for _ in range(_MOST_REASONS):
-        if reason is None or isinstance(reason, Gone):
-            break
-        reason = reason.__cause__ or reason.__context__
-    return isinstance(reason, Gone)
 
 
 def received(opcode: int, message: object) -> Event:

@@ -10,7 +10,7 @@ CLOSED       nothing more is received or sent
 
 from __future__ import annotations
 
-from spyglass.gateway.asgi.websocket_messages import Gone
+from spyglass.gateway.asgi.gone import Gone
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -8,11 +8,11 @@ there is an event, or room for what it sends.
 
 from __future__ import annotations
 
+from spyglass.gateway.asgi.gone import is_gone
 from spyglass.gateway.asgi.websocket_messages import (
     close_of,
     data_of,
     disconnected,
-    is_gone,
     received,
 )
 from spyglass.gateway.asgi.websocket_states import (

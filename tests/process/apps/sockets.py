@@ -19,7 +19,7 @@ async def app(scope, receive, send):
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": body})
     else:
-        await SOCKETS[scope["path"].split("/")[1]](scope, receive, send)
+        await SOCKETS[scope["path"].split("/")[1] or "echo"](scope, receive, send)
 
 
 def note(scope, what):

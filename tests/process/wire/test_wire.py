@@ -94,6 +94,14 @@ OTHERWISE = {
         "the offer stays visible: headers are as received",
     ),
     **dict.fromkeys(
+        (
+            *("upgrade: without the connection option", "upgrade: with a body", "upgrade: with a chunked body"),
+            *("upgrade: with a body that looks like a request", "upgrade: HEAD", "upgrade: with close"),
+            "upgrade: several in a row",
+        ),
+        "a WebSocket's handshake, or a broken one (tests/process/test_websocket.py)",
+    ),
+    **dict.fromkeys(
         ("response_fields: reason", "response_fields: unknown status", "response_fields: latin-1 in the reason"),
         "a status is a number, without a reason",
     ),
