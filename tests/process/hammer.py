@@ -6,6 +6,7 @@ milliseconds: before the decision to leave, in the middle of it, while processes
 after.
 """
 
+import os
 import random
 import statistics
 import threading
@@ -15,6 +16,8 @@ from collections import Counter
 
 from .visitor import Lost, Visitor
 
+# How long the edge is hammered, in multiples of what `make test` can afford.
+LENGTH = float(os.environ.get("EDGE", "1"))
 # When a round begins, counted from the moment at which the server could leave at the
 # earliest, and how far its visitors are apart.
 EARLIEST, LATEST, SPREAD = -0.015, 0.05, 0.008

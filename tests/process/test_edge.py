@@ -2,7 +2,8 @@
 none of which may notice.
 
 Visitors come in rounds, see hammer.py. Each must be served, whole, after no more than a
-wake. What they waited is told at the end of the run.
+wake. What they waited is told at the end of the run. EDGE=10 in the environment has
+them come ten times as long.
 """
 
 import statistics
@@ -13,11 +14,21 @@ import pytest
 from spyglass.master import counters
 
 from .fake_systemd import APPS, FakeSystemd
-from .hammer import KEPT, KINDS, MIXES, Hammer, header_timeout, milliseconds, waited
+from .hammer import (
+    KEPT,
+    KINDS,
+    LENGTH,
+    MIXES,
+    Hammer,
+    header_timeout,
+    milliseconds,
+    waited,
+)
 
-pytestmark = [pytest.mark.timeout(300), pytest.mark.alone, pytest.mark.slow]
+pytestmark = [pytest.mark.timeout(120 + 120 * LENGTH), pytest.mark.alone, pytest.mark.slow]
 
-REQUESTS = 3000
+REQUESTS = int(1200 * LENGTH)
+WAKES = 30
 IDLE = 0.12
 WORKERS = 4
 LISTENERS = ("tcp", "unix")
@@ -56,7 +67,9 @@ def hammer(life, name):
         return len(life.runs)
 
     def enough(hammer):
-        return len(hammer.answers) >= REQUESTS
+        came = len(hammer.answers)
+        # A busy machine is given more rounds to be left in, and not without end.
+        return came >= REQUESTS and (starts() >= WAKES or came >= 3 * REQUESTS)
 
     return Hammer(
         life.addresses,
@@ -88,7 +101,7 @@ def test_no_client_notices_the_edge(hammered, name, edges):
     assert [error for address, error in hammer.raced if isinstance(address, str)] == []
     assert len(waits) >= REQUESTS
     assert {answer.status for answer in hammer.answers} == {200}
-    assert len(life.runs) >= 30, "it hardly ever left: nothing was tested"
+    assert len(life.runs) >= WAKES, "it hardly ever left: nothing was tested"
     assert {run.status for run in life.runs} == {0}
     assert [run.left_behind for run in life.runs if run.left_behind] == []
     assert waits[-1] < LONGEST_WAIT
