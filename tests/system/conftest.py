@@ -1,5 +1,5 @@
 """Fixtures that boot machines (machine.py says what one can do). Every test runs on
-each release in $RELEASES.
+each release in $RELEASES, or with the marker `one_release` on the last of them.
 
 What they boot is made before the first test and outside of any test's time limit: the
 roots, and with `make deb` the packages, so that nobody tests yesterday's. Where a
@@ -50,7 +50,8 @@ def _terminated(signum: int, frame: object) -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "release" in metafunc.fixturenames:
-        metafunc.parametrize("release", RELEASES, scope="session")
+        only = metafunc.definition.get_closest_marker("one_release")
+        metafunc.parametrize("release", RELEASES[-1:] if only else RELEASES, scope="session")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

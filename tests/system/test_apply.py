@@ -271,6 +271,7 @@ def test_what_the_units_were_told_the_app_sees(machine: Machine) -> None:
     spyglass(machine, "remove", "--purge", "sees")
 
 
+@pytest.mark.one_release
 def test_another_python_brings_its_own_spyglass(machine: Machine) -> None:
     """A Python of its own is one that was copied: a venv's is a link otherwise, and
     then it is the machine's.
@@ -334,6 +335,7 @@ def test_app_that_cannot_be_reached_is_told_of_before_a_client_comes(machine: Ma
     machine.run("rm", "/etc/spyglass/far.toml")
 
 
+@pytest.mark.one_release
 def test_what_cannot_be_is_not_begun(machine: Machine) -> None:
     """A port of somebody else's, TOML that is none, a drop-in that somebody has edited:
     nothing changes for that app, and the others are applied.
@@ -471,6 +473,7 @@ def awake(machine: Machine, name: str = "greets", port: int = 8101) -> str:
     return answer
 
 
+@pytest.mark.one_release
 @pytest.mark.timeout(300)  # many commands, on a machine that may be busy
 def test_what_is_saved_comes_into_force_by_the_least_that_is_needed(machine: Machine) -> None:
     machine.write("/etc/spyglass/greets.key", "one", 0o600)
@@ -530,6 +533,7 @@ def test_what_is_saved_comes_into_force_by_the_least_that_is_needed(machine: Mac
     machine.run("rm", "-rf", f"{SYSTEMD}/spyglass@greets.service.d", "/etc/spyglass/greets.key")
 
 
+@pytest.mark.one_release
 def test_no_value_of_a_secret_is_in_the_record(machine: Machine) -> None:
     machine.write("/etc/spyglass/greets.key", "sesame-key", 0o600)
     machine.write("/etc/spyglass/greets.env", "GREETING=sesame-env\n", 0o600)
@@ -578,6 +582,7 @@ def test_app_is_not_asleep_that_the_next_client_cannot_wake(machine: Machine) ->
     spyglass(machine, "remove", "--purge", "bound")
 
 
+@pytest.mark.one_release
 def test_what_is_saved_while_an_app_wakes_comes_into_force(machine: Machine) -> None:
     late = f"import time, os\nwhile os.path.exists('/srv/late/wait'): time.sleep(0.1)\n{TELL}"
     furnish(machine, "late", late, "listen = '127.0.0.1:8141'\nworkers = 1\n")
@@ -601,6 +606,7 @@ def test_what_is_saved_while_an_app_wakes_comes_into_force(machine: Machine) -> 
     spyglass(machine, "remove", "--purge", "late")
 
 
+@pytest.mark.one_release
 def test_a_broken_app_is_told_of_before_it_is_activated(machine: Machine) -> None:
     furnish(machine, "shaky", TELL, "listen = '127.0.0.1:8111'\nidle_timeout = 600\n")
     spyglass(machine, "apply", "shaky")
@@ -655,6 +661,7 @@ def app(environ, start_response):
 """
 
 
+@pytest.mark.one_release
 def test_an_app_that_was_turned_off_stays_off(machine: Machine) -> None:
     furnish(
         machine,
@@ -715,6 +722,7 @@ def test_an_app_that_was_turned_off_stays_off(machine: Machine) -> None:
     assert machine.run("find", SYSTEMD, "-name", "*dark*").stdout == ""
 
 
+@pytest.mark.one_release
 @pytest.mark.parametrize("command", ["apply", "off", "on"])
 def test_an_unknown_app_is_an_error(machine: Machine, command: str) -> None:
     said = spyglass(machine, command, "unknown", status=4).stderr

@@ -55,6 +55,7 @@ def test_it_is_a_whole_debian(bare_machine: Machine) -> None:
     assert bare_machine.run("/srv/venv/bin/python", "-c", "import flask, django").returncode == 0
 
 
+@pytest.mark.one_release
 def test_a_command_that_fails_says_why(bare_machine: Machine) -> None:
     with pytest.raises(AssertionError, match="exited 1:\ncat: /nothing: No such file"):
         bare_machine.read("/nothing")
@@ -62,6 +63,7 @@ def test_a_command_that_fails_says_why(bare_machine: Machine) -> None:
     assert bare_machine.run("id", "-un", user="www-data").stdout == "www-data\n"
 
 
+@pytest.mark.one_release
 def test_files_come_and_go(bare_machine: Machine, tmp_path: Path) -> None:
     bare_machine.write("/srv/a place/file", "grüße\n", 0o600)
     assert bare_machine.read("/srv/a place/file") == "grüße\n"
@@ -72,6 +74,7 @@ def test_files_come_and_go(bare_machine: Machine, tmp_path: Path) -> None:
     assert bare_machine.read("/srv/blog/app.py") == "x = 1\n"
 
 
+@pytest.mark.one_release
 def test_the_environment_of_the_caller_stays_outside(
     bare_machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -123,6 +126,7 @@ def test_the_network_is_its_own(bare_machine: Machine) -> None:
     assert [line.split(":")[0].strip() for line in interfaces.splitlines()[2:]] == ["lo"]
 
 
+@pytest.mark.one_release
 def test_a_started_command_ends_with_us(bare_machine: Machine) -> None:
     sleeper = bare_machine.popen("sleep", "4321")
     wait_until(
@@ -136,6 +140,7 @@ def test_a_started_command_ends_with_us(bare_machine: Machine) -> None:
     )
 
 
+@pytest.mark.one_release
 def test_two_machines_do_not_meet(release: str) -> None:
     below = root("tests", release)
     with boot(release, below) as one, boot(release, below) as other:
@@ -150,6 +155,7 @@ def test_two_machines_do_not_meet(release: str) -> None:
             assert asleep(other)
 
 
+@pytest.mark.one_release
 def test_nothing_is_left(release: str) -> None:
     before = leftovers(os.getpid())
     with boot(release, root("tests", release)) as machine:
@@ -161,6 +167,7 @@ def test_nothing_is_left(release: str) -> None:
     assert leftovers(os.getpid()) == before
 
 
+@pytest.mark.one_release
 @pytest.mark.parametrize(
     "by", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda by: by.name
 )

@@ -191,6 +191,7 @@ def test_what_the_sandbox_would_refuse(machine: Machine, check: Check, name: str
         )
 
 
+@pytest.mark.one_release
 def test_an_app_that_stops_all_that_would_end_it(machine: Machine, check: Check) -> None:
     """All of it is one user, so kill(2) lets it."""
     Instance(
@@ -228,6 +229,7 @@ def test_what_systemd_would_stumble_over(machine: Machine, check: Check, name: s
         assert each in done.stderr
 
 
+@pytest.mark.one_release
 def test_addresses(machine: Machine, who: Instance, check: Check) -> None:
     # Two apps with one port: the one that listens, and wakes nobody by being asked.
     first = Instance(machine, "first", WHO, port=8071).write()
@@ -260,6 +262,7 @@ def test_addresses(machine: Machine, who: Instance, check: Check) -> None:
     assert not second.processes()
 
 
+@pytest.mark.one_release
 def test_status_names_the_packages_that_the_import_is_spent_in(
     machine: Machine, check: Check
 ) -> None:
@@ -285,6 +288,7 @@ def test_status_names_the_packages_that_the_import_is_spent_in(
     assert machine.run("ls", "/run/spyglass-admin/imports-dear", check=False).returncode != 0
 
 
+@pytest.mark.one_release
 def test_user_without_the_right_is_told_what_is_checked_instead(
     machine: Machine, who: Instance, check: Check
 ) -> None:
@@ -298,6 +302,7 @@ def test_user_without_the_right_is_told_what_is_checked_instead(
     assert done.returncode == 0
 
 
+@pytest.mark.one_release
 def test_a_word_that_names_no_app_is_an_error_for_root(
     machine: Machine, who: Instance, check: Check
 ) -> None:
@@ -345,6 +350,7 @@ def create_app(name, *, debug):
 """
 
 
+@pytest.mark.one_release
 def test_from_a_directory_to_a_served_factory(machine: Machine, check: Check) -> None:
     machine.write("/srv/shop/shop.py", SHOP)
     machine.write("/srv/shop/main.py", "from fastapi import FastAPI\napp = FastAPI()\n")
@@ -394,6 +400,7 @@ for name in {*sys.stdlib_module_names, "spyglass", "httptools", "systemd", "site
 """
 
 
+@pytest.mark.one_release
 def test_root_imports_nothing_from_where_it_stands(machine: Machine, who: Instance) -> None:
     machine.run(
         "sh", "-c", 'mkdir -p /tmp/traps /tmp/sprung && cd /tmp/traps && python3 -c "$0"', TRAPS

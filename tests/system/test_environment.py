@@ -67,6 +67,7 @@ def test_systemd_does_not_start_the_service(seen: Seen, data: bytes) -> None:
     assert seen[data] is None
 
 
+@pytest.mark.one_release
 def test_lines_without_effect_are_told(machine: Machine) -> None:
     furnish(
         machine, "told", TELL, 'listen = "127.0.0.1:8097"\nenvironment_file = "/etc/told.env"\n'

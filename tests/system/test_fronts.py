@@ -229,6 +229,7 @@ def test_each_request_has_a_connection_of_its_own(front: Front) -> None:
     assert len([line for line in said_since(front.app, since) if line.endswith(": accepted")]) == 5
 
 
+@pytest.mark.one_release
 def test_no_client_is_lost_behind_them(
     machine: Machine, all_fronts: Fronts, apps: dict[str, Instance]
 ) -> None:

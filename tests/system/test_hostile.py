@@ -16,6 +16,8 @@ from machine import Machine
 from process.visitor import visit
 from test_apply import SEES, furnish, spyglass
 
+pytestmark = pytest.mark.one_release
+
 ETC = "/etc/spyglass"
 # Text that would be something else to whoever splits lines anywhere but at "\n", and to
 # a terminal.

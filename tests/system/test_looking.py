@@ -158,6 +158,7 @@ def test_an_ordinary_user_sees_what_may_be_seen(apps: Apps) -> None:
     assert re.search(r"^awake +awake +unix 127\.0\.0\.1:8001 +2 +- ", done.stdout, re.M)
 
 
+@pytest.mark.one_release
 def test_the_table_fits_a_terminal(apps: Apps) -> None:
     wide = apps.command("list").splitlines()
     rows = [line for line in wide[1:] if not line.startswith(" ")]
@@ -210,6 +211,7 @@ def test_one_app_in_depth(apps: Apps, user: str | None) -> None:
         assert "cannot read the journal" in said
 
 
+@pytest.mark.one_release
 def test_exit_statuses_are_those_of_systemctl(apps: Apps) -> None:
     for name, status in {
         "awake": 0,
@@ -379,6 +381,7 @@ def test_each_trap_is_found_and_its_cure_cures_it(apps: Apps) -> None:
     forget(machine, trapped)
 
 
+@pytest.mark.one_release
 def test_what_the_doctor_could_not_inspect_is_told(apps: Apps) -> None:
     said = apps.command("doctor", LONG, user="nobody", status=3).splitlines()
     assert f"not inspected: counts, stored files and byte code ({LONG}): only root can" in said
@@ -387,6 +390,7 @@ def test_what_the_doctor_could_not_inspect_is_told(apps: Apps) -> None:
     assert "not inspected" not in apps.command("doctor", LONG)
 
 
+@pytest.mark.one_release
 def test_public_secrets_are_found_and_closed(apps: Apps) -> None:
     file = f"/etc/spyglass/{LONG}.env"
     apps.machine.write(file, "SECRET_KEY=hunter2\n")
@@ -519,6 +523,7 @@ def test_a_socket_that_finds_its_port_taken_names_the_program(apps: Apps) -> Non
     machine.run("spyglass", "remove", "--purge", "late")
 
 
+@pytest.mark.one_release
 def test_a_file_that_has_changed_since_it_was_applied_and_one_that_is_gone(apps: Apps) -> None:
     machine = apps.machine
     changed, gone = (

@@ -185,6 +185,7 @@ def status(machine: Machine, name: str) -> str:
     return machine.state(f"spyglass@{name}.service")["StatusText"]
 
 
+@pytest.mark.one_release
 def test_a_rename_that_fails_undoes_all(shop: Machine) -> None:
     before = everything(shop, "shop")
     cache = "/var/cache/private/spyglass"
@@ -199,6 +200,7 @@ def test_a_rename_that_fails_undoes_all(shop: Machine) -> None:
     assert curl(shop, "127.0.0.1:8096") == "shop x []\n"
 
 
+@pytest.mark.one_release
 def test_a_rename_that_is_interrupted_undoes_all(shop: Machine) -> None:
     slow = visit(shop, "/slow")
     shop.wait_until(lambda: "1 connection" in status(shop, "shop"), what="it is asked")
@@ -216,6 +218,7 @@ def test_a_rename_that_is_interrupted_undoes_all(shop: Machine) -> None:
     assert curl(shop, "127.0.0.1:8096") == "shop x []\n"
 
 
+@pytest.mark.one_release
 def test_an_app_that_is_off_stays_so_under_its_new_name(shop: Machine) -> None:
     spyglass(shop, "off", "shop")
     said = spyglass(shop, "rename", "shop", "news").stdout
@@ -270,6 +273,7 @@ UNDO = """
 """
 
 
+@pytest.mark.one_release
 def test_what_is_not_renamed(shop: Machine) -> None:
     drop_in = "/etc/systemd/system/spyglass@shop.socket.d/10-spyglass.conf"
     ours = shop.read(drop_in)
@@ -387,6 +391,7 @@ def test_an_awake_app_is_stopped_only_if_wanted_and_clients_wait(shop: Machine) 
     assert "/var/lib/spyglass/copy/db" in shop.read("/etc/spyglass/copy.env")
 
 
+@pytest.mark.one_release
 def test_an_export_that_is_killed_lets_clients_go(shop: Machine) -> None:
     export_into_pipe(shop)
     shop.wait_until(
@@ -406,6 +411,7 @@ def test_an_export_that_is_killed_lets_clients_go(shop: Machine) -> None:
     assert answer(waiting) == "shop x []\n"
 
 
+@pytest.mark.one_release
 def test_an_import_that_fails_leaves_nothing(shop: Machine) -> None:
     spyglass(shop, "export", "shop", "-o", "/root/shop.tar.gz")
     before = everything(shop, "shop")
@@ -432,6 +438,7 @@ def test_an_import_that_fails_leaves_nothing(shop: Machine) -> None:
 # commands of the app meanwhile
 
 
+@pytest.mark.one_release
 def test_data_stays_while_a_command_of_the_app_uses_it(shop: Machine) -> None:
     script = "echo begun; read end; echo $end >> $STATE_DIRECTORY/db; cat $STATE_DIRECTORY/db"
     command = shop.popen(
@@ -455,6 +462,7 @@ def test_data_stays_while_a_command_of_the_app_uses_it(shop: Machine) -> None:
     spyglass(shop, "export", "shop", "-o", "/root/shop.tar")
 
 
+@pytest.mark.one_release
 def test_a_command_of_the_app_waits_while_its_data_is_copied(shop: Machine) -> None:
     export = export_into_pipe(shop)
     shop.wait_until(
@@ -475,6 +483,7 @@ def test_a_command_of_the_app_waits_while_its_data_is_copied(shop: Machine) -> N
     assert command.communicate(timeout=60) == ("x", "")
 
 
+@pytest.mark.one_release
 def test_names_of_an_apps_files_forge_no_lines(shop: Machine) -> None:
     script = r"""
 import os, socket
@@ -531,6 +540,7 @@ def test_logs_of_all_wakes(shop: Machine) -> None:
     )
 
 
+@pytest.mark.one_release
 def test_logs_follow_until_their_reader_goes(shop: Machine) -> None:
     follow = shop.popen(
         "spyglass", "logs", "-f", "-n", "1", "--access", "shop", stdout=subprocess.PIPE

@@ -11,6 +11,8 @@ from instance import TELL
 from machine import Machine
 from test_apply import curl, drop_ins, furnish, spyglass
 
+pytestmark = pytest.mark.one_release
+
 
 def shell(machine: Machine, command: str) -> int:
     return machine.run("bash", "-c", f"set -o pipefail; {command}", check=False).returncode

@@ -104,6 +104,7 @@ def mails(machine: Machine) -> Callable[[], list[str]]:
     return lambda: machine.read("/root/mails").split("To: root\n")[1:]
 
 
+@pytest.mark.one_release
 def test_old_generation_loads_from_its_release_until_a_reload(blog: Machine) -> None:
     assert ask(blog, "/").startswith("v1")
     status, said = deploy(blog, "v2")
@@ -117,6 +118,7 @@ def test_old_generation_loads_from_its_release_until_a_reload(blog: Machine) -> 
     assert ask(blog, "/late") == "late in v1"
 
 
+@pytest.mark.one_release
 def test_roll_back_and_deploy_again(blog: Machine) -> None:
     assert deploy(blog, "v2")[0] == 0
     assert ask(blog, "/").startswith("v2")
@@ -126,6 +128,7 @@ def test_roll_back_and_deploy_again(blog: Machine) -> None:
     assert deploy(blog, "v2")[0] == 0
 
 
+@pytest.mark.one_release
 def test_release_that_cannot_be_loaded_is_not_served(blog: Machine) -> None:
     served = blog.run("readlink", "/srv/blog/current").stdout
     commit(blog, "v3", "syntax error\n")
@@ -143,6 +146,7 @@ def test_release_that_cannot_be_loaded_is_not_served(blog: Machine) -> None:
     assert newest == served
 
 
+@pytest.mark.one_release
 def test_five_releases_are_kept(blog: Machine) -> None:
     for version in ("v5", "v6"):
         commit(blog, version)
@@ -151,6 +155,7 @@ def test_five_releases_are_kept(blog: Machine) -> None:
     assert ask(blog, "/").startswith("v6")
 
 
+@pytest.mark.one_release
 def test_migration_of_the_new_release_before_the_switch(blog: Machine) -> None:
     script = RECIPES.typed("Migrations").replace("manage.py migrate --no-input", "report.py")
     do(blog, f"new=$(ls -d /srv/blog/releases/* | head -n 1)\n{script}")
@@ -159,6 +164,7 @@ def test_migration_of_the_new_release_before_the_switch(blog: Machine) -> None:
     assert report != blog.run("readlink", "-f", "/srv/blog/current").stdout.strip()
 
 
+@pytest.mark.one_release
 def test_below_a_path(blog: Machine) -> None:
     # Without the location, which is nginx's.
     settings, apply, _ = RECIPES.below("Below a path")
@@ -169,6 +175,7 @@ def test_below_a_path(blog: Machine) -> None:
     blog.run("spyglass", "apply", "blog")
 
 
+@pytest.mark.one_release
 def test_slow_requests(blog: Machine) -> None:
     settings, apply, look = RECIPES.below("Slow requests")
     do(blog, settings.script + apply.script)
@@ -192,6 +199,7 @@ def subjects(mails: list[str]) -> list[str]:
     return [mail.removeprefix("Subject: ").partition(" has failed on ")[0] for mail in mails]
 
 
+@pytest.mark.one_release
 def test_notification_when_an_app_fails_and_not_when_it_goes_on(
     blog: Machine, mails: Callable[[], list[str]]
 ) -> None:
@@ -219,6 +227,7 @@ def test_notification_when_an_app_fails_and_not_when_it_goes_on(
     assert subjects(mails()) == [*expected, "spyglass@broken.service"]
 
 
+@pytest.mark.one_release
 def test_notification_of_what_doctor_finds(blog: Machine, mails: Callable[[], list[str]]) -> None:
     assert blog.state("spyglass-doctor.timer")["ActiveState"] == "active"
     blog.run("systemctl", "start", "spyglass-doctor.service", check=False)
@@ -227,6 +236,7 @@ def test_notification_of_what_doctor_finds(blog: Machine, mails: Callable[[], li
     blog.run("spyglass", "remove", "broken")
 
 
+@pytest.mark.one_release
 def test_scheduled_job(blog: Machine, mails: Callable[[], list[str]]) -> None:
     blog.systemctl("stop", "spyglass@blog.service")
     assert "blog-report.service" in do(blog, RECIPES.script("Scheduled jobs"))
@@ -236,6 +246,7 @@ def test_scheduled_job(blog: Machine, mails: Callable[[], list[str]]) -> None:
     assert blog.state("blog-report.timer")["ActiveState"] == "active"
 
 
+@pytest.mark.one_release
 def test_back_up_and_restore(blog: Machine) -> None:
     ask(blog, "/keep?before")
     *make, restore = RECIPES.scripts("Back up and restore")
@@ -249,6 +260,7 @@ def test_back_up_and_restore(blog: Machine) -> None:
     assert ask(blog, "/kept") == "before"
 
 
+@pytest.mark.one_release
 def test_rename_and_move(blog: Machine) -> None:
     """From this machine to itself."""
     rename, there, here = RECIPES.scripts("Rename and move")

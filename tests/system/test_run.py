@@ -97,6 +97,7 @@ def test_user_directory_and_environment_are_the_apps(blog: Instance, run: Run) -
 ODD = ["a b", "", "$HOME ${HOME} $$", "%i %% %n", "'\"\\x41", "line\nbreak\ttab", "ä \x7f", ";", "--no-sandbox"]  # fmt: skip
 
 
+@pytest.mark.one_release
 def test_arguments_arrive_unharmed(machine: Machine, run: Run) -> None:
     script = "import os, sys; print([os.fsencode(each) for each in sys.argv[1:]])"
     assert (
@@ -120,6 +121,7 @@ STATUSES = {
 }
 
 
+@pytest.mark.one_release
 @pytest.mark.parametrize("script", STATUSES)
 def test_exit_status_is_the_commands(run: Run, script: str) -> None:
     done = run("blog", "bash", "-c", script)
@@ -150,6 +152,7 @@ REFUSED = {
 }  # fmt: skip
 
 
+@pytest.mark.one_release
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_cannot_be_run_is_said_in_one_line(machine: Machine, run: Run, name: str) -> None:
     machine.write("/etc/spyglass/broken.toml", "app = [\n")
@@ -163,6 +166,7 @@ def test_what_cannot_be_run_is_said_in_one_line(machine: Machine, run: Run, name
     machine.run("rm", "/etc/spyglass/broken.toml", "/etc/spyglass/gone.toml")
 
 
+@pytest.mark.one_release
 def test_only_root_may(run: Run) -> None:
     done = run("blog", "true", user="www-data")
     assert (done.returncode, "only root may run a command as an app" in done.stderr) == (125, True)
@@ -350,6 +354,7 @@ def terminal(machine: Machine, blog: Instance) -> Iterator[Callable[[str], Typis
         each.close()
 
 
+@pytest.mark.one_release
 def test_a_terminal_is_one(terminal: Callable[[str], Typist]) -> None:
     ask = 'import getpass; print(repr(getpass.getpass("Who? ")))'
     at = terminal(
@@ -365,6 +370,7 @@ def test_a_terminal_is_one(terminal: Callable[[str], Typist]) -> None:
     assert {"icanon", "echo", "isig", "opost"} <= {*at.seen.split()}
 
 
+@pytest.mark.one_release
 def test_keys_are_the_commands(terminal: Callable[[str], Typist]) -> None:
     at = terminal("spyglass run blog bash --norc; echo status $?")
     at.sees("$ ")
@@ -379,6 +385,7 @@ def test_keys_are_the_commands(terminal: Callable[[str], Typist]) -> None:
     assert at.seen.endswith("status 3\n")
 
 
+@pytest.mark.one_release
 def test_ctrl_c_ends_the_command(terminal: Callable[[str], Typist]) -> None:
     for command in ("sh -c 'echo ready; sleep 1000'", "sh -c 'echo ready >&2; sleep 1000' | cat"):
         at = terminal(f"set -o pipefail; trap : INT; spyglass run blog {command}; echo status $?")
@@ -388,6 +395,7 @@ def test_ctrl_c_ends_the_command(terminal: Callable[[str], Typist]) -> None:
         assert at.seen.endswith("status 130\n")
 
 
+@pytest.mark.one_release
 def test_a_command_that_hears_nothing_gives_the_terminal_back(
     terminal: Callable[[str], Typist],
 ) -> None:
@@ -402,6 +410,7 @@ def test_a_command_that_hears_nothing_gives_the_terminal_back(
     assert {"icanon", "echo", "isig", "opost"} <= {*at.seen.split()}
 
 
+@pytest.mark.one_release
 def test_a_pipe_leaves_the_keyboard_to_its_reader(terminal: Callable[[str], Typist]) -> None:
     at = terminal(
         "spyglass run blog sh -c 'cat; echo told >&2; echo end' | "
@@ -413,6 +422,7 @@ def test_a_pipe_leaves_the_keyboard_to_its_reader(terminal: Callable[[str], Typi
     assert "got end mine" in at.seen
 
 
+@pytest.mark.one_release
 def test_a_closed_terminal_ends_the_command(machine: Machine, blog: Instance) -> None:
     at = Typist(machine, "spyglass run blog sh -c 'echo ready; exec sleep 1000'")
     at.sees("ready")
@@ -424,6 +434,7 @@ def test_a_closed_terminal_ends_the_command(machine: Machine, blog: Instance) ->
 # The Python prompt
 
 
+@pytest.mark.one_release
 def test_shell_has_the_app_loaded(
     machine: Machine, run: Run, terminal: Callable[[str], Typist]
 ) -> None:
@@ -448,6 +459,7 @@ def test_shell_has_the_app_loaded(
     assert at.seen.endswith("status 0\n")
 
 
+@pytest.mark.one_release
 def test_shell_of_a_broken_app(machine: Machine, terminal: Callable[[str], Typist]) -> None:
     Instance(machine, "torn", "import nothing_like_it\n").write()
     done = machine.run("spyglass", "shell", "torn", check=False)

@@ -379,6 +379,7 @@ def test_what_an_app_leaves_in_its_home_does_not_run_in_the_next_master(machine:
     machine.systemctl("stop", instance.socket)
 
 
+@pytest.mark.one_release
 def test_code_is_compiled_once_and_again_where_that_is_damaged(machine: Machine) -> None:
     """The app and its environment elsewhere are read-only. The files of the cache say
     whether they were written again.
