@@ -16,7 +16,10 @@ RELEASES ?= bookworm trixie
 TESTS ?= tests
 # How many processes share out the tests, two for a core: they wait more than they compute. Each
 # may boot a machine.
-PROCESSES ?= 2
+PROCESSES ?= 4
+# How long some tests take (tests/README.md).
+EDGE ?=
+RELOADS ?=
 PYTHON ?= python3
 ROOTS_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/spyglass
 
@@ -44,7 +47,7 @@ URL ?=
 
 # Booting and building need root. sudo resets the environment, so it is set again.
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
-AS_ROOT = $(SUDO) env ROOTS_CACHE='$(ROOTS_CACHE)' RELEASES='$(RELEASES)' PYTHON='$(CURDIR)/.venv/bin/python' PYTHONDONTWRITEBYTECODE=1
+AS_ROOT = $(SUDO) env ROOTS_CACHE='$(ROOTS_CACHE)' RELEASES='$(RELEASES)' PYTHON='$(CURDIR)/.venv/bin/python' PYTHONDONTWRITEBYTECODE=1 $(EDGE:%=EDGE=%) $(RELOADS:%=RELOADS=%)
 
 # Each that can be run; pyenv has commands for versions that cannot.
 PYTHONS ?= $(or $(shell for each in 3.11 3.12 3.13 3.14; do python$$each -c '' 2>/dev/null && echo python$$each; done),$(PYTHON))
@@ -92,7 +95,7 @@ help: ## this list
 	@echo "APP, BIND='host:port [v6]:port unix:/path', RELEASE, RELEASES, PYTHON, ROOTS_CACHE=$(ROOTS_CACHE)"
 	@echo "TESTS='tests/unit -k word' for make test: what the chosen tests do not need is not built"
 	@echo "      -m 'not slow': none of more than 5 s; -m 'not system': no booted machine"
-	@echo "PROCESSES=2 that share out the tests; 0: one after the other, in this process"
+	@echo "PROCESSES=4 that share out the tests; 0: one after the other, in this process"
 
 run: .venv/.run ## serve APP=module:callable (or a welcome page) on BIND=0.0.0.0:4222, asleep until the first visitor
 	@.venv/bin/spyglass lookout $(APP) $(addprefix --bind ,$(BIND))
@@ -114,11 +117,10 @@ BOTH := $(if $(filter tests tests/,$(TESTS)),$(filter pure,$(ENGINE)))
 test: .venv/.dev $(if $(BOOTING),test-packages,program-packages) $(COMPILED) ## check, build the packages, run all tests, those on a real systemd too (ENGINE=compiled)
 	@$(MAKE) check
 ifneq ($(BOOTING),)
-	@$(MAKE) --jobs=$(words $(RELEASES)) deb roots
+	@$(MAKE) --jobs=$(words $(RELEASES)) deb roots $(if $(BOTH),engine)
 endif
 	@$(AS_ROOT) ENGINE=$(ENGINE) $(PYTEST) $(TESTS)
 ifneq ($(BOTH),)
-	@$(MAKE) engine
 	@$(AS_ROOT) ENGINE=compiled $(PYTEST) tests/http11 tests/websocket tests/process/wire -k 'not without_caches'
 endif
 

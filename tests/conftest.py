@@ -6,6 +6,7 @@ autopkgtest, `make test PROCESSES=0`) they run in one, in order, and nothing her
 matters but the figures.
 """
 
+import collections
 import fcntl
 import os
 import re
@@ -18,6 +19,8 @@ from spyglass.runtime import compiled_engine
 
 TESTS = Path(__file__).parent
 WIRE = "tests/process/wire/test_wire.py"  # thousands, with nothing in common but servers
+_RELEASES = os.environ.get("RELEASES", "bookworm trixie").split()
+_RELEASE = re.compile(rf"[\[-]({'|'.join(_RELEASES)})[\]-]")
 _EDGES, _FLOOR = pytest.StashKey(), pytest.StashKey()
 
 
@@ -55,6 +58,8 @@ def pytest_collection_modifyitems(config, items):
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if not item.get_closest_marker(other)]
+    if hasattr(config, "workerinput"):
+        _in_turn(items)
 
 
 def pytest_addoption(parser):
@@ -71,62 +76,105 @@ def pytest_addoption(parser):
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """Hand out the tests of a file together, for they share its fixtures (a booted
-    machine, the built site); and those of tests/system by release, each a machine. The
-    files with the most tests come first, and last the wire cases one by one.
-    """
+    """Hand out the tests of a chunk together, in the order of _in_turn()."""
     from xdist.scheduler import LoadScopeScheduling
 
-    releases = os.environ.get("RELEASES", "bookworm trixie").split()
-    release = re.compile(rf"[\[-]({'|'.join(releases)})[\]-]")
-
-    class ByFile(LoadScopeScheduling):
+    class ByChunk(LoadScopeScheduling):
         def _split_scope(self, nodeid):
-            file, _, name = nodeid.partition("::")
-            if file == WIRE:
-                return WIRE if "[timeouts: " in name else nodeid  # those are alone
-            found = release.search(name) if file.startswith("tests/system/") else None
-            return f"{file} {found[1]}" if found else file
+            return _chunk(nodeid)
 
-    return ByFile(config, log)
+    config.option.loadscopereorder = False
+    return ByChunk(config, log)
+
+
+def _chunk(nodeid):
+    """Return the name of what runs in one process: tests of a file, for they share its
+    fixtures (a booted machine, the built site). Those of tests/system are divided by
+    release, each a machine, and the thousands of the wire by topic.
+    """
+    file, _, name = nodeid.partition("::")
+    if file == WIRE:
+        return f"{file} {name.partition(': ')[0]}"
+    found = _RELEASE.search(name) if file.startswith("tests/system/") else None
+    return f"{file} {found[1]}" if found else file
+
+
+def _in_turn(items):
+    """Sort tests for several processes. First those that need a quiet machine, so that
+    these do not wait for long ones to end. Of the others the largest chunk comes first,
+    or the last minutes would have one process at work and the others without.
+    """
+    chunks = {item.nodeid: _chunk(item.nodeid) for item in items}
+    sizes = collections.Counter()
+    for item in items:
+        sizes[chunks[item.nodeid]] += _seconds(item)
+
+    def key(item):
+        chunk = chunks[item.nodeid]
+        return -_room(item), -sizes[chunk], chunk
+
+    items.sort(key=key)  # stable: the order within a file stays
+
+
+def _seconds(item):
+    """Return roughly what a test takes: enough to tell large chunks from small ones."""
+    if item.get_closest_marker("slow"):
+        return 12
+    layer = item.nodeid.split("/")[1]
+    return {"system": 4, "process": 0.4, "apps": 1}.get(layer, 0.05)
 
 
 @pytest.hookimpl(hookwrapper=True, tryfirst=True)  # the time to wait is not the test's
 def pytest_runtest_protocol(item, nextitem):
-    """Run a test that measures (marker `alone`) while the other processes wait: until
-    the end of a row of such tests, for each beginning waits for what the others run.
+    """Run a test while the other processes run only tests that may run beside it, until
+    the end of a row of such tests: each beginning waits for what the others run.
     """
     if not hasattr(item.config, "workerinput"):
         yield
         return
     floor = item.config.stash.setdefault(_FLOOR, _Floor())
-    floor.take(alone=_is_alone(item))
+    floor.take(_room(item))
     yield
-    if not (_is_alone(item) and nextitem is not None and _is_alone(nextitem)):
+    if _room(item) == ORDINARY or nextitem is None or _room(nextitem) != _room(item):
         floor.leave()
 
 
-def _is_alone(item):
-    return item.get_closest_marker("alone") is not None
+ORDINARY, QUIET, ALONE = range(3)
+
+
+def _room(item):
+    """Return what else may run meanwhile: other ordinary tests; other quiet ones, which
+    compute little and wait for moments; or none.
+    """
+    if item.get_closest_marker("alone"):
+        return ALONE
+    return QUIET if item.get_closest_marker("quiet") else ORDINARY
 
 
 class _Floor:
-    """The lock that tests share, and that one which runs alone has for itself.
+    """Two locks, one that ordinary tests share and one that quiet tests share. Each kind
+    waits until the other is gone, and a test that runs alone has both for itself.
 
     flock(2) is not fair: it lets new sharers in while another process waits for them
-    all to leave. So each process takes the door first, and one that is to run alone
-    keeps it closed while waiting. Existing files are locked, to leave none behind.
+    all to leave. So each process takes the door first, and keeps it closed while it
+    waits. Existing files are locked, to leave none behind.
     """
 
     def __init__(self):
         self._fds = ()
 
-    def take(self, *, alone):
+    def take(self, room):
         if self._fds:
             return  # kept since the test before
-        self._fds = door, floor = os.open(__file__, os.O_RDONLY), os.open(TESTS, os.O_RDONLY)
+        door, ordinary, quiet = self._fds = [
+            os.open(path, os.O_RDONLY) for path in (__file__, TESTS, TESTS / "waiting.py")
+        ]
         fcntl.flock(door, fcntl.LOCK_EX)
-        fcntl.flock(floor, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        for fd, shared_by in ((ordinary, ORDINARY), (quiet, QUIET)):
+            if room != shared_by:
+                fcntl.flock(fd, fcntl.LOCK_EX)  # until none of that kind runs
+            if room != ALONE:
+                fcntl.flock(fd, fcntl.LOCK_SH if room == shared_by else fcntl.LOCK_UN)
         fcntl.flock(door, fcntl.LOCK_UN)
 
     def leave(self):

@@ -15,7 +15,7 @@ import pytest
 from .processes import workers
 from .visitor import Visitor, visit
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.quiet
 
 SHORT = 0.3  # seconds: the deadline that passes in the meantime
 LONG = 1.0  # seconds: the call of the app that keeps the only worker busy

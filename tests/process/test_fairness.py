@@ -11,7 +11,7 @@ import pytest
 
 from .visitor import Lost, Visitor
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.quiet
 
 APP = """
 import time

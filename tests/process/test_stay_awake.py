@@ -11,7 +11,7 @@ import pytest
 from .processes import children, workers
 from .visitor import visit
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.quiet
 
 IDLE = 0.4
 WORK = 1.2

@@ -13,7 +13,7 @@ from .fake_systemd import ROOT
 from .processes import cpu_seconds, workers
 from .visitor import Crowd, Visitor, visit
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.quiet
 
 HERE = pathlib.Path(__file__).resolve().parent
 STEPS = [3600, -10 * 365 * 86400]

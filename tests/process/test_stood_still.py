@@ -16,7 +16,7 @@ from .fake_systemd import APPS, ROOT
 from .processes import look_at, members, workers
 from .visitor import Crowd, Visitor, visit
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.quiet
 
 LIMIT = 4.0  # seconds that may be used; with STILL it would be more:
 USED = 1.5  # in steps, some of them before and some after

@@ -13,7 +13,7 @@ import pytest
 from .processes import children, workers
 from .visitor import Crowd, Lost, Visitor, visit
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.quiet
 
 EVERY = 1.0  # seconds, as WatchdogSec=
 ASKS = {"WATCHDOG_USEC": str(int(EVERY * 1e6))}

@@ -13,7 +13,7 @@ from instance import Instance, life, lives
 from machine import Machine
 from process.visitor import Regulars, visit
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.quiet
 
 IDLE = 2.0
 POLL = 0.3

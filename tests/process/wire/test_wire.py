@@ -52,7 +52,7 @@ def modes(case: Case):
 
 CASES = [
     # A hasty server has 0.4 s of patience, with its clients and with a busy machine.
-    pytest.param(case, id=f"{case.topic}: {case.name}", marks=[pytest.mark.alone] * ("hasty" in case.server))
+    pytest.param(case, id=f"{case.topic}: {case.name}", marks=[pytest.mark.quiet] * ("hasty" in case.server))
     for case in ALL
 ]
 
