@@ -118,9 +118,9 @@ def _in_turn(items):
 
 def _seconds(item):
     """Return roughly what a test takes: enough to tell large chunks from small ones."""
-    if item.get_closest_marker("slow"):
-        return 12
     layer = item.nodeid.split("/")[1]
+    if item.get_closest_marker("slow"):
+        return 40 if layer == "system" else 10
     return {"system": 4, "process": 0.4, "apps": 1}.get(layer, 0.05)
 
 

@@ -38,6 +38,7 @@ def built(machine: Machine, what: str) -> str:
     return f"{BUILT}/{found.name}"
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_lintian_has_nothing_to_say(judges: Machine) -> None:
     said = judges.run(
@@ -67,6 +68,7 @@ def test_every_override_has_its_reason() -> None:
             before = line
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_tests_of_the_package(judges: Machine) -> None:
     """autopkgtest takes the machine that it runs on as the one that may be broken: it
