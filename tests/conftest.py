@@ -21,6 +21,7 @@ TESTS = Path(__file__).parent
 WIRE = "tests/process/wire/test_wire.py"  # thousands, with nothing in common but servers
 _RELEASES = os.environ.get("RELEASES", "bookworm trixie").split()
 _RELEASE = re.compile(rf"[\[-]({'|'.join(_RELEASES)})[\]-]")
+_LAST = len(_RELEASES) + 1
 _EDGES, _FLOOR = pytest.StashKey(), pytest.StashKey()
 
 
@@ -103,15 +104,23 @@ def _in_turn(items):
     """Sort tests for several processes. First those that need a quiet machine, so that
     these do not wait for long ones to end. Of the others the largest chunk comes first,
     or the last minutes would have one process at work and the others without.
+
+    A file of tests/system begins on another release when each has begun on one: what
+    both need, such as the release, is made by then.
     """
     chunks = {item.nodeid: _chunk(item.nodeid) for item in items}
     sizes = collections.Counter()
     for item in items:
         sizes[chunks[item.nodeid]] += _seconds(item)
+    rounds, begun = {}, collections.Counter()
+    for chunk in sorted(sizes, key=lambda chunk: (-sizes[chunk], chunk)):
+        file = chunk.partition(" ")[0]
+        rounds[chunk] = begun[file] if file.startswith("tests/system/") else _LAST
+        begun[file] += 1
 
     def key(item):
         chunk = chunks[item.nodeid]
-        return -_room(item), -sizes[chunk], chunk
+        return -_room(item), rounds[chunk], -sizes[chunk], chunk
 
     items.sort(key=key)  # stable: the order within a file stays
 
@@ -121,6 +130,8 @@ def _seconds(item):
     layer = item.nodeid.split("/")[1]
     if item.get_closest_marker("slow"):
         return 40 if layer == "system" else 10
+    if item.nodeid.startswith(WIRE):
+        return 0.03
     return {"system": 4, "process": 0.4, "apps": 1}.get(layer, 0.05)
 
 

@@ -151,11 +151,15 @@ CASES = [
     proxied("the client leaves in the middle of it", (V1[:20], Step.END), CLOSED, ONCE),
     proxied("the client leaves behind it", (V1, Step.END), CLOSED, ("whole", "bytes")),
     proxied("the client leaves in the middle of the request behind it", (V1 + get()[:10], Step.END), dropped(400), ("whole", "bytes")),
-    proxied("nothing comes", b"", CLOSED, ONCE, server="hasty_proxied"),
-    proxied("the header does not come in time", V1[:20], CLOSED, ONCE, server="hasty_proxied"),
-    proxied("nothing comes behind it", V1, CLOSED, ONCE, server="hasty_proxied"),
-    proxied("time enough", V1 + get(), ok(environ=RELAYED, then=EOF), ONCE, server="hasty_proxied"),
     # Where nobody asked for it
     Case("a header where there is to be none", OURS, V1 + get(), BAD, modes=ONCE),
     Case("a header of version 2 where there is to be none", OURS, v2() + get(), BAD, modes=ONCE),
+]
+
+# Among those of timeouts.py, which need a quiet machine.
+HASTY = [
+    proxied("no PROXY header comes", b"", CLOSED, ONCE, server="hasty_proxied"),
+    proxied("the PROXY header does not come in time", V1[:20], CLOSED, ONCE, server="hasty_proxied"),
+    proxied("nothing comes behind a PROXY header", V1, CLOSED, ONCE, server="hasty_proxied"),
+    proxied("time enough for a PROXY header", V1 + get(), ok(environ=RELAYED, then=EOF), ONCE, server="hasty_proxied"),
 ]

@@ -22,6 +22,7 @@ from .case import (
     refused,
     start,
 )
+from .proxies import HASTY
 
 LATE = refused(408)
 ONCE = (b"/count?" + TOKEN, b"1")
@@ -70,4 +71,4 @@ CASES = [
     Case("gone at once", "ARCHITECTURE 9.7", (Step.ABORT,), LEFT, modes=("whole",)),
     Case("a client that does not read", "ARCHITECTURE 9.7", (ENDLESS, Received(b"xxx")), LEFT, probe=ONCE, modes=("whole", "bytes")),
 ]
-CASES = [replace(case, server="hasty") for case in CASES]
+CASES = [replace(case, server="hasty") for case in CASES] + HASTY
