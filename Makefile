@@ -14,9 +14,9 @@ BIND ?= 0.0.0.0:4222
 RELEASE ?= trixie
 RELEASES ?= bookworm trixie
 TESTS ?= tests
-# How many processes share out the tests, two for a core: they wait more than they compute. Each
-# may boot a machine.
-PROCESSES ?= 4
+# How many processes share out the tests, three for a core: they wait more than they compute. Each
+# may boot a machine, which needs some 100 MiB.
+PROCESSES ?= 6
 # How long some tests take (tests/README.md).
 EDGE ?=
 RELOADS ?=
@@ -95,7 +95,7 @@ help: ## this list
 	@echo "APP, BIND='host:port [v6]:port unix:/path', RELEASE, RELEASES, PYTHON, ROOTS_CACHE=$(ROOTS_CACHE)"
 	@echo "TESTS='tests/unit -k word' for make test: what the chosen tests do not need is not built"
 	@echo "      -m 'not slow': none of more than 5 s; -m 'not system': no booted machine"
-	@echo "PROCESSES=4 that share out the tests; 0: one after the other, in this process"
+	@echo "PROCESSES=6 that share out the tests; 0: one after the other, in this process"
 
 run: .venv/.run ## serve APP=module:callable (or a welcome page) on BIND=0.0.0.0:4222, asleep until the first visitor
 	@.venv/bin/spyglass lookout $(APP) $(addprefix --bind ,$(BIND))
