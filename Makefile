@@ -106,6 +106,8 @@ venv: .venv/.run ## .venv with the project and its command
 # builds what is missing.
 BOOTING := $(filter tests tests/ tests/system%,$(TESTS))
 
+# These compute more than they wait, and each process collects all of them.
+quick: PROCESSES = 3
 quick: .venv/.dev quick-packages $(COMPILED) ## check, unit and HTTP tests in a minute: builds no package, boots nothing
 	@$(MAKE) check
 	@ENGINE=$(ENGINE) $(PYTEST) tests/unit tests/http11 tests/websocket

@@ -2,6 +2,7 @@
 turns the loop by hand.
 """
 
+import functools
 import os
 import select
 import socket
@@ -83,16 +84,13 @@ class Worker:
             self.loop.turn()
 
     def read(self, client, size):
-        """So many bytes of what comes."""
-        got = b""
-
-        def more():
-            nonlocal got
-            got += receive(client, size - len(got))
-            return len(got) >= size
-
-        self.until(more)
-        return got
+        """So many bytes of what comes. Each piece is waited for anew: on a busy machine
+        all of them may take long.
+        """
+        got = bytearray()
+        while len(got) < size:
+            got += self.until(functools.partial(receive, client, size - len(got)))
+        return bytes(got)
 
     def answers(self, client, count):
         """The bodies of so many answers that have a Content-Length."""
