@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from spyglass.config.settings import SETTINGS
 from spyglass.errors import LoadError
 from spyglass.worker.asgi.lifespan import StartupFailedError
 from spyglass.worker.asgi.runner import Runner
@@ -11,8 +12,20 @@ from spyglass.zygote.app_loader import failure, source_of
 
 if TYPE_CHECKING:
     from spyglass.config.settings import Config
+    from spyglass.log import Log
     from spyglass.worker.loop import Loop
     from spyglass.zygote.rehearsal import Rehearsal
+
+
+# Settings that say something about WSGI apps alone
+_OF_WSGI = ("threads", "body_memory", "bodies_memory", "bodies_disk")
+
+
+def note(config: Config, log: Log) -> None:
+    """Log which settings have no effect on an ASGI app, if any of them is set."""
+    unused = [name for name in _OF_WSGI if config.values[name] != SETTINGS[name].default]
+    if unused:
+        log.info(f"settings without effect on an ASGI app: {', '.join(unused)}")
 
 
 def start(worker: Loop | Runner, config: Config, rehearsal: Rehearsal | None) -> None:

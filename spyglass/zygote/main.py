@@ -215,15 +215,14 @@ class Zygote:
         self._app = app
         self._is_asgi = app_loader.is_asgi(app, self._config)
         if self._is_asgi:  # here, so that the workers share it
-            import spyglass.zygote.asgi_startup  # noqa: F401, only ASGI apps pay for it
+            from spyglass.zygote import asgi_startup  # only ASGI apps pay for it
+
+            asgi_startup.note(self._config, self._log)
         if self._rehearsal is not None:
             self._rehearsal.loaded(watch, has_post_fork=self._post_fork is not None)
         elif self._config.preload and (watch.fds or watch.tids):
-            watch.judge(
-                self._log,
-                app_loader.module_of(self._config),
-                has_post_fork=self._post_fork is not None,
-            )
+            module = app_loader.module_of(self._config)
+            watch.judge(self._log, module, has_post_fork=self._post_fork is not None)
 
     def _forked(self) -> None:
         """Run in each new process. One that the app forks while it loads gets nothing

@@ -390,6 +390,36 @@ def test_threads_work(asgi):
     left_cleanly(life)
 
 
+def test_programs_and_sockets_of_the_app_are_its_loop_s(asgi):
+    life = asgi(idle_timeout=0.5)
+    assert visit(life.address, "/program").text == "through a pipe"
+    with socket.create_server(("127.0.0.1", 0)) as server, Visitor(life.address) as visitor:
+        visitor.send(f"/dial/{server.getsockname()[1]}")
+        other, _ = server.accept()
+        with other:
+            received = b"".join(iter(lambda: other.recv(65536), b""))
+            other.sendall(b"%d received" % len(received))
+        assert visitor.answer().text == "300000 received"
+    left_cleanly(life)
+
+
+def test_a_signal_that_the_app_handles_in_the_loop(asgi):
+    life = asgi(idle_timeout=0.5)
+    visit(life.address, f"/handler/{int(signal.SIGUSR1)}")
+    life.until_told(f"signal {int(signal.SIGUSR1)}")
+    left_cleanly(life)
+
+
+def test_a_worker_drains_on_sigterm_whatever_the_app_does_about_it(asgi):
+    life = asgi(workers=1)
+    pid = int(visit(life.address).text.split()[0])
+    visit(life.address, f"/handler/{int(signal.SIGTERM)}")
+    life.until(lambda: look_at(pid) is None, "it stays")
+    assert f"{pid} signal {int(signal.SIGTERM)}" in life.told()
+    assert f"{pid} shutdown" in life.told()
+    assert visit(life.address).status == 200
+
+
 def test_a_process_that_comes_back_from_the_app_is_ended(asgi):
     life = asgi()
     assert visit(life.address, "/fork").text == "forked"
@@ -457,6 +487,15 @@ def test_requests_are_logged_and_counted(asgi):
     life.until_logged("127.0.0.1 GET /fail HTTP/1.1 500 22")
     life.until_asleep()
     assert any("2 requests served" in status for status in life.run.told("STATUS"))
+
+
+def test_settings_without_effect_are_named(asgi):
+    life = asgi(threads=8)
+    visit(life.address)
+    assert "settings without effect on an ASGI app: threads" in life.log
+    life = asgi()
+    visit(life.address)
+    assert "without effect" not in life.log
 
 
 def test_a_slow_request_is_logged(asgi):

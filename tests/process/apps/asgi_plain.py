@@ -187,6 +187,32 @@ async def thread(argument, scope, receive, send):
     await answer(send, await asyncio.to_thread(lambda: b"from a thread"))
 
 
+async def program(argument, scope, receive, send):
+    process = await asyncio.create_subprocess_exec(
+        "cat", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+    )
+    output, _ = await process.communicate(b"through a pipe")
+    await answer(send, output)
+
+
+async def dial(argument, scope, receive, send):
+    """Ask another server on this machine, by asyncio's own sockets."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(argument))
+    writer.write(b"x" * 300_000)
+    writer.write_eof()
+    await answer(send, await reader.read())
+    writer.close()
+
+
+async def handler(argument, scope, receive, send):
+    """Handle a signal in the loop."""
+    loop = asyncio.get_running_loop()
+    number = int(argument)
+    loop.add_signal_handler(number, lambda: tell(f"signal {number}"))
+    os.kill(os.getpid(), number)
+    await answer(send, b"handled")
+
+
 async def fork(argument, scope, receive, send):
     """Fork, and come back from the app twice."""
     pid = os.fork()
@@ -199,6 +225,6 @@ PATHS = {
     function.__name__: function
     for function in (
         *(wait, block, obstinate, background, hold, events, silent, listen, upload, unread),
-        *(fail, fail_late, task_exit, file, much, thread, fork),
+        *(fail, fail_late, task_exit, file, much, thread, program, dial, handler, fork),
     )
 }
