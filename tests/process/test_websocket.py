@@ -166,6 +166,15 @@ def test_app_that_takes_too_long_to_accept_is_cancelled(sockets, notes):
     assert len(life.runs) == 1
 
 
+def test_one_that_is_accepted_may_last(sockets):
+    life = sockets(request_timeout=0.3)
+    with Speaker(life.address) as client:
+        time.sleep(1)  # what is tested is that this is not too long
+        client.say("x")
+        assert client.hear() == ("text", "x")
+    assert "cancelled" not in life.log
+
+
 # Messages
 
 

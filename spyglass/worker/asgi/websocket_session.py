@@ -311,6 +311,7 @@ class WebSocketSession:
         self.status = "101 Switching Protocols"
         self.state = OPEN
         self._shared.opened()
+        self.call.accepted()
         self._write(head)
         if self._leaving:
             self.close(self._leaving)
