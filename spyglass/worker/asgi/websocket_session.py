@@ -8,6 +8,7 @@ there is an event, or room for what it sends.
 
 from __future__ import annotations
 
+from spyglass.gateway.app_errors import explained
 from spyglass.gateway.asgi.gone import is_gone
 from spyglass.gateway.asgi.websocket_messages import (
     close_of,
@@ -350,7 +351,7 @@ class WebSocketSession:
         elif error is not None and not is_gone(error):
             server = self._shared.server
             server.log.exception(
-                f"WebSocket {self._target}: the app raised {name_of(error)}", error
+                f"WebSocket {self._target}: the app raised {name_of(error)}", explained(error)
             )
             server.count_error()
         if self.state == OPEN:
