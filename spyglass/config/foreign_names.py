@@ -31,6 +31,9 @@ _OURS = {
     "max_fields": "limit_request_fields",
     "max_body": "limit_post max_request_body_size client_max_body_size max_content_length",
     "body_memory": "post_buffering post_buffering_bufsize inbuf_overflow",
+    "websocket_max_size": "websocket_max_message_size ws_max_size",
+    "websocket_ping": "ws_ping_interval websocket_ping_interval",
+    "websocket_compression": "ws_per_message_deflate",
     "max_connections": "worker_connections limit_concurrency backpressure connection_limit "
     "http1_max_connections",
     "max_requests": "limit_max_requests",
@@ -135,9 +138,10 @@ _NONE = {
     "give the files to the web server in front": "static_map static_map2 check_static "
     "static_path_mount static_path_route static_path_expires static_path_dir_to_file "
     "offload_threads",
-    _NO_ASGI: "asgi_loop asgi_lifespan asgi_disconnect_grace_period websocket_max_message_size "
-    "loop ws ws_max_size ws_max_queue ws_ping_interval ws_ping_timeout "
-    "ws_per_message_deflate lifespan websockets asgi asgi_app",
+    _NO_ASGI: "asgi_loop asgi_lifespan asgi_disconnect_grace_period loop lifespan asgi asgi_app",
+    "WebSockets need no setting (docs: websockets.md)": "ws websockets",
+    "a client has as long to answer a ping as `websocket_ping` says": "ws_ping_timeout",
+    "16 messages, or 1M of them, wait for the app; then no more is read": "ws_max_queue",
     "the response has the headers that the app sets, and Date": "date_header server_header header "
     "headers server_name",
     _PROXY: "keyfile certfile ssl_version cert_reqs ca_certs suppress_ragged_eofs "
