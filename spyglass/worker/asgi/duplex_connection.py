@@ -188,6 +188,7 @@ class DuplexConnection(DuplexExchange):
         """Let another connection have the socket. Return it, made by `make`, and what
         has come behind the request.
         """
+        self._host.held.let_go()  # the app is called next, and is not known to be quick
         rest = self._receiver.reader.buffer
         other = make(
             *(self._host, self._server, self.socket, self.visit, self._peer),

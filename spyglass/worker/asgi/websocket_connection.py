@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 
     from spyglass.http11.request import Request
     from spyglass.http11.request_body import Body
+    from spyglass.worker.asgi.scoped_peer import ScopedPeer
     from spyglass.worker.asgi.websocket_session import WebSocketSession
     from spyglass.worker.client_socket import ClientSocket
     from spyglass.worker.connection_base import Visit
     from spyglass.worker.host import Host
-    from spyglass.worker.peer import Peer
     from spyglass.worker.server import Server
 
 STATES = (
@@ -48,7 +48,9 @@ _RECEIVE_MORE: Final = 64 << 10
 
 
 class WebSocketConnection(WebSocketBase):
-    """One client, whose handshake is `request`; it came at `began` (monotonic)."""
+    """One client, whose handshake is `request`; it came at `began` (monotonic). Both
+    are for the access log alone.
+    """
 
     __slots__ = (
         *("_began", "_final", "_host", "_left", "_paused", "_peer", "_receive", "_request"),
@@ -61,7 +63,7 @@ class WebSocketConnection(WebSocketBase):
         server: Server,
         client: ClientSocket,
         visit: Visit | None,
-        peer: Peer,
+        peer: ScopedPeer,
         request: Request,
         began: float,
     ) -> None:
@@ -71,7 +73,11 @@ class WebSocketConnection(WebSocketBase):
         self._host = host
         self._server = server
         self._peer = peer
-        self._request = request
+        self._request: Request | None = None
+        if server.access is not None:
+            self._request = request
+        else:
+            peer.scopes = None  # all that is known of the request: some KiB
         self._began = began
         self._writer = ResponseWriter(client)
         self._receive = _RECEIVE
@@ -277,7 +283,7 @@ class WebSocketConnection(WebSocketBase):
         if server.log.debugging:
             server.log.debug(f"{self}: closed: {why}")
         host.forget(self)
-        if server.access is not None:
+        if server.access is not None and self._request is not None:
             server.access.websocket_ended(self._peer, self._request, session, self._began)
         self.socket.close()
         self.fd = -1
