@@ -442,7 +442,18 @@ def test_app_that_raises_is_counted_and_logged_unless_its_client_had_gone():
     life = Life()
     life.socket.close("x")
     life.session.returned(Gone("x"))
+    life.session.returned(Disconnect(1006))
     assert (life.errors, life.log.lines) == (0, [])
+    life.session.returned(Disconnect(1000))
+    assert life.errors == 1
+
+
+class Disconnect(Exception):
+    """As Starlette's WebSocketDisconnect."""
+
+    def __init__(self, code):
+        super().__init__(code)
+        self.code = code
 
 
 def test_inflated_is_what_was_deflated():

@@ -12,6 +12,14 @@ class Gone(OSError):
     """
 
 
+def tells_of_the_end(error: BaseException, code: int) -> bool:
+    """Return True if `error` only tells that a WebSocket has ended, with this code.
+    Frameworks have one with the code in it, which many handlers let through:
+    WebSocketDisconnect of Starlette and Litestar.
+    """
+    return is_gone(error) or (isinstance(error, Exception) and getattr(error, "code", None) == code)
+
+
 def is_gone(error: BaseException) -> bool:
     """Return True if a client that had gone is the reason of `error`: frameworks make
     errors of their own of our Gone.

@@ -9,7 +9,7 @@ there is an event, or room for what it sends.
 from __future__ import annotations
 
 from spyglass.gateway.app_errors import explained
-from spyglass.gateway.asgi.gone import is_gone
+from spyglass.gateway.asgi.gone import tells_of_the_end
 from spyglass.gateway.asgi.websocket_messages import (
     close_of,
     data_of,
@@ -348,7 +348,7 @@ class WebSocketSession:
         self.running = False
         if self.state == CONNECTING or self.state == DENYING:
             self._give_up(error)
-        elif error is not None and not is_gone(error):
+        elif error is not None and not tells_of_the_end(error, self.code):
             server = self._shared.server
             server.log.exception(
                 f"WebSocket {self._target}: the app raised {name_of(error)}", explained(error)
