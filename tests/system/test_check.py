@@ -353,7 +353,7 @@ def create_app(name, *, debug):
 @pytest.mark.one_release
 def test_from_a_directory_to_a_served_factory(machine: Machine, check: Check) -> None:
     machine.write("/srv/shop/shop.py", SHOP)
-    machine.write("/srv/shop/main.py", "from fastapi import FastAPI\napp = FastAPI()\n")
+    machine.write("/srv/shop/main.py", "from aiohttp import web\napp = web.Application()\n")
     machine.run("ln", "-s", "/srv/venv", "/srv/shop/.venv")
 
     def new(*words: str) -> str:
@@ -361,8 +361,8 @@ def test_from_a_directory_to_a_served_factory(machine: Machine, check: Check) ->
         return done.stdout if done.returncode == 0 else done.stderr
 
     assert new() == (
-        "spyglass: 'main:app' is an ASGI app of FastAPI, and Spyglass serves WSGI only: "
-        "run it with an ASGI server, such as uvicorn\n"
+        "spyglass: 'main:app' is an app of aiohttp, which is neither WSGI nor ASGI: "
+        "run it with the server of aiohttp\n"
         "spyglass: 'shop:create_app()' lacks the argument name: write app = "
         '"shop:create_app(...)", with its arguments\n'
     )

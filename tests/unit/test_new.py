@@ -13,6 +13,7 @@ from spyglass.ops.app import app_detection
 from spyglass.ops.commands import new
 
 FLASK = "from flask import Flask\n\napp = Flask(__name__)\n"
+FASTAPI = "from fastapi import FastAPI\napp = FastAPI()\n"
 MANAGE = 'os.environ.setdefault("DJANGO_SETTINGS_MODULE", "blog.settings")\n'
 
 
@@ -51,6 +52,14 @@ def lay(directory, files):
             ["blog:create_app()"],
         ),
         ({"blog/wsgi.py": "import x as application\n"}, ["blog.wsgi:application"]),
+        ({"asgi.py": FASTAPI, "main.py": FASTAPI}, ["asgi:app"]),
+        ({"wsgi.py": FLASK, "asgi.py": FASTAPI}, ["wsgi:app"]),
+        ({"main.py": "from fastapi import FastAPI\napi = FastAPI()\n"}, ["main:api"]),
+        ({"main.py": "api = 1\n"}, []),
+        # As FastAPI's own documentation has "bigger applications".
+        ({"app/__init__.py": "", "app/main.py": FASTAPI}, ["app.main:app"]),
+        ({"app/__init__.py": "", "app/main.py": "app = 1\n"}, []),
+        ({"blog/wsgi.py": FLASK, "blog/asgi.py": FASTAPI}, ["blog.wsgi:app"]),
     ],
 )
 def test_app_is_found_in_a_directory(tmp_path, files, apps):
@@ -58,7 +67,6 @@ def test_app_is_found_in_a_directory(tmp_path, files, apps):
     assert [found.app for found in app_detection.detect(str(tmp_path)).found] == apps
 
 
-FASTAPI = "from fastapi import FastAPI\napp = FastAPI()\n"
 DEMO = "def app(environ, start_response): ...\n"
 
 
@@ -85,6 +93,50 @@ DEMO = "def app(environ, start_response): ...\n"
             {"manage.py": MANAGE, "blog/wsgi.py": "", "blog/asgi.py": ""},
             "blog.wsgi:application",
             "the WSGI app of the Django project of manage.py",
+        ),
+        (
+            {"manage.py": MANAGE, "blog/asgi.py": ""},
+            "blog.asgi:application",
+            "the ASGI app of the Django project of manage.py",
+        ),
+        *(
+            (
+                {"manage.py": MANAGE, "blog/wsgi.py": "", "blog/asgi.py": "", file: installed},
+                "blog.asgi:application",
+                f"the ASGI app of the Django project of manage.py, which has {app} in INSTALLED_APPS",
+            )
+            for file, installed, app in (
+                ("blog/settings.py", "INSTALLED_APPS = ['daphne', 'x']\n", "daphne"),
+                ("blog/settings.py", "INSTALLED_APPS: list = ['channels.apps.X']\n", "channels"),
+                (
+                    "blog/settings/base.py",
+                    "OTHER_APPS = []\nOTHER_APPS += ['channels']\n",
+                    "channels",
+                ),
+            )
+        ),
+        (
+            {
+                "manage.py": MANAGE,
+                "blog/wsgi.py": "",
+                "blog/asgi.py": "",
+                "blog/settings.py": "INSTALLED_APPS = ['x']\nTOPICS = ['channels']\n",
+            },
+            "blog.wsgi:application",
+            "the WSGI app of the Django project of manage.py",
+        ),
+        ({"main.py": FASTAPI}, "main:app", "made by FastAPI() in main.py, line 2"),
+        (
+            {"hello.py": "async def app(scope, receive, send): ...\n"},
+            "hello:app",
+            "an ASGI function in hello.py, line 1",
+        ),
+        (
+            {
+                "server.py": "from mcp.server.fastmcp import FastMCP\nmcp = FastMCP()\napp = mcp.streamable_http_app()\n"
+            },
+            "server:app",
+            "made by streamable_http_app() in server.py, line 3",
         ),
     ],
 )
@@ -313,6 +365,34 @@ def test_current_directory_is_the_default(here, capsys):
     }
 
 
+@pytest.mark.parametrize(
+    ("source", "app"),
+    [
+        (FASTAPI, "main:app"),
+        (FASTAPI, "main"),
+        (FASTAPI, "main.py"),
+        ("from starlette.applications import Starlette\napp = Starlette()\n", "main:app"),
+        ("from quart import Quart\napp = Quart(__name__)\n", "main:app"),
+        ("from litestar import Litestar\napp = Litestar([])\n", "main:app"),
+        ("from fastapi import FastAPI\ndef create_app(): return FastAPI()\n", "main:create_app()"),
+        (
+            "from django.core.asgi import get_asgi_application\napplication = get_asgi_application()\n",
+            "main:application",
+        ),
+        (FLASK, ""),
+        ("from asgi import app\n", ""),
+    ],
+)
+def test_an_asgi_app_is_called_one(here, capsys, source, app):
+    """Its file does not suggest settings that have no effect on it."""
+    lay(here / "srv", {"main.py": source})
+    assert command_table.run(["new", "blog", "--app", app or "main:app"]) == 0
+    file = here / "etc" / "blog.toml"
+    kind = " (ASGI)" if app else ""
+    assert f"wrote {file}: the app is {app or 'main:app'}{kind}\n" in capsys.readouterr().out
+    assert ("# threads" in file.read_text()) == (not app)
+
+
 def test_uncommented_settings_are_valid(here, tmp_path):
     """A user who removes the # gets a valid setting."""
     text = new.text("blog", {"app": "a", "directory": "/srv/blog"})
@@ -371,7 +451,7 @@ def test_uncommented_settings_are_valid(here, tmp_path):
         (
             ["blog"],
             2,
-            "no wsgi.py, app.py or manage.py in {}/srv contains an app: name it with --app MODULE:CALLABLE",
+            "no wsgi.py, asgi.py, app.py, main.py or manage.py in {}/srv contains an app: name it with --app MODULE:CALLABLE",
         ),
         (
             ["blog", "odd\udcff"],

@@ -16,7 +16,13 @@ from spyglass.zygote import app_files
 from spyglass.zygote.similar_names import file_hint, module_hint
 
 _PACKAGES = 100  # packages, or modules, to look at
-_FILES = ("wsgi.py", "app.py", "application.py", "main.py")
+_FILES = ("wsgi.py", "asgi.py", "app.py", "application.py", "main.py")
+# In packages of the directory.
+_PARTS = ("wsgi.py", "asgi.py", "__init__.py")
+_PLAIN_PARTS = ("main.py", "app.py")
+_API = "api"  # what many call their FastAPI()
+# Apps that a Django project has for its asgi.py.
+_ASYNCHRONOUS = ("channels", "daphne")
 _SETTINGS = re.compile(r"""DJANGO_SETTINGS_MODULE['"]\s*,\s*['"]([\w.]+)\.settings""")
 
 
@@ -57,19 +63,15 @@ def detect(directory: str) -> Detection:
     or a wsgi.py.
     """
     if django := _django(directory):
-        return Detection([Found(django, "the WSGI app of the Django project of manage.py")])
+        return Detection([django])
     detection = Detection()
     for file in _FILES:
         _look(directory, file, detection)
-        if file == "wsgi.py" and detection.found:
+        if file in ("wsgi.py", "asgi.py") and detection.found:
             return detection  # this is the purpose of a wsgi.py
     if detection.found:
         return detection
-    packages = sorted(glob.glob("*/wsgi.py", root_dir=directory)) + sorted(
-        glob.glob("*/__init__.py", root_dir=directory)
-    )
-    for file in packages[:_PACKAGES]:
-        _look(directory, file, detection)
+    _look_in_packages(directory, detection)
     if not detection.found:
         others = sorted(set(glob.glob("*.py", root_dir=directory)) - set(_FILES))
         for file in others[:_PACKAGES]:
@@ -77,25 +79,67 @@ def detect(directory: str) -> Detection:
     return detection
 
 
-def _django(directory: str) -> str:
-    """Return the WSGI application of the project that manage.py names, or ""."""
+def _look_in_packages(directory: str, detection: Detection) -> None:
+    """Add the apps of packages, one of each: with a wsgi.py and an asgi.py, as Django
+    makes them, that of the first.
+    """
+    having: set[str] = set()
+    for part in (*_PARTS, *_PLAIN_PARTS):
+        is_part = part in _PLAIN_PARTS  # and so in a package, not in another project
+        for file in sorted(glob.glob(f"*/{part}", root_dir=directory))[:_PACKAGES]:
+            package = os.path.dirname(file)
+            marker = os.path.join(directory, package, "__init__.py")
+            if package in having or (is_part and not os.path.isfile(marker)):
+                continue
+            if _look(directory, file, detection, only_if_plain=is_part):
+                having.add(package)
+
+
+def _django(directory: str) -> Found | None:
+    """Return the application of the project that manage.py names: that of its wsgi.py,
+    unless the project is made for ASGI, or has only that.
+    """
     found = _SETTINGS.search(
         atomic_files.read_untrusted_or_empty(os.path.join(directory, "manage.py"))
     )
-    if found and os.path.isfile(os.path.join(directory, *found[1].split("."), "wsgi.py")):
-        return f"{found[1]}.wsgi:application"
+    if not found:
+        return None
+    folder = os.path.join(directory, *found[1].split("."))
+    has_wsgi, has_asgi = (
+        os.path.isfile(os.path.join(folder, file)) for file in ("wsgi.py", "asgi.py")
+    )
+    needing = _asynchronous_app(folder) if has_asgi else ""
+    project = "app of the Django project of manage.py"
+    if has_asgi and (needing or not has_wsgi):
+        why = f", which has {needing} in INSTALLED_APPS" if needing else ""
+        return Found(f"{found[1]}.asgi:application", f"the ASGI {project}{why}")
+    if has_wsgi:
+        return Found(f"{found[1]}.wsgi:application", f"the WSGI {project}")
+    return None
+
+
+def _asynchronous_app(folder: str) -> str:
+    """Return the app in the settings of the Django project in `folder` that needs ASGI,
+    "" if none does.
+    """
+    files = ["settings.py", *sorted(glob.glob("settings/*.py", root_dir=glob.escape(folder)))]
+    for file in files[:_PACKAGES]:
+        source = Source(os.path.join(folder, file), file)
+        if found := source.lists_app(_ASYNCHRONOUS):
+            return found
     return ""
 
 
-def _look(directory: str, file: str, detection: Detection, *, only_if_plain: bool = False) -> None:
-    """Add the app in `file`, relative to `directory`, to the detection. In any file,
-    `app` may be something else: then it counts `only_if_plain` that it is one.
+def _look(directory: str, file: str, detection: Detection, *, only_if_plain: bool = False) -> bool:
+    """Add the app in `file`, relative to `directory`, to the detection; return True if
+    there is one. In any file, `app` may be something else: then it counts
+    `only_if_plain` that it is one.
     """
     module = file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
     if not all(part.isidentifier() for part in module.split(".")):
-        return  # cannot be imported, and must not get into a suggested command
+        return False  # cannot be imported, and must not get into a suggested command
     source = Source(os.path.join(directory, file), module)
-    for name in (*NAMES, *(f"{each}()" for each in FACTORIES)):
+    for name in (*NAMES, _API, *(f"{each}()" for each in FACTORIES)):
         plain = name.removesuffix("()")
         if not source.has(plain):
             continue
@@ -103,13 +147,14 @@ def _look(directory: str, file: str, detection: Detection, *, only_if_plain: boo
             detection.refused.append(why)
             continue
         what = source.made_by(name)
-        if only_if_plain and not what:
+        if (only_if_plain or name == _API) and not what:
             continue
         what = "a factory" if name != plain else what or "set"
         detection.found.append(
             Found(f"{module}:{name}", f"{what} in {file}, line {source.line_of(plain)}")
         )
-        return
+        return True
+    return False
 
 
 # An app that is named
@@ -141,6 +186,19 @@ def judge(directory: str, venv: str, app: str) -> tuple[str, str]:
         return "", ""
     is_certain = not venv or not any(map(_adds_places, places))
     return (text, "") if hint and is_certain else ("", text)
+
+
+def is_asgi(directory: str, app: str) -> bool:
+    """Return True if it is plain from its source that `app` is an ASGI app."""
+    where, name = app_files.split(app)
+    if app_files.is_path(where, directory):
+        source = Source(os.path.join(directory, where), where)
+    else:
+        path = next(filter(os.path.isfile, reversed(app_files.sources(directory, where))), "")
+        if not _is_module(path, where):
+            return False
+        source = Source(path, where)
+    return source.is_asgi(name or next(filter(source.has, NAMES), ""))
 
 
 def _refusal(path: str, where: str, name: str) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from spyglass.errors import LoadError
 from spyglass.ops.files import atomic_files
-from spyglass.zygote import app_factory, app_judge
+from spyglass.zygote import app_factory, app_judge, asgi_judge
 from spyglass.zygote.call_target import Target, flags
 from spyglass.zygote.similar_names import closest
 
@@ -43,6 +43,8 @@ _ASGI_CLASSES = {
     *("FastAPI", "Starlette", "Quart", "Litestar", "Sanic", "Application"),
     *("ProtocolTypeRouter", "ASGIApp", "AsyncApp", "WsgiToAsgi"),
 }
+# Methods that make an ASGI app, of servers of the Model Context Protocol.
+_ASGI_METHODS = ("streamable_http_app", "sse_app", "http_app")
 # With one of these, a name may be bound although no statement does it.
 _BINDING = ("globals", "locals", "vars", "exec", "eval", "setattr", "modules", "__dict__")
 
@@ -241,6 +243,8 @@ class Source:
         """Return what makes `name` an app, as "made by Flask()"; "" if that is not
         plain.
         """
+        if self.is_asgi(name):
+            return self._asgi_made_by(self._statement(name))
         statement = self._statement(name)
         value = getattr(statement, "value", None)
         if isinstance(value, ast.Call):
@@ -251,6 +255,50 @@ class Source:
             target = _target(statement)
             if target.takes(2) and len(target.required) == 2:
                 return "a function"
+        return ""
+
+    def is_asgi(self, name: str) -> bool:
+        """Return True if it is plain that `name`, as in the setting `app`, is an ASGI
+        app, or a factory of them.
+        """
+        plain, bracket, _ = name.partition("(")
+        statement = self._statement(plain)
+        if bracket:
+            if not isinstance(statement, ast.FunctionDef):
+                return False
+            return bool(self._returned_framework(statement))
+        return bool(self._asgi_made_by(statement))
+
+    def _asgi_made_by(self, statement: ast.stmt | None) -> str:
+        """Return what makes an ASGI app in `statement`, "" if it is not plainly one."""
+        if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef):
+            is_app = not statement.decorator_list and asgi_judge.is_asgi(_target(statement))
+            return "an ASGI function" if is_app else ""
+        value = getattr(statement, "value", None)
+        if not isinstance(value, ast.Call):
+            return ""
+        if self._asgi_framework(value):
+            return f"made by {self._called(value).rpartition('.')[2]}()"
+        if isinstance(value.func, ast.Attribute) and value.func.attr in _ASGI_METHODS:
+            return f"made by {value.func.attr}()"
+        return ""
+
+    def lists_app(self, apps: tuple[str, ...]) -> str:
+        """Return which of `apps` Django's INSTALLED_APPS has, "" if none: the strings
+        of a list whose name ends in APPS, because projects add such lists together.
+        """
+        for node in ast.walk(self._tree):
+            if not isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign) or not node.value:
+                continue
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names = [target.id for target in targets if isinstance(target, ast.Name)]
+            if not any(name.endswith("APPS") for name in names):
+                continue
+            for each in ast.walk(node.value):
+                if isinstance(each, ast.Constant) and isinstance(each.value, str):
+                    root = each.value.partition(".")[0]  # of channels.apps.ChannelsConfig
+                    if root in apps:
+                        return root
         return ""
 
     def line_of(self, name: str) -> int:

@@ -81,6 +81,7 @@ _LIKELY = {
     "user": '"NAME"',
     "writable": '["media"]',
 }
+_FOR_WSGI = ("threads",)  # of these, what has no effect on an ASGI app
 
 
 def run(options: argparse.Namespace) -> int:
@@ -103,10 +104,13 @@ def run(options: argparse.Namespace) -> int:
         except ValueError as error:
             raise UsageError(f"--{setting}: {error.args[0]}, not {value!r}") from None
     _refuse_unfit(values)
-    _write(options.name, file, text(options.name, values))
+    is_asgi = app_detection.is_asgi(directory, app)
+    _write(options.name, file, text(options.name, values, is_asgi=is_asgi))
     for note in notes:
         print(note)
-    print(f"wrote {file}: the app is {values['app']}{', its environment ' + venv if venv else ''}")
+    kind = " (ASGI)" if is_asgi else ""
+    environment = f", its environment {venv}" if venv else ""
+    print(f"wrote {file}: the app is {app}{kind}{environment}")
     for port in values.get("listen", ()):  # type: ignore[attr-defined]
         if isinstance(port, int):
             print(
@@ -184,7 +188,8 @@ def _found(directory: str) -> tuple[str, list[str]]:
     if detection.refused:
         raise UsageError(detection.refused[0], also=detection.refused[1:])
     raise UsageError(
-        f"no wsgi.py, app.py or manage.py in {directory} contains an app: name it with --app MODULE:CALLABLE"
+        f"no wsgi.py, asgi.py, app.py, main.py or manage.py in {directory} contains an app: "
+        "name it with --app MODULE:CALLABLE"
     )
 
 
@@ -201,8 +206,9 @@ def _write(name: str, file: str, content: str) -> None:
 # The file
 
 
-def text(name: str, values: dict[str, object]) -> str:
-    """Return a TOML file with these values, and other settings as comments.
+def text(name: str, values: dict[str, object], *, is_asgi: bool = False) -> str:
+    """Return a TOML file with these values, and other settings as comments, for a WSGI
+    or an ASGI app.
 
     Raise ConfigError for a value that TOML cannot express.
     """
@@ -213,7 +219,7 @@ def text(name: str, values: dict[str, object]) -> str:
     ]
     lines += [f"{setting} = {toml(value)}" for setting, value in values.items()]
     for setting, example in _LIKELY.items():
-        if setting not in values:
+        if setting not in values and not (is_asgi and setting in _FOR_WSGI):
             shown = example.replace("NAME.", f"{name}.").replace(
                 '"NAME"', f'"{name}"'
             ) or default_text(SETTINGS[setting])
