@@ -36,8 +36,9 @@ CANNOT = "cannot"  # slot, why: the fork failed
 # summary, details, files.
 UNFIT = "unfit"
 # From a rehearsal (ops/commands/check.py).
-LOADED = "loaded"  # milliseconds, bytes
+LOADED = "loaded"  # milliseconds, bytes, 1 if it is an ASGI app
 FOUND = "found"  # 1 if it is grave, 1 if the app handles it; what, why, locked file
+LIFESPAN = "lifespan"  # milliseconds of its startup, 1 if there is one
 READY = "ready"  # milliseconds, 1 if there was a post_fork()
 IMPORTS = "imports"  # what they cost, a line
 
@@ -50,8 +51,9 @@ _SHAPES = {
     UNFIT: (2, 2),
     DIED: (3, 0),
     CANNOT: (1, 1),
-    LOADED: (2, 0),
+    LOADED: (3, 0),
     FOUND: (2, 3),
+    LIFESPAN: (2, 0),
     READY: (2, 0),
     IMPORTS: (0, 1),
 }

@@ -371,11 +371,12 @@ def _advice(error: BaseException) -> str:
 
 
 def _without_us(trace: TracebackType | None) -> TracebackType | None:
-    # The first frames are ours, of this package, and those of the import system: the
-    # app's author has no use for them.
-    ours = os.path.dirname(__file__) + "/"
+    # The first frames are ours, of this package or of what calls a lifespan, and those
+    # of the import system: the app's author has no use for them.
+    here = os.path.dirname(__file__)
+    ours = f"{here}/", f"{os.path.dirname(here)}/worker/asgi/", "<frozen importlib"
     while trace is not None:
-        if not trace.tb_frame.f_code.co_filename.startswith((ours, "<frozen importlib")):
+        if not trace.tb_frame.f_code.co_filename.startswith(ours):
             break
         trace = trace.tb_next
     return trace

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from spyglass.config.settings import SETTINGS
+from spyglass.config import setting_notes
 from spyglass.errors import LoadError
 from spyglass.worker.asgi.lifespan import StartupFailedError
 from spyglass.worker.asgi.runner import Runner
@@ -17,14 +17,11 @@ if TYPE_CHECKING:
     from spyglass.zygote.rehearsal import Rehearsal
 
 
-# Settings that say something about WSGI apps alone
-_OF_WSGI = ("threads", "body_memory", "bodies_memory", "bodies_disk")
-
-
-def note(config: Config, log: Log) -> None:
-    """Log which settings have no effect on an ASGI app, if any of them is set."""
-    unused = [name for name in _OF_WSGI if config.values[name] != SETTINGS[name].default]
-    if unused:
+def note(config: Config, log: Log, rehearsal: Rehearsal | None) -> None:
+    """Log which settings have no effect on an ASGI app, if any of them is set. A
+    rehearsal reports them itself.
+    """
+    if rehearsal is None and (unused := setting_notes.unused_by_asgi(config)):
         log.info(f"settings without effect on an ASGI app: {', '.join(unused)}")
 
 
@@ -36,6 +33,7 @@ def start(worker: Loop | Runner, config: Config, rehearsal: Rehearsal | None) ->
     try:
         worker.start()
         if rehearsal is not None:
+            rehearsal.started(has_lifespan=worker.has_lifespan)
             worker.stop()
     except StartupFailedError as failed:
         files = source_of(config)

@@ -217,12 +217,13 @@ class Zygote:
         if self._is_asgi:  # here, so that the workers share it
             from spyglass.zygote import asgi_startup  # only ASGI apps pay for it
 
-            asgi_startup.note(self._config, self._log)
+            asgi_startup.note(self._config, self._log, self._rehearsal)
+        has_post_fork = self._post_fork is not None
         if self._rehearsal is not None:
-            self._rehearsal.loaded(watch, has_post_fork=self._post_fork is not None)
+            self._rehearsal.loaded(watch, has_post_fork=has_post_fork, is_asgi=self._is_asgi)
         elif self._config.preload and (watch.fds or watch.tids):
             module = app_loader.module_of(self._config)
-            watch.judge(self._log, module, has_post_fork=self._post_fork is not None)
+            watch.judge(self._log, module, has_post_fork=has_post_fork)
 
     def _forked(self) -> None:
         """Run in each new process. One that the app forks while it loads gets nothing

@@ -19,13 +19,20 @@ class Rehearsal(Protocol):
     def loading(self) -> None:
         """The app is about to be loaded."""
 
-    def loaded(self, watch: Watch, *, has_post_fork: bool) -> None:
+    def loaded(self, watch: Watch, *, has_post_fork: bool, is_asgi: bool) -> None:
         """The app was loaded; `watch` saw what it left behind. Raise LoadError to
         refuse it. The service's own warnings are left out.
         """
 
     def preparing(self) -> None:
-        """A worker is about to load the app, or to call its post_fork()."""
+        """A worker is about to load the app; then, to call its post_fork(); then, to
+        have an ASGI app start.
+        """
+
+    def started(self, *, has_lifespan: bool) -> None:
+        """An ASGI app has started: `lifespan.startup` is complete, if it has a
+        lifespan. It is stopped next.
+        """
 
     def ready(self, *, has_post_fork: bool) -> None:
         """A worker could serve now. It exits instead."""

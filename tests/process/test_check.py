@@ -28,6 +28,18 @@ REMEDY = "create it after the fork, in a function post_fork() of site, or set pr
 LOCKED = "data = open('data', 'w')\nimport fcntl; fcntl.flock(data, fcntl.LOCK_EX)\n"
 ALONE = "only one process may use what the lock guards, most likely a database"
 
+LIFESPAN = """
+import time
+async def app(scope, receive, send):
+    await receive()
+    {startup}
+    print("up", flush=True)
+    await send({{"type": "lifespan.startup.complete"}})
+    await receive()
+    print("down", flush=True)
+    await send({{"type": "lifespan.shutdown.complete"}})
+"""
+
 
 @pytest.fixture
 def check(tmp_path, pycache):
@@ -76,7 +88,7 @@ def check(tmp_path, pycache):
 
 # site.py is named as a file: `site` is a module of the library.
 SERVED = {
-    "an app": (APP, [], ["app: site.py, loaded in .* s, .* MiB; no request was tried", re.escape(SUITS)]),
+    "an app": (APP, [], ["app: site.py, loaded in .* s, WSGI, .* MiB; no request was tried", re.escape(SUITS)]),
     "without preload": (
         APP, ["--no-preload"],
         ["app: .*", "preload: off; turning it on would save memory, and no problems were found"],
@@ -169,6 +181,33 @@ def test_an_app_that_would_be_served(check, name):
         assert re.fullmatch(pattern, line), line
 
 
+def test_an_asgi_app_is_started_and_stopped(check):
+    """What a worker does before it accepts, and before it exits; and which settings
+    have no effect.
+    """
+    source = LIFESPAN.format(startup="time.sleep(0.05)") + "def post_fork(): time.sleep(0.3)\n"
+    done = check(source, "--threads", "8", "--body-memory", "2M")
+    assert (done.returncode, done.err) == (0, "")
+    assert done.out.index("\nup\n") < done.out.index("\ndown\n")
+    expected = r"""
+app: site\.py, loaded in .* s, ASGI, .* MiB; no request was tried
+(imports: .*
+)?post_fork: called, 0\.3\d s
+lifespan: started, 0\.[01][0-9] s, and stopped
+note: settings without effect on an ASGI app: threads, body_memory
+preload: on \(no problems found\)
+site\.py: can be served
+"""
+    assert re.search(expected, done.out), done.out
+
+
+def test_an_asgi_app_without_a_lifespan_is_one(check):
+    source = "async def app(scope, receive, send): raise ValueError(scope['type'])\n"
+    done = check(source, "--no-preload")
+    assert (done.returncode, done.err) == (0, "")
+    assert "\nlifespan: the app has none\npreload: off" in done.out
+
+
 BROKEN = {
     "import": ("import blgo\n", "ModuleNotFoundError: No module named 'blgo'", ['  File "{}/site.py", line 1, in <module>', "    import blgo"]),
     "exit": ("import sys\nsys.exit(3)\n", "the app called sys.exit(3) while it was being loaded", ['  File "{}/site.py", line 2, in <module>']),
@@ -180,6 +219,17 @@ BROKEN = {
         APP + "import time\ndef post_fork():\n    time.sleep(3600)\n",
         "no worker was ready within 1 s (start_timeout): a function that the app has called after the fork does not return",
         ['  File "{}/site.py", line 6 in post_fork'],
+    ),
+    "lifespan hangs": (
+        LIFESPAN.format(startup="time.sleep(3600)"),
+        "no worker was ready within 1 s (start_timeout): what the app does after the fork, in post_fork() or lifespan.startup, does not end",
+        ['  File "{}/site.py", line 5 in app'],
+    ),
+    "lifespan raises": (LIFESPAN.format(startup="1 / 0"), "lifespan.startup: ZeroDivisionError: division by zero", ['  File "{}/site.py", line 5, in app']),
+    "lifespan refuses": (
+        LIFESPAN.format(startup="await send({'type': 'lifespan.startup.failed', 'message': 'no database'}); return"),
+        "the app sent lifespan.startup.failed: no database",
+        [],
     ),
     "locked": (
         APP + LOCKED + "def post_fork(): data.close()\n",

@@ -62,7 +62,7 @@ BAD = {
     "the Master's pid": b"spawned\x002\0%d" % os.getpid(),
     "a huge pid": b"spawned\x002\x00999999999999",
     "not for the Master": b"spawn\x000",
-    "a rehearsal's": b"loaded\x000\x000",
+    "a rehearsal's": b"loaded\x000\x000\x000",
 }
 
 

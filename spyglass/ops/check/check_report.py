@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from typing import TextIO
 
 _OURS = re.compile(
-    r"(?:addresses|app|check|configuration|imports|note|post_fork|preload|sandbox|units|warning): "
+    r"(?:addresses|app|check|configuration|imports|lifespan|note|post_fork|preload|sandbox|units|warning): "
 )
 _SERVED = re.compile(r".{1,300}: can be served(?:, with (?:a|(\d{1,9})) warnings?)?")
 _NOT_SERVED = re.compile(r".{1,300}: cannot be served:(?: (.*))?")

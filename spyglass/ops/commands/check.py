@@ -1,7 +1,8 @@
 """`spyglass check`: rehearse a wake without sockets; say if the app would be served.
 
 The configuration is read, a zygote loads the app and forks one worker. The worker calls
-post_fork(), and exits where others begin to accept. These are the processes that the
+post_fork(), has an ASGI app start and stop (its lifespan), and exits where others begin
+to accept. These are the processes that the
 service has (zygote/rehearsal.py), so a crash, a hang or a sys.exit() at import is
 reported and takes nothing down. What they print goes to the terminal.
 
@@ -17,11 +18,13 @@ import select
 import sys
 import time
 
+from spyglass.config import setting_notes
 from spyglass.config.setting_text import assignment
 from spyglass.config.settings import SETTINGS
 from spyglass.errors import EX_CONFIG, LoadError
 from spyglass.master.generation import how_it_ended, is_end, is_pid
 from spyglass.ops.check import check_report, import_costs
+from spyglass.ops.check.stage_reports import Reporter
 from spyglass.printable import one_line
 from spyglass.runtime import channel, fork
 from spyglass.runtime.fast_imports import signal, socket
@@ -29,7 +32,7 @@ from spyglass.runtime.poller import LONGEST_WAIT
 from spyglass.runtime.shared_memory import Shared
 from spyglass.zygote import main as zygote
 from spyglass.zygote.app_loader import module_of
-from spyglass.zygote.fork_safety import Found, refuse, remedy
+from spyglass.zygote.fork_safety import Found, remedy
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,7 +40,6 @@ if TYPE_CHECKING:
 
     from spyglass.config.settings import Config
     from spyglass.log import Log
-    from spyglass.zygote.import_effects import Watch
 
 _LAST_WORDS = 2.0  # seconds for the traceback of what hangs
 _MOST_LATE = 1000  # messages
@@ -45,7 +47,6 @@ _AGAIN = 0.1  # seconds until a process that should have ended is continued agai
 # Seconds of that, until the app's process, which stops us each time, is killed.
 _KILL_AFTER = 5.0
 _GOODBYE = 1.0  # seconds for the app's own atexit functions
-_LATER = 0.3  # seconds for a thread that was started at import to open what it needs
 
 
 def check(config: Config, log: Log, label: str = "", note: str = "") -> int:
@@ -145,7 +146,7 @@ class _Supervisor:
         config, far_end, log = self._config, self._far_end, self._log
 
         def live() -> int:
-            reporter = _Reporter(config, far_end)
+            reporter = Reporter(config, far_end)
             return zygote.main(
                 config, Shared([], 2), 1, far_end, log, first=True, rehearsal=reporter
             )
@@ -238,8 +239,14 @@ class _Supervisor:
         select.select([self._channel], [], [], _LAST_WORDS)
         within = f"within {self._config.start_timeout:g} s (start_timeout)"
         if channel.LOADED in self._facts:
+            is_asgi = self._facts[channel.LOADED][2]
+            what = (
+                "what the app does after the fork, in post_fork() or lifespan.startup, does not end"
+            )
             return LoadError(
-                f"no worker was ready {within}: a function that the app has called after the fork does not return"
+                f"no worker was ready {within}: {what}"
+                if is_asgi
+                else f"no worker was ready {within}: a function that the app has called after the fork does not return"
             )
         return LoadError(f"the app was not loaded {within}")
 
@@ -268,10 +275,11 @@ class _Supervisor:
     # Reporting
 
     def report(self) -> list[str]:
-        milliseconds, size = self._facts[channel.LOADED]
+        milliseconds, size, is_asgi = self._facts[channel.LOADED]
         app, mebibytes = _called(self._config), size / (1 << 20)
+        interface = "ASGI" if is_asgi else "WSGI"
         lines = [
-            f"app: {app}, loaded in {milliseconds / 1000:.2f} s, {mebibytes:.0f} MiB; no request was tried"
+            f"app: {app}, loaded in {milliseconds / 1000:.2f} s, {interface}, {mebibytes:.0f} MiB; no request was tried"
         ]
         lines += [
             one_line(str(text), import_costs.LONGEST_LINE)
@@ -280,6 +288,15 @@ class _Supervisor:
         milliseconds, has_post_fork = self._facts[channel.READY]
         if has_post_fork:
             lines.append(f"post_fork: called, {milliseconds / 1000:.2f} s")
+        if is_asgi:
+            milliseconds, has_lifespan = self._facts.get(channel.LIFESPAN, (0, 0))
+            lines.append(
+                f"lifespan: started, {milliseconds / 1000:.2f} s, and stopped"
+                if has_lifespan
+                else "lifespan: the app has none"
+            )
+            if unused := setting_notes.unused_by_asgi(self._config):
+                lines.append(f"note: settings without effect on an ASGI app: {', '.join(unused)}")
         for each in self._found:
             lines.append(f"{'warning' if each in self._warnings else 'note'}: {each}")
         return [*lines, f"preload: {self._verdict()}"]
@@ -317,46 +334,6 @@ class _Supervisor:
         )
 
 
-class _Reporter:
-    """The zygote's and the worker's part (rehearsal.Rehearsal): report to check."""
-
-    def __init__(self, config: Config, far_end: socket.socket) -> None:
-        self._config = config
-        self._channel = far_end
-        self._began = 0.0  # monotonic seconds: the stage that takes time
-
-    def loading(self) -> None:
-        from spyglass.zygote.where_opened import Places  # it changes the process: see there
-
-        self._places = Places()
-        self._imports = import_costs.ImportTimer()
-        self._imports.start()
-        self._began = time.monotonic()
-
-    def loaded(self, watch: Watch, *, has_post_fork: bool) -> None:
-        self._imports.stop()
-        channel.send(self._channel, channel.LOADED, _milliseconds_since(self._began), _resident())
-        if line := self._imports.line():
-            channel.send(self._channel, channel.IMPORTS, line)
-        if watch.tids:
-            time.sleep(_LATER)
-            watch.look()
-        found = watch.inherited(has_post_fork=has_post_fork, trace=self._places.of)
-        if self._config.preload:
-            refuse(found, module_of(self._config))
-            found += _random_numbers(has_post_fork)
-        for each in found:
-            facts = each.grave, each.settled, each.what, each.why, each.locked
-            channel.send(self._channel, channel.FOUND, *facts)
-
-    def preparing(self) -> None:
-        self._began = time.monotonic()
-
-    def ready(self, *, has_post_fork: bool) -> None:
-        took = _milliseconds_since(self._began) if has_post_fork else 0
-        channel.send(self._channel, channel.READY, took, has_post_fork)
-
-
 def _read_pid(told: int) -> int:
     """Return the pid that was written to the pipe `told`, 0 if there is none, or none
     any more.
@@ -372,20 +349,3 @@ def _signal_process(pidfd: int, number: int) -> None:
         signal.pidfd_send_signal(pidfd, number)
     except ProcessLookupError:
         pass
-
-
-def _milliseconds_since(began: float) -> int:
-    return round((time.monotonic() - began) * 1000)
-
-
-def _random_numbers(has_post_fork: bool) -> list[Found]:
-    # `random` of the standard library, and OpenSSL, seed themselves again at a fork.
-    if "numpy.random" not in sys.modules:
-        return []
-    why = "all workers draw the same numbers from it, unless post_fork() calls numpy.random.seed()"
-    return [Found("numpy.random's own generator", why, grave=False, settled=has_post_fork)]
-
-
-def _resident() -> int:
-    with open("/proc/self/statm", encoding="ascii") as stream:
-        return int(stream.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -76,6 +76,11 @@ class Lifespan:
         self._log.debug(f"the app has no lifespan: {why}")
 
     @property
+    def has_started(self) -> bool:
+        """True if the app has a lifespan, and has sent `lifespan.startup.complete`."""
+        return self._started.done() and not self._started.result()
+
+    @property
     def _error(self) -> BaseException | None:
         task = self._task
         if task is None or not task.done():

@@ -75,6 +75,11 @@ class Runner:
         self._lifespan = Lifespan(self._apps.app, self._apps.state, self._log, self._replace)
         await self._lifespan.start()
 
+    @property
+    def has_lifespan(self) -> bool:
+        """True if the app has a lifespan, and has started."""
+        return self._lifespan is not None and self._lifespan.has_started
+
     def _replace(self) -> None:
         """The app's lifespan has failed: another worker is to take over."""
         self.loop.retire()
