@@ -1,5 +1,5 @@
-"""Spyglass: a preforking WSGI server that lives inside systemd. Asleep, an app costs
-nothing.
+"""Spyglass: a preforking WSGI and ASGI server that lives inside systemd. Asleep, an app
+costs nothing.
 
 An app may ask it for `stay_awake()` and `last_wake()`. `import spyglass` must be cheap,
 so they are imported when they are used (PEP 562).

@@ -2,16 +2,17 @@
 and systemd's units.
 
 Only read when an unknown setting has been found. The names are in lower case, with
-underscores for dashes. tests/unit/test_guides.py holds docs/guides/from-gunicorn.md and
-from-uwsgi.md to this table.
+underscores for dashes. tests/unit/test_guides.py holds docs/guides/from-gunicorn.md,
+from-uvicorn.md and from-uwsgi.md to this table.
 """
 
 from __future__ import annotations
 
 # A setting, or a setting with its value, and the names for it.
 _OURS = {
-    "app": "wsgi_app module wsgi_file wsgi callable file call pymodule application",
+    "app": "wsgi_app module wsgi_file wsgi asgi_app callable file call pymodule application",
     "directory": "chdir chdir2 cd app_dir working_dir workdir cwd root workingdirectory",
+    "interface": "asgi asgi_version",
     "venv": "virtualenv home pyhome python_path_home",
     "workers": "processes worker_processes num_workers numprocs web_concurrency",
     "threads": "blocking_threads runtime_blocking_threads worker_threads",
@@ -62,7 +63,6 @@ _OURS = {
     "network = false": "privatenetwork",
 }
 _PROXY = "a web server in front does TLS, HTTP/2 and HTTP/3 (docs: guides)"
-_NO_ASGI = "Spyglass serves WSGI apps only"
 _SYSTEMD = "systemd does this: change it with 'systemctl edit spyglass@NAME'"
 _JOURNAL = "the journal has what app and server print; 'journalctl -u spyglass@NAME' shows it"
 _ALWAYS = "it needs no setting, because it is always so"
@@ -138,16 +138,24 @@ _NONE = {
     "give the files to the web server in front": "static_map static_map2 check_static "
     "static_path_mount static_path_route static_path_expires static_path_dir_to_file "
     "offload_threads",
-    _NO_ASGI: "asgi_loop asgi_lifespan asgi_disconnect_grace_period loop lifespan asgi asgi_app",
     "WebSockets need no setting (docs: websockets.md)": "ws websockets",
     "a client has as long to answer a ping as `websocket_ping` says": "ws_ping_timeout",
     "16 messages, or 1M of them, wait for the app; then no more is read": "ws_max_queue",
+    "the event loop of an ASGI app is asyncio's own, and the worker's": "loop asgi_loop event_loop",
+    "an app's lifespan is always run, and one without is recognised": "lifespan asgi_lifespan",
+    "`request_timeout` is also how long a call may go on when its client has gone": (
+        "asgi_disconnect_grace_period"
+    ),
+    "each call of an ASGI app has a context of its own": "reset_contextvars",
+    "a worker is checked by its heartbeat; `request_timeout` limits its calls": (
+        "timeout_worker_healthcheck"
+    ),
     "the response has the headers that the app sets, and Date": "date_header server_header header "
     "headers server_name",
     _PROXY: "keyfile certfile ssl_version cert_reqs ca_certs suppress_ragged_eofs "
     "do_handshake_on_connect ciphers ssl_context http_protocols http2_cleartext "
     "http2_max_concurrent_streams http2_initial_window_size http2_max_frame_size "
-    "http2_max_header_list_size https https_socket ssl_keyfile ssl_certfile ssl_keyfile_password "
+    "http2_max_header_list_size http2 https https_socket ssl_keyfile ssl_certfile ssl_keyfile_password "
     "ssl_cert_reqs ssl_ca_certs ssl_ciphers ssl_certificate ssl_ca ssl_crl ssl_client_verify "
     "ssl_protocol_min ssl tls certificate https2 http2_keep_alive_interval",
     _NOT_HERE: "dirty_apps dirty_workers dirty_timeout dirty_threads dirty_graceful_timeout "

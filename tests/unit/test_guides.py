@@ -1,8 +1,12 @@
 """Guides for those who come from elsewhere leave nothing out."""
 
 import json
+import os
 import pathlib
 import re
+import subprocess
+import sys
+from importlib.util import find_spec
 
 import pytest
 from code_blocks import code_blocks
@@ -40,6 +44,45 @@ def test_every_option_of_gunicorn_has_a_word():
     assert options == {setting.name for setting in gunicorn.KNOWN_SETTINGS}
 
 
+def options_of_uvicorn():
+    """As its --help lists them; of a pair with --no-, the first."""
+    shown = subprocess.run(
+        [sys.executable, "-m", "uvicorn", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"COLUMNS": "80", "NO_COLOR": "1"},
+    ).stdout
+    return set(re.findall("^  --([a-z0-9-]+)", shown, re.MULTILINE)) - {"help", "version"}
+
+
+def test_every_option_of_uvicorn_has_a_word():
+    named = {
+        name
+        for left, _ in rows("from-uvicorn.md", "Every option")
+        for name in re.findall("`([a-z0-9-]+)`", left)
+    }
+    assert named == options_of_uvicorn()
+
+
+def test_every_option_of_gunicorn_s_uvicorn_worker_has_a_word():
+    """What the worker takes from gunicorn's configuration, as its source has it."""
+    (source,) = pathlib.Path(find_spec("uvicorn").origin).parent.glob("workers.py")
+    used = set(re.findall(r"self\.cfg\.(\w+)", source.read_text("utf-8")))
+    named = {
+        name
+        for left, _ in rows("from-uvicorn.md", "gunicorn with uvicorn's worker")
+        for name in re.findall("`([a-z_]+)`", left)
+    }
+    assert used - {"settings"} <= named
+    assert {"worker_class", "timeout", "max_requests"} <= named
+
+
+def test_every_option_of_uvicorn_is_answered():
+    options = {foreign_names.plain(name) for name in options_of_uvicorn()}
+    assert options - set(SETTINGS) <= {*foreign_names.OURS, *foreign_names.NONE}
+
+
 def test_they_name_settings_that_there_are():
     """What stands first in the right column is a setting, unless it is somebody else's
     word.
@@ -47,6 +90,7 @@ def test_they_name_settings_that_there_are():
     others = {"sync", "post_fork", "atexit"}
     for guide, heading in (
         ("from-gunicorn.md", "Every option"),
+        ("from-uvicorn.md", "Every option"),
         ("from-uwsgi.md", "Every option that is often seen"),
     ):
         for _, right in rows(guide, heading):
@@ -58,6 +102,7 @@ def test_they_name_settings_that_there_are():
     ("guide", "heading"),
     [
         ("from-gunicorn.md", "Every option"),
+        ("from-uvicorn.md", "Every option"),
         ("from-uwsgi.md", "Every option that is often seen"),
     ],
 )
