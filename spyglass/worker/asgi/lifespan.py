@@ -49,6 +49,7 @@ class Lifespan:
         self._log = log
         self._failed = failed
         self._task: asyncio.Task[None] | None = None
+        self._exit: BaseException | None = None  # what the app has raised to exit
         self._is_heard = False  # the app has called receive()
         self._is_stopping = False
         loop = asyncio.get_running_loop()
@@ -85,6 +86,8 @@ class Lifespan:
         task = self._task
         if task is None or not task.done():
             return None
+        if self._exit is not None:
+            return self._exit
         return asyncio.CancelledError() if task.cancelled() else task.exception()
 
     async def stop(self) -> None:
@@ -105,8 +108,7 @@ class Lifespan:
         try:
             await self._app(scope, self._receive, self._send)
         except (SystemExit, KeyboardInterrupt) as error:
-            # asyncio would end its loop for them.
-            raise RuntimeError(f"the app raised {name_of(error)} in its lifespan") from error
+            self._exit = error  # asyncio would end its loop for it
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """The app's part has ended. In the middle of the service that is a failure, if
