@@ -39,7 +39,9 @@ class Apps:
         self.completed: list[DuplexConnection] = []
         self.disobedient: dict[Any, int] = {}  # and when they began, monotonic nanoseconds
         self.open_websocket: Callable[..., bool] = _open_none
-        self._back: Callable[[], NoReturn] | None = None
+        # In a process that the app has forked: to be called where the app returns
+        self.back: Callable[[], NoReturn] | None = None
+        self._catch = self._take_step if sys.version_info < (3, 12) else None
 
     def join(self, loop: AbstractEventLoop, worker: Loop) -> None:
         """Run in `loop`, beside what is the worker's own."""
@@ -71,15 +73,17 @@ class Apps:
             made at once, as the eager tasks of Python 3.12 do.
             """
             context = self._server.fresh_context()
-            caught: list[Callable[[], object]] = []
             loop: Any = self.loop
-            loop.call_soon = lambda step, *, context: caught.append(step)
+            loop.call_soon = self._catch
             try:
                 task = Task(coroutine, loop=loop, context=context)
             finally:
                 del loop.call_soon
-            context.run(caught[0])
+            context.run(self._step)
             return task
+
+        def _take_step(self, step: Callable[[], object], *, context: object) -> None:
+            self._step = step
 
     def settle(self) -> None:
         """Go on where a response was completed."""
@@ -107,17 +111,6 @@ class Apps:
         """End all calls: the time to drain is over."""
         for call in list(self.calls):
             call.cancel()
-
-    # In a process that the app has forked
-
-    def abandon(self, back: Callable[[], NoReturn]) -> None:
-        """From now on call `back` where the app returns to our code."""
-        self._back = back
-
-    def came_back(self) -> None:
-        """The app has returned to our code."""
-        if self._back is not None:
-            self._back()
 
 
 def _open_none(*_: object) -> bool:

@@ -42,29 +42,28 @@ class Call:
     """The call of the app for `exchange`, the request under way at `connection`.
 
     `task` is strongly held from here: asyncio holds its tasks weakly.
+
+    Most calls never wait, and have no more than what __init__ sets.
     """
 
-    __slots__ = (
-        *("_apps", "_connection", "_exchange", "_is_adrift", "_visit", "_waiters", "began"),
-        *("task", "timer"),
-    )
+    _is_adrift = False  # its connection does not need it any more
+    _visit: Visit | None = None
+    task: Task[None] | None = None
+    timer: CallTimer | None = None
+    began = 0  # monotonic nanoseconds
 
     def __init__(self, apps: Apps, exchange: HttpExchange, connection: DuplexConnection) -> None:
         self._apps = apps
         self._exchange = exchange
         self._connection = connection
         self._waiters: list[Future[None]] = []
-        self._is_adrift = False  # its connection does not need it any more
-        self._visit: Visit | None = None
-        self.task: Task[None] | None = None
-        self.timer: CallTimer | None = None
-        self.began = 0
 
     def start(self, scope: dict[str, Any]) -> None:
         """Make the first step of the app. Most calls come to their end in it."""
         apps, exchange = self._apps, self._exchange
-        self.task = apps.start(self._run(scope))
+        task = apps.start(self._run(scope))
         if exchange.running:
+            self.task = task
             apps.calls.add(self)
             self.began = monotonic_ns()
             self.timer = CallTimer(self)
@@ -84,7 +83,8 @@ class Call:
 
     def _ended(self, error: BaseException | None) -> None:
         apps, exchange = self._apps, self._exchange
-        apps.came_back()
+        if apps.back is not None:
+            apps.back()
         exchange.running = False
         if self.timer is not None:
             apps.deadlines.forget(self.timer)

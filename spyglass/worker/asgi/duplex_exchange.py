@@ -233,6 +233,7 @@ class DuplexExchange(DuplexSender):
         exchange.close_file()
         if exchange.running:
             call.set_adrift(self._host.branch(self))
+            call.wake()  # it may listen for the end
         server.served += 1
         if server.log.debugging:
             server.log.debug(

@@ -181,4 +181,4 @@ class Runner:
     def abandon(self, back: Callable[[], NoReturn]) -> None:
         """See Loop. In a process that the app has forked nothing turns."""
         self._back = back
-        self._apps.abandon(back)
+        self._apps.back = back

@@ -71,7 +71,8 @@ class WebSocketCall:
         except BaseException as raised:  # see call.py
             error = raised
         apps = self._apps
-        apps.came_back()
+        if apps.back is not None:
+            apps.back()
         apps.deadlines.forget(self.timer)
         apps.calls.discard(self)
         apps.obeyed(self)
