@@ -41,7 +41,8 @@ class Apps:
         self.open_websocket: Callable[..., bool] = _open_none
         # In a process that the app has forked: to be called where the app returns
         self.back: Callable[[], NoReturn] | None = None
-        self._catch = self._take_step if sys.version_info < (3, 12) else None
+        if sys.version_info < (3, 12):
+            self._catch = self._take_step
 
     def join(self, loop: AbstractEventLoop, worker: Loop) -> None:
         """Run in `loop`, beside what is the worker's own."""
