@@ -14,6 +14,7 @@ import time
 import zlib
 from collections import Counter
 
+from .speaker import Speaker
 from .visitor import Lost, Visitor
 
 # How long the edge is hammered, in multiples of what `make test` can afford.
@@ -163,20 +164,66 @@ def streamed(call):
     return [answer]
 
 
+def after(call):
+    """The app goes on when it has answered."""
+    with Visitor(call.address) as visitor:
+        return [visitor.ask("/after/0.03")]
+
+
+def spoken(call):
+    """A WebSocket, for longer than the idle timeout or not."""
+    began = time.monotonic()
+    with Speaker(call.address, "/") as client:
+        kind, text = client.hear()
+        assert kind == "text"
+        answer = Spoken(client.status, text, began)
+        for _ in range(call.dice.randint(1, 3)):
+            time.sleep(call.dice.choice([0, 0.005, call.idle * 0.6]))
+            client.say("hello")
+            assert client.hear() == ("text", "hello")
+        if call.dice.random() < 0.7:  # or it is just gone
+            client.close()
+            assert client.hear()[0] == "close"
+    return [answer]
+
+
+class Spoken:
+    """As visitor.Answer, of a WebSocket's first word. Its status is that of the
+    others.
+    """
+
+    def __init__(self, status, text, began):
+        self.status = {101: 200}[status]
+        self.text = text
+        self.began = began
+        self.ended = time.monotonic()
+        self.seconds = self.ended - began
+
+
 KINDS = {short: 5, slow: 4, kept: 5, upload: 2, reader: 2, streamed: 1, long: 1}
 
 
-def anybody(call):
-    [kind] = call.dice.choices(list(KINDS), KINDS.values())
+ASGI_KINDS = KINDS | {after: 2, spoken: 6}
+
+
+def anybody(call, kinds=KINDS):
+    [kind] = call.dice.choices(list(kinds), kinds.values())
     call.came[kind] += 1
     return kind(call)
+
+
+def anybody_asgi(call):
+    return anybody(call, ASGI_KINDS)
 
 
 MIXES = {
     "short": [short] * 18 + [several],
     "mixed": [anybody] * 20,
     "silent": [short] * 14 + [several] + [mute] * 2 + [knock] * 2,
+    "asgi": [anybody_asgi] * 20,
 }
+# Which kinds must have come
+ALL_KINDS = {"mixed": set(KINDS), "asgi": set(ASGI_KINDS)}
 
 
 def header_timeout(name, idle):

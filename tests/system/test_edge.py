@@ -13,11 +13,12 @@ import threading
 from bisect import bisect
 
 import pytest
-from instance import Instance, lives
+from instance import TELL, Instance, lives
 from machine import Machine
+from process.fake_systemd import APPS
 from process.hammer import (
+    ALL_KINDS,
     KEPT,
-    KINDS,
     LENGTH,
     MIXES,
     Hammer,
@@ -28,10 +29,12 @@ from process.hammer import (
 
 pytestmark = [pytest.mark.timeout(120 + 120 * LENGTH), pytest.mark.alone]
 
-CYCLES = int(25 * LENGTH)  # of each of the three mixes
+CYCLES = int(25 * LENGTH)  # of each of the four mixes
 IDLE = 0.12
 LONGEST_WAIT = 5.0  # seconds; a wake takes a fifth of one on a machine that has nothing else to do
 SETTINGS = {"idle_timeout": IDLE, "keepalive_timeout": IDLE * KEPT, "workers": 2, "threads": 4}
+
+ASGI = (APPS / "edge_asgi.py").read_text()
 
 Hammered = tuple[Instance, Hammer, list[str]]  # and what its socket was like before
 
@@ -57,6 +60,7 @@ def hammered(machine: Machine) -> dict[str, Hammered]:
         name: Instance(
             machine,
             name,
+            ASGI if name == "asgi" else TELL,
             port=8000 + number,
             settings=SETTINGS | {"header_timeout": header_timeout(name, IDLE)},
         ).start()
@@ -94,7 +98,7 @@ def test_no_client_notices_the_edge(
         f"left in time: {statistics.mean(hammer.in_time):.0%}"
     )
     assert len(hammer.late) <= len(waits) // 100
-    assert name != "mixed" or set(hammer.came) == set(KINDS)
+    assert set(hammer.came) == ALL_KINDS.get(name, set())
     # Requests that have met the end of their idle connection on the way: by TCP that
     # can be, by a unix socket it cannot.
     assert len(hammer.raced) <= len(waits) // 500
