@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from typing import Final
 
 HIGH: Final = 64 << 10
+_PARTS: Final = 64
 
 
 class StreamBody(Body):
@@ -37,9 +38,14 @@ class StreamBody(Body):
         """Append."""
         size = len(data)
         self.length += size
-        if not self._dropped:
-            self.size += size
-            self._waiting.append(bytes(data))  # bytes() does not copy bytes
+        if self._dropped:
+            return
+        waiting = self._waiting
+        if len(waiting) == _PARTS:
+            # Many small parts would take more memory than they hold.
+            waiting[:] = [b"".join(waiting)]
+        self.size += size
+        waiting.append(bytes(data))  # bytes() does not copy bytes
 
     def take(self) -> bytes:
         """Return what has arrived since the last call."""

@@ -10,7 +10,7 @@ import socket
 import pytest
 
 from .processes import look_at, workers
-from .visitor import Lost, Visitor, visit
+from .visitor import Crowd, Lost, Visitor, visit
 
 
 @pytest.fixture
@@ -454,6 +454,24 @@ def test_an_event_stream_does_not_hold_up_a_stop_or_a_reload(asgi, how, kind):
     if not kind:
         life.until_told("http.disconnect")
     assert "cutting" not in life.log
+
+
+def test_reloads_and_recycling_cost_no_request(asgi):
+    life = asgi(workers=2, max_requests=40)
+    first = workers(life.run.pid) if visit(life.address).status == 200 else []
+    with Crowd(life.address, count=3) as crowd, Crowd(life.address, "/wait/0.01") as slow:
+        for _ in range(3):
+            assert life.reload().wait(20) == 0
+        life.until(lambda: len(crowd.answers) > 200 and len(slow.answers) > 100, "too few")
+    assert crowd.lost == slow.lost == []
+    assert {answer.status for answer in crowd.answers + slow.answers} == {200}
+    served = {answer.text.split()[0] for answer in crowd.answers}
+    assert len(served - set(map(str, first))) > 3
+    life.signal(signal.SIGTERM)
+    left_cleanly(life)
+    starts = [line.split()[0] for line in life.told() if line.endswith("startup")]
+    stops = [line.split()[0] for line in life.told() if line.endswith("shutdown")]
+    assert sorted(starts) == sorted(stops)
 
 
 def test_what_was_accepted_is_finished_before_the_lifespan_ends(asgi):

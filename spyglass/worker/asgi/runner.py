@@ -112,6 +112,8 @@ class Runner:
         that takes too long.
         """
         self._complete(self._stop())
+        if self._asyncio is not None:
+            self._asyncio.close()
 
     async def _stop(self) -> None:
         assert self._asyncio is not None
