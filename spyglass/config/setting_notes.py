@@ -33,15 +33,6 @@ def misplaced(config: Config, text: str) -> list[str]:
     return lines
 
 
-# The calls of an ASGI app run in one event loop, and it gets a body while that arrives.
-_WSGI_ONLY = ("threads", "body_memory", "bodies_memory", "bodies_disk")
-
-
-def unused_by_asgi(config: Config) -> list[str]:
-    """Return the settings that are set, and have no effect on an ASGI app."""
-    return [name for name in _WSGI_ONLY if config.values[name] != SETTINGS[name].default]
-
-
 def open_ports(config: Config, text: str) -> list[str]:
     """Return a line for each bare port in `listen`: it is open on all addresses, which
     "address:port" shows and a number does not.

@@ -1,10 +1,13 @@
-"""In a worker: have an ASGI app start, or say why it cannot."""
+"""In a worker: have an ASGI app start, or say why it cannot.
+
+The zygote imports this, and with it all that an ASGI app's worker needs.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from spyglass.config import setting_notes
+from spyglass.config.asgi_settings import without_effect
 from spyglass.errors import LoadError
 from spyglass.worker.asgi.lifespan import StartupFailedError
 from spyglass.worker.asgi.runner import Runner
@@ -21,7 +24,7 @@ def note(config: Config, log: Log, rehearsal: Rehearsal | None) -> None:
     """Log which settings have no effect on an ASGI app, if any of them is set. A
     rehearsal reports them itself.
     """
-    if rehearsal is None and (unused := setting_notes.unused_by_asgi(config)):
+    if rehearsal is None and (unused := without_effect(config)):
         log.info(f"settings without effect on an ASGI app: {', '.join(unused)}")
 
 

@@ -94,6 +94,12 @@ def test_no_wake_of_a_wsgi_app_imports_anything_for_asgi():
     assert not {name for name in new if "asgi" in name}
 
 
+def test_a_wake_of_an_asgi_app_imports_asyncio_and_little_else():
+    code = f"{WORKER}; import asyncio, selectors; before |= set(sys.modules); import spyglass.zygote.asgi_startup"
+    new = {name for name in imported(code) if not name.startswith("spyglass.")}
+    assert new == set()
+
+
 def test_a_waiting_lookout_keeps_little():
     """It is there as long as its app may be visited, and is mostly what it imports."""
     code = (

@@ -18,7 +18,7 @@ import select
 import sys
 import time
 
-from spyglass.config import setting_notes
+from spyglass.config import asgi_settings
 from spyglass.config.setting_text import assignment
 from spyglass.config.settings import SETTINGS
 from spyglass.errors import EX_CONFIG, LoadError
@@ -295,7 +295,7 @@ class _Supervisor:
                 if has_lifespan
                 else "lifespan: the app has none"
             )
-            if unused := setting_notes.unused_by_asgi(self._config):
+            if unused := asgi_settings.without_effect(self._config):
                 lines.append(f"note: settings without effect on an ASGI app: {', '.join(unused)}")
         for each in self._found:
             lines.append(f"{'warning' if each in self._warnings else 'note'}: {each}")
