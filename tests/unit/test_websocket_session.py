@@ -2,12 +2,16 @@
 order in which things happen.
 """
 
+import itertools
 from types import SimpleNamespace
 
 import pytest
-from http11.reading import reader
+from http11.reading import cut, reader
+from hypothesis import given
+from hypothesis import strategies as st
 from websocket import speaking
-from websocket.speaking import binary, close, ping, pong, text
+from websocket.speaking import binary, close, ping, pong, read, text
+from websocket.test_frames import places, streams
 
 from spyglass.gateway.asgi.gone import Gone, is_gone
 from spyglass.gateway.asgi.websocket_messages import close_of, data_of
@@ -341,6 +345,35 @@ def test_reload_closes_one_after_the_other():
     assert 4.9 < life.loop.later[-1][0] - life.loop.now <= 5.1
     shared.in_turn(1001, closed.append)
     assert closed == [1001]
+
+
+@given(streams, places, st.lists(st.booleans(), max_size=12))
+def test_app_receives_what_was_said_whatever_it_is_and_however_it_is_cut(data, places, takes):
+    """As often as it likes, and with a client that reads or does not."""
+    expected, failed = read([data])
+    life = Life()
+    received, ended = [], None
+    for piece, receives in itertools.zip_longest(cut(data, places), takes, fillvalue=True):
+        if not isinstance(piece, bytes):
+            break
+        if not life.socket.paused and life.socket.ended is None:
+            life.hears(piece)
+        else:
+            life.session.take_in(piece)  # what was in the socket's buffer
+        if receives:
+            received += life.takes()
+        life.loop.round()
+    received += life.takes()
+    said = [what for opcode, what in expected if opcode in (1, 2) and what]
+    assert [each for each in received if isinstance(each, str | bytes)] == said
+    closed = [what[0] for opcode, what in expected if opcode == 8]
+    if failed or closed:
+        ended = failed or closed[0]
+        assert life.socket.ended is bool(closed)
+        assert received[-1] == ended
+        assert life.session.code == ended
+    else:
+        assert life.socket.ended is None
 
 
 # What an app may send
