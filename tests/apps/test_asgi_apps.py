@@ -3,9 +3,11 @@ its ASGI handler.
 """
 
 import pathlib
+import signal
 import sys
 
 import pytest
+from process.speaker import Speaker
 from process.visitor import Visitor
 
 from .test_apps import APPS, browser
@@ -59,6 +61,48 @@ def test_a_background_task_is_finished(served):
     assert b"soon" in ask(served, "later").body
     served.until_asleep()
     assert "background done" in served.log
+
+
+CHAT = ("User-Agent: me", "Sec-WebSocket-Protocol: chat")
+
+
+def test_a_websocket_of_each(served):
+    with Speaker(served.address, "/echo", *CHAT) as client:
+        assert client.fields["sec-websocket-protocol"] == ["chat"]
+        client.say("h\u00e9llo")
+        assert client.hear() == ("text", "h\u00e9llo")
+        client.close(1000)
+        assert client.hear() == ("close", (1000, ""))
+    with Speaker(served.address, "/denied", *CHAT) as client:
+        assert client.status == 401
+        assert b"not you" in client.body
+    served.until_asleep()
+    assert "error" not in served.log
+
+
+def test_a_client_that_leaves_is_no_error(served):
+    for target in ("/echo", "/ticks"):
+        with Speaker(served.address, target, *CHAT) as client:
+            if target == "/ticks":
+                assert client.hear() == ("binary", b"tick")
+            client.die()
+    served.until_asleep()
+    assert "error" not in served.log
+
+
+def test_a_websocket_whose_handler_fails_is_closed_with_1011(served):
+    with Speaker(served.address, "/breaks", *CHAT) as client:
+        assert client.hear_the_end()[0] in (1011, 1000)  # Quart closes by itself
+    served.until_logged("ValueError: as told")
+
+
+def test_a_stop_is_told_to_the_handlers(served):
+    with Speaker(served.address, "/echo", *CHAT) as client:
+        served.signal_all(signal.SIGTERM)
+        assert client.hear_the_end() == (1001, "")
+    served.until_asleep()
+    assert "error" not in served.log
+    assert served.run.status == 0
 
 
 def test_the_guest_book_of_django(systemd, tmp_path):

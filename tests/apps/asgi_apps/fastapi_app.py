@@ -1,7 +1,7 @@
 from typing import Annotated
 
 import starlette_app
-from fastapi import BackgroundTasks, Depends, FastAPI, Header, Request
+from fastapi import BackgroundTasks, Depends, FastAPI, Header, Request, WebSocket
 from fastapi.responses import FileResponse, StreamingResponse
 from pydantic import BaseModel
 
@@ -45,3 +45,12 @@ def in_thread():
 @app.get("/file")
 async def file() -> FileResponse:
     return await starlette_app.file(None)
+
+
+@app.websocket("/echo")
+async def echo(websocket: WebSocket, agent: Annotated[str, Depends(agent)]):
+    await starlette_app.echo(websocket)
+
+
+for each in (starlette_app.ticks, starlette_app.denied, starlette_app.breaks):
+    app.add_api_websocket_route(f"/{each.__name__}", each)

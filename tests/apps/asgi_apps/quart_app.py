@@ -1,7 +1,7 @@
 import asyncio
 import sys
 
-from quart import Quart, request, send_file
+from quart import Quart, abort, request, send_file, websocket
 
 app = Quart(__name__)
 greeting = []
@@ -66,4 +66,29 @@ async def file():
 
 @app.get("/fails")
 async def fails():
+    raise ValueError("as told")
+
+
+@app.websocket("/echo")
+async def echo():
+    await websocket.accept(subprotocol="chat")
+    while True:
+        await websocket.send(await websocket.receive())
+
+
+@app.websocket("/ticks")
+async def ticks():
+    while True:
+        await websocket.send(b"tick")
+        await asyncio.sleep(0.01)
+
+
+@app.websocket("/denied")
+async def denied():
+    abort(401, "not you")
+
+
+@app.websocket("/breaks")
+async def breaks():
+    await websocket.accept()
     raise ValueError("as told")

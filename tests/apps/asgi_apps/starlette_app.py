@@ -7,7 +7,8 @@ from starlette.applications import Starlette
 from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, StreamingResponse
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket
 
 
 @contextlib.asynccontextmanager
@@ -62,6 +63,32 @@ async def fails(request: Request):
     raise ValueError("as told")
 
 
+async def echo(websocket: WebSocket):
+    """Until the client leaves, which no error is to be made of."""
+    await websocket.accept(subprotocol="chat")
+    while True:
+        await websocket.send_text(await websocket.receive_text())
+
+
+async def ticks(websocket: WebSocket):
+    """Only send: the client's leaving shows there."""
+    await websocket.accept()
+    while True:
+        await websocket.send_bytes(b"tick")
+        await asyncio.sleep(0.01)
+
+
+async def denied(websocket: WebSocket):
+    await websocket.send_denial_response(PlainTextResponse("not you", status_code=401))
+
+
+async def breaks(websocket: WebSocket):
+    await websocket.accept()
+    raise ValueError("as told")
+
+
+sockets = (echo, ticks, denied, breaks)
 functions = (page, size, events, later, in_thread, file, fails)
 routes = [Route(f"/{each.__name__}", each, methods=["GET", "POST"]) for each in functions]
+routes += [WebSocketRoute(f"/{each.__name__}", each) for each in sockets]
 app = Starlette(routes=routes, lifespan=lifespan)
