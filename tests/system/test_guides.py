@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from machine import Machine
 from process.visitor import Crowd
 from typed import Page, do
+from waiting import wait_until
+from websockets.sync.client import unix_connect
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 BOUNDARY = "guide"
@@ -99,6 +101,46 @@ def test_flask(machine: Machine) -> None:
     do(machine, guide.script("New code"))
     assert json.loads(ask(machine, "notes", "GET", "/")[1])["new"] is True
     machine.systemctl("disable", "--now", "spyglass@notes.socket")
+
+
+def test_fastapi(machine: Machine) -> None:
+    guide, said = follow(machine, "fastapi", "The app", "The secret", "Served")
+    assert "found main:app: made by FastAPI() in main.py" in said
+    assert "the app is main:app (ASGI), its environment venv" in said
+    assert "tasks: can be served" in said
+    assert said.endswith("[]")
+    token = machine.read("/etc/spyglass/tasks.token")
+    fields = {"Content-Type": "application/json", "X-Forwarded-For": "192.0.2.7"}
+    task = json.dumps({"text": "milk"})
+    assert ask(machine, "tasks", "POST", "/tasks", task, fields)[0] == 403
+    fields["Token"] = token
+    assert ask(machine, "tasks", "POST", "/tasks", task, fields) == (200, '{"text":"milk"}')
+    assert ask(machine, "tasks", "GET", "/tasks") == (200, '["milk"]')
+    with client(machine, "tasks") as connection:
+        connection.request("GET", "/events", headers={"Host": "localhost"})
+        assert connection.getresponse().read(15) == b"data: 1 tasks\n\n"
+    path = machine.path("/run/spyglass/tasks.sock")
+    with unix_connect(path, "ws://localhost/live", compression=None) as live:
+        live.send("hello")
+        assert live.recv() == "1 tasks, hello"
+    assert ask(machine, "tasks", "POST", "/tidy")[0] == 202
+    wait_until(
+        lambda: "stays awake: tidying up" in machine.run("spyglass", "status", "tasks").stdout
+    )
+    machine.write(
+        "/srv/tasks/main.py",
+        machine.read("/srv/tasks/main.py").replace('"/tasks")\ndef read', '"/all")\ndef read'),
+    )
+    do(machine, guide.script("New code"))
+    assert ask(machine, "tasks", "GET", "/all") == (200, '["milk"]')
+    machine.run("journalctl", "--sync")
+    said = "\n".join(machine.journal("spyglass@tasks.service"))
+    assert "a task from 192.0.2.7" in said
+    # The old generation is waited for.
+    wait_until(
+        lambda: any("tidied up" in line for line in machine.journal("spyglass@tasks.service"))
+    )
+    machine.systemctl("disable", "--now", "spyglass@tasks.socket")
 
 
 def test_django(machine: Machine) -> None:
@@ -193,6 +235,45 @@ def test_dash(machine: Machine) -> None:
     assert status == 200, answer
     assert json.loads(answer)["response"]["graph"]["figure"]["data"][0]["y"] == [1, 4, 9]
     machine.systemctl("disable", "--now", "spyglass@sales.socket")
+
+
+TALLY = """
+import os
+from fastapi import FastAPI, Request
+
+app = FastAPI()
+
+@app.get("/")
+def page(request: Request):
+    return [os.environ["TOKEN"], request.url.scheme, request.client.host if request.client else None]
+"""
+
+
+def test_from_uvicorn(machine: Machine) -> None:
+    guide = Page("docs/guides/from-uvicorn.md")
+    do(machine, "mkdir -p /srv/tally; ln -s /srv/venv /srv/tally/venv")
+    machine.write("/srv/tally/tally.py", TALLY)
+    machine.write("/etc/tally.env", "TOKEN=sesame\n", 0o600)
+    do(machine, guide.script("A service, step by step"))
+    do(machine, "systemctl enable --now tally.service")
+    curl = "curl --silent --retry 20 --retry-all-errors --retry-delay 1 --fail --unix-socket"
+    before = do(machine, f"{curl} /run/tally/tally.sock http://localhost/")
+    assert json.loads(before)[0] == "sesame"
+    said = do(machine, guide.script("1. Describe the app"))
+    assert "found tally:app: made by FastAPI() in tally.py" in said
+    said = do(machine, guide.script("2. Try it, and have it listen beside the old one"))
+    assert "tally: can be served" in said
+    assert said.endswith('["sesame","http",null]')
+    fields = {"X-Forwarded-For": "192.0.2.7", "X-Forwarded-Proto": "https"}
+    assert json.loads(ask(machine, "tally", "GET", "/", fields=fields)[1]) == [
+        "sesame",
+        "https",
+        "192.0.2.7",
+    ]
+    do(machine, guide.script("3. Send the web server there, and turn the old one off"))
+    assert machine.state("tally.service")["ActiveState"] == "inactive"
+    assert ask(machine, "tally", "GET", "/")[0] == 200
+    machine.systemctl("disable", "--now", "spyglass@tally.socket")
 
 
 WIKI = """
