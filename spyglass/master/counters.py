@@ -76,7 +76,7 @@ class Record:
     `load_ms` the app's part of it (of the latest generation). `left` is when this
     Master, or the one before it, exited, and `why`; 0 and "" if none has. `awake` (0 or
     1): this Master has not exited, or was killed. `workers` are those of the last
-    write.
+    write, `interface` ("wsgi", "asgi"; "": not known) is how they call the app.
     """
 
     def __init__(self) -> None:
@@ -84,7 +84,7 @@ class Record:
         self.wakes = self.requests = self.errors = self.failures = self.crashes = self.reloads = 0
         self.recent_requests = self.recent_errors = 0
         self.since = self.woke = self.wake_ms = self.load_ms = self.written = self.left = 0.0
-        self.why = self.by = ""
+        self.why = self.by = self.interface = ""
         self.workers: list[Process] = []
 
     def text(self) -> str:
@@ -95,6 +95,7 @@ class Record:
         lines += [
             f"worker {each.pid} {each.served} {each.errors} {each.open}" for each in self.workers
         ]
+        lines += [f"interface {self.interface}"] if self.interface else []
         return "\n".join([*lines, f"by {one_line(self.by)}", f"why {one_line(self.why)}", _END, ""])
 
 
@@ -120,6 +121,8 @@ def parse(text: str) -> Record:
         elif name == "worker":
             pid, served, errors, open = (_count(number) for number in value.split(" "))
             record.workers.append(Process(pid, served, errors, open))
+        elif name == "interface" and value in scoreboard.INTERFACES:
+            record.interface = value
         elif name in ("by", "why"):
             setattr(record, name, one_line(value))
     return record
@@ -268,6 +271,9 @@ class Counters:
                     cells[scoreboard.OPEN],
                 )
             )
+            if (number := cells[scoreboard.INTERFACE]) in (1, 2):  # the app may write there
+                record.interface = scoreboard.INTERFACES[number]
+        record.interface = record.interface or before.interface
         record.awake = 0 if why else 1
         record.why = why or before.why
         record.left = 0.0 if why else before.left

@@ -45,11 +45,13 @@ ERRORS: Final = 11  # of the answers, those with a status of 5xx that were the a
 # requests that are ignored (idle_ignore)
 IGNORED: Final = 10
 WEBSOCKETS: Final = 12  # how many of the open connections are WebSockets
+INTERFACE: Final = 13  # how it calls the app, as an index of INTERFACES; 0: it cannot yet
 # And what a zygote writes, too.
 HOLDS: Final = 8  # how many times the app asks to stay awake at the moment (api.py), and
 _REASON, _WORDS = 16, 8  # why, in UTF-8: the first of so many cells
 _CELLS: Final = 24  # a slot fills cache lines, so that two workers never write to the same one
 
+INTERFACES = ("", "wsgi", "asgi")
 # LEAVING: all is done but what the app does at exit
 EMPTY, STARTING, ACCEPTING, DRAINING, LEAVING = range(5)
 

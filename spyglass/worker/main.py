@@ -87,6 +87,7 @@ def work(loop: Loop | Runner, shared: Shared, number: int, log: Log, signals: Si
     # Before the others exit because this worker is there, so that the journal has the
     # lines in this order
     log.debug(f"accepting, pid {os.getpid()}")
+    slot[scoreboard.INTERFACE] = 1 if runner is None else 2
     slot[scoreboard.STATE] = scoreboard.ACCEPTING
     shared.board.note_accepting()
     shared.tell_master()

@@ -94,6 +94,7 @@ def test_a_wake_an_idle_exit_and_a_reload(machine: Machine, fast: Instance) -> N
         assert client.recv() == "1 are you there?"
         status = machine.run("spyglass", "status", "fast").stdout
         assert "2 connections, 1 of them a WebSocket" in status, status
+        assert "\n  interface ASGI\n" in status
         machine.write(fast.code, source(2))
         machine.run("spyglass", "reload", "fast")
         assert version(fast) == 2

@@ -13,7 +13,7 @@ from spyglass.master import counters
 from spyglass.master.counters import NAME, CounterNotes, Counters, Record, parse, read, write
 from spyglass.master.worker_records import Worker
 from spyglass.runtime import scoreboard
-from spyglass.runtime.scoreboard import ERRORS, OPEN, SERVED, Scoreboard
+from spyglass.runtime.scoreboard import ERRORS, INTERFACE, OPEN, SERVED, Scoreboard
 
 from .fake_log import FakeLog
 
@@ -57,6 +57,13 @@ def test_what_is_written_is_read():
         (123, 40, 2, 1)
     ]
     assert record.text() == FULL
+
+
+@pytest.mark.parametrize(("line", "interface"), [("asgi", "asgi"), ("wsgi", "wsgi"), ("x\x1b", "")])
+def test_the_interface_is_one_of_two(line, interface):
+    record = parse(FULL.replace("end\n", f"interface {line}\nend\n"))
+    assert record.interface == interface
+    assert parse(record.text()).interface == interface
 
 
 def test_facts_of_a_later_version_are_passed_over():
@@ -178,6 +185,23 @@ def test_the_dead_are_counted_once_and_their_successors_in_the_same_slot_too(tmp
     life.note()
     assert (read(str(tmp_path)).requests, read(str(tmp_path)).errors) == (5 + 7 + 8, 1)
     assert [each.served for each in read(str(tmp_path)).workers] == [7]
+
+
+def test_the_interface_is_that_of_a_worker_or_of_the_life_before(tmp_path):
+    life = Life(tmp_path)
+    life.worker()
+    life.note()
+    assert read(str(tmp_path)).interface == ""
+    life.worker().cells[INTERFACE] = 2
+    life.worker().cells[INTERFACE] = 99  # whatever an app may write there
+    life.note()
+    assert read(str(tmp_path)).interface == "asgi"
+    after = Life(tmp_path)
+    after.note()
+    assert read(str(tmp_path)).interface == "asgi"
+    after.worker().cells[INTERFACE] = 1
+    after.note()
+    assert read(str(tmp_path)).interface == "wsgi"
 
 
 def test_each_life_adds_to_those_before(tmp_path):
@@ -303,6 +327,8 @@ def test_the_cells_of_a_slot_are_apart():
         "IGNORED",
         "HOLDS",
         "ERRORS",
+        "WEBSOCKETS",
+        "INTERFACE",
         "_REASON",
     )
     assert len({getattr(scoreboard, name) for name in names}) == len(names)

@@ -210,6 +210,7 @@ def test_facts_about_a_sleeping_app(machine):
         wake_ms=81.25,
         left=1_700_000_100.0,
         why="idle",
+        interface="asgi",
     )
     [view] = app_status.query(["blog"])
     assert (view.state, view.woke, view.wake_ms, view.left, view.why) == (
@@ -221,7 +222,7 @@ def test_facts_about_a_sleeping_app(machine):
     )
     assert view.facts() == {
         "name": "blog", "state": "asleep", "trouble": None, "problems": [], "counted_at": None, "status": None, "enabled": False, "addresses": ["/run/spyglass/blog.sock"],
-        "workers": None, "memory": None, "wakes": 3, "requests": 40, "errors": 0, "failures": 0, "crashes": 0, "reloads": 0,
+        "interface": "asgi", "workers": None, "memory": None, "wakes": 3, "requests": 40, "errors": 0, "failures": 0, "crashes": 0, "reloads": 0,
         "counted_since": None, "woke": "2023-11-14T22:13:20Z", "wake_ms": 81.2, "load_ms": None, "left": "2023-11-14T22:15:00Z", "why_left": "idle",
     }  # fmt: skip
 

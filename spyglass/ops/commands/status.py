@@ -162,6 +162,8 @@ class Report:
             ),
             ("listens" if _is_listening(app) else "address", _listens(app)),
         ]
+        if app.record is not None and app.record.interface:
+            found.append(("interface", app.record.interface.upper()))
         found += [("socket", _state(app.socket)), ("service", _state(app.service))]
         if app.memory is not None:
             found.append(("memory", terminal.size(app.memory) + _limits(app.service)))

@@ -127,6 +127,7 @@ class AppStatus:
             "status": self.status or None,
             "enabled": self.socket.get("UnitFileState") in ("enabled", "enabled-runtime"),
             "addresses": self.addresses,
+            "interface": (record and record.interface) or None,
             "workers": self.workers,
             "memory": self.memory,
             **{
