@@ -110,7 +110,7 @@ BOOTING := $(filter tests tests/ tests/system%,$(TESTS))
 quick: PROCESSES = 3
 quick: .venv/.dev quick-packages $(COMPILED) ## check, unit and HTTP tests in a minute: builds no package, boots nothing
 	@$(MAKE) check
-	@ENGINE=$(ENGINE) $(PYTEST) tests/unit tests/http11 tests/websocket
+	@ENGINE=$(ENGINE) $(PYTEST) tests/unit tests/http11 tests/rfc6455
 
 # Pure Python runs all tests, and the compiled engine those of HTTP: they are many, and the machines
 # of tests/system run it, too. ENGINE=compiled runs all on the compiled engine.
@@ -123,7 +123,7 @@ ifneq ($(BOOTING),)
 endif
 	@$(AS_ROOT) ENGINE=$(ENGINE) $(PYTEST) $(TESTS)
 ifneq ($(BOTH),)
-	@$(AS_ROOT) ENGINE=compiled $(PYTEST) tests/http11 tests/websocket tests/process/wire -k 'not without_caches'
+	@$(AS_ROOT) ENGINE=compiled $(PYTEST) tests/http11 tests/rfc6455 tests/process/wire -k 'not without_caches'
 endif
 
 wheels: run-packages ## wheels with the compiled engine in dist/wheels, for PYTHONS='python3.11 python3.12'

@@ -7,6 +7,7 @@ import pathlib
 import signal
 
 import pytest
+from process.speaker import Speaker
 from process.visitor import Visitor, visit
 
 HERE = pathlib.Path(__file__).parent / "asgi_apps"
@@ -90,6 +91,25 @@ def test_a_page_a_stream_and_a_stop(serve, name):
     assert complaints(life) == []
 
 
+@pytest.mark.parametrize("name", ["litestar_app", "channels_app"])
+def test_a_websocket(serve, name):
+    life = serve(name)
+    with Speaker(life.address, "/ws") as client:
+        client.say("louder")
+        assert client.hear() == ("text", "LOUDER")
+        client.die()
+    life.until_told("socket ended")
+    with Speaker(life.address, "/ws") as client:
+        client.say("louder")
+        assert client.hear() == ("text", "LOUDER")
+        life.signal(signal.SIGTERM)
+        assert client.hear_the_end() == (1001, "")
+    life.until_asleep()
+    assert life.told().count("socket ended") == 2
+    assert life.run.status == 0
+    assert complaints(life) == []
+
+
 def test_django_has_its_threads(serve):
     life = serve("channels_app", idle_timeout=0.5)
     with Visitor(life.address) as visitor:
@@ -113,6 +133,22 @@ def test_long_polling_of_socket_io(serve):
         # Its poll waits for something to say, and does not hold up a stop.
         life.signal(signal.SIGTERM)
     assert len(life.runs) == 1
+
+
+def test_socket_of_socket_io(serve):
+    """Its packets as they are on the wire (Engine.IO 4, Socket.IO 5)."""
+    life = serve("socketio_app", idle_timeout=0.5)
+    with Speaker(life.address, "/socket.io/?EIO=4&transport=websocket") as client:
+        assert client.hear()[1].startswith("0{")
+        client.say("40")
+        assert client.hear()[1].startswith("40{")
+        client.say('420["shout","louder"]')
+        assert client.hear() == ("text", '430["LOUDER"]')
+        client.close()
+        assert client.hear() == ("close", (1000, ""))
+    life.until_asleep()
+    assert life.told() == ["up", "connected", "disconnected", "down"]
+    assert complaints(life) == []
 
 
 def test_an_mcp_server_is_asked_by_its_client(serve):

@@ -10,7 +10,7 @@ libFuzzer (by way of atheris) makes the inputs, led by which lines of spyglass/ 
 reach. It starts from the corpus beside this file and from what the wire cases say. What
 a run has found that reaches new lines is added to the corpus at its end: look at it
 with `git status` and commit it, for tests/unit/test_fuzz.py, or of frames
-tests/websocket/test_frames.py, says all of it again in each run of the tests. An input that something fails for is written to the directory
+tests/rfc6455/test_frames.py, says all of it again in each run of the tests. An input that something fails for is written to the directory
 CRASHES, and told with its traceback; `fuzz.py TARGET FILE` tries it again. A fix starts
 as a test, with that input.
 """
@@ -31,9 +31,9 @@ sys.path.insert(0, str(HERE.parent))  # tests/, as pytest has it
 
 with atheris.instrument_imports(include=["spyglass"]):
     from http11.reading import converse, cut
+    from rfc6455.cases import CASES
+    from rfc6455.speaking import bytewise, same_in_any_cut
     from unit.fake_clients import ENDINGS, SETTINGS, TIGHT, Talking, hostile, wire_conversations
-    from websocket.cases import CASES
-    from websocket.speaking import bytewise, same_in_any_cut
 
     from spyglass.errors import PrefaceError
     from spyglass.http11.forwarded_headers import believe

@@ -6,8 +6,8 @@ import os
 import socket
 import struct
 
-from websocket import speaking
-from websocket.speaking import BINARY, CLOSE, PING, PONG, TEXT
+from rfc6455 import speaking
+from rfc6455.speaking import BINARY, CLOSE, PING, PONG, TEXT
 
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 OPCODES = {TEXT: "text", BINARY: "binary", CLOSE: "close", PING: "ping", PONG: "pong"}

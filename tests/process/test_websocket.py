@@ -10,8 +10,8 @@ from contextlib import ExitStack, suppress
 
 import pytest
 from http11.cases import upgrade
-from websocket import speaking
-from websocket.speaking import binary, more, ping, text
+from rfc6455 import speaking
+from rfc6455.speaking import binary, more, ping, text
 
 from .processes import workers
 from .speaker import Speaker

@@ -9,9 +9,9 @@ import pytest
 from http11.reading import cut, reader
 from hypothesis import given
 from hypothesis import strategies as st
-from websocket import speaking
-from websocket.speaking import binary, close, ping, pong, read, text
-from websocket.test_frames import places, streams
+from rfc6455 import speaking
+from rfc6455.speaking import binary, close, ping, pong, read, text
+from rfc6455.test_frames import places, streams
 
 from spyglass.gateway.asgi.gone import Gone, is_gone
 from spyglass.gateway.asgi.websocket_messages import close_of, data_of
