@@ -75,9 +75,9 @@ def unmask(payload: bytes, key: bytes) -> bytes:
     """Return `payload` XORed with the four bytes of `key`, over and over (RFC 6455
     5.3).
 
-    Measured on CPython 3.11 and 3.13, a loop over the bytes takes 40 ns for each. As
-    two numbers it takes 3, as strides of every fourth byte 1.5 and a microsecond more
-    at first.
+    Measured on CPython 3.11 and 3.13: as two numbers it takes 3 ns a byte, as strides
+    of every fourth byte 1.5 and a microsecond more at first. A loop over the bytes
+    takes at least twenty times as long.
     """
     size = len(payload)
     if size < _STRIDES_FROM:
