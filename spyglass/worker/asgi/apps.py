@@ -86,11 +86,16 @@ class Apps:
         def _take_step(self, step: Callable[[], object], *, context: object) -> None:
             self._step = step
 
-    def settle(self) -> None:
-        """Go on where a response was completed."""
+    def settle(self) -> bool:
+        """Go on where a response was completed. Return True if the app may have
+        something to do at once: asyncio has not seen it when it decided how long to
+        wait.
+        """
         completed = self.completed
+        stirred = False
         while completed:
-            completed.pop().settle()
+            stirred = completed.pop().settle() or stirred
+        return stirred
 
     # When a call does not end
 

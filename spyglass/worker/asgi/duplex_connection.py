@@ -252,10 +252,17 @@ class DuplexConnection(DuplexExchange):
 
     # Ending
 
-    def settle(self) -> None:
-        """A response was completed while asyncio ran its app: go on."""
-        if self.fd >= 0 and self._exchange is not None and self._exchange.complete:
-            self.proceed()
+    def settle(self) -> bool:
+        """A response was completed while asyncio ran its app: go on. Return as
+        Apps.settle() does.
+        """
+        exchange = self._exchange
+        if self.fd < 0 or exchange is None or not exchange.complete:
+            return False
+        # It may listen for the end of its response; and the next request may be here.
+        stirs = exchange.running or bool(self._receiver.reader.buffer)
+        self.proceed()
+        return stirs
 
     def _refuse_unread(self, error: Exception) -> None:
         """Reading a request has failed."""

@@ -154,8 +154,8 @@ class Runner:
 
     def _serve(self, timeout: float | None) -> Events:
         apps, loop, slot = self._apps, self.loop, self._slot
-        if apps.completed:
-            apps.settle()
+        if apps.completed and apps.settle():
+            timeout = 0.0
         patience = loop.prepare()
         if loop.server.draining and loop.finished:
             assert self._drained is not None
