@@ -4,6 +4,7 @@ lost, nothing hangs, and the others are served.
 
 import pytest
 
+from .processes import workers
 from .visitor import Visitor, visit
 
 
@@ -39,3 +40,29 @@ def test_the_end_of_a_response_is_heard_at_once(asgi):
     with Visitor(life.address) as visitor:
         assert visitor.ask("/listens", keep=True).text == "listening"
         life.until(lambda: life.told("heard"), "not heard", timeout=5)
+
+
+# Calls that end in an odd way
+
+
+def test_an_app_that_raises_generator_exit_gets_a_500(asgi):
+    life = asgi()
+    assert visit(life.address, "/closes_its_coroutine", patience=5).status == 500
+    assert "the app raised GeneratorExit" in life.log
+
+
+def test_an_app_cannot_stop_the_loop(asgi):
+    life = asgi()
+    with Visitor(life.address) as other:
+        other.send("/sleeps")
+        assert visit(life.address, "/stops_the_loop").text == "stopped"
+        assert other.answer().text == "slept"
+    assert life.log.count("the app has stopped the event loop: it goes on") == 1
+    assert "a bug in Spyglass" not in life.log
+
+
+@pytest.mark.parametrize("waits", ["", "?1"])
+def test_a_child_that_exits_has_the_status_that_it_wants(asgi, waits):
+    life = asgi()
+    assert visit(life.address, f"/exits_in_a_child{waits}").text == ("1" if waits else "7")
+    assert len(workers(life.run.pid)) == 1

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from asyncio import Task
 
+from spyglass.printable import name_of
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
@@ -96,6 +98,15 @@ class Apps:
         while completed:
             stirred = completed.pop().settle() or stirred
         return stirred
+
+    def strayed(self, request: str, error: BaseException | None) -> NoReturn:
+        """The call for `request` has ended in a process that the app has forked,
+        perhaps with `error`: it ends, with the status of a SystemExit.
+        """
+        if error is not None:
+            self.log.exception(f"{request}: the app raised {name_of(error)}", error)
+        assert self.back is not None
+        self.back()
 
     # When a call does not end
 

@@ -73,8 +73,6 @@ class Call:
         error: BaseException | None = None
         try:
             await self._apps.app(scope, self.receive, self.send)
-        except GeneratorExit:
-            raise
         except BaseException as raised:
             # SystemExit and KeyboardInterrupt, too: errors of this call (ARCHITECTURE
             # 10.3). asyncio would end its loop for them.
@@ -84,7 +82,7 @@ class Call:
     def _ended(self, error: BaseException | None) -> None:
         apps, exchange = self._apps, self._exchange
         if apps.back is not None:
-            apps.back()
+            apps.strayed(f"{exchange.request.method} {exchange.request.target}", error)
         exchange.running = False
         if self.timer is not None:
             apps.deadlines.forget(self.timer)

@@ -128,18 +128,24 @@ class Runner:
 
     def _complete(self, work: Coroutine[Any, Any, None]) -> None:
         """Run the loop until `work` is done. An app's task that raises SystemExit ends
-        the loop of asyncio, but not the worker (ARCHITECTURE 10.3).
+        the loop of asyncio, but not the worker (ARCHITECTURE 10.3). Nor does one that
+        calls stop().
         """
-        assert self._asyncio is not None
-        task = self._asyncio.create_task(work)
+        events = self._asyncio
+        assert events is not None
+        task = events.create_task(work)
         while not task.done():
+            events.is_stopped = False
             try:
-                self._asyncio.run_until_complete(task)
+                events.run_until_complete(task)
             except (SystemExit, KeyboardInterrupt) as error:
                 self._log.exception(f"a task of the app's raised {name_of(error)}", error)
             except Exception:
-                if not task.done():
+                if task.done():
+                    break
+                if not events.is_stopped:
                     raise
+                self._log.error("the app has stopped the event loop: it goes on")
         task.result()
 
     # Turns of the loop

@@ -66,13 +66,11 @@ class WebSocketCall:
         error: BaseException | None = None
         try:
             await self._apps.app(scope, self.receive, self.send)
-        except GeneratorExit:
-            raise
         except BaseException as raised:  # see call.py
             error = raised
         apps = self._apps
         if apps.back is not None:
-            apps.back()
+            apps.strayed(f"WebSocket {self._target}", error)
         apps.deadlines.forget(self.timer)
         apps.calls.discard(self)
         apps.obeyed(self)
