@@ -66,3 +66,27 @@ def test_a_child_that_exits_has_the_status_that_it_wants(asgi, waits):
     life = asgi()
     assert visit(life.address, f"/exits_in_a_child{waits}").text == ("1" if waits else "7")
     assert len(workers(life.run.pid)) == 1
+
+
+# Expect: 100-continue
+
+HEAD = b"POST /%b HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n"
+
+
+def test_a_client_that_waits_for_leave_does_not_make_a_call_endless(asgi):
+    life = asgi(request_timeout=0.5)
+    with Visitor(life.address, patience=5) as visitor:
+        visitor.sock.sendall(HEAD % b"hangs")
+        assert visitor.answer().status == 503
+
+
+def test_no_interim_response_comes_in_the_middle_of_the_final_one(asgi):
+    life = asgi()
+    with Visitor(life.address, patience=5) as visitor:
+        visitor.sock.sendall(HEAD % b"reads_late")
+        got = b""
+        while b"first" not in got:
+            got += visitor.sock.recv(65536)
+        visitor.sock.sendall(b"last")
+        got += visitor.until_closed()
+    assert got.endswith(b"\r\n\r\n5\r\nfirst\r\n4\r\nlast\r\n0\r\n\r\n")

@@ -100,9 +100,13 @@ class HttpExchange:
 
     @property
     def awaits_client(self) -> bool:
-        """True while the app lacks a part of the request that is on its way."""
+        """True while the app lacks a part of the request that is on its way. A client
+        that waits for leave to send it waits for the app (RFC 9110 10.1.1).
+        """
         body = self._body
-        return body is not None and not (body.ended or body.size or self.left)
+        if body is None or self.request.expects_continue:
+            return False
+        return not (body.ended or body.size or self.left)
 
     # What the app sends
 

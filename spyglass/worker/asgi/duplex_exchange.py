@@ -207,6 +207,8 @@ class DuplexExchange(DuplexSender):
         exchange = self._exchange
         if pending is None or exchange is None or not pending.expects_continue:
             return
+        if exchange.begun:
+            return  # too late: the client would take it for a part of the response
         pending.expects_continue = False
         # A socket that has sent nothing yet takes these few bytes.
         self._put(exchange, _CONTINUE)
