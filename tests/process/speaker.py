@@ -14,7 +14,7 @@ OPCODES = {TEXT: "text", BINARY: "binary", CLOSE: "close", PING: "ping", PONG: "
 
 
 class Speaker:
-    """Connects to `address` and asks for a WebSocket at `target`; `lines` are further
+    """Connects to `address`, or takes the socket that it is, and asks for a WebSocket at `target`; `lines` are further
     headers; the answer is not waited for unless it `waits`. `status` (int), `fields` (names in small letters) and `body` are of the
     answer.
     """
@@ -22,11 +22,14 @@ class Speaker:
     def __init__(
         self, address, target="/echo", *lines, key=None, early=b"", timeout=10.0, waits=True
     ):
-        self.sock = socket.socket(
-            socket.AF_UNIX if isinstance(address, str) else socket.AF_INET, socket.SOCK_STREAM
-        )
+        if isinstance(address, socket.socket):
+            self.sock = address
+        else:
+            self.sock = socket.socket(
+                socket.AF_UNIX if isinstance(address, str) else socket.AF_INET, socket.SOCK_STREAM
+            )
+            self.sock.connect(address)
         self.sock.settimeout(timeout)
-        self.sock.connect(address)
         key = key or base64.b64encode(os.urandom(16))
         head = [
             f"GET {target} HTTP/1.1", "Host: a", "Upgrade: websocket", "Connection: Upgrade",

@@ -2,9 +2,16 @@
 lost, nothing hangs, and the others are served.
 """
 
-import pytest
+import signal
+import socket
+from contextlib import ExitStack, suppress
 
-from .processes import workers
+import pytest
+from waiting import wait_until
+from websocket.speaking import text
+
+from .processes import look_at, workers
+from .speaker import Speaker
 from .visitor import Visitor, visit
 
 
@@ -90,3 +97,91 @@ def test_no_interim_response_comes_in_the_middle_of_the_final_one(asgi):
         visitor.sock.sendall(b"last")
         got += visitor.until_closed()
     assert got.endswith(b"\r\n\r\n5\r\nfirst\r\n4\r\nlast\r\n0\r\n\r\n")
+
+
+# What does not end by itself, where others take over
+
+
+@pytest.fixture
+def reloaded(asgi):
+    """reloaded(life) -> a function that reloads, and returns when the old worker has
+    gone.
+    """
+
+    def reload(life):
+        [old] = workers(life.run.pid)
+        assert life.reload().wait(20) == 0
+
+        def until_gone(between=lambda: None):
+            wait_until(lambda: look_at(old) is None, 12, "it stays", between=between)
+
+        return until_gone
+
+    return reload
+
+
+@pytest.mark.parametrize("does", ["sends ahead", "takes the rest"])
+def test_a_stream_is_told_of_a_reload_whatever_its_client_does(asgi, reloaded, does):
+    life = asgi()
+    with ExitStack() as stack:
+        visitors = [stack.enter_context(Visitor(life.address)) for _ in range(40)]
+        for visitor in visitors:
+            visitor.send(f"/streams?{6_000_000 if does == 'takes the rest' else 1}", keep=True)
+        life.until(lambda: all(map(has_begun, visitors)), "no streams")
+        until_gone = reloaded(life)
+        for visitor in visitors:
+            if does == "sends ahead":
+                with suppress(OSError):
+                    visitor.sock.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            else:
+                for _ in range(40):
+                    visitor.sock.recv(1 << 20)
+        for visitor in visitors:
+            visitor.until_closed()
+        until_gone()
+    assert life.told("told") == 40
+
+
+def has_begun(visitor):
+    return bool(visitor.sock.recv(1, socket.MSG_PEEK))
+
+
+def test_a_stream_that_begins_while_the_worker_leaves_is_told(asgi, reloaded):
+    life = asgi()
+    with Visitor(life.address) as visitor:
+        visitor.send(f"/streams_late?{life.place}/go")
+        life.until(lambda: life.told("asked"), "not asked")
+        until_gone = reloaded(life)
+        (life.place / "go").touch()
+        until_gone()
+    assert life.told("told")
+
+
+def test_a_websocket_whose_client_speaks_on_is_closed_all_the_same(asgi, reloaded):
+    life = asgi()
+    with Speaker(life.address) as client:
+        until_gone = reloaded(life)
+        with suppress(ConnectionError):
+            until_gone(between=lambda: client.send(text("on and on")))
+
+
+def test_a_websocket_that_begins_while_the_worker_leaves_is_closed(asgi, reloaded):
+    life = asgi()
+    with ExitStack() as stack:
+        visitors = [stack.enter_context(Visitor(life.address)) for _ in range(5)]
+        for visitor in visitors:
+            visitor.ask(keep=True)
+        until_gone = reloaded(life)
+        clients = [stack.enter_context(Speaker(visitor.sock)) for visitor in visitors]
+        assert {client.hear_the_end()[0] for client in clients} == {1012}
+        until_gone()
+
+
+def test_a_call_is_cancelled_once_at_the_end_and_may_clean_up(asgi):
+    life = asgi(graceful_timeout=0.3)
+    with Visitor(life.address) as visitor:
+        visitor.send("/cleans_up")
+        life.until(lambda: life.told("asked"), "not asked")
+        life.signal(signal.SIGTERM)
+        life.until_asleep()
+    assert (life.told("cancelled"), life.told("cleaned up")) == (1, 1)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from spyglass.worker.asgi.duplex_connection import DuplexConnection
     from spyglass.worker.host import Host
     from spyglass.worker.loop import Loop
+    from spyglass.worker.server import Server
 
 
 class Apps:
@@ -39,6 +40,7 @@ class Apps:
         self.state: dict[str, Any] = {}
         self.calls: set[Any] = set()
         self.completed: list[DuplexConnection] = []
+        self._cancelled: set[Any] = set()  # calls, at the end
         self.disobedient: dict[Any, int] = {}  # and when they began, monotonic nanoseconds
         self.open_websocket: Callable[..., bool] = _open_none
         # In a process that the app has forked: to be called where the app returns
@@ -51,11 +53,11 @@ class Apps:
         self.loop = loop
         self.host: Host = worker.host
         self.deadlines: Deadlines = worker.deadlines
-        self._server = worker.server
+        self.server: Server = worker.server
 
     @property
     def log(self) -> Log:
-        return self._server.log
+        return self.server.log
 
     if sys.version_info >= (3, 12):
 
@@ -63,7 +65,7 @@ class Apps:
             """Return a task whose first step has been made, in a context of its own.
             Not to be called in a task.
             """
-            context = self._server.fresh_context()
+            context = self.server.fresh_context()
             return Task(coroutine, loop=self.loop, eager_start=True, context=context)
 
     else:
@@ -75,7 +77,7 @@ class Apps:
             A task schedules its first step when it is made. That is caught here, and
             made at once, as the eager tasks of Python 3.12 do.
             """
-            context = self._server.fresh_context()
+            context = self.server.fresh_context()
             loop: Any = self.loop
             loop.call_soon = self._catch
             try:
@@ -125,8 +127,11 @@ class Apps:
         return min(self.disobedient.values()) if self.disobedient else 0
 
     def cancel(self) -> None:
-        """End all calls: the time to drain is over."""
-        for call in list(self.calls):
+        """End all calls: the time to drain is over. Each once, as each turn calls this,
+        and what an app does at its end may take some.
+        """
+        for call in self.calls - self._cancelled:
+            self._cancelled.add(call)
             call.cancel()
 
 

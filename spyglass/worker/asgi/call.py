@@ -131,6 +131,8 @@ class Call:
         if piece is None:
             if exchange.gone:
                 await sleep(0)  # an app that only sends would keep the loop for itself
+            elif self._apps.server.draining:
+                connection.last_call()  # it may have become a stream that has no end
             return
         if connection.give(exchange, piece):
             return

@@ -23,7 +23,7 @@ from time import monotonic
 from spyglass.errors import RequestError
 from spyglass.gateway.asgi.http_exchange import HttpExchange
 from spyglass.http11.stream_body import StreamBody
-from spyglass.runtime.timers import BODY, HEAD, IDLE, LAST_CALL, LEAVE, WRITE
+from spyglass.runtime.timers import BODY, HEAD, IDLE, LAST_CALL, WRITE
 from spyglass.worker.asgi.duplex_exchange import DuplexExchange
 from spyglass.worker.asgi.duplex_states import EXCHANGING, READING, STATES
 from spyglass.worker.asgi.scoped_peer import ScopedPeer
@@ -43,8 +43,6 @@ if TYPE_CHECKING:
     from spyglass.worker.server import Server
 
 _REQUESTS_A_TURN: Final = 16  # see request_cycle.py
-_SPREAD: Final = 5.0  # seconds over which a worker's streams end, at most
-_APART: Final = 0.01  # seconds between two of them
 
 
 class DuplexConnection(DuplexExchange):
@@ -290,17 +288,7 @@ class DuplexConnection(DuplexExchange):
         if exchange is None:
             super().last_call()
         elif exchange.is_event_stream and not exchange.complete:
-            self._leave_soon()
-
-    def _leave_soon(self) -> None:
-        """Have judge_client() end it. All clients come back at once,
-        so where others take over from this worker their ends are spread.
-        """
-        many = len(self._host.connections)
-        spread = min(_SPREAD, _APART * many) if self._server.is_replaced() else 0.0
-        # The golden ratio: no two descriptors are near each other.
-        delay = spread * (self.fd * 0.618034 % 1.0)
-        self._host.deadlines.set(self, LEAVE, monotonic() + delay)
+            self.leave_soon()
 
     def give_way(self) -> bool:
         """See ClientConnection."""

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from spyglass.worker.server import Server
 
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+_SPREAD: Final = 5.0  # seconds over which a worker's streams end, at most
+_APART: Final = 0.01  # seconds between two of them
 
 
 class DuplexExchange(DuplexSender):
@@ -177,7 +179,10 @@ class DuplexExchange(DuplexSender):
         if self._writer.size:
             return  # WRITE is set
         if not reads_body:
-            self.stop_waiting()
+            if self._server.draining and exchange.is_event_stream:
+                self.leave_soon()
+            else:
+                self.stop_waiting()
             return
         now, server = monotonic(), self._server
         if self._receiver.lags(now, server.body_timeout, server.body_min_rate):
@@ -223,6 +228,21 @@ class DuplexExchange(DuplexSender):
             if body is not None:
                 body.forgive(monotonic())  # nothing was read meanwhile
             self._await_app(exchange)
+
+    def leave_soon(self) -> None:
+        """The worker drains, and the response under way has no end of its own. Have
+        judge_client() end it, at the time that was set for that before.
+
+        All clients come back at once, so where others take over from this worker their
+        ends are spread.
+        """
+        if self.deadline in (LEAVE, LAST_CALL):
+            return
+        many = len(self._host.connections)
+        spread = min(_SPREAD, _APART * many) if self._server.is_replaced() else 0.0
+        # The golden ratio: no two descriptors are near each other.
+        delay = spread * (self.fd * 0.618034 % 1.0)
+        self._host.deadlines.set(self, LEAVE, monotonic() + delay)
 
     # How it ends
 

@@ -44,6 +44,8 @@ class Opener:
         session = WebSocketSession(socket, shared, opening, deflate, request.target)
         session.call = call = WebSocketCall(self._apps, session, request.target)
         socket.begin(session, rest)
+        if self._apps.server.draining:
+            socket.last_call()
         call.start(scope)
         return True
 

@@ -139,8 +139,9 @@ class WebSocketSession:
         """This has come."""
         self._reader.feed(data)
         if self.state == OPEN or self.state == CLOSING:
-            self._pinged = False
-            self._wait()
+            if self.state == OPEN:  # else its time is for its Close
+                self._pinged = False
+                self._wait()
             self._read()
         elif self._reader.unread >= _EARLY:
             self._pause()

@@ -86,8 +86,53 @@ async def reads_late(scope, receive, send):
     await more(send, message["body"], False)
 
 
+STREAM = [(b"content-type", b"text/event-stream")]
+
+
+async def streams(scope, receive, send):
+    """Send so many bytes, then nothing more, and listen for the end."""
+    await begin(send, headers=STREAM)
+    await more(send, b"x" * int(scope["query_string"] or b"1"))
+    tell("streaming")
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    tell("told")
+
+
+async def streams_late(scope, receive, send):
+    """Begin an event stream when a file is there, and have nothing to say."""
+    tell("asked")
+    while not os.path.exists(scope["query_string"]):
+        await asyncio.sleep(0.01)
+    await begin(send, headers=STREAM)
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    tell("told")
+
+
+async def cleans_up(scope, receive, send):
+    tell("asked")
+    try:
+        await asyncio.sleep(3600)
+    finally:
+        tell("cancelled")
+        for _ in range(10):
+            await asyncio.sleep(0.02)
+        tell("cleaned up")
+
+
+async def speak(scope, receive, send):
+    await receive()
+    await send({"type": "websocket.accept"})
+    while (await receive())["type"] != "websocket.disconnect":
+        pass
+
+
 async def app(scope, receive, send):
     if scope["type"] == "lifespan":
         raise NotImplementedError
+    if scope["type"] == "websocket":
+        await speak(scope, receive, send)
+        return
     name = scope["path"].strip("/") or "hello"
     await globals()[name](scope, receive, send)
