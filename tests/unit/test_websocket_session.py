@@ -2,6 +2,7 @@
 order in which things happen.
 """
 
+import asyncio
 import itertools
 from types import SimpleNamespace
 
@@ -18,6 +19,7 @@ from spyglass.gateway.asgi.websocket_messages import close_of, data_of
 from spyglass.runtime.timers import LINGER, SILENCE
 from spyglass.websocket.frames import PING, PONG, close_frame, frame
 from spyglass.websocket.handshake import read_handshake
+from spyglass.worker.asgi.websocket_call import WebSocketCall
 from spyglass.worker.asgi.websocket_opening import Opening
 from spyglass.worker.asgi.websocket_session import WebSocketSession
 from spyglass.worker.asgi.websocket_shared import Shared
@@ -56,6 +58,7 @@ class Socket:
         return not self.full
 
     def pause(self):
+        assert self.fd >= 0
         self.paused = True
 
     def resume(self):
@@ -160,6 +163,32 @@ class Life:
 
 
 # What waits
+
+
+def test_a_client_that_has_spoken_early_and_is_gone_when_it_is_accepted():
+    life = Life(accepted=False)
+    life.hears(text("early") + close(1000))
+    life.socket.fails = True
+    life.send("websocket.accept")
+    assert life.takes() == ["early", 1006]
+
+
+def test_an_app_that_asks_again_and_again_is_not_remembered_each_time():
+    """As with a timeout around receive()."""
+
+    async def ask():
+        apps = SimpleNamespace(loop=asyncio.get_running_loop())
+        session = SimpleNamespace(take=lambda: None, pending=True)
+        call = WebSocketCall(apps, session, "/chat")
+        for _ in range(3):
+            for waits in call.receive(), call.send({}):
+                task = asyncio.create_task(waits)
+                await asyncio.sleep(0)
+                task.cancel()
+                await asyncio.wait({task})
+        return call._receivers, call._senders
+
+    assert asyncio.run(ask()) == ([], [])
 
 
 def test_only_the_last_ping_of_a_client_that_reads_nothing_is_answered():

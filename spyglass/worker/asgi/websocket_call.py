@@ -110,7 +110,13 @@ class WebSocketCall:
         self._in_a_row = 0
         future = self._apps.loop.create_future()
         waiting.append(future)
-        await future
+        try:
+            await future
+        except CancelledError:
+            # An app may ask again and again, with a timeout each time.
+            if future in waiting:
+                waiting.remove(future)
+            raise
 
     def wake_receiver(self) -> None:
         """There is an event."""

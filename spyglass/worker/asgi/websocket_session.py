@@ -254,7 +254,8 @@ class WebSocketSession:
     def _pause(self) -> None:
         if not self._paused:
             self._paused = True
-            self.connection.pause()
+            if self.state != CLOSED:
+                self.connection.pause()
 
     def _resume(self) -> None:
         if self._paused and not self._deaf:
