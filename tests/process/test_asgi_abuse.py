@@ -75,6 +75,15 @@ def test_a_child_that_exits_has_the_status_that_it_wants(asgi, waits):
     assert len(workers(life.run.pid)) == 1
 
 
+def test_a_client_that_has_said_its_last_gets_a_503_as_others(asgi):
+    life = asgi(request_timeout=0.3)
+    with Visitor(life.address) as visitor:
+        visitor.send("/hangs", keep=True)
+        visitor.sock.shutdown(socket.SHUT_WR)
+        assert visitor.answer().status == 503
+    assert life.log.count("asyncio.sleep(3600)") == 1  # where it was
+
+
 # Expect: 100-continue
 
 HEAD = b"POST /%b HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n"

@@ -184,7 +184,7 @@ class Call:
             if exchange.awaits_client:
                 apps.deadlines.set(self.timer, CALL, monotonic())
                 return
-            exchange.is_late = True
+        exchange.is_late = True
         if kind == CALL:
             self._log_stack(self.task)
         self.task.cancel()
