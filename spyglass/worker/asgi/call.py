@@ -51,6 +51,7 @@ class Call:
     task: Task[None] | None = None
     timer: CallTimer | None = None
     began = 0  # monotonic nanoseconds
+    _is_cancelled = False
 
     def __init__(self, apps: Apps, exchange: HttpExchange, connection: DuplexConnection) -> None:
         self._apps = apps
@@ -160,7 +161,7 @@ class Call:
         and this call has no end of its own.
         """
         self.wake()
-        if self.timer is not None:
+        if self.timer is not None and not self._is_cancelled:
             kind = LAST_CALL if soon else CALL
             self._apps.deadlines.set(self.timer, kind, monotonic())
 
@@ -187,6 +188,7 @@ class Call:
         exchange.is_late = True
         if kind == CALL:
             self._log_stack(self.task)
+        self._is_cancelled = True
         self.task.cancel()
         apps.deadlines.set(self.timer, CANCEL, monotonic())
 
@@ -201,7 +203,8 @@ class Call:
     def cancel(self) -> None:
         """The worker leaves, and the time for that is over."""
         self._exchange.lose()
-        if self.task is not None:
+        if self.task is not None and not self._is_cancelled:
+            self._is_cancelled = True
             self.task.cancel()
 
 

@@ -113,6 +113,7 @@ async def silent(argument, scope, receive, send):
     try:
         await asyncio.sleep(3600)
     except asyncio.CancelledError:
+        await asyncio.sleep(0.2)  # a rollback, say
         tell("cancelled")
         raise
 
