@@ -388,6 +388,13 @@ def test_a_task_that_exits_ends_nothing(asgi):
     assert "a task of the app's raised SystemExit" in life.log
 
 
+def test_an_app_that_stops_the_loop_ends_nothing(asgi):
+    life = asgi(idle_timeout=0.5)
+    assert visit(life.address, "/stop_loop").text == "still here"
+    left_cleanly(life)
+    assert "the app has stopped the event loop, which goes on" in life.log
+
+
 def test_threads_work(asgi):
     life = asgi(idle_timeout=0.5)
     assert visit(life.address, "/thread").text == "from a thread"

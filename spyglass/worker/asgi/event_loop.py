@@ -28,15 +28,7 @@ if TYPE_CHECKING:
 
 
 class EventLoop(SelectorEventLoop):
-    """The event loop of a worker. `is_stopped` (bool): stop() was called, by the app or
-    by run_until_complete(), which ends like that.
-    """
-
-    is_stopped = False
-
-    def stop(self) -> None:
-        self.is_stopped = True
-        super().stop()
+    """The event loop of a worker."""
 
     def add_signal_handler(self, sig: int, callback: Any, *args: Any) -> None:  # type: ignore[override]
         """Call `callback` in the loop when the signal has come.

@@ -127,25 +127,21 @@ class Runner:
         await self._asyncio.shutdown_default_executor()
 
     def _complete(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run the loop until `work` is done. An app's task that raises SystemExit ends
-        the loop of asyncio, but not the worker (ARCHITECTURE 10.3). Nor does one that
-        calls stop().
+        """Run the loop until `work` is done. An app may end the loop of asyncio, by
+        stop() or a task that raises SystemExit, but not the worker (ARCHITECTURE 10.3).
         """
         events = self._asyncio
         assert events is not None
         task = events.create_task(work)
+        task.add_done_callback(lambda _: events.stop())
         while not task.done():
-            events.is_stopped = False
             try:
-                events.run_until_complete(task)
+                events.run_forever()
             except (SystemExit, KeyboardInterrupt) as error:
                 self._log.exception(f"a task of the app's raised {name_of(error)}", error)
-            except Exception:
-                if task.done():
-                    break
-                if not events.is_stopped:
-                    raise
-                self._log.error("the app has stopped the event loop: it goes on")
+            else:
+                if not task.done():
+                    self._log.warning("the app has stopped the event loop, which goes on")
         task.result()
 
     # Turns of the loop

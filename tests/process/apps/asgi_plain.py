@@ -169,6 +169,12 @@ async def task_exit(argument, scope, receive, send):
     await answer(send, b"still here")
 
 
+async def stop_loop(argument, scope, receive, send):
+    asyncio.get_running_loop().stop()
+    await asyncio.sleep(0)
+    await answer(send, b"still here")
+
+
 async def file(argument, scope, receive, send):
     """Send a file by its path."""
     await send({"type": "http.response.start", "status": 200, "headers": []})
@@ -226,6 +232,6 @@ PATHS = {
     function.__name__: function
     for function in (
         *(wait, block, obstinate, background, hold, events, silent, listen, upload, unread),
-        *(fail, fail_late, task_exit, file, much, thread, program, dial, handler, fork),
+        *(fail, fail_late, task_exit, stop_loop, file, much, thread, program, dial, handler, fork),
     )
 }
