@@ -145,6 +145,41 @@ def test_an_app_without_a_lifespan_is_served(systemd, tmp_path, code):
     left_cleanly(life)
 
 
+@pytest.mark.parametrize(
+    "end",
+    [
+        "raise ValueError('it broke')",
+        "await send({'type': 'lifespan.shutdown.failed', 'message': 'it broke'})",
+    ],
+)
+def test_a_lifespan_that_fails_in_the_middle_costs_its_worker(systemd, tmp_path, end):
+    (tmp_path / "shop.py").write_text(f"""
+import asyncio, os
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        await receive()
+        await send({{"type": "lifespan.startup.complete"}})
+        told = asyncio.create_task(receive())
+        while not told.done():
+            if os.path.exists("break"):
+                os.unlink("break")
+                {end}
+            await asyncio.sleep(0.01)
+        await send({{"type": "lifespan.shutdown.complete"}})
+    else:
+        await send({{"type": "http.response.start", "status": 200}})
+        await send({{"type": "http.response.body", "body": str(os.getpid()).encode()}})
+""")
+    life = systemd("shop:app", directory=tmp_path, workers=1)
+    pid = visit(life.address).text
+    with Crowd(life.address, count=2, pause=0.01) as crowd:
+        (tmp_path / "break").touch()
+        life.until(lambda: crowd.answers and crowd.answers[-1].text != pid, "no other worker")
+    assert crowd.lost == []
+    assert {answer.status for answer in crowd.answers} == {200}
+    assert "it broke" in life.log
+
+
 def test_a_stop_waits_for_the_lifespan_s_end(asgi):
     life = asgi({"SHUTDOWN": "0.5"})
     visit(life.address)
