@@ -498,6 +498,19 @@ def test_an_event_stream_does_not_hold_up_a_stop_or_a_reload(asgi, how, kind):
     assert "cutting" not in life.log
 
 
+def test_an_answer_in_the_form_of_an_event_stream_is_finished(asgi):
+    """Servers of MCP and language models answer a POST so: it has an end."""
+    life = asgi()
+    visit(life.address)
+    [worker] = workers(life.run.pid)
+    with Visitor(life.address) as visitor:
+        visitor.send("/events/some", method="POST", body=[b"x"])
+        life.until(lambda: b"data: first" in visitor.sock.recv(65536), "no event")
+        assert life.reload().wait(20) == 0
+        assert b"data: 9" in visitor.until_closed()
+    life.until(lambda: look_at(worker) is None, "the old one stays")
+
+
 def test_reloads_and_recycling_cost_no_request(asgi):
     life = asgi(workers=2, max_requests=40)
     first = workers(life.run.pid) if visit(life.address).status == 200 else []

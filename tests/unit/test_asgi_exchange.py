@@ -232,6 +232,21 @@ def test_a_body_that_was_not_read_may_end_the_connection(length, ended, expects,
     assert Played("POST", body=body, expects=expects).start().body().exchange.keep_alive == kept
 
 
+@pytest.mark.parametrize(
+    ("method", "kind", "is_stream"),
+    [
+        ("GET", b"text/event-stream; charset=utf-8", True),
+        ("GET", b"Text/Event-Stream", True),
+        ("POST", b"text/event-stream", False),  # the answer to a call, which has an end
+        ("GET", b"text/plain", False),
+    ],
+)
+def test_what_has_no_end_of_its_own(method, kind, is_stream):
+    played = Played(method)
+    assert not played.exchange.is_event_stream
+    assert played.start((b"content-type", kind)).exchange.is_event_stream == is_stream
+
+
 # What it may not
 
 

@@ -122,9 +122,16 @@ class HttpExchange:
 
     @property
     def is_event_stream(self) -> bool:
-        """True for a response that has no end of its own (Server-Sent Events)."""
+        """True for a response that has no end of its own: Server-Sent Events, which a
+        client asks for by GET and asks for again when they end. The answer to a POST
+        has an end, in whatever form it comes (MCP, language models).
+        """
         fields = self._fields
-        return fields is not None and "text/event-stream" in fields.text.lower()
+        return (
+            fields is not None
+            and self.request.method == "GET"
+            and "text/event-stream" in fields.text.lower()
+        )
 
     @property
     def until_close(self) -> bool:

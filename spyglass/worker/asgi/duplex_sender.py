@@ -105,10 +105,12 @@ class DuplexSender(ClientConnection):
         writer, held = self._writer, self._host.held
         if writer.pending or writer.span is not None:
             # Two tasks of the app's, or one that does not wait
-            if isinstance(piece, bytes):
-                writer.pending = bytes(writer.pending) + piece
-            elif isinstance(piece[1], bytes):
-                writer.pending = bytes(writer.pending) + piece[0] + piece[1]
+            first, second = (piece, b"") if isinstance(piece, bytes) else piece
+            writer.pending = bytes(writer.pending) + first
+            if isinstance(second, bytes):
+                writer.pending += second
+            else:
+                writer.span = second
             return False
         try:
             if isinstance(piece, bytes):

@@ -98,6 +98,13 @@ async def events(argument, scope, receive, send):
     fields = (b"content-type", b"text/event-stream"), (b"cache-control", b"no-store")
     await send({"type": "http.response.start", "status": 200, "headers": fields})
     await send({"type": "http.response.body", "body": b"data: first\n\n", "more_body": True})
+    if argument == "some":
+        for number in range(10):
+            await asyncio.sleep(0.2)
+            event = b"data: %d\n\n" % number
+            await send({"type": "http.response.body", "body": event, "more_body": True})
+        await send({"type": "http.response.body"})
+        return
     if argument == "deaf":
         while True:
             await asyncio.sleep(0.05)
