@@ -5,15 +5,10 @@ stream or a protocol of its own, and a stop that waits for none of them.
 import asyncio
 import pathlib
 import signal
-import subprocess
-import sys
 
 import pytest
 from process.speaker import Speaker
 from process.visitor import Visitor, visit
-from waiting import wait_until
-from websockets.exceptions import ConnectionClosed
-from websockets.sync.client import connect
 
 HERE = pathlib.Path(__file__).parent / "asgi_apps"
 # name -> what has a lifespan, and what has an event stream
@@ -170,55 +165,4 @@ def test_an_mcp_server_is_asked_by_its_client(serve):
     assert asyncio.run(ask()) == (["add"], {"result": 5})
     life.until_asleep()
     assert len(life.runs) == 1
-    assert complaints(life) == []
-
-
-def test_through_the_lookout(lookout, tmp_path):
-    """Without systemd: as for WSGI apps, a client wakes it, and it sleeps again."""
-    server = lookout(
-        "litestar_app:app",
-        directory=HERE,
-        environ={"STORY": str(tmp_path / "story"), "PYTHONPATH": str(HERE)},
-        idle_timeout=0.5,
-        workers=1,
-    )
-    server.until_listening()
-    assert visit(server.address, "/?name=you").text == "hello you"
-    wait_until(lambda: (tmp_path / "story").read_text().splitlines() == ["up", "down"])
-
-
-@pytest.mark.parametrize("name", ["litestar_app", "channels_app"])
-def test_a_websocket(serve, name):
-    """It keeps the app awake, and hears from a stop that it is over."""
-    life = serve(name, idle_timeout=0.5)
-    host, port = life.address[:2]
-    with connect(f"ws://{host}:{port}/ws", compression=None) as client:
-        client.send("louder")
-        assert client.recv(timeout=20) == "LOUDER"
-        life.signal(signal.SIGTERM)
-        with pytest.raises(ConnectionClosed) as closed:
-            client.recv(timeout=20)
-        assert closed.value.rcvd.code == 1001
-    life.until_asleep()
-    assert "socket ended" in life.told()
-    assert complaints(life) == []
-
-
-SHOUT = """
-import socketio, sys
-with socketio.SimpleClient() as client:
-    client.connect(sys.argv[1], transports=["websocket"])
-    print(client.call("shout", "louder"))
-"""
-
-
-def test_socket_io_by_websocket(serve):
-    life = serve("socketio_app", idle_timeout=0.5)
-    host, port = life.address[:2]
-    # A process of its own: its `websocket` is not the package of tests beside us.
-    command = [sys.executable, "-I", "-c", SHOUT, f"http://{host}:{port}"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert (done.stdout, done.stderr) == ("LOUDER\n", "")
-    life.until_asleep()
-    assert life.told() == ["up", "connected", "disconnected", "down"]
     assert complaints(life) == []
