@@ -7,8 +7,8 @@ import socket
 from contextlib import ExitStack, suppress
 
 import pytest
+from rfc6455.speaking import text
 from waiting import wait_until
-from websocket.speaking import text
 
 from .processes import look_at, workers
 from .speaker import Speaker
