@@ -84,6 +84,51 @@ def test_a_client_that_has_said_its_last_gets_a_503_as_others(asgi):
     assert life.log.count("asyncio.sleep(3600)") == 1  # where it was
 
 
+def test_programs_run_under_a_policy_for_event_loops_that_has_no_watcher(systemd, tmp_path):
+    """As uvloop's has none, which many apps set when they are imported."""
+    (tmp_path / "policed.py").write_text("""
+import asyncio, warnings
+warnings.simplefilter("ignore", DeprecationWarning)
+class Policy(asyncio.AbstractEventLoopPolicy):
+    def get_event_loop(self): raise RuntimeError
+    def set_event_loop(self, loop): pass
+    def new_event_loop(self): return asyncio.SelectorEventLoop()
+asyncio.set_event_loop_policy(Policy())
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        raise NotImplementedError
+    program = await asyncio.create_subprocess_exec("true")
+    await send({"type": "http.response.start", "status": 200})
+    await send({"type": "http.response.body", "body": b"%d" % await program.wait()})
+""")
+    life = systemd("policed:app", directory=tmp_path, workers=1)
+    assert visit(life.address).text == "0"
+
+
+def test_the_lifespan_ends_though_the_app_has_replaced_parts_of_asyncio(systemd, tmp_path):
+    (tmp_path / "replacing.py").write_text("""
+import asyncio
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        await receive()
+        for name in "all_tasks", "current_task", "create_task", "gather", "wait", "shield":
+            setattr(asyncio, name, None)
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+        open("ended", "w").close()
+    else:
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body"})
+""")
+    life = systemd("replacing:app", directory=tmp_path, workers=1)
+    assert visit(life.address).status == 200
+    life.signal(signal.SIGTERM)
+    life.until_asleep()
+    assert (tmp_path / "ended").exists()
+    assert "a bug in Spyglass" not in life.log
+
+
 # Expect: 100-continue
 
 HEAD = b"POST /%b HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n"

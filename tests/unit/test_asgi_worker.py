@@ -297,6 +297,25 @@ def test_two_tasks_may_send_and_receive_at_once(start):
     assert worker.journal.lines == []
 
 
+def test_what_the_app_registered_and_closed_is_not_taken_for_a_client(start):
+    worker = start(echo)
+    called = []
+    client = worker.client()
+    ours, theirs = socket.socketpair()
+    number = ours.fileno()
+    worker.events.add_reader(number, called.append, "called")
+    ours.close()  # and not removed: the next client gets its number
+    worker.turns()
+    theirs.close()
+    assert list(worker.loop._connections) == [number]
+    client.sendall(b"GET /1 HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert worker.bodies(client, 1) == [b"/1"]
+    assert not worker.events.remove_reader(number)
+    client.sendall(b"GET /2 HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert worker.bodies(client, 1) == [b"/2"]
+    assert not called
+
+
 def test_an_app_that_never_waits_leaves_the_others_their_turns(start):
     async def app(scope, receive, send):
         if scope["path"] == "/1":

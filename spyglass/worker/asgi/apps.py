@@ -38,6 +38,7 @@ class Apps:
         self.make_call = make_call  # Call; it needs this class, which so cannot import it
         self.request_timeout = config.request_timeout
         self.state: dict[str, Any] = {}
+        self.forget: Callable[[int], None] = lambda _: None  # see Selector.forget()
         self.calls: set[Any] = set()
         self.completed: list[DuplexConnection] = []
         self._cancelled: set[Any] = set()  # calls, at the end

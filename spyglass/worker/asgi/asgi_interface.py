@@ -39,4 +39,5 @@ class AsgiInterface(Interface):
         visit: Visit | None,
     ) -> ConnectionBase:
         """See Interface."""
+        self._apps.forget(client.fd)
         return DuplexConnection(host, server, client, address, listener, visit, self._apps)

@@ -12,11 +12,15 @@ from __future__ import annotations
 
 import selectors
 import signal
+import sys
 from asyncio import SelectorEventLoop
 from collections.abc import Mapping
 from select import EPOLLIN, EPOLLOUT, epoll
 
 from spyglass.runtime.signals import nothing
+
+if sys.version_info < (3, 14):
+    from asyncio import AbstractEventLoopPolicy, ThreadedChildWatcher, get_event_loop_policy
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,6 +52,20 @@ class EventLoop(SelectorEventLoop):
             return False
         signal.signal(sig, nothing)
         return True
+
+
+def provide_child_watcher() -> None:
+    """Have programs run under a policy for event loops that has no watcher for them.
+
+    Before Python 3.14 asyncio takes that from the policy. An app may have set one that
+    goes with other loops, as uvloop's.
+    """
+    if sys.version_info >= (3, 14):
+        return
+    policy = get_event_loop_policy()
+    if type(policy).get_child_watcher is AbstractEventLoopPolicy.get_child_watcher:
+        watcher = ThreadedChildWatcher()
+        policy.get_child_watcher = lambda: watcher  # type: ignore[method-assign]
 
 
 class Selector(selectors.BaseSelector):
@@ -83,6 +101,13 @@ class Selector(selectors.BaseSelector):
         except OSError:
             pass  # it was closed before, and an epoll forgets what is closed
         return key
+
+    def forget(self, fd: int) -> None:
+        """The kernel has given the number `fd` to a client of the worker's: what the
+        app had registered under it is closed. That must not be unregistered later,
+        which would hit the client.
+        """
+        self._keys.pop(fd, None)
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         events = self._turn(timeout)

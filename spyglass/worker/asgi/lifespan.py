@@ -11,12 +11,20 @@ not there must not be served as if it had started.
 
 from __future__ import annotations
 
-import asyncio
+from asyncio import (
+    FIRST_COMPLETED,
+    CancelledError,
+    create_task,
+    get_running_loop,
+    shield,
+    wait,
+)
 
 from spyglass.printable import name_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from asyncio import Future, Task
     from collections.abc import Callable
     from typing import Any
 
@@ -48,26 +56,26 @@ class Lifespan:
         self._state = state
         self._log = log
         self._failed = failed
-        self._task: asyncio.Task[None] | None = None
+        self._task: Task[None] | None = None
         self._exit: BaseException | None = None  # what the app has raised to exit
         self._is_heard = False  # the app has called receive()
         self._is_stopping = False
-        loop = asyncio.get_running_loop()
-        self._started: asyncio.Future[str] = loop.create_future()
-        self._stop: asyncio.Future[None] = loop.create_future()
-        self._stopped: asyncio.Future[None] = loop.create_future()
+        loop = get_running_loop()
+        self._started: Future[str] = loop.create_future()
+        self._stop: Future[None] = loop.create_future()
+        self._stopped: Future[None] = loop.create_future()
 
     async def start(self) -> None:
         """Have the app start. Raise StartupFailedError."""
-        self._task = asyncio.create_task(self._run())
-        either: set[asyncio.Future[Any]] = {self._task, self._started}
-        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        self._task = create_task(self._run())
+        either: set[Future[Any]] = {self._task, self._started}
+        await wait(either, return_when=FIRST_COMPLETED)
         if self._started.done():
             refused = self._started.result()
             if not refused:
                 self._task.add_done_callback(self._ended)
                 return
-            await asyncio.wait({self._task}, timeout=_RAISE)
+            await wait({self._task}, timeout=_RAISE)
             error = self._error
             raise StartupFailedError(refused.strip()) from error
         error = self._error
@@ -88,7 +96,7 @@ class Lifespan:
             return None
         if self._exit is not None:
             return self._exit
-        return asyncio.CancelledError() if task.cancelled() else task.exception()
+        return CancelledError() if task.cancelled() else task.exception()
 
     async def stop(self) -> None:
         """Have the app stop, if it has started."""
@@ -97,8 +105,8 @@ class Lifespan:
         if task is None or task.done() or not self._started.done():
             return
         self._stop.set_result(None)
-        either: set[asyncio.Future[Any]] = {task, self._stopped}
-        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        either: set[Future[Any]] = {task, self._stopped}
+        await wait(either, return_when=FIRST_COMPLETED)
         if task.done() and (error := self._error) is not None:
             self._log.exception(f"lifespan.shutdown: the app raised {name_of(error)}", error)
 
@@ -110,7 +118,7 @@ class Lifespan:
         except (SystemExit, KeyboardInterrupt) as error:
             self._exit = error  # asyncio would end its loop for it
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _ended(self, task: Task[None]) -> None:
         """The app's part has ended. In the middle of the service that is a failure, if
         it has ended with an error.
         """
@@ -124,7 +132,7 @@ class Lifespan:
         if not self._is_heard:
             self._is_heard = True
             return {"type": "lifespan.startup"}
-        await asyncio.shield(self._stop)
+        await shield(self._stop)
         return {"type": "lifespan.shutdown"}
 
     async def _send(self, message: dict[str, Any]) -> None:

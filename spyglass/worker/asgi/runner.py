@@ -11,7 +11,7 @@ In the order of a worker's life:
 
 from __future__ import annotations
 
-import asyncio
+from asyncio import all_tasks, current_task, gather, set_event_loop
 from time import monotonic_ns
 
 from spyglass.printable import name_of
@@ -19,12 +19,13 @@ from spyglass.runtime import scoreboard
 from spyglass.worker.asgi.apps import Apps
 from spyglass.worker.asgi.asgi_interface import AsgiInterface
 from spyglass.worker.asgi.call import Call
-from spyglass.worker.asgi.event_loop import EventLoop, Selector
+from spyglass.worker.asgi.event_loop import EventLoop, Selector, provide_child_watcher
 from spyglass.worker.asgi.lifespan import Lifespan
 from spyglass.worker.loop import Loop
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from asyncio import Future
     from collections.abc import Callable, Coroutine
     from typing import Any, NoReturn
 
@@ -59,14 +60,17 @@ class Runner:
         self._turn = self.loop.poll
         self._asyncio: EventLoop | None = None
         self._lifespan: Lifespan | None = None
-        self._drained: asyncio.Future[None] | None = None
+        self._drained: Future[None] | None = None
         self._back: Callable[[], NoReturn] | None = None
         self.ask_for_another: Callable[[], object] = lambda: None
 
     def start(self) -> None:
         """Have the app start. Raise StartupFailedError."""
-        events = self._asyncio = EventLoop(Selector(self.loop.epoll, self.turn))
-        asyncio.set_event_loop(events)
+        selector = Selector(self.loop.epoll, self.turn)
+        events = self._asyncio = EventLoop(selector)
+        set_event_loop(events)
+        provide_child_watcher()
+        self._apps.forget = selector.forget
         self._apps.join(events, self.loop)
         self._apps.open_websocket = self._open_first_websocket
         self._complete(self._start())
@@ -104,7 +108,7 @@ class Runner:
         self._slot[scoreboard.CALL_SINCE] = 0
         self.loop.conclude()
 
-    async def _wait_until_drained(self, drained: asyncio.Future[None]) -> None:
+    async def _wait_until_drained(self, drained: Future[None]) -> None:
         await drained
 
     def stop(self) -> None:
@@ -119,10 +123,10 @@ class Runner:
         assert self._asyncio is not None
         if self._lifespan is not None:
             await self._lifespan.stop()
-        others = asyncio.all_tasks() - {asyncio.current_task()}
+        others = all_tasks() - {current_task()}
         for task in others:
             task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
+        await gather(*others, return_exceptions=True)
         await self._asyncio.shutdown_asyncgens()
         await self._asyncio.shutdown_default_executor()
 
