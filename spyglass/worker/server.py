@@ -94,6 +94,10 @@ class Server:
         """
         return not self.draining and self._slot[scoreboard.ORDER] >= scoreboard.SERVE
 
+    def is_parting(self) -> bool:
+        """Return True while nothing that is open keeps the app awake."""
+        return self._slot[scoreboard.ORDER] == scoreboard.PART
+
     def is_replaced(self) -> bool:
         """Return True if others take over from this worker, which drains."""
         return self._slot[scoreboard.ORDER] == scoreboard.RETIRE

@@ -231,6 +231,17 @@ def test_a_websocket_that_begins_while_the_worker_leaves_is_closed(asgi, reloade
         until_gone()
 
 
+def test_an_ignored_websocket_that_comes_back_at_once_is_closed_again(asgi):
+    life = asgi(idle_timeout=0.5, idle_ignore="websocket:/live")
+    with Speaker(life.address, "/live") as first, Speaker(life.address, "/live") as other:
+        assert first.hear() == ("close", (1001, ""))
+        with Speaker(life.address, "/live") as again:  # while the other one is still open
+            assert again.hear_the_end() == (1001, "")
+        first.close()
+        assert other.hear_the_end() == (1001, "")
+        life.until_asleep()
+
+
 def test_a_call_is_cancelled_once_at_the_end_and_may_clean_up(asgi):
     life = asgi(graceful_timeout=0.3)
     with Visitor(life.address) as visitor:

@@ -46,6 +46,8 @@ class Opener:
         socket.begin(session, rest)
         if self._apps.server.draining:
             socket.last_call()
+        elif self._apps.server.is_parting():
+            socket.part()
         call.start(scope)
         return True
 
