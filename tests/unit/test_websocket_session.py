@@ -165,6 +165,16 @@ class Life:
 # What waits
 
 
+def test_the_client_s_close_is_heard_though_the_app_has_left_all_that_precedes_it():
+    life = Life()
+    life.hears(text("unwanted") * 20 + close(1000))
+    assert life.socket.paused
+    life.session.returned(None)
+    assert life.sent() == close_frame(1000)
+    life.loop.round()
+    assert life.socket.ended
+
+
 def test_a_client_that_has_spoken_early_and_is_gone_when_it_is_accepted():
     life = Life(accepted=False)
     life.hears(text("early") + close(1000))

@@ -10,12 +10,7 @@ from __future__ import annotations
 
 from spyglass.gateway.app_errors import explained
 from spyglass.gateway.asgi.gone import tells_of_the_end
-from spyglass.gateway.asgi.websocket_messages import (
-    close_of,
-    data_of,
-    disconnected,
-    received,
-)
+from spyglass.gateway.asgi.websocket_messages import close_of, data_of, disconnected, received
 from spyglass.gateway.asgi.websocket_states import (
     ACCEPT,
     CLOSED,
@@ -358,6 +353,9 @@ class WebSocketSession:
             server.count_error()
         if self.state == OPEN:
             self._start_closing(NORMAL if error is None else INTERNAL_ERROR, "")
+        self._inbox = Inbox()
+        if self.state == CLOSING and self._paused and not self._deaf:
+            self._read()  # the client's Close may be behind what the app did not take
         self.connection.returned(self.call.visit)
 
     def _give_up(self, error: BaseException | None) -> None:
