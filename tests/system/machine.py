@@ -107,7 +107,7 @@ class Machine:
         *argv: str,
         check: bool = True,
         input: str | None = None,
-        timeout: float = 60,
+        timeout: float = 180,
         user: str | None = None,
         env: dict[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:

@@ -101,7 +101,7 @@ def test_no_client_notices_the_edge(
     assert set(hammer.came) == ALL_KINDS.get(name, set())
     # Requests that have met the end of their idle connection on the way: by TCP that
     # can be, by a unix socket it cannot.
-    assert len(hammer.raced) <= len(waits) // 500
+    assert len(hammer.raced) <= 1 + len(waits) // 500
     assert [error for address, error in hammer.raced if isinstance(address, str)] == []
     assert len(lives(hammer.answers)) >= CYCLES
     assert {answer.status for answer in hammer.answers} == {200}

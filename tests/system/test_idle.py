@@ -54,7 +54,7 @@ def left(instance: Instance) -> list[float]:
         for record in instance.machine.records(instance.service)
     ]
     told = [
-        (when, said) for when, said in records if re.match("master: (awake|leaving) after", said)
+        (when, said) for when, said in records if re.match("master: (awake|exiting) after", said)
     ]
     return [after[0] - before[0] for before, after in zip(told[::2], told[1::2], strict=False)]
 
