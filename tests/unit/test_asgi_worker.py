@@ -3,8 +3,10 @@ turns the loop.
 """
 
 import asyncio
+import gc
 import os
 import socket
+import weakref
 from itertools import pairwise
 
 import pytest
@@ -295,6 +297,30 @@ def test_two_tasks_may_send_and_receive_at_once(start):
     assert worker.bodies(client, 1) == [b"x" * 300_000]
     worker.until(lambda: not worker.runner._apps.calls)
     assert worker.journal.lines == []
+
+
+def test_a_call_that_has_waited_leaves_no_garbage(start):
+    async def wait(scope, receive, send):
+        await asyncio.sleep(0)
+        await answer(send, b"waited")
+
+    worker, calls = start(wait), []
+    apps = worker.runner._apps
+    make = apps.make_call
+
+    def make_call(*arguments):
+        call = make(*arguments)
+        calls.append(weakref.ref(call))
+        return call
+
+    apps.make_call = make_call
+    gc.disable()
+    try:
+        assert worker.bodies(worker.client(GET % 1), 1) == [b"waited"]
+        worker.turns()
+        assert [call() for call in calls] == [None]
+    finally:
+        gc.enable()
 
 
 def test_what_the_app_registered_and_closed_is_not_taken_for_a_client(start):

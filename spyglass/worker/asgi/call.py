@@ -87,6 +87,8 @@ class Call:
         exchange.running = False
         if self.timer is not None:
             apps.deadlines.forget(self.timer)
+            # The two hold each other, and a connection with what was not sent.
+            self.timer = None
             apps.calls.discard(self)
             apps.obeyed(self)
         if not (exchange.complete or exchange.gone):
