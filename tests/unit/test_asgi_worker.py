@@ -7,6 +7,7 @@ import gc
 import os
 import socket
 import weakref
+from contextlib import suppress
 from itertools import pairwise
 
 import pytest
@@ -321,6 +322,25 @@ def test_a_call_that_has_waited_leaves_no_garbage(start):
         assert [call() for call in calls] == [None]
     finally:
         gc.enable()
+
+
+def test_what_a_websocket_s_client_has_not_taken_is_let_go_with_it(start):
+    async def speak(scope, receive, send):
+        await send({"type": "websocket.accept"})
+        with suppress(OSError):
+            await send({"type": "websocket.send", "bytes": b"x" * (4 << 20)})
+
+    worker = start(speak)
+    client = worker.client(
+        b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    )
+    worker.read(client, 1)
+    [connection] = worker.loop._connections.values()
+    worker.until(lambda: connection._writer.size)
+    client.close()
+    worker.until(lambda: not worker.loop._connections)
+    assert not connection._writer.size
 
 
 def test_what_the_app_registered_and_closed_is_not_taken_for_a_client(start):

@@ -288,6 +288,8 @@ class WebSocketConnection(WebSocketBase):
         self.socket.close()
         self.fd = -1
         self.state = CLOSED
+        # It may be large, and the session, its call and this hold each other.
+        self._writer.pending = b""
         server.served += 1
         session.lost()
         if session.running:
