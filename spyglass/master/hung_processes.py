@@ -140,7 +140,11 @@ class HungProcesses:
             self._zygote.kill()
 
     def _log_late(self, process: str, leaving: bool) -> None:
-        why = ": the app's atexit functions or non-daemon threads still run" if leaving else ""
+        why = (
+            ": the app's atexit functions, non-daemon threads or lifespan.shutdown still run"
+            if leaving
+            else ""
+        )
         self._log.warning(
             f"{process} killed: it did not exit within {self._config.graceful_timeout:g} s (graceful_timeout){why}"
         )

@@ -93,7 +93,7 @@ def test_when_a_worker_is_recycled(tidy, tmp_path):
 # What takes too long. Nobody is killed earlier than two seconds after graceful_timeout:
 # so long everybody has to cut by himself.
 
-LATE = "killed: it did not exit within 0.3 s (graceful_timeout): the app's atexit functions or non-daemon threads still run"
+LATE = "killed: it did not exit within 0.3 s (graceful_timeout): the app's atexit functions, non-daemon threads or lifespan.shutdown still run"
 
 
 def test_it_is_cut_when_it_takes_too_long_and_the_zygote_gets_its_own_time(tidy, tmp_path):

@@ -91,7 +91,7 @@ def test_a_worker_that_does_not_exit_after_its_work_is_killed(breed, told):
     assert told == [(0, signal.SIGKILL)]
     assert it.journal.lines == [
         "worker 1000 killed: it did not exit within 10 s (graceful_timeout): "
-        "the app's atexit functions or non-daemon threads still run"
+        "the app's atexit functions, non-daemon threads or lifespan.shutdown still run"
     ]
 
 
