@@ -419,6 +419,7 @@ def test_the_old_one_breaks_meanwhile(site):
 def test_while_it_asks_its_workers_whether_to_leave_it_stays(site):
     here = site(idle_timeout=1.0, workers=1)
     [worker] = here.complete()
+    here.life.until(lambda: "exits in" in here.status(), "it holds a connection")
     os.kill(worker, signal.SIGSTOP)  # it cannot answer
     here.life.until(lambda: re.search("exits in 0 s", here.status()), "it is not quiet")
     here.write("second")

@@ -255,6 +255,7 @@ def test_what_cannot_serve_is_told_and_the_old_one_goes_on(machine: Machine) -> 
             assert status == 1
             assert f"Job for {here.service} failed." in said
             assert re.fullmatch(f"awake: .*; reload failed: {reason}", here.status()), here.status()
+            machine.run("journalctl", "--sync")
             records = machine.records(here.service, f"--after-cursor={cursor}")
             messages = [record["MESSAGE"] for record in records]
             assert {

@@ -87,7 +87,7 @@ def rebuilt(release: str, tmp_path: Path) -> Path:
 
 @pytest.mark.one_release
 @pytest.mark.slow
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(1200)
 def test_two_builds_are_equal(release: str, deb_layers: object, rebuilt: Path) -> None:
     first, second = (
         {
