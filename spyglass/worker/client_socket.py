@@ -10,12 +10,20 @@ from __future__ import annotations
 
 from errno import EBADF
 from os import close, set_blocking, strerror
+from select import EPOLLRDHUP, POLLERR, POLLHUP, POLLOUT, poll
 
 from spyglass.runtime.fast_imports import socket
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Final
+
     from spyglass.runtime.sd_daemon import Listener
+
+# What look_for_end() finds
+STAYS: Final = 0
+SAID_ITS_LAST: Final = 1  # it has shut down its sending side
+GONE: Final = 2
 
 
 class ClientSocket:
@@ -44,6 +52,20 @@ class ClientSocket:
             self._object = made = socket.socket(like.family, like.type, like.proto, self.fd)
             made.setblocking(False)  # what Python believes, too
         return self._object
+
+    def has_room(self) -> bool:
+        """Return True if the client has taken something: then it waits for us."""
+        writable = poll()
+        writable.register(self.fd, POLLOUT)
+        return bool(writable.poll(0))
+
+    def look_for_end(self) -> int:
+        """Return STAYS, SAID_ITS_LAST or GONE, without reading what precedes an end."""
+        end = poll()
+        end.register(self.fd, EPOLLRDHUP)  # the same number as POLLRDHUP
+        for _, events in end.poll(0):
+            return GONE if events & (POLLHUP | POLLERR) else SAID_ITS_LAST
+        return STAYS
 
     def close(self) -> None:
         """Close the descriptor. Idempotent."""

@@ -8,7 +8,7 @@ follows the call is then done by the next leader, through `resume()`.
 
 from __future__ import annotations
 
-from select import EPOLLOUT, POLLOUT, poll
+from select import EPOLLOUT
 from time import monotonic
 
 from spyglass.runtime.bound_names import write
@@ -208,9 +208,7 @@ class Connection(ClientConnection):
         """
         if self.state is RESPONDING:
             # A client that has taken what it was sent waits for us.
-            writable = poll()
-            writable.register(self.fd, POLLOUT)
-            if writable.poll(0):
+            if self.socket.has_room():
                 return False
             self._host.again(self, EVICTED)  # its end may call the app
             return True

@@ -29,7 +29,35 @@ def echo(environ, start_response):
     return [body]
 
 
-class Worker:
+class Steps:
+    """What a test does with the clients of a worker that it turns: until()."""
+
+    def read(self, client, size):
+        """So many bytes of what comes. Each piece is waited for anew: on a busy machine
+        all of them may take long.
+        """
+        got = bytearray()
+        while len(got) < size:
+            got += self.until(functools.partial(receive, client, size - len(got)))
+        return bytes(got)
+
+    def answers(self, client, count):
+        """The bodies of so many answers that have a Content-Length."""
+        bodies = []
+        for _ in range(count):
+            head = b""
+            while not head.endswith(b"\r\n\r\n"):
+                head += self.read(client, 1)
+            length = next(
+                int(line[15:])
+                for line in head.split(b"\r\n")
+                if line.startswith(b"Content-Length:")
+            )
+            bodies.append(self.read(client, length))
+        return bodies
+
+
+class Worker(Steps):
     """A loop that serves `app`; `clients` are closed with it."""
 
     def __init__(self, path, app, **settings):
@@ -82,30 +110,6 @@ class Worker:
     def turns(self, count=5):
         for _ in range(count):
             self.loop.turn()
-
-    def read(self, client, size):
-        """So many bytes of what comes. Each piece is waited for anew: on a busy machine
-        all of them may take long.
-        """
-        got = bytearray()
-        while len(got) < size:
-            got += self.until(functools.partial(receive, client, size - len(got)))
-        return bytes(got)
-
-    def answers(self, client, count):
-        """The bodies of so many answers that have a Content-Length."""
-        bodies = []
-        for _ in range(count):
-            head = b""
-            while not head.endswith(b"\r\n\r\n"):
-                head += self.read(client, 1)
-            length = next(
-                int(line[15:])
-                for line in head.split(b"\r\n")
-                if line.startswith(b"Content-Length:")
-            )
-            bodies.append(self.read(client, length))
-        return bodies
 
     def to_the_end(self, client):
         """All that comes until the connection ends, for this client as for the

@@ -23,10 +23,10 @@ from spyglass.worker.asgi.runner import Runner
 from spyglass.worker.idle_activity import IgnoringActivity
 
 from .fake_log import FakeLog
-from .stepped_worker import receive
+from .stepped_worker import Steps
 
 
-class Worker:
+class Worker(Steps):
     """Serves `app`, a function of (scope, receive, send), without a lifespan."""
 
     def __init__(self, path, app, **values):
@@ -70,31 +70,6 @@ class Worker:
         client.sendall(data)
         self.clients.append(client)
         return client
-
-    def read(self, client, size):
-        got = b""
-
-        def more():
-            nonlocal got
-            got += receive(client, size - len(got))
-            return len(got) >= size
-
-        self.until(more)
-        return got
-
-    def bodies(self, client, count):
-        found = []
-        for _ in range(count):
-            head = b""
-            while not head.endswith(b"\r\n\r\n"):
-                head += self.read(client, 1)
-            length = next(
-                int(line[16:])
-                for line in head.split(b"\r\n")
-                if line.startswith(b"Content-Length: ")
-            )
-            found.append(self.read(client, length))
-        return found
 
     def close(self):
         for connection in list(self.loop._connections.values()):
@@ -152,7 +127,7 @@ POST = b"POST /%d HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n"
 def test_requests_and_their_count(start):
     worker = start(echo)
     client = worker.client(GET % 1 + POST % (2, 3) + b"abc" + GET % 3)
-    assert worker.bodies(client, 3) == [b"/1", b"/2abc", b"/3"]
+    assert worker.answers(client, 3) == [b"/1", b"/2abc", b"/3"]
     assert (worker.slot[OPEN], worker.slot[SERVED]) == (1, 3)
     client.close()
     worker.until(lambda: worker.slot[OPEN] == 0)
@@ -190,7 +165,7 @@ def test_any_cut_of_the_bytes_gives_the_same_answers(echoing, requests, cuts):
         client.sendall(data[left:right])
         echoing.turns(2)
     wanted = [b"/%d" % number + (body or b"") for number, (_, body, _) in enumerate(requests)]
-    assert echoing.bodies(client, len(requests)) == wanted
+    assert echoing.answers(client, len(requests)) == wanted
     client.close()
     echoing.until(lambda: echoing.slot[OPEN] == 0)
     assert echoing.journal.lines == []
@@ -227,7 +202,7 @@ def test_no_more_of_a_body_is_read_than_the_app_takes(start):
         return sent == 4 << 20
 
     worker.until(send_on)
-    assert len(worker.bodies(client, 1)[0]) == 2 + (4 << 20)
+    assert len(worker.answers(client, 1)[0]) == 2 + (4 << 20)
 
 
 def test_the_next_request_waits_and_no_more_is_read(start):
@@ -246,7 +221,7 @@ def test_the_next_request_waits_and_no_more_is_read(start):
     [connection] = worker.loop._connections.values()
     assert 0 < len(connection._receiver.reader.buffer) <= 8192
     go.append(1)
-    assert worker.bodies(client, 1999) == [b"/%d" % number for number in range(1, 2000)]
+    assert worker.answers(client, 1999) == [b"/%d" % number for number in range(1, 2000)]
 
 
 @pytest.mark.parametrize("ahead", [b"", GET % 2])
@@ -268,7 +243,7 @@ def test_the_app_is_told_when_its_client_leaves(start, ahead, how):
     client.shutdown(socket.SHUT_WR) if how == "half" else client.close()
     worker.until(lambda: heard == ["http.disconnect"] * len(heard) and heard)
     if how == "half":
-        assert worker.bodies(client, 1) == [b"all the same"]
+        assert worker.answers(client, 1) == [b"all the same"]
     worker.until(lambda: worker.slot[OPEN] == 0)
 
 
@@ -295,7 +270,7 @@ def test_two_tasks_may_send_and_receive_at_once(start):
 
     worker = start(app)
     client = worker.client(GET % 1)
-    assert worker.bodies(client, 1) == [b"x" * 300_000]
+    assert worker.answers(client, 1) == [b"x" * 300_000]
     worker.until(lambda: not worker.runner._apps.calls)
     assert worker.journal.lines == []
 
@@ -317,7 +292,7 @@ def test_a_call_that_has_waited_leaves_no_garbage(start):
     apps.make_call = make_call
     gc.disable()
     try:
-        assert worker.bodies(worker.client(GET % 1), 1) == [b"waited"]
+        assert worker.answers(worker.client(GET % 1), 1) == [b"waited"]
         worker.turns()
         assert [call() for call in calls] == [None]
     finally:
@@ -355,10 +330,10 @@ def test_what_the_app_registered_and_closed_is_not_taken_for_a_client(start):
     theirs.close()
     assert list(worker.loop._connections) == [number]
     client.sendall(b"GET /1 HTTP/1.1\r\nHost: a\r\n\r\n")
-    assert worker.bodies(client, 1) == [b"/1"]
+    assert worker.answers(client, 1) == [b"/1"]
     assert not worker.events.remove_reader(number)
     client.sendall(b"GET /2 HTTP/1.1\r\nHost: a\r\n\r\n")
-    assert worker.bodies(client, 1) == [b"/2"]
+    assert worker.answers(client, 1) == [b"/2"]
     assert not called
 
 
@@ -400,7 +375,7 @@ def test_a_background_task_counts_as_its_request_does(start, path, counts):
 
     worker = start(app, idle_ignore=("/2",))
     client = worker.client(GET % path)
-    assert worker.bodies(client, 1) == [b"soon"]
+    assert worker.answers(client, 1) == [b"soon"]
     assert worker.slot[OPEN] == 2  # the connection, and the call
     client.close()
     worker.until(lambda: worker.slot[OPEN] == 1)
@@ -415,8 +390,8 @@ def test_a_background_task_counts_as_its_request_does(start, path, counts):
 def test_told_to_part_it_closes_after_each_answer(start):
     worker = start(echo, idle_ignore=("/1",))
     client = worker.client(GET % 1)
-    worker.bodies(client, 1)
+    worker.answers(client, 1)
     worker.slot[ORDER] = PART
     client.sendall(GET % 1)
-    assert worker.bodies(client, 1) == [b"/1"]
+    assert worker.answers(client, 1) == [b"/1"]
     worker.until(lambda: worker.slot[OPEN] == 0)

@@ -295,7 +295,7 @@ class DuplexConnection(DuplexExchange):
         if self.state is not EXCHANGING:
             return super().give_way()
         if self.deadline == WRITE:
-            if self.takes_more():
+            if self.socket.has_room():
                 return False
         elif self._receiver.speaks():
             return False

@@ -4,7 +4,7 @@ arrives, the response goes out, and the client may leave.
 
 from __future__ import annotations
 
-from select import EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, POLLERR, POLLHUP, poll
+from select import EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP
 from time import monotonic
 
 from spyglass.errors import RequestError, blame, told_shortly
@@ -13,6 +13,7 @@ from spyglass.http11.stream_body import HIGH, StreamBody
 from spyglass.runtime.timers import BODY, LAST_CALL, LEAVE, WRITE
 from spyglass.worker.asgi.duplex_sender import DuplexSender
 from spyglass.worker.asgi.duplex_states import EXCHANGING
+from spyglass.worker.client_socket import GONE, SAID_ITS_LAST
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -95,12 +96,11 @@ class DuplexExchange(DuplexSender):
         """Nothing more is to be read: see whether the client has gone."""
         if self._writer.size:
             return b""  # sending will tell
-        end = poll()
-        end.register(self.fd, EPOLLRDHUP)  # the same number as POLLRDHUP
-        for _, events in end.poll(0):
-            if events & (POLLHUP | POLLERR):
-                self.close("closed by the client")
-                return None
+        found = self.socket.look_for_end()
+        if found == GONE:
+            self.close("closed by the client")
+            return None
+        if found == SAID_ITS_LAST:
             self._client_left = True
             self._tell_of_end(exchange)
         return b""

@@ -7,7 +7,7 @@ of its tasks.
 
 from __future__ import annotations
 
-from select import EPOLLOUT, POLLOUT, poll
+from select import EPOLLOUT
 from time import monotonic
 
 from spyglass.gateway.asgi.http_exchange import HttpExchange
@@ -179,12 +179,6 @@ class DuplexSender(ClientConnection):
     def go_on(self) -> None:
         self.state = EXCHANGING
         self.proceed()
-
-    def takes_more(self) -> bool:
-        """Return True if the socket has room: then the client waits for us."""
-        writable = poll()
-        writable.register(self.fd, POLLOUT)
-        return bool(writable.poll(0))
 
     def let_go(self) -> None:
         """Send what was held."""

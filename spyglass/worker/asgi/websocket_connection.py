@@ -12,13 +12,14 @@ its visit. What is kept for requests is gone then, as a WebSocket may be idle fo
 from __future__ import annotations
 
 from os import read
-from select import EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, POLLERR, POLLHUP, POLLOUT, poll
+from select import EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP
 from time import monotonic
 
 from spyglass.runtime.fast_imports import socket
 from spyglass.runtime.timers import LINGER, WRITE
 from spyglass.websocket.close_codes import GOING_AWAY, SERVICE_RESTART
 from spyglass.worker.asgi.websocket_base import WebSocketBase
+from spyglass.worker.client_socket import GONE, SAID_ITS_LAST
 from spyglass.worker.connection_states import CLOSED, State
 from spyglass.worker.response_writer import ResponseWriter
 
@@ -139,12 +140,11 @@ class WebSocketConnection(WebSocketBase):
 
     def _look_for_end(self) -> None:
         """Nothing is to be read, and yet the socket is ready."""
-        end = poll()
-        end.register(self.fd, EPOLLRDHUP)  # the same number as POLLRDHUP
-        for _, events in end.poll(0):
-            if events & (POLLHUP | POLLERR):
-                self.close("closed by the client")
-                return
+        found = self.socket.look_for_end()
+        if found == GONE:
+            self.close("closed by the client")
+            return
+        if found == SAID_ITS_LAST:
             self._left = True  # what it has said before is still to be read
         self.watch()
 
@@ -175,9 +175,7 @@ class WebSocketConnection(WebSocketBase):
 
     def give_way(self) -> bool:
         """Close, being slow; False when the socket has room again."""
-        writable = poll()
-        writable.register(self.fd, POLLOUT)
-        if writable.poll(0):
+        if self.socket.has_room():
             return False
         self.close("others wait for its place")
         return True
