@@ -112,8 +112,8 @@ quick: .venv/.dev quick-packages $(COMPILED) ## check, unit and HTTP tests in a 
 	@$(MAKE) check
 	@ENGINE=$(ENGINE) $(PYTEST) tests/unit tests/http11 tests/rfc6455
 
-# Pure Python runs all tests, and the compiled engine those of HTTP: they are many, and the machines
-# of tests/system run it, too. ENGINE=compiled runs all on the compiled engine.
+# Pure Python runs all tests, and the compiled engine those of HTTP. The wire cases are sent to it
+# too, by the tests of the package, in a machine of each release. ENGINE=compiled runs all on it.
 BOTH := $(if $(filter tests tests/,$(TESTS)),$(filter pure,$(ENGINE)))
 
 test: .venv/.dev $(if $(BOOTING),test-packages,program-packages) $(COMPILED) ## check, build the packages, run all tests, those on a real systemd too (ENGINE=compiled)
@@ -123,7 +123,7 @@ ifneq ($(BOOTING),)
 endif
 	@$(AS_ROOT) ENGINE=$(ENGINE) $(PYTEST) $(TESTS)
 ifneq ($(BOTH),)
-	@$(AS_ROOT) ENGINE=compiled $(PYTEST) tests/http11 tests/rfc6455 tests/process/wire -k 'not without_caches'
+	@$(AS_ROOT) ENGINE=compiled $(PYTEST) tests/http11 tests/rfc6455
 endif
 
 wheels: run-packages ## wheels with the compiled engine in dist/wheels, for PYTHONS='python3.11 python3.12'

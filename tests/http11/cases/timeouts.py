@@ -64,11 +64,14 @@ CASES = [
         modes=("whole",),
     ),
     # Gone: whatever the app returned is closed, once.
-    Case("gone during the answer", "PEP 3333", (ENDLESS, Received(b"xxx"), Step.ABORT), LEFT, probe=ONCE),
     Case("gone before the answer", "PEP 3333", (ENDLESS, Step.ABORT), LEFT, modes=("whole",)),
     Case("gone in the head", "ARCHITECTURE 9.7", (get()[:-3], Step.ABORT), LEFT, modes=("whole",)),
     Case("gone in the body", "ARCHITECTURE 9.7", (post()[:-3], Step.ABORT), LEFT, modes=("whole",)),
     Case("gone at once", "ARCHITECTURE 9.7", (Step.ABORT,), LEFT, modes=("whole",)),
+]
+# Only the answer has to be taken soon: a head that comes byte by byte may take a busy machine longer than 0.4 s.
+UNREAD = [
+    Case("gone during the answer", "PEP 3333", (ENDLESS, Received(b"xxx"), Step.ABORT), LEFT, probe=ONCE),
     Case("a client that does not read", "ARCHITECTURE 9.7", (ENDLESS, Received(b"xxx")), LEFT, probe=ONCE, modes=("whole", "bytes")),
 ]
-CASES = [replace(case, server="hasty") for case in CASES] + HASTY
+CASES = [replace(case, server="hasty") for case in CASES] + [replace(case, server="unread") for case in UNREAD] + HASTY

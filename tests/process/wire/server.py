@@ -20,7 +20,7 @@ READY_TIMEOUT = 20  # seconds
 EXIT_TIMEOUT = 20
 
 # "plain" waits for nothing: whatever is closed there was closed on purpose. "small" has limits that a case can reach; "hasty" has
-# no patience.
+# no patience, and "unread" none with clients that do not read.
 PATIENT = ["--header-timeout", "60", "--body-timeout", "60", "--keepalive-timeout", "60", "--idle-timeout", "0"]
 HASTY = ["--header-timeout", "0.4", "--body-timeout", "0.4", "--keepalive-timeout", "0.4", "--write-timeout", "0.4", "--idle-timeout", "0"]
 BELOW = "/blog"
@@ -28,6 +28,7 @@ SETTINGS = {
     "plain": PATIENT,
     "small": [*PATIENT, "--max-head", "4K", "--max-fields", "20", "--max-body", "64K", "--body-memory", "1K"],
     "hasty": HASTY,
+    "unread": [*PATIENT, "--write-timeout", "0.4"],
     "chain": [*PATIENT, "--trusted-proxies", "127.0.0.1, ::1, unix, 10.0.0.0/8"],
     "credulous": [*PATIENT, "--forwarded-headers", "for,proto,host,port,by,prefix,scheme,server,ssl,forwarded"],
     "strangers": [*PATIENT, "--trusted-proxies", "10.0.0.1"],
