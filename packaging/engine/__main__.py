@@ -76,7 +76,7 @@ def build(tree: Path, output: Path, *, debug: bool = False) -> Path:
             raise EngineError(f"the modules cannot be compiled:\n{done.stdout}{done.stderr}")
         (made,) = (copy / "built").rglob(f"*{compiled_engine.SUFFIX}")
         output.mkdir(parents=True, exist_ok=True)
-        for older in output.glob(f"*{compiled_engine.SUFFIX}"):
+        for older in output.glob(f"*{compiled_engine.SUFFIX}*"):  # with its stamp
             older.unlink()
         # Renamed into place: a process may have the older one mapped.
         shutil.copyfile(made, output / f"{target.name}.new")

@@ -9,6 +9,10 @@ suffix is Python's own mark of its version and the architecture. After an upgrad
 edit or a change of the Python no file has the name that is looked for. Then all modules
 run as pure Python, so compiled and changed ones never mix. SPYGLASS_PURE=1 in the
 environment asks for pure Python, too.
+
+Reading all sources takes a twentieth of a wake. So the process that has read them, and
+may write there, leaves a stamp beside the engine: what stat(2) said of each. Where they
+all say so again, nothing was written to them since, and they need not be read.
 """
 
 from __future__ import annotations
@@ -21,8 +25,9 @@ from _frozen_importlib_external import ExtensionFileLoader
 from _imp import extension_suffixes, source_hash
 
 # Bound here: some modules are imported after the app, which may replace these.
-from posix import close, listdir, read
+from posix import close, getpid, listdir, read, replace, stat, unlink, write
 from posix import open as open_file
+from time import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -113,7 +118,10 @@ VARIABLE = "SPYGLASS_PURE"
 SUFFIX = "" if "t" in getattr(sys, "abiflags", "") else extension_suffixes()[0]
 _DIRECTORY = os.path.dirname(os.path.dirname(__file__))
 _PLACE = "_engine"  # a directory in that of the package
-_LONGEST = 1 << 20  # bytes of a source that are read at once; ours have some 20,000
+_LONGEST = 1 << 20  # bytes of a file that are read at once; a source of ours has some 20,000
+_STAMP = ".stamp"  # behind the name of the engine
+# Seconds. Within one tick of its clock a file system gives two changes the same time.
+_GRAIN = 0.1
 
 
 _IMPORTLIB = {
@@ -191,12 +199,67 @@ def find(directory: str = _DIRECTORY) -> tuple[str, str]:
     if not there:
         return "", "there is no compiled engine for this Python"
     try:
+        stamp, latest = _stamp(directory)
+        for name in there:
+            if _content(f"{place}/{name}{_STAMP}") == stamp:
+                return f"{place}/{name}", ""
+        now = time()
         name = file_name(digest_of(directory))
     except OSError as error:
         return "", f"{error.filename}: {error.strerror}"
     if name not in there:
         return "", "the compiled engine was made of other source files"
+    if latest + _GRAIN < now and not sys.dont_write_bytecode:
+        _leave(f"{place}/{name}{_STAMP}", stamp)
     return f"{place}/{name}", ""
+
+
+def _sources(directory: str) -> list[str]:
+    return [
+        f"{directory}/{name.partition('.')[2].replace('.', '/')}.py"
+        for name in (*MODULES, *INLINED)
+    ]
+
+
+def _stamp(directory: str) -> tuple[bytes, float]:
+    """Return what stat(2) says of the sources, and when the latest was changed (seconds
+    since the epoch). Raise OSError.
+
+    The time is that of the last change of any kind, which nobody can set.
+    """
+    lines, latest = [], 0
+    for path in _sources(directory):
+        found = stat(path)
+        lines.append(f"{found.st_ino} {found.st_size} {found.st_ctime_ns}\n")
+        latest = max(latest, found.st_ctime_ns)
+    return "".join(lines).encode(), latest / 1e9
+
+
+def _content(path: str) -> bytes | None:
+    try:
+        fd = open_file(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return read(fd, _LONGEST)
+        finally:
+            close(fd)
+    except OSError:
+        return None
+
+
+def _leave(path: str, stamp: bytes) -> None:
+    """Write `stamp` there, as Python leaves byte code: if it may."""
+    part = f"{path}.{getpid()}"
+    try:
+        fd = open_file(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        try:
+            write(fd, stamp)
+            replace(part, path)
+        except OSError:
+            unlink(part)
+        finally:
+            close(fd)
+    except OSError:
+        pass
 
 
 def file_name(digest: str) -> str:
@@ -211,9 +274,8 @@ def digest_of(directory: str) -> str:
     It is the one of PEP 552, by which Python tells whether byte code fits its source.
     """
     texts = []
-    for name in (*MODULES, *INLINED):
-        path = name.partition(".")[2].replace(".", "/")
-        fd = open_file(f"{directory}/{path}.py", os.O_RDONLY | os.O_CLOEXEC)
+    for path in _sources(directory):
+        fd = open_file(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             texts.append(read(fd, _LONGEST))
         finally:

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
@@ -118,6 +119,94 @@ def test_free_threaded_python_has_none(package, monkeypatch):
     put(package, file_name(digest_of(str(package))))
     monkeypatch.setattr(compiled_engine, "SUFFIX", "")
     assert find(str(package)) == ("", "this Python is free-threaded")
+
+
+# Its stamp
+
+
+@pytest.fixture
+def stamped(package, monkeypatch):
+    """A copy of the sources with an engine and its stamp."""
+    put(package, file_name(digest_of(str(package))))
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    monkeypatch.setattr(compiled_engine, "time", lambda: time.time() + 1)
+    assert find(str(package))[0]
+    return package
+
+
+def read_none(monkeypatch):
+    monkeypatch.setattr(compiled_engine, "digest_of", None)
+
+
+def test_sources_that_have_not_changed_since_are_not_read_again(stamped, monkeypatch):
+    read_none(monkeypatch)
+    assert find(str(stamped))[0]
+    assert [each.suffix for each in sorted((stamped / "_engine").iterdir())] == [".so", ".stamp"]
+
+
+def rewrite(path):
+    data, status = path.read_bytes(), path.stat()
+    path.write_bytes(data[:-1] + b" ")
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def exchange(path):
+    other = path.with_suffix(".new")
+    shutil.copy2(path, other)
+    rewrite(other)
+    other.replace(path)
+
+
+@pytest.mark.parametrize("change", [rewrite, exchange, Path.unlink])
+def test_stamp_does_not_hide_a_change(stamped, change):
+    time.sleep(0.02)  # a tick of the file system's clock
+    change(stamped / "worker/loop.py")
+    assert find(str(stamped))[0] == ""
+
+
+def test_stamp_of_another_engine_does_not_count(stamped):
+    (engine,) = (stamped / "_engine").glob("*.so")
+    (stamp,) = (stamped / "_engine").glob("*.stamp")
+    other = put(stamped, file_name("0" * 16))
+    engine.unlink()
+    assert find(str(stamped)) == ("", "the compiled engine was made of other source files")
+    stamp.replace(f"{other}.stamp")
+    assert find(str(stamped))[0] == other
+
+
+@pytest.mark.parametrize("content", [b"", b"\0", b"1 2 3\n"])
+def test_stamp_that_says_something_else_is_written_anew(stamped, content):
+    (stamp,) = (stamped / "_engine").glob("*.stamp")
+    whole = stamp.read_bytes()
+    stamp.write_bytes(content)
+    assert find(str(stamped))[0]
+    assert stamp.read_bytes() == whole
+
+
+def test_no_stamp_is_left_of_what_was_changed_a_moment_ago(package, monkeypatch):
+    put(package, file_name(digest_of(str(package))))
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    os.utime(package / "worker/loop.py")
+    assert find(str(package))[0]
+    assert not list((package / "_engine").glob("*.stamp*"))
+
+
+def test_no_stamp_is_left_where_no_byte_code_is_to_be_written(package, monkeypatch):
+    put(package, file_name(digest_of(str(package))))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    monkeypatch.setattr(compiled_engine, "time", lambda: time.time() + 1)
+    assert find(str(package))[0]
+    assert not list((package / "_engine").glob("*.stamp*"))
+
+
+def test_stamp_that_cannot_be_written_is_done_without(package, monkeypatch):
+    path = put(package, file_name(digest_of(str(package))))
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    monkeypatch.setattr(compiled_engine, "time", lambda: time.time() + 1)
+    stamp = Path(f"{path}.stamp")
+    stamp.mkdir()
+    assert find(str(package))[0] == path
+    assert sorted((package / "_engine").iterdir()) == [Path(path), stamp]
 
 
 @pytest.mark.parametrize(
