@@ -176,6 +176,9 @@ bench-memory: $(BENCH)/.made ## what an app costs while it is awake, beside uWSG
 bench-throughput: $(BENCH)/.made bench-packages ## requests per second, beside bjoern, granian, uWSGI and others (half an hour; ROUNDS=5)
 	@$(BENCH)/bin/python benchmarks/throughput/throughput.py --rounds $(if $(filter file,$(origin ROUNDS)),5,$(ROUNDS))
 
+bench-asgi: $(BENCH)/.made bench-packages ## processor time per request of ASGI apps, beside uvicorn, granian, gunicorn and hypercorn; memory (half an hour; ROUNDS=5)
+	@$(BENCH)/bin/python benchmarks/asgi/asgi.py --rounds $(if $(filter file,$(origin ROUNDS)),5,$(ROUNDS))
+
 bench-systemd: deb systemd-packages ## how long a wake takes through a real systemd, and what the sandbox costs, on RELEASES (ROUNDS=15)
 	@$(AS_ROOT) .venv/bin/python benchmarks/sandbox/wakes.py --rounds $(if $(filter file,$(origin ROUNDS)),15,$(ROUNDS)) $(RELEASES:%=--release %)
 
@@ -193,7 +196,7 @@ distclean: clean ## and the Debian roots
 	$(SUDO) rm -rf '$(ROOTS_CACHE)'/{build,image,clean,tests,judges,pip,wheels}-* '$(ROOTS_CACHE)'/source-* '$(BENCH)' '$(FUZZ)' '$(RELEASING)' '$(CRASHES)'
 
 .PHONY: help run venv quick test engine wheels check docs deb version release shell recording roots $(ROOTS) fuzz soak bench-wake bench-timeline bench-memory \
-    bench-throughput bench-systemd clean distclean \
+    bench-throughput bench-asgi bench-systemd clean distclean \
     run-packages root-packages quick-packages program-packages test-packages bench-packages systemd-packages release-packages
 
 run-packages:

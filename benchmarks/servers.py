@@ -11,8 +11,10 @@ import select
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -168,3 +170,60 @@ def ask(address: tuple[str, int], told: Callable[[], None] = lambda: None) -> by
                 break
             answer += more
         return answer.partition(b"\r\n\r\n")[2]
+
+
+class PortServer:
+    """A server on a `port` of its own and on one core, which serves when this has been
+    made. {app}, {port} and {workers} in its command line are filled in. Raises
+    RuntimeError if it does not serve.
+    """
+
+    def __init__(self, command: list[str], app: str, log: int, core: str, workers: int = 1) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        argv = [word.format(app=app, port=self.port, workers=workers) for word in command]
+        self._process = subprocess.Popen(
+            ["taskset", "-c", core, *argv],
+            cwd=HERE / "apps",
+            env=ENVIRONMENT,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+        deadline = time.monotonic() + PATIENCE
+        while not self._answers():
+            if time.monotonic() > deadline or self._process.poll() is not None:
+                self.end()
+                raise RuntimeError(f"it does not serve {app}")
+            time.sleep(0.05)
+
+    @property
+    def pids(self) -> list[int]:
+        return session(self._process.pid)
+
+    def _answers(self) -> bool:
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), 5) as client:
+                client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+                return client.recv(12).startswith(b"HTTP/1.1 200")
+        except OSError:
+            return False
+
+    def closes(self) -> bool:
+        """True if it closes a connection when that is asked for."""
+        with socket.create_connection(("127.0.0.1", self.port), 5) as client:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            try:
+                while client.recv(4096):
+                    pass
+            except TimeoutError:
+                return False
+        return True
+
+    def end(self) -> None:
+        try:
+            os.killpg(self._process.pid, signal.SIGTERM)
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()

@@ -19,8 +19,6 @@ import http.client
 import os
 import random
 import re
-import signal
-import socket
 import statistics
 import subprocess
 import sys
@@ -32,9 +30,8 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from servers import BIN, ENVIRONMENT, PATIENCE, UWSGI  # noqa: E402
+from servers import BIN, PATIENCE, UWSGI, PortServer  # noqa: E402
 
-APPS = HERE.parent / "apps"
 PYTHON = str(BIN / "python")
 OURS, THEIRS = "0", "1"  # the cores of the server and of its clients
 SPYGLASS = [
@@ -126,60 +123,15 @@ ROWS = {
 }
 
 
-class Server:
-    """`name` serving `app` on a port of its own, on one core. `closes` (bool): it is to
-    serve one request on each connection, and RuntimeError is raised if it does not.
+def started(name: str, app: str, log: int, *, closes: bool) -> PortServer:
+    """The server of this name; `closes` (bool): it is to serve one request on each
+    connection. Raises RuntimeError if it does not.
     """
-
-    def __init__(self, name: str, app: str, log: int, *, closes: bool) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
-        argv = [
-            word.format(app=app, port=self.port) for word in (CLOSING if closes else SERVERS)[name]
-        ]
-        self._process = subprocess.Popen(
-            ["taskset", "-c", OURS, *argv],
-            cwd=APPS,
-            env=ENVIRONMENT,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-        deadline = time.monotonic() + PATIENCE
-        while not self._answers():
-            if time.monotonic() > deadline or self._process.poll() is not None:
-                self.end()
-                raise RuntimeError(f"{name} does not serve {app}")
-            time.sleep(0.05)
-        if closes and not self._closes():
-            self.end()
-            raise RuntimeError(f"{name} keeps a connection that was to be closed")
-
-    def _closes(self) -> bool:
-        with socket.create_connection(("127.0.0.1", self.port), 5) as client:
-            client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-            try:
-                while client.recv(4096):
-                    pass
-            except TimeoutError:
-                return False
-        return True
-
-    def _answers(self) -> bool:
-        try:
-            with socket.create_connection(("127.0.0.1", self.port), 5) as client:
-                client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-                return client.recv(12).startswith(b"HTTP/1.1 200")
-        except OSError:
-            return False
-
-    def end(self) -> None:
-        try:
-            os.killpg(self._process.pid, signal.SIGTERM)
-            self._process.wait(10)
-        except subprocess.TimeoutExpired:
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
+    server = PortServer((CLOSING if closes else SERVERS)[name], app, log, OURS)
+    if closes and not server.closes():
+        server.end()
+        raise RuntimeError("it keeps a connection that was to be closed")
+    return server
 
 
 def keep_asking(port: int, path: str, enough: threading.Event, answers: list[int]) -> None:
@@ -253,7 +205,7 @@ def main() -> None:
             for _ in range(arguments.rounds):
                 for name in random.sample(names, len(names)):
                     try:
-                        server = Server(name, app, log.fileno(), closes=row == "close")
+                        server = started(name, app, log.fileno(), closes=row == "close")
                         try:
                             rate, latency, slow = measure(
                                 server.port, path, script, others, arguments.seconds
