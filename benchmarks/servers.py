@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import re
 import select
 import shutil
 import signal
@@ -164,12 +165,19 @@ def ask(address: tuple[str, int], told: Callable[[], None] = lambda: None) -> by
         told()
         if not answer.startswith(b"HTTP/1.1 200 "):
             raise RuntimeError(f"not served: {answer!r}")
-        while b"\r\n\r\n" not in answer or not answer.endswith(b"\n"):
+        while not _is_whole(answer):
             more = client.recv(4096)
             if not more:
                 break
             answer += more
         return answer.partition(b"\r\n\r\n")[2]
+
+
+def _is_whole(answer: bytes) -> bool:
+    """False if more is to come, for all that its length says."""
+    head, end, body = answer.partition(b"\r\n\r\n")
+    length = re.search(rb"(?i)^content-length: *(\d+)", head, re.MULTILINE)
+    return bool(end and length) and len(body) >= int(length[1])
 
 
 class PortServer:
@@ -223,7 +231,7 @@ class PortServer:
     def end(self) -> None:
         try:
             os.killpg(self._process.pid, signal.SIGTERM)
-            self._process.wait(10)
+            self._process.wait(1)
         except subprocess.TimeoutExpired:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()

@@ -7,7 +7,7 @@ kernel's, of all processes of a server (schedstat), so it hardly depends on what
 client or another program does meanwhile. Rows of HTTP are asked by wrk over 64
 connections, WebSockets by 16 clients of our own, each of which waits for the echo. Of
 memory: the proportional set size (PSS) of two workers of a FastAPI app after 200
-requests, and what a thousand idle WebSockets add to it.
+requests, and what each of many idle WebSockets adds.
 
     asgi.py [--rounds N] [--seconds N] [--rows "hello;close"] [--servers "Spyglass"]
 """
@@ -78,7 +78,7 @@ IDLE = "an idle WebSocket"
 ROWS = [*PAGES, *ECHOES, MEMORY, IDLE]
 CLIENTS = 16
 VISITS = 200
-WEBSOCKETS = 1000
+WEBSOCKETS = 900
 
 
 def processor_time(server: PortServer) -> float:
@@ -96,17 +96,17 @@ def memory(server: PortServer) -> float:
     return sum(int(re.search(r"^Pss: +(\d+)", each, re.MULTILINE)[1]) for each in rollups)
 
 
-def page(server: PortServer, path: str, script: str, seconds: float) -> float:
+def page(server: PortServer, path: str, script: str, seconds: int) -> float:
     """Microseconds of processor time for each answer."""
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as lua:
         lua.write(script)
         lua.flush()
         argv = ["taskset", "-c", THEIRS, "wrk", "--threads=1", "--connections=64", f"--script={lua.name}"]  # fmt: skip
         address = f"http://127.0.0.1:{server.port}{path}"
-        subprocess.run([*argv, "--duration=0.5s", address], capture_output=True, check=True)
+        subprocess.run([*argv, "--duration=1s", address], capture_output=True, check=True)
         before = processor_time(server)
         said = subprocess.run(
-            [*argv, f"--duration={seconds:g}s", address], capture_output=True, text=True, check=True
+            [*argv, f"--duration={seconds}s", address], capture_output=True, text=True, check=True
         ).stdout
         used = processor_time(server) - before
     if "Non-2xx" in said:
@@ -149,7 +149,7 @@ def idle(server: PortServer) -> float:
             client.close()
 
 
-def measure(name: str, row: str, seconds: float, log: int) -> float:
+def measure(name: str, row: str, seconds: int, log: int) -> float:
     app = PAGES[row][0] if row in PAGES else "fasty:app" if row == MEMORY else "asgi_shop:app"
     server = PortServer(SERVERS[name], app, log, OURS, 2 if row == MEMORY else 1)
     try:
@@ -165,7 +165,7 @@ def measure(name: str, row: str, seconds: float, log: int) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=2)
+    parser.add_argument("--seconds", type=int, default=3)
     parser.add_argument("--rows", default=";".join(ROWS), help="separated by semicolons")
     parser.add_argument("--servers", default=";".join(SERVERS), help="separated by semicolons")
     arguments = parser.parse_args()

@@ -26,6 +26,7 @@ sys.path.insert(0, str(HERE.parent))
 
 from passenger import Passenger, missing, passenger  # noqa: E402
 from servers import (  # noqa: E402
+    BIN,
     GUNICORN,
     SPYGLASS,
     UWSGI,
@@ -44,6 +45,7 @@ BARE = [sys.executable, "-I", "-S", str(HERE / "bare.py")]
 IMPORT = "bare Python that imports the app"
 MINE = "Spyglass"
 PASSENGER = "Passenger"
+# What Passenger serves: it does not speak ASGI.
 APPS = {"hello": "hello:app", "Flask": "flasky:app"}
 
 # By table: by row, what to run. The first row is 1.0.
@@ -60,6 +62,13 @@ TABLES = {
         MINE: serving(SPYGLASS, "flasky:app"),
         "uWSGI": serving(UWSGI, "flasky:app"),
         "gunicorn": serving(GUNICORN, "flasky:app"),
+    },
+    # uvicorn takes one descriptor and does not ask where it comes from.
+    "FastAPI": {
+        IMPORT: [sys.executable, "-I", str(HERE / "bare.py"), "fasty"],
+        MINE: serving(SPYGLASS, "fasty:app"),
+        "uvicorn": [str(BIN / "uvicorn"), "--fd=3", "--log-level=error", "fasty:app"],
+        "gunicorn": serving([*GUNICORN, "--worker-class=asgi"], "fasty:app"),
     },
 }
 
@@ -97,12 +106,12 @@ def measure(
     with workplace() as (directory, log), contextlib.ExitStack() as stack:
         standing = {}
         if beside:
-            for table in tables:
+            for table in tables.keys() & APPS:
                 standing[table] = stack.enter_context(passenger(APPS[table], directory, log, 0))
         rows = [(table, row) for table, entries in tables.items() for row in entries]
         rows += [(table, PASSENGER) for table in standing]
         found: dict[tuple[str, str], list[float]] = {row: [] for row in rows}
-        imports: list[float] = []
+        imports: dict[str, list[float]] = {}
         for number in range(-WARMING_UP, rounds):
             random.shuffle(rows)
             for table, row in rows:
@@ -113,11 +122,11 @@ def measure(
                 if number >= 0:
                     found[table, row].append(took)
                     if row == IMPORT:
-                        imports.append(float(body))
+                        imports.setdefault(table, []).append(float(body))
             print(f"\rround {number + 1} of {rounds} ", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
-    if imports:
-        found["Flask", "of which the import"] = imports
+    for table, times in imports.items():
+        found[table, "of which the import"] = times
     return found
 
 

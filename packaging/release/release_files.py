@@ -100,8 +100,9 @@ def packages(source: Path, directory: Path) -> dict[str, list[Path]]:
     """
     sudo = [] if os.geteuid() == 0 else ["sudo"]
     # sudo resets the environment.
-    cache = [f"ROOTS_CACHE={path}"] if (path := os.environ.get("ROOTS_CACHE")) else []
-    environ = ["env", f"PYTHON={sys.executable}", *cache]
+    kept = ("ROOTS_CACHE", "DEB_BUILD_OPTIONS")
+    environ = ["env", f"PYTHON={sys.executable}"]
+    environ += [f"{name}={os.environ[name]}" for name in kept if os.environ.get(name)]
     for suite in SUITES:
         (directory / suite).mkdir()  # ours, so that we can remove it with root's files in it
     running = {
