@@ -91,8 +91,11 @@ def processor_time(server: PortServer) -> float:
 
 
 def memory(server: PortServer) -> float:
-    """KiB of PSS of its processes."""
-    rollups = [Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in server.pids]
+    """KiB of PSS of its processes, without a lookout, in whose place systemd is."""
+    pids = server.pids
+    if b"\0lookout\0" in Path(f"/proc/{pids[0]}/cmdline").read_bytes():
+        del pids[0]
+    rollups = [Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in pids]
     return sum(int(re.search(r"^Pss: +(\d+)", each, re.MULTILINE)[1]) for each in rollups)
 
 
