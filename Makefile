@@ -117,10 +117,7 @@ quick: .venv/.dev quick-packages $(COMPILED) ## check, unit and HTTP tests in a 
 BOTH := $(if $(filter tests tests/,$(TESTS)),$(filter pure,$(ENGINE)))
 
 test: .venv/.dev $(if $(BOOTING),test-packages,program-packages) $(COMPILED) ## check, build the packages, run all tests, those on a real systemd too (ENGINE=compiled)
-	@$(MAKE) check
-ifneq ($(BOOTING),)
-	@$(MAKE) --jobs=$(words $(RELEASES)) deb roots $(if $(BOTH),engine)
-endif
+	@$(MAKE) --jobs=$(words check $(RELEASES)) check $(if $(BOOTING),deb roots) $(if $(BOTH),unoptimised-engine)
 	@$(AS_ROOT) ENGINE=$(ENGINE) $(PYTEST) $(TESTS)
 ifneq ($(BOTH),)
 	@$(AS_ROOT) ENGINE=compiled $(PYTEST) tests/http11 tests/rfc6455
@@ -131,6 +128,10 @@ wheels: run-packages ## wheels with the compiled engine in dist/wheels, for PYTH
 
 engine: .venv/.dev ## compile the hot modules for .venv: it runs them from then on, until their source changes
 	@.venv/bin/python packaging/engine spyglass/_engine
+
+# Takes half as long, for tests that do not ask how fast it is; `make engine` makes it anew.
+unoptimised-engine: .venv/.dev
+	@DEB_BUILD_OPTIONS=noopt .venv/bin/python packaging/engine spyglass/_engine
 
 check: .venv/.dev ## ruff, mypy, the import contracts and the prose
 	@.venv/bin/ruff check .
@@ -195,7 +196,7 @@ clean: ## remove what was made in the clone
 distclean: clean ## and the Debian roots
 	$(SUDO) rm -rf '$(ROOTS_CACHE)'/{build,image,clean,tests,judges,pip,wheels}-* '$(ROOTS_CACHE)'/source-* '$(BENCH)' '$(FUZZ)' '$(RELEASING)' '$(CRASHES)'
 
-.PHONY: help run venv quick test engine wheels check docs deb version release shell recording roots $(ROOTS) fuzz soak bench-wake bench-timeline bench-memory \
+.PHONY: help run venv quick test engine unoptimised-engine wheels check docs deb version release shell recording roots $(ROOTS) fuzz soak bench-wake bench-timeline bench-memory \
     bench-throughput bench-asgi bench-systemd clean distclean \
     run-packages root-packages quick-packages program-packages test-packages bench-packages systemd-packages release-packages
 
