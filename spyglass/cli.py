@@ -2,9 +2,9 @@
 
 The server's commands (serve, lookout, check, reload) are parsed by
 config/command_line.py and declared in ops/server_commands.py. All others are the
-administrator's: ops/command_table.py lists and runs them. Every import at the top of
-this file is on the wake path, so what only one command needs is imported in its
-function.
+administrator's: ops/command_table.py lists and runs them. A wake imports this file
+before it forks its first zygote (master/beginning.py), so every function imports what
+it needs.
 """
 
 from __future__ import annotations
@@ -13,18 +13,19 @@ import gc
 import os
 import sys
 
-from spyglass.config import command_line
-from spyglass.config import settings as config
-from spyglass.config.command_line import SERVER_COMMANDS, Arguments
-from spyglass.errors import EX_CONFIG, ConfigError, StartError
-from spyglass.log import LEVELS, open_log
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from spyglass.config.command_line import Arguments
+    from spyglass.errors import StartError
+    from spyglass.master.beginning import Beginning
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command line (default: that of the process). Return the exit status."""
     argv = sys.argv[1:] if argv is None else argv
-    # systemd starts `serve`, which prints nothing; a test may have replaced stdout.
-    if argv[:1] == ["serve"] or sys.stdout is not sys.__stdout__:
+    if argv[:1] == ["serve"]:  # systemd starts it, and it prints nothing
+        return _serve(argv)
+    if sys.stdout is not sys.__stdout__:  # a test has replaced it
         return _run(argv)
     gc.enable()
     if sys.flags.no_site:
@@ -51,6 +52,8 @@ def _changes(argv: list[str]) -> bool:
     """
     if not argv or {"-n", "--dry-run", "-h", "--help"}.intersection(argv):
         return False
+    from spyglass.config.command_line import SERVER_COMMANDS
+
     if argv[0] in SERVER_COMMANDS:
         # Not by command_table: the lookout, which waits for long, would keep argparse.
         from spyglass.ops import server_commands
@@ -63,55 +66,82 @@ def _changes(argv: list[str]) -> bool:
 
 
 def _run(argv: list[str]) -> int:
-    if not argv or argv[0] not in SERVER_COMMANDS:
+    from spyglass.config import command_line
+    from spyglass.errors import StartError
+
+    if not argv or argv[0] not in command_line.SERVER_COMMANDS:
         from spyglass.ops import command_table
 
         return command_table.run(argv)
     try:
         arguments = command_line.parse(argv)
     except StartError as error:
-        return _refuse(error, argv)
+        return _refuse(error)
     if arguments.help:
-        from spyglass.ops import command_table
-
-        command_table.print_help(arguments.command)
-        return 0
-    return {"serve": _serve, "lookout": _lookout, "check": _check, "reload": _reload}[
-        arguments.command
-    ](arguments)
+        return _help(arguments)
+    return {"lookout": _lookout, "check": _check, "reload": _reload}[arguments.command](arguments)
 
 
-def _refuse(error: StartError, argv: list[str]) -> int:
-    # With connections in the queue, an exit would make systemd start us again at once,
-    # and again, until it fails the socket for good. The Master answers them with 503.
-    if argv[:1] == ["serve"] and os.environ.get("LISTEN_PID") == str(os.getpid()):
-        arguments = Arguments()
-        arguments.command = "serve"
-        return _serve(arguments, error)
+def _help(arguments: Arguments) -> int:
+    from spyglass.ops import command_table
+
+    command_table.print_help(arguments.command)
+    return 0
+
+
+def _refuse(error: StartError) -> int:
     print(f"spyglass: {error.lines[0]}", file=sys.stderr)
     return error.exit_status
 
 
-def _serve(arguments: Arguments, refused: StartError | None = None) -> int:
-    from spyglass.master.main import Master
+def _serve(argv: list[str]) -> int:
+    from spyglass.master.beginning import Beginning, is_woken, may_fork_early
     from spyglass.runtime import fork
 
-    log = open_log("master")
+    def begin() -> int:
+        beginning = Beginning()
+        if may_fork_early(argv, os.environ):
+            beginning.fork_zygote()
+        return _be_master(argv, beginning, woken=is_woken(os.environ))
 
-    def read_config() -> config.Config:
+    return fork.run(begin)
+
+
+def _be_master(argv: list[str], beginning: Beginning, *, woken: bool) -> int:
+    """Serve. `woken` (bool): systemd has passed listeners to this process."""
+    from spyglass.config import command_line, settings
+    from spyglass.errors import ConfigError, StartError
+    from spyglass.master.main import Master
+
+    refused = None
+    try:
+        arguments = command_line.parse(argv)
+    except StartError as error:
+        # With connections in the queue, an exit would make systemd start us again at
+        # once, and again, until it fails the socket for good. The Master answers them
+        # with 503.
+        if not woken:
+            return _refuse(error)
+        arguments, refused = command_line.Arguments(), error
+    if arguments.help:
+        return _help(arguments)
+
+    def read_config() -> settings.Config:
         if refused is not None:
             raise ConfigError(str(refused))
-        return config.load(arguments.file, os.environ, arguments.options)
+        return settings.load(arguments.file, os.environ, arguments.options)
 
     try:
-        return fork.run(Master(read_config, log).run)
+        return Master(read_config, beginning).run()
     except StartError as error:
         # No client can be answered, or not by this Master.
-        print(f"spyglass: {error.lines[0]}", file=sys.stderr)
-        return error.exit_status
+        return _refuse(error)
 
 
 def _lookout(arguments: Arguments) -> int:
+    from spyglass.config import settings as config
+    from spyglass.errors import StartError
+    from spyglass.log import LEVELS, open_log
     from spyglass.ops.commands.lookout import Lookout
 
     try:
@@ -126,6 +156,9 @@ def _lookout(arguments: Arguments) -> int:
 
 
 def _check(arguments: Arguments) -> int:
+    from spyglass.config import settings as config
+    from spyglass.errors import EX_CONFIG, ConfigError
+    from spyglass.log import LEVELS, open_log
     from spyglass.ops.check import check_installed_app, check_report
 
     name = arguments.name or ""
@@ -165,6 +198,8 @@ def _check(arguments: Arguments) -> int:
 
 
 def _reload(arguments: Arguments) -> int:
+    from spyglass.errors import StartError
+
     try:
         if arguments.name is None:
             from spyglass.ops.commands.reload import reload

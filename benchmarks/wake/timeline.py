@@ -38,6 +38,7 @@ PATIENCE = 10.0  # seconds
 MASTER, ZYGOTE, WORKER = range(3)
 PROCESSES = ("Master", "zygote", "worker")
 FIRST_BYTE = "first byte"
+ORDERED = "import spyglass.master.first_answer"
 WAITED = "import spyglass.master.counters"  # the Master does nothing until then
 LAST = "import spyglass.master.systemd_watchdog"
 
@@ -45,10 +46,12 @@ LAST = "import spyglass.master.systemd_watchdog"
 # and what it has reached by then.
 MARKS = [
     (MASTER, "begin", "the interpreter is there"),
-    (MASTER, "import spyglass.master.main", "the settings' modules are imported"),
-    (MASTER, "os.fork", "the settings are read, the zygote is forked"),
-    (ZYGOTE, "import spyglass.worker.httptools_import", "it is a process of its own"),
-    (ZYGOTE, "os.chdir", "site is run, the worker's modules are imported"),
+    (MASTER, "os.fork", "what both need is imported, the zygote is forked"),
+    (MASTER, "import systemd", "the settings are read and sent"),
+    (MASTER, ORDERED, "the listeners are known, a worker is ordered"),
+    (ZYGOTE, "import spyglass.zygote", "it is a process of its own"),
+    (ZYGOTE, "import spyglass.worker.main", "its modules are imported, site is run"),
+    (ZYGOTE, "os.chdir", "the worker's modules are imported, the settings are known"),
     (ZYGOTE, "APP", "the environment is prepared for the app"),
     (ZYGOTE, "os.fork", "the app is loaded, a worker is forked"),
     (WORKER, FIRST_BYTE, "the client has its answer"),

@@ -1,7 +1,7 @@
 """Starts a zygote: reads the current configuration and forks.
 
-Of the Master's parts this is the only one that must be there before its first fork.
-All others come after the first answer (first_answer.py).
+Of the Master's parts this is the only one that must be there before the first answer.
+All others come after it (first_answer.py).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from spyglass.log import Log
+    from spyglass.master.beginning import Fork
     from spyglass.runtime.poller import Poller
     from spyglass.runtime.shared_memory import Shared
 
@@ -24,7 +25,8 @@ class Launcher:
     """`config` (Config) is the one in force: that of the generation that serves, or
     else of the latest attempt. `read()` returns the configuration or raises
     ConfigError. `become_child()` is called in each process that it forks, and closes
-    what is the Master's.
+    what is the Master's. `made` is a zygote that was forked before the settings were
+    read; the first one that is started is that.
     """
 
     def __init__(
@@ -34,8 +36,10 @@ class Launcher:
         poller: Poller,
         log: Log,
         become_child: Callable[[], None],
+        made: Fork | None = None,
     ) -> None:
         self.config = Config()
+        self._made = made
         self._read = read
         self._shared = shared
         self._poller = poller
@@ -59,7 +63,15 @@ class Launcher:
         self._log.set_level(LEVELS[config.log_level])
 
     def start(self, config: Config, *, first: bool) -> ZygoteProcess:
-        """Fork a zygote; see Zygote for `first`. Raises LoadError."""
+        """Fork a zygote, or take the one that waits for the settings; see Zygote for
+        `first`. Raises LoadError.
+        """
+        if (waiting := self._take_made()) is not None:
+            if waiting.told(config):
+                return waiting
+            # The settings are too large for a message, or it has been killed. A process
+            # that is forked now has them.
+            waiting.discard()
         try:
             zygote = ZygoteProcess(self._shared, self._poller, self._log)
             zygote.start(config, self._become_child, first=first)
@@ -68,6 +80,15 @@ class Launcher:
         except OSError as error:
             raise LoadError(f"cannot start a process for the app: {error.strerror}") from None
         return zygote
+
+    def discard_made(self) -> None:
+        """End the zygote that waits for the settings: there are none to tell it."""
+        if (waiting := self._take_made()) is not None:
+            waiting.discard()
+
+    def _take_made(self) -> ZygoteProcess | None:
+        made, self._made = self._made, None
+        return None if made is None else ZygoteProcess(self._shared, self._poller, self._log, made)
 
     def check_ignored(self, config: Config) -> None:
         """Warn of listeners in `idle_ignore` that do not exist. To be called when it is

@@ -20,20 +20,19 @@ import select
 import time
 
 from spyglass.errors import EX_UNAVAILABLE, ListenerError, LoadError, RestartError
+from spyglass.master.beginning import STOP
 from spyglass.master.launch import Launcher
 from spyglass.runtime.fast_imports import signal, signal_name
 from spyglass.runtime.module_finder import were_replaced
 from spyglass.runtime.poller import Poller, wait_seconds
 from spyglass.runtime.sd_daemon import adopt_listeners, first_pending, notify
-from spyglass.runtime.shared_memory import Shared
-from spyglass.runtime.signals import Signals, hold_back_unheard
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from spyglass.config.settings import Config
-    from spyglass.log import Log
+    from spyglass.master.beginning import Beginning
     from spyglass.master.collaborator import Collaborator
     from spyglass.master.counters import CounterNotes
     from spyglass.master.failing import Failing
@@ -43,23 +42,12 @@ if TYPE_CHECKING:
     from spyglass.master.status_notes import StatusNotes
     from spyglass.master.systemd_watchdog import Watchdog
 
-_SLOTS = 1024  # two generations of the most workers there can be, and those on their way out
 _LATE = 1.0  # seconds that a wake-up may be late on a machine that has a lot to do
 _LONG_STANDSTILL = 5.0  # seconds; a shorter one is for debugging only
 _PAUSE = 0.1  # seconds until a module is read again
 _NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE)
 _IDLE = "idle"
 _LEAVING = "the app is stopping; its next start loads the current code"
-_STOP = (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT)
-_SIGNALS = (
-    *_STOP,
-    signal.SIGHUP,
-    signal.SIGTTIN,
-    signal.SIGTTOU,
-    signal.SIGUSR2,
-    signal.SIGCHLD,
-    signal.SIGTSTP,
-)
 
 
 class Master:
@@ -76,13 +64,14 @@ class Master:
     _watchdog: Watchdog
     _status: StatusNotes
 
-    def __init__(self, read_config: Callable[[], Config], log: Log) -> None:
-        self._log = log
-        self._shared = Shared(None, _SLOTS)
-        self._signals = Signals(_SIGNALS)
-        hold_back_unheard()
+    def __init__(self, read_config: Callable[[], Config], beginning: Beginning) -> None:
+        self._log = log = beginning.log
+        self._shared = beginning.shared
+        self._signals = beginning.signals
         self._poller = Poller()
-        self._launcher = Launcher(read_config, self._shared, self._poller, log, self._become_child)
+        self._launcher = Launcher(
+            read_config, self._shared, self._poller, log, self._become_child, beginning.fork
+        )
         self._parts: list[Collaborator] = []  # in the order of their turns
         self._looked = 0.0  # when they were looked at last
         self._said = ""  # to systemd, before there were the parts
@@ -120,9 +109,7 @@ class Master:
             zygote = self._launcher.start(config, first=True)
         except LoadError as error:
             failure = error
-        # In here, because a wake does not wait for what is imported after the fork.
-        from spyglass.master import first_answer, status_line
-
+            self._launcher.discard_made()
         try:
             listeners = adopt_listeners()
         except ListenerError:
@@ -132,6 +119,9 @@ class Master:
         self._shared.adopt(listeners, first_pending(listeners))
         if zygote is not None:
             zygote.begin_work(config)
+            # In here: no client waits for what is imported now.
+            from spyglass.master import first_answer, status_line
+
             self._said = status_line.waking(config.app, waits=False)
             notify(f"STATUS={self._said}")
             line = status_line.awake(1, [], 0)
@@ -192,6 +182,7 @@ class Master:
         from spyglass.master.settings_recorder import SettingsRecorder
         from spyglass.master.status_notes import StatusNotes
         from spyglass.master.systemd_watchdog import Watchdog, interval
+        from spyglass.zygote import main as _  # noqa: F401, for the zygotes to come
 
         poller, log, shared = self._poller, self._log, self._shared
         generations = Generations(self._launcher, shared, poller, log, self._exit_idle)
@@ -255,7 +246,7 @@ class Master:
         for number in self._signals.take():
             if number == signal.SIGCHLD:
                 self._reap()
-            elif number in _STOP:
+            elif number in STOP:
                 self._told_to_stop(number)
             elif number == signal.SIGHUP:
                 self._reload("SIGHUP")

@@ -1,9 +1,9 @@
 """The zygote as its Master holds it: a pid, a scoreboard slot and the channel.
 
-The Master forks it, sends it the numbers of the slots for which it is to fork workers,
-and hears from it what became of them. The channel ends when both the zygote and all
-that it has forked have closed their end; the process ends when waitpid(2) says so. The
-two may come in either order, and each is handled by itself.
+The Master forks it (beginning.py), sends it the numbers of the slots for which it is to
+fork workers, and hears from it what became of them. The channel ends when both the
+zygote and all that it has forked have closed their end; the process ends when
+waitpid(2) says so. The two may come in either order, and each is handled by itself.
 """
 
 from __future__ import annotations
@@ -11,16 +11,15 @@ from __future__ import annotations
 import os
 import time
 
-from spyglass.errors import blame
-from spyglass.log import LEVELS
-from spyglass.runtime import channel, fork, scoreboard
+from spyglass.config import sent_settings
+from spyglass.master.beginning import Fork
+from spyglass.runtime import channel, scoreboard
 from spyglass.runtime.fast_imports import signal, socket
-from spyglass.zygote import main as zygote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, NoReturn
+    from typing import Any
 
     from spyglass.config.settings import Config
     from spyglass.log import Log
@@ -28,10 +27,7 @@ if TYPE_CHECKING:
     from spyglass.runtime.poller import Poller
     from spyglass.runtime.shared_memory import Shared
 
-# systemctl sends these to every process of the unit.
-_SENT_TO_ALL = (signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGTSTP, signal.SIGUSR2)
 _MESSAGES_A_TURN = 1024
-_BUFFER = 1 << 20  # bytes, the channel's; a zygote must never wait for its Master
 _NEVER = float("inf")
 
 
@@ -50,10 +46,11 @@ class ZygoteProcess:
     (monotonic seconds) is when its channel ended.
     """
 
-    def __init__(self, shared: Shared, poller: Poller, log: Log) -> None:
+    def __init__(self, shared: Shared, poller: Poller, log: Log, made: Fork | None = None) -> None:
+        """Start it by start(), unless it was `made` before."""
+        self._fork = fork = Fork() if made is None else made
         self.pid = 0
-        self.started = time.monotonic()
-        self.started_wall = time.time()
+        self.started, self.started_wall = fork.started, fork.started_wall
         self.report: Callable[..., object]
         self.first_worker = -1
         self.ending = self.killed = False
@@ -63,57 +60,27 @@ class ZygoteProcess:
         self._log = log
         self._number: int | None = None  # of its scoreboard slot
         self._babbled = False  # a message of none of our kinds has been logged
-        self._channel, self._far_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._channel = fork.near
         self.fd = self._channel.fileno()  # -1 when the channel has ended
         self._heard: list[tuple[Any, ...]] = []  # by has_news()
+        if made is not None:
+            self._hold()
 
     def start(self, config: Config, become_child: Callable[[], None], *, first: bool) -> None:
-        """Fork it. In the child `become_child` closes what belongs to the Master; see
-        Zygote for `first`. Raises OSError when there is no process to be had.
-        """
-        self._far_end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
-        self._number = number = self._shared.board.take()
-        # A fork resets no handler, but what the handlers record goes to the parent's
-        # pipe until signals.py has given the child its own. The signals that systemctl
-        # sends to all processes are blocked until then, or one that comes in between
-        # would end the child.
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SENT_TO_ALL)
-        pid = -1
-        try:
-            pid = os.fork()
-        except OSError:
-            self.give_back_slot()
-            self._channel.close()
-            self._far_end.close()
-            raise
-        finally:
-            if pid:
-                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        if not pid:
-            self._run_zygote(config, number, become_child, first=first)
-        self.pid = pid
-        self._far_end.close()
+        """Fork it, as Fork.run() does. Raises OSError."""
+        self._fork.run(self._shared, self._log, config, become_child, first=first)
+        self._hold()
+
+    def _hold(self) -> None:
+        self.pid, self._number = self._fork.pid, self._fork.number
         self._channel.setblocking(False)
         self._poller.watch(self.fd, self.hear)
 
-    def _run_zygote(
-        self, config: Config, number: int, become_child: Callable[[], None], *, first: bool
-    ) -> NoReturn:
-        """In the child: leave the Master's stack, see fork.enter(), and be the zygote.
-
-        Until then no exception may leave: the frames further up are the Master's, which
-        would take it for a failed fork of its own and carry on as a second Master.
+    def told(self, config: Config) -> bool:
+        """Tell it the settings, if it was forked before they were read. Return False if
+        it cannot be told.
         """
-        shared, far_end, log = self._shared, self._far_end, self._log.child("child")
-        try:
-            become_child()
-            self._channel.close()
-            shared.leave_the_line()
-            log.set_level(LEVELS[config.log_level])
-        except Exception as error:
-            log.exception(blame(error), error)
-            raise SystemExit(1) from None
-        fork.enter(lambda: zygote.main(config, shared, number, far_end, log, first=first))
+        return sent_settings.send(self._channel, config)
 
     def abandon(self) -> None:
         """In the zygote of another generation."""
@@ -134,9 +101,14 @@ class ZygoteProcess:
         self.spawn(number)
 
     def discard(self) -> None:
-        """End it before begin_work(): it has run no code but ours, and waits."""
-        self.abandon()
+        """End it before begin_work(): it has run no code of the app, and waits, or is
+        still importing.
+        """
+        self.kill()
         os.waitpid(self.pid, 0)
+        self.pid = 0
+        self._hang_up()
+        self.give_back_slot()
 
     def spawn(self, number: int) -> None:
         """Have it fork a worker for slot `number`."""

@@ -25,7 +25,7 @@ from time import monotonic
 
 from spyglass import api
 from spyglass.errors import LoadError, blame
-from spyglass.log import flush, print_by_lines
+from spyglass.log import LEVELS, flush, print_by_lines
 from spyglass.runtime import channel, fork, scoreboard
 from spyglass.runtime.fast_imports import signal
 from spyglass.runtime.sd_daemon import hide_from_the_app
@@ -63,7 +63,7 @@ _SIGNALS = (*_SIGNALS_OF_A_WORKER, signal.SIGCHLD)
 
 
 def main(
-    config: Config,
+    config: Config | None,
     shared: Shared,
     slot: int,
     channel: socket.socket,
@@ -74,8 +74,9 @@ def main(
 ) -> int:
     """Run the zygote that has `slot` until its generation ends; return its exit status.
 
-    `first` (bool): this is the first try at loading, so a crash leaves its traceback in
-    the journal. Must be called below fork.run(): each worker starts there.
+    `config` is None if the Master has not read it yet, and will send it. `first`
+    (bool): this is the first try at loading, so a crash leaves its traceback in the
+    journal. Must be called below fork.run(): each worker starts there.
     """
 
     def live() -> None:
@@ -96,16 +97,18 @@ def _exit_status(log: Log, live: Callable[[], None]) -> int:
 class Zygote:
     """One generation's parent."""
 
+    _config: Config  # of a wake's first zygote: when _learn() has returned
+
     def __init__(
         self,
-        config: Config,
+        config: Config | None,
         shared: Shared,
         slot: int,
         channel: socket.socket,
         log: Log,
         rehearsal: Rehearsal | None,
     ) -> None:
-        self._config = config
+        self._given = config
         self._shared = shared
         self._cells = shared.board.slot(slot)
         self._channel = channel
@@ -156,7 +159,6 @@ class Zygote:
         self._signals.ignore_unheard()
         hide_from_the_app()
         api.process.claim(self._cells, self._shared.ring)
-        api.process.serves = self._shared, self._config
         self._signals.forget_in_children(lambda: _SIGNALS_OF_A_WORKER if self._forking else ())
         os.register_at_fork(after_in_child=self._forked)
         # Until there is an app, nothing is lost with this process. An app that hangs at
@@ -188,7 +190,7 @@ class Zygote:
             print_by_lines()
             import_worker()
             # Only then may the app's code run: what was passed in may not be ours.
-            if not self._shared.adopted and not self._shared.learn(self._channel):
+            if not self._learn():
                 return False
             if self._config.idle_ignore:
                 import spyglass.worker.idle_activity  # noqa: F401, only apps that ignore pay for it
@@ -201,6 +203,22 @@ class Zygote:
             channel.send_failure(self._channel, error, channel.FAILED)
             return False
         return True
+
+    def _learn(self) -> bool:
+        """Wait for what was not known when this process was forked: the settings and
+        the listeners. Return False if the Master has exited, or has none.
+        """
+        config = self._given
+        if config is None:
+            from spyglass.config import sent_settings  # others were forked with them
+
+            config = sent_settings.receive(self._channel)
+            if config is None:
+                return False
+            self._log.set_level(LEVELS[config.log_level])
+        self._config = config
+        api.process.serves = self._shared, config
+        return self._shared.adopted or self._shared.learn(self._channel)
 
     def _load_app(self) -> None:
         from spyglass.zygote import app_loader

@@ -34,7 +34,7 @@ class Played:
             retry=False,
         )
         played.pid = 1
-        self.channel = played._far_end
+        self.channel = played._fork.far
         self.channel.setblocking(False)
         played._channel.setblocking(False)
         self.poller.watch(played.fd, played.hear)

@@ -28,7 +28,7 @@ class Waking:
         self.zygote = ZygoteProcess(self.shared, self.poller, self.journal)
         self.zygote._channel.setblocking(False)
         self.zygote.begin_work(Config(settings))
-        self.far = self.zygote._far_end
+        self.far = self.zygote._fork.far
         self.cells = self.shared.board.slot(self.zygote.first_worker)
         self.signals, self.signal = os.pipe()
 

@@ -62,7 +62,7 @@ def test_no_process_to_be_had_is_a_failed_load(launcher, monkeypatch):
 
     it = launcher(Config)
     free = it._shared.board.free
-    monkeypatch.setattr("spyglass.master.zygote_process.os.fork", fork)
+    monkeypatch.setattr("spyglass.master.beginning.os.fork", fork)
     with pytest.raises(LoadError, match="cannot start a process for the app: Resource temp"):
         it.start(Config(), first=True)
     assert it._shared.board.free == free

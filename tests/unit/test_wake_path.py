@@ -36,8 +36,16 @@ DEAR = {
     ),
     *("types", "typing", "urllib", "warnings", "weakref"),
 }
-MASTER = "import spyglass.cli, spyglass.runtime.sd_daemon, spyglass.master.main"
-WORKER = f"{MASTER}; from spyglass.worker.httptools_import import import_worker; import_worker(); import spyglass.zygote.app_loader, spyglass.welcome"
+# Before the fork of the first zygote, and then in each of the two processes.
+BEGINNING = "import spyglass.cli, spyglass.runtime.fork, spyglass.master.beginning"
+MASTER = (
+    f"{BEGINNING}; import spyglass.config.command_line, spyglass.config.settings, spyglass.master.main, "
+    "spyglass.master.first_answer, spyglass.master.status_line"
+)
+WORKER = (
+    f"{BEGINNING}; import spyglass.zygote.main; from spyglass.worker.httptools_import import import_worker; "
+    "import_worker(); import spyglass.zygote.app_loader, spyglass.config.sent_settings, spyglass.welcome"
+)
 SERVER_ONLY = {
     *(
         "httptools",
@@ -76,8 +84,16 @@ def imported(code):
     return set(done.stdout.split())
 
 
+def ours(code):
+    """The modules of Spyglass that `code` brings along, without their first part."""
+    return {
+        name.removeprefix("spyglass.") for name in imported(code) if name.startswith("spyglass.")
+    }
+
+
 def test_neither_master_nor_worker_imports_what_is_dear():
     assert imported(WORKER) & DEAR == set()
+    assert imported(MASTER) & DEAR == set()
 
 
 def test_no_wake_of_a_wsgi_app_imports_anything_for_asgi():
@@ -116,7 +132,24 @@ def test_the_master_imports_nothing_of_a_worker():
 def test_the_master_has_what_the_first_answer_needs_and_no_more():
     """Its parts come after it (master/first_answer.py)."""
     ours = {name for name in imported(MASTER) if name.startswith("spyglass.master.")}
-    assert ours == {f"spyglass.master.{name}" for name in ("launch", "main", "zygote_process")}
+    needed = ("beginning", "first_answer", "launch", "main", "status_line", "zygote_process")
+    assert ours == {f"spyglass.master.{name}" for name in needed}
+
+
+def test_what_comes_before_the_fork_is_needed_on_both_sides():
+    """Or else the other side's client would wait for it."""
+    begun = ours(BEGINNING)
+    assert begun == {
+        *("cli", "errors", "log", "printable", "master", "master.beginning", "runtime"),
+        *(f"runtime.{name}" for name in ("addresses", "channel", "fast_imports", "fork")),
+        *(f"runtime.{name}" for name in ("scoreboard", "sd_daemon", "shared_memory", "signals")),
+    }
+
+
+def test_the_first_zygote_imports_nothing_that_reads_settings():
+    packages = ("cli", "config", "config.sent_settings", "master", "master.beginning")
+    found = {name for name in ours(WORKER) if name.partition(".")[0] in ("cli", "config", "master")}
+    assert found == set(packages)
 
 
 def test_the_settings_are_recorded_by_what_comes_later_still():
@@ -133,20 +166,18 @@ def test_settings_for_the_units_are_passed_by(tmp_path):
     file.write_text(
         'app = "blog"\nlisten = [8001, { path = "/run/blog.sock" }]\nmemory_max = "1G"\nuser = "blog"\n'
     )
-    new = imported(
-        "from spyglass import cli; arguments = cli.command_line.parse(['serve', '--name', 'blog']); "
-        f"cli.config.load({str(file)!r}, {{}}, arguments.options)"
+    new = ours(
+        "from spyglass.config import command_line, settings; "
+        "arguments = command_line.parse(['serve', '--name', 'blog']); "
+        f"settings.load({str(file)!r}, {{}}, arguments.options)"
     )
-    ours = {name.removeprefix("spyglass.") for name in new if name.startswith("spyglass.")}
-    assert ours == {
-        "cli",
+    assert new == {
         "config",
         "config.command_line",
         "config.plain_toml",
         "config.setting_types",
         "config.settings",
         "errors",
-        "log",
         "printable",
     }
 
