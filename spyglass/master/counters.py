@@ -18,7 +18,7 @@ import errno
 import os
 import time
 
-from spyglass import printable
+from spyglass.master.counter_record import CODES, KILLED, Process, Record, parse
 from spyglass.runtime import scoreboard, untrusted_files
 from spyglass.wake_record import began
 
@@ -37,109 +37,7 @@ _NEVER = float("inf")
 # Seconds; a write that takes longer must not delay the next Master, for which a client
 # may wait.
 SLOW = 0.5
-HEAD = "spyglass 1"
-_END = "end"
-_COUNTS = (
-    "awake", "wakes", "requests", "errors", "failures", "crashes", "reloads", "recent_requests",
-    "recent_errors",
-)  # fmt: skip
-_TIMES = ("since", "woke", "wake_ms", "load_ms", "written", "left")
 _LARGEST = 64 << 10  # bytes: of 256 workers and two generations, and then some
-_LONGEST = 200  # characters of a reason
-_MOST = 1 << 53
-KILLED = "killed"  # or its machine: nothing could note why
-
-
-class Process:
-    """A worker as of the last write: `pid`, requests `served`, `errors` among them,
-    connections `open` (int each).
-    """
-
-    __slots__ = ("errors", "open", "pid", "served")
-
-    def __init__(self, pid: int, served: int, errors: int, open: int) -> None:
-        self.pid = pid
-        self.served = served
-        self.errors = errors
-        self.open = open
-
-
-class Record:
-    """The contents of the file. Counts (int) cover the time since `since`; that,
-    `woke`, `written` and `left` are wall clock (float).
-
-    `by` is the listener at which a client woke it, as in last_wake(). `errors` of the
-    requests were answered with a status of 5xx, or cut short. `recent_requests` and
-    `recent_errors` are those of the last wake. `failures` are attempts
-    to load the app that failed, `crashes` workers that ended without an order.
-    `wake_ms` is from the start of the process to the first worker that accepted,
-    `load_ms` the app's part of it (of the latest generation). `left` is when this
-    Master, or the one before it, exited, and `why`; 0 and "" if none has. `awake` (0 or
-    1): this Master has not exited, or was killed. `workers` are those of the last
-    write, `interface` ("wsgi", "asgi"; "": not known) is how they call the app.
-    """
-
-    def __init__(self) -> None:
-        self.awake = 0
-        self.wakes = self.requests = self.errors = self.failures = self.crashes = self.reloads = 0
-        self.recent_requests = self.recent_errors = 0
-        self.since = self.woke = self.wake_ms = self.load_ms = self.written = self.left = 0.0
-        self.why = self.by = self.interface = ""
-        self.workers: list[Process] = []
-
-    def text(self) -> str:
-        """The file's contents."""
-        lines = [HEAD]
-        lines += [f"{name} {getattr(self, name)}" for name in _COUNTS]
-        lines += [f"{name} {getattr(self, name):.3f}" for name in _TIMES]
-        lines += [
-            f"worker {each.pid} {each.served} {each.errors} {each.open}" for each in self.workers
-        ]
-        lines += [f"interface {self.interface}"] if self.interface else []
-        return "\n".join([*lines, f"by {one_line(self.by)}", f"why {one_line(self.why)}", _END, ""])
-
-
-def one_line(text: str) -> str:
-    """Return the beginning of `text`, without what could control a terminal."""
-    return printable.one_line(text, _LONGEST)
-
-
-def parse(text: str) -> Record:
-    """Return the record in `text`. Raises ValueError if it is incomplete, or in an
-    unknown format; facts of a later version are skipped.
-    """
-    lines = text.split("\n")
-    if lines[0] != HEAD or lines[-2:] != [_END, ""]:
-        raise ValueError("incomplete, or in an unknown format")
-    record = Record()
-    for line in lines[1:-2]:
-        name, _, value = line.partition(" ")
-        if name in _COUNTS:
-            setattr(record, name, _count(value))
-        elif name in _TIMES:
-            setattr(record, name, seconds(value))
-        elif name == "worker":
-            pid, served, errors, open = (_count(number) for number in value.split(" "))
-            record.workers.append(Process(pid, served, errors, open))
-        elif name == "interface" and value in scoreboard.INTERFACES:
-            record.interface = value
-        elif name in ("by", "why"):
-            setattr(record, name, one_line(value))
-    return record
-
-
-def _count(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) < 17):
-        raise ValueError(f"not a count: {text!r}")
-    return int(text)
-
-
-def seconds(text: str) -> float:
-    """Return a time in `text`. Raise ValueError for what cannot be one."""
-    value = float(text)
-    if not 0 <= value < _MOST:  # nor inf, nor nan
-        raise ValueError(f"not a time: {text!r}")
-    return value
 
 
 def read(directory: str) -> Record:
@@ -220,17 +118,25 @@ class Counters:
             )
         if self._before.awake:
             self._before.why, self._before.left = KILLED, self._before.written
+            self._before.exits[KILLED] += 1
 
     def note(
-        self, workers: Iterable[Worker], failures: int, reloads: int, loading: float, why: str
+        self,
+        workers: Iterable[Worker],
+        failures: int,
+        reloads: int,
+        loading: float,
+        why: str,
+        refused: int = 0,
     ) -> float:
         """Write what this Master has counted; return the seconds until the next time.
 
         `workers` are the living ones; the scoreboard has the sums of the others.
         `loading` is how many seconds the app took to load, `why` the Master exits, or
-        "". Nothing is written when nothing has changed. Never raises.
+        "", and `refused` how many requests it has answered with 503 itself. Nothing is
+        written when nothing has changed. Never raises.
         """
-        record = self.record(workers, failures, reloads, loading, why)
+        record = self.record(workers, failures, reloads, loading, why, refused)
         news = record.text()
         if news == self._written:
             return EVERY
@@ -258,11 +164,14 @@ class Counters:
         reloads: int,
         loading: float,
         why: str = "",
+        refused: int = 0,
     ) -> Record:
         """Return what note() would write, except for the time of writing."""
         before, record, board = self._before, Record(), self._board
+        answers = board.answers
         for worker in workers:
             cells = worker.cells
+            answers = scoreboard.add(answers, scoreboard.read_answers(cells))
             record.workers.append(
                 Process(
                     worker.pid,
@@ -292,7 +201,42 @@ class Counters:
             else 0.0
         )
         record.load_ms = loading * 1000
+        _add_answers(record, before, answers)
+        record.refusals["5xx"] += refused
+        _add_reasons(record, before, board.restarts, why)
+        record.wakes_took.include(before.wakes_took.counts, before.wakes_took.seconds)
+        if board.accepting_since:
+            record.wakes_took.add(record.wake_ms / 1000)
         return record
+
+
+def _add_answers(record: Record, before: Record, answers: list[int]) -> None:
+    """Fill in what was answered `before`, and by the workers of this Master: their
+    cells from ANSWERS on.
+    """
+    first, size = scoreboard.ANSWERS, scoreboard.BUCKETS
+    untimed = answers[scoreboard.UNTIMED - first :]
+    took = record.requests_took
+    took.include(before.requests_took.counts, before.requests_took.seconds)
+    took.seconds += answers[scoreboard.TOOK - first] / 1e9
+    for number, code in enumerate(CODES[:-1]):
+        timed = answers[number * size : (number + 1) * size]
+        took.include(timed, 0.0)
+        record.codes[code] = before.codes[code] + sum(timed) + untimed[number]
+    record.codes["cut"] = before.codes["cut"] + answers[scoreboard.CUT - first]
+    for number, code in enumerate(record.refusals, scoreboard.REFUSED - first):
+        record.refusals[code] = before.refusals[code] + answers[number]
+
+
+def _add_reasons(record: Record, before: Record, restarts: Mapping[str, int], why: str) -> None:
+    """Fill in why workers were replaced, and why Masters exited; this one does, if
+    there is a `why`.
+    """
+    for reason in record.restarts:
+        record.restarts[reason] = before.restarts[reason] + restarts.get(reason, 0)
+    record.exits.update(before.exits)
+    if (kind := why.partition(":")[0].partition(" ")[0]) in record.exits:
+        record.exits[kind] += 1
 
 
 class CounterNotes:
@@ -301,7 +245,7 @@ class CounterNotes:
     STATE_DIRECTORY.
 
     `workers()` are those that there are, `failures()` how many attempts to load the app
-    have failed.
+    have failed, `refused()` how many requests the Master has answered with 503.
     """
 
     def __init__(
@@ -311,12 +255,14 @@ class CounterNotes:
         log: Log,
         workers: Callable[[], list[Worker]],
         failures: Callable[[], int],
+        refused: Callable[[], int] = int,
     ) -> None:
         self._environ = environ
         self._shared = shared
         self._log = log
         self._workers = workers
         self._failures = failures
+        self._refused = refused
         self._counters: Counters | None = None  # none has been read yet
         self._note_at = _NEVER
         self._load_seconds = 0.0
@@ -343,7 +289,12 @@ class CounterNotes:
             self._note_at = time.monotonic() + _FIRST_AFTER
             return
         pause = counters.note(
-            self._workers(), self._failures(), self._reloads, self._load_seconds, why
+            self._workers(),
+            self._failures(),
+            self._reloads,
+            self._load_seconds,
+            why,
+            self._refused(),
         )
         self._note_at = time.monotonic() + pause
 
@@ -355,8 +306,9 @@ class CounterNotes:
         if counters is None:
             return None
         record = counters.record(
-            self._workers(), self._failures(), self._reloads, self._load_seconds
-        )
+            self._workers(), self._failures(), self._reloads, self._load_seconds,
+            refused=self._refused(),
+        )  # fmt: skip
         record.written = time.time()
         return record
 

@@ -79,6 +79,11 @@ class Failing:
         """Connections that the Master holds."""
         return self._answerer.open if self._answerer else 0
 
+    @property
+    def refused(self) -> int:
+        """Requests that the Master has answered with 503."""
+        return self._answerer.refused if self._answerer else 0
+
     def begin(self, error: LoadError, config: Config, began: float) -> None:
         """Answer from now on, as `config` says, because of `error`; see Trouble for
         `began`.

@@ -17,7 +17,7 @@ from spyglass.master.load_failures import LoadFailures
 from spyglass.master.orphans import Orphans
 from spyglass.master.status_line import count
 from spyglass.master.worker_records import Departed, Worker
-from spyglass.master.worker_recycling import WorkerRecycling
+from spyglass.master.worker_recycling import WorkerRecycling, limit_of
 from spyglass.policy.recycling import request_limit
 from spyglass.policy.respawn import Streak
 from spyglass.runtime import channel, scoreboard
@@ -146,6 +146,7 @@ class Generation:
         for worker in self.workers.values():
             if not worker.draining and worker.cells[scoreboard.STATE] == scoreboard.DRAINING:
                 worker.draining = True
+                self._shared.board.note_restart("signal")
                 self._log.info(
                     f"worker {worker.pid} is shutting down (external SIGTERM); starting a replacement"
                 )
@@ -287,6 +288,7 @@ class Generation:
         # everything is finished, the app's atexit functions included.
         if worker.draining and status in (0, *_LATE) and not slot.open:
             if worker.recycled:
+                self._shared.board.note_restart(limit_of(worker))
                 self._log.info(
                     f"worker {pid} recycled after {count(slot.served, 'request')}: {worker.recycled}"
                 )
@@ -301,7 +303,7 @@ class Generation:
         """`spare` (bool): it was to replace another worker, which serves on."""
         now = time.monotonic()
         if worker.kill_at or not worker.killed:  # else it shares the fate of its generation
-            self._shared.board.crashes += 1
+            self._shared.board.note_crash(hung=bool(worker.kill_at))
         level = self._log.info if worker.killed or not status else self._log.error
         level(
             f"worker {pid} {how_it_ended(status)} after {now - worker.born:.1f} s and {count(slot.served, 'request')}; "

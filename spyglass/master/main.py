@@ -190,8 +190,9 @@ class Master:
         failing = Failing(poller, log, watch, generations.retry, generations.busy, self._stop)
         # First, because it raises OSError if it cannot read what was counted before.
         notes = CounterNotes(
-            os.environ, shared, log, generations.workers, lambda: failing.loads.total
-        )
+            os.environ, shared, log, generations.workers, lambda: failing.loads.total,
+            lambda: failing.refused,
+        )  # fmt: skip
         reloads = Reloads(poller, log, lambda: self._reload("reload"))
         generations.idle_exit = IdleExit(shared.listeners, log, watch.set, self._prepare_to_exit)
         generations.failing, generations.reloads, generations.notes = failing, reloads, notes

@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import os
 
-from spyglass.master import counters
+from spyglass.master import counter_record
 from spyglass.master.local_socket import LocalSocket
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from spyglass.master.counters import Record
+    from spyglass.master.counter_record import Record
     from spyglass.master.reload_socket import Outcome
     from spyglass.runtime.fast_imports import socket
     from spyglass.runtime.poller import Poller
@@ -77,7 +77,7 @@ class Report:
 
     def text(self) -> str:
         """The report as it is sent: a fact to a line, and the record at the end."""
-        made = [_HEAD, f"status {counters.one_line(self.status)}"]
+        made = [_HEAD, f"status {counter_record.one_line(self.status)}"]
         done = self.outcome
         if done is not None:
             made.append(f"reload {done.status} {done.seconds:.3f} {done.ended:.3f} {done.why}")
@@ -94,18 +94,18 @@ def parse(text: str) -> Report:
         raise ValueError("not a report")
     report = Report("", None, None)
     details = []
-    while rest and not rest.startswith(f"{counters.HEAD}\n"):
+    while rest and not rest.startswith(f"{counter_record.HEAD}\n"):
         line, _, rest = rest.partition("\n")
         name, _, value = line.partition(" ")
         if name == "status":
-            report.status = counters.one_line(value)
+            report.status = counter_record.one_line(value)
         elif name == "reload":
             report.outcome = _outcome(value)
         elif name == "detail":
             details.append(value)
     if report.outcome is not None:
         report.outcome.details = "\n".join(details)
-    report.record = counters.parse(rest) if rest else None
+    report.record = counter_record.parse(rest) if rest else None
     return report
 
 
@@ -115,4 +115,6 @@ def _outcome(text: str) -> Outcome:
     status, seconds, ended, *why = text.split(" ", 3)
     if not (status.isascii() and status.isdigit() and len(status) < 4):
         raise ValueError(f"not an exit status: {status!r}")
-    return Outcome(int(status), counters.seconds(seconds), counters.seconds(ended), *why)
+    return Outcome(
+        int(status), counter_record.seconds(seconds), counter_record.seconds(ended), *why
+    )

@@ -117,6 +117,7 @@ class Answerer:
         self, poller: Poller, page: Callable[[], tuple[str, int]], header_timeout: float
     ) -> None:
         self.activity = monotonic()  # when a client last came or left, or it began
+        self.refused = 0  # requests that were answered with 503
         self._poller = poller
         self._page = page
         # A pause, until expire() ends it: not by the clock, which moves on between the
@@ -172,6 +173,7 @@ class Answerer:
                 self._send(client, self._answer(request.startswith(b"HEAD ")))
 
     def _answer(self, head_only: bool) -> bytes:
+        self.refused += 1
         details, wait = self._page()
         return refusal(
             503,

@@ -24,6 +24,12 @@ if TYPE_CHECKING:
 _WEIGH_EVERY = 5.0  # seconds between two looks at the memory of the workers
 _RETRY_AFTER = 5.0  # seconds until the next attempt when a fresh worker did not live
 _NEVER = float("inf")
+_REQUESTS = "max_requests"
+
+
+def limit_of(worker: Worker) -> str:
+    """Return the setting because of which `worker` was recycled."""
+    return _REQUESTS if worker.recycled == _REQUESTS else "max_memory"
 
 
 class WorkerRecycling:
@@ -81,9 +87,7 @@ class WorkerRecycling:
         worker = self._workers[slot.number]
         heavy = self._max_memory and slot.memory > self._max_memory
         worker.recycled = (
-            f"its memory had grown to {slot.memory / (1 << 20):.0f} MiB"
-            if heavy
-            else "max_requests"
+            f"its memory had grown to {slot.memory / (1 << 20):.0f} MiB" if heavy else _REQUESTS
         )
         return worker
 

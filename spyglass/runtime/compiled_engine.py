@@ -95,6 +95,7 @@ MODULES = (
     "spyglass.worker.leader_followers",
     "spyglass.worker.long_calls",
     "spyglass.worker.loop",
+    "spyglass.worker.meter",
     "spyglass.worker.peer",
     "spyglass.worker.refusals",
     "spyglass.worker.request_cycle",

@@ -49,7 +49,16 @@ INTERFACE: Final = 13  # how it calls the app, as an index of INTERFACES; 0: it 
 # And what a zygote writes, too.
 HOLDS: Final = 8  # how many times the app asks to stay awake at the moment (api.py), and
 _REASON, _WORDS = 16, 8  # why, in UTF-8: the first of so many cells
-_CELLS: Final = 24  # a slot fills cache lines, so that two workers never write to the same one
+# What a worker has answered, for `spyglass metrics` (worker/meter.py). By the class of
+# the status, from 1xx to 5xx, and for each class by duration: so many buckets.
+ANSWERS: Final = 24
+BUCKETS: Final = 13
+TOOK: Final = 89  # nanoseconds, all of them together
+UNTIMED: Final = 90  # by class those that have no duration
+CUT: Final = 95  # responses that have ended before they were complete
+REFUSED: Final = 96  # answers of the server's own: 4xx, and in the next cell 5xx
+_COUNTED: Final = 98
+_CELLS: Final = 104  # a slot fills cache lines, so that two workers never write to the same one
 
 INTERFACES = ("", "wsgi", "asgi")
 # LEAVING: all is done but what the app does at exit
@@ -77,8 +86,10 @@ class Scoreboard:
         self._cells = memoryview(self._memory).cast("q")
         self._free = list(range(size - 1, -1, -1))
         # In the Master: sums over the processes that have ended, and how many of those
-        # ended without an order.
+        # ended without an order, or were replaced for another reason.
         self.served = self.errors = self.crashes = 0
+        self.answers = [0] * (_COUNTED - ANSWERS)  # see read_answers()
+        self.restarts: dict[str, int] = {}
 
     def note_accepting(self) -> None:
         """In a worker that accepts from now on. Of two at the same time, the later
@@ -117,7 +128,31 @@ class Scoreboard:
         """In the Master: the process of this slot has ended."""
         self.served += self.slot(number)[SERVED]
         self.errors += self.slot(number)[ERRORS]
+        self.answers = add(self.answers, read_answers(self.slot(number)))
         self._free.insert(0, number)
+
+    def note_crash(self, *, hung: bool) -> None:
+        """In the Master: a worker has ended without an order, or was killed because it
+        was `hung` (bool).
+        """
+        self.crashes += 1
+        self.note_restart("hung" if hung else "crash")
+
+    def note_restart(self, reason: str) -> None:
+        """In the Master: a worker is replaced, for this reason."""
+        self.restarts[reason] = self.restarts.get(reason, 0) + 1
+
+
+def read_answers(cells: memoryview[int]) -> list[int]:
+    """Return the cells from ANSWERS on. The app may have written there, too: never a
+    number below 0.
+    """
+    return [max(0, count) for count in cells[ANSWERS:_COUNTED]]
+
+
+def add(some: list[int], others: list[int]) -> list[int]:
+    """Return the sum of two such lists, cell by cell."""
+    return [one + other for one, other in zip(some, others, strict=True)]
 
 
 def write_reason(cells: memoryview[int], reason: str) -> None:

@@ -250,7 +250,7 @@ class Loop:
             leaving.waited(asked_at, patience, heard_at)
         if heard_at >= server.next_second:
             server.tell_the_time(heard_at)
-        self._woken_at = heard_at
+        self._woken_at = self.turns.began = heard_at
         return events
 
     def serve(self, events: list[tuple[int, int]]) -> None:
@@ -301,6 +301,7 @@ class Loop:
                 connection.state.on_deadline(connection, kind)
         served = self.server.served
         self._slot[scoreboard.SERVED] = served
+        self.server.meter.write()
         if served >= self._tell_at and self._tell is not None:
             self._tell_at = _NEVER
             self._tell()

@@ -29,8 +29,8 @@ def refuse(
     extra: str = "",
 ) -> bytes:
     """Return the answer with `status` (int) to `request`, or to what `reader` has of
-    one, and note it in the access log. `peer` is the client, as the log takes it.
-    `extra` holds further headers, each with its CRLF.
+    one; count it, and note it in the access log. `peer` is the client, as the log takes
+    it. `extra` holds further headers, each with its CRLF.
     """
     if status == 503:
         # What is wrong for a moment only may be tried again (RFC 9110 10.2.3).
@@ -40,6 +40,7 @@ def refuse(
     answer = refusal(
         status, f"{status}: {why}\n", server.date, head_only=reader.is_head, extra=extra
     )
+    server.meter.refused(status)
     if server.access is not None:
         request = request or reader.pending
         line = "" if request is not None else reader.line.decode("latin-1")

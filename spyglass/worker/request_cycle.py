@@ -108,7 +108,7 @@ class RequestCycle:
             and not self._server.draining
         ):
             # Nothing has changed since the last time but the time.
-            connection.due = monotonic() + self._server.keepalive_timeout
+            connection.due = self._server.meter.now + self._server.keepalive_timeout
         else:
             connection.deadline = None
             self.wait(connection)

@@ -48,7 +48,7 @@ class Responder:
     """
 
     __slots__ = (
-        *("_began", "_host", "_peer", "_receiver", "_server"),
+        *("_began", "_host", "_peer", "_ready", "_receiver", "_server"),
         *("announced", "exchange", "final", "request", "served", "writer"),
     )
 
@@ -64,7 +64,8 @@ class Responder:
         self._server = server
         self._peer = peer
         self._receiver = receiver
-        self._began = 0.0  # monotonic; for the access log alone
+        self._ready = 0.0  # monotonic: when the request was there
+        self._began = 0.0  # when the app was called; for the access log alone
         self.writer = writer
         self.request: Request | None = None
         self.exchange: Exchange | None = None
@@ -80,6 +81,7 @@ class Responder:
     def begin(self, connection: ConnectionBase, request: Request) -> None:
         """Prepare the exchange that answers `request`; pump() calls the app."""
         self.request = request
+        self._ready = self._host.turns.began
         server = self._server
         environs = self._peer.environs or self._peer.make_environs()
         environ = environs.make(request)
@@ -192,6 +194,7 @@ class Responder:
         if exchange.bound:
             host.crew.release(exchange)
         server.served += 1
+        server.meter.answered(exchange.status, self._ready, monotonic())
         if server.log.debugging:
             server.log.debug(
                 f"{connection}: answered {exchange.status}{', kept' if exchange.keep_alive else ''}"
@@ -288,6 +291,8 @@ class Responder:
         end is for the caller to call.
         """
         exchange, self.exchange = self.exchange, None
+        if exchange is not None:
+            self._server.meter.cut()
         if exchange is not None and self._server.access is not None and self.request is not None:
             self._server.access.answered(
                 self._peer, self.request, exchange, self._began, self.writer.size, cut=True

@@ -14,6 +14,7 @@ from spyglass.http11.error_response import http_date
 from spyglass.http11.request import Limits
 from spyglass.http11.request_head import HeadParser
 from spyglass.runtime import scoreboard
+from spyglass.worker.meter import Meter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,10 +36,10 @@ class Server:
     """More than 15 attributes: most are settings, one each, bound here so that a
     request finds them without a further look-up.
 
-    `served` is the number of requests answered, `draining` (bool) whether the worker is
-    leaving, `access` the access log or None, `greeting` what reads a PROXY header, or
-    None, `environs_below` what makes the environs of an app with a `script_name`
-    (decoded), or None.
+    `served` is the number of requests answered, which `meter` has by kinds, `draining`
+    (bool) whether the worker is leaving, `access` the access log or None, `greeting`
+    what reads a PROXY header, or None, `environs_below` what makes the environs of an
+    app with a `script_name` (decoded), or None.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class Server:
         self.date = ""
         self.next_second = 0.0  # monotonic: when `date` is out of date
         self.served = 0
+        self.meter = Meter(slot)
         self.draining = False
         self._slot = slot
         self._bases: dict[int, dict[str, Any]] = {}

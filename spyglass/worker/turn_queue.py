@@ -36,11 +36,12 @@ _TURN = 0.005  # seconds of serving after which the loop looks at what has arriv
 
 
 class TurnQueue:
-    """The connections that are `ready`. Nothing more is begun after `end` (monotonic).
-    `meet` makes a connection of what was accepted.
+    """The connections that are `ready`. What is ready was known when the turn `began`,
+    and nothing more is begun after its `end` (both monotonic). `meet` makes a
+    connection of what was accepted.
     """
 
-    __slots__ = ("_acceptor", "_held", "_meet", "end", "ready")
+    __slots__ = ("_acceptor", "_held", "_meet", "began", "end", "ready")
 
     def __init__(
         self,
@@ -49,7 +50,7 @@ class TurnQueue:
         meet: Callable[[ClientSocket, Any, Listener, Visit | None], ConnectionBase],
     ) -> None:
         self.ready: deque[ConnectionBase] = deque()
-        self.end = 0.0
+        self.began = self.end = 0.0
         self._acceptor = acceptor
         self._held = held
         self._meet = meet

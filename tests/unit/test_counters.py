@@ -14,6 +14,7 @@ from spyglass.master.counters import NAME, CounterNotes, Counters, Record, parse
 from spyglass.master.worker_records import Worker
 from spyglass.runtime import scoreboard
 from spyglass.runtime.scoreboard import ERRORS, INTERFACE, OPEN, SERVED, Scoreboard
+from spyglass.worker.meter import Meter
 
 from .fake_log import FakeLog
 
@@ -347,3 +348,104 @@ def test_current_counters_need_no_write(tmp_path):
     assert record.written == pytest.approx(time.time(), abs=60)
     assert os.listdir(tmp_path) == []
     assert CounterNotes({}, life.shared, life.journal, list, int).current() is None
+
+
+# What Prometheus asks for
+
+
+def answered(worker, status="200 OK", seconds=0.02, count=1):
+    meter = Meter(worker.cells)
+    for _ in range(count):
+        meter.answered(status, 1.0, 1.0 + seconds)
+    meter.write()
+
+
+def test_answers_are_added_up_over_workers_and_lives(tmp_path):
+    for number in (1, 2, 3):
+        life = Life(tmp_path)
+        dead, living = life.worker(), life.worker()
+        answered(dead, count=3)
+        answered(living, "500 Oh", 7.0)
+        Meter(living.cells).answered_untimed("101 Switching Protocols")
+        Meter(living.cells).cut()
+        Meter(living.cells).refused(431)
+        life.ends(dead)
+        life.board.note_restart("max_requests")
+        life.counters.note(life.workers, 0, 0, 0.0, "idle", 2)
+        record = read(str(tmp_path))
+        assert record.codes == {
+            "1xx": number,
+            "2xx": 3 * number,
+            "3xx": 0,
+            "4xx": 0,
+            "5xx": number,
+            "cut": number,
+        }
+        assert record.refusals == {"4xx": number, "5xx": 2 * number}
+        assert record.requests_took.total == 4 * number
+        assert record.requests_took.seconds == pytest.approx(7.06 * number, abs=1e-4)
+        assert record.restarts["max_requests"] == number
+        assert record.exits["idle"] == number
+
+
+def test_each_wake_that_accepts_is_in_the_histogram_once(tmp_path):
+    for number in (1, 2):
+        life = Life(tmp_path)
+        life.note()
+        assert read(str(tmp_path)).wakes_took.total == number - 1
+        life.board.note_accepting()
+        life.note()
+        life.note()
+        assert read(str(tmp_path)).wakes_took.total == number
+
+
+def test_exits_are_counted_by_reason(tmp_path):
+    reasons = ["idle", "stopped by SIGTERM", "failing: a: b", None, "idle", "who knows"]
+    for why in reasons:
+        Life(tmp_path).note(why or "")
+    assert Life(tmp_path).counters.record([], 0, 0, 0.0).exits == {
+        "idle": 2,
+        "stopped": 1,
+        "failing": 1,
+        "killed": 1,
+    }
+
+
+def test_an_exit_that_was_put_off_is_not_counted(tmp_path):
+    life = Life(tmp_path)
+    life.note("idle")
+    life.note()
+    assert read(str(tmp_path)).exits["idle"] == 0
+
+
+NEW = FULL.replace(
+    "by 127",
+    "codes 2xx=30 cut=1\nrestarts crash=1\nrequests_took 1.500000 0.001=29 inf=1\nby 127",
+)
+
+
+def test_what_is_counted_by_a_key_is_read():
+    record = parse(NEW)
+    assert record.text() == NEW
+    assert (record.codes["2xx"], record.codes["5xx"], record.restarts["crash"]) == (30, 0, 1)
+    assert (record.requests_took.counts[0], record.requests_took.counts[-1]) == (29, 1)
+
+
+def test_a_histogram_of_another_version_begins_anew():
+    assert parse(NEW.replace("0.001=", "0.002=")).requests_took.total == 0
+    assert parse(NEW.replace("crash=1", "crash=1 boredom=7")).restarts == parse(NEW).restarts
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("2xx=30", "2xx=-1"),
+        ("2xx=30", "2xx"),
+        ("2xx=30", "2xx=1e9"),
+        ("1.500000", "nan"),
+        ("0.001=29", "0.001="),
+    ],
+)
+def test_damage_in_what_is_counted_by_a_key_is_found(old, new):
+    with pytest.raises(ValueError, match=r".*"):
+        parse(NEW.replace(old, new))

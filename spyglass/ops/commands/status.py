@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from spyglass.config.setting_errors import place_in
 from spyglass.config.setting_text import assignment
 from spyglass.config.settings import SETTINGS
-from spyglass.master.counters import one_line
+from spyglass.master.counter_record import one_line
 from spyglass.ops.app import apps, effective_settings
 from spyglass.ops.apply import older_settings
 from spyglass.ops.check import import_costs

@@ -10,7 +10,7 @@ import re
 import shlex
 import sys
 
-from spyglass.master.counters import one_line
+from spyglass.master.counter_record import one_line
 from spyglass.ops.addresses import address_owners
 from spyglass.ops.doctor_checks.unit_rules import SERVICE, SOCKET, Properties
 from spyglass.ops.output.finding import Finding, systemctl

@@ -17,6 +17,7 @@ from spyglass.config import settings
 from spyglass.config.setting_errors import hint
 from spyglass.errors import ConfigError
 from spyglass.master import counters
+from spyglass.master.counter_record import KILLED, Record, one_line
 from spyglass.ops.addresses import address_owners
 from spyglass.ops.app import apps, orphaned_apps
 from spyglass.ops.output.untrusted_text import number
@@ -70,7 +71,7 @@ class AppStatus:
     trouble: str = ""
     obstacle: str = ""
     addresses: list[str] = field(default_factory=list)
-    record: counters.Record | None = None
+    record: Record | None = None
     unread: str = ""
     is_fresh: bool = False
     reloaded: Outcome | None = None
@@ -84,7 +85,7 @@ class AppStatus:
     def status(self) -> str:
         """The Master's status line; "" if it does not run."""
         gone = self.service.get("ActiveState") in ("inactive", "failed")
-        return "" if gone else counters.one_line(self.service.get("StatusText", ""))
+        return "" if gone else one_line(self.service.get("StatusText", ""))
 
     @property
     def workers(self) -> int | None:
@@ -93,7 +94,7 @@ class AppStatus:
         return number(first, -1) if number(first, -1) >= 0 else None
 
     def counted(self, name: str) -> int | None:
-        """Return a count of counters.Record; 0 for an app that was never awake, None if
+        """Return a count of Record; 0 for an app that was never awake, None if
         it cannot be read.
         """
         if self.record is None:
@@ -305,7 +306,7 @@ def _read_record(app: AppStatus) -> None:
 def state(socket: Properties, service: Properties) -> tuple[str, str]:
     """Return the state of an app and, if it is failing or off, why."""
     active, sub = service.get("ActiveState", ""), service.get("SubState", "")
-    says = counters.one_line(service.get("StatusText", ""))
+    says = one_line(service.get("StatusText", ""))
     if active in ("active", "reloading"):
         word, _, rest = says.partition(": ")
         return (
@@ -339,7 +340,7 @@ def state(socket: Properties, service: Properties) -> tuple[str, str]:
     return ASLEEP, ""
 
 
-def all_fail(record: counters.Record | None) -> str:
+def all_fail(record: Record | None) -> str:
     """Return that each request since the last wake, or of the present code's workers,
     has failed; "" if one has not, or there was none.
     """
@@ -384,7 +385,7 @@ def _fill_times(app: AppStatus, boot: float) -> None:
         if app.trouble == BROKEN and record.why.startswith(f"{FAILING}: "):
             app.trouble = record.why.partition(": ")[2]
         if record.awake and not there:
-            app.left, app.why = None, counters.KILLED
+            app.left, app.why = None, KILLED
     if not there and dead:
         app.left = boot + dead
         if app.service.get("Result") not in ("success", "", None) and not (

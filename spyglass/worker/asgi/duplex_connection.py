@@ -150,6 +150,7 @@ class DuplexConnection(DuplexExchange):
         """Call the app."""
         server, apps = self._server, self._apps
         self._request = request
+        self._ready = self._host.turns.began
         try:
             if self.visit is not None:
                 self.visit.asks_for(request)
@@ -208,7 +209,7 @@ class DuplexConnection(DuplexExchange):
             and not self._server.draining
         ):
             # Nothing has changed since the last time but the time.
-            self.due = monotonic() + self._server.keepalive_timeout
+            self.due = self._server.meter.now + self._server.keepalive_timeout
         else:
             self.deadline = None
             self._await_more()
@@ -318,6 +319,8 @@ class DuplexConnection(DuplexExchange):
         host.forget(self)
         self._receiver.reader.close()
         exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            server.meter.cut()
         if exchange is not None and server.access is not None:
             assert self._request is not None
             size = self._writer.size

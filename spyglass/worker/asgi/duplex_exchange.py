@@ -39,7 +39,7 @@ class DuplexExchange(DuplexSender):
     the next one; 0: there is none.
     """
 
-    __slots__ = ("_began", "_client_left", "_drop_until", "_served")
+    __slots__ = ("_began", "_client_left", "_drop_until", "_ready", "_served")
 
     def __init__(
         self,
@@ -52,7 +52,8 @@ class DuplexExchange(DuplexSender):
         apps: Any,
     ) -> None:
         super().__init__(host, server, client, peer, receiver, visit, apps)
-        self._began = 0.0  # monotonic; for the access log alone
+        self._ready = 0.0  # monotonic: when the head of the request was there
+        self._began = 0.0  # when the app was called; for the access log alone
         self._served = False
         self._client_left = False
         self._drop_until = 0
@@ -257,6 +258,7 @@ class DuplexExchange(DuplexSender):
             call.set_adrift(self._host.branch(self))
             call.wake()  # it may listen for the end
         server.served += 1
+        server.meter.answered(exchange.status, self._ready, monotonic())
         if server.log.debugging:
             server.log.debug(
                 f"{self}: answered {exchange.status}{', kept' if exchange.keep_alive else ''}"

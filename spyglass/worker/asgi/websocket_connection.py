@@ -289,6 +289,7 @@ class WebSocketConnection(WebSocketBase):
         # It may be large, and the session, its call and this hold each other.
         self._writer.pending = b""
         server.served += 1
+        server.meter.answered_untimed(session.status)
         session.lost()
         if session.running:
             session.call.visit = host.branch(self)
