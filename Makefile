@@ -61,9 +61,9 @@ COMPILED := $(if $(filter compiled,$(ENGINE)),engine)
 RUN_PACKAGES := gcc libc6-dev libsystemd-dev pkg-config \
     $(if $(filter-out /usr/bin/%,$(shell command -v $(PYTHON))),,python3 python3-dev python3-venv)
 ROOT_PACKAGES := mmdebstrap debian-archive-keyring
-# Programs that tests run: those of tests/unit, and the database of tests/process. Of postgresql
-# only the programs are used, for a cluster of the tests' own; Debian may start another one.
-QUICK_PACKAGES := bash-completion chromium-headless-shell git man-db mandoc zsh
+# Programs that tests run: those of tests/unit, and the database of tests/process. Of postgresql and
+# prometheus only the programs are used, for servers of the tests' own; Debian may start others.
+QUICK_PACKAGES := bash-completion chromium-headless-shell git man-db mandoc prometheus zsh
 PROGRAM_PACKAGES := $(QUICK_PACKAGES) postgresql
 RELEASE_PACKAGES := $(ROOT_PACKAGES) apt-utils git gnupg gpgv
 TEST_PACKAGES := $(RELEASE_PACKAGES) systemd-container $(PROGRAM_PACKAGES)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 COMMANDS: tuple[str, ...] = (
     "new", "apply", "off", "on", "remove", "list", "status", "doctor", "wake", "run", "shell",
-    "logs", "rename", "export", "import", "units", "help",
+    "logs", "metrics", "rename", "export", "import", "units", "help",
 )  # fmt: skip
 
 # What other tools call a command of ours.

@@ -11,7 +11,7 @@ from spyglass.ops.apply import older_settings
 from spyglass.ops.command_declaration import Command, Option
 from spyglass.ops.output import terminal
 from spyglass.ops.output.terminal import Column, Row
-from spyglass.ops.status import app_status
+from spyglass.ops.status import all_apps
 
 if TYPE_CHECKING:
     import argparse
@@ -40,7 +40,7 @@ _SHORT = len("255.255.255.255:65535")  # an address that fits into every table
 
 def run(options: argparse.Namespace) -> int:
     terminal.escape_unencodable()
-    found = all_apps()
+    found = all_apps.query()
     if options.json:
         print(json.dumps([facts(app) for app in found], indent=2))
         return 0
@@ -54,13 +54,6 @@ def run(options: argparse.Namespace) -> int:
         sys.stdout.flush()
         print(hidden, file=sys.stderr)
     return 0
-
-
-def all_apps() -> list[AppStatus]:
-    """Return all apps. The default app is included if it was ever used."""
-    found = app_status.query([*app_status.names(), app_status.DEFAULT])
-    *apps, default = found
-    return found if default.state != app_status.OFF or default.facts()["enabled"] else apps
 
 
 def facts(app: AppStatus) -> dict[str, object]:
