@@ -20,6 +20,7 @@ import os
 import sys
 import time
 
+from spyglass.errors import blame
 from spyglass.printable import lines, name_of, one_line, words_of
 
 TYPE_CHECKING = False
@@ -182,6 +183,17 @@ class Log:
         """
         self._write(ERROR, f"{text}\n{traceback_of(error)}")
         self.explain(error)
+
+    def exit_status(self, live: Callable[[], None]) -> int:
+        """Return 0, or 1 if `live()` has raised, which is logged then: an exception of
+        a child must not go on to what its parent was doing.
+        """
+        try:
+            live()
+        except Exception as error:
+            self.exception(blame(error), error)
+            return 1
+        return 0
 
     def expect_refusals(self, hint: Callable[[BaseException], tuple[str, str]]) -> None:
         """From now on explain what the sandbox refuses to the app, each kind once.

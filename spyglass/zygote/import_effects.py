@@ -148,3 +148,16 @@ def check_threads() -> None:
             f"the app has replaced Python's threads ({by}), and such threads cannot run in a worker: "
             "remove gevent.monkey.patch_all(), eventlet.monkey_patch() or similar calls"
         )
+
+
+def disown_children() -> None:
+    """In a worker: forget what the app started by multiprocessing in the zygote, such
+    as a pool.
+
+    At exit multiprocessing terminates all children that it knows of. A pool's process
+    would die holding the lock of the pool's queue, and the zygote would wait for that
+    lock for ever. multiprocessing does the same as here in processes that it forks.
+    """
+    children = getattr(sys.modules.get("multiprocessing.process"), "_children", None)
+    if isinstance(children, set):
+        children.clear()

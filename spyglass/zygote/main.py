@@ -24,13 +24,13 @@ from _thread import _count as count_threads
 from time import monotonic
 
 from spyglass import api
-from spyglass.errors import LoadError, blame
+from spyglass.errors import LoadError
 from spyglass.log import LEVELS, flush, print_by_lines
 from spyglass.runtime import channel, fork, scoreboard
 from spyglass.runtime.fast_imports import signal
 from spyglass.runtime.sd_daemon import hide_from_the_app
 from spyglass.runtime.signals import Signals
-from spyglass.zygote.import_effects import Watch, check_threads, keep_modules
+from spyglass.zygote.import_effects import Watch, check_threads, disown_children, keep_modules
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -82,16 +82,7 @@ def main(
     def live() -> None:
         Zygote(config, shared, slot, channel, log.child("zygote"), rehearsal).run(first)
 
-    return _exit_status(log, live)
-
-
-def _exit_status(log: Log, live: Callable[[], None]) -> int:
-    try:
-        live()
-    except Exception as error:
-        log.exception(blame(error), error)
-        return 1
-    return 0
+    return log.exit_status(live)
 
 
 class Zygote:
@@ -310,12 +301,12 @@ class Zygote:
         if not channel.send(self._channel, channel.SPAWNED, slot, os.getpid()):
             os._exit(0)
         log = self._log.child("worker")
-        fork.enter(lambda: _exit_status(log, lambda: self._work(slot, log)))
+        fork.enter(lambda: log.exit_status(lambda: self._work(slot, log)))
 
     def _work(self, slot: int, log: Log) -> None:
         """In a worker, on its own stack: prepare, then serve until told to exit."""
         api.process.claim(self._shared.board.slot(slot), self._shared.ring)
-        _disown_children()
+        disown_children()
         if self._app is None:
             self._or_leave(slot, self._load_app)
             gc.freeze()  # as the zygote does with what it has loaded
@@ -403,16 +394,3 @@ def _hint(error: BaseException) -> tuple[str, str]:
 
     found = advice(error)
     return found, kind(found)
-
-
-def _disown_children() -> None:
-    """In a worker: forget what the app started by multiprocessing in the zygote, such
-    as a pool.
-
-    At exit multiprocessing terminates all children that it knows of. A pool's process
-    would die holding the lock of the pool's queue, and the zygote would wait for that
-    lock for ever. multiprocessing does the same as here in processes that it forks.
-    """
-    children = getattr(sys.modules.get("multiprocessing.process"), "_children", None)
-    if isinstance(children, set):
-        children.clear()
