@@ -72,7 +72,7 @@ def post_fork():
     global worker
     worker = stack()
 def answer():
-    return [(any("master" in each and "<lambda>" not in each for each in frames), any(each.endswith(":_obey") for each in frames)) for frames in (zygote, worker)]
+    return [(any("master" in each and not each.endswith((":<lambda>", "beginning.py:live")) for each in frames), any(each.endswith(":_obey") for each in frames)) for frames in (zygote, worker)]
 """
 
 
