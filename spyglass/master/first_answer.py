@@ -55,8 +55,7 @@ def wait(zygote: ZygoteProcess, shared: Shared, signals_fd: int, status: str) ->
         # A worker pokes when it accepts, and again after its first answer
         # (worker/warm_up.py).
         if not accepting and cells[scoreboard.STATE] == scoreboard.ACCEPTING:
-            accepting = True
-            notify("READY=1", f"STATUS={status}")
+            accepting = notify("READY=1", f"STATUS={status}")
             until = min(until, time.monotonic() + _LONGEST_ACCEPTING)
         if cells[scoreboard.SERVED]:
             return accepting

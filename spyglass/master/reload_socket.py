@@ -23,7 +23,7 @@ import time
 
 from spyglass.master.local_socket import LocalSocket
 from spyglass.runtime import scoreboard
-from spyglass.runtime.sd_daemon import notify
+from spyglass.runtime.sd_daemon import TELL_AGAIN, notify
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -142,8 +142,11 @@ class Reloads:
             self.last = self._outcome = Outcome(status, now - self._began, now, why, details)
             self._told_systemd = self._told_systemd and ready
 
-    def due(self, _now: float) -> list[float]:
-        return [self._handover[2]] if self._handover is not None else []
+    def due(self, now: float) -> list[float]:
+        due = [self._handover[2]] if self._handover is not None else []
+        if self._told_systemd and not self.under_way:
+            due.append(now + TELL_AGAIN)
+        return due
 
     def look(self, now: float) -> None:
         """End the reload once its handover is complete, and report it."""
@@ -157,12 +160,12 @@ class Reloads:
 
     def tell(self) -> None:
         """Tell systemd and the clients how it ended, if it has."""
+        if self._told_systemd and not self.under_way:
+            # There may be no descriptor to do so just now.
+            self._told_systemd = not notify("READY=1")
         outcome, self._outcome = self._outcome, None
         if outcome is None:
             return
-        if self._told_systemd:
-            notify("READY=1")
-        self._told_systemd = False
         for sock in self._waiting:
             try:
                 sock.send(f"{outcome.status} {outcome.why}\n".encode(errors="replace"))

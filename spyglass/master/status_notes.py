@@ -8,7 +8,7 @@ READY=1 and the line travel in one datagram. Otherwise a command that waited for
 from __future__ import annotations
 
 from spyglass.master import status_line
-from spyglass.runtime.sd_daemon import notify
+from spyglass.runtime.sd_daemon import TELL_AGAIN, notify
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,22 +30,26 @@ class StatusNotes:
         self._reloads = reloads
         self._stopping = False
         self._said, self._ready = said, ready
+        self._unsent = False  # there was no descriptor to tell systemd the latest with
 
     def stop(self) -> None:
         """From now on the Master is leaving."""
         self._stopping = True
 
-    def due(self, _now: float) -> list[float]:
-        return []  # it follows the others
+    def due(self, now: float) -> list[float]:
+        """Otherwise it follows the others."""
+        return [now + TELL_AGAIN] if self._unsent else []
 
     def look(self, now: float) -> None:
         status = self.line(now)
+        self._unsent = False
         if not self._ready and self._generations.ready:
-            self._ready, self._said = True, status
-            notify("READY=1", f"STATUS={status}")
+            self._unsent = not notify("READY=1", f"STATUS={status}")
+            self._ready = not self._unsent
         elif status != self._said:
+            self._unsent = not notify(f"STATUS={status}")
+        if not self._unsent:
             self._said = status
-            notify(f"STATUS={status}")
 
     def abandon(self) -> None:
         """Nothing in it is open."""

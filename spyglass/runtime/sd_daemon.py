@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import os
 import select
+from errno import EMFILE, ENFILE, ENOBUFS, ENOMEM
 
 from spyglass.errors import ListenerError
 from spyglass.printable import one_line
@@ -42,6 +43,8 @@ _OURS = (
     "WATCHDOG_PID",
     "WATCHDOG_USEC",
 )
+_NOTHING_LEFT = (EMFILE, ENFILE, ENOBUFS, ENOMEM)
+TELL_AGAIN = 1.0  # seconds until what notify() could not tell is told again
 _NONE = (
     "no listening socket was passed in: start it through its .socket unit, "
     "or use 'spyglass lookout' where there is no systemd"
@@ -214,19 +217,23 @@ def _adopt(fd: int, name: str) -> Listener:
     return Listener(sock, name)
 
 
-def notify(*lines: str) -> None:
+def notify(*lines: str) -> bool:
     """Tell systemd, if it listens: "READY=1", "STATUS=...", "STOPPING=1"
     (sd_notify(3)). Never raises: outside systemd no process listens.
+
+    Return False if that takes a descriptor or memory, and there is none: the same may
+    be told later.
 
     For systemd "\\r" ends an assignment as "\\n" does, so each of `lines` is made one
     line: no text can add an assignment.
     """
     if not os.environ.get("NOTIFY_SOCKET"):
-        return
+        return True
     try:
         _libsystemd().notify("\n".join([one_line(line) for line in lines]))
-    except (OSError, ValueError, TypeError):
-        pass
+    except (OSError, ValueError, TypeError) as error:
+        return getattr(error, "errno", None) not in _NOTHING_LEFT
+    return True
 
 
 def cache_directory() -> str:

@@ -11,6 +11,7 @@ import sys
 import tempfile
 
 import pytest
+from process.processes import no_descriptors
 
 from spyglass.runtime import sd_daemon
 from spyglass.runtime.addresses import address_text
@@ -248,6 +249,17 @@ def test_notify_without_a_listener_does_nothing(monkeypatch, where):
     if where is not None:
         monkeypatch.setenv("NOTIFY_SOCKET", where)
     sd_daemon.notify("READY=1")
+
+
+def test_notify_says_so_when_it_has_no_descriptor(tmp_path, monkeypatch):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journal:
+        journal.bind(str(tmp_path / "notify"))
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        assert sd_daemon.notify("STATUS=1")
+        with no_descriptors(os.getpid()):
+            assert not sd_daemon.notify("STATUS=2")
+        assert sd_daemon.notify("STATUS=3")
+        assert [journal.recv(4096) for _ in range(2)] == [b"STATUS=1", b"STATUS=3"]
 
 
 def test_an_app_sees_nothing_of_it(monkeypatch):
