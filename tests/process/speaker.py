@@ -7,10 +7,8 @@ import socket
 import struct
 
 from rfc6455 import speaking
-from rfc6455.speaking import BINARY, CLOSE, PING, PONG, TEXT
 
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-OPCODES = {TEXT: "text", BINARY: "binary", CLOSE: "close", PING: "ping", PONG: "pong"}
 
 
 class Speaker:
@@ -86,27 +84,7 @@ class Speaker:
         """The next frame: ("text", str), ("binary", bytes), ("close", (code, reason)), ...
         ("end", None) when there is none.
         """
-        head = self._exactly(2)
-        if not head:
-            return "end", None
-        first, size = head
-        assert first & 0x80, "a message in parts"
-        assert not first & 0x30, "a reserved bit"
-        assert not size & 0x80, "a server's frame has a mask"
-        if size > 125:
-            wide = 2 if size == 126 else 8
-            size = int.from_bytes(self._exactly(wide), "big")
-            assert size > (125 if wide == 2 else 65535)
-        payload = self._exactly(size)
-        if first & 0x40:
-            payload = speaking.inflated(payload)
-        opcode = first & 0xF
-        if opcode == TEXT:
-            return "text", payload.decode()
-        if opcode == CLOSE:
-            code = int.from_bytes(payload[:2], "big") if payload else None
-            return "close", (code, payload[2:].decode())
-        return OPCODES[opcode], payload
+        return speaking.hear(self._exactly)
 
     def hear_the_end(self):
         """Hear a Close, answer it, and see the connection end; what it said."""

@@ -18,6 +18,7 @@ from spyglass.websocket.frames import (
 
 KEY = b"\x37\xfa\x21\x3d"  # of the examples in RFC 6455 5.7
 MAX_SIZE = 1 << 20
+_OPCODES = {BINARY: "binary", PING: "ping", PONG: "pong"}
 
 
 def masked(payload, key=KEY):
@@ -66,6 +67,34 @@ def deflated(said, *, window=15, level=6):
     """`said` as a client compresses it (RFC 7692 7.2.1)."""
     stream = zlib.compressobj(level, zlib.DEFLATED, -window)
     return (stream.compress(said) + stream.flush(zlib.Z_SYNC_FLUSH))[:-4]
+
+
+def hear(exactly):
+    """A server's next frame: ("text", str), ("binary", bytes), ("close", (code, reason)), ...
+    ("end", None) when there is none. `exactly(size)` reads so many bytes, none at the end.
+    """
+    head = exactly(2)
+    if not head:
+        return "end", None
+    first, size = head
+    assert first & 0x80, "a message in parts"
+    assert not first & 0x30, "a reserved bit"
+    assert not size & 0x80, "a server's frame has a mask"
+    if size > 125:
+        wide = 2 if size == 126 else 8
+        size = int.from_bytes(exactly(wide), "big")
+        assert size > (125 if wide == 2 else 65535)
+    payload = exactly(size)
+    assert len(payload) == size, "it has ended in the middle of a frame"
+    if first & 0x40:
+        payload = inflated(payload)
+    opcode = first & 0xF
+    if opcode == TEXT:
+        return "text", payload.decode()
+    if opcode == CLOSE:
+        code = int.from_bytes(payload[:2], "big") if payload else None
+        return "close", (code, payload[2:].decode())
+    return _OPCODES[opcode], payload
 
 
 def inflated(data):
