@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from ledger import CROSSED, LOSS
+from ledger import CROSSED, LOSS, REPLACED, STOPPED
 from scene import Scene
 from sites import WATCHDOG
 from wire import Failure
@@ -25,7 +25,7 @@ def harm(scene: Scene, how: str) -> frozenset[int]:
     """
     name = f"{how}-{time.monotonic_ns()}"
     try:
-        answer = scene.site.visit("harm", name, how=how)
+        answer = scene.site.visit("harm", name, patience=30, how=how)
     except Failure as failure:
         if failure.kind not in LOSS:
             raise
@@ -48,10 +48,10 @@ def hang(scene: Scene) -> None:
     """A call that never ends, in a worker of several threads: only calls that take
     longer than the others' grace go with it.
     """
-    least = 0.0 if scene.site.threads == 1 else 4.5
+    least = 0.0 if scene.site.threads == 1 or scene.site.asgi else 4.5
     with (
         scene.company(),
-        scene.leaving(),
+        scene.leaving(STOPPED),
         scene.permits(LOSS, pids=frozenset(), least=least) as permit,
     ):
         permit.pids = harm(scene, "hang")
@@ -61,20 +61,42 @@ def compute(scene: Scene) -> None:
     """A call that never ends and lets nobody else have the interpreter: all that its
     worker holds waits, and goes with it.
     """
-    with scene.company(), scene.leaving(), scene.permits(LOSS, pids=frozenset()) as permit:
+    with scene.company(), scene.leaving(STOPPED), scene.permits(LOSS, pids=frozenset()) as permit:
         permit.pids = harm(scene, "compute")
+
+
+def wait_in_vain(scene: Scene) -> None:
+    """A call that waits for ever: it is cancelled, and nobody else notices."""
+    answer = scene.site.visit("harm", how="wait")
+    assert answer.status == 503, f"a call that was cancelled is answered with {answer.status}"
+
+
+def disobey(scene: Scene) -> None:
+    """A call that does not end when it is cancelled: it costs its worker."""
+    with (
+        scene.company(),
+        scene.leaving(STOPPED),
+        scene.permits(LOSS, pids=frozenset()) as permit,
+    ):
+        permit.pids = harm(scene, "disobey")
+
+
+def end_lifespan(scene: Scene) -> None:
+    """What a worker's app lives on ends with an error: another takes its place."""
+    with scene.leaving(STOPPED):
+        scene.site.visit("harm", how="end")
 
 
 def grow(scene: Scene) -> None:
     """Memory that an app never gives back."""
-    with scene.leaving():
+    with scene.leaving(REPLACED):
         for _ in range(4):
             scene.site.visit("harm", how="grow", size=scene.dice.randrange(4 << 20, 12 << 20))
 
 
 def ask_to_leave(scene: Scene) -> None:
     """SIGTERM to a worker, by whoever: it drains, and another takes its place."""
-    with scene.leaving():
+    with scene.leaving(STOPPED):
         worker = scene.one("worker")
         if worker:
             scene.site.kill(worker, signal.SIGTERM)
@@ -92,7 +114,7 @@ def kill_worker(scene: Scene) -> None:
 
 
 def kill_zygote(scene: Scene) -> None:
-    with scene.leaving():
+    with scene.leaving(REPLACED):
         victim = scene.one("zygote")
         if victim:
             with scene.told_to_come_again():
@@ -100,7 +122,7 @@ def kill_zygote(scene: Scene) -> None:
 
 
 def kill_master(scene: Scene) -> None:
-    with scene.leaving():
+    with scene.leaving(STOPPED):
         victim = scene.one("master")
         if victim:
             with scene.loses_what_the_master_has(victim):
@@ -114,7 +136,7 @@ def kill_everybody(scene: Scene) -> None:
 
 def reload_and_kill(scene: Scene) -> None:
     """The zygote of the generation that is loading, or the other one, or both."""
-    with scene.leaving():
+    with scene.leaving(REPLACED):
         scene.hup()
         scene.wait(0, 0.3)
         with scene.told_to_come_again():
@@ -151,7 +173,7 @@ def hang_worker(scene: Scene) -> None:
     One for whom nobody waits may stand there for longer. Visitors who are forgotten
     would tell (report.PATIENT).
     """
-    with scene.company(), scene.leaving():
+    with scene.company(), scene.leaving(STOPPED):
         victim = scene.one("worker")
         if victim:
             with scene.loses([victim]), suppress(AssertionError):
@@ -166,7 +188,7 @@ def hang_master(scene: Scene) -> None:
     visitors see a delay.
     """
     site = scene.site
-    with scene.company(), scene.leaving():
+    with scene.company(), scene.leaving(STOPPED):
         victim = scene.one("master")
         if victim:
             site.kill(victim, signal.SIGSTOP)
@@ -229,7 +251,7 @@ def no_descriptors_for_the_master(scene: Scene) -> None:
     """It has none with which to begin another generation: because somebody asks for
     one, or because a zygote has died.
     """
-    with scene.company(), scene.leaving():
+    with scene.company(), scene.leaving(REPLACED):
         master, zygote = scene.one("master"), scene.one("zygote")
         if master and zygote:
             with limited(master, resource.RLIMIT_NOFILE, 3):
@@ -242,7 +264,7 @@ def no_descriptors_for_the_master(scene: Scene) -> None:
 
 def no_processes(scene: Scene) -> None:
     """A worker is killed, and the zygote cannot fork another one for a while."""
-    with scene.company(), scene.leaving():
+    with scene.company(), scene.leaving(STOPPED):
         zygote, victim = scene.one("zygote"), scene.one("worker")
         if zygote and victim:
             with scene.loses([victim]), limited(zygote, resource.RLIMIT_NPROC, 1):

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import accidents
+from ledger import REPLACED, STOPPED
 from scene import Scene
 from sites import Site
 
@@ -27,44 +28,44 @@ BROKEN = UNAVAILABLE | {"status 408"}
 
 
 def reload(scene: Scene) -> None:
-    with scene.leaving():
+    with scene.leaving(REPLACED):
         scene.systemctl("reload", check=False)  # it may be asleep
 
 
 def reload_often(scene: Scene) -> None:
     """While the one before is still under way."""
-    with scene.leaving():
+    with scene.leaving(REPLACED):
         for _ in range(scene.dice.randrange(2, 6)):
             scene.hup()
             scene.wait(0, 0.4)
 
 
 def restart(scene: Scene) -> None:
-    with scene.leaving():
+    with scene.leaving(STOPPED):
         scene.systemctl("restart")
 
 
 def stop(scene: Scene) -> None:
-    with scene.leaving():
+    with scene.leaving(STOPPED):
         scene.systemctl("stop")
 
 
 def stop_and_start(scene: Scene) -> None:
-    with scene.leaving():
+    with scene.leaving(STOPPED):
         scene.systemctl("--no-block", "stop")
         scene.wait(0, 1)
         scene.systemctl("start")
 
 
 def reload_and_restart(scene: Scene) -> None:
-    with scene.leaving():
+    with scene.leaving(STOPPED | REPLACED):
         scene.hup()
         scene.wait(0, 0.3)
         scene.systemctl("restart")
 
 
 def more_workers_and_fewer(scene: Scene) -> None:
-    with scene.leaving():
+    with scene.leaving(REPLACED):
         for name in ("TTIN", "TTOU"):
             scene.systemctl("kill", "--kill-who=main", f"--signal={name}", check=False)
             scene.wait(0.5, 2)
@@ -77,7 +78,7 @@ def tracebacks(scene: Scene) -> None:
 def deploy(scene: Scene) -> None:
     """New code, and a reload: what comes afterwards is answered by the new code."""
     site = scene.site
-    with scene.company(), scene.leaving():
+    with scene.company(), scene.leaving(REPLACED):
         site.deploy()
         scene.reload()
         site.settled(scene.name)
@@ -90,7 +91,7 @@ def deploy(scene: Scene) -> None:
 def another_number_of_workers(scene: Scene) -> None:
     site = scene.site
     before = site.workers
-    with scene.company(), scene.leaving():
+    with scene.company(), scene.leaving(REPLACED):
         for workers in (before + 1, before):
             site.configure(workers=workers)
             scene.reload()
@@ -101,6 +102,7 @@ def another_number_of_workers(scene: Scene) -> None:
 
 SYNTAX, MODULE, EXIT = "def app(:\n", "import blgo\n", "import sys\nsys.exit('enough')\n"
 CRASH, HANG = "import ctypes\nctypes.string_at(0)\n", "import time\ntime.sleep(3600)\n"
+REFUSES = "REFUSES = 'the database is not there'\n"
 DIES = "import os\nos.register_at_fork(after_in_child=lambda: os._exit(3))\n"
 
 
@@ -116,6 +118,7 @@ def broken_code(scene: Scene) -> str:
             CRASH,
             HANG,
             *([DIES] if scene.site.settings.get("preload", True) else []),
+            *([REFUSES, REFUSES] if scene.site.asgi else []),
         ]
     )
 
@@ -124,7 +127,7 @@ def broken_reload(scene: Scene) -> None:
     """Broken code is reloaded: who has served goes on to, and nobody notices. Then it
     is mended, and reloaded.
     """
-    with scene.company(), scene.leaving():
+    with scene.company(), scene.leaving(REPLACED):
         try:
             scene.site.deploy(broken_code(scene))
             scene.reload(fails=True)
@@ -137,7 +140,7 @@ def broken_reload(scene: Scene) -> None:
 
 def broken_settings_reload(scene: Scene) -> None:
     site = scene.site
-    with scene.company(), scene.leaving():
+    with scene.company(), scene.leaving(REPLACED):
         try:
             scene.machine.write(
                 site.instance.configuration, scene.dice.choice(["wrokers = 2\n", "workers = = 2\n"])
@@ -156,7 +159,7 @@ def broken_deploy(scene: Scene) -> None:
     """
     site = scene.site
     how = broken_code(scene)
-    with site.busy(), scene.permits(BROKEN, after=1), scene.leaving():
+    with site.busy(), scene.permits(BROKEN, after=1), scene.leaving(STOPPED):
         try:
             site.deploy(how)
             scene.systemctl("restart")
@@ -169,7 +172,7 @@ def broken_deploy(scene: Scene) -> None:
 
 def broken_settings(scene: Scene) -> None:
     site = scene.site
-    with site.busy(), scene.permits(BROKEN, after=1), scene.leaving():
+    with site.busy(), scene.permits(BROKEN, after=1), scene.leaving(STOPPED):
         try:
             scene.machine.write(
                 site.instance.configuration,
@@ -216,6 +219,11 @@ DISTURBANCES: dict[str, Disturbance] = {
     "abort": Disturbance(accidents.harmful("abort"), 0.5),
     "a call that hangs": Disturbance(accidents.hang),
     "a call that computes": Disturbance(accidents.compute, 0.5),
+    "a call that waits": Disturbance(accidents.wait_in_vain, 1, only=lambda site: site.asgi),
+    "a call that disobeys": Disturbance(accidents.disobey, 0.5, only=lambda site: site.asgi),
+    "a lifespan that ends": Disturbance(
+        accidents.end_lifespan, 1, only=lambda site: site.framework == "coroutines"
+    ),
     "memory grows": Disturbance(
         accidents.grow, 2, only=lambda site: bool(site.settings.get("max_memory"))
     ),

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-from ledger import Done
+from ledger import REPLACED, Done, Permit
 
 WARNING = 4
 FLOOD = 100  # lines of one kind in one second: somebody does not pause
@@ -62,8 +62,14 @@ EXPECTED: dict[str, dict[str, int] | None] = {
     r"worker \d+ killed: a request has been running for \d+ s \(request_timeout\)": {
         "a call that hangs": 1,
         "a call that computes": 1,
+        "a call that disobeys": 1,
         "STOP worker for good": 1,
     },
+    r"GET \S+: cancelled: it took longer than \d+ s \(request_timeout\) without a response": {
+        "a call that waits": 1,
+        "a call that disobeys": 1,
+    },
+    r"lifespan: the app raised RuntimeError while it serves": {"a lifespan that ends": 1},
     r"worker \d+ killed: unresponsive for \d+ s": {
         "STOP worker for good": 1,
         "a call that computes": 1,
@@ -163,6 +169,10 @@ def unit_of(record: dict[str, Any]) -> str:
     )
 
 
+def site_of(record: dict[str, Any]) -> str:
+    return unit_of(record).removeprefix("spyglass@").removesuffix(".service")
+
+
 def when(record: dict[str, Any]) -> float:
     """Monotonic seconds."""
     return int(record["__MONOTONIC_TIMESTAMP"]) / 1e6
@@ -206,7 +216,7 @@ class Accounts:
     def _take(self, left: list[int] | None, record: dict[str, Any]) -> bool:
         if left is None:
             return True
-        site = unit_of(record).removeprefix("spyglass@").removesuffix(".service")
+        site = site_of(record)
         for index in sorted(range(len(left)), key=lambda index: self._done[index].ended):
             done = self._done[index]
             if (
@@ -239,6 +249,18 @@ def judge(
         else:
             unexplained.append(record)
     return expected, unexplained
+
+
+def recycled(records: Iterable[dict[str, Any]]) -> list[Permit]:
+    """What the workers had to end that were recycled, as the Master says when they have
+    gone.
+    """
+    gone = re.compile(r"worker (\d+) recycled after ")
+    return [
+        Permit("recycled", site_of(record), REPLACED, 0.0, when(record), frozenset({int(found[1])}))
+        for record in records
+        if (found := gone.match(said(record)))
+    ]
 
 
 def count(records: Iterable[dict[str, Any]], pattern: str) -> int:

@@ -23,11 +23,15 @@ from dataclasses import dataclass, field
 # Seconds until a visitor has noticed that his connection has gone, on a machine that is
 # busy
 AT_ONCE = 3.0
-LOSS = frozenset({"reset", "no answer", "cut"})
+LOSS = frozenset({"reset", "no answer", "cut", "undone"})
 # A kept-alive connection may end between two requests when its worker leaves; a request
 # that crosses the end is not begun, and is the client's to send again (RFC 9112 9.3.1).
 # Only where something makes workers leave, and never after the app has seen it.
 CROSSED = frozenset({"crossed"})
+# What has no end of its own is ended by a worker that leaves: an event stream, and a
+# WebSocket, with a code that says whether to come again at once. Its app is told.
+STOPPED = frozenset({"ended", "closed 1001"})
+REPLACED = frozenset({"ended", "closed 1012"})
 # Behind the last answer of its connection, or after the time for which one is kept:
 # nobody's fault, if it has not been begun.
 UNASKED = {
@@ -59,6 +63,8 @@ class Entry:
     version: int = 0
     big: bool = False  # its body needs a temporary file
     connection: int = 0  # those that share one have the same number
+    owed: str = ""  # what the app has to write down about it,
+    after: float = 0.0  # within so many seconds of its end
     permit: Permit | None = None  # what explains the failure
 
     @property
@@ -98,7 +104,7 @@ class Permit:
         ):
             return False
         if (
-            entry.ended < self.began
+            entry.ended + entry.after < self.began
             or entry.since > self.ended
             or entry.ended - entry.began < self.least
         ):
@@ -203,9 +209,13 @@ def judge(ledger: Ledger, seen: dict[str, dict[str, int]]) -> list[Entry]:
     """
     unexplained = []
     for entry in ledger.entries:
+        written = seen.get(entry.site, {})
+        begun_by = written.get(entry.visit, 0)
+        due = not entry.failure or entry.failure in STOPPED | REPLACED
+        if due and begun_by and entry.owed and entry.owed not in written:
+            entry.failure, entry.detail = "undone", f"{entry.owed} {entry.detail}"
         if not entry.failure:
             continue
-        begun_by = seen.get(entry.site, {}).get(entry.visit, 0)
         if entry.failure in UNASKED and not begun_by:
             continue
         if entry.failure in CROSSED and begun_by:
@@ -219,8 +229,21 @@ def judge(ledger: Ledger, seen: dict[str, dict[str, int]]) -> list[Entry]:
             unexplained.append(entry)
         else:
             entry.permit.count += 1
-            entry.permit.connections.add(entry.connection)
+            if entry.failure != "undone":  # its connection may have ended before
+                entry.permit.connections.add(entry.connection)
     return unexplained
+
+
+def unfinished(ledger: Ledger, written: dict[str, int]) -> list[str]:
+    """Complaints: lifespans that have begun and not ended, though nothing has killed
+    their worker.
+    """
+    killed = {pid for permit in ledger.permits if permit.kinds & LOSS for pid in permit.pids or ()}
+    return [
+        f"the lifespan in worker {pid} has not ended"
+        for line, pid in written.items()
+        if line == f"up-{pid}" and f"down-{pid}" not in written and pid not in killed
+    ]
 
 
 DEATH = re.compile(r"worker (\d+) (?:was killed by|exited with).*; (\d+) connections? open")

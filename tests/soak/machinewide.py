@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from ledger import CROSSED
+from ledger import CROSSED, STOPPED
 from scene import Whole
 
 DEB = "/root/spyglass.deb"
@@ -73,7 +73,7 @@ def upgrade(whole: Whole) -> None:
     with ExitStack() as stack:
         for site in whole.sites:
             stack.enter_context(site.lock)
-        with whole.permits(CROSSED, after=25):
+        with whole.permits(CROSSED | STOPPED, after=25):
             whole.machine.run("dpkg", "--install", DEB, timeout=120)
 
 

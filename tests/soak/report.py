@@ -11,7 +11,7 @@ from statistics import median
 from typing import Any
 
 import journal
-from ledger import UNASKED, Entry, Ledger, beyond_what_was_open, judge
+from ledger import UNASKED, Entry, Ledger, beyond_what_was_open, judge, unfinished
 from sites import Site
 from watch import MIN_LIFE, Watch
 
@@ -64,13 +64,18 @@ class Report:
         self.records = [
             record for record in records if isinstance(record.get("MESSAGE"), str)
         ]  # the others are bytes
-        self.unexplained = judge(ledger, {site.name: site.seen() for site in sites})
+        ledger.permits += journal.recycled(self.records)
+        seen = {site.name: site.seen() for site in sites}
+        self.unexplained = judge(ledger, seen)
         self.expected, others = journal.judge(self.records, ledger.done)
         for record in others:
             text = f"{ledger.at(journal.when(record))} {journal.unit_of(record)} {record['MESSAGE'].splitlines()[0]}"
             ledger.complain("", "journal", f"nothing explains {text}")
         for kind, lines in journal.floods(self.records).items():
             ledger.complain("", "journal", f"{lines} lines in one second: {kind}")
+        for name, written in seen.items():
+            for text in unfinished(ledger, written):
+                ledger.complain(name, "lifespan", text)
         for text in self._outdated():
             ledger.complain("", "old code", text)
         for entry in ledger.entries:

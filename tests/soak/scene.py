@@ -13,7 +13,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-from ledger import CROSSED, LOSS, Ledger
+from ledger import CROSSED, LOSS, REPLACED, Ledger
 from machine import Machine
 from sites import Site
 
@@ -52,16 +52,23 @@ class Scene:
     def loses(self, pids: Iterable[int], **more: Any) -> Any:
         """What these workers (host pids) hold in the block is lost with them."""
         return self.permits(
-            LOSS | CROSSED, pids=frozenset(self.site.machine_pid(pid) for pid in pids), **more
+            LOSS | CROSSED | self.recycling,
+            pids=frozenset(self.site.machine_pid(pid) for pid in pids),
+            **more,
         )
 
     @contextmanager
-    def leaving(self) -> Iterator[None]:
-        """Workers leave in an orderly way, during the block and for a while: kept-alive
-        connections end between two requests.
+    def leaving(self, how: frozenset[str]) -> Iterator[None]:
+        """Workers leave in an orderly way, STOPPED or REPLACED, during the block and for
+        a while: kept-alive connections end between two requests.
         """
-        with self.permits(CROSSED, after=25):
+        with self.permits(CROSSED | how | self.recycling, after=25):
             yield
+
+    @property
+    def recycling(self) -> frozenset[str]:
+        """What a worker does that is being replaced already."""
+        return REPLACED if self.site.recycles else frozenset()
 
     def loses_what_the_master_has(self, master: int) -> Any:
         """The same for a Master (host pid): until lately it may have answered for a

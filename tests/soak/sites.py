@@ -20,8 +20,9 @@ from typing import Any
 
 from instance import Instance
 from ledger import Ledger
+from live_visitors import LIVE_KINDS
 from machine import Machine
-from visitors import KINDS, Caller
+from visitors import KINDS, Caller, Kinds
 from wire import STATIC, Answer, Failure, Request, Wire, check
 
 WATCHDOG = 8  # seconds, so that a run sees more of it than of the unit's own
@@ -102,6 +103,20 @@ class Site:
         return int(self.settings["threads"])
 
     @property
+    def asgi(self) -> bool:
+        return self.framework in ("coroutines", "fast")
+
+    @property
+    def ignores_watching(self) -> bool:
+        """Whether WebSockets at /watch do not keep it awake."""
+        return "websocket:/watch" in self.settings.get("idle_ignore", [])
+
+    @property
+    def kinds(self) -> Kinds:
+        """Who comes."""
+        return KINDS | LIVE_KINDS if self.asgi else KINDS
+
+    @property
     def recycles(self) -> bool:
         return bool(self.settings.get("max_requests") or self.settings.get("max_memory"))
 
@@ -130,7 +145,8 @@ class Site:
         self.machine.write(self.instance.configuration, self.instance.toml())
 
     def start(self) -> None:
-        self.machine.copy(APPS / "deeds.py", str(Path(self.instance.code).with_name("deeds.py")))
+        for deeds in APPS.glob("*deeds.py"):
+            self.machine.copy(deeds, str(Path(self.instance.code).with_name(deeds.name)))
         self.machine.write(str(Path(self.instance.code).with_name("static")), STATIC.decode())
         self.machine.write(
             f"/etc/systemd/system/{self.instance.service}.d/soak.conf",
@@ -141,8 +157,9 @@ class Site:
 
     # The gate
 
-    def come(self, caller: Caller, kinds: list[str], weights: list[float]) -> None:
+    def come(self, caller: Caller) -> None:
         """The life of one visitor, until it is over."""
+        kinds, weights = list(self.kinds), [weight for _, weight in self.kinds.values()]
         while not self.over.is_set():
             with self._gate:
                 if (
@@ -153,7 +170,7 @@ class Site:
                 self._inside += 1
             try:
                 [caller.kind] = caller.dice.choices(kinds, weights)
-                KINDS[caller.kind][0](caller)
+                self.kinds[caller.kind][0](caller)
             except Failure:
                 pass  # it stands in the ledger
             except Exception as error:

@@ -6,7 +6,8 @@ long as one likes: `make soak MINUTES=30`.
 boots a Debian with the package installed (tests/system/machine.py) and a few apps with
 different settings on it (APPS), and then
 
-    visits them       tests/soak/visitors.py: polite and rude, quick and slow visitors; each checks the answer to the last byte
+    visits them       tests/soak/visitors.py: polite and rude, quick and slow visitors; each checks the answer to the last byte;
+    those that come to ASGI apps alone are in live_visitors.py: WebSockets, event streams
     leaves them alone tests/soak/sites.py: for about as long as they take to leave, or
     until they are asleep
     disturbs them     tests/soak/disturbances.py and machinewide.py: tables of what an administrator does and of what goes wrong
@@ -48,7 +49,7 @@ from machinewide import DEB, WHOLE_MACHINE
 from report import Report
 from scene import Scene, Whole
 from sites import Site, rhythm
-from visitors import KINDS, Caller
+from visitors import Caller
 from watch import Watch
 
 VENV = "/srv/venv"
@@ -64,6 +65,28 @@ APPS: dict[str, dict[str, Any]] = {
     "flask": dict(port=9004, framework="flasked", venv=VENV, workers=2, threads=4, idle_timeout=3),
     "recycled": dict(
         port=9005, workers=3, threads=4, idle_timeout=3, max_requests=60, max_memory="64M"
+    ),
+    "async": dict(
+        port=9006,
+        framework="coroutines",
+        workers=2,
+        threads=4,
+        idle_timeout=2,
+        idle_ignore=["/health", "websocket:/watch"],
+        websocket_ping=5,
+    ),
+    "fastapi": dict(
+        port=9007,
+        framework="fast",
+        venv=VENV,
+        workers=2,
+        threads=4,
+        idle_timeout=3,
+        max_requests=60,
+        access_log="json",
+    ),
+    "loop": dict(
+        framework="coroutines", workers=1, threads=1, preload=False, idle_timeout=1.5, visitors=4
     ),
     "each": dict(workers=2, threads=1, preload=False, idle_timeout=2),
     "proxied": dict(
@@ -106,12 +129,11 @@ class Soak:
             stack.callback(self._end)
             stack.enter_context(self.machine.network())
             for site in self.sites:
-                kinds, weights = list(KINDS), [weight for _, weight in KINDS.values()]
                 for number in range(site.visitors):
                     caller = Caller(
                         site, self.ledger, self.dice(site.name, number), f"{site.name}{number}"
                     )
-                    self._start(site.come, caller, kinds, weights)
+                    self._start(site.come, caller)
                 self._start(rhythm, site, self.dice(site.name, "rhythm"), self.watch.look)
                 self._start(self._disturb, site, self.dice(site.name, "disturbances"))
             self._start(self._disturb_machine, self.dice("machine"))

@@ -4,7 +4,19 @@ nothing.
 
 import journal
 import pytest
-from ledger import CROSSED, LOSS, Done, Entry, Ledger, Permit, beyond_what_was_open, judge
+from ledger import (
+    CROSSED,
+    LOSS,
+    REPLACED,
+    STOPPED,
+    Done,
+    Entry,
+    Ledger,
+    Permit,
+    beyond_what_was_open,
+    judge,
+    unfinished,
+)
 
 WORKER, ANOTHER = 401, 402
 
@@ -158,3 +170,74 @@ def test_a_line_is_explained_by_what_was_done_to_that_app_at_that_time(record, d
 def test_process_that_is_killed_once_is_told_of_once(message, name):
     assert unexpected(line(message), line(message), done=[name]) == [message]
     assert unexpected(line(message), line(message), done=[name, name]) == []
+
+
+# ASGI apps: what has no end of its own, and what the app owes
+
+RELOAD = Permit("reload", "blog", REPLACED, 9.0, 20.0)
+STOP = Permit("stop", "blog", STOPPED, 9.0, 20.0)
+
+
+def closed(code=1012, owed=True, **details):
+    heard = f"v-heard-3-{code}" if owed else ""
+    return failed(f"closed {code}", owed=heard, pid=WORKER, **details)
+
+
+@pytest.mark.parametrize(("entry", "permit"), [
+    (closed(1012), STOP),
+    (closed(1001), RELOAD),
+    (closed(1011), RELOAD),
+    (closed(1012, began=21.0, ended=22.0), RELOAD),
+    (failed("ended", pid=WORKER), killed(ANOTHER)),
+])  # fmt: skip
+def test_socket_and_stream_end_only_when_and_as_they_may(entry, permit):
+    seen = {"v": WORKER, entry.owed: WORKER}
+    assert unexplained(entry)
+    assert unexplained(entry, permit, seen=seen)
+
+
+def test_socket_is_closed_and_its_app_told_of_the_code_and_all_messages():
+    told = {"v": WORKER, "v-heard-3-1012": WORKER}
+    assert not unexplained(closed(), RELOAD, seen=told)
+    assert not unexplained(failed("ended"), STOP, seen=told)
+    for heard in ("v-heard-2-1012", "v-heard-3-1006", "w-heard-3-1012"):
+        assert unexplained(closed(), RELOAD, seen={"v": WORKER, heard: WORKER})
+    # It was killed before it could be told.
+    assert not unexplained(closed(), RELOAD, killed(WORKER), seen={"v": WORKER})
+    assert unexplained(closed(), RELOAD, killed(ANOTHER), seen={"v": WORKER})
+
+
+def test_work_after_the_answer_is_owed_unless_its_worker_is_killed_meanwhile():
+    answered = {"failure": "", "owed": "v-done", "began": 5.0, "ended": 6.0}
+    assert unexplained(failed(after=7.0, **answered), seen={"v": WORKER})
+    assert not unexplained(failed(after=7.0, **answered), seen={"v": WORKER, "v-done": WORKER})
+    assert not unexplained(failed(after=7.0, **answered), killed(WORKER), seen={"v": WORKER})
+    assert unexplained(failed(after=7.0, **answered), killed(ANOTHER), seen={"v": WORKER})
+    assert unexplained(failed(after=3.0, **answered), killed(WORKER), seen={"v": WORKER})
+    assert unexplained(failed(after=7.0, **answered), RELOAD, seen={"v": WORKER})
+
+
+def test_what_was_never_begun_owes_nothing():
+    crossed = failed("crossed", owed="v-over")
+    assert not unexplained(crossed, Permit("reload", "blog", CROSSED, 9.0, 20.0))
+    assert crossed.failure == "crossed"
+
+
+def test_recycled_worker_may_end_what_has_no_end():
+    said = line(
+        "master: worker 401 recycled after 60 requests: max_requests", when=12.0, priority=6
+    )
+    permits = journal.recycled([said, line("master: worker 402 was killed", when=12.0)])
+    seen = {"v": WORKER, "v-heard-3-1012": WORKER}
+    assert not unexplained(closed(), *permits, seen=seen)
+    assert unexplained(closed(1001), *permits, seen={"v": WORKER, "v-heard-3-1001": WORKER})
+    assert unexplained(closed(site="shop"), *permits, seen=seen)
+    assert unexplained(failed("ended", pid=ANOTHER), *permits)
+
+
+def test_lifespan_ends_unless_its_worker_is_killed():
+    ledger = Ledger(permits=[killed(ANOTHER), Permit("reload", "blog", REPLACED, 9.0, 20.0)])
+    assert not unfinished(ledger, {"up-401": 401, "v": 401, "down-401": 401, "up-402": 402})
+    assert unfinished(ledger, {"up-401": 401, "up-403": 403, "down-403": 403}) == [
+        "the lifespan in worker 401 has not ended"
+    ]

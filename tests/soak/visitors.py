@@ -379,8 +379,8 @@ def silent(caller: Caller) -> None:
             raise Failure(f"status {answer.status}", "for silence")
 
 
-# kind: (who, how often)
-KINDS: dict[str, tuple[Callable[[Caller], None], float]] = {
+Kinds = dict[str, tuple[Callable[[Caller], None], float]]  # kind: (who, how often)
+KINDS: Kinds = {
     "one-shot": (one_shot, 10),
     "kept alive": (kept_alive, 5),
     "pipelined": (pipelined, 3),

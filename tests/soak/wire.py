@@ -200,6 +200,18 @@ class Wire:
             raise Failure(kind)
         return data
 
+    def exactly(self, size: int) -> bytes:
+        """So many of the bytes that come next, none at the end."""
+        try:
+            data = self._reader.read(size)
+        except TimeoutError:
+            raise Failure("unanswered", f"nothing more, for {PATIENCE:g} s") from None
+        except OSError as error:
+            raise Failure("reset", repr(error)) from None
+        if len(data) < size and data:
+            raise Failure("cut", f"after {len(data)} of {size} bytes")
+        return data
+
     def wants_more(self) -> bool:
         """After a head with Expect: True when 100 came, False when it is the final
         answer already.
