@@ -65,6 +65,7 @@ class Entry:
     connection: int = 0  # those that share one have the same number
     owed: str = ""  # what the app has to write down about it,
     after: float = 0.0  # within so many seconds of its end
+    ignored: bool = False  # a WebSocket that does not keep its app awake (idle_ignore)
     permit: Permit | None = None  # what explains the failure
 
     @property
@@ -217,6 +218,8 @@ def judge(ledger: Ledger, seen: dict[str, dict[str, int]]) -> list[Entry]:
         if not entry.failure:
             continue
         if entry.failure in UNASKED and not begun_by:
+            continue
+        if entry.failure in STOPPED and entry.ignored:
             continue
         if entry.failure in CROSSED and begun_by:
             entry.failure = "no answer"  # it was begun: no mere crossing

@@ -104,6 +104,7 @@ def connected(caller: Caller, what: str, **query: Any) -> Iterator[Socket]:
     request = caller.request(what, query=query)
     request.fields = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": key.decode()}  # fmt: skip
     with caller.wire() as wire, caller.noted(wire, request) as entry:
+        entry.ignored = f"websocket:/{what}" in caller.site.settings.get("idle_ignore", [])
         wire.send(request.whole())
         entry.sent = time.monotonic()
         answer = wire.answer("GET")
@@ -140,17 +141,12 @@ def talking(caller: Caller) -> None:
 def watching(caller: Caller) -> None:
     """Hears what the app says, now and then or seldom, when there are only pings."""
     pause = caller.dice.choice([0.05, 0.4, 7])
-    try:
-        with connected(caller, "watch", pause=pause) as socket:
-            for number in range(caller.dice.randrange(1, int(8 / pause) + 1)):
-                if (heard := socket.hear()) != f"{socket.visit} {number}":
-                    raise Failure("mixed up", f"{heard[:100]!r} for number {number}")
-            if caller.dice.random() < 0.8:
-                socket.leave(1000)
-    except Failure as failure:
-        # It does not keep its app awake (idle_ignore).
-        if failure.kind != "closed 1001" or not caller.site.ignores_watching:
-            raise
+    with connected(caller, "watch", pause=pause) as socket:
+        for number in range(caller.dice.randrange(1, int(8 / pause) + 1)):
+            if (heard := socket.hear()) != f"{socket.visit} {number}":
+                raise Failure("mixed up", f"{heard[:100]!r} for number {number}")
+        if caller.dice.random() < 0.8:
+            socket.leave(1000)
 
 
 def reading_events(caller: Caller) -> None:

@@ -202,11 +202,9 @@ class Report:
     def _explanation(self, entry: Entry) -> str:
         if entry.permit is not None:
             return entry.permit.why
-        return (
-            UNASKED[entry.failure]
-            if entry.failure in UNASKED and entry not in self.unexplained
-            else "NOTHING"
-        )
+        if entry in self.unexplained:
+            return "NOTHING"
+        return UNASKED.get(entry.failure, "an app that falls asleep (idle_ignore)")
 
     def _sites(self) -> str:
         rows: list[Sequence[Any]] = [

@@ -107,11 +107,6 @@ class Site:
         return self.framework in ("coroutines", "fast")
 
     @property
-    def ignores_watching(self) -> bool:
-        """Whether WebSockets at /watch do not keep it awake."""
-        return "websocket:/watch" in self.settings.get("idle_ignore", [])
-
-    @property
     def kinds(self) -> Kinds:
         """Who comes."""
         return KINDS | LIVE_KINDS if self.asgi else KINDS

@@ -207,6 +207,14 @@ def test_socket_is_closed_and_its_app_told_of_the_code_and_all_messages():
     assert unexplained(closed(), RELOAD, killed(ANOTHER), seen={"v": WORKER})
 
 
+def test_only_a_socket_that_keeps_nothing_awake_ends_with_its_app_falling_asleep():
+    told = {"v": WORKER, "v-heard-3-1001": WORKER}
+    assert not unexplained(closed(1001, ignored=True), seen=told)
+    assert unexplained(closed(1001), seen=told)
+    assert unexplained(closed(1001, ignored=True), seen={"v": WORKER})
+    assert unexplained(closed(1012, ignored=True), seen=told)
+
+
 def test_work_after_the_answer_is_owed_unless_its_worker_is_killed_meanwhile():
     answered = {"failure": "", "owed": "v-done", "began": 5.0, "ended": 6.0}
     assert unexplained(failed(after=7.0, **answered), seen={"v": WORKER})
