@@ -190,7 +190,8 @@ def hang_master(scene: Scene) -> None:
     site = scene.site
     with scene.company(), scene.leaving(STOPPED):
         victim = scene.one("master")
-        if victim:
+        # On a busy machine it may have slept since: the watchdog is for one that is awake.
+        if victim and site.instance.state()["ActiveState"] == "active":
             site.kill(victim, signal.SIGSTOP)
             try:
                 scene.machine.wait_until(
