@@ -69,6 +69,8 @@ EXPECTED: dict[str, dict[str, int] | None] = {
         "a call that waits": 1,
         "a call that disobeys": 1,
     },
+    # One that does not listen, as it was asked not to
+    r"GET /events\S+&deaf=1: cancelled: it took longer than \d+ s \(request_timeout\) after its client had gone": SOMETHING,
     r"lifespan: the app raised RuntimeError while it serves": {"a lifespan that ends": 1},
     r"worker \d+ killed: unresponsive for \d+ s": {
         "STOP worker for good": 1,
@@ -125,7 +127,8 @@ EXPECTED: dict[str, dict[str, int] | None] = {
     r"\S+: Main process exited, code=killed, status=\d+/(HUP|USR2)": EARLY,
     r"\S+: Main process exited, code=exited, status=78/CONFIG": LEFT_BROKEN,
     r"\S+: Failed with result 'signal'\.": {"kill -9 Master": 1, "kill -9 everybody": 1},
-    r"\S+: Failed with result 'exit-code'\.": LEFT_BROKEN,
+    # It cannot even read its own program, and another begins.
+    r"\S+: Failed with result 'exit-code'\.": {"no descriptors, Master": 1, **LEFT_BROKEN},
     r"\S+: Failed with result '(protocol|signal)'\.": EARLY,
     r"\S+: Failed with result 'resources'\.": {"/tmp is full": MANY},
     # Its Master was killed before it was awake

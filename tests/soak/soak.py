@@ -86,7 +86,7 @@ APPS: dict[str, dict[str, Any]] = {
         access_log="json",
     ),
     "loop": dict(
-        framework="coroutines", workers=1, threads=1, preload=False, idle_timeout=1.5, visitors=4
+        framework="coroutines", workers=2, threads=1, preload=False, idle_timeout=1.5, visitors=4
     ),
     "each": dict(workers=2, threads=1, preload=False, idle_timeout=2),
     "proxied": dict(
