@@ -41,10 +41,12 @@ class Poller:
         """Wait until a descriptor is ready, or for `seconds`, at most LONGEST_WAIT;
         call the callables of those that are.
         """
-        for fd, _ in self._epoll.poll(seconds if seconds is None else min(seconds, LONGEST_WAIT)):
-            # A callable that ran just now may have closed this one.
-            callback = self._callbacks.get(fd)
-            if callback is not None:
+        callbacks = self._callbacks
+        events = self._epoll.poll(seconds if seconds is None else min(seconds, LONGEST_WAIT))
+        for fd, callback in [(fd, callbacks.get(fd)) for fd, _ in events]:
+            # A callable that ran just now may have closed this one, and another file
+            # may have its number by now: the event is not that one's.
+            if callback is not None and callbacks.get(fd) is callback:
                 callback()
 
     def abandon(self) -> None:

@@ -90,3 +90,32 @@ NOW = 1000.0
 )
 def test_wait_seconds(what, due, seconds):
     assert wait_seconds(due, looked=NOW, now=NOW + 1) == seconds
+
+
+def test_event_of_a_closed_descriptor_is_not_that_of_the_next_with_its_number(pipes):
+    """Two zygotes die at once. When the first end is heard, the other's channel is
+    closed, whose event is known already, and a worker's pidfd gets its number.
+    """
+    poller = Poller()
+    (one, _), (two, _) = pipes
+    new, other = os.pipe()
+    heard = []
+
+    def end(zygote, closed):
+        heard.append("the end of a zygote")
+        poller.unwatch(zygote)
+        poller.unwatch(closed)
+        os.dup2(new, closed)  # which closes it first
+        poller.watch(closed, lambda: heard.append("the end of a worker"))
+
+    poller.watch(one, lambda: end(one, two))
+    poller.watch(two, lambda: end(two, one))
+    for _, writing in pipes:
+        os.write(writing, b"x")
+    poller.wait(1)
+    assert heard == ["the end of a zygote"]
+    os.write(other, b"x")
+    poller.wait(1)
+    assert heard == ["the end of a zygote", "the end of a worker"]
+    for fd in (new, other):
+        os.close(fd)
