@@ -15,14 +15,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import accidents
-from ledger import REPLACED, STOPPED
+from ledger import BROKEN, REPLACED, STOPPED
 from scene import Scene
 from sites import Site
-
-UNAVAILABLE = frozenset({"status 503"})
-# The Master answers for a broken app, and reads no more of a request than its head:
-# garbage may look unfinished to it.
-BROKEN = UNAVAILABLE | {"status 408"}
 
 # What an administrator does
 

@@ -28,6 +28,9 @@ LOSS = frozenset({"reset", "no answer", "cut", "undone"})
 # that crosses the end is not begun, and is the client's to send again (RFC 9112 9.3.1).
 # Only where something makes workers leave, and never after the app has seen it.
 CROSSED = frozenset({"crossed"})
+# The Master answers for a broken app, and reads no more of a request than its head:
+# garbage may look unfinished to it.
+BROKEN = frozenset({"status 503", "status 408"})
 # What has no end of its own is ended by a worker that leaves: an event stream, and a
 # WebSocket, with a code that says whether to come again at once. Its app is told.
 STOPPED = frozenset({"ended", "closed 1001"})

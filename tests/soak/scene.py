@@ -13,7 +13,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-from ledger import CROSSED, LOSS, REPLACED, Ledger
+from ledger import BROKEN, CROSSED, LOSS, REPLACED, Ledger
 from machine import Machine
 from sites import Site
 
@@ -85,7 +85,7 @@ class Scene:
         if self.site.of_role("worker"):
             yield
             return
-        with self.site.busy(), self.permits({"status 503"}, after=1):
+        with self.site.busy(), self.permits(BROKEN, after=1):
             yield
             self.site.mended()
             self.site.broken_until = time.monotonic()
