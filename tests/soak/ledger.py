@@ -241,14 +241,15 @@ def judge(ledger: Ledger, seen: dict[str, dict[str, int]]) -> list[Entry]:
 
 
 def unfinished(ledger: Ledger, written: dict[str, int]) -> list[str]:
-    """Complaints: lifespans that have begun and not ended, though nothing has killed
-    their worker.
+    """Complaints: lifespans that have begun and not ended, though their worker has
+    served, and nothing has killed it. A generation that loads may be given up.
     """
+    served = {pid for line, pid in written.items() if line not in (f"up-{pid}", f"down-{pid}")}
     killed = {pid for permit in ledger.permits if permit.kinds & LOSS for pid in permit.pids or ()}
     return [
         f"the lifespan in worker {pid} has not ended"
-        for line, pid in written.items()
-        if line == f"up-{pid}" and f"down-{pid}" not in written and pid not in killed
+        for pid in sorted(served - killed)
+        if f"up-{pid}" in written and f"down-{pid}" not in written
     ]
 
 

@@ -245,7 +245,10 @@ def test_recycled_worker_may_end_what_has_no_end():
 
 def test_lifespan_ends_unless_its_worker_is_killed():
     ledger = Ledger(permits=[killed(ANOTHER), Permit("reload", "blog", REPLACED, 9.0, 20.0)])
-    assert not unfinished(ledger, {"up-401": 401, "v": 401, "down-401": 401, "up-402": 402})
-    assert unfinished(ledger, {"up-401": 401, "up-403": 403, "down-403": 403}) == [
+    assert not unfinished(
+        ledger, {"up-401": 401, "v": 401, "down-401": 401, "up-402": 402, "w": 402}
+    )
+    assert not unfinished(ledger, {"up-401": 401})  # its generation was given up
+    assert unfinished(ledger, {"up-401": 401, "v": 401, "up-403": 403, "down-403": 403}) == [
         "the lifespan in worker 401 has not ended"
     ]
