@@ -247,6 +247,7 @@ dist/%/.built: $(SOURCES) | .venv/.run root-packages
 $(BENCH)/.made: $(SOURCES) $(BENCH)/.rivals
 	@$(call pip,$(BENCH)) install .
 	@SPYGLASS_COMPILE=1 $(call pip,$(BENCH)) install --force-reinstall --no-deps .
+	@$(BENCH)/bin/spyglass --version >/dev/null # makes the bundles of byte code, as the Debian package does when it is configured
 	@touch $@
 
 $(RELEASING)/.made: packaging/release/requirements.txt | run-packages

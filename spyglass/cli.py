@@ -41,6 +41,11 @@ def main(argv: list[str] | None = None) -> int:
         from spyglass.ops.run import app_shell
 
         return app_shell.main(argv[1:])
+    if argv[:1] not in (["lookout"], ["check"], ["reload"]):
+        # By an administrator, who may write where the services may not.
+        from spyglass.runtime import byte_code_bundles
+
+        byte_code_bundles.renew()
     from spyglass.ops.output import safe_stdout
 
     return safe_stdout.run(lambda: _run(argv), only_prints=not _changes(argv))
@@ -109,6 +114,9 @@ def _serve(argv: list[str]) -> int:
 
 def _be_master(argv: list[str], beginning: Beginning, *, woken: bool) -> int:
     """Serve. `woken` (bool): systemd has passed listeners to this process."""
+    from spyglass.runtime.module_finder import import_all
+
+    import_all("master")
     from spyglass.config import command_line, settings
     from spyglass.errors import ConfigError, StartError
     from spyglass.master.main import Master

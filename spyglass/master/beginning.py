@@ -21,6 +21,7 @@ from spyglass.errors import blame
 from spyglass.log import LEVELS, open_log
 from spyglass.runtime import fork
 from spyglass.runtime.fast_imports import signal, socket
+from spyglass.runtime.module_finder import import_all
 from spyglass.runtime.shared_memory import Shared
 from spyglass.runtime.signals import Signals, hold_back_unheard
 
@@ -198,6 +199,7 @@ class Fork:
 
         def live() -> int:
             try:
+                import_all("zygote")
                 # In here: the Master of a wake imports it when the first answer is out.
                 from spyglass.zygote import main as zygote
             except Exception as error:

@@ -23,7 +23,7 @@ from spyglass.errors import EX_UNAVAILABLE, ListenerError, LoadError, RestartErr
 from spyglass.master.beginning import STOP
 from spyglass.master.launch import Launcher
 from spyglass.runtime.fast_imports import signal, signal_name
-from spyglass.runtime.module_finder import were_replaced
+from spyglass.runtime.module_finder import import_all, were_replaced
 from spyglass.runtime.poller import Poller, wait_seconds
 from spyglass.runtime.sd_daemon import adopt_listeners, first_pending, notify
 
@@ -172,6 +172,7 @@ class Master:
         All of them are imported now, because an upgrade of the package may replace
         them on disk while this Master runs.
         """
+        import_all("parts")
         from spyglass.master.counters import CounterNotes
         from spyglass.master.failing import Failing
         from spyglass.master.generations import Generations

@@ -7,25 +7,34 @@ a wake, and more where the machine is busy.
 
 Nothing else differs. What is not found here, or not as new as its source, is left to
 Python's own finders and its SourceFileLoader, and so is every other package.
+
+What each process of a wake imports is known, and so is the order. A bundle has the byte
+code of all of that in one file, without docstrings, which would be copied into the
+memory of each process (byte_code_bundles.py makes it). import_all() executes these
+modules one after the other. Where there is no bundle, or a source was written to since,
+the import statements find everything by themselves.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from _frozen_importlib import ModuleSpec
+from _frozen_importlib import ModuleSpec, module_from_spec
 from _frozen_importlib_external import MAGIC_NUMBER, SourceFileLoader
 from marshal import loads  # as Python's own loader does, of the same files
 
 # Bound here: some modules are imported after the app, which may replace these.
-from posix import close, read, stat
+from posix import close, fstat, read, stat
 from posix import open as open_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import CodeType
 
-_LONGEST = 1 << 20  # bytes of byte code that are read at once; ours has some 30,000
+# Bytes of byte code that are read at once: ours has some 30,000. Python takes so much
+# memory before it reads, and from 128 KiB on the C library would map it each time.
+_LONGEST = 100_000
+_LONGEST_BUNDLE = 4 << 20
 # Flags of 0: the time and size of the source follow (PEP 552)
 _HEAD = MAGIC_NUMBER + bytes(4)
 
@@ -111,6 +120,74 @@ class ModuleLoader(SourceFileLoader):
 _DIRECTORY = os.path.dirname(os.path.dirname(__file__))
 
 
+def import_all(process: str) -> None:
+    """Import what is in the bundle for `process`, if there is one.
+
+    To be called where no other thread imports: it takes no locks.
+    """
+    if "importtime" in sys._xoptions:  # it lists import statements only
+        return
+    if not any(type(finder) is ModuleFinder for finder in sys.meta_path):
+        return  # see install()
+    for name, tail, _, code in read_bundle(process):
+        if name in sys.modules:
+            continue
+        path = f"{_DIRECTORY}/{tail}"
+        is_package = tail.endswith("/__init__.py")
+        spec = ModuleSpec(name, SourceFileLoader(name, path), origin=path, is_package=is_package)
+        if spec.submodule_search_locations is not None:
+            spec.submodule_search_locations.append(path[: -len("/__init__.py")])
+        place, _, file = path.rpartition("/")
+        spec.has_location = True
+        spec.cached = f"{place}/__pycache__/{file[:-3]}.{sys.implementation.cache_tag}.pyc"
+        module = sys.modules[name] = module_from_spec(spec)
+        try:
+            exec(code, module.__dict__)  # noqa: S102, as importlib does
+        except BaseException:
+            sys.modules.pop(name, None)
+            raise
+        parent, _, last = name.rpartition(".")
+        setattr(sys.modules[parent], last, module)
+
+
+def bundle_path(process: str) -> str:
+    """Return the path of the bundle for `process`."""
+    return f"{_DIRECTORY}/__pycache__/{process}.{sys.implementation.cache_tag}.bundle"
+
+
+def read_bundle(process: str) -> list[tuple[str, str, tuple[int, int, int], CodeType]]:
+    """Return what is in a bundle that fits the sources: of each module its name, the
+    path of its source below the package's directory, what stamp_of() says of that, and
+    its code. Else return an empty list.
+    """
+    try:
+        fd = open_file(bundle_path(process), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            data = read(fd, min(_LONGEST_BUNDLE, fstat(fd).st_size))
+        finally:
+            close(fd)
+        if data[:4] != MAGIC_NUMBER:
+            return []
+        entries: list[tuple[str, str, tuple[int, int, int], CodeType]]
+        entries = loads(memoryview(data)[4:])  # noqa: S302
+        for _, tail, stamp, code in entries:
+            path = f"{_DIRECTORY}/{tail}"
+            # A package that was moved keeps its files; tracebacks would name others.
+            if stamp_of(path) != stamp or code.co_filename != path:
+                return []
+    except (OSError, ValueError, EOFError, TypeError, AttributeError):
+        return []
+    return entries
+
+
+def stamp_of(path: str) -> tuple[int, int, int]:
+    """Return what tells whether a source was written to: inode, size, and the time of
+    its last change of any kind, which nobody can set. Raise OSError.
+    """
+    status = stat(path)
+    return status.st_ino, status.st_size, status.st_ctime_ns
+
+
 def _identity() -> tuple[int, int, int] | None:
     try:
         status = stat(f"{_DIRECTORY}/__init__.py")
@@ -142,6 +219,8 @@ def install() -> None:
     """
     if not sys.flags.optimize and sys.pycache_prefix is None:
         sys.meta_path.insert(0, ModuleFinder("spyglass", _DIRECTORY))
+        if sys.argv[1:2] == ["serve"]:
+            import_all("beginning")
     from spyglass.runtime import compiled_engine  # in here: by the finder
 
     compiled_engine.install()

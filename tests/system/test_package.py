@@ -105,8 +105,9 @@ def test_byte_code_is_made_by_the_installation(installed: Machine) -> None:
     sources = installed.run("find", *places, "-name", "*.py").stdout.splitlines()
     compiled = installed.run("find", *places, "-name", "*.pyc").stdout.splitlines()
     assert len(compiled) == len(sources) > 20
-    # And what spares each wake the reading of the engine's sources
+    # And what spares each wake the reading of the engine's sources, and of many files
     assert installed.run("find", *places, "-name", "*.stamp").stdout.count("\n") == 1
+    assert installed.run("find", *places, "-name", "*.bundle").stdout.count("\n") == 4
 
 
 def test_the_version_is_one(installed: Machine) -> None:

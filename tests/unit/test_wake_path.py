@@ -142,7 +142,8 @@ def test_what_comes_before_the_fork_is_needed_on_both_sides():
     assert begun == {
         *("cli", "errors", "log", "printable", "master", "master.beginning", "runtime"),
         *(f"runtime.{name}" for name in ("addresses", "channel", "fast_imports", "fork")),
-        *(f"runtime.{name}" for name in ("scoreboard", "sd_daemon", "shared_memory", "signals")),
+        *(f"runtime.{name}" for name in ("module_finder", "scoreboard", "sd_daemon")),
+        *(f"runtime.{name}" for name in ("shared_memory", "signals")),
     }
 
 
