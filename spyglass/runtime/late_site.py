@@ -44,13 +44,12 @@ def _with_site(flags: Any) -> Any:
     except AttributeError:
         pass
     # Python makes no other object of that class, so this is one that looks the same.
-    from _operator import itemgetter
-
     names = type(flags).__match_args__
     values = [0 if name == "no_site" else getattr(flags, name) for name in names]
     shown = ", ".join(f"{name}={value!r}" for name, value in zip(names, values, strict=True))
     members: dict[str, object] = {
-        name: property(itemgetter(index)) for index, name in enumerate(names)
+        name: property(lambda flags, index=index: tuple.__getitem__(flags, index))  # type: ignore[misc]
+        for index, name in enumerate(names)
     }
     members |= {name: getattr(flags, name) for name in dir(flags) if name.startswith("n_")}
     members |= {
