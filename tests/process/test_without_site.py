@@ -13,6 +13,7 @@ from pathlib import Path
 import httptools
 import pytest
 import systemd as systemd_python
+from waiting import wait_until
 
 import spyglass
 
@@ -127,6 +128,34 @@ def test_libsystemd_may_lie_elsewhere(systemd, tmp_path):
         command=[sys.executable, "-P", "-S", str(ROOT / "spyglass/__main__.py")],
     )
     assert visit(life.address).status == 200
+    life.until_ready()
+    assert "Traceback" not in life.log, life.log
+
+
+BUNDLED = """
+import sys
+
+def app(environ, start_response):
+    start_response("200 OK", [])
+    names = ("errors", "master.beginning", "zygote.main", "worker.main")
+    return [" ".join(str(sys.modules[f"spyglass.{name}"].__doc__ is None) for name in names).encode()]
+"""
+
+
+def test_a_wake_reads_the_bundles_that_a_command_has_made(systemd, installed):
+    """Which have no docstrings; a worker's own main module is in none."""
+    (installed.parent / "app" / "look.py").write_text(BUNDLED)
+    place = installed / "lib" / VERSION / "site-packages" / "spyglass" / "__pycache__"
+    command = [installed / "bin/python3", "-S", installed / "bin/spyglass", "--version"]
+
+    def made():
+        subprocess.run(command, env={"PATH": os.environ["PATH"]}, timeout=30, check=True)
+        return list(place.glob("*.bundle"))
+
+    assert not list(place.glob("*.bundle"))
+    wait_until(made, 10.0, "no bundle was made")  # not in the moment of the installation
+    life = serve(systemd, installed, ["-S"], {"PYTHONPYCACHEPREFIX": "", "PYTHONPATH": ""})
+    assert visit(life.address).text == "True True True False"
     life.until_ready()
     assert "Traceback" not in life.log, life.log
 
