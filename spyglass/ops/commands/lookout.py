@@ -268,19 +268,31 @@ class Lookout:
             os.kill(self._master, number)
 
     def _reap(self) -> None:
-        if not self._master:
-            return
-        pid, status = os.waitpid(self._master, os.WNOHANG)
-        if not pid:
-            return
+        """Take the Master's status, and those of all others that are ours.
+
+        As PID 1, in a container, we are the parent of each process that has lost its
+        own: workers of a dead zygote, what an app left in the background. Each would
+        stay in the process table until it is waited for.
+        """
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if not pid:
+                return
+            if pid == self._master:
+                self._master_ended(status)
+
+    def _master_ended(self, status: int) -> None:
         code = os.waitstatus_to_exitcode(status)
         lived = time.monotonic() - self._started
-        self._master = 0
+        master, self._master = self._master, 0
         if code < 0 or code == 1:
             # systemd would kill what is left in the cgroup. Workers drain on their own,
             # but an app that hangs at import does not notice the Master's end.
-            self._leftover = (pid, time.monotonic() + self._config.graceful_timeout)
-            _signal_group(pid, signal.SIGTERM)
+            self._leftover = (master, time.monotonic() + self._config.graceful_timeout)
+            _signal_group(master, signal.SIGTERM)
         self._failures = self._failures + 1 if code and lived < _FAST else 0
         if self._failures:
             pause = min(0.5 * 2.0 ** min(self._failures - 1, 10), _LONGEST_PAUSE)
