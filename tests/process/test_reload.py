@@ -526,7 +526,7 @@ def test_there_is_an_end_to_old_generations_that_go_on(site, tmp_path):
     handful here.)
     """
     (tmp_path / "sitecustomize.py").write_text(
-        "import spyglass.master.main\nspyglass.master.main._SLOTS = 7\n"
+        "import spyglass.master.beginning\nspyglass.master.beginning._SLOTS = 7\n"
     )
     here = site(environ={"PYTHONPATH": f"{tmp_path}:{ROOT}"})
     with contextlib.ExitStack() as visitors:

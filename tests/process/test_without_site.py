@@ -16,6 +16,7 @@ import systemd as systemd_python
 from waiting import wait_until
 
 import spyglass
+from spyglass.runtime.byte_code_bundles import BUNDLES
 
 from .fake_systemd import ROOT
 from .processes import children
@@ -150,10 +151,10 @@ def test_a_wake_reads_the_bundles_that_a_command_has_made(systemd, installed):
 
     def made():
         subprocess.run(command, env={"PATH": os.environ["PATH"]}, timeout=30, check=True)
-        return list(place.glob("*.bundle"))
+        return len(list(place.glob("*.bundle"))) == len(BUNDLES)
 
     assert not list(place.glob("*.bundle"))
-    wait_until(made, 10.0, "no bundle was made")  # not in the moment of the installation
+    wait_until(made, 10.0, "not all bundles were made")  # not in the moment of the installation
     life = serve(systemd, installed, ["-S"], {"PYTHONPYCACHEPREFIX": "", "PYTHONPATH": ""})
     assert visit(life.address).text == "True True True False"
     life.until_ready()

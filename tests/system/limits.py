@@ -57,13 +57,16 @@ def limited(instance: Instance, controller: str) -> Iterator[Callable[[int | Non
             )
         )
     finally:
-        for pid in (group / "cgroup.procs").read_text().split():
-            with suppress(OSError):
-                (OLD / controller / "cgroup.procs").write_text(pid)
         wait_until(lambda: _remove(group), 10, "its control group is empty")
 
 
 def _remove(group: Path) -> bool:
+    """Move the group's processes out of it, and try to remove it. One that forks
+    meanwhile has a child there: then it is tried again.
+    """
     with suppress(OSError):
+        for pid in (group / "cgroup.procs").read_text().split():
+            with suppress(OSError):
+                (group.parent / "cgroup.procs").write_text(pid)
         group.rmdir()
     return not group.exists()
